@@ -1,0 +1,103 @@
+"""The leader's work list: requests owed an outcome, in what order they run, and what their attempts said.
+
+Order: by priority class, where waiting ``ageing_s`` lifts a request by one class. A request's key is therefore
+constant (class x ageing + time of acceptance), and a heap keeps the order without ever being re-sorted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from policies.commands import Accept
+from policies.state import OpKey
+from policies.work import Report
+
+
+@dataclass
+class Effort:
+    """One request while it is owed an outcome.
+
+    Attributes:
+        accepted: the accepted request.
+        tries: attempts started so far; an attempt's number is the count at its start.
+        running: attempt number to pipeline.
+        used: pipelines already tried.
+        votes: output digest to the (pipeline, nodes, report) that produced it.
+        settling: an outcome was proposed.
+    """
+
+    accepted: Accept
+    tries: int = 0
+    running: dict[int, int] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
+    votes: dict[str, list[tuple[int, tuple[str, ...], Report]]] = field(default_factory=dict)
+    settling: bool = False
+
+    @property
+    def key(self) -> OpKey:
+        """(client, op_id)."""
+        return (self.accepted.client, self.accepted.op_id)
+
+    def audited(self, share: float) -> bool:
+        """Whether this request is one of the ``share`` that run twice; the same on every leader."""
+        return crc32("\x00".join(self.key).encode()) < share * 2**32
+
+    def minority(self, output: str) -> list[str]:
+        """Nodes of attempts whose output was not ``output``."""
+        return [n for out, votes in self.votes.items() if out != output for _, nodes, _ in votes for n in nodes]
+
+
+class Efforts:
+    """All efforts, and the queue of those that wait for a pipeline."""
+
+    def __init__(self, ageing_ns: int) -> None:
+        self._ageing_ns = ageing_ns
+        self._heap: list[tuple[int, OpKey]] = []
+        self._waiting: set[OpKey] = set()
+        self.all: dict[OpKey, Effort] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, accepted: Accept) -> None:
+        """Take in a request and queue it."""
+        effort = Effort(accepted)
+        self.all[effort.key] = effort
+        self.queue(effort)
+
+    def queue(self, effort: Effort) -> None:
+        """Queue an effort; it waits in the place its age gives it."""
+        if effort.key not in self._waiting and not effort.settling:
+            self._waiting.add(effort.key)
+            a = effort.accepted
+            heapq.heappush(self._heap, (a.priority * self._ageing_ns + a.accepted_wall_ns, effort.key))
+
+    def next(self) -> Effort | None:
+        """Return the effort whose turn it is, leaving it queued."""
+        while self._heap:
+            key = self._heap[0][1]
+            if key in self._waiting and key in self.all:
+                return self.all[key]
+            heapq.heappop(self._heap)
+        return None
+
+    def unqueue(self, effort: Effort) -> None:
+        """Take an effort from the queue: it starts, or is settled."""
+        self._waiting.discard(effort.key)
+        if self._heap and self._heap[0][1] == effort.key:
+            heapq.heappop(self._heap)
+
+    def forget(self, key: OpKey) -> Effort | None:
+        """Remove a settled request."""
+        effort = self.all.pop(key, None)
+        if effort is not None:
+            self.unqueue(effort)
+        return effort
+
+    def expired(self, wall_ns: int) -> list[Effort]:
+        """Return waiting efforts past their deadline, oldest acceptance first."""
+        late = (self.all[k] for k in self._waiting if k in self.all)
+        found = [e for e in late if e.accepted.deadline_wall_ns < wall_ns and not e.running]
+        return sorted(found, key=lambda e: (e.accepted.accepted_wall_ns, e.key))

@@ -1,0 +1,400 @@
+"""Coordination on a committee member: the leader turns accepted requests into attempts on pipelines.
+
+What must not be forgotten goes through consensus (`policies.commands`): membership, placements, that a request
+was accepted, and its one outcome. Leases, queues and running attempts are soft: a new leader rebuilds them from the
+replicated state and from the workers' next renewals. An attempt may therefore run twice; its outcome is
+settled once, by the first `Complete` that commits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from policies import commands
+from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Receipt, Refuse
+from policies.config import CoordinationConfig, ShardingConfig
+from policies.coordination.efforts import Effort, Efforts
+from policies.coordination.lines import Line, Lines, WorkerView
+from policies.jobs import Done, Lost, PlanJob, Progress
+from policies.local import Ask, Busy, Committed, Leadership, Propose, Settlement
+from policies.port import NS_PER_S, Policy
+from policies.problem import Plan, Problem, Worker
+from policies.state import OpKey, VillageState
+from policies.wire import encode
+from policies.work import (
+    RESEND_NS,
+    Assign,
+    Began,
+    Capability,
+    Gone,
+    Leased,
+    Leave,
+    Load,
+    NotLeader,
+    Placed,
+    Renew,
+    Report,
+    Settled,
+    SettledOp,
+)  # fmt: skip
+
+STRIKES_MAX = 3
+"""Times a worker may stand on the losing side of an audit before it is evicted (our assumption: a pipeline's
+honest stages share the blame of a lying one, but rarely three times after re-planning)."""
+
+_plan = msgspec.msgpack.Decoder(Plan).decode
+
+
+class Coordination(Policy):
+    """One committee member's coordination.
+
+    Args:
+        config: the leader's rules.
+        sharding: planner and slots.
+        card: the served model as a planning problem without workers.
+    """
+
+    messages = (Renew, Leave, Began, Report)
+
+    def __init__(self, config: CoordinationConfig, sharding: ShardingConfig, card: Problem) -> None:
+        self.config, self.sharding, self.card = config, sharding, card
+        self.lease_ns = int(config.lease_s * NS_PER_S)
+        self.tick_ns = int(config.plan_every_s * NS_PER_S)
+        self.state = VillageState()
+        self.leader, self.term = "", 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.lines = Lines()
+        self.efforts = Efforts(int(self.config.ageing_s * NS_PER_S))
+        self.plan_job = 0
+        self.placing: set[str] = set()  # workers of placements proposed but not committed
+        self.pool_changed = False
+        self.next_line = 0
+        self.strikes: dict[str, int] = {}
+        self.unheard: dict[tuple[str, str, int], tuple[str, Assign]] = {}  # assignments no worker has confirmed
+
+    @property
+    def leading(self) -> bool:
+        """Whether this member leads."""
+        return self.leader == self.port.me
+
+    # -- inputs --------------------------------------------------------------------------------------
+
+    def on_local(self, sender: str, message: Any) -> None:
+        if isinstance(message, Committed):
+            self._on_committed(commands.decode(message.command))
+        elif isinstance(message, Leadership):
+            self._on_leadership(message)
+        elif isinstance(message, Ask):
+            self._on_ask(message)
+
+    def on_message(self, sender: str, message: Any) -> None:
+        if not self.leading:
+            if not isinstance(message, Leave):
+                self.port.send(f"{sender}/worker", NotLeader(self.leader))
+        elif isinstance(message, Renew):
+            self._on_renew(sender, message)
+        elif isinstance(message, Report):
+            self._on_report(sender, message)
+        elif isinstance(message, Began):
+            self.unheard.pop((message.client, message.op_id, message.attempt), None)
+        else:
+            self._worker_gone(sender, message.reason)
+
+    def on_timer(self, name: str) -> None:
+        if not self.leading:
+            return
+        if name == "resend":
+            self._resend()
+            return
+        self.port.set_timer("tick", self.tick_ns)
+        for node in self.lines.expired(self.port.now):
+            self._worker_gone(node, "lease expired")
+        for effort in self.efforts.expired(self.port.wall):
+            self._refuse(effort, "deadline passed in the queue")
+        self._ask_for_plan()
+        self._dispatch()
+
+    def on_job(self, job_id: int, outcome: Any) -> None:
+        if job_id != self.plan_job or isinstance(outcome, Progress):
+            return
+        self.plan_job = 0
+        if self.leading and isinstance(outcome, Done):
+            self._propose_plan(_plan(outcome.result))
+        elif isinstance(outcome, Lost):
+            self.pool_changed = True
+
+    # -- leadership and replicated state -------------------------------------------------------------
+
+    def _on_leadership(self, news: Leadership) -> None:
+        self.leader, self.term = news.leader, news.term
+        self.port.cancel_timer("tick")
+        self.port.cancel_timer("resend")
+        if self.plan_job:
+            self.port.cancel(self.plan_job)
+        self._reset()
+        if not self.leading:
+            return
+        for placement in self.state.placements.values():
+            line = self.lines.place(placement)
+            for node in line.nodes:  # each gets one lease to be heard of
+                self.lines.workers[node] = WorkerView(None, self.port.now + self.lease_ns)
+        for accepted in self.state.requests.values():
+            self.efforts.add(accepted)
+        self.port.set_timer("tick", self.tick_ns)
+
+    def _propose(self, command: commands.Command) -> None:
+        self.port.tell("consensus", Propose(encode(command)))
+
+    def _on_committed(self, command: commands.Command) -> None:
+        changed = self.state.apply(command)
+        if not self.leading:
+            return
+        if isinstance(command, Place):
+            self._on_placed(command, changed)
+        elif not changed:
+            return
+        elif isinstance(command, Accept):
+            self.efforts.add(command)
+            self._dispatch()
+        elif isinstance(command, Attach):
+            effort = self.efforts.all.get((command.client, command.op_id))
+            if effort is not None:
+                effort.accepted = self.state.requests[effort.key]
+        elif isinstance(command, Complete | Refuse):
+            self._on_settled(command)
+        elif isinstance(command, Dissolve):
+            self._on_dissolved(command)
+        elif isinstance(command, Join):
+            self.pool_changed = True
+        elif isinstance(command, Evict) and command.node in self.lines.of_node:
+            self._dissolve(self.lines.of_node[command.node], f"{command.node} evicted")
+
+    # -- workers and pipelines -----------------------------------------------------------------------
+
+    def _on_renew(self, node: str, renew: Renew) -> None:
+        known = self.lines.workers.get(node)
+        until = self.port.now + self.lease_ns
+        if known is None:
+            self.pool_changed = True
+        changed = known is None or known.capability != renew.capability or known.loaded != renew.loaded
+        self.lines.workers[node] = WorkerView(renew.capability, until, renew.loaded)
+        if changed:
+            self.lines.heard(node)
+        if node not in self.state.members:
+            self._propose(Join(node))
+        self.port.send(f"{node}/worker", Leased())
+        number = self.lines.of_node.get(node, 0)
+        if number != renew.loaded:
+            self._load(node, number)
+        elif number and (known is None or known.loaded != number):
+            self._dispatch()  # the last shard of a line may just have come up
+
+    def _load(self, node: str, number: int) -> None:
+        line = self.lines.lines.get(number)
+        if line is None:
+            self.port.send(f"{node}/worker", Load(0, "", 0, 0))
+            return
+        stage = next(s for s in line.stages if s.node == node)
+        self.port.send(f"{node}/worker", Load(number, line.model, stage.first, stage.last))
+
+    def _worker_gone(self, node: str, reason: str) -> None:
+        if self.lines.workers.pop(node, None) is not None and node in self.lines.of_node:
+            self._dissolve(self.lines.of_node[node], f"{node}: {reason}")
+
+    def _dissolve(self, number: int, reason: str) -> None:
+        if number in self.lines.lines:
+            self._propose(Dissolve(number, reason))
+
+    def _on_dissolved(self, command: Dissolve) -> None:
+        line = self.lines.dissolve(command.pipeline)
+        if line is None:
+            return
+        self.pool_changed = True
+        self.port.decide("gone", Gone(command.pipeline, command.reason))
+        for effort in list(self.efforts.all.values()):
+            lost = [attempt for attempt, number in effort.running.items() if number == command.pipeline]
+            for attempt in lost:
+                self.port.send(f"{line.nodes[0]}/worker", Settled(*effort.key, attempt))
+                self._attempt_lost(effort, attempt)
+        self._dispatch()
+
+    def _ask_for_plan(self) -> None:
+        if self.plan_job or not self.pool_changed:
+            return
+        self.pool_changed = False
+        free = self.lines.free_workers(self.placing, self.state.members)
+        if free:
+            workers = tuple(_candidate(node, c) for node, c in free.items())
+            problem = msgspec.structs.replace(self.card, workers=workers)
+            self.plan_job = self.port.submit(PlanJob(self.sharding.planner, encode(problem), len(free)))
+
+    def _propose_plan(self, plan: Plan) -> None:
+        free = self.lines.free_workers(self.placing, self.state.members)
+        for stages, token_s in zip(plan.pipelines, plan.latency_s, strict=True):
+            if all(stage.node in free for stage in stages):
+                self.next_line += 1
+                number = (self.term << 20) + self.next_line  # unique: one leader a term
+                self.placing.update(stage.node for stage in stages)
+                self._propose(Place(number, self.card.model, stages, token_s))
+
+    def _on_placed(self, command: Place, changed: bool) -> None:
+        self.placing.difference_update(stage.node for stage in command.stages)
+        if not changed:
+            self.pool_changed = True
+            return
+        line = self.lines.place(command)
+        self.port.decide("placed", Placed(line.number, line.stages))
+        gone = [node for node in line.nodes if node not in self.lines.workers]
+        if gone:
+            self._dissolve(line.number, f"{gone[0]}: left before it was placed")
+            return
+        for node in line.nodes:
+            self._load(node, line.number)
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    def _on_ask(self, ask: Ask) -> None:
+        key = (ask.client, ask.op_id)
+        outcome = self.state.outcomes.get(key)
+        if outcome is not None:
+            self.port.tell("gateway", _settlement(outcome))
+        elif key in self.state.requests:
+            if self.state.requests[key].source != ask.source:
+                self._propose(Attach(ask.client, ask.op_id, ask.source))
+        elif len(self.efforts) >= self.config.queue_max:
+            self.port.tell("gateway", Busy(ask.client, ask.op_id, "queue full"))
+        else:
+            fields = {name: getattr(ask, name) for name in ask.__struct_fields__}
+            self._propose(Accept(**fields, accepted_wall_ns=self.port.wall))
+
+    def _dispatch(self) -> None:
+        while (effort := self.efforts.next()) is not None:
+            wanted = effort.accepted
+            line = self.lines.pick(self.sharding.slots, effort.used, wanted.prompt_tokens, wanted.new_tokens)
+            if line is None:
+                return
+            self.efforts.unqueue(effort)
+            effort.tries += 1
+            effort.running[effort.tries] = line.number
+            effort.used.add(line.number)
+            line.running += 1
+            a = effort.accepted
+            assign = Assign(
+                a.client, a.op_id, effort.tries, a.model, line.stages, a.prompt, a.source,
+                a.prompt_tokens, a.new_tokens, self.config.report_every,
+            )  # fmt: skip
+            self.port.send(f"{line.nodes[0]}/worker", assign)
+            if not self.unheard:
+                self.port.set_timer("resend", RESEND_NS)
+            self.unheard[(a.client, a.op_id, effort.tries)] = (line.nodes[0], assign)
+
+    def _resend(self) -> None:
+        """Send again what no worker has confirmed; what no longer runs is dropped."""
+        for key, (node, assign) in list(self.unheard.items()):
+            effort = self.efforts.all.get(key[:2])
+            if effort is None or key[2] not in effort.running:
+                del self.unheard[key]
+            else:
+                self.port.send(f"{node}/worker", assign)
+        if self.unheard:
+            self.port.set_timer("resend", RESEND_NS)
+
+    def _on_report(self, sender: str, report: Report) -> None:
+        self.unheard.pop((report.client, report.op_id, report.attempt), None)
+        effort = self.efforts.all.get((report.client, report.op_id))
+        number = effort.running.get(report.attempt) if effort is not None else None
+        line = self.lines.lines.get(number) if number is not None else None
+        if effort is None or line is None or line.nodes[0] != sender:
+            self.port.send(f"{sender}/worker", Settled(report.client, report.op_id, report.attempt))
+        elif report.reason:
+            self.port.send(f"{sender}/worker", Settled(report.client, report.op_id, report.attempt))
+            suspect = self.lines.workers.get(report.node)
+            if suspect is not None and report.node != sender:
+                suspect.loaded = 0  # out of the line until it is heard of again
+            self._attempt_lost(effort, report.attempt)
+            self._dispatch()
+        else:
+            self._on_answer(effort, line, report)
+
+    def _on_answer(self, effort: Effort, line: Line, report: Report) -> None:
+        receipt = self._receipt(line, report)
+        if not self.port.keys.verify(line.nodes[0], encode(receipt), report.signature):
+            self.port.note("bad_signature", node=line.nodes[0], op_id=report.op_id)
+            return
+        del effort.running[report.attempt]
+        line.running -= 1
+        self.port.send(f"{line.nodes[0]}/worker", Settled(report.client, report.op_id, report.attempt))
+        votes = effort.votes.setdefault(report.output, [])
+        votes.append((line.number, line.nodes, report))
+        needed = 2 if effort.audited(self.config.audit_share) and len(self.lines.lines) > 1 else 1
+        if len(votes) >= needed:
+            if not effort.settling:
+                effort.settling = True
+                self._propose(Complete(receipt, report.first_token_ns, report.signature))
+        elif effort.tries >= self.config.tries:
+            self._refuse(effort, "workers disagree on the answer")
+        else:
+            self.efforts.queue(effort)
+        self._dispatch()
+
+    def _receipt(self, line: Line, report: Report) -> Receipt:
+        return Receipt(report.client, report.op_id, report.output, report.tokens, line.stages)
+
+    def _attempt_lost(self, effort: Effort, attempt: int) -> None:
+        number = effort.running.pop(attempt, None)
+        line = self.lines.lines.get(number) if number is not None else None
+        if line is not None:
+            line.running -= 1
+        if effort.tries >= self.config.tries and not effort.running:
+            self._refuse(effort, "workers lost")
+        else:
+            self.efforts.queue(effort)
+
+    def _refuse(self, effort: Effort, reason: str) -> None:
+        if not effort.settling:
+            effort.settling = True
+            self.efforts.unqueue(effort)
+            self._propose(Refuse(*effort.key, reason))
+
+    def _on_settled(self, command: Complete | Refuse) -> None:
+        settlement = _settlement(command)
+        key: OpKey = (settlement.client, settlement.op_id)
+        effort = self.efforts.forget(key)
+        tries = 0
+        nodes: tuple[str, ...] = ()
+        if effort is not None:
+            tries = effort.tries
+            for attempt, number in effort.running.items():
+                line = self.lines.lines.get(number)
+                if line is not None:
+                    line.running -= 1
+                    self.port.send(f"{line.nodes[0]}/worker", Settled(*key, attempt))
+            for node in effort.minority(settlement.output) if settlement.output else ():
+                self._strike(node)
+        if isinstance(command, Complete):
+            nodes = tuple(stage.node for stage in command.receipt.stages)
+        self.port.decide(
+            "settled", SettledOp(*key, settlement.refused, settlement.output, settlement.tokens, nodes, tries)
+        )
+        self.port.tell("gateway", settlement)
+
+    def _strike(self, node: str) -> None:
+        self.strikes[node] = self.strikes.get(node, 0) + 1
+        if self.strikes[node] == STRIKES_MAX:
+            self._propose(Evict(node, f"{STRIKES_MAX} answers differed from the majority's"))
+
+
+def _settlement(outcome: Complete | Refuse) -> Settlement:
+    if isinstance(outcome, Refuse):
+        return Settlement(outcome.client, outcome.op_id, outcome.reason, "", 0, 0, "")
+    r = outcome.receipt
+    return Settlement(r.client, r.op_id, "", r.output, r.tokens, outcome.first_token_ns, r.stages[0].node)
+
+
+def _candidate(node: str, capability: Capability) -> Worker:
+    fields: dict[str, Any] = {name: getattr(capability, name) for name in capability.__struct_fields__}
+    return Worker(node=node, **fields)

@@ -1,0 +1,109 @@
+"""The leader's view of workers (leases) and pipelines (lines): soft state, rebuilt by every new leader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policies.commands import Place
+from policies.jobs import Stage
+from policies.work import Capability
+
+
+@dataclass
+class WorkerView:
+    """A worker whose lease runs; ``loaded`` is the pipeline whose shard it holds in memory.
+
+    ``capability`` is None for a worker that an earlier leader placed and this one has not heard yet.
+    """
+
+    capability: Capability | None
+    lease_until_ns: int
+    loaded: int = 0
+
+
+@dataclass
+class Line:
+    """A placed pipeline and how many sessions run through it."""
+
+    number: int
+    model: str
+    stages: tuple[Stage, ...]
+    token_s: float
+    prefill_s_token: float = 0.0
+    running: int = 0
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Its workers, head first."""
+        return tuple(stage.node for stage in self.stages)
+
+
+class Lines:
+    """Workers by node and lines by number, kept consistent."""
+
+    def __init__(self) -> None:
+        self.workers: dict[str, WorkerView] = {}
+        self.lines: dict[int, Line] = {}
+        self.of_node: dict[str, int] = {}
+
+    def place(self, command: Place) -> Line:
+        """Take in a committed placement."""
+        line = Line(command.pipeline, command.model, command.stages, command.token_s)
+        self.lines[line.number] = line
+        for node in line.nodes:
+            self.of_node[node] = line.number
+        return line
+
+    def dissolve(self, number: int) -> Line | None:
+        """Forget a line."""
+        line = self.lines.pop(number, None)
+        if line is not None:
+            for node in line.nodes:
+                if self.of_node.get(node) == number:
+                    del self.of_node[node]
+        return line
+
+    def ready(self, line: Line) -> bool:
+        """Whether every worker of the line is leased and holds its shard."""
+        workers, number = self.workers, line.number
+        return all((w := workers.get(n)) is not None and w.loaded == number for n in line.nodes)
+
+    def pick(self, slots: int, avoid: set[int], prompt_tokens: int, new_tokens: int) -> Line | None:
+        """Return the free line expected to end such a request first, preferring ones not in ``avoid``."""
+        best: Line | None = None
+        best_key: tuple[bool, float, int] | None = None
+        for line in self.lines.values():
+            if line.running >= slots:
+                continue
+            alone_s = prompt_tokens * line.prefill_s_token + new_tokens * line.token_s
+            key = (line.number in avoid, alone_s * (1 + line.running), line.number)
+            if (best_key is None or key < best_key) and self.ready(line):
+                best, best_key = line, key
+        return best
+
+    def heard(self, node: str) -> None:
+        """A worker renewed: its line's prefill time follows from what its workers lend now."""
+        line = self.lines.get(self.of_node.get(node, 0))
+        if line is None:
+            return
+        seconds = 0.0
+        for stage in line.stages:
+            view = self.workers.get(stage.node)
+            if view is not None and view.capability is not None:
+                seconds += (stage.last - stage.first) * view.capability.prefill_s_token_layer
+        line.prefill_s_token = seconds
+
+    def free_workers(self, pending: set[str], standing: dict[str, bool]) -> dict[str, Capability]:
+        """Return what leased workers in good standing without a line can lend, by name."""
+        return {
+            node: view.capability
+            for node, view in sorted(self.workers.items())
+            if view.capability is not None
+            and node not in self.of_node
+            and node not in pending
+            and standing.get(node, False)
+        }
+
+    def expired(self, now_ns: int) -> list[str]:
+        """Return workers whose lease has run out."""
+        return [n for n, w in self.workers.items() if w.lease_until_ns <= now_ns]

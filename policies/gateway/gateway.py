@@ -1,0 +1,124 @@
+"""The gateway on a committee member.
+
+Only the leader's gateway takes requests in; the others redirect. A request has an *outcome* (`Answer` or `Refused`)
+only once consensus has recorded it, so a client that asks again with the same ``op_id``, at any gateway and after any
+kill, hears the same one. `Come` (come again later) records nothing and is no outcome.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policies.config import GatewayConfig
+from policies.gateway.bucket import TokenBucket
+from policies.local import Ask, Busy, Leadership, Settlement
+from policies.port import NS_PER_S, Policy
+from policies.wire import Message
+
+RETRY_S = 2.0
+"""What a busy gateway tells a client to wait before it comes again (our choice: two leader heartbeats)."""
+
+
+class Submit(Message, frozen=True, tag="submit"):
+    """Operation: run ``prompt`` (a blob the client sent along) through ``model``. Priority 0 is the most urgent."""
+
+    model: str
+    prompt: str
+    prompt_tokens: int
+    new_tokens: int
+    priority: int
+    deadline_s: float  # from now
+
+
+class Accepted(Message, frozen=True, tag="accepted"):
+    """Not last: the request was taken in."""
+
+
+class Answer(Message, frozen=True, tag="answer"):
+    """Outcome: the answer's blob, which ``holder`` has."""
+
+    output: str
+    tokens: int
+    first_token_ns: int
+    holder: str
+
+
+class Refused(Message, frozen=True, tag="refused"):
+    """Outcome: no answer will come."""
+
+    reason: str
+
+
+class Redirect(Message, frozen=True, tag="redirect"):
+    """Ask ``to`` instead."""
+
+    to: str
+
+
+class Come(Message, frozen=True, tag="come"):
+    """Come again after ``retry_s``; nothing was recorded."""
+
+    reason: str
+    retry_s: float
+
+
+class Gateway(Policy):
+    """One committee member's gateway."""
+
+    requests = (Submit,)
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self.leader = ""
+        self.buckets: dict[str, TokenBucket] = {}
+        self.waiting: set[tuple[str, str]] = set()
+
+    def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        if self.leader != self.port.me:
+            if self.leader:
+                self.port.reply(client, op_id, Redirect(self.leader))
+            else:
+                self.port.reply(client, op_id, Come("no leader", RETRY_S))
+            return
+        bucket = self.buckets.get(client)
+        if bucket is None:
+            bucket = self.buckets[client] = TokenBucket(self.config.requests_per_min / 60.0, self.config.burst)
+        if not bucket.take(self.port.now):
+            self.port.reply(client, op_id, Come("rate limit", 60.0 / self.config.requests_per_min))
+            return
+        self.waiting.add((client, op_id))
+        s = operation
+        deadline = self.port.wall + int(s.deadline_s * NS_PER_S)
+        self.port.tell(
+            "coordination",
+            Ask(
+                client,
+                op_id,
+                s.model,
+                s.prompt,
+                self.port.me,
+                s.prompt_tokens,
+                s.new_tokens,
+                s.priority,
+                deadline,
+            ),
+        )
+
+    def on_local(self, sender: str, message: Any) -> None:
+        if isinstance(message, Leadership):
+            self.leader = message.leader
+            if self.leader != self.port.me:
+                for client, op_id in sorted(self.waiting):
+                    self.port.reply(client, op_id, Redirect(self.leader) if self.leader else Come("no leader", RETRY_S))
+                self.waiting.clear()
+            return
+        key = (message.client, message.op_id)
+        if key not in self.waiting:
+            return
+        self.waiting.remove(key)
+        if isinstance(message, Busy):
+            self.port.reply(*key, Come(message.reason, RETRY_S))
+        elif isinstance(message, Settlement) and message.refused:
+            self.port.reply(*key, Refused(message.refused))
+        else:
+            self.port.reply(*key, Answer(message.output, message.tokens, message.first_token_ns, message.holder))

@@ -1,0 +1,75 @@
+"""Jobs: how a policy asks for compute. Inputs and outputs are blobs by digest, never tensors."""
+
+from __future__ import annotations
+
+from typing import Union
+
+from policies.wire import Message
+
+
+class Stage(Message, frozen=True):
+    """Layers ``first`` (inclusive) to ``last`` (exclusive) of a model on ``node``."""
+
+    node: str
+    first: int
+    last: int
+
+
+class SessionJob(Message, frozen=True, tag="session"):
+    """Prefill a prompt and decode greedily through a pipeline of stages; stage 0 is the submitting node.
+
+    ``source`` is the node that holds the prompt's blob. Progress arrives every ``report_every`` tokens.
+    """
+
+    op: str
+    model: str
+    stages: tuple[Stage, ...]
+    prompt: str
+    source: str
+    prompt_tokens: int
+    new_tokens: int
+    report_every: int
+
+
+class LoadJob(Message, frozen=True, tag="load"):
+    """Bring a shard of a model into memory."""
+
+    model: str
+    first: int
+    last: int
+
+
+class PlanJob(Message, frozen=True, tag="plan"):
+    """Run a registered planner on an encoded problem, limited by iterations, never by seconds."""
+
+    planner: str
+    problem: bytes
+    budget: int
+
+
+Job = Union[SessionJob, LoadJob, PlanJob]  # noqa: UP007
+
+
+class Progress(Message, frozen=True, tag="progress"):
+    """``tokens`` have been produced so far."""
+
+    tokens: int
+
+
+class Done(Message, frozen=True, tag="done"):
+    """The job ended well. ``output`` names the result's blob; ``result`` is a planner's answer, else empty."""
+
+    output: str
+    tokens: int
+    first_token_ns: int
+    result: bytes = b""
+
+
+class Lost(Message, frozen=True, tag="lost"):
+    """The job cannot end: ``reason`` in one line, and the node that failed it where one is known."""
+
+    reason: str
+    node: str = ""
+
+
+Outcome = Union[Progress, Done, Lost]  # noqa: UP007

@@ -1,0 +1,76 @@
+"""Readings and verdicts: what a device's sensors say, and what its harvest policy answers.
+
+The same field names serve one row on a device (a `Row` of scalars) and a fleet (`Readings`, arrays with
+one element a device), so that one elementwise policy reads both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from policies.wire import Message
+
+Array = Any  # any array of the Array API standard, or a scalar of the same meaning
+
+
+class Readings(NamedTuple):
+    """Struct of arrays, one element a device.
+
+    Devices on the mains without a battery report ``has_battery`` false and any ``soc``.
+    """
+
+    has_battery: Array
+    soc: Array  # state of charge, 0..1
+    plugged: Array  # bool
+    die_c: Array
+    skin_c: Array
+    on_wifi: Array  # bool; wired counts as Wi-Fi
+    metered: Array  # bool
+    bandwidth_bytes_per_s: Array
+    screen_on: Array  # bool
+    idle_s: Array  # seconds since the owner last touched the device
+    local_minute: Array  # 0..1439, in the owner's time zone
+    user_load: Array  # share of compute the owner uses, 0..1
+
+
+class Row(Message, frozen=True):
+    """One device's readings on the wire and in a journal; fields as in `Readings`."""
+
+    has_battery: bool
+    soc: float
+    plugged: bool
+    die_c: float
+    skin_c: float
+    on_wifi: bool
+    metered: bool
+    bandwidth_bytes_per_s: float
+    screen_on: bool
+    idle_s: float
+    local_minute: float
+    user_load: float
+
+
+class Decision(NamedTuple):
+    """What harvest decides, elementwise."""
+
+    contribute: Array  # bool: a session runs
+    compute_share: Array  # share of the device's compute lent, 0..1
+    memory_share: Array  # share of its memory lent, 0..1
+    bandwidth_bytes_per_s: Array  # cap on the village's traffic
+    state: Array  # index into HARVEST_STATES
+
+
+HARVEST_STATES = (
+    "idle", "harvesting", "charging_low", "thermal_throttle", "user_active", "network_metered", "disabled",
+)  # fmt: skip
+"""HarvestState as documented for the village (``idle`` also covers closed hours and cool-down)."""
+
+
+class Verdict(Message, frozen=True):
+    """One row of a `Decision` on the wire."""
+
+    contribute: bool
+    compute_share: float
+    memory_share: float
+    bandwidth_bytes_per_s: float
+    state: int

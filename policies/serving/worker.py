@@ -1,0 +1,203 @@
+"""The worker on every device: leases while it is lent, holds a shard, heads sessions, reports until heard.
+
+It knows the committee and guesses the leader: whoever answers ``Leased`` is it, ``NotLeader`` points to it, and after
+two silent renewals it tries the next member. A finished attempt is reported again and again until it is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from policies.commands import Receipt
+from policies.jobs import Done, LoadJob, Lost, Progress, SessionJob
+from policies.local import Lend
+from policies.port import NS_PER_S, Policy
+from policies.wire import encode
+from policies.work import (
+    RESEND_NS,
+    Assign,
+    Began,
+    Capability,
+    Leased,
+    Leave,
+    Load,
+    NotLeader,
+    Renew,
+    Report,
+    Settled,
+)
+
+AttemptKey = tuple[str, str, int]  # (client, op_id, attempt)
+
+
+class Worker(Policy):
+    """One device's worker.
+
+    Args:
+        committee: where leaders come from.
+        capability: what the whole device could do; a share of it is lent.
+        lease_s: the leader's lease; renewed twice in it.
+        lease_s: the leader's lease; renewed twice in it.
+    """
+
+    messages = (Assign, Leased, Load, NotLeader, Settled)
+
+    def __init__(self, committee: tuple[str, ...], capability: Capability, lease_s: float) -> None:
+        self.committee, self.full = committee, capability
+        self.renew_ns = int(lease_s / 2 * NS_PER_S)
+        self.lent: Lend | None = None
+        self.leader = committee[0]
+        self.unheard = 0
+        self.pipeline = self.loaded = 0  # shard wanted, shard in memory
+        self.load_job = 0
+        self.jobs: dict[int, Assign] = {}
+        self.reports: dict[AttemptKey, Report] = {}
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        self.leader = self.port.rng.choice(self.committee)
+
+    # -- lending -------------------------------------------------------------------------------------
+
+    def on_local(self, sender: str, message: Any) -> None:
+        if not isinstance(message, Lend):
+            return
+        was, self.lent = self.lent, message if message.on else None
+        if message.on:
+            self._renew()
+        elif was is not None:
+            for job_id, assign in list(self.jobs.items()):
+                self.port.cancel(job_id)
+                self._report(assign, Lost(message.reason, self.port.me))
+            self.jobs.clear()
+            self.pipeline = self.loaded = 0
+            self.port.cancel_timer("renew")
+            self._to_leader(Leave(message.reason))
+
+    def on_timer(self, name: str) -> None:
+        if name == "resend":
+            self._resend()
+            return
+        self.unheard += 1
+        if self.unheard > 2:
+            self._try_next("")
+        self._renew()
+
+    def _renew(self) -> None:
+        if self.lent is None:
+            return
+        self.port.set_timer("renew", self.renew_ns)
+        self._to_leader(Renew(self._capability(self.lent), self.loaded))
+
+    def _resend(self) -> None:
+        """Report again what nobody has settled; a new leader hears of it too."""
+        for report in self.reports.values():
+            self._to_leader(report)
+        if self.reports:
+            self.port.set_timer("resend", RESEND_NS)
+
+    def _capability(self, lent: Lend) -> Capability:
+        """What the lent share can do: time grows as compute shrinks."""
+        full, share = self.full, max(lent.compute_share, 1e-3)
+        return Capability(
+            full.memory_bytes * lent.memory_share,
+            full.layer_s / share,
+            full.step_s / share,
+            full.prefill_s_token_layer / share,
+            full.bytes_per_s,
+            full.one_way_s,
+        )
+
+    def _to_leader(self, message: Renew | Leave | Began | Report) -> None:
+        self.port.send(f"{self.leader}/coordination", message)
+
+    def _try_next(self, hint: str) -> None:
+        if hint and hint in self.committee:
+            self.leader = hint
+        else:
+            self.leader = self.committee[(self.committee.index(self.leader) + 1) % len(self.committee)]
+        self.unheard = 0
+
+    # -- messages ------------------------------------------------------------------------------------
+
+    def on_message(self, sender: str, message: Any) -> None:
+        if sender not in self.committee:
+            return
+        if isinstance(message, NotLeader):
+            if sender == self.leader:
+                self._try_next(message.leader)
+                if self.lent is not None:
+                    # A leader that is known can be asked at once; while none is, hold back for the next renewal.
+                    self.port.set_timer("renew", 0 if message.leader else self.renew_ns // 4)
+            return
+        if sender != self.leader:
+            self.leader = sender  # only a leader sends the rest
+        self.unheard = 0
+        if isinstance(message, Assign):
+            self._on_assign(message)
+        elif isinstance(message, Load):
+            self._on_load(message)
+        elif isinstance(message, Settled):
+            self._on_settled((message.client, message.op_id, message.attempt))
+
+    def _on_load(self, load: Load) -> None:
+        if load.pipeline == self.pipeline and (self.loaded == load.pipeline or self.load_job):
+            return
+        if self.load_job:
+            self.port.cancel(self.load_job)
+            self.load_job = 0
+        self.pipeline, self.loaded = load.pipeline, 0
+        if load.pipeline and self.lent is not None:
+            self.load_job = self.port.submit(LoadJob(load.model, load.first, load.last))
+
+    def _on_assign(self, assign: Assign) -> None:
+        key = _key(assign)
+        self._to_leader(Began(*key))
+        if key in self.reports or any(_key(a) == key for a in self.jobs.values()):
+            return
+        if self.lent is None or not self.loaded:
+            self._report(assign, Lost("not lent", self.port.me))
+            return
+        job = SessionJob(
+            f"{assign.client}/{assign.op_id}/{assign.attempt}", assign.model, assign.stages, assign.prompt,
+            assign.source, assign.prompt_tokens, assign.new_tokens, assign.report_every,
+        )  # fmt: skip
+        self.jobs[self.port.submit(job)] = assign
+
+    def _on_settled(self, key: AttemptKey) -> None:
+        self.reports.pop(key, None)
+        for job_id, assign in list(self.jobs.items()):
+            if _key(assign) == key:
+                self.port.cancel(job_id)
+                del self.jobs[job_id]
+
+    # -- jobs ----------------------------------------------------------------------------------------
+
+    def on_job(self, job_id: int, outcome: Any) -> None:
+        if isinstance(outcome, Progress):
+            return
+        if job_id == self.load_job:
+            self.load_job = 0
+            if isinstance(outcome, Done) and self.pipeline:
+                self.loaded = self.pipeline
+                self._renew()
+            return
+        assign = self.jobs.pop(job_id, None)
+        if assign is not None:
+            self._report(assign, outcome)
+
+    def _report(self, assign: Assign, outcome: Done | Lost) -> None:
+        key = _key(assign)
+        if isinstance(outcome, Lost):
+            report = Report(*key, outcome.reason or "lost", outcome.node, "", 0, 0, b"")
+        else:
+            receipt = Receipt(assign.client, assign.op_id, outcome.output, outcome.tokens, assign.stages)
+            signature = self.port.keys.sign(encode(receipt))
+            report = Report(*key, "", "", outcome.output, outcome.tokens, outcome.first_token_ns, signature)
+        self.reports[key] = report
+        self._to_leader(report)
+        self.port.set_timer("resend", RESEND_NS)
+
+
+def _key(assign: Assign) -> AttemptKey:
+    return (assign.client, assign.op_id, assign.attempt)

@@ -1,0 +1,49 @@
+"""Sharding: how a model is cut across workers.
+
+`latency_dp` is exact over a handful of candidates, `memory_ring` is the baseline that shares by memory,
+`cost` says what a pipeline takes, and `check` whether a plan may be used at all. Planners run as jobs, by
+name: bytes in, bytes out, limited by a number of pipelines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from policies.problem import Plan, Problem
+from policies.sharding import latency_dp, memory_ring
+from policies.sharding.check import check_plan
+from policies.sharding.cost import first_token_s, token_s
+from policies.wire import WireError, encode
+
+Planner = Callable[[bytes, int], bytes]
+
+__all__ = ["PLANNERS", "Planner", "check_plan", "first_token_s", "token_s"]
+
+_decode = msgspec.msgpack.Decoder(Problem).decode
+
+
+def _over_bytes(plan: Callable[[Problem, int], Plan]) -> Planner:
+    def planner(problem: bytes, budget: int) -> bytes:
+        """Plan an encoded `Problem` with at most ``budget`` pipelines; returns an encoded `Plan`."""
+        try:
+            decoded = _decode(problem)
+        except msgspec.MsgspecError as error:
+            raise WireError(f"problem: {error}") from None
+        if budget < 1:
+            raise ValueError(f"budget is {budget}; allowed: from 1")
+        nodes = [worker.node for worker in decoded.workers]
+        if len(set(nodes)) < len(nodes):
+            twice = next(node for node in sorted(nodes) if nodes.count(node) > 1)
+            raise ValueError(f"workers: {twice} is there twice; allowed: once")
+        return encode(plan(decoded, budget))
+
+    return planner
+
+
+PLANNERS: dict[str, Planner] = {
+    "latency_dp": _over_bytes(latency_dp.plan),
+    "memory_ring": _over_bytes(memory_ring.plan),
+}
+"""Planner by the name used in `policies.config.ShardingConfig` and `policies.jobs.PlanJob`."""

@@ -1,0 +1,42 @@
+"""Whether a plan may be used at all, asked of the plan alone: no planner is trusted with its own answer."""
+
+from __future__ import annotations
+
+import math
+
+from policies.problem import Plan, Problem
+
+
+def check_plan(problem: Problem, plan: Plan) -> list[str]:
+    """Return one line for everything that is wrong with ``plan``; an empty list is good.
+
+    Every pipeline covers every layer once and in order, each stage fits its worker's memory (layers, their
+    cache, embedding on the first, head on the last), and no worker is used twice.
+    """
+    memory = {worker.node: worker.memory_bytes for worker in problem.workers}
+    wrong: list[str] = []
+    used: set[str] = set()
+    if len(plan.latency_s) != len(plan.pipelines):
+        wrong.append(f"{len(plan.pipelines)} pipelines have {len(plan.latency_s)} latencies")
+    if bool(plan.infeasible) == bool(plan.pipelines):
+        wrong.append("a plan has pipelines, or says why it has none")
+    wrong += [f"latency is {s}" for s in plan.latency_s if not (s > 0 and math.isfinite(s))]
+    for number, stages in enumerate(plan.pipelines):
+        at = 0
+        for index, stage in enumerate(stages):
+            where = f"pipeline {number} stage {index} on {stage.node}"
+            if stage.first != at or stage.last <= stage.first:
+                wrong.append(f"{where}: layers {stage.first}-{stage.last}, expected to go on from {at}")
+            at = stage.last
+            if stage.node in used:
+                wrong.append(f"{where}: the worker is used twice")
+            used.add(stage.node)
+            need = (stage.last - stage.first) * (problem.layer_bytes + problem.kv_bytes_layer)
+            need += problem.head_bytes * ((index == 0) + (index == len(stages) - 1))
+            if stage.node not in memory:
+                wrong.append(f"{where}: no such worker")
+            elif need > memory[stage.node] + 1:  # a byte for rounding
+                wrong.append(f"{where}: needs {need:.0f} bytes, has {memory[stage.node]:.0f}")
+        if at != problem.layers:
+            wrong.append(f"pipeline {number}: ends at layer {at} of {problem.layers}")
+    return wrong

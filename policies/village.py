@@ -1,0 +1,98 @@
+"""One node of the village: which policies it mounts, by path. The only module that knows every family.
+
+Every node mounts ``harvest`` and ``worker``; members of the committee also mount ``consensus``, ``coordination`` and
+``gateway``. A `NodeSpec` is plain data: it stands in a journal's header, so that a replay builds the same Cell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from models import inference
+from policies.cell import Cell
+from policies.config import PolicyConfig
+from policies.consensus import Raft
+from policies.coordination import Coordination
+from policies.gateway import Gateway
+from policies.harvest.agent import HarvestAgent
+from policies.port import Keys, Policy
+from policies.problem import Problem
+from policies.serving import Worker
+from policies.work import Capability
+
+
+class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that makes one node's policies what they are."""
+
+    me: str
+    peers: tuple[str, ...]
+    committee: tuple[str, ...]
+    seed: int
+    config: PolicyConfig
+    capability: Capability
+    card: Problem
+    reading_ns: int
+    dedicated: bool = False
+    has_battery: bool = True
+
+
+def node(spec: NodeSpec) -> dict[str, Policy]:
+    """Return the policies of one node, by path."""
+    config = spec.config
+    policies: dict[str, Policy] = {
+        "harvest": HarvestAgent(
+            config.harvest, spec.reading_ns, dedicated=spec.dedicated, has_battery=spec.has_battery
+        ),
+        "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s),
+    }
+    if spec.me in spec.committee:
+        policies["consensus"] = Raft(config.consensus, spec.committee, "coordination", ("coordination", "gateway"))
+        policies["coordination"] = Coordination(config.coordination, config.sharding, spec.card)
+        policies["gateway"] = Gateway(config.gateway)
+    return policies
+
+
+def cell(spec: NodeSpec, keys: Keys) -> Cell:
+    """Return the Cell of one node."""
+    return Cell(node(spec), spec.me, spec.peers, seed=spec.seed, keys=keys)
+
+
+def to_plain(spec: NodeSpec) -> dict[str, Any]:
+    """Return the spec as plain data, for a journal's header or a process's configuration."""
+    plain: dict[str, Any] = msgspec.to_builtins(spec)
+    return plain
+
+
+def from_plain(data: dict[str, Any]) -> NodeSpec:
+    """Return the spec that `to_plain` wrote."""
+    return msgspec.convert(data, NodeSpec)
+
+
+def card(shape: inference.Shape, config: PolicyConfig) -> Problem:
+    """Return the served model as a planning problem without workers."""
+    sharding = config.sharding
+    return Problem(
+        model=shape.name,
+        layers=shape.layers,
+        layer_bytes=shape.layer_bytes(),
+        kv_bytes_layer=shape.kv_bytes_per_token_layer() * sharding.slots * sharding.context_tokens,
+        head_bytes=shape.head_bytes(),
+        activation_bytes=shape.activation_bytes(),
+        candidates=sharding.candidates,
+    )
+
+
+def capability(
+    shape: inference.Shape,
+    device: inference.Device,
+    memory_bytes: float,
+    bytes_per_s: float,
+    one_way_s: float,
+) -> Capability:
+    """Return what a whole device can do for a model; the worker scales it by the share it lends."""
+    one = float(inference.decode_step_s(shape, 1, device, 1, 0))
+    two = float(inference.decode_step_s(shape, 2, device, 1, 0))
+    token = float(inference.prefill_s(shape, 2, device, 1024)) - float(inference.prefill_s(shape, 1, device, 1024))
+    return Capability(memory_bytes, two - one, max(0.0, 2 * one - two), token / 1024, bytes_per_s, one_way_s)

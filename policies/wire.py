@@ -1,0 +1,62 @@
+"""Wire format: what a message is, how it becomes bytes, how bytes are digested.
+
+Messages are small frozen structs, encoded as MessagePack arrays in *both* worlds, so that shared
+references and types that do not travel cannot hide in a simulation. Sizes are the encoded sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, Union
+
+import msgspec
+
+WIRE_VERSION = 1
+FRAME_OVERHEAD_BYTES = 57
+"""Bytes a frame adds on a TLS 1.3 link: TCP and IPv4 headers 40 (RFC 9293, 791), record header and tag 17 (RFC 8446)."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of everything that travels. Subclass it with a ``tag``: ``class Ping(Message, tag="ping")``."""
+
+
+class WireError(ValueError):
+    """The peer sent bytes that are not one of the messages this policy declares."""
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+encode = _encoder.encode
+"""Encode a message, or any plain value, to canonical MessagePack bytes."""
+
+
+class Codec:
+    """Decodes exactly the message classes a policy declares, and nothing else."""
+
+    def __init__(self, messages: Iterable[type[Message]]) -> None:
+        classes = tuple(messages)
+        if not classes:
+            self._decode: Callable[[bytes], Any] = _refuse
+        else:
+            union: Any = Union[classes]  # noqa: UP007  (built at run time)
+            self._decode = msgspec.msgpack.Decoder(union).decode
+
+    def decode(self, payload: bytes) -> Any:
+        """Return the message in ``payload``.
+
+        Raises:
+            WireError: the bytes are malformed or of a class not declared.
+        """
+        try:
+            return self._decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise WireError(str(error)) from None
+
+
+def _refuse(payload: bytes) -> Any:
+    raise WireError("this policy declares no messages")
+
+
+def digest(data: bytes) -> str:
+    """Content name of a blob: BLAKE2b-160 in hexadecimal (RFC 7693)."""
+    return hashlib.blake2b(data, digest_size=20).hexdigest()

@@ -1,0 +1,137 @@
+"""The work protocol: what workers and the leader say to one another, and what the leader announces."""
+
+from __future__ import annotations
+
+from policies.jobs import Stage
+from policies.port import NS_PER_S
+from policies.wire import Message
+
+RESEND_NS = 2 * NS_PER_S
+"""After this long without an answer an assignment or a report is sent again (our choice: far above any round trip,
+far below any deadline)."""
+
+
+class Capability(Message, frozen=True):
+    """What a worker lends, at the share it lends it (see `models.inference` for the terms).
+
+    A decode step over n layers takes ``step_s + n * layer_s``; prefill ``prefill_s_token_layer`` a token and layer.
+    """
+
+    memory_bytes: float
+    layer_s: float
+    step_s: float
+    prefill_s_token_layer: float
+    bytes_per_s: float
+    one_way_s: float
+
+
+# worker to leader (path "coordination")
+
+
+class Renew(Message, frozen=True, tag="renew"):
+    """Keeps a lease alive; ``loaded`` is the pipeline whose shard is in memory, 0 for none."""
+
+    capability: Capability
+    loaded: int
+
+
+class Leave(Message, frozen=True, tag="leave"):
+    """The device goes; its owner comes first."""
+
+    reason: str
+
+
+class Began(Message, frozen=True, tag="began"):
+    """The assignment arrived; it need not be sent again."""
+
+    client: str
+    op_id: str
+    attempt: int
+
+
+class Report(Message, frozen=True, tag="report"):
+    """An attempt ended: answered if ``reason`` is empty, else lost, with the node that failed where known."""
+
+    client: str
+    op_id: str
+    attempt: int
+    reason: str
+    node: str
+    output: str
+    tokens: int
+    first_token_ns: int
+    signature: bytes
+
+
+# leader to worker (path "worker")
+
+
+class Leased(Message, frozen=True, tag="leased"):
+    """The lease runs until the leader has heard nothing for its length."""
+
+
+class NotLeader(Message, frozen=True, tag="not_leader"):
+    """Ask ``leader`` instead; ``""`` while nobody is known."""
+
+    leader: str
+
+
+class Load(Message, frozen=True, tag="load_shard"):
+    """Hold these layers for this pipeline; pipeline 0 frees the memory."""
+
+    pipeline: int
+    model: str
+    first: int
+    last: int
+
+
+class Assign(Message, frozen=True, tag="assign"):
+    """Run this request as head of these stages."""
+
+    client: str
+    op_id: str
+    attempt: int
+    model: str
+    stages: tuple[Stage, ...]
+    prompt: str
+    source: str
+    prompt_tokens: int
+    new_tokens: int
+    report_every: int
+
+
+class Settled(Message, frozen=True, tag="settled"):
+    """The report of this attempt is dealt with; forget it, and stop the attempt if it still runs."""
+
+    client: str
+    op_id: str
+    attempt: int
+
+
+# announced by the leader (decide), for records and checks
+
+
+class Placed(Message, frozen=True, tag="placed"):
+    """A pipeline was placed."""
+
+    pipeline: int
+    stages: tuple[Stage, ...]
+
+
+class Gone(Message, frozen=True, tag="gone"):
+    """A pipeline was dissolved."""
+
+    pipeline: int
+    reason: str
+
+
+class SettledOp(Message, frozen=True, tag="settled_op"):
+    """A request got its outcome, on this node."""
+
+    client: str
+    op_id: str
+    refused: str
+    output: str
+    tokens: int
+    nodes: tuple[str, ...]
+    attempts: int

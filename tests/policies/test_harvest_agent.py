@@ -1,0 +1,112 @@
+"""The harvest agent in a cell: limits, announcements and the worker hear of a change once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policies import port as p
+from policies.cell import Cell
+from policies.config import HarvestConfig
+from policies.harvest import HarvestAgent, Session
+from policies.local import Lend
+from policies.port import NS_PER_S, Policy
+from policies.readings import Readings, Row, Verdict
+from policies.wire import encode
+
+MBPS = 125_000.0
+GOOD = Readings(True, 0.9, True, 30.0, 28.0, True, False, 20 * MBPS, False, 3600.0, 120.0, 0.0)
+
+
+class Listener(Policy):
+    """Stands where the worker will be."""
+
+    def __init__(self) -> None:
+        self.heard: list[Lend] = []
+
+    def on_local(self, sender: str, message: Any) -> None:
+        """Keep what harvest says."""
+        self.heard.append(message)
+
+
+class Node:
+    """A cell with the agent and a listener."""
+
+    def __init__(self, agent: HarvestAgent) -> None:
+        self.worker = Listener()
+        self.cell = Cell({"harvest": agent, "worker": self.worker}, "n", (), seed=1, keys=None)  # type: ignore[arg-type]
+        self.effects = [e[0::2] for e in self.cell.step(0, 0, (p.START, "", {}, 0))]
+
+    def read(self, at_s: int, **changes: Any) -> list[tuple[Any, ...]]:
+        """Feed one row of readings and return the effects, less their path."""
+        row = Row(*GOOD._replace(**changes))
+        return self.feed(at_s, (p.READINGS, "harvest", encode(row)))
+
+    def feed(self, at_s: int, given_: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Feed one input."""
+        return [(e[0], *e[2:]) for e in self.cell.step(at_s * NS_PER_S, 0, given_)]
+
+
+def test_the_agent_carries_out_what_changed_and_only_that() -> None:
+    """It asks for readings, then limits, announces and tells the worker once a change."""
+    node = Node(HarvestAgent(HarvestConfig(), 60 * NS_PER_S))
+
+    assert node.effects == [(p.SENSE, 60 * NS_PER_S)]
+    assert node.read(60) == [
+        (p.LIMIT, "compute", 0.5),
+        (p.LIMIT, "memory", 0.3),
+        (p.LIMIT, "bandwidth_bytes_per_s", 1.25e6),
+        (p.DECIDE, "harvest", encode(Session(True, 0.5, 0.3, 1))),
+    ]
+    assert node.read(120) == []
+    assert node.read(180, die_c=56.0) == [
+        (p.LIMIT, "compute", 0.25),
+        (p.DECIDE, "harvest", encode(Session(True, 0.25, 0.3, 3))),
+    ]
+    assert node.read(240, screen_on=True) == [
+        (p.LIMIT, "compute", 0.0),
+        (p.LIMIT, "memory", 0.0),
+        (p.DECIDE, "harvest", encode(Session(False, 0.0, 0.0, 4))),
+    ]
+    assert node.worker.heard == [
+        Lend(True, 0.5, 0.3, "harvesting"),
+        Lend(True, 0.25, 0.3, "thermal_throttle"),
+        Lend(False, 0.0, 0.0, "user_active"),
+    ]
+
+
+def test_the_agent_measures_time_by_its_own_clock() -> None:
+    """The cool-down of thirty minutes passes between two readings, however many come between."""
+    node = Node(HarvestAgent(HarvestConfig(), 60 * NS_PER_S))
+    node.read(60)
+    node.read(120, screen_on=True)
+
+    assert node.read(120 + 1799) == []
+    assert node.read(120 + 1800) != []
+
+
+def test_a_handed_verdict_has_the_same_effects_as_a_reading() -> None:
+    """A row decided by the fleet's policy ends in the effects of the same row decided here."""
+    by_readings = Node(HarvestAgent(HarvestConfig(), NS_PER_S))
+    by_verdict = Node(HarvestAgent(HarvestConfig(), NS_PER_S))
+    verdict = Verdict(True, 0.5, 0.3, 1.25e6, 1)
+
+    assert by_verdict.feed(1, (p.DECISION, "harvest", encode(verdict))) == by_readings.read(1)
+    assert by_verdict.worker.heard == by_readings.worker.heard
+
+
+def test_a_restarted_agent_begins_at_rest() -> None:
+    """After a crash nothing is lent until a reading says so, and every limit is set anew."""
+    node = Node(HarvestAgent(HarvestConfig(), NS_PER_S))
+    before = node.read(1)
+
+    node.feed(2, (p.START, "", {}, 1))
+
+    assert node.read(3) == before
+
+
+def test_a_period_of_nothing_is_refused() -> None:
+    """The reading period is positive."""
+    with pytest.raises(ValueError, match="every_ns is 0; allowed: from 1"):
+        HarvestAgent(HarvestConfig(), 0)
