@@ -1,0 +1,89 @@
+"""The record of a run: names, columns and units of everything a run leaves behind, in every world.
+
+A `Record` is plain data. `write` puts it into a folder all at once: a half-written run is never seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+RECORD_VERSION = 1
+
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "requests": (
+        "op_id", "client", "priority", "arrival_s", "deadline_s", "prompt_tokens", "new_tokens", "status", "reason",
+        "first_token_s", "latency_s", "attempts", "tokens", "output", "correct", "nodes",
+    ),
+    "devices": (
+        "time_s", "device", "kind", "soc", "plugged", "screen_on", "die_c", "skin_c", "speed", "contributing", "state",
+    ),
+    "decisions": ("time_s", "node", "path", "kind", "detail"),
+    "faults": ("time_s", "kind", "node", "phase", "layer", "detail"),
+}  # fmt: skip
+"""Columns by table. ``time_s``/``arrival_s`` count from the run's start; ``first_token_s`` and ``latency_s`` from the
+request's arrival; ``status`` is answered, late, refused or lost; ``output`` is the digest of the answer; ``phase`` is
+start or end; ``layer`` says who applied a fault (model, transport, process); ``detail`` is JSON or text."""
+
+
+@dataclass
+class Record:
+    """What one run left behind.
+
+    Attributes:
+        summary: flat name to number; units last in the names.
+        manifest: digest, seed, world, fidelity, config, versions, policies and more.
+        tables: table name to rows, each a tuple in the order of `TABLES`.
+        journals: node to journal bytes (`scenarios.journal`).
+    """
+
+    summary: dict[str, float]
+    manifest: dict[str, Any]
+    tables: dict[str, Sequence[tuple[Any, ...]]]
+    journals: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the event history."""
+        return str(self.manifest["digest"])
+
+
+def frame(name: str, rows: Sequence[tuple[Any, ...]]) -> Any:
+    """Return the rows of table ``name`` as a pandas DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame.from_records(list(rows), columns=list(TABLES[name]))
+
+
+def write(record: Record, folder: Path) -> Path:
+    """Write ``record`` to ``folder``, replacing it, by one rename at the end.
+
+    Raises:
+        OSError: the folder cannot be written; nothing is left behind.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        (part / "journals").mkdir(parents=True)
+        for name, content in (("summary.json", record.summary), ("manifest.json", record.manifest)):
+            (part / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        for name in TABLES:
+            frame(name, record.tables.get(name, ())).to_parquet(part / f"{name}.parquet", index=False)
+        for node, data in record.journals.items():
+            (part / "journals" / f"{node}.journal").write_bytes(data)
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+            folder.rename(old)
+            part.rename(folder)
+            shutil.rmtree(old)
+        else:
+            part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder

@@ -1,0 +1,44 @@
+"""Numbers of a run that every world computes the same way from its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from scenarios.record import TABLES
+
+_COLUMN = {name: k for k, name in enumerate(TABLES["requests"])}
+
+
+def request_summary(rows: Sequence[tuple[Any, ...]], duration_s: float) -> dict[str, float]:
+    """Return counts by status, latency and time-to-first-token quantiles (s), and throughput.
+
+    Latencies are of answered requests, late ones included; the worst stands beside the median.
+    """
+
+    def column(name: str) -> list[Any]:
+        return [row[_COLUMN[name]] for row in rows]
+
+    status = column("status")
+    ended = [s in ("answered", "late") for s in status]
+    latency = np.array([x for x, ok in zip(column("latency_s"), ended, strict=True) if ok])
+    first = np.array([x for x, ok in zip(column("first_token_s"), ended, strict=True) if ok and x is not None])
+    tokens = sum(x for x, ok in zip(column("tokens"), ended, strict=True) if ok)
+    total = max(1, len(rows))
+    summary = {
+        "requests_total": float(len(rows)),
+        **{f"requests_{name}": float(status.count(name)) for name in ("answered", "late", "refused", "lost")},
+        "answered_in_time_share": status.count("answered") / total,
+        "refused_share": status.count("refused") / total,
+        "wrong_answers": float(sum(x is False for x in column("correct"))),
+        "attempts_mean": float(np.mean(column("attempts"))) if rows else 0.0,
+        "tokens_total": float(tokens),
+        "throughput_tokens_per_s": tokens / duration_s,
+    }
+    for name, values in (("latency", latency), ("ttft", first)):
+        for label, q in (("p50", 50), ("p95", 95), ("max", 100)):
+            summary[f"{name}_{label}_s"] = float(np.percentile(values, q)) if len(values) else float("nan")
+        summary[f"{name}_mean_s"] = float(values.mean()) if len(values) else float("nan")
+    return summary

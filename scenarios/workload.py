@@ -1,0 +1,112 @@
+"""Workloads: which requests arrive when. A fitted synthetic day, or a published trace.
+
+Every attribute is a keyed draw by (seed, purpose, request), so that another field, or another policy, changes none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from models import draws
+from scenarios.schema import PRIORITIES, Azure, Scenario, Synthetic, WorkloadBase
+from scenarios.traces import read_azure
+
+# Log-normal fits (maximum likelihood) to the 19,366 requests of the Azure LLM inference trace 2023, conversation
+# (Patel et al., Splitwise, ISCA 2024; CC-BY-4.0), clipped to what a device's cache holds.
+PROMPT_MEDIAN, PROMPT_SIGMA, PROMPT_CLIP = 760.0, 0.985, (16, 4000)
+NEW_MEDIAN, NEW_SIGMA, NEW_CLIP = 151.0, 0.859, (8, 1000)
+
+# Requests by hour of day over their mean: all clients of ServeGen's m-small, 14 days (Alibaba, Apache-2.0).
+DAILY_CURVE = (
+    0.826, 0.703, 0.749, 0.699, 0.712, 0.728, 0.765, 0.873, 1.0, 1.133, 1.108, 1.077,
+    1.044, 1.057, 1.044, 1.031, 1.074, 1.062, 0.992, 1.21, 1.434, 1.381, 1.25, 1.047,
+)  # fmt: skip
+
+
+class Request(NamedTuple):
+    """One request as its client means it."""
+
+    op_id: str
+    client: str
+    priority: int  # index into PRIORITIES, 0 the most urgent
+    arrival_s: float  # from the run's start
+    deadline_s: float  # from arrival
+    prompt_tokens: int
+    new_tokens: int
+
+
+def requests(scenario: Scenario) -> list[Request]:
+    """Return the scenario's requests in order of arrival.
+
+    Raises:
+        ScenarioError: the trace's file is missing or malformed.
+    """
+    workload = scenario.workload
+    if isinstance(workload, Azure):
+        arrival_s, prompt, new = _azure(scenario, workload)
+    else:
+        arrival_s, prompt, new = _synthetic(scenario, workload)
+    return _dress(scenario.seed, workload, arrival_s, prompt, new)
+
+
+def _synthetic(s: Scenario, w: Synthetic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    index = np.arange(w.requests)
+    share = np.sort(draws.uniform(s.seed, "arrival", 0, index))
+    # Invert the cumulated rate, piecewise linear over the hours of the run.
+    hours = np.arange(0, s.duration_s / 3600.0 + 1.0)
+    curve = np.ones(24) if w.flat else np.array(DAILY_CURVE)
+    rate = curve[((hours[:-1] + s.start_minute / 60.0) % 24).astype(int)]
+    edges_s = np.minimum(hours * 3600.0, s.duration_s)
+    cumulated = np.concatenate([[0.0], np.cumsum(rate * np.diff(edges_s))])
+    arrival_s = np.interp(share * cumulated[-1], cumulated, edges_s)
+    prompt = _lengths(s.seed, "prompt length", index, w.prompt_tokens, PROMPT_MEDIAN, PROMPT_SIGMA, PROMPT_CLIP)
+    new = _lengths(s.seed, "answer length", index, w.new_tokens, NEW_MEDIAN, NEW_SIGMA, NEW_CLIP)
+    return arrival_s, prompt, new
+
+
+def _lengths(
+    seed: int,
+    purpose: str,
+    index: np.ndarray,
+    fixed: int | None,
+    median: float,
+    sigma: float,
+    clip: tuple[int, int],
+) -> np.ndarray:
+    if fixed is not None:
+        return np.full(len(index), fixed)
+    return np.clip(draws.lognormal(seed, purpose, 0, index, median, sigma), *clip).astype(np.int64)
+
+
+def _azure(s: Scenario, w: Azure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    trace_s, prompt, new = read_azure(Path(w.path))
+    kept = draws.uniform(s.seed, "thin", 0, np.arange(len(trace_s))) < w.thin
+    trace_s, prompt, new = trace_s[kept] / w.speed, prompt[kept], new[kept]
+    hour, minute = (int(x) for x in w.start.split(":"))
+    first_s = ((hour * 60 + minute - s.start_minute) % 1440) * 60.0
+    period_s = trace_s[-1] + (trace_s[-1] / max(1, len(trace_s) - 1)) if len(trace_s) else 0.0
+    times = []
+    for k in range(w.repeat):
+        # A repetition is moved within the minute by a draw, so that it is not the same burst again.
+        moved = draws.uniform(s.seed, "repeat", k, np.arange(len(trace_s))) * 60.0 if k else 0.0
+        times.append(first_s + k * period_s + trace_s + moved)
+    arrival_s = np.concatenate(times) if times else np.zeros(0)
+    order = np.argsort(arrival_s, kind="stable")
+    inside = order[arrival_s[order] < s.duration_s]
+    return arrival_s[inside], np.tile(prompt, w.repeat)[inside], np.tile(new, w.repeat)[inside]
+
+
+def _dress(seed: int, w: WorkloadBase, arrival_s: np.ndarray, prompt: np.ndarray, new: np.ndarray) -> list[Request]:
+    index = np.arange(len(arrival_s))
+    weights = np.array([w.mix.get(name, 0.0) for name in PRIORITIES])  # type: ignore[call-overload]
+    bounds = np.cumsum(weights) / weights.sum()
+    priority = np.searchsorted(bounds, draws.uniform(seed, "priority", 0, index), side="right")
+    client = draws.integers(seed, "client", 0, index, w.clients)
+    deadline_s = [w.deadline_s[name] for name in PRIORITIES]  # type: ignore[index]
+    return [
+        Request(f"r{i:06d}", f"c{client[i]:03d}", int(k), float(at), deadline_s[k], int(p), int(n))
+        for i, (k, at, p, n) in enumerate(zip(priority, arrival_s, prompt, new, strict=True))
+    ]

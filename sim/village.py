@@ -1,0 +1,388 @@
+"""The simulated village: a scenario becomes a world, runs, and leaves a `Record`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from models import inference, links
+from policies import port as p
+from policies import village
+from policies.port import NS_PER_S, Effect
+from policies.readings import HARVEST_STATES, Verdict
+from policies.wire import digest, encode
+from scenarios.adversaries import ADVERSARIES, LIES
+from scenarios.checks import Checks
+from scenarios.digests import policies_manifest, versions
+from scenarios.journal import Header, Journal
+from scenarios.record import RECORD_VERSION, Record
+from scenarios.schema import PRIORITIES, Scenario, ScenarioError, to_plain
+from scenarios.workload import requests
+from sim.clients import Asked, Clients
+from sim.compute import Compute, answer_digest
+from sim.faults import Faults
+from sim.fleet import LOOPBACK_BYTES_PER_S, Fleet, Inventory, inventory
+from sim.keys import KeyRing
+from sim.network import Links, MessageNetwork
+from sim.world import Node, World
+
+Progress = Callable[[float, str], None]
+
+FIDELITY = {
+    "compute": "fluid",
+    "network": "messages one by one; transfers at the access rate, links not shared",
+    "battery": "open-circuit voltage and one resistance, CC-CV",
+    "thermal": "two nodes, step-wise governor polled once a tick",
+    "owners": "habits by assumption, keyed draws",
+    "signatures": "keyed BLAKE2b in place of Ed25519",
+    "answers": "an answer is its name; no tokens are computed",
+}
+LOOPBACK_ONE_WAY_S = 0.00005
+"""Loopback through two user-space event loops: tens of microseconds."""
+
+
+def simulate(scenario: Scenario, *, progress: Progress | None = None, policy: Any = None) -> Record:
+    """Run a scenario in the twin.
+
+    Args:
+        scenario: what happens.
+        progress: called now and then with (share done, text).
+        policy: optional replacement of `policies.village.node`, (NodeSpec) -> {path: Policy}.
+    """
+    run = _Run(scenario, policy or village.node)
+    run.go(progress)
+    return run.record()
+
+
+class _Run:
+    """One run in the making."""
+
+    def __init__(self, scenario: Scenario, make: Callable[[village.NodeSpec], dict[str, Any]]) -> None:
+        self.scenario, self.make = scenario, make
+        self.shape = inference.SHAPES.get(scenario.model)
+        if self.shape is None:
+            raise ScenarioError(f"model={scenario.model!r}: allowed: {', '.join(sorted(inference.SHAPES))}")
+        self.requests = requests(scenario)
+        self.stock = inventory(scenario)
+        self.committee = committee_of(scenario, self.stock)
+        access = access_links(scenario, self.stock)
+        self.world = World(MessageNetwork(scenario.seed, access, scenario.network), start_wall_ns=START_WALL_NS)
+        self.checks = Checks(self.shape.layers)
+        self.rows: dict[str, list[tuple[Any, ...]]] = {"requests": [], "devices": [], "decisions": []}
+        self.refusals: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+        self.model_devices = device_laws(scenario, self.stock)
+        self.compute = Compute(
+            self.world, self.shape, dict(zip(self.stock.name, self.model_devices, strict=True)), access,
+            scenario.network.backbone_s,
+        )  # fmt: skip
+        self.world.jobs = self.compute
+        self.share = np.zeros(len(self.stock.name))
+        self._add_nodes(access)
+        self.fleet = Fleet(
+            scenario,
+            self.stock,
+            take_load=self._take_load,
+            on_speed=self._on_speed,
+            on_verdict=self._on_verdict,
+        )
+        self.clients = Clients(
+            self.world, self.committee, scenario.model, scenario.workload.retry_s, self._on_request_end
+        )
+        self.world.on_decide.append(self._on_decide)
+        self.world.on_limit.append(self._on_limit)
+        self.world.on_note.append(lambda now, node, effect: self.notes.update([effect[2]]))
+        self.faults = Faults(
+            self.world, self.compute, self.committee, [n for n in self.stock.name if n not in self.committee],
+            seed=scenario.seed, duration_s=scenario.duration_s, leader=self._leader,
+            busy=lambda: {s.node for x in self.compute.sessions.values() for s in x.job.stages}, restart=self._restart,
+        )  # fmt: skip
+
+    # -- building ------------------------------------------------------------------------------------
+
+    def _add_nodes(self, access: Links) -> None:
+        s = self.scenario
+        ring = KeyRing(s.seed)
+        card = village.card(self.shape, s.policy)
+        committee = tuple(self.committee)
+        self.specs: list[village.NodeSpec] = []
+        liars = self._adversaries()
+        for i, name in enumerate(self.stock.name):
+            spec = village.NodeSpec(
+                me=name, peers=tuple(m for m in committee if m != name), committee=committee, seed=s.seed,
+                config=s.policy, card=card, reading_ns=int(s.reading_s * NS_PER_S),
+                capability=village.capability(
+                    self.shape, self.model_devices[i], float(self.stock.row.ram_bytes[i]),
+                    min(access.up_bytes_per_s[i], access.down_bytes_per_s[i]), access.one_way_s[i],
+                ),
+                dedicated=bool(self.stock.dedicated[i]), has_battery=bool(self.stock.has_battery[i]),
+            )  # fmt: skip
+            self.specs.append(spec)
+            node = self.world.add(name, self._factory(spec, ring, liars.get(name, ())))
+            if s.record.journals == "all" or (s.record.journals == "committee" and name in committee):
+                node.journal = Journal(self._header(spec))
+
+    def _factory(self, spec: village.NodeSpec, ring: KeyRing, wrappers: Any) -> Callable[[], Any]:
+        from policies.cell import Cell
+
+        def build() -> Any:
+            cell: Any = Cell(self.make(spec), spec.me, spec.peers, seed=spec.seed, keys=ring.handle(spec.me))
+            for behaviour, from_ns in wrappers:
+                cell = ADVERSARIES[behaviour](cell, from_ns)
+            return cell
+
+        return build
+
+    def _header(self, spec: village.NodeSpec) -> Header:
+        manifest = policies_manifest(self.make(spec))
+        return Header(spec.me, spec.peers, spec.seed, "sim", manifest, village.to_plain(spec))
+
+    def _adversaries(self) -> dict[str, list[tuple[str, int]]]:
+        """Choose who lies: workers on no committee, by keyed draws; each gets one behaviour."""
+        from models import draws
+
+        workers = [i for i, name in enumerate(self.stock.name) if name not in self.committee]
+        order = sorted(workers, key=lambda i: float(draws.uniform(self.scenario.seed, "adversary", i, 0)))
+        chosen: dict[str, list[tuple[str, int]]] = {}
+        taken = 0
+        for adversary in self.scenario.adversaries:
+            for i in order[taken : taken + adversary.count]:
+                from_ns = int(adversary.from_s * NS_PER_S)
+                chosen[self.stock.name[i]] = [(adversary.behaviour, from_ns)]
+                if adversary.behaviour == LIES:
+                    self.compute.liars[self.stock.name[i]] = from_ns
+            taken += adversary.count
+        return chosen
+
+    # -- running -------------------------------------------------------------------------------------
+
+    def go(self, progress: Progress | None) -> None:
+        """Run to the end, then on until every request has its outcome."""
+        world, s = self.world, self.scenario
+        started = time.perf_counter()
+        for node in world.nodes:
+            world.start(node)
+        self.clients.schedule(self.requests)
+        self.faults.schedule(s.faults)
+        world.engine.call_at(0, self._tick, None)
+        chunk_s = max(s.duration_s / 200, s.reading_s)
+        at = 0.0
+        while at < s.duration_s:
+            at = min(s.duration_s, at + chunk_s)
+            world.run(at)
+            if progress is not None:
+                progress(at / s.duration_s, self._headline(at))
+        # Late requests may still be answered: give them what their clients would, and no more.
+        end_s = s.duration_s + 3 * max(s.workload.deadline_s.values())
+        while self.clients.open and at < end_s:
+            at += s.reading_s
+            world.run(at)
+        self.wall_s = time.perf_counter() - started
+
+    def _headline(self, at_s: float) -> str:
+        lending = int(self.fleet.decision.contribute.sum()) if self.fleet.decision is not None else 0
+        return f"{at_s / 3600:.1f} h, {lending} lent, {len(self.rows['requests'])} requests ended"
+
+    def _tick(self, _: Any) -> None:
+        s, now_s = self.scenario, self.world.engine.now / NS_PER_S
+        self.fleet.tick()
+        if (self.fleet.tick_number - 1) % max(1, round(s.record.devices_every_s / s.reading_s)) == 0:
+            self._record_devices(now_s)
+        self.world.engine.call_at(self.world.engine.now + int(s.reading_s * NS_PER_S), self._tick, None)
+
+    def _take_load(self, row: int, elapsed_s: float) -> float:
+        return self.compute.take_load(self.stock.name[row], elapsed_s)
+
+    def _on_speed(self, row: int, speed: float) -> None:
+        self.compute.set_speed(self.stock.name[row], float(speed * self.share[row]))
+
+    def _on_limit(self, now: int, node: Node, effect: Effect) -> None:
+        if effect[2] == "compute":
+            self.share[node.number] = effect[3]
+            self._on_speed(node.number, float(self.fleet.state.speed[node.number]))
+
+    def _on_verdict(self, row: int) -> None:
+        d = self.fleet.decision
+        assert d is not None
+        verdict = Verdict(
+            bool(d.contribute[row]), float(d.compute_share[row]), float(d.memory_share[row]),
+            float(d.bandwidth_bytes_per_s[row]), int(d.state[row]),
+        )  # fmt: skip
+        self.world.give(self.world.nodes[row], (p.DECISION, "harvest", encode(verdict)))
+
+    def _restart(self, node: Node) -> None:
+        self.checks.restarted(node.name)
+        self.share[node.number] = 0.0
+        self.world.start(node)
+        self._on_verdict(node.number)  # its agent forgot the row's decision
+
+    def _leader(self) -> str:
+        return self.checks.leaders[-1][1] if self.checks.leaders else ""
+
+    # -- recording -----------------------------------------------------------------------------------
+
+    def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
+        _, path, kind, payload = effect
+        value = self.checks.decided(now, node.name, path, kind, payload)
+        if kind != "commit" and kind != "settled":
+            detail = json.dumps(_plain(value)) if value is not None else ""
+            self.rows["decisions"].append((now / NS_PER_S, node.name, path, kind, detail))
+
+    def _on_request_end(self, asked: Asked) -> None:
+        r, f = asked.request, asked.finish
+        assert f is not None
+        latency_s = asked.ended_ns / NS_PER_S - r.arrival_s
+        status = "late" if f.status == "answered" and latency_s > r.deadline_s else f.status
+        if f.status == "refused":
+            self.refusals[f.reason] += 1
+        prompt = digest(f"{r.client}/{r.op_id}".encode())
+        correct = f.output == answer_digest(self.scenario.model, prompt, r.new_tokens) if f.output else None
+        self.rows["requests"].append((
+            r.op_id, r.client, PRIORITIES[r.priority], r.arrival_s, r.deadline_s, r.prompt_tokens, r.new_tokens, status,
+            f.reason, f.first_token_ns / NS_PER_S if f.tokens else None, latency_s, f.attempts, f.tokens, f.output,
+            correct, "",
+        ))  # fmt: skip
+
+    def _record_devices(self, now_s: float) -> None:
+        state, d, r, stock = self.fleet.state, self.fleet.decision, self.fleet.readings, self.stock
+        assert d is not None
+        assert r is not None
+        self.rows["devices"].extend(
+            zip(
+                [now_s] * len(stock.name),
+                stock.name,
+                stock.kind,
+                state.soc.tolist(),
+                r.plugged.tolist(),
+                r.screen_on.tolist(),
+                state.die_c.tolist(),
+                state.skin_c.tolist(),
+                state.speed.tolist(),
+                d.contribute.tolist(),
+                [HARVEST_STATES[k] for k in d.state.tolist()],
+                strict=True,
+            )
+        )
+
+    def record(self) -> Record:
+        """Return what the run left behind."""
+        self._final_checks()
+        tables = {**self.rows, "faults": self.faults.rows}
+        manifest = {
+            "record_version": RECORD_VERSION,
+            "digest": self.world.digest,
+            "seed": self.scenario.seed,
+            "world": "sim",
+            "fidelity": FIDELITY,
+            "config": to_plain(self.scenario),
+            "versions": versions(),
+            "policies": policies_manifest(self.make(self.specs[self.stock.name.index(self.committee[0])])),
+            "committee": self.committee,
+            "checks": {v.name: v.broken or "holds" for v in self.checks.all},
+            "check_events": {v.name: v.events for v in self.checks.all},
+            "refusals": dict(sorted(self.refusals.items())),
+            "notes": dict(sorted(self.notes.items())),
+            "ledger": dict(sorted(self._ledger().items(), key=lambda item: (-item[1], item[0]))),
+            "profile": self.scenario.profile,
+        }
+        journals = {n.name: n.journal.take() for n in self.world.nodes if n.journal is not None}
+        return Record(self._summary(), manifest, tables, journals)
+
+    def _final_checks(self) -> None:
+        self.checks.ledgers({n: s for n, s in self._states().items() if s is not None})
+        if self.fleet.violations:
+            self.checks.envelope.broken = self.fleet.violations[0]
+        self.checks.envelope.events = self.fleet.tick_number
+        self.checks.answered.events = len(self.rows["requests"])
+        if self.clients.open:
+            (client, op_id), _ = next(iter(self.clients.open.items()))
+            self.checks.answered.broken = f"{client}/{op_id}: no outcome and not given up at the end of the run"
+
+    def _states(self) -> dict[str, Any]:
+        """Replicated state of the committee members that are up; adversaries hide none here."""
+        states: dict[str, Any] = {}
+        for name in self.committee:
+            node = self.world.by_name[name]
+            if node.up:
+                states[name] = getattr(node.cell.policy("coordination"), "state", None)  # type: ignore[attr-defined]
+        return states
+
+    def _ledger(self) -> dict[str, int]:
+        states = [s for s in self._states().values() if s is not None]
+        return max(states, key=lambda s: s.applied).ledger if states else {}
+
+    def _summary(self) -> dict[str, float]:
+        from scenarios.summary import request_summary
+
+        s = self.scenario
+        summary = request_summary(self.rows["requests"], s.duration_s)
+        summary.update(
+            duration_s=s.duration_s,
+            devices=float(len(self.stock.name)),
+            commits=float(self.checks.commits),
+            elections=float(self.checks.elections),
+            crashes=float(self.faults.crashes),
+            harvest_sessions=float(self.fleet.sessions),
+            fleet_energy_j=self.fleet.energy_j,
+            village_energy_j=self.fleet.village_j,
+            ledger_token_layers=float(sum(self._ledger().values())),
+            messages=float(self.world.network.sent),
+            messages_lost=float(self.world.network.lost),
+            message_bytes=float(self.world.network.bytes),
+            port_steps=float(self.world.steps),
+            plans=float(self.compute.plans),
+            checks_broken=float(sum(not v.holds for v in self.checks.all)),
+        )
+        return summary
+
+
+START_WALL_NS = 1_750_000_000 * NS_PER_S
+"""Wall clock at the start of every simulated run: a fixed date (June 2025), so that runs repeat exactly."""
+
+
+def committee_of(scenario: Scenario, stock: Inventory) -> list[str]:
+    """Return the committee: the first machines on the mains, which are up whether they are lent or not."""
+    mains = [name for name, kind in zip(stock.name, stock.kind, strict=True) if kind in ("desktop", "gpu_box")]
+    return mains[: scenario.fleet.committee]
+
+
+def access_links(scenario: Scenario, stock: Inventory) -> Links:
+    """Return every device's access link; phones, tablets and laptops reach the home line by Wi-Fi."""
+    if scenario.network.home == "loopback":
+        return Links.alike(len(stock.name), LOOPBACK_ONE_WAY_S, LOOPBACK_BYTES_PER_S)
+    home, wifi = links.LINKS[scenario.network.home], links.LINKS["wifi"]
+    mobile = [kind in ("phone", "tablet", "laptop") for kind in stock.kind]
+    up = stock.home_bytes_per_s.tolist()
+    down = (stock.home_bytes_per_s * (home.down_bytes_per_s / home.up_bytes_per_s)).tolist()
+    one_way = [wifi.one_way_s if m else home.one_way_s for m in mobile]
+    return Links(one_way, up, down, [wifi.loss if m else home.loss for m in mobile])
+
+
+def device_laws(scenario: Scenario, stock: Inventory) -> list[inference.Device]:
+    """Return the cost law's parameters of every device."""
+    row = stock.row
+    return [
+        inference.Device(
+            float(row.mem_bytes_per_s[i]), float(row.flops[i]), float(row.eta[i]), ETA_KV, float(row.mu[i]),
+            float(row.overhead_s_layer[i]), OVERHEAD_S_STEP,
+        )
+        for i in range(len(stock.name))
+    ]  # fmt: skip
+
+
+ETA_KV = 0.6
+"""Share of bandwidth reached when reading the cache: 0.1-0.6 without flash attention, 0.9-1.1 in vLLM; the
+middle is an assumption for llama.cpp-class engines."""
+OVERHEAD_S_STEP = 0.0005
+"""Engine time a step: 0.1-0.5 ms for an extra stage inside one host (measured for llama.cpp layer split)."""
+
+
+def _plain(value: Any) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(msgspec.structs.asdict(value))
