@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 
 from policies.consensus.messages import Chosen, Elected
+from policies.harvest.messages import Session
 from policies.work import Gone, Placed, SettledOp
 
 _elected = msgspec.msgpack.Decoder(Elected).decode
 _chosen = msgspec.msgpack.Decoder(Chosen).decode
 _settled = msgspec.msgpack.Decoder(SettledOp).decode
 _placed = msgspec.msgpack.Decoder(Placed).decode
+_session = msgspec.msgpack.Decoder(Session).decode
 _gone = msgspec.msgpack.Decoder(Gone).decode
 
 
@@ -94,6 +96,8 @@ class Checks:
             return self._place(now, node, payload)
         if kind == "gone":
             return _gone(payload)
+        if kind == "harvest":
+            return _session(payload)
         return None
 
     def _leader(self, now: int, node: str, payload: bytes) -> Elected:

@@ -14,6 +14,7 @@ import inspect
 import json
 import platform
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -45,7 +46,7 @@ def source_sha256(subject: type | ModuleType) -> str:
     if root in COVERED:
         roots: Iterable[str] = (name,)
     else:
-        source = inspect.getsource(subject)
+        source = _outside_source(subject)
         package = name if _is_package(name) else name.rpartition(".")[0]
         parts.append(("outside", _sha256(source.encode())))
         roots = _imports(source, package)
@@ -114,6 +115,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _outside_source(subject: type | ModuleType) -> str:
+    """Return the text of a user's file, or, from a notebook, of the class alone."""
+    name = subject.__module__ if isinstance(subject, type) else subject.__name__
+    module = sys.modules.get(name)
+    whole = name != "__main__" and module is not None and getattr(module, "__file__", None)
+    return inspect.getsource(module if whole else subject)  # type: ignore[arg-type]
+
+
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -154,7 +163,7 @@ def _module_imports(name: str) -> tuple[str, ...]:
 def _imports(source: str, package: str) -> tuple[str, ...]:
     """Return the covered modules that ``source``, a module of ``package``, names in its import statements."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(inspect.cleandoc(source) if source[:1].isspace() else source)):
+    for node in ast.walk(ast.parse(textwrap.dedent(source))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

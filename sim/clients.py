@@ -19,9 +19,6 @@ from scenarios.clients import Attempt, Finish, first_attempt, on_reply, on_silen
 from scenarios.workload import Request
 from sim.world import Node, World
 
-CLIENT_ONE_WAY_S = 0.020
-"""One way between a client and a committee member (assumption: home broadband at both ends)."""
-
 _reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Redirect, Refused]).decode  # noqa: UP007
 
 
@@ -44,19 +41,21 @@ class Clients:
         committee: gateways, in the order in which clients try them.
         model: the model they ask for.
         retry_s: how long they wait before they ask again.
+        one_way_s: delay between a client and a gateway.
         on_end: called with each request that ended.
     """
 
     def __init__(
-        self, world: World, committee: list[str], model: str, retry_s: float, on_end: Callable[[Asked], None]
+        self,
+        world: World,
+        committee: list[str],
+        model: str,
+        retry_s: float,
+        one_way_s: float,
+        on_end: Callable[[Asked], None],
     ) -> None:
-        self.world, self.committee, self.model, self.retry_s, self.on_end = (
-            world,
-            committee,
-            model,
-            retry_s,
-            on_end,
-        )
+        self.world, self.committee, self.model, self.on_end = world, committee, model, on_end
+        self.retry_s, self.one_way_s = retry_s, one_way_s
         self.open: dict[tuple[str, str], Asked] = {}
         self.leader_of: dict[str, int] = {}  # client to the gateway that last answered it
         world.on_reply = self._replied
@@ -84,7 +83,7 @@ class Clients:
             left_s,
         )
         given = (p.REQUEST, "gateway", r.client, r.op_id, encode(submit))
-        self.world.engine.call_at(now + int(CLIENT_ONE_WAY_S * NS_PER_S), self._reach, (node, given))
+        self.world.engine.call_at(now + int(self.one_way_s * NS_PER_S), self._reach, (node, given))
         asked.generation += 1
         wait_ns = int(asked.attempt.wait_s(self.retry_s) * NS_PER_S)
         self.world.engine.call_at(now + wait_ns, self._silence, (asked, asked.generation))
@@ -93,7 +92,7 @@ class Clients:
         self.world.give(argument[0], argument[1])
 
     def _replied(self, leave: int, node: Node, effect: Effect) -> None:
-        arrives = leave + int(CLIENT_ONE_WAY_S * NS_PER_S)
+        arrives = leave + int(self.one_way_s * NS_PER_S)
         self.world.engine.call_at(arrives, self._hear, (node.name, effect))
 
     def _hear(self, argument: tuple[str, Effect]) -> None:

@@ -22,6 +22,7 @@ from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import PLANNERS
 from policies.wire import encode
+from sim.laws import DecodeCost, Law, PrefillCost
 from sim.network import Links
 from sim.world import Node, World
 
@@ -41,14 +42,14 @@ class Executor:
     """One device's compute.
 
     Attributes:
-        device: the cost law's parameters.
+        law: what its steps cost.
         speed: share of full speed it runs at now: lent share x throttle; 0 pauses it.
         sessions: sessions with a stage here.
         busy_share: share of its lent compute in use now, for the power law.
         busy_area: integral of ``busy_share`` since the fleet last asked, seconds.
     """
 
-    device: inference.Device
+    law: Law
     speed: float = 1.0
     sessions: dict[int, Session] = field(default_factory=dict)
     busy_share: float = 0.0
@@ -58,14 +59,11 @@ class Executor:
 
 @dataclass
 class StageCost:
-    """Coefficients of one stage: seconds at full speed, and overhead that speed does not change."""
+    """What one stage of a session costs on its executor."""
 
     executor: Executor
-    base_s: float
-    per_stream_s: float
-    per_context_s: float
-    overhead_s: float
-    prefill_s: float
+    decode: DecodeCost
+    prefill: PrefillCost
 
 
 @dataclass
@@ -98,26 +96,27 @@ class Compute:
     Args:
         world: whose nodes submit.
         shape: the served model.
-        devices: cost parameters by node name.
+        laws: executor law by node name.
         links: access links by node number, and ``backbone_s`` between them.
+        cores: CPU cores that all executors share, where they are processes of one host.
     """
 
     def __init__(
         self,
         world: World,
         shape: inference.Shape,
-        devices: dict[str, inference.Device],
+        laws: dict[str, Law],
         links: Links,
         backbone_s: float,
+        cores: int | None = None,
     ) -> None:
-        self.world, self.shape, self.links, self.backbone_s = world, shape, links, backbone_s
-        self.executors = {name: Executor(device) for name, device in devices.items()}
+        self.world, self.shape, self.links, self.backbone_s, self.cores = world, shape, links, backbone_s, cores
+        self.executors = {name: Executor(law) for name, law in laws.items()}
         self.sessions: dict[tuple[str, int], Session] = {}
         self.liars: dict[str, int] = {}  # node to the time (ns) from which its activations are wrong
         self.tokens = 0
         self.plans = 0
         self._next = 0
-        self._coefficients: dict[tuple[str, int, bool], tuple[float, float, float, float]] = {}
 
     # -- what the world asks -------------------------------------------------------------------------
 
@@ -199,31 +198,10 @@ class Compute:
     def _stage_costs(self, job: SessionJob) -> list[StageCost]:
         costs = []
         for k, stage in enumerate(job.stages):
-            executor, layers, last = (
-                self.executors[stage.node],
-                stage.last - stage.first,
-                k == len(job.stages) - 1,
-            )
-            base, stream, context, overhead = self._decode_law(stage.node, layers, last)
-            prefill = float(inference.prefill_s(self.shape, layers, executor.device, job.prompt_tokens, 0, last))
-            costs.append(StageCost(executor, base, stream, context, overhead, prefill - overhead))
+            executor, layers, last = self.executors[stage.node], stage.last - stage.first, k == len(job.stages) - 1
+            decode = executor.law.decode(layers, last)
+            costs.append(StageCost(executor, decode, executor.law.prefill(layers, last, job.prompt_tokens)))
         return costs
-
-    def _decode_law(self, node: str, layers: int, last: bool) -> tuple[float, float, float, float]:
-        """Return a, b, c and the overhead of one decode step; the law is linear, so four evaluations give it."""
-        key = (node, layers, last)
-        if key not in self._coefficients:
-            device = self.executors[node].device
-
-            def step(batch: float, context: float, speed: float) -> float:
-                return float(inference.decode_step_s(self.shape, layers, device, batch, context, last, speed))
-
-            one, half = step(1, 0, 1.0), step(1, 0, 0.5)
-            scaled = half - one  # what doubles when speed halves
-            stream = step(2, 0, 1.0) - one
-            context = (step(1, 1000, 1.0) - one) / 1000
-            self._coefficients[key] = (scaled - stream, stream, context, one - scaled)
-        return self._coefficients[key]
 
     def _hops_s(self, numbers: list[int], size_bytes: float) -> float:
         """Stage to stage, and the token from the last stage back to the head."""
@@ -240,6 +218,9 @@ class Compute:
     # -- fluid progress ------------------------------------------------------------------------------
 
     def _rerate_neighbours(self, session: Session) -> None:
+        if self.cores:
+            self._rerate(self.sessions.values())
+            return
         touched: dict[int, Session] = {}
         for stage in session.stages:
             touched.update(stage.executor.sessions)
@@ -268,22 +249,19 @@ class Compute:
 
     def _phase_s(self, session: Session) -> float | None:
         """Seconds the whole phase would take at the present rates; None while a stage is paused."""
-        total = 0.0
-        tokens = max(1, session.job.new_tokens - 1)
-        for stage in session.stages:
-            speed = stage.executor.speed
-            if speed <= 0.0:
-                return None
-            decoding = [s for s in stage.executor.sessions.values() if s.decoding]
-            prefilling = len(stage.executor.sessions) - len(decoding)
-            if session.decoding:
-                contexts = sum(s.context for s in decoding)
-                scaled = stage.base_s + stage.per_stream_s * len(decoding) + stage.per_context_s * contexts
-                total += (scaled / speed + stage.overhead_s) * (1 + prefilling) * tokens
-            else:
-                total += (stage.prefill_s / speed + stage.overhead_s) * (prefilling + (1 if decoding else 0))
-        hops = session.hops_s * tokens if session.decoding else session.prefill_hops_s
-        return max(total + hops, 1e-9)
+        if any(stage.executor.speed <= 0.0 for stage in session.stages):
+            return None
+        tokens = max(1, session.job.new_tokens - 1) if session.decoding else 1
+        hops_s = session.hops_s if session.decoding else session.prefill_hops_s
+        if session.stages[0].executor.law.batching:
+            step_s = sum(_shared_step_s(stage, session.decoding) for stage in session.stages)
+        else:
+            step_s = _queued_step_s(session, hops_s) * self._crowding()
+        return max((step_s + hops_s) * tokens, 1e-9)
+
+    def _crowding(self) -> float:
+        """How much slower threads run because there are more of them than cores on their one host."""
+        return max(1.0, len(self.sessions) / self.cores) if self.cores else 1.0
 
     def _busy(self, executor: Executor) -> float:
         """Share of the lent compute that its sessions keep busy: a stage waits while others and links work."""
@@ -339,6 +317,36 @@ class Compute:
     def _tell(self, node: Node, path: str, job_id: int, outcome: Outcome, at_ns: int, epoch: int | None = None) -> None:
         if epoch is None or epoch == node.epoch:
             self.world.give_at(at_ns, node, (p.JOB, path, job_id, encode(outcome)))
+
+
+def _shared_step_s(stage: StageCost, decoding: bool) -> float:
+    """One step of a batching executor: its decode streams advance together, a prefill takes an equal share."""
+    executor = stage.executor
+    streams = [s for s in executor.sessions.values() if s.decoding]
+    prefilling = len(executor.sessions) - len(streams)
+    if not decoding:
+        return (stage.prefill.scaled_s / executor.speed + stage.prefill.overhead_s) * (prefilling + bool(streams))
+    cost = stage.decode
+    contexts = sum(s.context for s in streams)
+    scaled_s = cost.base_s + cost.per_stream_s * len(streams) + cost.per_context_s * contexts
+    return (scaled_s / executor.speed + cost.overhead_s) * (1 + prefilling)
+
+
+def _queued_step_s(session: Session, hops_s: float) -> float:
+    """One step through serial servers: at each stage it waits for the others that are there.
+
+    The mean-value approximation for closed queueing networks (Schweitzer 1979): another session is at a stage with
+    the share of its time that the stage takes, here taken equal for all sessions.
+    """
+    own = []
+    for stage in session.stages:
+        cost = stage.decode.per_stream_s if session.decoding else stage.prefill.scaled_s
+        own.append(cost / stage.executor.speed)
+    whole_s = sum(own) + hops_s
+    return sum(
+        t * (1.0 + (len(stage.executor.sessions) - 1) * t / whole_s)
+        for t, stage in zip(own, session.stages, strict=True)
+    )
 
 
 def answer_digest(model: str, prompt: str, new_tokens: int) -> str:

@@ -18,6 +18,7 @@ from policies.config import HarvestConfig
 from policies.harvest.elementwise import Devices, Harvest
 from policies.harvest.envelope import violations
 from policies.readings import Decision, Readings
+from scenarios.hosts import LOOPBACK_BYTES_PER_S
 from scenarios.schema import Scenario
 from sim.owners import Habits, habits
 
@@ -68,10 +69,6 @@ def inventory(scenario: Scenario) -> Inventory:
         else np.full(n, LOOPBACK_BYTES_PER_S)
     )
     return Inventory(names, kinds, devices.table(tuple(rows)), dedicated, zone, rate)
-
-
-LOOPBACK_BYTES_PER_S = 1.0e9
-"""Order of a TLS stream over loopback on one core (OpenSSL AES-GCM runs at a few GB/s)."""
 
 
 @dataclass

@@ -16,6 +16,8 @@ from policies import village
 from policies.port import NS_PER_S, Effect
 from policies.readings import HARVEST_STATES, Verdict
 from policies.wire import digest, encode
+from policies.work import Capability
+from scenarios import hosts
 from scenarios.adversaries import ADVERSARIES, LIES
 from scenarios.checks import Checks
 from scenarios.digests import policies_manifest, versions
@@ -26,8 +28,9 @@ from scenarios.workload import requests
 from sim.clients import Asked, Clients
 from sim.compute import Compute, answer_digest
 from sim.faults import Faults
-from sim.fleet import LOOPBACK_BYTES_PER_S, Fleet, Inventory, inventory
+from sim.fleet import Fleet, Inventory, inventory
 from sim.keys import KeyRing
+from sim.laws import Law, Roofline, measured
 from sim.network import Links, MessageNetwork
 from sim.world import Node, World
 
@@ -42,8 +45,6 @@ FIDELITY = {
     "signatures": "keyed BLAKE2b in place of Ed25519",
     "answers": "an answer is its name; no tokens are computed",
 }
-LOOPBACK_ONE_WAY_S = 0.00005
-"""Loopback through two user-space event loops: tens of microseconds."""
 
 
 def simulate(scenario: Scenario, *, progress: Progress | None = None, policy: Any = None) -> Record:
@@ -76,10 +77,11 @@ class _Run:
         self.rows: dict[str, list[tuple[Any, ...]]] = {"requests": [], "devices": [], "decisions": []}
         self.refusals: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
-        self.model_devices = device_laws(scenario, self.stock)
+        self.devices = device_parameters(self.stock)
+        self.laws = executor_laws(scenario, self.stock, self.shape)
         self.compute = Compute(
-            self.world, self.shape, dict(zip(self.stock.name, self.model_devices, strict=True)), access,
-            scenario.network.backbone_s,
+            self.world, self.shape, dict(zip(self.stock.name, self.laws, strict=True)), access,
+            scenario.network.backbone_s, scenario.cores,
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
@@ -91,8 +93,9 @@ class _Run:
             on_speed=self._on_speed,
             on_verdict=self._on_verdict,
         )
+        one_way_s = hosts.LOOPBACK_ONE_WAY_S if scenario.network.home == "loopback" else CLIENT_ONE_WAY_S
         self.clients = Clients(
-            self.world, self.committee, scenario.model, scenario.workload.retry_s, self._on_request_end
+            self.world, self.committee, scenario.model, scenario.workload.retry_s, one_way_s, self._on_request_end
         )
         self.world.on_decide.append(self._on_decide)
         self.world.on_limit.append(self._on_limit)
@@ -114,18 +117,29 @@ class _Run:
         liars = self._adversaries()
         for i, name in enumerate(self.stock.name):
             spec = village.NodeSpec(
-                me=name, peers=tuple(m for m in committee if m != name), committee=committee, seed=s.seed,
-                config=s.policy, card=card, reading_ns=int(s.reading_s * NS_PER_S),
-                capability=village.capability(
-                    self.shape, self.model_devices[i], float(self.stock.row.ram_bytes[i]),
-                    min(access.up_bytes_per_s[i], access.down_bytes_per_s[i]), access.one_way_s[i],
-                ),
-                dedicated=bool(self.stock.dedicated[i]), has_battery=bool(self.stock.has_battery[i]),
-            )  # fmt: skip
+                me=name,
+                peers=tuple(m for m in committee if m != name),
+                committee=committee,
+                seed=s.seed,
+                config=s.policy,
+                card=card,
+                reading_ns=int(s.reading_s * NS_PER_S),
+                capability=self._capability(i, access),
+                dedicated=bool(self.stock.dedicated[i]),
+                has_battery=bool(self.stock.has_battery[i]),
+            )
             self.specs.append(spec)
             node = self.world.add(name, self._factory(spec, ring, liars.get(name, ())))
             if s.record.journals == "all" or (s.record.journals == "committee" and name in committee):
                 node.journal = Journal(self._header(spec))
+
+    def _capability(self, i: int, access: Links) -> Capability:
+        if self.scenario.network.home == "loopback":
+            return hosts.capability(hosts.read_profile(self.scenario.profile))
+        rate = min(access.up_bytes_per_s[i], access.down_bytes_per_s[i])
+        device = self.devices[i]
+        memory = float(self.stock.row.ram_bytes[i])
+        return village.capability(self.shape, device, memory, rate, access.one_way_s[i])
 
     def _factory(self, spec: village.NodeSpec, ring: KeyRing, wrappers: Any) -> Callable[[], Any]:
         from policies.cell import Cell
@@ -354,7 +368,7 @@ def committee_of(scenario: Scenario, stock: Inventory) -> list[str]:
 def access_links(scenario: Scenario, stock: Inventory) -> Links:
     """Return every device's access link; phones, tablets and laptops reach the home line by Wi-Fi."""
     if scenario.network.home == "loopback":
-        return Links.alike(len(stock.name), LOOPBACK_ONE_WAY_S, LOOPBACK_BYTES_PER_S)
+        return Links.alike(len(stock.name), hosts.LOOPBACK_ONE_WAY_S, hosts.LOOPBACK_BYTES_PER_S)
     home, wifi = links.LINKS[scenario.network.home], links.LINKS["wifi"]
     mobile = [kind in ("phone", "tablet", "laptop") for kind in stock.kind]
     up = stock.home_bytes_per_s.tolist()
@@ -363,18 +377,32 @@ def access_links(scenario: Scenario, stock: Inventory) -> Links:
     return Links(one_way, up, down, [wifi.loss if m else home.loss for m in mobile])
 
 
-def device_laws(scenario: Scenario, stock: Inventory) -> list[inference.Device]:
-    """Return the cost law's parameters of every device."""
+def executor_laws(scenario: Scenario, stock: Inventory, shape: inference.Shape) -> list[Law]:
+    """Return the executor law of every device: measured where the scenario names a profile, else by roofline."""
+    if scenario.network.home == "loopback":
+        return [measured(hosts.read_profile(scenario.profile))] * len(stock.name)
+    return [Roofline(shape, device) for device in device_parameters(stock)]
+
+
+def device_parameters(stock: Inventory) -> list[inference.Device]:
+    """Return the roofline's parameters of every device."""
     row = stock.row
     return [
         inference.Device(
-            float(row.mem_bytes_per_s[i]), float(row.flops[i]), float(row.eta[i]), ETA_KV, float(row.mu[i]),
-            float(row.overhead_s_layer[i]), OVERHEAD_S_STEP,
+            float(row.mem_bytes_per_s[i]),
+            float(row.flops[i]),
+            float(row.eta[i]),
+            ETA_KV,
+            float(row.mu[i]),
+            float(row.overhead_s_layer[i]),
+            OVERHEAD_S_STEP,
         )
         for i in range(len(stock.name))
-    ]  # fmt: skip
+    ]
 
 
+CLIENT_ONE_WAY_S = 0.020
+"""One way between a client and a committee member (assumption: home broadband at both ends)."""
 ETA_KV = 0.6
 """Share of bandwidth reached when reading the cache: 0.1-0.6 without flash attention, 0.9-1.1 in vLLM; the
 middle is an assumption for llama.cpp-class engines."""

@@ -1,0 +1,104 @@
+"""Executor laws: what a device's steps cost, by roofline for a device we describe, by profile for one we measured.
+
+A *batching* executor advances all its decode streams together (one reading of the weights serves all). The real
+executors of this project run one session's step at a time, in one thread: a profile describes such a *serial* server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from models import inference
+from scenarios.hosts import PROFILE_FIELDS
+
+
+class DecodeCost(NamedTuple):
+    """One decode step takes ``(base + streams x per_stream + contexts x per_context) / speed + overhead`` seconds."""
+
+    base_s: float
+    per_stream_s: float
+    per_context_s: float
+    overhead_s: float
+
+
+class PrefillCost(NamedTuple):
+    """A prefill takes ``scaled / speed + overhead`` seconds."""
+
+    scaled_s: float
+    overhead_s: float
+
+
+class Law(Protocol):
+    """Costs of one device."""
+
+    batching: bool
+
+    def decode(self, layers: int, last: bool) -> DecodeCost:
+        """Cost of a decode step of one stage."""
+        ...
+
+    def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
+        """Cost of a prompt in one stage."""
+        ...
+
+
+class Roofline:
+    """The cost law of `models.inference`: linear in streams and contexts, so that four evaluations give it."""
+
+    batching = True
+
+    def __init__(self, shape: inference.Shape, device: inference.Device) -> None:
+        self.shape, self.device = shape, device
+        self._known: dict[tuple[int, bool], DecodeCost] = {}
+
+    def decode(self, layers: int, last: bool) -> DecodeCost:
+        """Cost of a decode step of one stage."""
+        key = (layers, last)
+        if key not in self._known:
+            one, half = self._step(key, 1, 0, 1.0), self._step(key, 1, 0, 0.5)
+            scaled = half - one  # what doubles when the speed halves
+            stream = self._step(key, 2, 0, 1.0) - one
+            context = (self._step(key, 1, 1000, 1.0) - one) / 1000
+            self._known[key] = DecodeCost(scaled - stream, stream, context, one - scaled)
+        return self._known[key]
+
+    def _step(self, key: tuple[int, bool], batch: float, context: float, speed: float) -> float:
+        return float(inference.decode_step_s(self.shape, key[0], self.device, batch, context, key[1], speed))
+
+    def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
+        """Cost of a prompt in one stage."""
+        overhead_s = self.decode(layers, last).overhead_s
+        whole_s = float(inference.prefill_s(self.shape, layers, self.device, tokens, 0, last))
+        return PrefillCost(whole_s - overhead_s, overhead_s)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A profile of `twin calibrate executor`: a serial server; fields as in the profile, seconds."""
+
+    decode_s_step: float
+    decode_s_layer: float
+    decode_s_head: float
+    prefill_s_step: float
+    prefill_s_token_layer: float
+    prefill_s_head: float
+
+    batching = False
+
+    def decode(self, layers: int, last: bool) -> DecodeCost:
+        """Cost of a decode step of one stage; every stream pays it in full."""
+        return DecodeCost(
+            0.0, self.decode_s_step + layers * self.decode_s_layer + self.decode_s_head * last, 0.0, 0.0
+        )
+
+    def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
+        """Cost of a prompt in one stage."""
+        layers_s = layers * tokens * self.prefill_s_token_layer
+        return PrefillCost(self.prefill_s_step + layers_s + self.prefill_s_head * last, 0.0)
+
+
+def measured(profile: Mapping[str, Any]) -> Measured:
+    """Return the law of a profile."""
+    return Measured(**{name: float(profile[name]) for name in PROFILE_FIELDS})
