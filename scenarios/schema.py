@@ -6,13 +6,16 @@ one line that names the field, the value and what is allowed. Nothing is written
 
 from __future__ import annotations
 
-import difflib
+import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union
 
 import msgspec
 from msgspec import Meta
 
+from models.inference import SHAPES
 from policies.config import PolicyConfig
+from scenarios.explain import explain
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -42,6 +45,15 @@ class Fleet(Strict, frozen=True):
         """Number of devices."""
         return self.phones + self.tablets + self.laptops + self.desktops + self.gpu_boxes
 
+    @property
+    def names(self) -> dict[str, int]:
+        """How many devices bear each name; ``phone-0`` is the first phone. A fleet of desktops alone has desks."""
+        desks = "desk" if self.size == self.desktops else "desktop"
+        return {
+            "phone": self.phones, "tablet": self.tablets, "laptop": self.laptops, desks: self.desktops,
+            "gpu-box": self.gpu_boxes,
+        }  # fmt: skip
+
 
 class Owners(Strict, frozen=True):
     """Habits of the owners. Assumptions, stated in `models.availability`."""
@@ -50,7 +62,7 @@ class Owners(Strict, frozen=True):
     unplug_minute: Minute = 425  # median minute of the morning unplug
     spread_min: Positive = 75.0  # standard deviation of both
     nightly_share: Share = 0.8  # owners who charge every night
-    top_ups_per_day: NonNegative = 1.2
+    top_ups_per_day: Annotated[float, Meta(ge=0, le=3)] = 1.2  # the twin draws at most 7 charges a day
     screen_minutes_per_day: NonNegative = 240.0
     away_share: Share = 0.7  # phones that leave home (and Wi-Fi) by day
     ambient_c: Annotated[float, Meta(ge=-30, le=50)] = 22.0
@@ -148,6 +160,7 @@ class Adversary(Strict, frozen=True):
     """An honest node with a wrapper around it."""
 
     behaviour: Literal["silent", "wrong_results"]
+    kind: Literal["any", "phone", "tablet", "laptop", "desktop", "gpu_box"] = "any"  # drawn from workers of this kind
     count: Count = 1
     from_s: NonNegative = 0.0
 
@@ -196,70 +209,121 @@ def build(data: dict[str, Any]) -> Scenario:
     try:
         scenario = msgspec.convert(data, Scenario)
     except msgspec.ValidationError as error:
-        raise ScenarioError(_explain(str(error), data)) from None
+        raise ScenarioError(explain(str(error), data, Scenario)) from None
     _cross_check(scenario)
     return scenario
 
 
 def _cross_check(s: Scenario) -> None:
-    if s.fleet.committee > s.fleet.desktops + s.fleet.gpu_boxes:
-        mains = s.fleet.desktops + s.fleet.gpu_boxes
-        raise ScenarioError(f"fleet.committee={s.fleet.committee}: needs machines on the mains, the fleet has {mains}")
-    for i, fault in enumerate(s.faults):
-        if isinstance(fault, Partition) and any(k >= s.fleet.committee for k in fault.group):
-            raise ScenarioError(
-                f"faults[{i}].group={list(fault.group)}: committee has members 0..{s.fleet.committee - 1}"
-            )
-    if isinstance(s.workload, Azure) and not s.workload.path:
+    """Refuse what no single field shows to be wrong."""
+    for path, value in _numbers("", to_plain(s)):
+        if not math.isfinite(value):
+            raise ScenarioError(f"{path}={value}: expected a finite number")
+    if s.model not in SHAPES:
+        raise ScenarioError(f"model={s.model!r}: allowed: {', '.join(sorted(SHAPES))}")
+    if not s.backends:
+        raise ScenarioError("backends=[]: expected at least one of torch, jax")
+    _check_fleet(s)
+    _check_policy(s.policy)
+    _check_workload(s.workload)
+    _check_faults(s)
+
+
+def _numbers(path: str, plain: Any) -> Iterator[tuple[str, float]]:
+    """Yield every float of plain data with its dotted path."""
+    if isinstance(plain, dict):
+        for key, value in plain.items():
+            yield from _numbers(f"{path}.{key}" if path else str(key), value)
+    elif isinstance(plain, list | tuple):
+        for i, value in enumerate(plain):
+            yield from _numbers(f"{path}[{i}]", value)
+    elif isinstance(plain, float):
+        yield path, plain
+
+
+def _check_fleet(s: Scenario) -> None:
+    fleet, mains = s.fleet, s.fleet.desktops + s.fleet.gpu_boxes
+    if fleet.size == 0:
+        raise ScenarioError("fleet.size=0: expected at least one device")
+    if fleet.committee > mains:
+        raise ScenarioError(f"fleet.committee={fleet.committee}: needs machines on the mains, the fleet has {mains}")
+    if fleet.dedicated > mains:
+        raise ScenarioError(f"fleet.dedicated={fleet.dedicated}: needs machines on the mains, the fleet has {mains}")
+    if not fleet.time_zones_h:
+        raise ScenarioError("fleet.time_zones_h=[]: expected at least one, e.g. [0.0]")
+    workers, liars = fleet.size - fleet.committee, sum(a.count for a in s.adversaries)
+    if liars > workers:
+        raise ScenarioError(f"adversaries: {liars} of them; allowed: up to {workers}, the devices on no committee")
+
+
+def _check_policy(policy: PolicyConfig) -> None:
+    h, c = policy.harvest, policy.consensus
+    temps = (h.max_cpu_temp_c, h.throttle_temp_c, h.critical_temp_c)
+    if list(temps) != sorted(temps):
         raise ScenarioError(
-            "workload.path='': the trace's file is needed, e.g. workload.path=AzureLLMInferenceTrace_conv.csv"
+            f"policy.harvest.max_cpu_temp_c, throttle_temp_c, critical_temp_c={temps}: expected values that do not fall"
         )
+    if h.hour_start == h.hour_end:
+        raise ScenarioError(
+            f"policy.harvest.hour_start={h.hour_start}: expected another hour than hour_end (0 to 24 is always)"
+        )
+    if c.election_min_s >= c.election_max_s:
+        raise ScenarioError(
+            f"policy.consensus.election_min_s={c.election_min_s}: expected < election_max_s={c.election_max_s}"
+        )
+    if c.heartbeat_s >= c.election_min_s:
+        raise ScenarioError(
+            f"policy.consensus.heartbeat_s={c.heartbeat_s}: expected < election_min_s={c.election_min_s}"
+        )
+
+
+def _check_workload(w: Workload) -> None:
+    if not any(w.mix.values()):
+        raise ScenarioError(f"workload.mix={dict(w.mix)}: expected a weight above 0 for at least one class")
+    missing = [name for name in PRIORITIES if name not in w.deadline_s]
+    if missing:
+        raise ScenarioError(f"workload.deadline_s={dict(w.deadline_s)}: expected one for every class, not {missing[0]}")
+    if isinstance(w, Azure):
+        hour, _, minute = w.start.partition(":")
+        if not (hour.isdecimal() and minute.isdecimal() and int(hour) < 24 and len(minute) == 2 and int(minute) < 60):
+            raise ScenarioError(f"workload.start={w.start!r}: expected HH:MM, from 00:00 to 23:59")
+        if not w.path:
+            raise ScenarioError(
+                "workload.path='': the trace's file is needed, e.g. workload.path=AzureLLMInferenceTrace_conv.csv"
+            )
+
+
+def _check_faults(s: Scenario) -> None:
+    healed_s, members = 0.0, s.fleet.committee
+    for i, fault in sorted(enumerate(s.faults), key=lambda item: (getattr(item[1], "at_s", 0.0), item[0])):
+        if isinstance(fault, Partition):
+            group = list(fault.group)
+            if any(k >= members for k in group):
+                raise ScenarioError(f"faults[{i}].group={group}: committee has members 0..{members - 1}")
+            if len(set(group)) in (0, s.fleet.size):
+                raise ScenarioError(f"faults[{i}].group={group}: expected somebody on both sides")
+            if fault.at_s < healed_s:
+                raise ScenarioError(f"faults[{i}].at_s={fault.at_s}: one partition at a time; expected >= {healed_s}")
+            healed_s = fault.at_s + fault.for_s
+        elif isinstance(fault, Crash):
+            _check_victim(i, fault.node, s.fleet)
+
+
+def _check_victim(i: int, who: str, fleet: Fleet) -> None:
+    name, _, number = who.rpartition("-")
+    count = fleet.names.get(name, 0)
+    if who.startswith("committee:"):
+        number, count = who.removeprefix("committee:"), fleet.committee
+    elif who == "leader" or (who in ("worker", "random") and fleet.size > fleet.committee):
+        return
+    if not (number.isdecimal() and int(number) < count and str(int(number)) == number):
+        known = [f"{name}-0..{n - 1}" for name, n in fleet.names.items() if n]
+        beyond = ["worker", "random"] if fleet.size > fleet.committee else []
+        allowed = ", ".join(["leader", *beyond, f"committee:0..{fleet.committee - 1}", *known])
+        raise ScenarioError(f"faults[{i}].node={who!r}: no such device; allowed: {allowed}")
 
 
 def to_plain(scenario: Scenario) -> dict[str, Any]:
     """Return the scenario as plain data, every default filled in, for manifests."""
     plain: dict[str, Any] = msgspec.to_builtins(scenario)
     return plain
-
-
-def _explain(message: str, data: dict[str, Any]) -> str:
-    """Turn msgspec's message into: field=value: what is allowed."""
-    text, _, where = message.partition(" - at `$")
-    path = where.rstrip("`").lstrip(".")
-    if "unknown field" in text:
-        key = text.split("`")[1]
-        names = sorted(_field_names(path))
-        near = difflib.get_close_matches(key, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(names)}"
-        return f"{'.'.join(x for x in (path, key) if x)}: no such field; {hint}"
-    value = _at(data, path)
-    return f"{path}={value!r}: {text[0].lower()}{text[1:]}"
-
-
-def _at(data: Any, path: str) -> Any:
-    for part in path.replace("[", ".").replace("]", "").split("."):
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list | tuple) and part.isdigit() and int(part) < len(data):
-            data = data[int(part)]
-    return data
-
-
-def _field_names(path: str) -> set[str]:
-    """Field names allowed at a dotted path of the schema."""
-    kinds: list[Any] = [Scenario]
-    for part in [x for x in path.replace("[...]", ".*").replace("[", ".*").split(".") if x]:
-        found: list[Any] = []
-        for kind in kinds:
-            for field in msgspec.structs.fields(kind):
-                if field.name == part or part.startswith("*"):
-                    found += _structs_in(field.type)
-        if not part.startswith("*"):
-            kinds = found or kinds
-    return {field.name for kind in kinds for field in msgspec.structs.fields(kind)}
-
-
-def _structs_in(kind: Any) -> list[Any]:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return [kind]
-    return [s for inner in getattr(kind, "__args__", ()) for s in _structs_in(inner)]

@@ -6,6 +6,8 @@ blocks with NumPy and handed out one by one: a message costs two list look-ups, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from models import draws
@@ -50,10 +52,12 @@ class MessageNetwork:
         self.island: set[int] = set()  # nodes cut off from the others by a Partition
         self.one_way = False  # the island's own messages still leave
         self.sent = self.lost = self.bytes = 0
-        self._uniform: list[list[float]] = [[] for _ in range(count)]
-        self._factor: list[list[float]] = [[] for _ in range(count)]
-        self._at = [_BLOCK] * count  # next draw of the block; a full one asks for the next block
+        # (uniform, jitter factor) of the messages to come, one block a sender; an exhausted one asks for the next.
+        self._draws: list[Iterator[tuple[float, float]]] = [iter(()) for _ in range(count)]
         self._drawn = [0] * count
+        self._last_uniform = [0.0] * count
+        # What a message needs of its two access links, by sender and receiver: (latency s, bytes/s, loss).
+        self._paths: list[dict[int, tuple[float, float, float]]] = [{} for _ in range(count)]
 
     def delay_ns(self, source: int, target: int, size_bytes: int) -> int:
         """Return the message's delay, or -1 if it is lost.
@@ -62,35 +66,40 @@ class MessageNetwork:
         """
         self.sent += 1
         self.bytes += size_bytes
-        at = self._at[source]
-        if at == _BLOCK:
-            self._refill(source)
-            at = 0
-        self._at[source] = at + 1
-        links, config = self.links, self.config
-        crosses = self.island and (source in self.island) != (target in self.island)
-        if crosses and not (self.one_way and source in self.island):
+        uniform, factor = next(self._draws[source], None) or self._next_block(source)
+        self._last_uniform[source] = uniform
+        latency_s, bytes_per_s, loss = self._paths[source].get(target) or self._path(source, target)
+        if uniform < loss + self.extra_loss or (self.island and self._cut(source, target)):
             self.lost += 1
             return -1
-        loss = config.loss + self.extra_loss + links.loss[source] + links.loss[target]
-        if self._uniform[source][at] < loss:
-            self.lost += 1
-            return -1
-        latency_s = (links.one_way_s[source] + config.backbone_s + links.one_way_s[target]) * self._factor[source][at]
-        rate = min(links.up_bytes_per_s[source], links.down_bytes_per_s[target])
-        return int((latency_s + size_bytes / rate) * NS_PER_S)
+        return int((latency_s * factor + size_bytes / bytes_per_s) * NS_PER_S)
 
     def duplicated(self, source: int) -> bool:
         """Whether the message just asked about arrives twice (the upper tail of the same draw)."""
-        return self._uniform[source][self._at[source] - 1] > 1.0 - self.config.duplicate
+        return self._last_uniform[source] > 1.0 - self.config.duplicate
 
-    def _refill(self, source: int) -> None:
+    def _cut(self, source: int, target: int) -> bool:
+        crosses = (source in self.island) != (target in self.island)
+        return crosses and not (self.one_way and source in self.island)
+
+    def _path(self, source: int, target: int) -> tuple[float, float, float]:
+        links, config = self.links, self.config
+        path = (
+            links.one_way_s[source] + config.backbone_s + links.one_way_s[target],
+            min(links.up_bytes_per_s[source], links.down_bytes_per_s[target]),
+            config.loss + links.loss[source] + links.loss[target],
+        )
+        self._paths[source][target] = path
+        return path
+
+    def _next_block(self, source: int) -> tuple[float, float]:
         first = self._drawn[source]
         index = np.arange(first, first + _BLOCK)
         self._drawn[source] = first + _BLOCK
-        self._uniform[source] = draws.uniform(self._seed, "message loss", source, index).tolist()
+        uniform = draws.uniform(self._seed, "message loss", source, index).tolist()
         sigma = self.config.jitter_sigma
         # Mean one, so that jitter does not shift the average latency.
         normal = draws.normal(self._seed, "message jitter", source, index)
-        self._factor[source] = np.exp(sigma * normal - sigma * sigma / 2).tolist() if sigma else [1.0] * _BLOCK
-        self._at[source] = 0
+        factor = np.exp(sigma * normal - sigma * sigma / 2).tolist() if sigma else [1.0] * _BLOCK
+        block = self._draws[source] = iter(list(zip(uniform, factor, strict=True)))
+        return next(block)

@@ -163,14 +163,13 @@ class _Run:
         workers = [i for i, name in enumerate(self.stock.name) if name not in self.committee]
         order = sorted(workers, key=lambda i: float(draws.uniform(self.scenario.seed, "adversary", i, 0)))
         chosen: dict[str, list[tuple[str, int]]] = {}
-        taken = 0
         for adversary in self.scenario.adversaries:
-            for i in order[taken : taken + adversary.count]:
+            fitting = [self.stock.name[i] for i in order if adversary.kind in ("any", self.stock.kind[i])]
+            for name in [n for n in fitting if n not in chosen][: adversary.count]:
                 from_ns = int(adversary.from_s * NS_PER_S)
-                chosen[self.stock.name[i]] = [(adversary.behaviour, from_ns)]
+                chosen[name] = [(adversary.behaviour, from_ns)]
                 if adversary.behaviour == LIES:
-                    self.compute.liars[self.stock.name[i]] = from_ns
-            taken += adversary.count
+                    self.compute.liars[name] = from_ns
         return chosen
 
     # -- running -------------------------------------------------------------------------------------

@@ -1,0 +1,339 @@
+"""A cluster: a few nodes that run any policy in virtual time, for tutorials, checks and tests.
+
+    >>> from policies.election import Election
+    >>> cluster = Cluster(Election, n=3)
+    >>> cluster.run(5)
+    >>> {decision.kind for decision in cluster.decisions}
+    {'leader'}
+
+It is `sim.world.World` with equal nodes ``n0, n1, ...`` on equal links, a list of what was decided, and a trace.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from policies import port as p
+from policies.cell import Cell
+from policies.jobs import Lost
+from policies.port import NS_PER_S, Effect, Input, Policy
+from policies.wire import Codec, Message, WireError, encode
+from scenarios.journal import Header, Journal
+from scenarios.schema import Network
+from sim.keys import KeyRing
+from sim.network import Links, MessageNetwork
+from sim.world import Node, StepCost, World
+
+Factory = Callable[[], Policy | Mapping[str, Policy]]
+
+NETWORK = Network(backbone_s=0.002, loss=0.01, duplicate=0.01)
+"""Assumption: a city's worth of distance, and enough loss and duplication that no test runs without them."""
+ONE_WAY_S = 0.001
+"""Assumption: a wired home link; with the backbone 4 ms one way."""
+BYTES_PER_S = 12.5e6
+"""100 Mbit/s."""
+START_WALL_NS = 1_767_225_600 * NS_PER_S
+"""Wall clock at the start, 2026-01-01 UTC: any date a real node could have."""
+TRACE_MAX = 20_000
+"""Events kept for `Cluster.trace`; the oldest are forgotten."""
+
+
+class Decision(NamedTuple):
+    """Something a policy announced with `port.decide`."""
+
+    time_s: float
+    node: str
+    path: str
+    kind: str
+    value: Any  # the message, or its plain list if the policy does not declare its class
+
+
+class Reply(NamedTuple):
+    """An answer to a client."""
+
+    time_s: float
+    node: str
+    client: str
+    op_id: str
+    value: Any
+    last: bool
+
+
+class Note(NamedTuple):
+    """A line of a policy's log."""
+
+    time_s: float
+    node: str
+    path: str
+    name: str
+    fields: Mapping[str, Any]
+
+
+class Event(NamedTuple):
+    """One step, or a fault, as the trace shows it."""
+
+    now_ns: int
+    node: str
+    given: Input
+    effects: tuple[Effect, ...]
+    up: str  # one mark a node, in order
+
+
+class Cluster:
+    """``n`` nodes that run one policy over a network with loss and duplicates.
+
+    Args:
+        factory: makes a node's policy, or its policies by path; called once a life of a node. A class will do.
+        n: number of nodes, named ``n0`` and so on.
+        seed: of every random draw.
+        network: backbone, jitter, loss and duplicates; default `NETWORK`.
+        one_way_s: each node's delay to the backbone.
+        bytes_per_s: each node's access rate, both ways.
+        others: nodes that run something else, by name.
+        cost: what a step and an fsync cost a node.
+        journal: keep every node's journal, for `journals`.
+    """
+
+    def __init__(
+        self,
+        factory: Factory,
+        n: int = 5,
+        seed: int = 1,
+        network: Network | None = None,
+        *,
+        one_way_s: float = ONE_WAY_S,
+        bytes_per_s: float = BYTES_PER_S,
+        others: Mapping[str, Factory] | None = None,
+        cost: StepCost | None = None,
+        journal: bool = False,
+    ) -> None:
+        if n < 1:
+            raise ValueError(f"n={n}: allowed are 1 or more nodes")
+        self.names = tuple(f"n{i}" for i in range(n))
+        if unknown := sorted(set(others or ()) - set(self.names)):
+            raise ValueError(f"others={unknown}: allowed are {', '.join(self.names)}")
+        self.seed = seed
+        self.decisions: list[Decision] = []
+        self.replies: list[Reply] = []
+        self.notes: list[Note] = []
+        self.events: deque[Event] = deque(maxlen=TRACE_MAX)
+        links = Links.alike(n, one_way_s, bytes_per_s)
+        self.world = World(MessageNetwork(seed, links, network or NETWORK), start_wall_ns=START_WALL_NS)
+        self.world.jobs = _NoJobs(self.world)
+        self.world.on_decide.append(self._on_decide)
+        self.world.on_note.append(self._on_note)
+        self.world.on_reply = self._on_reply
+        ring = KeyRing(seed)
+        for name in self.names:
+            make = (others or {}).get(name, factory)
+            node = self.world.add(name, self._maker(name, make, ring), cost)
+            if journal:
+                node.journal = Journal(Header(name, self._peers(name), seed, "sim", policies={}, config={}))
+        for node in self.world.nodes:
+            self.world.start(node)
+
+    def _peers(self, name: str) -> tuple[str, ...]:
+        return tuple(other for other in self.names if other != name)
+
+    def _maker(self, name: str, make: Factory, ring: KeyRing) -> Callable[[], Cell]:
+        def cell() -> Cell:
+            return _TracedCell(self._on_step, make(), name, self._peers(name), seed=self.seed, keys=ring.handle(name))
+
+        return cell
+
+    # -- what a user does ----------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let ``seconds`` of virtual time pass."""
+        if not seconds > 0:
+            raise ValueError(f"seconds={seconds}: allowed are times above 0")
+        engine = self.world.engine
+        engine.run(until=engine.now + max(1, int(seconds * NS_PER_S)))
+
+    def crash(self, name: str, torn: float = 0.0) -> None:
+        """Cut a node's power; of what was not synced a ``torn`` share, 0 to 1, reached the disk all the same."""
+        if not 0 <= torn <= 1:
+            raise ValueError(f"torn={torn}: allowed are shares from 0 to 1")
+        self.world.crash(self._node(name), torn)
+        self._mark(name, "crash")
+
+    def restart(self, name: str) -> None:
+        """Start a crashed node again with what its disk kept."""
+        if self._node(name).up:
+            raise ValueError(f"restart {name!r}: it is up; crash it first")
+        self.world.start(self._node(name))
+
+    def partition(self, group: Collection[str]) -> None:
+        """Cut ``group`` off from all others, in both directions."""
+        self.world.network.island = {self._node(name).number for name in group}
+        self._mark(" ".join(sorted(group)), "partition")
+
+    def heal(self) -> None:
+        """End the partition."""
+        self.world.network.island = set()
+        self._mark("", "heal")
+
+    def request(self, name: str, client: str, op_id: str, operation: Message, path: str = "") -> None:
+        """Give a node a client's operation now; answers come to `replies`."""
+        self.world.give(self._node(name), (p.REQUEST, path, client, op_id, encode(operation)))
+
+    # -- what a user sees ----------------------------------------------------------------------------
+
+    @property
+    def now_s(self) -> float:
+        """Virtual time."""
+        return self.world.engine.now / NS_PER_S
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that has happened."""
+        return self.world.digest
+
+    @property
+    def steps(self) -> int:
+        """Steps taken by all nodes."""
+        return self.world.steps
+
+    @property
+    def messages(self) -> int:
+        """Messages sent, lost ones included."""
+        return self.world.network.sent
+
+    def cell(self, name: str) -> Cell:
+        """Return a node's Cell."""
+        cell = self._node(name).cell
+        assert isinstance(cell, Cell)
+        return cell
+
+    def policy(self, name: str, path: str = "") -> Any:
+        """Return a node's policy, to look at."""
+        return self.cell(name).policy(path)
+
+    def journals(self) -> dict[str, bytes]:
+        """Return every node's journal since the last call; empty without ``journal=True``."""
+        return {node.name: node.journal.take() for node in self.world.nodes if node.journal is not None}
+
+    def trace(self, last: int = 40) -> str:
+        """Return the last events, one a line: time, a mark a node (``*`` acts, ``|`` up, ``x`` down), what happened."""
+        return "\n".join(_line(event) for event in list(self.events)[-last:])
+
+    # -- what the world reports ----------------------------------------------------------------------
+
+    def _node(self, name: str) -> Node:
+        node = self.world.by_name.get(name)
+        if node is None:
+            raise ValueError(f"node {name!r}: allowed are {', '.join(self.names)}")
+        return node
+
+    def _marks(self, acting: str) -> str:
+        return " ".join("*" if n.name == acting else "|" if n.up else "x" for n in self.world.nodes)
+
+    def _mark(self, who: str, what: str) -> None:
+        self.events.append(Event(self.world.engine.now, who, (-1, what), (), self._marks("")))
+
+    def _on_step(self, cell: Cell, given: Input, effects: tuple[Effect, ...]) -> None:
+        self.events.append(Event(cell.now, cell.me, given, effects, self._marks(cell.me)))
+
+    def _decoded(self, node: Node, path: str, payload: bytes) -> Any:
+        assert isinstance(node.cell, Cell)
+        policy = node.cell.policy(path)
+        try:
+            return Codec((*policy.messages, *policy.requests)).decode(payload)
+        except (WireError, TypeError):  # TypeError: messages and requests that share a tag
+            return msgspec.msgpack.decode(payload)
+
+    def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
+        _, path, kind, payload = effect
+        value = self._decoded(node, path, payload)
+        self.decisions.append(Decision(now / NS_PER_S, node.name, path, kind, value))
+
+    def _on_reply(self, now: int, node: Node, effect: Effect) -> None:
+        _, path, client, op_id, payload, last = effect
+        value = self._decoded(node, path, payload)
+        self.replies.append(Reply(now / NS_PER_S, node.name, client, op_id, value, last))
+
+    def _on_note(self, now: int, node: Node, effect: Effect) -> None:
+        self.notes.append(Note(now / NS_PER_S, node.name, effect[1], effect[2], effect[3]))
+
+
+class _TracedCell(Cell):
+    """A Cell whose steps are reported."""
+
+    def __init__(self, seen: Callable[[Cell, Input, tuple[Effect, ...]], None], *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._seen = seen
+
+    def step(self, now: int, wall: int, given: Input) -> tuple[Effect, ...]:
+        effects = super().step(now, wall, given)
+        self._seen(self, given, effects)
+        return effects
+
+
+class _NoJobs:
+    """These nodes have no executor: a job is lost at once, as on a real node without one."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
+        lost = Lost(reason="this node runs no jobs", node=node.name)
+        self._world.give_at(self._world.engine.now, node, (p.JOB, path, job_id, encode(lost)))
+
+    def cancel(self, node: Node, job_id: int) -> None:
+        """Nothing runs."""
+
+    def node_down(self, node: Node) -> None:
+        """Nothing runs."""
+
+
+def _line(event: Event) -> str:
+    head = f"{event.now_ns / NS_PER_S:10.4f} s  {event.up}  "
+    if event.given[0] < 0:
+        return f"{head}-- {event.given[1]} {event.node}".rstrip()
+    done = ", ".join(_merged(event.effects))
+    return f"{head}{event.node} {_input_text(event.given)}" + (f" -> {done}" if done else "")
+
+
+def _input_text(given: Input) -> str:
+    kind, path = given[0], given[1]
+    at = f" [{path}]" if path else ""
+    if kind == p.START:
+        return f"start (life {given[3]}, {len(given[2])} keys)"
+    if kind == p.MESSAGE:
+        return f"{_text(given[3])} from {given[2]}{at}"
+    if kind == p.REQUEST:
+        return f"request {_text(given[4])} from {given[2]}{at}"
+    rest = f" {given[2]}" if kind in (p.TIMER, p.DURABLE, p.PEER) else ""
+    return f"{p.INPUT_NAMES[kind]}{rest}{at}"
+
+
+def _merged(effects: tuple[Effect, ...]) -> list[str]:
+    """Return what to say of each effect; sends of one message to several nodes become one."""
+    sends: dict[str, list[str]] = {}
+    texts: list[str] = []
+    for effect in effects:
+        kind = effect[0]
+        if kind == p.SEND:
+            sends.setdefault(_text(effect[3]), []).append(effect[2])
+        elif kind == p.SAVE:
+            texts.append("save " + " ".join(key.rpartition("/")[2] for key, _ in effect[3]))
+        elif kind == p.DECIDE:
+            texts.append(f"decide {effect[2]} {_text(effect[3])}")
+        elif kind == p.REPLY:
+            texts.append(f"reply {_text(effect[4])} to {effect[2]}")
+        elif kind == p.NOTE:
+            texts.append(f"note {effect[2]}")
+        elif kind not in (p.SET_TIMER, p.CANCEL_TIMER):
+            texts.append(p.EFFECT_NAMES[kind])
+    return texts + [f"{text} to {' '.join(to)}" for text, to in sends.items()]
+
+
+def _text(payload: bytes) -> str:
+    plain = msgspec.msgpack.decode(payload)
+    if isinstance(plain, list) and plain and isinstance(plain[0], str):
+        return f"{plain[0]}({', '.join(map(repr, plain[1:]))})"
+    return repr(plain)
