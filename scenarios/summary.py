@@ -15,7 +15,8 @@ _COLUMN = {name: k for k, name in enumerate(TABLES["requests"])}
 def request_summary(rows: Sequence[tuple[Any, ...]], duration_s: float) -> dict[str, float]:
     """Return counts by status, latency and time-to-first-token quantiles (s), and throughput.
 
-    Latencies are of answered requests, late ones included; the worst stands beside the median.
+    Latencies are of answered requests, late ones included; the worst stands beside the median. The time to the first
+    token counts from the start of the session that answered (`scenarios.record`).
     """
 
     def column(name: str) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from datetime import datetime
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def read_azure(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             for line, row in enumerate(rows, start=2):  # noqa: B007  (the error below names it)
                 stamp, context, generated = row
                 arrival.append(_seconds(stamp))
-                prompt.append(max(1, int(context)))
-                new.append(max(1, int(generated)))
-    except (ValueError, OSError, EOFError, UnicodeDecodeError) as error:
+                prompt.append(_tokens(context))
+                new.append(_tokens(generated))
+    except (ValueError, OSError, EOFError, csv.Error, zlib.error) as error:
         if isinstance(error, ScenarioError):
             raise
         raise ScenarioError(f"{path}:{line}: not a row of {','.join(_AZURE_COLUMNS)} ({error})") from None
@@ -52,6 +53,14 @@ def read_azure(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
+
+
+def _tokens(text: str) -> int:
+    """Return a count; what a village serves has at least one token each way."""
+    count = int(text)
+    if count < 0:
+        raise ValueError(f"{count} tokens")
+    return max(1, count)
 
 
 def _seconds(stamp: str) -> float:

@@ -55,11 +55,12 @@ def requests(scenario: Scenario) -> list[Request]:
 def _synthetic(s: Scenario, w: Synthetic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     index = np.arange(w.requests)
     share = np.sort(draws.uniform(s.seed, "arrival", 0, index))
-    # Invert the cumulated rate, piecewise linear over the hours of the run.
-    hours = np.arange(0, s.duration_s / 3600.0 + 1.0)
+    # Invert the cumulated rate, piecewise linear over the hours of the clock.
+    start_s = s.start_minute * 60.0
+    hours_s = np.arange(start_s // 3600.0 + 1.0, (start_s + s.duration_s) / 3600.0) * 3600.0 - start_s
+    edges_s = np.concatenate([[0.0], hours_s, [s.duration_s]])
     curve = np.ones(24) if w.flat else np.array(DAILY_CURVE)
-    rate = curve[((hours[:-1] + s.start_minute / 60.0) % 24).astype(int)]
-    edges_s = np.minimum(hours * 3600.0, s.duration_s)
+    rate = curve[((edges_s[:-1] + start_s) // 3600.0 % 24).astype(int)]
     cumulated = np.concatenate([[0.0], np.cumsum(rate * np.diff(edges_s))])
     arrival_s = np.interp(share * cumulated[-1], cumulated, edges_s)
     prompt = _lengths(s.seed, "prompt length", index, w.prompt_tokens, PROMPT_MEDIAN, PROMPT_SIGMA, PROMPT_CLIP)

@@ -26,6 +26,7 @@ from scenarios.journal import Header, Journal
 from scenarios.schema import Network
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
+from sim.trace import FAULT, Event, line
 from sim.world import Node, StepCost, World
 
 Factory = Callable[[], Policy | Mapping[str, Policy]]
@@ -73,16 +74,6 @@ class Note(NamedTuple):
     fields: Mapping[str, Any]
 
 
-class Event(NamedTuple):
-    """One step, or a fault, as the trace shows it."""
-
-    now_ns: int
-    node: str
-    given: Input
-    effects: tuple[Effect, ...]
-    up: str  # one mark a node, in order
-
-
 class Cluster:
     """``n`` nodes that run one policy over a network with loss and duplicates.
 
@@ -96,6 +87,7 @@ class Cluster:
         others: nodes that run something else, by name.
         cost: what a step and an fsync cost a node.
         journal: keep every node's journal, for `journals`.
+        watch: called with every event, as soon as it has happened.
     """
 
     def __init__(
@@ -110,13 +102,14 @@ class Cluster:
         others: Mapping[str, Factory] | None = None,
         cost: StepCost | None = None,
         journal: bool = False,
+        watch: Callable[[Event], None] = lambda event: None,
     ) -> None:
         if n < 1:
             raise ValueError(f"n={n}: allowed are 1 or more nodes")
         self.names = tuple(f"n{i}" for i in range(n))
         if unknown := sorted(set(others or ()) - set(self.names)):
             raise ValueError(f"others={unknown}: allowed are {', '.join(self.names)}")
-        self.seed = seed
+        self.seed, self._watch = seed, watch
         self.decisions: list[Decision] = []
         self.replies: list[Reply] = []
         self.notes: list[Note] = []
@@ -219,7 +212,7 @@ class Cluster:
 
     def trace(self, last: int = 40) -> str:
         """Return the last events, one a line: time, a mark a node (``*`` acts, ``|`` up, ``x`` down), what happened."""
-        return "\n".join(_line(event) for event in list(self.events)[-last:])
+        return "\n".join(line(event) for event in list(self.events)[-last:])
 
     # -- what the world reports ----------------------------------------------------------------------
 
@@ -233,10 +226,14 @@ class Cluster:
         return " ".join("*" if n.name == acting else "|" if n.up else "x" for n in self.world.nodes)
 
     def _mark(self, who: str, what: str) -> None:
-        self.events.append(Event(self.world.engine.now, who, (-1, what), (), self._marks("")))
+        event = Event(int(self.world.engine.now), who, (FAULT, what), (), self._marks(""))
+        self.events.append(event)
+        self._watch(event)
 
     def _on_step(self, cell: Cell, given: Input, effects: tuple[Effect, ...]) -> None:
-        self.events.append(Event(cell.now, cell.me, given, effects, self._marks(cell.me)))
+        event = Event(cell.now, cell.me, given, effects, self._marks(cell.me))
+        self.events.append(event)
+        self._watch(event)
 
     def _decoded(self, node: Node, path: str, payload: bytes) -> Any:
         assert isinstance(node.cell, Cell)
@@ -281,59 +278,10 @@ class _NoJobs:
 
     def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
         lost = Lost(reason="this node runs no jobs", node=node.name)
-        self._world.give_at(self._world.engine.now, node, (p.JOB, path, job_id, encode(lost)))
+        self._world.give_at(int(self._world.engine.now), node, (p.JOB, path, job_id, encode(lost)))
 
     def cancel(self, node: Node, job_id: int) -> None:
         """Nothing runs."""
 
     def node_down(self, node: Node) -> None:
         """Nothing runs."""
-
-
-def _line(event: Event) -> str:
-    head = f"{event.now_ns / NS_PER_S:10.4f} s  {event.up}  "
-    if event.given[0] < 0:
-        return f"{head}-- {event.given[1]} {event.node}".rstrip()
-    done = ", ".join(_merged(event.effects))
-    return f"{head}{event.node} {_input_text(event.given)}" + (f" -> {done}" if done else "")
-
-
-def _input_text(given: Input) -> str:
-    kind, path = given[0], given[1]
-    at = f" [{path}]" if path else ""
-    if kind == p.START:
-        return f"start (life {given[3]}, {len(given[2])} keys)"
-    if kind == p.MESSAGE:
-        return f"{_text(given[3])} from {given[2]}{at}"
-    if kind == p.REQUEST:
-        return f"request {_text(given[4])} from {given[2]}{at}"
-    rest = f" {given[2]}" if kind in (p.TIMER, p.DURABLE, p.PEER) else ""
-    return f"{p.INPUT_NAMES[kind]}{rest}{at}"
-
-
-def _merged(effects: tuple[Effect, ...]) -> list[str]:
-    """Return what to say of each effect; sends of one message to several nodes become one."""
-    sends: dict[str, list[str]] = {}
-    texts: list[str] = []
-    for effect in effects:
-        kind = effect[0]
-        if kind == p.SEND:
-            sends.setdefault(_text(effect[3]), []).append(effect[2])
-        elif kind == p.SAVE:
-            texts.append("save " + " ".join(key.rpartition("/")[2] for key, _ in effect[3]))
-        elif kind == p.DECIDE:
-            texts.append(f"decide {effect[2]} {_text(effect[3])}")
-        elif kind == p.REPLY:
-            texts.append(f"reply {_text(effect[4])} to {effect[2]}")
-        elif kind == p.NOTE:
-            texts.append(f"note {effect[2]}")
-        elif kind not in (p.SET_TIMER, p.CANCEL_TIMER):
-            texts.append(p.EFFECT_NAMES[kind])
-    return texts + [f"{text} to {' '.join(to)}" for text, to in sends.items()]
-
-
-def _text(payload: bytes) -> str:
-    plain = msgspec.msgpack.decode(payload)
-    if isinstance(plain, list) and plain and isinstance(plain[0], str):
-        return f"{plain[0]}({', '.join(map(repr, plain[1:]))})"
-    return repr(plain)

@@ -45,7 +45,7 @@ class Executor:
         law: what its steps cost.
         speed: share of full speed it runs at now: lent share x throttle; 0 pauses it.
         sessions: sessions with a stage here.
-        busy_share: share of its lent compute in use now, for the power law.
+        busy_share: share of full speed in use now, at most ``speed``; for the power law.
         busy_area: integral of ``busy_share`` since the fleet last asked, seconds.
     """
 
@@ -152,8 +152,7 @@ class Compute:
     def cut(self, island: set[int]) -> None:
         """A partition began: sessions across it are lost."""
         for session in list(self.sessions.values()):
-            sides = {self.world.by_name[stage.node].number in island for stage in session.job.stages}
-            if len(sides) == 2:
+            if _crosses(island, [self.world.by_name[stage.node].number for stage in session.job.stages]):
                 self._lose(session, "link down", "")
 
     def set_speed(self, name: str, speed: float) -> None:
@@ -180,6 +179,9 @@ class Compute:
             self._tell(node, path, job_id, Lost("stage is down", dead), now + int(LOST_AFTER_S * NS_PER_S))
             return
         numbers = [n.number for n in nodes if n is not None]
+        if _crosses(self.world.network.island, numbers):
+            self._tell(node, path, job_id, Lost("link down"), now + int(LOST_AFTER_S * NS_PER_S))
+            return
         hops_s = self._hops_s(numbers, self.shape.activation_bytes())
         prefill_hops_s = self._hops_s(numbers, self.shape.activation_bytes() * job.prompt_tokens)
         source = self.world.by_name.get(job.source)
@@ -251,25 +253,33 @@ class Compute:
         """Seconds the whole phase would take at the present rates; None while a stage is paused."""
         if any(stage.executor.speed <= 0.0 for stage in session.stages):
             return None
-        tokens = max(1, session.job.new_tokens - 1) if session.decoding else 1
         hops_s = session.hops_s if session.decoding else session.prefill_hops_s
         if session.stages[0].executor.law.batching:
-            step_s = sum(_shared_step_s(stage, session.decoding) for stage in session.stages)
+            step_s = sum(_shared_step_s(stage, session) for stage in session.stages)
         else:
             step_s = _queued_step_s(session, hops_s) * self._crowding()
-        return max((step_s + hops_s) * tokens, 1e-9)
+        return max((step_s + hops_s) * _steps(session), 1e-9)
 
     def _crowding(self) -> float:
         """How much slower threads run because there are more of them than cores on their one host."""
         return max(1.0, len(self.sessions) / self.cores) if self.cores else 1.0
 
     def _busy(self, executor: Executor) -> float:
-        """Share of the lent compute that its sessions keep busy: a stage waits while others and links work."""
-        busy = 0.0
+        """Share of full speed in use: a stage waits while others and links work.
+
+        What takes turns adds up; decode streams of a batch step together, so the fullest stands for all.
+        """
+        turns, batch = 0.0, 0.0
         for session in executor.sessions.values():
-            if session.rate > 0.0:
-                busy += 1.0 / len(session.stages)
-        return min(1.0, busy) * executor.speed
+            if session.rate <= 0.0:
+                continue
+            work_s = sum(_work_s(stage, session) for stage in session.stages if stage.executor is executor)
+            share = session.rate * _steps(session) * work_s
+            if session.decoding and executor.law.batching:
+                batch = max(batch, share)
+            else:
+                turns += share
+        return min(1.0, turns + batch) * executor.speed
 
     def _account(self, executor: Executor) -> None:
         now = self.world.engine.now
@@ -319,17 +329,34 @@ class Compute:
             self.world.give_at(at_ns, node, (p.JOB, path, job_id, encode(outcome)))
 
 
-def _shared_step_s(stage: StageCost, decoding: bool) -> float:
-    """One step of a batching executor: its decode streams advance together, a prefill takes an equal share."""
+def _crosses(island: set[int], numbers: list[int]) -> bool:
+    """Whether nodes stand on both sides of a partition; tokens go round, so one cut direction is enough."""
+    return len({number in island for number in numbers}) == 2
+
+
+def _steps(session: Session) -> int:
+    """Steps of the present phase; the prefill speaks the first token."""
+    return session.job.new_tokens - 1 if session.decoding else 1
+
+
+def _work_s(stage: StageCost, session: Session) -> float:
+    """What one step of a session keeps a stage's device at work, the other streams of its batch included."""
     executor = stage.executor
-    streams = [s for s in executor.sessions.values() if s.decoding]
-    prefilling = len(executor.sessions) - len(streams)
-    if not decoding:
-        return (stage.prefill.scaled_s / executor.speed + stage.prefill.overhead_s) * (prefilling + bool(streams))
+    if not session.decoding:
+        return stage.prefill.scaled_s / executor.speed + stage.prefill.overhead_s
     cost = stage.decode
+    streams = [s for s in executor.sessions.values() if s.decoding] if executor.law.batching else [session]
     contexts = sum(s.context for s in streams)
     scaled_s = cost.base_s + cost.per_stream_s * len(streams) + cost.per_context_s * contexts
-    return (scaled_s / executor.speed + cost.overhead_s) * (1 + prefilling)
+    return scaled_s / executor.speed + cost.overhead_s
+
+
+def _shared_step_s(stage: StageCost, session: Session) -> float:
+    """One step of a batching executor: its decode streams advance together, a prefill takes an equal share."""
+    sessions = stage.executor.sessions.values()
+    prefilling = sum(not s.decoding for s in sessions)
+    others = prefilling if session.decoding else prefilling - 1 + (prefilling < len(sessions))
+    return _work_s(stage, session) * (1 + others)
 
 
 def _queued_step_s(session: Session, hops_s: float) -> float:
@@ -338,10 +365,7 @@ def _queued_step_s(session: Session, hops_s: float) -> float:
     The mean-value approximation for closed queueing networks (Schweitzer 1979): another session is at a stage with
     the share of its time that the stage takes, here taken equal for all sessions.
     """
-    own = []
-    for stage in session.stages:
-        cost = stage.decode.per_stream_s if session.decoding else stage.prefill.scaled_s
-        own.append(cost / stage.executor.speed)
+    own = [_work_s(stage, session) for stage in session.stages]
     whole_s = sum(own) + hops_s
     return sum(
         t * (1.0 + (len(stage.executor.sessions) - 1) * t / whole_s)

@@ -80,7 +80,9 @@ class Faults:
             busy = [name for name in sorted(self.busy()) if name not in self.committee]
             return busy[0] if busy else ""
         if who == "random":
-            index = int(draws.integers(self.seed, "random victim", self.crashes, 0, len(self.workers)))
+            # Keyed by the second it strikes, not by how many crashes came before: policies stay comparable.
+            second = self.world.engine.now // NS_PER_S
+            index = int(draws.integers(self.seed, "random victim", second, 0, len(self.workers)))
             return self.workers[index]
         if who.startswith("committee:"):
             index = int(who.partition(":")[2])

@@ -23,6 +23,7 @@ from scenarios.schema import Scenario
 from sim.owners import Habits, habits
 
 KINDS = ("phone", "tablet", "laptop", "desktop", "gpu_box")
+ENTITY_BITS = 24  # of a device's number among its kind; the kind is above it
 USER_LOAD = 0.3
 """Share of compute an owner uses while the screen is on (assumption: browsing and messaging)."""
 
@@ -37,6 +38,7 @@ class Inventory:
     dedicated: np.ndarray
     zone_min: np.ndarray
     home_bytes_per_s: np.ndarray
+    entity: np.ndarray  # who draws: the same for a device whatever else the fleet holds
 
     @property
     def has_battery(self) -> np.ndarray:
@@ -52,23 +54,23 @@ def inventory(scenario: Scenario) -> Inventory:
     prefix = "desk" if scenario.fleet.size == fleet.desktops else ""
     numbers = [k for count in counts for k in range(count)]
     names = tuple(f"{prefix or kind.replace('_', '-')}-{number}" for kind, number in zip(kinds, numbers, strict=True))
-    rows = []
-    for i, kind in enumerate(kinds):
-        models = devices.by_kind(kind)
-        rows.append(models[int(draws.integers(scenario.seed, "device model", i, 0, len(models)))])
+    entity = np.array([(KINDS.index(kind) << ENTITY_BITS) + k for kind, k in zip(kinds, numbers, strict=True)])
+    models = [devices.by_kind(kind) for kind in kinds]
+    picks = draws.integers(scenario.seed, "device model", entity, 0, np.array([len(m) for m in models]))
+    rows = [of_kind[pick] for of_kind, pick in zip(models, picks.tolist(), strict=True)]
     n = len(kinds)
     mains = [i for i, kind in enumerate(kinds) if kind in ("gpu_box", "desktop")]
     dedicated = np.zeros(n, dtype=bool)
     dedicated[list(reversed(mains))[: fleet.dedicated]] = True
     zones = np.array(fleet.time_zones_h) * 60.0
-    zone = zones[draws.integers(scenario.seed, "time zone", np.arange(n), 0, len(zones))]
+    zone = zones[draws.integers(scenario.seed, "time zone", entity, 0, len(zones))]
     home = links.LINKS.get(scenario.network.home)
     rate = (
-        draws.lognormal(scenario.seed, "home link", np.arange(n), 0, home.up_bytes_per_s, home.sigma)
+        draws.lognormal(scenario.seed, "home link", entity, 0, home.up_bytes_per_s, home.sigma)
         if home
         else np.full(n, LOOPBACK_BYTES_PER_S)
     )
-    return Inventory(names, kinds, devices.table(tuple(rows)), dedicated, zone, rate)
+    return Inventory(names, kinds, devices.table(tuple(rows)), dedicated, zone, rate, entity)
 
 
 @dataclass
@@ -109,7 +111,7 @@ class Fleet:
         self.ticks = int(np.ceil(scenario.duration_s / self.tick_s)) + 1
         zone = stock.zone_min
         self.habits: Habits = habits(
-            scenario.owners, scenario.seed, list(stock.kind), stock.dedicated,
+            scenario.owners, scenario.seed, list(stock.kind), stock.dedicated, entity=stock.entity,
             start_minute=scenario.start_minute, zone_min=zone, ticks=self.ticks, tick_s=self.tick_s,
         )  # fmt: skip
         self.packs = [(self._slice(kind), _pack(kind, stock)) for kind in KINDS if self._slice(kind).stop]
@@ -123,7 +125,7 @@ class Fleet:
         ambient = scenario.owners.ambient_c
         soc = np.where(
             stock.has_battery,
-            draws.uniform(scenario.seed, "initial charge", np.arange(n), 0) * 0.6 + 0.35,
+            draws.uniform(scenario.seed, "initial charge", stock.entity, 0) * 0.6 + 0.35,
             1.0,
         )
         self.state = State(soc, np.full(n, ambient), np.full(n, ambient), np.zeros(n, dtype=np.int64), np.ones(n))
@@ -175,8 +177,9 @@ class Fleet:
             state.speed,
         )
         total_w = draw.die_w + draw.board_w
-        self.energy_j += float(total_w.sum()) * dt
-        self.village_j += float((draw.die_w - idle.die_w).sum()) * dt
+        if self.tick_number < self.ticks:  # what late requests take after the run's end is in no total
+            self.energy_j += float(total_w.sum()) * dt
+            self.village_j += float((draw.die_w - idle.die_w).sum()) * dt
         heat_w = np.zeros(n)
         plug_w = np.where(self.habits.plugged[k], self.charger_w, 0.0)
         for rows, pack in self.packs:
@@ -232,9 +235,11 @@ class Fleet:
         self.decision, self.memory = self.harvest.decide(self.memory, self.readings, self.tick_s if before else 0.0)
         after = self.decision
         if len(self.violations) < 10:
-            self.violations += violations(self.config, self.fixed, self.readings, after)
+            found = violations(self.config, self.fixed, self.readings, after)
+            self.violations += [f"t={k * self.tick_s:g}s: {line}" for line in found]
         if before is None:
             changed = np.arange(len(self.stock.name))
+            self.sessions += int(after.contribute.sum())
         else:
             changed = np.flatnonzero(
                 (before.contribute != after.contribute)

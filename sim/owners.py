@@ -37,7 +37,7 @@ class Habits:
 
 
 def habits(
-    owners: Owners, seed: int, kinds: list[str], dedicated: np.ndarray, *,
+    owners: Owners, seed: int, kinds: list[str], dedicated: np.ndarray, *, entity: np.ndarray,
     start_minute: float, zone_min: np.ndarray, ticks: int, tick_s: float,
 ) -> Habits:  # fmt: skip
     """Draw every device's habits for the run.
@@ -45,6 +45,7 @@ def habits(
     Args:
         kinds: kind of each device.
         dedicated: devices without an owner at them.
+        entity: number that names each device's draws.
         zone_min: minutes to add to the run's clock for the owner's local time.
         ticks, tick_s: number and length of the rows.
     """
@@ -55,15 +56,15 @@ def habits(
     mobile = np.array([kind in MOBILE_KINDS for kind in kinds])
     owned = ~dedicated
     plugged[:, ~mobile] = True
-    phase = draws.normal(seed, "personal phase", np.arange(n), 0) * owners.spread_min / 2
+    phase = draws.normal(seed, "personal phase", entity, 0) * owners.spread_min / 2
     base = days * DAY_MIN + phase[:, None]  # each device's midnights, local minutes
 
     def draw(law: Callable[..., np.ndarray], purpose: str, count: int, *args: float) -> np.ndarray:
         """Return draws (device, day, number); days start at -1 and have fewer than 64 draws a habit."""
         index = (days[:, None] + 1) * 64 + np.arange(count)
-        return law(seed, purpose, np.arange(n)[:, None, None], index[None], *args)
+        return law(seed, purpose, entity[:, None, None], index[None], *args)
 
-    nightly = draws.uniform(seed, "charges nightly", np.arange(n), 0) < owners.nightly_share
+    nightly = draws.uniform(seed, "charges nightly", entity, 0) < owners.nightly_share
     z = draw(draws.normal, "plug times", 2) * owners.spread_min
     next_day = DAY_MIN if owners.unplug_minute <= owners.plug_minute else 0.0
     grid.mark(
@@ -78,7 +79,7 @@ def habits(
         grid.mark(plugged, mobile & owned, at[..., k], np.where(count > k, at[..., k] + length[..., k], at[..., k]))
 
     phones = np.array([kind == "phone" for kind in kinds])
-    leaves = draws.uniform(seed, "leaves home", np.arange(n), 0) < owners.away_share
+    leaves = draws.uniform(seed, "leaves home", entity, 0) < owners.away_share
     shift = draw(draws.normal, "away", 2) * owners.spread_min / 2
     grid.mark(away, phones & owned & leaves, base + AWAY_MIN[0] + shift[..., 0], base + AWAY_MIN[1] + shift[..., 1])
 

@@ -75,6 +75,7 @@ class _Run:
         self.world = World(MessageNetwork(scenario.seed, access, scenario.network), start_wall_ns=START_WALL_NS)
         self.checks = Checks(self.shape.layers)
         self.rows: dict[str, list[tuple[Any, ...]]] = {"requests": [], "devices": [], "decisions": []}
+        self.served_by: dict[tuple[str, str], str] = {}  # (client, op_id) to the nodes of the answer
         self.refusals: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
         self.devices = device_parameters(self.stock)
@@ -114,7 +115,7 @@ class _Run:
         card = village.card(self.shape, s.policy)
         committee = tuple(self.committee)
         self.specs: list[village.NodeSpec] = []
-        liars = self._adversaries()
+        self.adversaries = self._adversaries()
         for i, name in enumerate(self.stock.name):
             spec = village.NodeSpec(
                 me=name,
@@ -129,7 +130,7 @@ class _Run:
                 has_battery=bool(self.stock.has_battery[i]),
             )
             self.specs.append(spec)
-            node = self.world.add(name, self._factory(spec, ring, liars.get(name, ())))
+            node = self.world.add(name, self._factory(spec, ring, self.adversaries.get(name, ())))
             if s.record.journals == "all" or (s.record.journals == "committee" and name in committee):
                 node.journal = Journal(self._header(spec))
 
@@ -190,6 +191,7 @@ class _Run:
             world.run(at)
             if progress is not None:
                 progress(at / s.duration_s, self._headline(at))
+        world.engine.run(until=int(s.duration_s * NS_PER_S) + 1)  # the tick at the end closes the last interval
         # Late requests may still be answered: give them what their clients would, and no more.
         end_s = s.duration_s + 3 * max(s.workload.deadline_s.values())
         while self.clients.open and at < end_s:
@@ -209,7 +211,8 @@ class _Run:
         self.world.engine.call_at(self.world.engine.now + int(s.reading_s * NS_PER_S), self._tick, None)
 
     def _take_load(self, row: int, elapsed_s: float) -> float:
-        return self.compute.take_load(self.stock.name[row], elapsed_s)
+        # What the executor did, in time: the power law takes the slowed clock into account itself.
+        return min(1.0, self.compute.take_load(self.stock.name[row], elapsed_s) / float(self.fleet.state.speed[row]))
 
     def _on_speed(self, row: int, speed: float) -> None:
         self.compute.set_speed(self.stock.name[row], float(speed * self.share[row]))
@@ -242,7 +245,9 @@ class _Run:
     def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
         _, path, kind, payload = effect
         value = self.checks.decided(now, node.name, path, kind, payload)
-        if kind != "commit" and kind != "settled":
+        if kind == "settled":
+            self.served_by[(value.client, value.op_id)] = ",".join(value.nodes)
+        elif kind != "commit":
             detail = json.dumps(_plain(value)) if value is not None else ""
             self.rows["decisions"].append((now / NS_PER_S, node.name, path, kind, detail))
 
@@ -258,7 +263,7 @@ class _Run:
         self.rows["requests"].append((
             r.op_id, r.client, PRIORITIES[r.priority], r.arrival_s, r.deadline_s, r.prompt_tokens, r.new_tokens, status,
             f.reason, f.first_token_ns / NS_PER_S if f.tokens else None, latency_s, f.attempts, f.tokens, f.output,
-            correct, "",
+            correct, self.served_by.get((r.client, r.op_id), "") if f.status == "answered" else "",
         ))  # fmt: skip
 
     def _record_devices(self, now_s: float) -> None:
@@ -296,6 +301,7 @@ class _Run:
             "versions": versions(),
             "policies": policies_manifest(self.make(self.specs[self.stock.name.index(self.committee[0])])),
             "committee": self.committee,
+            "adversaries": {name: behaviour for name, ((behaviour, _),) in self.adversaries.items()},
             "checks": {v.name: v.broken or "holds" for v in self.checks.all},
             "check_events": {v.name: v.events for v in self.checks.all},
             "refusals": dict(sorted(self.refusals.items())),

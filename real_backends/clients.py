@@ -1,0 +1,134 @@
+"""The clients of a local run: each request is sent over a real socket, by the rules of `scenarios.clients`.
+
+All clients speak through the village's owner, whose key the nodes know; a client's name is part of its
+request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import msgspec
+import numpy as np
+
+from models import draws
+from policies.gateway import Accepted, Answer, Come, Redirect, Refused, Submit
+from policies.wire import digest, encode
+from real_backends.transports.frames import REQUEST, Reply, Request, Transport, decode
+from scenarios import workload
+from scenarios.clients import Attempt, Finish, first_attempt, on_reply, on_silence
+
+GATEWAY = "gateway"
+"""Path of the policy that takes requests."""
+
+_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Redirect, Refused]).decode  # noqa: UP007
+
+
+@dataclass
+class Asked:
+    """One request from its client's side.
+
+    Attributes:
+        request: what was asked.
+        prompt: its tokens.
+        finish: how it ended.
+        ended_s: when, from the run's start.
+        output: the answer's blob, None when there is none or the gateway could not get it.
+    """
+
+    request: workload.Request
+    prompt: list[int]
+    finish: Finish | None = None
+    ended_s: float = 0.0
+    output: bytes | None = None
+    replies: asyncio.Queue[tuple[Any, bytes | None]] = field(default_factory=asyncio.Queue)
+
+
+class Clients:
+    """All clients of a run.
+
+    Args:
+        committee: gateways, in the order in which clients try them.
+        model: the model they ask for.
+        vocab: prompts are seeded tokens below it.
+        retry_s: how long a client waits before it asks the next gateway.
+        seed: of the prompts.
+    """
+
+    def __init__(self, committee: Sequence[str], model: str, vocab: int, retry_s: float, seed: int) -> None:
+        self.asked: list[Asked] = []
+        self._committee, self._model, self._retry_s = list(committee), model, retry_s
+        self._vocab, self._seed = vocab, seed
+        self._open: dict[tuple[str, str], Asked] = {}
+        self._gateway_of: dict[str, int] = {}  # client to the gateway that last answered it
+
+    @property
+    def open(self) -> int:
+        """Requests that were sent and have no outcome yet."""
+        return len(self._open)
+
+    def on_frame(self, sender: str, kind: int, body: bytes) -> None:
+        """Take a REPLY frame."""
+        reply: Reply = decode(kind, body)
+        asked = self._open.get((reply.client, reply.op_id))
+        if asked is None:
+            return  # it has its outcome already
+        message = _reply(reply.payload)
+        if isinstance(message, Answer | Refused) and sender in self._committee:
+            self._gateway_of[reply.client] = self._committee.index(sender)
+        asked.replies.put_nowait((message, reply.blob))
+
+    async def run(self, requests: Sequence[workload.Request], transport: Transport, begun_s: float) -> None:
+        """Send every request at its time and return when each has its outcome.
+
+        Args:
+            requests: what to ask.
+            transport: the owner's links.
+            begun_s: ``time.monotonic()`` at the run's start.
+        """
+        await asyncio.gather(*(self._ask(n, r, transport, begun_s) for n, r in enumerate(requests)))
+
+    async def _ask(
+        self, number: int, request: workload.Request, transport: Transport, begun_s: float
+    ) -> None:
+        prompt = draws.integers(self._seed, "prompt", number, np.arange(request.prompt_tokens), self._vocab)
+        blob = np.asarray(prompt, dtype="<i4").tobytes()
+        asked = Asked(request, [int(token) for token in prompt])
+        await asyncio.sleep(max(0.0, begun_s + request.arrival_s - time.monotonic()))
+        self.asked.append(asked)
+        self._open[(request.client, request.op_id)] = asked
+        then: Attempt | Finish | None = first_attempt(self._gateway_of.get(request.client, 0))
+        while isinstance(then, Attempt):
+            await asyncio.sleep(then.after_s)
+            then = await self._attempt(asked, then, blob, transport, begun_s)
+        asked.finish, asked.ended_s = then, time.monotonic() - begun_s
+        del self._open[(request.client, request.op_id)]
+
+    async def _attempt(
+        self, asked: Asked, attempt: Attempt, blob: bytes, transport: Transport, begun_s: float
+    ) -> Attempt | Finish | None:
+        request = asked.request
+        until_s = begun_s + request.arrival_s + request.deadline_s
+        submit = Submit(
+            self._model, digest(blob), request.prompt_tokens, request.new_tokens, request.priority,
+            until_s - time.monotonic(),
+        )  # fmt: skip
+        frame = Request(
+            path=GATEWAY, client=request.client, op_id=request.op_id, payload=encode(submit), blob=blob
+        )
+        transport.send(self._committee[attempt.gateway % len(self._committee)], REQUEST, encode(frame))
+        silent_s = time.monotonic() + attempt.wait_s(self._retry_s)
+        while True:
+            try:
+                wait_s = max(0.0, silent_s - time.monotonic())
+                message, output = await asyncio.wait_for(asked.replies.get(), wait_s)
+            except TimeoutError:
+                return on_silence(attempt, until_s - time.monotonic(), request.deadline_s)
+            then = on_reply(attempt, message, until_s - time.monotonic(), self._committee)
+            if then is not None:
+                asked.output = output if isinstance(message, Answer) else None
+                return then

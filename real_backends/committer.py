@@ -1,0 +1,70 @@
+"""Group commit: batches of saves become durable in order, several with one sync, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from policies.log import Storage
+
+
+class Committer:
+    """Appends and syncs in a thread; one write is in flight, and what comes meanwhile joins the next.
+
+    Args:
+        storage: the record log's disk.
+        durable: called with (path, token) for each batch, in order, once it is durable.
+        failed: called with the error when the disk fails; nothing is reported durable after that.
+    """
+
+    def __init__(
+        self, storage: Storage, durable: Callable[[str, int], None], failed: Callable[[OSError], None]
+    ) -> None:
+        self.syncs = 0
+        self._storage, self._durable, self._failed = storage, durable, failed
+        self._waiting: list[tuple[str, int, bytes]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is not durable yet."""
+        return self._task is not None
+
+    def add(self, path: str, token: int, data: bytes) -> None:
+        """Queue one batch."""
+        if self._stopped:
+            return
+        self._waiting.append((path, token, data))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def wait(self) -> None:
+        """Return once the write in flight and those queued behind it are done."""
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
+    async def drop(self) -> None:
+        """Forget what is queued and report nothing more; the write in flight still ends."""
+        self._stopped = True
+        self._waiting.clear()
+        await self.wait()
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await asyncio.to_thread(self._write, b"".join(data for _, _, data in group))
+                self.syncs += 1
+                for path, token, _ in group:
+                    if not self._stopped:
+                        self._durable(path, token)
+        except OSError as error:
+            self._stopped = True
+            self._failed(error)
+        finally:
+            self._task = None
+
+    def _write(self, data: bytes) -> None:
+        self._storage.append(data)
+        self._storage.sync()

@@ -1,0 +1,107 @@
+"""Making shards by name, and running a chain of them in one process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from real_backends.executors.checkpoint import Weights
+from real_backends.executors.shard import ExecutorUnavailable, Shard
+from real_backends.executors.spec import ModelSpec
+
+
+def make_shard(
+    backend: str,
+    spec: ModelSpec,
+    weights: Weights,
+    first: int,
+    last: int,
+    *,
+    threads: int = 1,
+    device: str = "auto",
+) -> Shard:
+    """A shard of layers [first, last).
+
+    Args:
+        backend: "torch" or "jax".
+        spec: the shape of the model.
+        weights: at least the tensors of these layers.
+        first: first layer.
+        last: layer after the last.
+        threads: CPU threads. JAX fixes its pool once per process: the first JAX shard decides if nothing
+            imported
+            jax before, and `Shard.threads` says what is in force.
+        device: "cpu", "cuda", or "auto" for an accelerator when present.
+
+    Raises:
+        ExecutorUnavailable: the framework or the device is not on this machine.
+    """
+    if threads < 1:
+        raise ValueError(f"threads: {threads} is not allowed, expected an integer of at least 1")
+    try:
+        if backend == "torch":
+            from real_backends.executors.torch_shard import TorchShard
+
+            return TorchShard(spec, weights, first, last, threads=threads, device=device)
+        if backend == "jax":
+            if "jax" not in sys.modules:
+                # XLA reads the size of its pool from here when it starts; jax itself has no such option.
+                os.environ["NPROC"] = str(threads)
+            from real_backends.executors.jax_shard import JaxShard
+
+            return JaxShard(spec, weights, first, last, device=device)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "jax", "jaxlib"):
+            raise
+        raise ExecutorUnavailable(
+            f"{backend} is not installed: pip install 'villagetwin[{backend}]'"
+        ) from error
+    raise ValueError(f"backend: {backend!r} is not allowed, expected 'torch' or 'jax'")
+
+
+class Pipeline:
+    """Shards that together hold a whole model, in order; each feeds the next. Decoding is greedy."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        if not shards or shards[0].first != 0 or shards[-1].last != shards[-1].spec.layers:
+            raise ValueError("shards: they must start at layer 0 and end at the last layer")
+        for left, right in itertools.pairwise(shards):
+            if left.last != right.first or left.spec != right.spec:
+                raise ValueError(
+                    f"shards: layers [{left.first}, {left.last}) of {left.spec.name!r} cannot be followed by "
+                    f"[{right.first}, {right.last}) of {right.spec.name!r}"
+                )
+        self.shards = tuple(shards)
+        self._names = itertools.count()
+
+    def logits(self, session: str, tokens: Sequence[int], position: int) -> npt.NDArray[np.float32]:
+        """Logits [vocab] after `tokens`, the first of which is at `position` of the session."""
+        x: npt.NDArray[np.int64] | npt.NDArray[np.float32] = np.asarray(tokens, dtype=np.int64)
+        for shard in self.shards:
+            x = shard.forward(session, x, position)
+        return x  # type: ignore[return-value]  # the last shard returns float32 logits
+
+    def drop(self, session: str) -> None:
+        """Free the session on every shard."""
+        for shard in self.shards:
+            shard.drop(session)
+
+    def generate(self, prompt_tokens: Sequence[int], new_tokens: int) -> list[int]:
+        """The `new_tokens` greedy tokens after the prompt, in a session of its own, freed at the end."""
+        session = f"generate-{next(self._names)}"
+        answer: list[int] = []
+        chunk, position = list(prompt_tokens), 0
+        try:
+            for _ in range(new_tokens):
+                # argmax takes the lowest id of equal logits, on every backend
+                token = int(np.argmax(self.logits(session, chunk, position)))
+                answer.append(token)
+                chunk, position = [token], position + len(chunk)
+        finally:
+            self.drop(session)
+        return answer

@@ -1,0 +1,107 @@
+"""What every executor promises, and the checks and session table they share. Imports no framework."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from real_backends.executors.spec import ModelSpec
+
+# Assumption: a desk machine serves at most this many sessions at once; a limit keeps a flood from eating the
+# memory.
+SESSIONS_MAX = 64
+
+Cache = TypeVar("Cache")
+
+
+class ExecutorUnavailable(RuntimeError):
+    """The framework or the device asked for is not on this machine."""
+
+
+class SessionsFull(RuntimeError):
+    """The shard already holds `SESSIONS_MAX` sessions; drop one first."""
+
+
+class Shard(Protocol):
+    """Layers [first, last) of a model with the KV cache of each session. Used by one thread at a time."""
+
+    spec: ModelSpec
+    first: int
+    last: int
+    backend: str
+    device: str
+    threads: int
+
+    def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
+        """Run n new tokens that start at `position` of a session.
+
+        A position before the end of the session forgets everything from there on, so that a step whose answer
+        was lost can be sent again, and position 0 starts over. A position past the end is an error.
+
+        Args:
+            session: any name; a new one starts at position 0.
+            x: int64 token ids [n] for the first shard, else float32 activations [n, hidden].
+            position: index of the first new token.
+
+        Returns:
+            float32 activations [n, hidden], or, from the last shard, float32 logits [vocab] of the last
+            token.
+        """
+        ...
+
+    def drop(self, session: str) -> None:
+        """Free a session; one that is not there is no error."""
+        ...
+
+    def sessions(self) -> int:
+        """How many sessions hold a cache."""
+        ...
+
+
+class SessionTable(Generic[Cache]):
+    """Caches by session name, each with the number of positions that are filled."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self._entries: dict[str, tuple[Cache, int]] = {}
+
+    def find(self, session: str, position: int, count: int) -> Cache | None:
+        """The cache to extend by `count` tokens at `position`, or None when the session is new."""
+        cache, length = self._entries.get(session, (None, 0))
+        if not 0 <= position <= length:
+            raise ValueError(
+                f"position: {position} is not allowed, session {session!r} holds {length} tokens"
+            )
+        if position + count > self.spec.context:
+            raise ValueError(
+                f"session {session!r}: {position + count} tokens are not allowed, at most {self.spec.context}"
+            )
+        if cache is None and len(self._entries) >= SESSIONS_MAX:
+            raise SessionsFull(f"session {session!r}: refused, all {SESSIONS_MAX} sessions are taken")
+        return cache
+
+    def store(self, session: str, cache: Cache, length: int) -> None:
+        """Keep a cache of which the first `length` positions are filled."""
+        self._entries[session] = (cache, length)
+
+    def drop(self, session: str) -> None:
+        """Forget a session, if there is one."""
+        self._entries.pop(session, None)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def check_input(spec: ModelSpec, first: int, x: npt.NDArray[Any]) -> None:
+    """Refuse anything but token ids [n] for the first shard, float32 activations [n, hidden] for others."""
+    if first == 0:
+        if x.dtype != np.int64 or x.ndim != 1 or not x.size:
+            raise ValueError(f"x: {x.dtype} {x.shape} is not allowed, expected int64 token ids [n], n >= 1")
+        if x.min() < 0 or x.max() >= spec.vocab:
+            raise ValueError(f"x: token {x.min()}..{x.max()} is not allowed, expected 0..{spec.vocab - 1}")
+    elif x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != spec.hidden or not x.size:
+        raise ValueError(
+            f"x: {x.dtype} {x.shape} is not allowed, expected float32 [n, {spec.hidden}], n >= 1"
+        )

@@ -1,0 +1,231 @@
+"""Runs the jobs of one node's Cell: sessions through a pipeline, loads and plans.
+
+The head of a session is the node that submitted it. It fetches the prompt's blob, runs stage 0 itself, sends
+activations to stage 1 and waits for the token that the last stage chose. A step without an answer is sent
+again; a peer that goes down, refuses or stays silent ends the job as Lost, with the node where it is known.
+Prompts and outputs are blobs of little-endian int32 tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Union
+
+import msgspec
+import numpy as np
+
+from policies.jobs import Done, Job, LoadJob, Lost, PlanJob, Progress, SessionJob
+from policies.wire import Message, WireError, encode
+from real_backends.blob_exchange import BlobExchange
+from real_backends.clock import Clock
+from real_backends.compute import Compute
+from real_backends.executors import pack_activation
+from real_backends.serve import Report
+from real_backends.stages import Close, Failed, Models, Open, Stages, Step, Token
+from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
+
+STEP_TRIES = 3
+STEP_TRY_S = 3.0  # assumption: ten times the slowest step of desk-tiny on a busy core, loading included
+
+Planner = Callable[[bytes, int], bytes]
+_decode_job: Any = msgspec.msgpack.Decoder(Job).decode
+_decode_result: Any = msgspec.msgpack.Decoder(Union[Token, Failed]).decode  # noqa: UP007
+
+
+class JobLost(Exception):
+    """A job cannot end; carries the Lost outcome."""
+
+    def __init__(self, reason: str, node: str = "") -> None:
+        super().__init__(reason)
+        self.outcome = Lost(reason=reason, node=node)
+
+
+class ExecutorHost:
+    """Implements `real_backends.serve.JobRunner` on real executors.
+
+    Args:
+        transport: the node's links.
+        blobs: the node's blobs and the way to others'.
+        models: what can be loaded.
+        backend: "torch" or "jax".
+        planners: planner name to function.
+        clock: for the time to the first token, counted from the job's submission.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        blobs: BlobExchange,
+        models: Models,
+        backend: str,
+        planners: Mapping[str, Planner],
+        clock: Clock,
+    ) -> None:
+        self.compute = Compute()
+        self.stages = Stages(transport, self.compute, models, backend, clock)
+        self._transport, self._blobs, self._clock, self._planners = transport, blobs, clock, planners
+        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._waiting: dict[str, tuple[int, asyncio.Future[int]]] = {}  # session to the step awaited
+        self._nodes: dict[str, frozenset[str]] = {}  # session to the nodes it needs
+
+    @property
+    def active(self) -> int:
+        """Jobs and sessions at work on this node."""
+        return len(self._tasks) + self.stages.sessions
+
+    def start(self, report: Report) -> None:
+        """Say where outcomes go."""
+        self._report = report
+
+    def submit(self, path: str, job_id: int, payload: bytes) -> None:
+        """Begin a job."""
+        job = _decode_job(payload)
+        task = asyncio.get_running_loop().create_task(self._run(path, job_id, job))
+        self._tasks[(path, job_id)] = task
+
+    def cancel(self, path: str, job_id: int) -> None:
+        """Give a job up; nothing more is reported about it."""
+        if (task := self._tasks.pop((path, job_id), None)) is not None:
+            task.cancel()
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def limit(self, resource: str, share: float) -> None:
+        """Hold compute to a share. Memory and bandwidth are limits that policies keep themselves."""
+        if resource == "compute":
+            self.compute.limit(share)
+
+    def on_frame(self, sender: str, kind: int, body: bytes) -> None:
+        """Take a STAGE or STAGE_RESULT frame.
+
+        Raises:
+            WireError: malformed.
+        """
+        if kind != STAGE_RESULT:
+            self.stages.on_frame(sender, body)
+            return
+        try:
+            result = _decode_result(body)
+        except msgspec.MsgspecError as error:
+            raise WireError(f"stage result frame: {error}") from None
+        if sender not in self._nodes.get(result.session, ()):
+            return  # the session has ended, or was never this node's business
+        position, future = self._waiting.get(result.session, (-1, None))
+        if future is None or future.done():
+            return
+        if isinstance(result, Failed):
+            future.set_exception(JobLost(result.reason, sender))
+        elif result.position == position:
+            future.set_result(result.token)
+
+    def on_peer(self, peer: str, hint: str) -> None:
+        """End the sessions that need a peer which went down."""
+        if hint != "down":
+            return
+        for session, nodes in self._nodes.items():
+            _, future = self._waiting.get(session, (-1, None))
+            if peer in nodes and future is not None and not future.done():
+                future.set_exception(JobLost(f"{peer} went down", peer))
+
+    async def close(self) -> None:
+        """Give everything up."""
+        tasks = [*self._tasks.values(), *self._closing]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.stages.close()
+        self.compute.close()
+
+    async def _run(self, path: str, job_id: int, job: SessionJob | LoadJob | PlanJob) -> None:
+        work: Coroutine[Any, Any, Message]
+        if isinstance(job, SessionJob):
+            work = self._session(path, job_id, job)
+        elif isinstance(job, LoadJob):
+            work = self._load(job)
+        else:
+            work = self._plan(job)
+        outcome: Message
+        try:
+            outcome = await work
+        except JobLost as lost:
+            outcome = lost.outcome
+        except Exception as error:  # an executor's or planner's fault ends the job, not the node
+            outcome = Lost(reason=f"{type(error).__name__}: {error}", node=self._transport.me)
+        self._tasks.pop((path, job_id), None)
+        self._report(path, job_id, encode(outcome))
+
+    async def _load(self, job: LoadJob) -> Done:
+        await self.stages.load(job.model, job.first, job.last)
+        return Done(output="", tokens=0, first_token_ns=0)
+
+    async def _plan(self, job: PlanJob) -> Done:
+        planner = self._planners.get(job.planner)
+        if planner is None:
+            raise JobLost(f"planner={job.planner!r}: known are {', '.join(sorted(self._planners)) or 'none'}")
+        result = await asyncio.to_thread(planner, job.problem, job.budget)
+        return Done(output="", tokens=0, first_token_ns=0, result=result)
+
+    async def _session(self, path: str, job_id: int, job: SessionJob) -> Done:
+        me, begun_ns = self._transport.me, self._clock.now()
+        if not job.stages or job.stages[0].node != me:
+            raise JobLost(f"stage 0 is not on {me}, which submitted the job", me)
+        # Unique over restarts too: a monotonic reading is never given twice.
+        session = f"{job.op}@{me}.{job_id}.{begun_ns}"
+        self._nodes[session] = frozenset(stage.node for stage in job.stages[1:])
+        try:
+            self._send_to_stages(job, Open(session=session, model=job.model, stages=job.stages, index=0))
+            x = await self._prompt(job)
+            output: list[int] = []
+            position, first_token_ns = 0, 0
+            while len(output) < job.new_tokens:
+                token = await self._step(job, session, x, position)
+                position += len(x)
+                output.append(token)
+                x = np.array([token], dtype=np.int64)
+                if len(output) == 1:
+                    first_token_ns = self._clock.now() - begun_ns
+                if len(output) % job.report_every == 0 and len(output) < job.new_tokens:
+                    self._report(path, job_id, encode(Progress(tokens=len(output))))
+            name = self._blobs.store.put(np.array(output, dtype="<i4").tobytes())
+            return Done(output=name, tokens=len(output), first_token_ns=first_token_ns)
+        finally:
+            self._nodes.pop(session, None)
+            self._waiting.pop(session, None)
+            self._send_to_stages(job, Close(session=session))
+            drop = asyncio.get_running_loop().create_task(self.stages.drop(session))
+            self._closing.add(drop)
+            drop.add_done_callback(self._closing.discard)
+
+    async def _prompt(self, job: SessionJob) -> Any:
+        data = await self._blobs.get(job.prompt, job.source)
+        if data is None:
+            raise JobLost(f"prompt {job.prompt} cannot be had from {job.source}", job.source)
+        if not data or len(data) % 4:
+            raise JobLost(f"prompt {job.prompt} has {len(data)} bytes, expected a multiple of 4 above 0")
+        return np.frombuffer(data, dtype="<i4").astype(np.int64)
+
+    async def _step(self, job: SessionJob, session: str, x: Any, position: int) -> int:
+        out = await self.stages.forward(session, job.model, job.stages[0], x, position)
+        if len(job.stages) == 1:
+            return int(np.argmax(out))
+        data = pack_activation(out)
+        body = encode(
+            Step(session=session, model=job.model, stages=job.stages, index=1, position=position, data=data)
+        )
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting[session] = (position, future)
+        for _ in range(STEP_TRIES):
+            self._transport.send(job.stages[1].node, STAGE, body)
+            done, _ = await asyncio.wait((future,), timeout=STEP_TRY_S)
+            if done:
+                return future.result()
+        node = job.stages[1].node if len(job.stages) == 2 else ""
+        raise JobLost(f"no token at position {position} within {STEP_TRIES * STEP_TRY_S:g} s", node)
+
+    def _send_to_stages(self, job: SessionJob, frame: Open | Close) -> None:
+        for index, stage in enumerate(job.stages[1:], start=1):
+            if isinstance(frame, Open):
+                frame = msgspec.structs.replace(frame, index=index)
+            self._transport.send(stage.node, STAGE, encode(frame))

@@ -1,0 +1,206 @@
+"""What a local run leaves behind: the nodes' events and journals, and what clients saw, as one `Record`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.inference import SHAPES
+from policies.port import Policy
+from policies.readings import HARVEST_STATES
+from policies.wire import encode
+from real_backends.clients import Asked
+from real_backends.node_files import read_events
+from scenarios.checks import Checks
+from scenarios.digests import policies_manifest, versions
+from scenarios.record import RECORD_VERSION, Record
+from scenarios.schema import PRIORITIES, Scenario, to_plain
+from scenarios.summary import request_summary
+
+FIDELITY = {
+    "compute": "real executors, one thread a process",
+    "network": "TLS 1.3 over loopback",
+    "signatures": "Ed25519",
+    "clocks": "the host's",
+    "disk": "the host's, fsync a commit",
+}
+
+Event = tuple[str, dict[str, Any]]
+"""(node, event of `real_backends.node_files`)."""
+
+
+def merge_events(folder: Path, names: Sequence[str]) -> list[Event]:
+    """Return all nodes' events in order of time: processes of one host share the monotonic clock."""
+    merged = [(name, event) for name in names for event in read_events(folder / name / "events.jsonl")]
+    return sorted(merged, key=lambda item: item[1]["now_ns"])
+
+
+def last_leader(folder: Path, committee: Sequence[str]) -> str:
+    """Return who announced last that it leads, or ""."""
+    leaders = [
+        name
+        for name, event in merge_events(folder, committee)
+        if event["kind"] == "decide" and event["name"] == "leader"
+    ]
+    return leaders[-1] if leaders else ""
+
+
+def gather(
+    scenario: Scenario,
+    folder: Path,
+    kinds: Mapping[str, str],
+    policies: Mapping[str, Policy],
+    asked: Sequence[Asked],
+    fault_rows: Sequence[tuple[Any, ...]],
+    restarts: Sequence[tuple[int, str]],
+    states: Mapping[str, Any],
+    begun_ns: int,
+) -> Record:
+    """Put the record together.
+
+    Args:
+        scenario: what was run.
+        folder: the nodes' folders.
+        kinds: node to kind of device.
+        policies: of the first node, for their digests.
+        asked: every request from its client's side.
+        fault_rows: rows of the table ``faults``.
+        restarts: (monotonic ns, node) of every restart.
+        states: each node's last state, for the manifest.
+        begun_ns: monotonic time of the run's start.
+    """
+    committee = list(kinds)[: scenario.fleet.committee]
+    events = merge_events(folder, list(kinds))
+    checks = _check(events, restarts, SHAPES[scenario.model].layers)
+    lost = [a.request.op_id for a in asked if a.finish is None or a.finish.status == "lost"]
+    checks.answered.events = len(asked)
+    checks.answered.broken = f"{lost[0]}: no outcome heard" if lost else ""
+    nodes = {e["detail"][2]: ",".join(e["detail"][6]) for _, e in events if e["name"] == "settled"}
+    references = _answers(scenario, asked)
+    requests = [_request_row(a, nodes, reference) for a, reference in zip(asked, references, strict=True)]
+    journals = {name: (folder / name / "node.journal").read_bytes() for name in kinds}
+    kept = {"none": [], "committee": committee, "all": list(kinds)}[scenario.record.journals]
+    manifest = {
+        "record_version": RECORD_VERSION,
+        "digest": _digest(journals),
+        "seed": scenario.seed,
+        "world": "local",
+        "fidelity": FIDELITY,
+        "config": to_plain(scenario),
+        "versions": versions(),
+        "policies": policies_manifest(dict(policies)),
+        "committee": committee,
+        "checks": {v.name: v.broken or True for v in checks.all if v.events},
+        "check_events": {v.name: v.events for v in checks.all if v.events},
+        "refusals": dict(Counter(row[8] for row in requests if row[7] == "refused")),
+        "notes": dict(sorted(Counter(e["name"] for _, e in events if e["kind"] == "note").items())),
+        "profile": scenario.profile,
+        "sensors": scenario.sensors,
+        "backends": list(scenario.backends),
+        "fault_layers": sorted({row[4] for row in fault_rows}),
+        "nodes": dict(states),
+    }
+    tables: dict[str, Sequence[tuple[Any, ...]]] = {
+        "requests": requests,
+        "devices": _device_rows(scenario, events, kinds, begun_ns),
+        "decisions": _decision_rows(events, begun_ns),
+        "faults": list(fault_rows),
+    }
+    summary = request_summary(requests, scenario.duration_s)
+    summary.update(
+        duration_s=scenario.duration_s,
+        devices=float(len(kinds)),
+        commits=float(checks.commits),
+        elections=float(checks.elections),
+        crashes=float(sum(row[1] == "crash" and row[3] == "start" for row in fault_rows)),
+        checks_broken=float(sum(not v.holds for v in checks.all)),
+    )
+    return Record(summary, manifest, tables, {name: journals[name] for name in kept})
+
+
+def _check(events: Sequence[Event], restarts: Sequence[tuple[int, str]], layers: int) -> Checks:
+    checks, waiting = Checks(layers), sorted(restarts, reverse=True)
+    for name, event in events:
+        while waiting and waiting[-1][0] <= event["now_ns"]:
+            checks.restarted(waiting.pop()[1])
+        if event["kind"] == "decide":
+            # Announcements hold no bytes, so their plain form encodes to what was announced.
+            checks.decided(event["now_ns"], name, event["path"], event["name"], encode(event["detail"]))
+    return checks
+
+
+def _request_row(asked: Asked, nodes: Mapping[str, str], reference: list[int] | None) -> tuple[Any, ...]:
+    r, f = asked.request, asked.finish
+    if f is None:
+        status, reason, attempts, tokens, output, first = "lost", "the run ended", 0, 0, "", None
+    else:
+        status, reason, attempts, tokens, output = f.status, f.reason, f.attempts, f.tokens, f.output
+        first = f.first_token_ns / 1e9 if f.tokens else None
+    latency_s = asked.ended_s - r.arrival_s if f is not None else float("nan")
+    if status == "answered" and latency_s > r.deadline_s:
+        status = "late"
+    correct = None
+    if asked.output is not None and reference is not None:
+        correct = np.frombuffer(asked.output, dtype="<i4").tolist() == reference
+    return (
+        r.op_id, r.client, PRIORITIES[r.priority], r.arrival_s, r.deadline_s, r.prompt_tokens, r.new_tokens,
+        status, reason, first, latency_s, attempts, tokens, output, correct, nodes.get(r.op_id, ""),
+    )  # fmt: skip
+
+
+def _answers(scenario: Scenario, asked: Sequence[Asked]) -> list[list[int] | None]:
+    """Return what one process alone answers to each prompt that was answered, to compare with."""
+    from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, make_checkpoint, make_shard
+
+    if not any(a.output is not None for a in asked):
+        return [None] * len(asked)
+    weights = make_checkpoint(DESK_TINY, DEFAULT_SEED)
+    alone = Pipeline([make_shard(scenario.backends[0], DESK_TINY, weights, 0, DESK_TINY.layers)])
+    return [alone.generate(a.prompt, a.request.new_tokens) if a.output is not None else None for a in asked]
+
+
+def _time_s(event: Mapping[str, Any], begun_ns: int) -> float:
+    return max(0.0, float(event["now_ns"] - begun_ns) / 1e9)  # what nodes did before all were ready counts as time 0
+
+
+def _decision_rows(events: Sequence[Event], begun_ns: int) -> list[tuple[Any, ...]]:
+    return [
+        (_time_s(event, begun_ns), name, event["path"], event["name"], json.dumps(event["detail"]))
+        for name, event in events
+        if event["kind"] == "decide" and event["name"] not in ("commit", "settled")
+    ]
+
+
+def _device_rows(
+    scenario: Scenario, events: Sequence[Event], kinds: Mapping[str, str], begun_ns: int
+) -> list[tuple[Any, ...]]:
+    """Return each device's readings, at most one each ``record.devices_every_s``, with its harvest state then."""
+    rows: list[tuple[Any, ...]] = []
+    share, state = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, HARVEST_STATES[0])
+    next_s = dict.fromkeys(kinds, float("-inf"))
+    for name, event in events:
+        time_s, detail = _time_s(event, begun_ns), event["detail"]
+        if event["kind"] == "limit" and event["name"] == "compute":
+            share[name] = detail
+        elif event["kind"] == "decide" and event["name"] == "harvest":
+            state[name] = HARVEST_STATES[detail[4]]
+        elif event["kind"] == "readings" and time_s >= next_s[name]:
+            next_s[name] = time_s + scenario.record.devices_every_s - scenario.reading_s / 2
+            rows.append((
+                time_s, name, kinds[name], detail["soc"], detail["plugged"], detail["screen_on"],
+                detail["die_c"], detail["skin_c"], share[name], share[name] > 0, state[name],
+            ))  # fmt: skip
+    return rows
+
+
+def _digest(journals: Mapping[str, bytes]) -> str:
+    state = hashlib.blake2b(digest_size=20)
+    for name, data in sorted(journals.items()):
+        state.update(encode((name, data)))
+    return state.hexdigest()

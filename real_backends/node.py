@@ -1,0 +1,219 @@
+"""One node of a real village, as a process: ``python -m real_backends.node CONFIG.json``.
+
+It runs until SIGTERM, or until its standard input ends: the launcher holds the other end, so no node outlives
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import msgspec
+
+from policies import village
+from policies.cell import Cell
+from policies.gateway import Answer
+from policies.port import Policy
+from policies.sharding import PLANNERS
+from policies.village import NodeSpec
+from policies.wire import digest, encode
+from real_backends import specs
+from real_backends.blob_exchange import BlobExchange
+from real_backends.clock import SystemClock
+from real_backends.executors import DEFAULT_SEED, DESK_TINY, make_checkpoint
+from real_backends.executors_host import ExecutorHost
+from real_backends.identity import OWNER, Identity, read_registry
+from real_backends.keys import Ed25519Keys
+from real_backends.serve import Sensors, Serve
+from real_backends.stores.blobs import BlobStore
+from real_backends.stores.file import FileStorage
+from real_backends.transports.faulty import FaultyTransport, LinkFaults
+from real_backends.transports.frames import CONTROL, Control
+from real_backends.transports.tls import TlsTransport
+from scenarios.digests import policies_manifest
+from scenarios.journal import Header
+from scenarios.schema import Scenario, build
+
+
+class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a node process is told.
+
+    Attributes:
+        name: which node this is.
+        addresses: (host, port) of every node and of the owner.
+        folder: where this node keeps its log, blobs, journal and events.
+        identities: folder of `real_backends.identity`.
+        backend: executor of this node, "torch" or "jax".
+        scenario: the whole scenario, plain.
+        policy: what every node runs instead of the village's policies, as ``file.py:Name`` (`load_policy`).
+    """
+
+    name: str
+    addresses: dict[str, tuple[str, int]]
+    folder: str
+    identities: str
+    backend: str
+    scenario: dict[str, Any]
+    policy: str = ""
+
+
+def load_policy(where: str) -> Callable[[NodeSpec], dict[str, Policy]]:
+    """Return what ``file.py:Name`` makes of a node: one policy alone, of class Name, or what function Name returns.
+
+    Raises:
+        ValueError: no such file or name, or neither a policy nor a function.
+    """
+    file, _, name = where.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"policy={where!r}: expected FILE.py:Name, and no file {file!r} exists")
+    # A module name of its own, so that no module of that name is hidden by it.
+    spec = importlib.util.spec_from_file_location(f"user_policy_{digest(file.encode())[:8]}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if isinstance(found, type) and issubclass(found, Policy):
+        return lambda node_spec: {"": found()}
+    if isinstance(found, FunctionType):
+        return found
+    classes = [n for n, v in vars(module).items() if isinstance(v, type) and Policy in v.__mro__[1:]]
+    raise ValueError(f"policy={where!r}: no such policy; the file has {', '.join(classes) or 'none'}")
+
+
+def make_sensors(scenario: Scenario) -> Sensors:
+    """Return the sensors the scenario asks for."""
+    if scenario.sensors == "host":
+        from real_backends.sensors.host import HostSensors
+
+        return HostSensors()
+    from real_backends.sensors.trace import MAINS_DESK, TraceSensors
+
+    return TraceSensors([(0.0, MAINS_DESK)])
+
+
+def answer_blob(payload: bytes) -> tuple[str, str] | None:
+    """Return (digest, holder) of the output a gateway's reply names, if it is an `Answer`."""
+    try:
+        answer = msgspec.msgpack.decode(payload, type=Answer)
+    except msgspec.MsgspecError:
+        return None
+    return answer.output, answer.holder
+
+
+def make_serve(config: NodeConfig) -> tuple[Serve, ExecutorHost]:
+    """Put one node together from its configuration."""
+    scenario = build(config.scenario)
+    identity = Identity(config.name, Path(config.identities))
+    registry = read_registry(identity.folder)
+    folder = Path(config.folder)
+    clock = SystemClock()
+    links = TlsTransport(identity, registry, config.addresses)
+    transport = FaultyTransport(links, scenario.seed, exempt=(OWNER,))
+    blobs = BlobExchange(transport, BlobStore(folder / "blobs"))
+    models = {DESK_TINY.name: lambda: (DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED))}
+    executor = ExecutorHost(transport, blobs, models, config.backend, PLANNERS, clock)
+    keys = Ed25519Keys(identity.private_key(), registry)
+    node_spec = specs.node_spec(scenario, config.name)
+    policies = (load_policy(config.policy) if config.policy else village.node)(node_spec)
+    header = Header(
+        node=config.name,
+        peers=node_spec.peers,
+        seed=scenario.seed,
+        world="local",
+        policies=policies_manifest(dict(policies)),
+        config=village.to_plain(node_spec),
+    )
+
+    def on_control(sender: str, control: Control) -> None:
+        if sender != OWNER:
+            serve.counts["refused_control"] += 1
+            return
+        if control.command == "faults":
+            transport.faults = msgspec.convert(control.data, LinkFaults)
+        state = {
+            "active": executor.active,
+            "steps": serve.counts["steps"],
+            "step_max_s": serve.step_max_ns / 1e9,
+            "syncs": serve.committer.syncs,
+            "compute_busy_s": executor.compute.busy_s,
+            "malformed": serve.cell.malformed,
+            "links": dict(transport.counts),
+            "faults": dict(transport.done),
+        }
+        transport.send(OWNER, CONTROL, encode(Control(command=control.command, data=state)))
+
+    serve = Serve(
+        lambda: Cell(policies, config.name, node_spec.peers, seed=scenario.seed, keys=keys),
+        transport,
+        FileStorage(folder / "node.log"),
+        blobs,
+        header=header,
+        folder=folder,
+        executor=executor,
+        sensors=make_sensors(scenario),
+        answer_blob=answer_blob,
+        on_control=on_control,
+        clock=clock,
+    )
+    return serve, executor
+
+
+async def run(config: NodeConfig) -> None:
+    """Serve until told to stop, then drain and write everything down.
+
+    Raises:
+        OSError: the port or the disk cannot be used.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    # Ctrl-C reaches the whole process group; the launcher decides what it means.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    launched = stat.S_ISFIFO(os.fstat(0).st_mode)  # by hand, standard input is a terminal or nothing
+    if launched:
+        loop.add_reader(0, lambda: None if os.read(0, 1) else stop.set())
+    serve, executor = make_serve(config)
+    if not config.policy:
+        await executor.stages.warm_up()
+    await serve.start()
+    stopping = loop.create_task(stop.wait())
+    await asyncio.wait((stopping, serve.stopped), return_when=asyncio.FIRST_COMPLETED)
+    if launched:
+        loop.remove_reader(0)
+    stopping.cancel()
+    await serve.stop()
+    if serve.stopped.done():
+        serve.stopped.result()  # raises what stopped it
+
+
+def main(arguments: list[str]) -> int:
+    """Run one node; exit code 0 after a clean stop, 1 after a fault of its own, 2 for a bad configuration."""
+    if len(arguments) != 1:
+        print("usage: python -m real_backends.node CONFIG.json", file=sys.stderr)
+        return 2
+    try:
+        config = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=NodeConfig)
+        asyncio.run(run(config))
+    except OSError as error:
+        print(error.strerror or error, file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,320 @@
+"""Serve: the asyncio driver of one Cell over real sockets, a real disk and real clocks.
+
+The loop turns frames, timers, readings, outcomes and syncs into inputs and feeds them to the Cell one at a
+time. The effects of a step are executed in their order. A batch of saves is appended and synced in a thread,
+several batches with one sync, and only then its DURABLE input follows: the Cell itself holds what must wait
+for it. A disk that fails stops the node, because a failed fsync may have lost data that later ones would not
+report (Rebello et al. 2020, USENIX ATC).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from policies import port as p
+from policies.cell import Cell
+from policies.jobs import Lost
+from policies.log import Storage, record, recover
+from policies.readings import Row
+from policies.wire import encode
+from real_backends.blob_exchange import BlobExchange
+from real_backends.clock import Clock, SystemClock
+from real_backends.committer import Committer
+from real_backends.node_files import EventFile, JournalFile
+from real_backends.timers import Timers
+from real_backends.transports import frames as f
+from real_backends.transports.frames import Transport
+from scenarios.journal import Header
+
+INCARNATION_KEY = "incarnation"
+"""The driver's own key in the record log: it has no path, so no policy can write it."""
+STEPS_PER_TURN = 64  # assumption: at 5 ms a step at most, sockets wait a third of a second at worst
+
+Report = Callable[[str, int, bytes], None]
+"""Called with (path, job id, encoded outcome)."""
+
+
+class JobRunner(Protocol):
+    """Runs jobs for the Cell (`real_backends.executors_host`)."""
+
+    def start(self, report: Report) -> None: ...
+    def submit(self, path: str, job_id: int, payload: bytes) -> None: ...
+    def cancel(self, path: str, job_id: int) -> None: ...
+    def limit(self, resource: str, share: float) -> None: ...
+    def on_frame(self, sender: str, kind: int, body: bytes) -> None: ...
+    def on_peer(self, peer: str, hint: str) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Sensors(Protocol):
+    """Reads this device (`real_backends.sensors`)."""
+
+    def read(self, now_ns: int) -> Row: ...
+
+
+class Serve:
+    """Drives one Cell.
+
+    Args:
+        cell: makes the Cell; called once at each `start`.
+        transport: this node's links.
+        storage: the record log's disk.
+        blobs: this node's blobs and the way to others'.
+        header: opens the journal.
+        folder: where ``node.journal`` and ``events.jsonl`` go.
+        executor: runs jobs; without one every job is lost at once.
+        sensors: read when a policy asks; without any no readings arrive.
+        answer_blob: given a reply's payload, the (digest, holder) of the output it names, if it names one.
+        on_control: called with (sender, control) for CONTROL frames.
+        clock: real clocks.
+    """
+
+    def __init__(
+        self,
+        cell: Callable[[], Cell],
+        transport: Transport,
+        storage: Storage,
+        blobs: BlobExchange,
+        *,
+        header: Header,
+        folder: Path,
+        executor: JobRunner | None = None,
+        sensors: Sensors | None = None,
+        answer_blob: Callable[[bytes], tuple[str, str] | None] = lambda payload: None,
+        on_control: Callable[[str, f.Control], None] = lambda sender, control: None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.transport, self.blobs, self.executor = transport, blobs, executor
+        self.counts: Counter[str] = Counter()
+        self.incarnation = -1
+        self.step_max_ns = 0
+        self._make_cell, self._storage, self._sensors = cell, storage, sensors
+        self._answer_blob, self._on_control = answer_blob, on_control
+        self._clock: Clock = clock or SystemClock()
+        self._journal = JournalFile(folder / "node.journal", header)
+        self._events = EventFile(folder / "events.jsonl")
+        self._inputs: deque[p.Input] = deque()
+        self._scheduled = True  # until START may run
+        self._closing = False
+        self._timers = Timers(self._clock, lambda *timer: self.put((p.TIMER, *timer)))
+        self.committer = Committer(storage, lambda *batch: self.put((p.DURABLE, *batch)), self._fail)
+        self._readings: dict[str, asyncio.Handle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: dict[str, str] = {}  # client to the peer it speaks through
+        self._peer_state: dict[str, str] = {}
+        self._execute: tuple[Callable[[p.Effect], None], ...] = (
+            self._send, self._set_timer, self._cancel_timer, self._save, self._submit, self._cancel,
+            self._sense, self._limit, self._reply, self._decide, self._note, lambda effect: None,
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        """Recover, open the links, and give the Cell its START.
+
+        Raises:
+            OSError: the address or the disk cannot be used.
+        """
+        self._loop = asyncio.get_running_loop()
+        self.stopped: asyncio.Future[None] = self._loop.create_future()
+        saved = await asyncio.to_thread(recover, self._storage)
+        self.incarnation = int.from_bytes(saved.pop(INCARNATION_KEY, b""), "little")
+        # A new incarnation is durable before it acts, so that no random stream is ever used twice.
+        following = (self.incarnation + 1).to_bytes(8, "little")
+        await asyncio.to_thread(self._storage.append, record([(INCARNATION_KEY, following)]))
+        await asyncio.to_thread(self._storage.sync)
+        self.cell = self._make_cell()
+        if self.executor is not None:
+            self.executor.start(lambda *outcome: self.put((p.JOB, *outcome)))
+        self._inputs.append((p.START, "", saved, self.incarnation))
+        await self.transport.start(self._on_frame, self._on_hint)
+        self._loop.call_soon(self._drain)
+
+    def put(self, given: p.Input) -> None:
+        """Queue one input. After `stop` has begun only syncs still count."""
+        if self._closing and given[0] != p.DURABLE:
+            return
+        self._inputs.append(given)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._drain)
+
+    async def stop(self, flush_s: float = 1.0) -> None:
+        """Take no more inputs, finish what is being saved, let replies leave, write everything down."""
+        self._closing = True
+        while self._inputs or self.committer.busy:
+            self._drain()
+            await self.committer.wait()
+        await self._close(flush_s)
+
+    async def kill(self) -> None:
+        """Stop as a crash would: what is queued or not yet synced is dropped, nothing is flushed to peers."""
+        self._closing = True
+        self._inputs.clear()
+        await self.committer.drop()
+        await self._close(0.0)
+
+    async def _close(self, flush_s: float) -> None:
+        self._timers.clear()
+        for handle in self._readings.values():
+            handle.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.executor is not None:
+            await self.executor.close()
+        await self.transport.close(flush_s)
+        self._journal.close()
+        self._events.close()
+
+    def _drain(self) -> None:
+        for _ in range(STEPS_PER_TURN):
+            if not self._inputs:
+                self._scheduled = False
+                self._journal.flush()
+                return
+            try:
+                self._step(self._inputs.popleft())
+            except Exception as error:  # a policy's own fault stops its node, with the trace, and no other
+                self._fail(error)
+                return
+        self._journal.flush()
+        self._loop.call_soon(self._drain)
+
+    def _step(self, given: p.Input) -> None:
+        now_ns = self._clock.now()
+        wall_ns = self._clock.wall()
+        effects = self.cell.step(now_ns, wall_ns, given)
+        self.step_max_ns = max(self.step_max_ns, self._clock.now() - now_ns)
+        self.counts["steps"] += 1
+        self._journal.add(now_ns, wall_ns, given, effects)
+        for effect in effects:
+            self._execute[effect[0]](effect)
+
+    def _fail(self, error: BaseException) -> None:
+        self._closing = True
+        self._inputs.clear()
+        if not self.stopped.done():
+            self.stopped.set_exception(error)
+
+    # Inputs from the world.
+
+    def _on_frame(self, sender: str, kind: int, body: bytes) -> None:
+        if kind == f.MESSAGE:
+            envelope = f.decode(kind, body)
+            self.put((p.MESSAGE, envelope.path, sender, envelope.payload))
+        elif kind == f.REQUEST:
+            request = f.decode(kind, body)
+            self._clients[request.client] = sender
+            if request.blob is not None:
+                self.blobs.store.put(request.blob)
+            self.put((p.REQUEST, request.path, request.client, request.op_id, request.payload))
+        elif kind in (f.BLOB_GET, f.BLOB_PUT):
+            self.blobs.on_frame(sender, kind, body)
+        elif kind in (f.STAGE, f.STAGE_RESULT):
+            if self.executor is not None:
+                self.executor.on_frame(sender, kind, body)
+        elif kind == f.CONTROL:
+            self._on_control(sender, f.decode(kind, body))
+        else:
+            self.counts["unknown_frames"] += 1
+
+    def _on_hint(self, peer: str, hint: str) -> None:
+        if self.executor is not None:
+            self.executor.on_peer(peer, hint)
+        if self._peer_state.get(peer) != hint and peer in self.cell.peers:
+            self._peer_state[peer] = hint
+            for path in self.cell.paths:
+                self.put((p.PEER, path, peer, hint))
+
+    # Effects on the world.
+
+    def _send(self, effect: p.Effect) -> None:
+        _, path, to, payload = effect
+        if "/" in to:  # another path than the sender's own
+            to, _, path = to.partition("/")
+        if to == self.transport.me:
+            self.put((p.MESSAGE, path, to, payload))
+        else:
+            self.transport.send(to, f.MESSAGE, encode(f.Envelope(path=path, payload=payload)))
+
+    def _set_timer(self, effect: p.Effect) -> None:
+        if not self._closing:
+            self._timers.set(*effect[1:])
+
+    def _cancel_timer(self, effect: p.Effect) -> None:
+        self._timers.cancel(effect[1], effect[2])
+
+    def _save(self, effect: p.Effect) -> None:
+        _, path, token, batch = effect
+        self.committer.add(path, token, record(batch))
+
+    def _submit(self, effect: p.Effect) -> None:
+        _, path, job_id, payload = effect
+        if self.executor is None:
+            lost = Lost(reason="this node runs no jobs", node=self.transport.me)
+            self.put((p.JOB, path, job_id, encode(lost)))
+        else:
+            self.executor.submit(path, job_id, payload)
+
+    def _cancel(self, effect: p.Effect) -> None:
+        if self.executor is not None:
+            self.executor.cancel(effect[1], effect[2])
+
+    def _sense(self, effect: p.Effect) -> None:
+        _, path, every_ns = effect
+        if (old := self._readings.pop(path, None)) is not None:
+            old.cancel()
+        if self._sensors is not None and every_ns > 0:
+            self._readings[path] = self._loop.call_soon(self._read, path, every_ns)
+
+    def _read(self, path: str, every_ns: int) -> None:
+        assert self._sensors is not None
+        row = self._sensors.read(self._clock.now())
+        self._readings[path] = self._loop.call_later(every_ns / 1e9, self._read, path, every_ns)
+        self._events.add(self._clock.now(), "readings", path, "row", msgspec.structs.asdict(row))
+        self.put((p.READINGS, path, encode(row)))
+
+    def _limit(self, effect: p.Effect) -> None:
+        _, path, resource, share = effect
+        self._events.add(self.cell.now, "limit", path, resource, share)
+        if self.executor is not None:
+            self.executor.limit(resource, share)
+
+    def _reply(self, effect: p.Effect) -> None:
+        _, _, client, op_id, payload, last = effect
+        peer = self._clients.get(client)
+        if peer is None:
+            self.counts["dropped_replies"] += 1  # it asked before this node's crash; it will ask again
+            return
+        wanted = self._answer_blob(payload)
+        if wanted is None:
+            self._answer(peer, f.Reply(client=client, op_id=op_id, payload=payload, last=last))
+        else:
+            self._spawn(self._reply_with_blob(peer, client, op_id, payload, last, *wanted))
+
+    async def _reply_with_blob(
+        self, peer: str, client: str, op_id: str, payload: bytes, last: bool, name: str, holder: str
+    ) -> None:
+        blob = await self.blobs.get(name, holder)
+        self._answer(peer, f.Reply(client=client, op_id=op_id, payload=payload, last=last, blob=blob))
+
+    def _answer(self, peer: str, reply: f.Reply) -> None:
+        self.transport.send(peer, f.REPLY, encode(reply))
+
+    def _decide(self, effect: p.Effect) -> None:
+        _, path, kind, payload = effect
+        self._events.add(self.cell.now, "decide", path, kind, msgspec.msgpack.decode(payload))
+
+    def _note(self, effect: p.Effect) -> None:
+        _, path, name, fields = effect
+        self._events.add(self.cell.now, "note", path, name, fields)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

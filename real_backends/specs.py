@@ -1,0 +1,54 @@
+"""Which policies each process of a local run mounts: the village's node specs for machines of one host.
+
+All processes share one host, so all state the same capability; they differ in their name and in being on the
+committee.
+"""
+
+from __future__ import annotations
+
+from models.inference import SHAPES
+from policies import village
+from policies.port import NS_PER_S
+from policies.village import NodeSpec
+from scenarios import hosts
+from scenarios.schema import Scenario
+
+KINDS = {
+    "desktops": "desktop", "gpu_boxes": "gpu_box", "laptops": "laptop", "tablets": "tablet",
+    "phones": "phone",
+}  # fmt: skip
+"""Fields of `scenarios.schema.Fleet` to kinds of device; those on the mains first."""
+
+
+def node_kinds(scenario: Scenario) -> dict[str, str]:
+    """Return name to kind of every device, those on the mains first: the committee is taken from the front."""
+    fleet = scenario.fleet
+    only_desks = fleet.size == fleet.desktops
+    return {
+        f"{'desk' if only_desks else kind.replace('_', '-')}-{number}": kind
+        for field, kind in KINDS.items()
+        for number in range(getattr(fleet, field))
+    }
+
+
+def node_spec(scenario: Scenario, name: str) -> NodeSpec:
+    """Return what makes the policies of node ``name``.
+
+    Raises:
+        ScenarioError: the scenario's profile cannot be read.
+    """
+    names = tuple(node_kinds(scenario))
+    committee = names[: scenario.fleet.committee]
+    mains = names[: scenario.fleet.desktops + scenario.fleet.gpu_boxes]
+    return NodeSpec(
+        me=name,
+        peers=tuple(member for member in committee if member != name),
+        committee=committee,
+        seed=scenario.seed,
+        config=scenario.policy,
+        capability=hosts.capability(hosts.read_profile(scenario.profile)),
+        card=village.card(SHAPES[scenario.model], scenario.policy),
+        reading_ns=int(scenario.reading_s * NS_PER_S),
+        dedicated=name in mains[len(mains) - scenario.fleet.dedicated :],
+        has_battery=name not in mains,
+    )

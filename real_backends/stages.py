@@ -1,0 +1,247 @@
+"""The stage side of a pipeline: layers of a model on this node, serving sessions whose head is any node.
+
+Steps of one session come in order of position, but the links under them may lose, repeat or reorder: a stage
+answers a repeated step with the answer it gave, ignores an older one, and refuses one that leaves a gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import msgspec
+import numpy as np
+
+from policies.jobs import Stage
+from policies.wire import Message, WireError, encode
+from real_backends.clock import Clock
+from real_backends.compute import Compute
+from real_backends.executors import ModelSpec, Shard, Weights, make_shard, pack_activation, unpack_activation
+from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
+
+SHARDS_MAX = 4  # assumption: after a new plan the old one still drains; more than that is a mistake
+SESSION_IDLE_NS = 120_000_000_000  # assumption: a head that was silent this long is gone
+
+
+class Open(Message, frozen=True, tag="open"):
+    """STAGE: have these layers in memory; a session is about to begin."""
+
+    session: str
+    model: str
+    stages: tuple[Stage, ...]
+    index: int
+
+
+class Step(Message, frozen=True, tag="step"):
+    """STAGE: run new tokens at ``position``; ``data`` is a packed activation."""
+
+    session: str
+    model: str
+    stages: tuple[Stage, ...]
+    index: int
+    position: int
+    data: bytes
+
+
+class Close(Message, frozen=True, tag="close"):
+    """STAGE: forget the session."""
+
+    session: str
+
+
+class Token(Message, frozen=True, tag="token"):
+    """STAGE_RESULT: the last stage's choice for the step at ``position``."""
+
+    session: str
+    position: int
+    token: int
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """STAGE_RESULT: a stage cannot go on."""
+
+    session: str
+    reason: str
+    node: str
+
+
+StageFrame = Union[Open, Step, Close]  # noqa: UP007
+_decode: Any = msgspec.msgpack.Decoder(StageFrame).decode
+
+Models = dict[str, Callable[[], tuple[ModelSpec, Weights]]]
+"""Model name to a function that loads it."""
+
+
+@dataclass
+class _Session:
+    used_ns: int
+    shard: Shard | None = None  # None until its first step ran
+    position: int = -1  # of the newest step
+    answer: tuple[str, int, bytes] | None = None  # the frame that answered it, None while it runs
+
+
+@dataclass
+class Stages:
+    """This node's shards and sessions.
+
+    Args:
+        transport: the node's links.
+        compute: where the model runs.
+        models: what can be loaded.
+        backend: "torch" or "jax".
+        clock: to find sessions whose head is gone.
+    """
+
+    transport: Transport
+    compute: Compute
+    models: Models
+    backend: str
+    clock: Clock
+    _loaded: dict[str, tuple[ModelSpec, Weights]] = field(default_factory=dict)
+    _shards: OrderedDict[tuple[str, int, int], Shard] = field(default_factory=OrderedDict)
+    _sessions: dict[str, _Session] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions hold a cache here."""
+        return len(self._sessions)
+
+    async def warm_up(self) -> None:
+        """Load every model's weights and the framework, and run one token: a first session must not wait for it."""
+        for model in self.models:
+            await self.compute.run(self._try_out, model)
+
+    async def load(self, model: str, first: int, last: int) -> None:
+        """Bring layers [first, last) into memory.
+
+        Raises:
+            ValueError: unknown model or layers.
+            ExecutorUnavailable: the framework is not installed.
+        """
+        await self.compute.run(self._shard, model, first, last)
+
+    async def forward(self, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
+        """Run one step of a session on this node's layers; see `real_backends.executors.Shard.forward`."""
+        entry = self._session(session)
+        return await self.compute.run(self._forward, entry, session, model, stage, x, position)
+
+    async def drop(self, session: str) -> None:
+        """Forget a session; unknown ones are ignored."""
+        entry = self._sessions.pop(session, None)
+        if entry is not None:
+            await self.compute.run(_drop, entry, session)
+
+    def _session(self, session: str) -> _Session:
+        now_ns = self.clock.now()
+        if session not in self._sessions:
+            for name, entry in list(self._sessions.items()):
+                if now_ns - entry.used_ns > SESSION_IDLE_NS:
+                    self._spawn(self.drop(name))
+        entry = self._sessions.setdefault(session, _Session(now_ns))
+        entry.used_ns = now_ns
+        return entry
+
+    def on_frame(self, sender: str, body: bytes) -> None:
+        """Take a STAGE frame.
+
+        Raises:
+            WireError: malformed, or not meant for this node.
+        """
+        try:
+            frame = _decode(body)
+        except msgspec.MsgspecError as error:
+            raise WireError(f"stage frame: {error}") from None
+        if isinstance(frame, Close):
+            work = self.drop(frame.session)
+        elif not 0 < frame.index < len(frame.stages) or frame.stages[frame.index].node != self.transport.me:
+            raise WireError(f"stage frame for stage {frame.index}: that is not {self.transport.me}")
+        else:
+            work = self._open(frame) if isinstance(frame, Open) else self._step(frame)
+        self._spawn(work)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Give up what runs."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _open(self, frame: Open) -> None:
+        stage = frame.stages[frame.index]
+        try:
+            await self.load(frame.model, stage.first, stage.last)
+        except Exception as error:
+            self._fail(frame, error)
+
+    async def _step(self, step: Step) -> None:
+        entry = self._session(step.session)
+        if step.position <= entry.position:
+            if step.position == entry.position and entry.answer is not None:
+                self.transport.send(*entry.answer)
+            return
+        entry.position, entry.answer = step.position, None
+        stage = step.stages[step.index]
+        try:
+            x = unpack_activation(step.data)
+            out = await self.forward(step.session, step.model, stage, x, step.position)
+        except Exception as error:  # whatever went wrong here is the head's to report
+            self._fail(step, error)
+            await self.drop(step.session)
+            return
+        if step.index == len(step.stages) - 1:
+            token = Token(session=step.session, position=step.position, token=int(np.argmax(out)))
+            answer = (step.stages[0].node, STAGE_RESULT, encode(token))
+        else:
+            onward = msgspec.structs.replace(step, index=step.index + 1, data=pack_activation(out))
+            answer = (onward.stages[onward.index].node, STAGE, encode(onward))
+        entry.answer = answer
+        self.transport.send(*answer)
+
+    def _fail(self, frame: Open | Step, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        failed = Failed(session=frame.session, reason=reason, node=self.transport.me)
+        self.transport.send(frame.stages[0].node, STAGE_RESULT, encode(failed))
+
+    # In the compute thread.
+
+    def _forward(self, entry: _Session, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
+        if entry.shard is None:
+            entry.shard = self._shard(model, stage.first, stage.last)
+        return entry.shard.forward(session, x, position)
+
+    def _try_out(self, model: str) -> None:
+        spec, weights = self._weights(model)
+        shard = make_shard(self.backend, spec, weights, 0, 1)
+        shard.forward("warm-up", np.zeros(1, dtype=np.int64), 0)
+
+    def _shard(self, model: str, first: int, last: int) -> Shard:
+        key = (model, first, last)
+        if key in self._shards:
+            self._shards.move_to_end(key)
+            return self._shards[key]
+        spec, weights = self._weights(model)
+        shard = make_shard(self.backend, spec, weights, first, last)
+        self._shards[key] = shard
+        while len(self._shards) > SHARDS_MAX:
+            self._shards.popitem(last=False)  # sessions on it keep it alive until they end
+        return shard
+
+    def _weights(self, model: str) -> tuple[ModelSpec, Weights]:
+        if model not in self.models:
+            raise ValueError(f"model={model!r}: allowed are {', '.join(sorted(self.models)) or 'none'}")
+        if model not in self._loaded:
+            self._loaded[model] = self.models[model]()
+        return self._loaded[model]
+
+
+def _drop(entry: _Session, session: str) -> None:
+    if entry.shard is not None:
+        entry.shard.drop(session)

@@ -1,0 +1,243 @@
+"""Frames over TLS 1.3 between nodes that know one another by key.
+
+Each node dials each peer once and sends on that connection only; what it accepts it only reads, but for one
+greeting. After the handshake the peer's key must be the one the registry has under a name (the dialled name,
+or any name for an accepted connection); otherwise the connection is closed. A send never blocks and never
+fails loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections import Counter, deque
+from collections.abc import Mapping
+
+from policies.wire import WIRE_VERSION, WireError, encode
+from real_backends.identity import Identity, peer_public_key
+from real_backends.transports.frames import (
+    HELLO,
+    KIND_NAMES,
+    Hello,
+    PeerHint,
+    Receive,
+    decode,
+    pack,
+    read_frame,
+)
+
+Address = tuple[str, int]
+
+QUEUE_FRAMES_MAX = 1024  # assumption: many heartbeats of backlog, few megabytes
+QUEUE_BYTES_MAX = 128 << 20  # one frame of the largest size and as much again
+BACKOFF_FIRST_S = 0.05  # assumptions: quick after a blip, and calm while a peer is gone
+BACKOFF_MAX_S = 1.0
+HANDSHAKE_S = 10.0  # assumption: a peer that is slower than this is treated as absent
+
+_HELLO = pack(HELLO, encode(Hello(wire=WIRE_VERSION)))
+_CONNECTION_ERRORS = (OSError, ssl.SSLError, asyncio.IncompleteReadError, TimeoutError, ValueError)
+
+
+class TlsTransport:
+    """One node's links.
+
+    Args:
+        identity: this node's key and certificates.
+        registry: name to raw public key; looked up at each handshake, so it may be changed while running.
+        addresses: name to (host, port), this node's own included; may be changed while running.
+    """
+
+    def __init__(
+        self, identity: Identity, registry: Mapping[str, bytes], addresses: Mapping[str, Address]
+    ) -> None:
+        self.me = identity.name
+        self.counts: Counter[str] = Counter()
+        self.registry, self.addresses = registry, addresses
+        self._server_context = identity.context(server=True)
+        self._client_context = identity.context(server=False)
+        self._links: dict[str, _Link] = {}
+        self._incoming: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, receive: Receive, hint: PeerHint) -> None:
+        """Listen at this node's address.
+
+        Raises:
+            OSError: the address cannot be used; the message names it.
+        """
+        self._receive, self.hint = receive, hint
+        host, port = self.addresses[self.me]
+        try:
+            self._server = await asyncio.start_server(
+                self._accept, host, port, ssl=self._server_context, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            reason = f"port {port} on {host} cannot be used by {self.me}: {why}"
+            raise OSError(error.errno, reason) from None
+
+    def send(self, to: str, kind: int, body: bytes) -> bool:
+        """Queue a frame for ``to``; dropped and counted when the peer is unknown or its queue is full."""
+        if to not in self.addresses:
+            self.counts["dropped_unknown_peer"] += 1
+            return False
+        link = self._links.get(to)
+        if link is None:
+            link = self._links[to] = _Link(self, to)
+        return link.put(kind, pack(kind, body))
+
+    async def close(self, flush_s: float = 0.0) -> None:
+        """Stop listening, give queues ``flush_s`` seconds, close every connection."""
+        if self._server is not None:
+            self._server.close()
+        if flush_s > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(flush_s):
+                    await asyncio.gather(*(link.idle.wait() for link in self._links.values()))
+        tasks = [*self._incoming, *(link.task for link in self._links.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._links.clear()
+
+    def check_key(self, writer: asyncio.StreamWriter, expected: str | None) -> str:
+        """Return the name the registry has for the peer's key.
+
+        Raises:
+            ValueError: nobody of the registry, or not ``expected``.
+        """
+        tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+        key = peer_public_key(tls.getpeercert(binary_form=True))
+        name = next((n for n, k in self.registry.items() if k == key), None)
+        if name is None or (expected is not None and name != expected):
+            self.counts["refused_key"] += 1
+            raise ValueError(f"peer {expected or ''}: its key is not in the registry under that name")
+        return name
+
+    def encrypt_with(self) -> ssl.SSLContext:
+        """Return the context for dialling."""
+        return self._client_context
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._incoming.add(task)
+        try:
+            sender = self.check_key(writer, None)
+            _check_hello(sender, *await read_frame(reader))
+            writer.write(_HELLO)
+            while True:
+                kind, body = await read_frame(reader)
+                if self.registry.get(sender) is None:  # left the village while connected
+                    raise ValueError(f"{sender} left the registry")
+                self.counts[f"received_{KIND_NAMES.get(kind, 'unknown')}"] += 1
+                self._receive(sender, kind, body)
+        except _CONNECTION_ERRORS:
+            self.counts["incoming_closed"] += 1
+        except asyncio.CancelledError:
+            pass  # close() cancelled us; asyncio's server would report it as an error
+        finally:
+            self._incoming.discard(task)
+            writer.transport.abort()
+
+
+def _check_hello(peer: str, kind: int, body: bytes) -> None:
+    if kind != HELLO or decode(kind, body).wire != WIRE_VERSION:
+        raise WireError(f"first frame of {peer}: expected a hello of wire version {WIRE_VERSION}")
+
+
+class _Link:
+    """The sending side towards one peer: a bounded queue and a task that keeps one connection."""
+
+    def __init__(self, transport: TlsTransport, peer: str) -> None:
+        self._transport, self._peer = transport, peer
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._queued_bytes = 0
+        self._wake = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    def put(self, kind: int, data: bytes) -> bool:
+        counts = self._transport.counts
+        if len(self._queue) >= QUEUE_FRAMES_MAX or self._queued_bytes + len(data) > QUEUE_BYTES_MAX:
+            counts["dropped_queue_full"] += 1
+            return False
+        self._queue.append((kind, data))
+        self._queued_bytes += len(data)
+        self.idle.clear()
+        self._wake.set()
+        return True
+
+    async def _run(self) -> None:
+        backoff_s = BACKOFF_FIRST_S
+        while True:
+            await self._wait_for_frames()
+            try:
+                reader, writer = await self._dial()
+            except _CONNECTION_ERRORS:
+                # Sends are unreliable: a burst of stale frames at reconnection would help nobody.
+                self._discard()
+                self._transport.hint(self._peer, "down")
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
+                continue
+            backoff_s = BACKOFF_FIRST_S
+            self._transport.hint(self._peer, "up")
+            try:
+                await self._pump(reader, writer)
+            finally:
+                writer.transport.abort()
+            self._transport.hint(self._peer, "down")
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = self._transport.addresses[self._peer]
+        async with asyncio.timeout(HANDSHAKE_S):
+            reader, writer = await asyncio.open_connection(host, port, ssl=self._transport.encrypt_with())
+            try:
+                self._transport.check_key(writer, self._peer)
+                writer.write(_HELLO)
+                # In TLS 1.3 a client is done before the server has judged it: only an answer says yes.
+                _check_hello(self._peer, *await read_frame(reader))
+            except BaseException:
+                writer.transport.abort()
+                raise
+            return reader, writer
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Write what is queued until the peer, which writes nothing after its greeting, closes."""
+        closed = asyncio.ensure_future(reader.read(1))
+        try:
+            while not closed.done():
+                waiting = asyncio.ensure_future(self._wait_for_frames())
+                await asyncio.wait((closed, waiting), return_when=asyncio.FIRST_COMPLETED)
+                if closed.done():
+                    waiting.cancel()
+                    break
+                while self._queue:
+                    kind, data = self._queue.popleft()
+                    self._queued_bytes -= len(data)
+                    writer.write(data)
+                    self._transport.counts[f"sent_{KIND_NAMES[kind]}"] += 1
+                    self._transport.counts["sent_bytes"] += len(data)
+                try:
+                    await writer.drain()
+                except _CONNECTION_ERRORS:
+                    break
+        finally:
+            closed.cancel()
+            with contextlib.suppress(asyncio.CancelledError, *_CONNECTION_ERRORS):
+                await closed
+
+    async def _wait_for_frames(self) -> None:
+        while not self._queue:
+            self.idle.set()
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _discard(self) -> None:
+        self._transport.counts["dropped_unreachable"] += len(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0

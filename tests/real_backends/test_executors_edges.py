@@ -1,0 +1,210 @@
+"""The executors' edges: activations as bytes, text as tokens, and what is refused, in which words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+jax = pytest.importorskip("jax", reason="jax is not installed")
+
+from real_backends import executors as ex  # noqa: E402  (needs torch and jax)
+from real_backends.executors.__main__ import main  # noqa: E402
+from real_backends.executors.certificate import MARGIN_MIN  # noqa: E402
+from real_backends.executors.reference import reference_generate  # noqa: E402
+from real_backends.executors.shard import SESSIONS_MAX  # noqa: E402
+
+WEIGHTS = ex.make_checkpoint(ex.DESK_TINY, ex.DEFAULT_SEED)
+TINY = replace(ex.DESK_TINY, name="two-layers", layers=2, context=64)
+
+
+def shard(backend: str, first: int, last: int) -> ex.Shard:
+    return ex.make_shard(backend, ex.DESK_TINY, WEIGHTS, first, last, device="cpu")
+
+
+@given(
+    shape=st.one_of(st.tuples(st.integers(0, 9)), st.tuples(st.integers(0, 9), st.integers(0, 9))),
+    kind=st.sampled_from([np.float32, np.int64]),
+    seed=st.integers(0, 99),
+)
+def test_activations_survive_the_wire(shape: tuple[int, ...], kind: type, seed: int) -> None:
+    """Unpacking what was packed gives the same bits, shape and type, writable."""
+    array = (np.random.Generator(np.random.PCG64(seed)).standard_normal(shape) * 1e4).astype(kind)
+    again = ex.unpack_activation(ex.pack_activation(array))
+
+    assert again.dtype == array.dtype
+    assert again.flags.writeable
+    np.testing.assert_array_equal(again, array)
+
+
+def test_activation_bytes_are_fixed() -> None:
+    """The layout is the documented one, little endian, whatever machine packs it."""
+    packed = ex.pack_activation(np.array([[1.0, -2.0]], dtype=">f4"))
+
+    assert packed.hex() == "565441310102000001000000020000000000803f000000c0"
+
+
+@given(data=st.binary(max_size=40), tail=st.booleans())
+def test_hostile_bytes_are_refused_with_one_kind_of_error(data: bytes, tail: bool) -> None:
+    """Any bytes from a peer either decode to finite values or raise ValueError, nothing else."""
+    data = b"VTA1" + data if tail else data
+    try:
+        array = ex.unpack_activation(data)
+    except ValueError:
+        return
+    assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"VTA1", "too few"),
+        (b"VTA9" + bytes(8), "unknown header"),
+        (b"VTA1\x01\x01\x00\x00" + b"\xff\xff\xff\xff", "claims"),
+        (b"VTA1\x01\x01\x00\x00" + b"\x02\x00\x00\x00" + bytes(4), "needs 8"),
+        (b"VTA1\x01\x01\x00\x00" + b"\x01\x00\x00\x00" + b"\x00\x00\xc0\x7f", "not finite"),
+    ],
+)
+def test_bad_activation_says_what_is_wrong(data: bytes, message: str) -> None:
+    """Each way an activation can be malformed has its own clear message."""
+    with pytest.raises(ValueError, match=message):
+        ex.unpack_activation(data)
+
+
+@given(text=st.text())
+def test_text_survives_the_tokenizer(text: str) -> None:
+    """Decoding an encoded text without its first special gives the text; every id fits the vocabulary."""
+    tokens = ex.encode(text)
+
+    assert ex.decode(tokens[1:]) == text
+    assert all(0 <= token < ex.DESK_TINY.vocab for token in tokens)
+    assert ex.decode([104, 511, 105]) == "h\ufffdi"
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_misuse_of_a_shard_is_one_clear_line(backend: str) -> None:
+    """Gaps, wrong types, wrong shapes and unknown tokens are refused and leave the session as it was."""
+    one, middle = shard(backend, 0, 8), shard(backend, 3, 5)
+    ids = np.array([1, 2, 3])
+    before = one.forward("s", ids, 0)
+    for x, position, message in [
+        (ids, 4, "position: 4 is not allowed, session 's' holds 3 tokens"),
+        (ids, -1, "position: -1"),
+        (ids.astype(np.int32), 3, "expected int64"),
+        (np.array([512]), 3, "token 512..512 is not allowed"),
+        (np.array([], dtype=np.int64), 3, "n >= 1"),
+        (np.zeros(254, np.int64), 3, "257 tokens are not allowed, at most 256"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            one.forward("s", x, position)
+    with pytest.raises(ValueError, match=r"expected float32 \[n, 128\]"):
+        middle.forward("s", np.zeros((1, 64), np.float32), 0)
+
+    np.testing.assert_allclose(one.forward("s", ids[2:], 2), before, atol=1e-4)
+    assert (one.sessions(), middle.sessions()) == (1, 0)
+    one.forward("s", ids[:1], 0)  # starting over forgets the rest
+    with pytest.raises(ValueError, match="holds 1 tokens"):
+        one.forward("s", ids[:1], 2)
+    one.drop("s")
+    one.drop("s")
+    assert one.sessions() == 0
+
+
+def test_a_flood_of_sessions_is_refused() -> None:
+    """The session past the limit is refused, the others stay, and a drop makes room again."""
+    one = ex.make_shard("torch", TINY, ex.make_checkpoint(TINY, 0), 0, 2, device="cpu")
+    for index in range(SESSIONS_MAX):
+        one.forward(f"s{index}", np.array([1]), 0)
+    with pytest.raises(ex.SessionsFull, match="64 sessions are taken"):
+        one.forward("late", np.array([1]), 0)
+    one.drop("s0")
+    one.forward("late", np.array([1]), 0)
+
+    assert one.sessions() == SESSIONS_MAX
+
+
+def test_a_shard_needs_only_its_own_tensors() -> None:
+    """A shard is built from its part of the checkpoint; a missing or misshapen tensor is named."""
+    part = ex.shard_weights(ex.DESK_TINY, WEIGHTS, 2, 4)
+    ex.make_shard("torch", ex.DESK_TINY, part, 2, 4, device="cpu")
+
+    assert len(part) == 18
+    with pytest.raises(ValueError, match=r"tensor 'layers\.4\.attn_norm' is missing"):
+        ex.make_shard("torch", ex.DESK_TINY, part, 2, 5, device="cpu")
+    with pytest.raises(
+        ValueError, match=r"'layers\.2\.q' is float32 \(2, 2\), expected float32 \(128, 128\)"
+    ):
+        ex.shard_weights(ex.DESK_TINY, part | {"layers.2.q": np.zeros((2, 2), np.float32)}, 2, 4)
+
+
+def test_wrong_arguments_are_named() -> None:
+    """Wrong cuts, backends, devices, sizes and seeds are refused with field, value and what is allowed."""
+    t03, t38 = shard("torch", 0, 3), shard("torch", 3, 8)
+    for call, message in [
+        (lambda: ex.make_shard("tpu", ex.DESK_TINY, WEIGHTS, 0, 8), "backend: 'tpu'"),
+        (lambda: ex.make_shard("torch", ex.DESK_TINY, WEIGHTS, 5, 5), r"layers \[5, 5\)"),
+        (lambda: ex.make_shard("torch", ex.DESK_TINY, WEIGHTS, 0, 9), r"layers \[0, 9\)"),
+        (lambda: ex.make_shard("torch", ex.DESK_TINY, WEIGHTS, 0, 8, threads=0), "threads: 0"),
+        (lambda: ex.make_shard("torch", ex.DESK_TINY, WEIGHTS, 0, 8, device="npu"), "device: 'npu'"),
+        (lambda: ex.make_shard("jax", ex.DESK_TINY, WEIGHTS, 0, 8, device="npu"), "device: 'npu'"),
+        (lambda: ex.Pipeline([t03]), "end at the last layer"),
+        (lambda: ex.Pipeline([t38]), "start at layer 0"),
+        (lambda: ex.Pipeline([t03, shard("torch", 4, 8)]), "cannot be followed"),
+        (lambda: replace(TINY, kv_heads=3), "kv_heads: 3"),
+        (lambda: replace(TINY, head_dim=5), "head_dim: 5"),
+        (lambda: replace(TINY, layers=0), "layers: 0"),
+        (lambda: replace(TINY, norm_eps=float("nan")), "norm_eps: nan"),
+        (lambda: ex.ModelSpec.from_dict({"name": "x"}), "unknown or missing"),
+        (lambda: ex.make_checkpoint(TINY, -1), "seed: -1"),
+        (lambda: ex.pack_activation(np.zeros(3)), "type float64"),
+        (lambda: reference_generate(ex.DESK_TINY, WEIGHTS, [], 1), "prompt"),
+        (lambda: reference_generate(ex.DESK_TINY, WEIGHTS, [1], 256), "exceed the context"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_missing_framework_says_how_to_get_it(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch or jax, asking for its shard is one line that names the extra to install."""
+    monkeypatch.setitem(sys.modules, backend, None)
+    monkeypatch.delitem(sys.modules, f"real_backends.executors.{backend}_shard")
+    with pytest.raises(ex.ExecutorUnavailable, match=rf"pip install 'villagetwin\[{backend}\]'"):
+        ex.make_shard(backend, ex.DESK_TINY, WEIGHTS, 0, 8)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_missing_device_is_unavailable(backend: str) -> None:
+    """Asking for CUDA where there is none is the same kind of error as a missing framework."""
+    with pytest.raises(ex.ExecutorUnavailable, match="device 'cuda' is not present"):
+        ex.make_shard(backend, ex.DESK_TINY, WEIGHTS, 0, 8, device="cuda")
+
+
+def test_importing_the_package_imports_no_framework() -> None:
+    """The package is light: its import brings in neither torch nor jax nor scipy."""
+    code = "import sys, real_backends.executors; print(sorted({'torch', 'jax', 'scipy'} & set(sys.modules)))"
+    root = Path(__file__).resolve().parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+    )
+
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_command_refuses_a_narrow_margin(capsys: pytest.CaptureFixture[str]) -> None:
+    """Certifying seed 0, whose margin is too small, prints the certificate and ends with code 4."""
+    code = main(["--seed", "0"])
+    printed = capsys.readouterr()
+
+    assert code == 4
+    assert json.loads(printed.out)["margin_min"] < MARGIN_MIN
+    assert "margin_min" in printed.err

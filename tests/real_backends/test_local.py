@@ -1,0 +1,327 @@
+"""world=local: node processes start, survive kills, and leave a record and nothing else behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from policies import village
+from policies.cell import Cell
+from policies.port import START
+from real_backends.cluster import until
+from real_backends.local import run_local
+from real_backends.node import NodeConfig, load_policy, make_sensors
+from real_backends.node_files import read_events
+from real_backends.processes import NodeFailed, Processes
+from real_backends.sensors.host import HostSensors
+from real_backends.sensors.trace import MAINS_DESK, TraceSensors
+from real_backends.specs import node_kinds
+from scenarios.journal import effects_checksum, read
+from scenarios.record import TABLES
+from scenarios.schema import Scenario, ScenarioError, build, to_plain
+
+ALWAYS = {
+    "min_battery": 0.0, "optimal_battery": 0.0, "require_charging": False, "max_cpu": 1.0, "max_memory": 0.8,
+    "wifi_only": False, "allow_metered": True, "min_bandwidth_mbps": 0.0, "require_screen_off": False,
+    "idle_min": 0.0, "hour_start": 0.0, "hour_end": 24.0, "max_session_h": 1000.0, "cooldown_min": 0.0,
+}  # fmt: skip
+
+POLICY = '''
+from policies.port import Policy
+from policies.wire import Message
+
+
+class Beat(Message, tag="beat"):
+    number: int
+
+
+class Beating(Policy):
+    """Counts durably and tells its peers."""
+
+    messages = (Beat,)
+
+    def on_start(self, saved):
+        self.number = int(saved.get("number", b"0"))
+        self.port.decide("restored", Beat(self.number))
+        self.port.set_timer("beat", 20_000_000)
+
+    def on_timer(self, name):
+        self.number += 1
+        self.port.save("number", str(self.number).encode())
+        self.port.broadcast(Beat(self.number))
+        self.port.decide("beat", Beat(self.number))
+        self.port.set_timer("beat", 20_000_000)
+
+
+def pair(spec):
+    return {"one": Beating(), "two": Beating()}
+
+
+class Broken(Policy):
+    def on_start(self, saved):
+        raise ZeroDivisionError("in the policy")
+'''
+
+
+def _scenario(desks: int, **changes: Any) -> Scenario:
+    return build({
+        "name": "test", "world": "local", "seed": 3, "duration_s": 1.0, "model": "desk-tiny", "reading_s": 0.5,
+        "fleet": {"phones": 0, "tablets": 0, "laptops": 0, "desktops": desks, "gpu_boxes": 0, "dedicated": 0,
+                  "committee": 1},
+        "workload": {"kind": "synthetic", "requests": 0},
+        "record": {"journals": "all"},
+        **changes,
+    })  # fmt: skip
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path) -> Path:
+    """A user's file with policies that need no executor, so that processes start at once."""
+    path = tmp_path / "beating.py"
+    path.write_text(POLICY)
+    return path
+
+
+def _children() -> list[psutil.Process]:
+    return [c for c in psutil.Process().children(recursive=True) if "real_backends.node" in " ".join(c.cmdline())]
+
+
+def _replay(data: bytes) -> int:
+    """Feed a village node's journal to fresh Cells; return how many steps gave the journalled effects."""
+
+    class Recorded:
+        def __init__(self) -> None:
+            self.answers: list[Any] = []
+
+        def sign(self, data: bytes) -> bytes:
+            return bytes(self.answers.pop(0))
+
+        def verify(self, identity: str, data: bytes, signature: bytes) -> bool:
+            return bool(self.answers.pop(0))
+
+    header, rows = read(data)
+    keys, steps, cell = Recorded(), 0, None
+    for now_ns, wall_ns, given, checksum, signed in rows:
+        if given[0] == START:
+            cell = village.cell(village.from_plain(header.config), keys)
+        assert isinstance(cell, Cell)
+        keys.answers = list(signed)
+        assert effects_checksum(cell.step(now_ns, wall_ns, given)) == checksum, (header.node, steps)
+        steps += 1
+    return steps
+
+
+@pytest.mark.slow
+def test_a_village_answers_through_a_kill(tmp_path: Path) -> None:
+    """Three processes answer every request with one process's tokens although a worker is killed; journals replay."""
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
+    scenario = _scenario(
+        3,
+        duration_s=7.0,
+        workload={"kind": "synthetic", "requests": 8, "prompt_tokens": 16, "new_tokens": 12, "flat": True,
+                  "clients": 2, "retry_s": 2.0},
+        policy={"harvest": ALWAYS, "consensus": {"heartbeat_s": 0.2, "election_min_s": 0.5, "election_max_s": 1.0},
+                "coordination": {"lease_s": 1.5, "plan_every_s": 0.5, "report_every": 8, "audit_share": 0.0}},
+        faults=[{"kind": "crash", "at_s": 3.0, "node": "worker", "down_s": -1.0}],
+    )  # fmt: skip
+    record = run_local(scenario, tmp_path)
+
+    summary = record.summary
+    assert (summary["requests_total"], summary["requests_answered"]) == (8, 8)
+    assert (summary["wrong_answers"], summary["checks_broken"], summary["crashes"]) == (0, 0, 1)
+    assert [row[TABLES["requests"].index("correct")] for row in record.tables["requests"]] == [True] * 8
+    assert record.manifest["fault_layers"] == ["process"]
+    assert all(len(row) == len(TABLES[name]) for name, rows in record.tables.items() for row in rows)
+    assert all(record.tables[name] for name in TABLES)
+    assert set(record.journals) == {"desk-0", "desk-1", "desk-2"}
+    assert sum(_replay(data) for data in record.journals.values()) > 100
+    assert _children() == []
+
+
+def test_a_killed_process_restarts_with_its_log(tmp_path: Path, policy_file: Path) -> None:
+    """After SIGKILL a node knows what it had announced, in a new incarnation; its journal stays readable."""
+
+    async def run() -> tuple[list[Any], list[Any], list[int]]:
+        processes = Processes(_scenario(2), ("desk-0", "desk-1"), tmp_path, f"{policy_file}:Beating", lambda *f: None)
+
+        def values(kind: str) -> list[int]:
+            events = read_events(tmp_path / "desk-1" / "events.jsonl")
+            return [event["detail"][1] for event in events if event["name"] == kind]
+
+        try:
+            await processes.start_all()
+            await until(lambda: len(values("beat")) >= 5)
+            processes.kill("desk-1")
+            await until(lambda: processes._running["desk-1"].returncode is not None)
+            before = values("beat")
+            await processes.start("desk-1")
+            await until(lambda: len(values("beat")) > len(before) + 5)
+            return before, values("restored"), values("beat")
+        finally:
+            await processes.stop_all()
+
+    before, restored, beats = asyncio.run(run())
+    assert restored[0] == 0
+    assert restored[1] >= before[-1]  # what was announced was durable
+    assert beats[len(before)] == restored[1] + 1
+    _, rows = read((tmp_path / "desk-1" / "node.journal").read_bytes())
+    assert [row[2][3] for row in rows if row[2][0] == START] == [0, 1]
+    assert _children() == []
+
+
+def test_a_partition_cuts_the_link_between_two_processes(tmp_path: Path, policy_file: Path) -> None:
+    """While the first node is cut off the others hear nothing from it; the record says when, and by which layer."""
+    scenario = _scenario(
+        2, duration_s=2.0, faults=[{"kind": "partition", "at_s": 0.5, "group": [0], "for_s": 0.5}]
+    )
+    record = run_local(scenario, tmp_path, policy=f"{policy_file}:pair")
+
+    assert [row[1:5] for row in record.tables["faults"]] == [
+        ("partition", "desk-0", "start", "transport"),
+        ("partition", "desk-0", "end", "transport"),
+    ]
+    assert record.manifest["nodes"]["desk-0"]["faults"]["cut"] > 10
+    assert record.summary["requests_total"] == 0
+    assert {row[2] for row in record.tables["decisions"]} == {"one", "two"}
+
+
+def test_port_in_use_is_one_clear_line(tmp_path: Path, policy_file: Path) -> None:
+    """A node that cannot listen ends the run with one line that names node and port; nothing is left running."""
+
+    async def run() -> None:
+        processes = Processes(_scenario(1), ("desk-0",), tmp_path, f"{policy_file}:Beating", lambda *f: None)
+        with socket.create_server(processes.addresses["desk-0"]):
+            try:
+                await processes.start_all()
+            finally:
+                await processes.stop_all()
+
+    with pytest.raises(NodeFailed, match=r"desk-0 ended with exit code 2: port \d+ on 127.0.0.1 .*in use"):
+        asyncio.run(run())
+    assert _children() == []
+
+
+def test_a_faulty_policy_ends_the_run(tmp_path: Path, policy_file: Path) -> None:
+    """The user hears which node ended and the policy's own last words."""
+    with pytest.raises(NodeFailed, match=r"desk-0 ended with exit code 1: ZeroDivisionError: in the policy"):
+        run_local(_scenario(1), tmp_path, policy=f"{policy_file}:Broken")
+    assert _children() == []
+
+
+LAUNCHER = """
+import sys
+from pathlib import Path
+import msgspec
+from real_backends.local import run_local
+from scenarios.schema import build
+
+scenario = build(msgspec.json.decode(sys.argv[1]))
+run_local(scenario, Path(sys.argv[2]), policy=sys.argv[3], progress=lambda share, text: print(text, flush=True))
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_an_ended_launcher_leaves_no_process_behind(tmp_path: Path, policy_file: Path, sign: signal.Signals) -> None:
+    """Ctrl-C stops the nodes; when the launcher is killed outright they see its end and stop by themselves."""
+    plain = json.dumps(to_plain(_scenario(2, duration_s=60.0)))
+    root = Path(__file__).parents[2]
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, plain, str(tmp_path), f"{policy_file}:Beating"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)},
+    )  # fmt: skip
+    try:
+        assert launcher.stdout is not None
+        while "requests ended" not in launcher.stdout.readline():
+            assert launcher.poll() is None
+        nodes = psutil.Process(launcher.pid).children()
+        assert len(nodes) == 2
+        launcher.send_signal(sign)
+        launcher.wait(20)
+        _, alive = psutil.wait_procs(nodes, timeout=20)
+        assert alive == []
+    finally:
+        launcher.kill()
+        launcher.communicate()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "llama-3.2-1b"}, r"model='llama-3.2-1b': world=local can run 'desk-tiny'"),
+        ({"adversaries": [{"behaviour": "silent"}]}, r"adversaries: .* allowed: none"),
+        ({"profile": "nowhere.json"}, r"profile='nowhere.json': cannot be read"),
+        ({"workload": {"kind": "synthetic", "requests": 1, "prompt_tokens": 300, "new_tokens": 1}},
+         r"workload: a request has 301 tokens; desk-tiny takes 256"),
+        ({"fleet": {"phones": 99}}, r"fleet has 199 devices: world=local runs 1 to 32"),
+    ],
+)  # fmt: skip
+def test_what_cannot_run_is_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    """A scenario that one machine cannot run is refused before any process starts or file is written."""
+    with pytest.raises(ScenarioError, match=message):
+        run_local(_scenario(2, **changes), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [("nowhere.py:X", "no file 'nowhere.py'"), ("{}:Missing", "the file has Beating, Broken"), ("{}", "expected FILE")],
+)
+def test_a_wrong_policy_is_one_clear_line(policy_file: Path, where: str, message: str) -> None:
+    """The error names what was asked for and what the file has."""
+    with pytest.raises(ValueError, match=message):
+        load_policy(where.format(policy_file))
+
+
+def test_committee_comes_from_the_mains() -> None:
+    """Machines on the mains come first, and a fleet of desktops alone has the short names."""
+    mixed = build({"name": "x", "fleet": {"phones": 1, "tablets": 0, "laptops": 1, "desktops": 1, "gpu_boxes": 1,
+                                          "dedicated": 0, "committee": 2}})  # fmt: skip
+
+    assert node_kinds(mixed) == {
+        "desktop-0": "desktop", "gpu-box-0": "gpu_box", "laptop-0": "laptop", "phone-0": "phone",
+    }  # fmt: skip
+    assert list(node_kinds(_scenario(2))) == ["desk-0", "desk-1"]
+
+
+def test_host_sensors_give_a_whole_row() -> None:
+    """Whatever this machine lacks has its neutral value and is listed."""
+    sensors = make_sensors(_scenario(1, sensors="host"))
+    assert isinstance(sensors, HostSensors)
+    row = sensors.read(0)
+
+    assert 0 <= row.soc <= 1
+    assert 0 <= row.user_load <= 1
+    assert 0 <= row.local_minute < 1440
+    assert {"skin_c", "metered", "screen", "idle"} <= set(sensors.missing)
+
+
+def test_trace_sensors_follow_their_times() -> None:
+    """A row is in force from its time on, counted from the first reading; the last one stays."""
+    import msgspec
+
+    warm = msgspec.structs.replace(MAINS_DESK, die_c=60.0)
+    sensors = TraceSensors([(0.0, MAINS_DESK), (2.0, warm)])
+    start_ns = 5_000_000_000
+
+    given = [sensors.read(start_ns + int(at_s * 1e9)).die_c for at_s in (0, 1.999, 2, 100)]
+    assert given == [35.0, 35.0, 60.0, 60.0]
+    with pytest.raises(ValueError, match="at least one row"):
+        TraceSensors([])
+
+
+def test_node_configuration_is_closed() -> None:
+    """A configuration with an unknown field is refused rather than half understood."""
+    import msgspec
+
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        msgspec.json.decode(b'{"name": "a", "colour": 1}', type=NodeConfig)

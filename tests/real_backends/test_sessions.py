@@ -1,0 +1,270 @@
+"""Sessions through real stages: the tokens are those of one process, whatever the links do, and losses are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, Progress, SessionJob, Stage
+from policies.wire import digest, encode
+from real_backends import executors_host
+from real_backends.blob_exchange import BlobExchange
+from real_backends.clock import SystemClock
+from real_backends.cluster import until
+from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, make_checkpoint, make_shard
+from real_backends.executors import encode as tokens_of
+from real_backends.executors_host import ExecutorHost
+from real_backends.stores.blobs import BlobStore
+from real_backends.transports.faulty import FaultyTransport, LinkFaults
+from real_backends.transports.frames import BLOB_GET, BLOB_PUT
+from real_backends.transports.memory import Hub, MemoryTransport
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
+
+WEIGHTS = make_checkpoint(DESK_TINY, DEFAULT_SEED)
+PROMPT = tokens_of("Hello, village.")
+NEW_TOKENS = 12
+STAGES = (Stage("a", 0, 3), Stage("b", 3, 5), Stage("c", 5, 8))
+
+
+@pytest.fixture(scope="module")
+def reference() -> list[int]:
+    """What one shard in one process answers."""
+    return Pipeline([make_shard("torch", DESK_TINY, WEIGHTS, 0, 8)]).generate(PROMPT, NEW_TOKENS)
+
+
+class Node:
+    """A host with its blobs on a hub, and the outcomes it reported."""
+
+    def __init__(self, name: str, hub: Hub, folder: Path) -> None:
+        self.transport = FaultyTransport(MemoryTransport(hub, name), 1)
+        self.blobs = BlobExchange(self.transport, BlobStore(folder / name))
+        models = {"desk-tiny": lambda: (DESK_TINY, WEIGHTS)}
+        planners = {"upper": lambda problem, budget: problem.upper() * budget}
+        self.host = ExecutorHost(self.transport, self.blobs, models, "torch", planners, SystemClock())
+        self.host.start(lambda path, job, payload: self.outcomes.append(msgspec.msgpack.decode(payload, type=Outcome)))
+        self.outcomes: list[Any] = []
+
+    async def start(self) -> None:
+        await self.transport.start(self._on_frame, lambda peer, hint: None)
+
+    def _on_frame(self, sender: str, kind: int, body: bytes) -> None:
+        target = self.blobs if kind in (BLOB_GET, BLOB_PUT) else self.host
+        target.on_frame(sender, kind, body)
+
+    async def close(self) -> None:
+        await self.host.close()
+        await self.transport.close()
+
+
+async def _run(folder: Path, act: Callable[[dict[str, Node]], Any]) -> Any:
+    """Start nodes a, b and c, put the prompt on c, and return what ``act`` returns."""
+    hub = Hub()
+    nodes = {name: Node(name, hub, folder) for name in "abc"}
+    for node in nodes.values():
+        await node.start()
+    nodes["c"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+    try:
+        return await act(nodes)
+    finally:
+        for node in nodes.values():
+            await node.close()
+
+
+def _job(stages: tuple[Stage, ...] = STAGES, **changes: Any) -> bytes:
+    fields = {
+        "op": "client/op", "model": "desk-tiny", "stages": stages, "prompt": digest(np.array(PROMPT, "<i4").tobytes()),
+        "source": "c", "prompt_tokens": len(PROMPT), "new_tokens": NEW_TOKENS, "report_every": 5,
+    }  # fmt: skip
+    return encode(SessionJob(**{**fields, **changes}))
+
+
+async def _end(node: Node, job: bytes) -> list[Any]:
+    """Submit a job and return what is reported until it ends."""
+    before = len(node.outcomes)
+    node.host.submit("worker", before + 1, job)
+    await until(lambda: any(isinstance(o, Done | Lost) for o in node.outcomes[before:]))
+    return node.outcomes[before:]
+
+
+def _tokens(node: Node, done: Any) -> list[int]:
+    assert isinstance(done, Done), done
+    blob = node.blobs.store.get(done.output)
+    assert blob is not None
+    return np.frombuffer(blob, "<i4").tolist()
+
+
+@pytest.mark.parametrize("stages", [(Stage("a", 0, 8),), (STAGES[0], Stage("b", 3, 8)), STAGES])
+def test_a_pipeline_says_what_one_process_says(
+    tmp_path: Path, reference: list[int], stages: tuple[Stage, ...]
+) -> None:
+    """One, two or three stages give the reference's tokens, with progress, and forget the session afterwards."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *progress, done = await _end(nodes["a"], _job(stages))
+        assert _tokens(nodes["a"], done) == reference
+        assert progress == [Progress(5), Progress(10)]
+        assert done.first_token_ns > 0
+        await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_duplicates_and_reordering_change_no_token(tmp_path: Path, reference: list[int]) -> None:
+    """Frames that come twice or late never corrupt a stage's cache."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for node in nodes.values():
+            node.transport.faults = LinkFaults(duplicate=0.5, reorder=0.3, reorder_s=0.003)
+        assert _tokens(nodes["a"], (await _end(nodes["a"], _job()))[-1]) == reference
+        assert sum(node.transport.done["duplicated"] for node in nodes.values()) > 10
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_stale_frames_are_ignored(tmp_path: Path, reference: list[int]) -> None:
+    """A step or a token from earlier in the session, delivered again much later, changes nothing."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for node in nodes.values():
+            take, seen = node.host.on_frame, []
+
+            def replaying(*frame: Any, take: Any = take, seen: list[Any] = seen) -> None:
+                for old in seen[:3]:
+                    take(*old)
+                seen.append(frame)
+                take(*frame)
+
+            node.host.on_frame = replaying  # type: ignore[method-assign]
+        assert _tokens(nodes["a"], (await _end(nodes["a"], _job()))[-1]) == reference
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_lost_frames_are_sent_again(
+    tmp_path: Path, reference: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step whose answer was lost is asked again and gives the same token."""
+    monkeypatch.setattr(executors_host, "STEP_TRY_S", 0.1)
+    monkeypatch.setattr(executors_host, "STEP_TRIES", 50)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for node in nodes.values():
+            node.transport.faults = LinkFaults(loss=0.15)
+        nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        assert _tokens(nodes["a"], (await _end(nodes["a"], _job()))[-1]) == reference
+        assert sum(node.transport.done["lost"] for node in nodes.values()) > 0
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_a_lost_peer_ends_the_session(tmp_path: Path) -> None:
+    """When a stage's node goes down, the job is lost at once and names it; a silent one is named after the tries."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await nodes["b"].transport.close()
+        nodes["a"].host.submit("worker", 1, _job())
+        await until(lambda: bool(nodes["a"].host._waiting))
+        nodes["a"].host.on_peer("b", "down")
+        await until(lambda: bool(nodes["a"].outcomes))
+        assert nodes["a"].outcomes == [Lost("b went down", "b")]
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_silence_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that never answers costs the tries and no more; in a pair it is clear who it was."""
+    monkeypatch.setattr(executors_host, "STEP_TRY_S", 0.01)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await nodes["b"].transport.close()
+        stages = (Stage("a", 0, 3), Stage("b", 3, 8))
+        (lost,) = await _end(nodes["a"], _job(stages))
+        assert lost == Lost("no token at position 0 within 0.03 s", "b")
+
+    asyncio.run(_run(tmp_path, act))
+
+
+@pytest.mark.parametrize(
+    ("job", "reason", "node"),
+    [
+        (_job(prompt=digest(b"none")), "cannot be had from c", "c"),
+        (_job((Stage("a", 0, 3), Stage("b", 4, 99))), "not allowed", "b"),
+        (_job(model="other"), "model='other'", "a"),
+        (_job(STAGES[1:]), "stage 0 is not on a", "a"),
+        (_job(new_tokens=500), "at most 256", "a"),
+        (encode(PlanJob("lower", b"", 1)), "planner='lower': known are upper", ""),
+        (encode(LoadJob("desk-tiny", 5, 5)), "not allowed", "a"),
+    ],
+    ids=["no prompt", "no such layers", "no such model", "not the head", "too long", "no such planner", "no layers"],
+)
+def test_impossible_jobs_are_lost_with_a_reason(tmp_path: Path, job: bytes, reason: str, node: str) -> None:
+    """Every job that cannot end says why, and whose fault it was where that is known."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        lost = (await _end(nodes["a"], job))[-1]
+        assert isinstance(lost, Lost)
+        assert reason in lost.reason
+        assert lost.node == node
+
+    asyncio.run(_run(tmp_path, act))
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [(PlanJob("upper", b"plan", 2), Done("", 0, 0, b"PLANPLAN")), (LoadJob("desk-tiny", 2, 4), Done("", 0, 0))],
+)
+def test_other_jobs_are_done(tmp_path: Path, job: Job, expected: Done) -> None:
+    """A planner's bytes come back as the result; a loaded shard is simply done."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        assert await _end(nodes["a"], encode(job)) == [expected]
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_a_cancelled_job_is_silent_and_frees_its_caches(tmp_path: Path) -> None:
+    """After a cancel nothing is reported and no stage holds the session any more."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        nodes["a"].host.submit("worker", 1, _job(new_tokens=200))
+        await until(lambda: nodes["c"].host.stages.sessions == 1)
+        nodes["a"].host.cancel("worker", 1)
+        seen = len(nodes["a"].outcomes)
+        await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
+        assert len(nodes["a"].outcomes) == seen
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_share_zero_pauses_and_a_share_resumes(tmp_path: Path, reference: list[int]) -> None:
+    """With a compute share of 0 a session waits; with a share again it ends with the same tokens."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        nodes["a"].host.limit("compute", 0.0)
+        nodes["a"].host.submit("worker", 1, _job((Stage("a", 0, 8),)))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert nodes["a"].host.compute.busy_s == 0
+        nodes["a"].host.limit("compute", 0.9)
+        await until(lambda: any(isinstance(o, Done) for o in nodes["a"].outcomes))
+        assert _tokens(nodes["a"], nodes["a"].outcomes[-1]) == reference
+
+    asyncio.run(_run(tmp_path, act))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_impossible_shares_are_refused(tmp_path: Path, share: float) -> None:
+    """A compute share outside 0..1 is one clear error."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        with pytest.raises(ValueError, match="compute share="):
+            nodes["a"].host.limit("compute", share)
+
+    asyncio.run(_run(tmp_path, act))

@@ -1,0 +1,87 @@
+"""Stores: the record log's file and the blobs survive what disks and peers do to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies.log import record, recover
+from policies.wire import digest
+from real_backends.stores.blobs import BlobStore
+from real_backends.stores.file import FileStorage
+
+
+def test_log_survives_reopening(tmp_path: Path) -> None:
+    """What was appended and synced is what a new process finds."""
+    first = FileStorage(tmp_path / "node.log")
+    first.append(record([("a/x", b"1"), ("a/y", b"2")]))
+    first.append(record([("a/x", None)]))
+    first.sync()
+    first.close()
+
+    assert recover(FileStorage(tmp_path / "node.log")) == {"a/y": b"2"}
+
+
+@pytest.mark.parametrize("torn_bytes", range(1, 24))
+def test_torn_tail_is_cut_off(tmp_path: Path, torn_bytes: int) -> None:
+    """A record that was written in part is dropped, the file is whole again, and appending goes on behind it."""
+    storage = FileStorage(tmp_path / "node.log")
+    whole = record([("a/x", b"kept")])
+    torn = record([("a/x", b"never acknowledged")])
+    storage.append(whole + torn[:torn_bytes])
+
+    assert recover(storage) == {"a/x": b"kept"}
+    assert storage.read() == whole
+    storage.append(record([("a/y", b"after")]))
+    assert recover(storage) == {"a/x": b"kept", "a/y": b"after"}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.data())
+def test_any_damage_keeps_a_prefix(
+    tmp_path_factory: pytest.TempPathFactory, values: list[bytes], data: st.DataObject
+) -> None:
+    """Whatever byte of the file flips, recovery gives the state after some prefix of the batches."""
+    storage = FileStorage(tmp_path_factory.mktemp("log") / "node.log")
+    states = [{}]
+    raw = b""
+    for value in values:
+        raw += record([("k", value)])
+        states.append({"k": value})
+    at = data.draw(st.integers(0, len(raw) - 1))
+    storage.append(raw[:at] + bytes([raw[at] ^ (1 << data.draw(st.integers(0, 7)))]) + raw[at + 1 :])
+
+    assert recover(storage) in states
+    storage.close()
+
+
+def test_blob_has_the_name_of_its_content(tmp_path: Path) -> None:
+    """A blob comes back under its digest, and only under that."""
+    store = BlobStore(tmp_path)
+    name = store.put(b"prompt")
+
+    assert name == digest(b"prompt")
+    assert store.get(name) == b"prompt"
+    assert store.get(digest(b"other")) is None
+
+
+def test_damaged_blob_is_never_returned(tmp_path: Path) -> None:
+    """A blob whose bytes changed on disk counts as absent and can be stored again."""
+    store = BlobStore(tmp_path)
+    name = store.put(b"answer")
+    (tmp_path / name).write_bytes(b"answeR")
+
+    assert store.get(name) is None
+    store.put(b"answer")
+    assert store.get(name) == b"answer"
+
+
+@pytest.mark.parametrize("name", ["../secret", "", "a" * 39, "/etc/hostname", "A" * 40])
+def test_a_peer_cannot_name_a_path(tmp_path: Path, name: str) -> None:
+    """Only digests are looked up, so no name leads outside the folder."""
+    (tmp_path / "secret").write_bytes(b"private")
+
+    assert BlobStore(tmp_path / "blobs").get(name) is None
