@@ -6,6 +6,7 @@ payload) of every ``decide`` effect, in either world, and never change a run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,14 @@ class Checks:
         self._last: dict[str, int] = {}
         self._outcomes: dict[tuple[str, str], tuple[str, str]] = {}
         self.leaders: list[tuple[int, str, int]] = []
+        self._kinds: dict[tuple[str, str], Callable[[int, str, bytes], Any]] = {
+            ("consensus", "commit"): self._commit,
+            ("consensus", "leader"): self._leader,
+            ("coordination", "settled"): self._settle,
+            ("coordination", "placed"): self._place,
+            ("coordination", "gone"): lambda now, node, payload: _gone(payload),
+            ("harvest", "harvest"): lambda now, node, payload: _session(payload),
+        }
 
     @property
     def all(self) -> list[Verdict]:
@@ -85,20 +94,9 @@ class Checks:
         self._last.pop(node, None)
 
     def decided(self, now: int, node: str, path: str, kind: str, payload: bytes) -> Any:
-        """Take in one decide effect; returns the decoded value where a check decoded it."""
-        if kind == "commit":
-            return self._commit(now, node, payload)
-        if kind == "leader":
-            return self._leader(now, node, payload)
-        if kind == "settled":
-            return self._settle(now, node, payload)
-        if kind == "placed":
-            return self._place(now, node, payload)
-        if kind == "gone":
-            return _gone(payload)
-        if kind == "harvest":
-            return _session(payload)
-        return None
+        """Take in one decide effect; returns the value of the village's own kinds, None of others."""
+        take = self._kinds.get((path, kind))
+        return take(now, node, payload) if take is not None else None
 
     def _leader(self, now: int, node: str, payload: bytes) -> Elected:
         value = _elected(payload)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from models import inference, links
@@ -53,9 +54,13 @@ def simulate(scenario: Scenario, *, progress: Progress | None = None, policy: An
     Args:
         scenario: what happens.
         progress: called now and then with (share done, text).
-        policy: optional replacement of `policies.village.node`, (NodeSpec) -> {path: Policy}.
+        policy: what every node runs instead of the village: a Policy class that runs alone and serves no clients, or
+            a function of `policies.village.NodeSpec` that returns policies by path.
     """
-    run = _Run(scenario, policy or village.node)
+    if isinstance(policy, type):
+        run = _Run(scenario, lambda spec: {"": policy()})
+    else:
+        run = _Run(scenario, policy or village.node)
     run.go(progress)
     return run.record()
 
@@ -87,6 +92,8 @@ class _Run:
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
         self._add_nodes(access)
+        # What a committee member mounts: every path there is.
+        self.mounted = self.make(self.specs[self.stock.name.index(self.committee[0])])
         self.fleet = Fleet(
             scenario,
             self.stock,
@@ -181,7 +188,8 @@ class _Run:
         started = time.perf_counter()
         for node in world.nodes:
             world.start(node)
-        self.clients.schedule(self.requests)
+        if "gateway" in self.mounted:
+            self.clients.schedule(self.requests)
         self.faults.schedule(s.faults)
         world.engine.call_at(0, self._tick, None)
         chunk_s = max(s.duration_s / 200, s.reading_s)
@@ -223,6 +231,8 @@ class _Run:
             self._on_speed(node.number, float(self.fleet.state.speed[node.number]))
 
     def _on_verdict(self, row: int) -> None:
+        if "harvest" not in self.mounted:
+            return
         d = self.fleet.decision
         assert d is not None
         verdict = Verdict(
@@ -248,7 +258,8 @@ class _Run:
         if kind == "settled":
             self.served_by[(value.client, value.op_id)] = ",".join(value.nodes)
         elif kind != "commit":
-            detail = json.dumps(_plain(value)) if value is not None else ""
+            plain = _plain(value) if value is not None else msgspec.msgpack.decode(payload)
+            detail = json.dumps(plain, default=repr)
             self.rows["decisions"].append((now / NS_PER_S, node.name, path, kind, detail))
 
     def _on_request_end(self, asked: Asked) -> None:
@@ -299,10 +310,10 @@ class _Run:
             "fidelity": FIDELITY,
             "config": to_plain(self.scenario),
             "versions": versions(),
-            "policies": policies_manifest(self.make(self.specs[self.stock.name.index(self.committee[0])])),
+            "policies": policies_manifest(self.mounted),
             "committee": self.committee,
             "adversaries": {name: behaviour for name, ((behaviour, _),) in self.adversaries.items()},
-            "checks": {v.name: v.broken or "holds" for v in self.checks.all},
+            "checks": {v.name: v.broken or True for v in self.checks.all},
             "check_events": {v.name: v.events for v in self.checks.all},
             "refusals": dict(sorted(self.refusals.items())),
             "notes": dict(sorted(self.notes.items())),
@@ -327,7 +338,7 @@ class _Run:
         states: dict[str, Any] = {}
         for name in self.committee:
             node = self.world.by_name[name]
-            if node.up:
+            if node.up and "coordination" in self.mounted:
                 states[name] = getattr(node.cell.policy("coordination"), "state", None)  # type: ignore[attr-defined]
         return states
 
@@ -416,6 +427,4 @@ OVERHEAD_S_STEP = 0.0005
 
 
 def _plain(value: Any) -> Any:
-    import msgspec
-
     return msgspec.to_builtins(msgspec.structs.asdict(value))

@@ -2,7 +2,6 @@
 
 All candidates do the same work: CLOCKS periodic clocks, each with a period of its own, EVENTS ticks in all.
 Rates are per second of this process's CPU time, so that a busy machine disturbs them little.
-Print the table with `python -m experiments.bench.engine`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from time import process_time
 import simpy
 from simpy.events import ProcessGenerator
 
+from experiments.bench.table import Line, show
 from sim.engine import Engine
 
 EVENTS = 200_000
@@ -24,9 +24,17 @@ REPEATS = 5
 # Spread by a prime step over a factor of 40, so that the clocks interleave and ties are rare.
 PERIODS_NS = [1_000 + 37 * clock for clock in range(CLOCKS)]
 
-# What this project asks of the lane: worth having beside SimPy, and little above the cost of a heap at all.
-LANE_OVER_SIMPY_MIN = 1.5
-LANE_OVER_HEAP_MIN = 0.6
+TITLE = f"engine: {EVENTS:,} events of {CLOCKS:,} clocks, median of {REPEATS} interleaved repeats"
+LINES = (
+    Line("simpy_per_s", "events / CPU s: SimPy timeouts in processes"),
+    Line("processes_per_s", "events / CPU s: the same on the engine"),
+    Line("lane_per_s", "events / CPU s: engine lane, call_at"),
+    Line("heap_per_s", "events / CPU s: bare heap of callbacks"),
+    # What this project asks of the lane: worth having beside SimPy, and little above the cost of a heap at all.
+    Line("lane_over_simpy", "lane / SimPy", 2, at_least=1.5),
+    Line("lane_over_heap", "lane / bare heap", 2, at_least=0.6),
+    Line("processes_over_simpy", "processes on the engine / SimPy", 2),
+)
 
 
 def _until_ns(events: int) -> int:
@@ -115,20 +123,5 @@ def measure(events: int = EVENTS, repeats: int = REPEATS) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the table: events per second, and the ratios beside what is asked of them."""
-    result = measure()
-    print(f"{EVENTS} events of {CLOCKS} clocks, median of {REPEATS} interleaved repeats")
-    for label, name in (
-        ("SimPy timeouts in processes", "simpy_per_s"),
-        ("the same on the engine", "processes_per_s"),
-        ("engine lane, call_at", "lane_per_s"),
-        ("bare heap of callbacks", "heap_per_s"),
-    ):
-        print(f"{label:<30}{result[name]:>12,.0f} events/s")
-    print(f"{'lane / SimPy':<30}{result['lane_over_simpy']:>12.2f} (at least {LANE_OVER_SIMPY_MIN})")
-    print(f"{'lane / bare heap':<30}{result['lane_over_heap']:>12.2f} (at least {LANE_OVER_HEAP_MIN})")
-    print(f"{'processes on engine / SimPy':<30}{result['processes_over_simpy']:>12.2f}")
-
-
-if __name__ == "__main__":
-    main()
+    """Print this table alone."""
+    show(TITLE, measure(), LINES)

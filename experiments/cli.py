@@ -1,0 +1,141 @@
+"""The command `twin`: verbs, help, and what each failure says and returns. Nothing heavy is imported here.
+
+stdout is the result, stderr the progress. Exit codes: 0 done, 1 our fault, 2 the user's input, 3 finished
+with failed points, 4 a gate refused, 130 interrupted with what was finished saved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+VERBS: dict[str, tuple[str, str]] = {
+    "run": ("run a scenario, write its Run and report", "twin run scenario=four_desks world=local seed=7"),
+    "sweep": (
+        "run a grid of points, resumable",
+        "twin sweep seed=1..8 policy/harvest=documented,generous jobs=2",
+    ),
+    "compare": (
+        "compare Runs in pairs, with intervals",
+        "twin compare runs/first_village/A runs/first_village/B",
+    ),
+    "replay": ("step fresh nodes through a Run's journals", "twin replay runs/four_desks/KEY-1"),
+    "promote": ("register a Run's policies if its gates are green", "twin promote runs/four_desks/KEY-1"),
+    "calibrate": (
+        "measure this machine's executor",
+        "twin calibrate executor --backend torch --out profile.json",
+    ),
+    "show": ("show a finished Run", "twin show runs/first_village/KEY-1"),
+    "ls": ("list Runs", "twin ls first_village"),
+    "info": ("versions, backends, groups of conf/", "twin info"),
+    "test": ("the project's own checks", "twin test nightly"),
+    "bench": ("measure the engine against SimPy", "twin bench"),
+}
+"""Verb to what it does and an example."""
+
+OK, OUR_FAULT, USER_INPUT, FAILED_POINTS, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+RUN_HELP = """\
+Words are key=value: a field of the scenario (fleet.phones=100, seed=7, duration_s=3600) or a choice
+in a group of conf/ (scenario=four_desks, policy/harvest=generous, world=local; all: `twin info`). Besides:
+  out=FOLDER           where the Run goes, instead of runs/SCENARIO/KEY-SEED
+  track=mlflow|none    log the finished Run to mlflow.db (default), or not
+  policy.alias=NAME    refuse any policies but those registered under NAME
+  -p FILE.py[:Class]   a policy of your own
+  --fresh              repeat a finished simulated run
+  --really             allow a real run of more than ten minutes
+  -m                   comma lists make a small grid, run one after another
+  --json, -q           the result as JSON; no progress
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return OK
+    verb, rest = words[0], words[1:]
+    if verb not in VERBS:
+        import difflib
+
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return _complain(f"{verb}: no such verb; {hint}allowed: {', '.join(VERBS)}", USER_INPUT)
+    if verb != "test" and ("-h" in rest or "--help" in rest):
+        print(verb_help(verb))
+        return OK
+    return _guarded(verb, rest)
+
+
+def help_text() -> str:
+    """Return the help of `twin`, with an example for each verb."""
+    lines = [
+        "twin: a village of ordinary devices serving AI inference, and its twin",
+        "",
+        "usage: twin VERB [words]",
+        "",
+    ]
+    for verb, (what, example) in VERBS.items():
+        lines += [f"  {verb:10} {what}", f"{'':13}{example}"]
+    lines += ["", "twin VERB --help says more. Every verb takes --json and -q."]
+    lines += ["Exit codes: 0 done, 1 our fault, 2 your input, 3 failed points, 4 a gate refused, 130 interrupted."]
+    return "\n".join(lines)
+
+
+def verb_help(verb: str) -> str:
+    """Return the help of one verb."""
+    what, example = VERBS[verb]
+    head = f"twin {verb}: {what}\nexample: {example}"
+    if verb in ("run", "sweep"):
+        extra = (
+            ""
+            if verb == "run"
+            else "\nLists (a,b,c) and ranges (1..8) are the axes of the grid; jobs=N worker processes.\n"
+        )
+        return f"{head}\n{extra}\n{RUN_HELP.rstrip()}"
+    if verb == "test":
+        return f"{head}\n\ntwin test [nightly] [pytest arguments]; with arguments pytest runs alone."
+    from experiments.verbs import parser
+
+    return f"{head}\n\n{parser(verb).format_help().rstrip()}"
+
+
+def _guarded(verb: str, rest: list[str]) -> int:
+    """Run a verb; turn each family of errors into its line and exit code."""
+    from experiments.compose import UsageError
+    from experiments.promote import GateRefused
+    from scenarios.schema import ScenarioError
+
+    try:
+        from experiments import verbs
+
+        code: int = verbs.run_verb(verb, rest)
+        sys.stdout.flush()
+        return code
+    except (UsageError, ScenarioError) as error:
+        return _complain(str(error), USER_INPUT)
+    except GateRefused as error:
+        return _complain(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return _complain("interrupted; what was finished is saved, nothing is half-written", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output went away
+        return OK
+    except OSError as error:
+        return _complain(str(error), OUR_FAULT)
+    except Exception as error:  # the last line must name the failure; what is above it is for us
+        import traceback
+
+        traceback.print_exc()
+        return _complain(f"our fault: {type(error).__name__}: {error}", OUR_FAULT)
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"twin: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""From words to a finished Run: everything that can be refused is refused before anything is written."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.compose import RunOptions, UsageError, compose
+from experiments.folders import is_run, named_files, project_root, run_folder, run_key, show_path
+from experiments.progress import Progress, say
+from experiments.results import Run
+
+if TYPE_CHECKING:
+    from scenarios.record import Record
+    from scenarios.schema import Scenario
+
+REAL_MAX_S = 600.0  # a longer real run needs --really: it takes as long as it says
+EXTRA_OF = {"torch": "torch", "jax": "jax", "cryptography": "local"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that may start.
+
+    Attributes:
+        scenario: what to run.
+        options: how.
+        key: digest of all that decides the result but the seed.
+        folder: where the Run goes.
+        command: the line that repeats it.
+    """
+
+    scenario: Scenario
+    options: RunOptions
+    key: str
+    folder: Path
+    command: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether this very simulated run is there already."""
+        same = _identity(self.folder) == (self.key, self.scenario.seed)
+        return same and self.scenario.world == "sim" and not self.options.fresh
+
+
+def prepare(words: Sequence[str]) -> Job:
+    """Turn a command line's words into a job, or refuse.
+
+    Raises:
+        UsageError, scenarios.schema.ScenarioError: one line for the user.
+        experiments.promote.GateRefused: ``policy.alias`` names other policies than these.
+    """
+    from scenarios.schema import build
+
+    plain, options = compose(words)
+    scenario = build(plain)
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", scenario.name):
+        raise UsageError(f"name={scenario.name!r}: names a folder; letters, digits, '_', '-' and '.' are allowed")
+    for file in named_files(scenario, options.policy_file):
+        if not file.is_file():
+            raise UsageError(f"{file}: no such file")
+    if scenario.world == "local":
+        _check_real(scenario, options)
+    if options.policy_alias:
+        from experiments.promote import require_alias
+
+        require_alias(options.policy_alias)
+    key = run_key(scenario, options.policy_file)
+    folder = (options.out or run_folder(scenario, key)).absolute()
+    _check_folder(folder, (key, scenario.seed), options)
+    command = shlex.join(["twin", "run", *(word for word in words if word not in ("-q", "--quiet", "--json"))])
+    return Job(scenario, options, key, folder, command)
+
+
+def perform(job: Job, progress: Progress) -> Run:
+    """Run the job, write its Run with the report, and log it."""
+    from experiments.report import write_report
+    from scenarios.record import write
+
+    begun = time.monotonic()
+    policy = load_policy(job.options.policy_file) if job.options.policy_file else None
+    record = _in_world(job, policy, progress)
+    if job.options.policy_alias:
+        from experiments.promote import require_alias
+
+        require_alias(job.options.policy_alias, record.manifest.get("policies", {}))
+    record.manifest["run"] = {
+        "key": job.key,
+        "command": job.command,
+        "wall_s": round(time.monotonic() - begun, 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "policy_alias": job.options.policy_alias,
+    }
+    write(record, job.folder)
+    run = Run(record, job.folder)
+    progress(1.0, "report")
+    write_report(run, job.folder / "report.html")
+    if job.options.track == "mlflow":
+        track(run)
+    return run
+
+
+def track(run: Run, *, parent: str = "") -> str:
+    """Log a finished Run to MLflow; without MLflow, or if it fails, say so and go on."""
+    if importlib.util.find_spec("mlflow") is None:
+        say("mlflow is not installed: going on without it (pip install 'villagetwin[track]', or track=none)")
+        return ""
+    from experiments.track import log_run
+
+    try:
+        return log_run(run, parent=parent)
+    except Exception as error:  # a tracker's failure must not cost a finished run
+        first = (str(error) or "failed").splitlines()[0]
+        say(f"mlflow: {type(error).__name__}: {first}; the Run itself is complete")
+        return ""
+
+
+def load_policy(name: str) -> Any:
+    """Load the user's policy, ``FILE.py`` or ``FILE.py:Class``; without a name, the file's only Policy."""
+    from policies.port import Policy
+
+    path, _, wanted = name.partition(":")
+    spec = importlib.util.spec_from_file_location(f"outside_{Path(path).stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"-p {path}: is not a Python file")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where its digest finds its text
+    spec.loader.exec_module(module)
+    own = {
+        key: value for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Policy) and value.__module__ == module.__name__
+    }  # fmt: skip
+    if wanted and wanted not in vars(module):
+        raise UsageError(f"-p {name}: no such class; the file defines {', '.join(own) or 'no policy'}")
+    if not wanted and len(own) != 1:
+        raise UsageError(f"-p {path}: defines {len(own)} policies; name one, e.g. -p {path}:{next(iter(own), 'Class')}")
+    return getattr(module, wanted) if wanted else next(iter(own.values()))
+
+
+def _in_world(job: Job, policy: Any, progress: Progress) -> Record:
+    if job.scenario.world == "sim":
+        from sim.village import simulate
+
+        return simulate(job.scenario, progress=progress, policy=policy)
+    from real_backends.local import run_local
+
+    work = job.folder.with_name(f".{job.folder.name}.{os.getpid()}.work")
+    work.mkdir(parents=True)
+    try:
+        return run_local(job.scenario, work, policy=policy, progress=progress)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _check_real(scenario: Scenario, options: RunOptions) -> None:
+    for module in (*dict.fromkeys(scenario.backends), "cryptography"):
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(f"world=local needs {module}: pip install 'villagetwin[{EXTRA_OF[module]}]'")
+    if scenario.duration_s > REAL_MAX_S and not options.really:
+        raise UsageError(
+            f"duration_s={scenario.duration_s:g}: world=local takes that long for real; "
+            f"at most {REAL_MAX_S:g} s without --really"
+        )
+
+
+def _check_folder(folder: Path, identity: tuple[str, int], options: RunOptions) -> None:
+    where = f"out={show_path(folder)}" if options.out else show_path(folder)
+    standing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not standing.is_dir() or not os.access(standing, os.W_OK):
+        raise UsageError(f"{where}: cannot be written ({standing} is {'read-only' if standing.is_dir() else 'a file'})")
+    if folder == project_root().absolute():
+        raise UsageError(f"{where}: is the project's own folder; choose one for the run")
+    if folder.exists() and not is_run(folder) and any(folder.iterdir()):
+        raise UsageError(f"{where}: holds something other than a run; choose another folder")
+    if options.out and is_run(folder) and not options.fresh and _identity(folder) != identity:
+        raise UsageError(f"{where}: holds another run; --fresh replaces it")
+
+
+def _identity(folder: Path) -> tuple[str, int]:
+    """Return the key and the seed of the Run in ``folder``; nobody's if there is none."""
+    if not is_run(folder):
+        return "", -1
+    run = Run(folder=folder)
+    return str(run.manifest.get("run", {}).get("key", "")), run.seed

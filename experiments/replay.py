@@ -1,0 +1,166 @@
+"""Replay: a journal's inputs through fresh Cells; every step must have the effects it had."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from experiments.compose import UsageError
+from scenarios.journal import Header, Row, effects_checksum, read
+
+if TYPE_CHECKING:
+    from policies.cell import Cell
+    from policies.port import Keys
+
+Factory = Callable[["Keys"], "Cell"]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first step whose effects were not those of the journal.
+
+    Attributes:
+        node: whose journal.
+        step: counted from 1.
+        now_ns: the node's clock at the step.
+        given: the input's kind and path.
+        effects: what the fresh Cell did instead, as text.
+    """
+
+    node: str
+    step: int
+    now_ns: int
+    given: str
+    effects: str
+
+    def __str__(self) -> str:
+        where = f"{self.node}: step {self.step:,} at {self.now_ns / 1e9:.6f} s"
+        return f"{where}, input {self.given}: {self.effects}"
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay found.
+
+    Attributes:
+        steps: node to the number of equal steps.
+        divergences: the first of each node that has one.
+        changed: paths whose policy's source is not today's.
+    """
+
+    steps: dict[str, int]
+    divergences: tuple[Divergence, ...]
+    changed: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether there was something to replay and all of it was equal."""
+        return not self.divergences and sum(self.steps.values()) > 0
+
+
+class JournalKeys:
+    """A key handle that answers from the journal: a replay needs no private key."""
+
+    def __init__(self) -> None:
+        self._answers: deque[Any] = deque()
+
+    def load(self, answers: list[Any]) -> None:
+        """Hold the answers of the next step."""
+        self._answers = deque(answers)
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the signature that the node's handle gave."""
+        return bytes(self._answers.popleft()) if self._answers else b""
+
+    def verify(self, identity: str, data: bytes, signature: bytes) -> bool:
+        """Return the verdict that the node's handle gave."""
+        return bool(self._answers.popleft()) if self._answers else False
+
+
+def replay(journals: dict[str, bytes], from_header: Callable[[Header], Factory] | None = None) -> Replayed:
+    """Step fresh Cells through the journals of a run.
+
+    Args:
+        journals: node to its journal's bytes.
+        from_header: makes a Cell factory of a journal's header; default `village_cell`.
+
+    Raises:
+        UsageError: the run has no journals, or one is not a journal.
+    """
+    if not journals:
+        raise UsageError("replay: the run has no journals; record them with record.journals=all")
+    make = from_header or village_cell
+    steps: dict[str, int] = {}
+    divergences: list[Divergence] = []
+    changed: set[str] = set()
+    for node, data in sorted(journals.items()):
+        try:
+            header, rows = read(data)
+        except ValueError as error:
+            raise UsageError(f"replay: {node}: {error}") from None
+        changed |= set(changed_sources(header.policies))
+        steps[node], found = _replay_one(header.node, make(header), rows)
+        if found:
+            divergences.append(found)
+    return Replayed(steps, tuple(divergences), tuple(sorted(changed)))
+
+
+def changed_sources(policies: dict[str, dict[str, str]]) -> Iterator[str]:
+    """Yield the paths whose class is not, in today's sources, what its digest says."""
+    from scenarios.digests import source_sha256
+
+    for path, row in policies.items():
+        subject = find_class(row.get("class", ""))
+        if subject is None or source_sha256(subject) != row.get("source_sha256"):
+            yield path
+
+
+def find_class(name: str) -> Any:
+    """Return the class named ``module:Class`` (or the module), or None; only policies are looked up."""
+    from importlib import import_module
+
+    module, _, inner = name.partition(":")
+    if module.split(".")[0] != "policies":
+        return None
+    try:
+        found: Any = import_module(module)
+    except ImportError:
+        return None
+    for part in inner.split(".") if inner else ():
+        found = getattr(found, part, None)
+    return found
+
+
+def village_cell(header: Header) -> Factory:
+    """Return what builds a village node's Cell again from its journal's header."""
+    from policies import village
+
+    outside = [row["class"] for row in header.policies.values() if row["class"].split(".")[0] != "policies"]
+    if outside:
+        raise UsageError(f"replay: {header.node} ran {outside[0]}, which is not one of the village's policies")
+    spec = village.from_plain(header.config)
+    return lambda keys: village.cell(spec, keys)
+
+
+def _replay_one(node: str, factory: Factory, rows: Iterator[Row]) -> tuple[int, Divergence | None]:
+    from policies.port import EFFECT_NAMES, INPUT_NAMES, START
+
+    keys = JournalKeys()
+    cell = factory(keys)
+    steps = 0
+    for now, wall, given, checksum, answers in rows:
+        if given[0] == START and steps:
+            cell = factory(keys)  # a restart begins with nothing but what was durable
+        keys.load(answers)
+        kind = f"{INPUT_NAMES[given[0]]}({given[1]})"
+        try:
+            effects = cell.step(now, wall, given)
+        except Exception as error:  # a changed policy may stumble over yesterday's input: that is a divergence
+            return steps, Divergence(node, steps + 1, now, kind, f"{type(error).__name__}: {error}")
+        if effects_checksum(effects) != checksum:
+            text = ", ".join(f"{EFFECT_NAMES[effect[0]]}({effect[1]})" for effect in effects) or "no effects"
+            return steps, Divergence(node, steps + 1, now, kind, f"now {text}")
+        steps += 1
+    return steps, None

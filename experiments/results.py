@@ -1,0 +1,197 @@
+"""Results for people: load a scenario, simulate it, and hold the Run as numbers, DataFrames and plots.
+
+>>> from experiments import load
+>>> load("four_desks", seed=7, fleet__desktops=5).fleet.size
+5
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.plots import Plots
+    from experiments.verdict import Check
+    from scenarios.record import Record
+    from scenarios.schema import Scenario
+
+
+class Run:
+    """What one run left behind, from a finished folder or fresh from a world.
+
+    Attributes:
+        folder: where it lies, or None while it is only in memory.
+        summary: flat name to number; units last in the names.
+        manifest: digest, seed, world, fidelity, config, versions, policies and more.
+    """
+
+    def __init__(self, record: Record | None = None, folder: Path | None = None) -> None:
+        if record is None and folder is None:
+            raise ValueError("a Run needs a record or a folder")
+        self._record = record
+        self.folder = folder
+        if record is not None:
+            self.summary: dict[str, float] = record.summary
+            self.manifest: dict[str, Any] = record.manifest
+        else:
+            assert folder is not None
+            self.summary = json.loads((folder / "summary.json").read_text())
+            self.manifest = json.loads((folder / "manifest.json").read_text())
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """One row a request (`scenarios.record.TABLES`)."""
+        return self._table("requests")
+
+    @cached_property
+    def devices(self) -> pd.DataFrame:
+        """One row a device and sample."""
+        return self._table("devices")
+
+    @cached_property
+    def decisions(self) -> pd.DataFrame:
+        """What policies decided: leaders, placements, settlements."""
+        return self._table("decisions")
+
+    @cached_property
+    def faults(self) -> pd.DataFrame:
+        """What was done to the village, by whom."""
+        return self._table("faults")
+
+    @property
+    def journals(self) -> dict[str, bytes]:
+        """Node to the bytes of its journal."""
+        if self._record is not None:
+            return self._record.journals
+        assert self.folder is not None
+        return {f.stem: f.read_bytes() for f in sorted((self.folder / "journals").glob("*.journal"))}
+
+    @property
+    def name(self) -> str:
+        """The scenario's name."""
+        return str(self.config.get("name", "run"))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The scenario, plain."""
+        return dict(self.manifest.get("config", {}))
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.manifest.get("seed", self.config.get("seed", 0)))
+
+    @property
+    def world(self) -> str:
+        """``sim`` or ``local``."""
+        return str(self.manifest.get("world", "sim"))
+
+    @property
+    def digest(self) -> str:
+        """Digest of the event history."""
+        return str(self.manifest.get("digest", ""))
+
+    @cached_property
+    def checks(self) -> list[Check]:
+        """The verdict: the world's own checks and those of the books."""
+        from experiments.verdict import verdict
+
+        return verdict(self)
+
+    @property
+    def plot(self) -> Plots:
+        """``timeline, latency, fleet, battery, temperature, contributors, events``; each takes an ``ax``."""
+        from experiments.plots import Plots
+
+        return Plots(self)
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, seed={self.seed}, world={self.world!r}, digest={self.digest[:12]!r})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{number(value)}</td></tr>"
+            for name, value in self.summary.items()
+        )
+        failed = [check.name for check in self.checks if not check.passed]
+        verdict = f"failed: {html.escape(', '.join(failed))}" if failed else f"all {len(self.checks)} checks passed"
+        title = f"{html.escape(self.name)} · seed {self.seed} · {self.world} · {verdict}"
+        return f"<div><b>{title}</b><table>{rows}</table></div>"
+
+    def _table(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        from scenarios.record import frame
+
+        if self._record is not None:
+            table: pd.DataFrame = frame(name, self._record.tables.get(name, ()))
+        else:
+            assert self.folder is not None
+            table = pd.read_parquet(self.folder / f"{name}.parquet")
+        return table
+
+
+def load(scenario: str = "first_village", *, seed: int = 1, **overrides: Any) -> Scenario:
+    """Compose and check a scenario of conf/.
+
+    Args:
+        scenario: a choice of conf/scenario.
+        seed: names every random draw.
+        overrides: as on the command line, with ``__`` for a dot or slash: ``fleet="small_50"``,
+            ``policy__harvest="generous"``, ``fleet__phones=100``.
+
+    Raises:
+        ValueError: one line naming the field, the value and what is allowed.
+    """
+    from experiments.compose import compose_plain, groups
+    from scenarios.schema import build
+
+    known = groups()
+    words = [f"scenario={scenario}", f"seed={seed}"]
+    for name, value in overrides.items():
+        group = name.replace("__", "/")
+        key = group if group in known and isinstance(value, str) else name.replace("__", ".")
+        words.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return build(compose_plain(words))
+
+
+def simulate(scenario: Scenario, policy: Any = None, *, progress: Callable[[float, str], None] | None = None) -> Run:
+    """Run a scenario in the simulated world.
+
+    Args:
+        scenario: from `load`.
+        policy: a policy of your own in place of the village's, as `sim.village.simulate` takes it.
+        progress: called with the finished share and a text.
+    """
+    from sim.village import simulate as simulate_record
+
+    return Run(simulate_record(scenario, policy=policy, progress=progress))
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a finished Run: a folder, or the start of its name under runs."""
+    from experiments.folders import find_run
+
+    return Run(folder=find_run(str(path)))
+
+
+def number(value: Any) -> str:
+    """Return a number as people read it: four significant digits, thousands apart.
+
+    >>> number(21999), number(0.123456), number(1234567.8)
+    ('21,999', '0.1235', '1,234,568')
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if value != value:  # NaN: nothing was measured
+        return "–"
+    if float(value).is_integer() or abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"

@@ -1,0 +1,188 @@
+"""What each verb of `twin` does: read its words, call the module that does the work, show the result."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from experiments.compose import UsageError
+from experiments.folders import all_runs, find_run, project_root, show_path
+from experiments.present import plain as plain_run
+from experiments.present import show, summary, table
+from experiments.progress import say
+from experiments.run_verbs import run, sweep
+
+FIGURES = (".svg", ".png", ".pdf")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog.removeprefix('twin ')}: {message}")
+
+
+def run_verb(verb: str, words: list[str]) -> int:
+    """Run one verb and return its exit code."""
+    return _VERBS[verb](words)
+
+
+def parser(verb: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb that takes options instead of overrides."""
+    made = _Parser(prog=f"twin {verb}", add_help=False)
+    if verb == "compare":
+        made.add_argument("a", metavar="A", help="a Run, a folder that holds repeats, or the start of their names")
+        made.add_argument("b", metavar="B", help="the same; differences are B - A")
+        made.add_argument("--out", type=Path, metavar="FILE", help="write the figure here (.svg, .png or .pdf)")
+    elif verb in ("replay", "promote", "show"):
+        made.add_argument("run", metavar="RUN", help="a Run's folder, or the start of its name")
+        if verb == "promote":
+            made.add_argument("--against", default="", metavar="RUN", help="compare with this Run, not the candidate's")
+    elif verb == "calibrate":
+        made.add_argument("what", choices=["executor"])
+        made.add_argument("--backend", default="torch", help="torch or jax")
+        made.add_argument("--seconds", type=float, default=20.0)
+        made.add_argument("--threads", type=int, default=1)
+        made.add_argument("--out", type=Path, default=Path("profile.json"))
+    elif verb == "ls":
+        made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
+    made.add_argument("--json", action="store_true", help="the result as JSON")
+    made.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    return made
+
+
+def _compare(words: list[str]) -> int:
+    from experiments.comparison import compare
+
+    options = parser("compare").parse_args(words)
+    if options.out and options.out.suffix not in FIGURES:
+        raise UsageError(f"--out {options.out}: allowed: {', '.join(FIGURES)}")
+    found = compare(options.a, options.b)
+    if options.out:
+        figure = found.plot().get_figure(root=True)
+        assert figure is not None
+        figure.savefig(options.out, dpi=150)
+        if not options.quiet:
+            say(f"figure: {show_path(options.out)}")
+    show(found.plain(), found.text(), options.json)
+    return 0
+
+
+def _replay(words: list[str]) -> int:
+    from experiments.replay import replay
+    from experiments.results import Run
+
+    options = parser("replay").parse_args(words)
+    found = replay(Run(folder=find_run(options.run)).journals)
+    lines = [f"{node:20} {steps:>10,} steps equal" for node, steps in found.steps.items()]
+    lines += [f"policies changed since: {', '.join(found.changed)}"] if found.changed else []
+    lines += [f"diverges: {divergence}" for divergence in found.divergences]
+    lines.append("replay: every step equal" if found.passed else "replay: the effects are not those of the journals")
+    plain = {"passed": found.passed, "steps": found.steps, "changed": list(found.changed),
+             "divergences": [vars(d) for d in found.divergences]}  # fmt: skip
+    show(plain, "\n".join(lines), options.json)
+    return 0 if found.passed else 1
+
+
+def _promote(words: list[str]) -> int:
+    from experiments.promote import promote
+    from experiments.results import Run
+
+    options = parser("promote").parse_args(words)
+    found = promote(Run(folder=find_run(options.run)), options.against)
+    lines = [f"{gate['name']:8} green: {gate['detail']}" for gate in found["gates"]]
+    lines.append(f"{found['alias']} is version {found['version']}: policies {found['digest'][:16]}")
+    show(found, "\n".join(lines), options.json)
+    return 0
+
+
+def _calibrate(words: list[str]) -> int:
+    from experiments.calibrate import calibrate_executor
+
+    options = parser("calibrate").parse_args(words)
+    if not options.quiet:
+        say(f"measuring the {options.backend} executor for about {options.seconds:g} s")
+    found = calibrate_executor(options.backend, options.seconds, options.out, threads=options.threads)
+    show(found, f"{table(found)}\n{show_path(options.out)}", options.json)
+    return 0
+
+
+def _show(words: list[str]) -> int:
+    from experiments.report import write_report
+    from experiments.results import Run
+
+    options = parser("show").parse_args(words)
+    found = Run(folder=find_run(options.run))
+    assert found.folder is not None
+    if not (found.folder / "report.html").exists():
+        write_report(found, found.folder / "report.html")
+    show(plain_run(found), summary(found), options.json)
+    return 0
+
+
+def _ls(words: list[str]) -> int:
+    from experiments.results import Run, number
+
+    options = parser("ls").parse_args(words)
+    runs = [run for run in (Run(folder=f) for f in all_runs()) if options.scenario in ("", run.name)]
+    plain = [
+        {
+            "folder": str(r.folder),
+            "scenario": r.name,
+            "seed": r.seed,
+            "world": r.world,
+            "digest": r.digest,
+            "requests_answered": r.summary.get("requests_answered"),
+        }
+        for r in runs
+    ]
+    lines = [
+        f"{show_path(Path(str(p['folder']))):45} {p['world']:6} seed {p['seed']:<6} "
+        f"{number(p['requests_answered']):>8} answered  {str(p['digest'])[:10]}"
+        for p in plain
+    ]
+    show(plain, "\n".join(lines) or "no runs yet; `twin run` makes one", options.json)
+    return 0
+
+
+def _info(words: list[str]) -> int:
+    import importlib.util
+
+    from experiments.compose import groups
+    from scenarios.digests import versions
+
+    options = parser("info").parse_args(words)
+    present = {name: importlib.util.find_spec(name) is not None for name in ("torch", "jax", "mlflow", "cryptography")}
+    plain = {"home": str(project_root()), "versions": versions(), "present": present, "groups": groups()}
+    lines = [f"home      {project_root()}"]
+    lines.append("versions  " + ", ".join(f"{name} {text}" for name, text in versions().items()))
+    lines.append("missing   " + (", ".join(name for name, there in present.items() if not there) or "nothing"))
+    lines += [f"  {group}={'|'.join(names)}" for group, names in groups().items()]
+    show(plain, "\n".join(lines), options.json)
+    return 0
+
+
+def _test(words: list[str]) -> int:
+    from experiments.selftest import test
+
+    return test(words)
+
+
+def _bench(words: list[str]) -> int:
+    options = parser("bench").parse_args(words)
+    from experiments.bench.engine import main, measure
+
+    if options.json:
+        print(json.dumps(measure()))
+    else:
+        main()
+    return 0
+
+
+_VERBS: dict[str, Callable[[list[str]], int]] = {
+    "run": run, "sweep": sweep, "compare": _compare, "replay": _replay, "promote": _promote,
+    "calibrate": _calibrate, "show": _show, "ls": _ls, "info": _info, "test": _test, "bench": _bench,
+}  # fmt: skip

@@ -1,0 +1,206 @@
+"""The command line: light help, exit codes, results on stdout, and Runs that are found again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from experiments import cli
+from scenarios.record import Record
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = {
+    "cryptography", "hydra", "jax", "matplotlib", "mesa", "mlflow", "networkx", "numpy",
+    "omegaconf", "pandas", "pyarrow", "rich", "scipy", "simpy", "torch",
+}  # fmt: skip
+
+
+@pytest.fixture(name="world")
+def _world(monkeypatch: pytest.MonkeyPatch, synthetic_record: Callable[..., Record]) -> list[Any]:
+    """Put a made-up world in the simulator's place; the list holds the scenarios that it ran."""
+    ran: list[Any] = []
+
+    def simulate(scenario: Any, *, progress: Any = None, policy: Any = None) -> Record:
+        ran.append(scenario)
+        progress(0.5, "halfway")
+        if scenario.reading_s == 13.0:
+            raise RuntimeError("the world broke")
+        if scenario.reading_s == 14.0:
+            raise KeyboardInterrupt
+        return synthetic_record(scenario.seed, requests=30, devices=3)
+
+    module = ModuleType("sim.village")
+    module.simulate = simulate  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sim.village", module)
+    monkeypatch.setattr("experiments.report.render", lambda run: "a report")  # drawn for real in test_results
+    return ran
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], *([verb, "--help"] for verb in cli.VERBS if verb != "test"), ["nonsense"]]
+)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    """Help answers at once because it loads no library that takes its time."""
+    code = f"import sys, experiments.cli as c; c.main({words!r}); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert not HEAVY & {name.split(".")[0] for name in done.stderr.split()}
+
+
+def test_help_has_an_example_of_every_verb() -> None:
+    """No verb is announced without a line that can be pasted."""
+    text = cli.help_text()
+
+    assert all(example.startswith(f"twin {verb}") and example in text for verb, (_, example) in cli.VERBS.items())
+
+
+def test_the_package_offers_its_functions_lazily() -> None:
+    """`from experiments import load` works, and importing the package loads nothing heavy."""
+    code = (
+        "import sys, experiments; from experiments.folders import project_root\n"
+        "heavy = {'pandas', 'hydra', 'matplotlib'} & set(sys.modules); assert not heavy, heavy\n"
+        "from experiments import compare, load, simulate; assert all(map(callable, (compare, load, simulate)))"
+    )
+
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+
+
+def test_a_run_leaves_a_run_and_says_so(world: list[Any], home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`twin run` writes summary, manifest, tables and report, and prints a table of at most 80 columns."""
+    assert cli.main(["run", "seed=3", "track=none"]) == 0
+    out = capsys.readouterr().out
+    (folder,) = (home / "runs" / "first_village").iterdir()
+
+    assert {"summary.json", "manifest.json", "report.html", "requests.parquet"} <= {f.name for f in folder.iterdir()}
+    assert folder.name.endswith("-3")
+    assert max(map(len, out.splitlines()[:-1])) <= 80
+    assert "checks passed" in out
+    assert json.loads((folder / "manifest.json").read_text())["run"]["command"] == "twin run seed=3 track=none"
+
+
+def test_a_finished_run_is_shown_not_repeated(world: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """The same key means the same result; --fresh, another seed or another value runs again."""
+    for words in ([], [], ["--fresh"], ["seed=2"], ["fleet.phones=401"]):
+        assert cli.main(["run", "track=none", "-q", *words]) == 0
+
+    assert [(s.seed, s.fleet.phones) for s in world] == [(1, 400), (1, 400), (2, 400), (1, 401)]
+
+
+def test_json_is_one_object_on_stdout(world: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json, stdout is JSON and nothing else."""
+    cli.main(["run", "track=none", "-q", "--json"])
+    shown = json.loads(capsys.readouterr().out)
+
+    assert shown["summary"]["requests_total"] == 30
+    assert all(shown["checks"].values())
+
+
+def test_our_fault_and_an_interrupt_leave_nothing_behind(
+    world: list[Any], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A crash of the world is exit code 1, Ctrl-C 130, each with one last line, and no half-written Run."""
+    assert cli.main(["run", "track=none", "reading_s=13"]) == 1
+    assert "our fault: RuntimeError: the world broke" in capsys.readouterr().err.splitlines()[-1]
+    assert cli.main(["run", "track=none", "reading_s=14"]) == 130
+    assert "interrupted" in capsys.readouterr().err.splitlines()[-1]
+    assert not (home / "runs").exists()
+
+
+def test_a_small_grid_runs_in_turn(world: list[Any]) -> None:
+    """-m expands lists and ranges and runs the points one after another."""
+    assert cli.main(["run", "-m", "seed=1..2", "fleet.phones=10,20", "track=none", "-q"]) == 0
+
+    assert [(s.seed, s.fleet.phones) for s in world] == [(1, 10), (1, 20), (2, 10), (2, 20)]
+
+
+def test_out_is_protected(world: list[Any], home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder with something else, another run's folder, or a file is never overwritten."""
+    (home / "mine").mkdir()
+    (home / "mine" / "thesis.txt").write_text("keep")
+    (home / "file").write_text("keep")
+
+    assert cli.main(["run", "out=mine", "track=none"]) == 2
+    assert cli.main(["run", "out=file/run", "track=none"]) == 2
+    assert cli.main(["run", "out=good", "track=none", "-q"]) == 0
+    assert cli.main(["run", "out=good", "track=none", "seed=9"]) == 2
+    assert len(world) == 1
+    assert (home / "mine" / "thesis.txt").read_text() == "keep"
+
+
+def test_ls_and_show_find_runs(world: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """A Run is listed, and shown by the start of its name."""
+    cli.main(["run", "track=none", "-q", "--json"])
+    key = Path(json.loads(capsys.readouterr().out)["run"]).name
+
+    assert cli.main(["ls"]) == 0
+    assert key in capsys.readouterr().out
+    assert cli.main(["show", key[:6]]) == 0
+    assert "first_village" in capsys.readouterr().out
+    assert cli.main(["show", "zzz"]) == 2
+    assert "no run there" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """world=local without torch says what to install, before anything starts."""
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
+
+    assert cli.main(["run", "scenario=four_desks", "world=local"]) == 2
+    assert "pip install 'villagetwin[torch]'" in capsys.readouterr().err
+
+
+def test_a_missing_tracker_is_said_and_survived(
+    world: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without MLflow the run goes on, and says that it is not tracked."""
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "mlflow" else real(name, *rest)
+    )
+
+    assert cli.main(["run"]) == 0
+    assert "mlflow is not installed" in capsys.readouterr().err
+
+
+def test_progress_without_a_terminal_is_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Elsewhere than on a terminal, progress is at most one JSON object each five seconds."""
+    from experiments.progress import _lines
+
+    clock = iter([0.0, 1.0, 5.0, 6.0, 11.0])
+    report = _lines("job", clock=lambda: next(clock))
+    for share in (0.1, 0.2, 0.3, 0.4):
+        report(share, "text")
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["done"] for line in lines] == [0.2, 0.4]
+
+
+def test_a_policy_file_is_loaded(tmp_path: Path) -> None:
+    """-p takes a file's only policy, or the one that is named."""
+    from experiments.compose import UsageError
+    from experiments.job import load_policy
+    from scenarios.digests import source_sha256
+
+    file = tmp_path / "mine.py"
+    file.write_text("from policies.port import Policy\nclass A(Policy): pass\nclass B(A): pass\n")
+
+    loaded = load_policy(f"{file}:A")
+    before = source_sha256(loaded)
+    file.write_text(file.read_text() + "X = 1\n")
+    assert loaded.__name__ == "A"
+    assert source_sha256(load_policy(f"{file}:A")) != before
+    with pytest.raises(UsageError, match="defines 2 policies"):
+        load_policy(str(file))
+    with pytest.raises(UsageError, match="no such class; the file defines A, B"):
+        load_policy(f"{file}:C")
