@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -174,8 +175,12 @@ def _check_real(scenario: Scenario, options: RunOptions) -> None:
 def _check_folder(folder: Path, identity: tuple[str, int], options: RunOptions) -> None:
     where = f"out={show_path(folder)}" if options.out else show_path(folder)
     standing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not standing.is_dir() or not os.access(standing, os.W_OK):
-        raise UsageError(f"{where}: cannot be written ({standing} is {'read-only' if standing.is_dir() else 'a file'})")
+    if not standing.is_dir():
+        raise UsageError(f"{where}: cannot be written ({standing} is a file)")
+    try:  # only trying tells: permissions say nothing of read-only and special file systems
+        os.rmdir(tempfile.mkdtemp(prefix=".twin-", dir=standing))
+    except OSError as error:
+        raise UsageError(f"{where}: cannot be written ({standing}: {error.strerror})") from None
     if folder == project_root().absolute():
         raise UsageError(f"{where}: is the project's own folder; choose one for the run")
     if folder.exists() and not is_run(folder) and any(folder.iterdir()):

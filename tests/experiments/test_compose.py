@@ -13,7 +13,7 @@ from scenarios.schema import Scenario, build, to_plain
 
 BAD_WORDS = [
     (["scenario=frist_village"], "did you mean 'first_village'"),
-    (["scenario=../../etc/passwd"], "allowed: first_village, four_desks"),
+    (["scenario=../../etc/passwd"], "allowed: alone, first_village, four_desks"),
     (["fleet=default_50"], "did you mean 'default_500'"),
     (["fleet=null"], "no such choice"),
     (["policy/harvest=genrous"], "did you mean 'generous'"),
@@ -71,7 +71,12 @@ def test_a_wrong_word_is_one_line_exit_2_and_nothing_written(
 
 def test_every_choice_of_conf_composes_into_the_schema() -> None:
     """Each YAML file of conf/ can be chosen and passes the schema."""
-    needs = {"workload=azure_conv": ["workload.path=trace.csv"], "fleet=desks_4": ["faults=none", "adversary=none"]}
+    plain_desks = ["faults=none", "adversary=none"]
+    needs = {
+        "workload=azure_conv": ["workload.path=trace.csv"],
+        "fleet=desks_4": plain_desks,
+        "fleet=desks_5": plain_desks,
+    }
     chosen = [f"{group}={name}" for group, names in groups().items() for name in names]
 
     assert len(chosen) > 20
