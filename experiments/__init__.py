@@ -11,7 +11,7 @@ from typing import Any
 
 _HOMES = {
     "Run": "results", "load": "results", "open_run": "results", "simulate": "results",
-    "compare": "comparison", "check_policy": "check_policy",
+    "compare": "comparison", "check_policy": "policy_check",
 }  # fmt: skip
 __all__ = ["Run", "check_policy", "compare", "load", "open_run", "simulate"]
 

@@ -1,48 +1,136 @@
-"""Calibration: this machine's executor as a profile that the twin's workers can run at."""
+"""Calibration: this machine's executor and what the machine adds to it, as a profile that the twin's workers run at.
+
+`twin calibrate executor` writes a profile where it is told. A scenario with ``profile: auto`` gets the one under
+runs/profiles that belongs to this machine and these versions; if there is none, it is measured first. Delete the file
+to have it measured anew.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import importlib.util
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.compose import UsageError
+from experiments.folders import project_root, show_path
+from experiments.progress import progress, say
+
+if TYPE_CHECKING:
+    from scenarios.schema import Scenario
 
 BACKENDS = ("torch", "jax")
+SECONDS = 20.0  # of an automatic calibration: the fit's error stops falling about there
+EXECUTOR_SHARE = 0.5  # of the time, for the executor alone; the rest goes to start-up and the probe of the machine
+PROBE_SHARE = 0.25
+FORMAT = 3  # of a profile; a file of an older one is measured anew
 
 
-def calibrate_executor(backend: str, seconds: float, out: Path, *, threads: int = 1) -> dict[str, Any]:
-    """Measure an executor of this machine and write its profile.
+def calibrate_executor(
+    backend: str,
+    seconds: float,
+    out: Path,
+    *,
+    threads: int = 1,
+    report: Callable[[float, str], None] = lambda share, text: None,
+) -> dict[str, Any]:
+    """Measure an executor of this machine and the machine around it, and write its profile.
 
     Args:
         backend: ``torch`` or ``jax``.
-        seconds: time to spend.
-        out: the profile's file.
+        seconds: time to spend, a slow import aside.
+        out: the profile's file; commits are timed on its disk.
         threads: threads a shard may use.
+        report: called with (share done, text).
 
     Raises:
         UsageError: the backend is unknown or not installed, or the file cannot be written.
     """
     if backend not in BACKENDS:
         raise UsageError(f"--backend {backend}: no such backend; allowed: {', '.join(BACKENDS)}")
-    if importlib.util.find_spec(backend) is None:
-        raise UsageError(f"--backend {backend}: is not installed: pip install 'villagetwin[{backend}]'")
+    for module, extra in ((backend, backend), ("cryptography", "local")):
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(f"--backend {backend}: {module} is not installed: pip install 'villagetwin[{extra}]'")
     if not seconds > 0:
         raise UsageError(f"--seconds {seconds:g}: must be above 0")
-    if not out.absolute().parent.is_dir() or out.is_dir():
-        raise UsageError(f"--out {out}: must be a file in a folder that exists")
+    folder = out.absolute().parent
+    if not folder.is_dir() or out.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"--out {out}: must be a file in a folder that exists and can be written")
     from real_backends.executors import DEFAULT_SEED, DESK_TINY, calibrate, make_checkpoint, make_shard
+    from real_backends.executors.calibration import profile_hash
+    from real_backends.host_probe import measure_host
 
+    report(0.0, "the executor alone")
     weights = make_checkpoint(DESK_TINY, DEFAULT_SEED)
-    profile = dict(
-        calibrate(
-            lambda first, last: make_shard(backend, DESK_TINY, weights, first, last, threads=threads),
-            DESK_TINY,
-            seconds,
-        )
+    law = calibrate(
+        lambda first, last: make_shard(backend, DESK_TINY, weights, first, last, threads=threads),
+        DESK_TINY,
+        seconds * EXECUTOR_SHARE,
     )
+    report(EXECUTOR_SHARE, "hops, messages and commits between two processes")
+    profile: dict[str, Any] = {**law, **measure_host(backend, law, folder, seconds * PROBE_SHARE)}
+    profile["format"] = FORMAT
+    profile["hash"] = profile_hash(profile)
     part = out.with_name(f".{out.name}.part")
     part.write_text(json.dumps(profile, indent=2, sort_keys=True) + "\n")
     part.replace(out)
+    report(1.0, show_path(out))
     return profile
+
+
+def auto_profile(scenario: Scenario, *, quiet: bool = False) -> str:
+    """Return the profile's path for a scenario that asks for this machine's; measure it if there is none.
+
+    With backends of several kinds it is the first one's. Without that backend a simulated run gets the assumed
+    numbers, an empty path.
+
+    Args:
+        scenario: its first backend is measured.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: runs/profiles cannot be written.
+    """
+    backend = scenario.backends[0]
+    lacking = [m for m in (backend, "cryptography") if importlib.util.find_spec(m) is None]
+    if lacking:
+        say(f"profile=auto: {' and '.join(lacking)} not installed, so the twin runs at assumed numbers")
+        return ""
+    path = profile_path(backend)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / f".{path.name}.lock").open("w") as lock:
+            _wait_for(lock)  # another run may be measuring: two at once would slow each other down
+            if not path.exists():
+                label = f"{backend} on this machine"
+                if not quiet:
+                    say(f"profile=auto: measuring {label} for about {SECONDS:g} s, once: {show_path(path)}")
+                with progress(label, quiet=quiet) as report:
+                    calibrate_executor(backend, SECONDS, path, report=report)
+    except OSError as error:
+        raise UsageError(f"profile=auto: {show_path(path.parent)} cannot be used: {error.strerror or error}") from None
+    return show_path(path)
+
+
+def profile_path(backend: str) -> Path:
+    """Return where this machine's profile of a backend lies; it is named by what would make it stale."""
+    from real_backends.executors.calibration import cpu_model
+    from real_backends.host_probe import core_count
+    from scenarios.digests import versions
+
+    names = {**versions(), backend: importlib.metadata.version(backend)}
+    identity = [FORMAT, cpu_model(), core_count(), sorted(names.items())]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    return project_root() / "runs" / "profiles" / f"{backend}-{digest}.json"
+
+
+def _wait_for(lock: Any) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not POSIX: two runs at once may both measure; the last file stands
+        return
+    fcntl.flock(lock, fcntl.LOCK_EX)

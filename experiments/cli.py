@@ -30,7 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "ls": ("list Runs", "twin ls first_village"),
     "info": ("versions, backends, groups of conf/", "twin info"),
     "test": ("the project's own checks", "twin test nightly"),
-    "bench": ("measure the engine against SimPy", "twin bench"),
+    "bench": ("print the speed and determinism bars", "twin bench raft"),
 }
 """Verb to what it does and an example."""
 

@@ -60,10 +60,16 @@ def prepare(words: Sequence[str]) -> Job:
         UsageError, scenarios.schema.ScenarioError: one line for the user.
         experiments.promote.GateRefused: ``policy.alias`` names other policies than these.
     """
+    import msgspec
+
+    from scenarios.hosts import AUTO
     from scenarios.schema import build
 
     plain, options = compose(words)
     scenario = build(plain)
+    automatic = scenario.profile == AUTO
+    if automatic:
+        scenario = msgspec.structs.replace(scenario, profile="")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", scenario.name):
         raise UsageError(f"name={scenario.name!r}: names a folder; letters, digits, '_', '-' and '.' are allowed")
     for file in named_files(scenario, options.policy_file):
@@ -75,6 +81,12 @@ def prepare(words: Sequence[str]) -> Job:
         from experiments.promote import require_alias
 
         require_alias(options.policy_alias)
+    if automatic:  # last, as it may measure for a while: what can be refused was
+        from experiments.calibrate import auto_profile
+
+        if options.out:
+            _check_place(options.out.absolute(), f"out={show_path(options.out.absolute())}")
+        scenario = msgspec.structs.replace(scenario, profile=auto_profile(scenario, quiet=options.quiet))
     key = run_key(scenario, options.policy_file)
     folder = (options.out or run_folder(scenario, key)).absolute()
     _check_folder(folder, (key, scenario.seed), options)
@@ -152,11 +164,14 @@ def _in_world(job: Job, policy: Any, progress: Progress) -> Record:
 
         return simulate(job.scenario, progress=progress, policy=policy)
     from real_backends.local import run_local
+    from real_backends.processes import NodeFailed
 
     work = job.folder.with_name(f".{job.folder.name}.{os.getpid()}.work")
     work.mkdir(parents=True)
     try:
         return run_local(job.scenario, work, policy=policy, progress=progress)
+    except NodeFailed as error:
+        raise OSError(f"world=local: {error}") from None  # one line: the trace would be of the launcher
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -174,6 +189,16 @@ def _check_real(scenario: Scenario, options: RunOptions) -> None:
 
 def _check_folder(folder: Path, identity: tuple[str, int], options: RunOptions) -> None:
     where = f"out={show_path(folder)}" if options.out else show_path(folder)
+    _check_place(folder, where)
+    if folder == project_root().absolute():
+        raise UsageError(f"{where}: is the project's own folder; choose one for the run")
+    if folder.exists() and not is_run(folder) and any(folder.iterdir()):
+        raise UsageError(f"{where}: holds something other than a run; choose another folder")
+    if options.out and is_run(folder) and not options.fresh and _identity(folder) != identity:
+        raise UsageError(f"{where}: holds another run; --fresh replaces it")
+
+
+def _check_place(folder: Path, where: str) -> None:
     standing = next(path for path in (folder, *folder.parents) if path.exists())
     if not standing.is_dir():
         raise UsageError(f"{where}: cannot be written ({standing} is a file)")
@@ -181,12 +206,6 @@ def _check_folder(folder: Path, identity: tuple[str, int], options: RunOptions) 
         os.rmdir(tempfile.mkdtemp(prefix=".twin-", dir=standing))
     except OSError as error:
         raise UsageError(f"{where}: cannot be written ({standing}: {error.strerror})") from None
-    if folder == project_root().absolute():
-        raise UsageError(f"{where}: is the project's own folder; choose one for the run")
-    if folder.exists() and not is_run(folder) and any(folder.iterdir()):
-        raise UsageError(f"{where}: holds something other than a run; choose another folder")
-    if options.out and is_run(folder) and not options.fresh and _identity(folder) != identity:
-        raise UsageError(f"{where}: holds another run; --fresh replaces it")
 
 
 def _identity(folder: Path) -> tuple[str, int]:

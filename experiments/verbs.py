@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -172,14 +171,15 @@ def _test(words: list[str]) -> int:
 
 
 def _bench(words: list[str]) -> int:
-    options = parser("bench").parse_args(words)
-    from experiments.bench.engine import main, measure
+    command = parser("bench")
+    command.add_argument("names", nargs="*", help="benchmarks; all without a name")
+    options = command.parse_args(words)
+    from experiments.bench import main
 
-    if options.json:
-        print(json.dumps(measure()))
-    else:
-        main()
-    return 0
+    try:
+        return main(options.names, as_json=options.json)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 _VERBS: dict[str, Callable[[list[str]], int]] = {

@@ -19,14 +19,14 @@ Inputs                                        Effects
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from policies import port as p
 from policies.jobs import Job, Outcome
-from policies.port import Effect, Input, Keys, Policy
+from policies.port import DURABLE, MESSAGE, SEND, SET_TIMER, START, TIMER, Effect, Input, Keys, Policy
 from policies.readings import Row, Verdict
 from policies.rng import Rng
 from policies.wire import Codec, Message, WireError, encode
@@ -70,19 +70,20 @@ class Cell:
         self._saves: dict[str, dict[str, bytes | None]] = {}
         self._held: dict[str, deque[tuple[int, list[Effect]]]] = {path: deque() for path in mounted}
         self._blocked: set[str] = set()  # paths with saves that are not durable yet
-        self._next_token = 1
+        # Tokens count by path, and so do timers' generations in each view, so that another child changes none of
+        # them; job ids are the node's, because executors know a job by its node and id alone.
+        self._tokens = dict.fromkeys(mounted, 0)
         self._next_job = 1
-        self._generation = 0
         self._timers: dict[tuple[str, str], int] = {}
         self._job_owner: dict[int, str] = {}
         self._policies: dict[str, Policy] = {}
-        self._codecs: dict[str, Codec] = {}
-        self._request_codecs: dict[str, Codec] = {}
+        self._decode: dict[str, Callable[[bytes], Any]] = {}
+        self._decode_request: dict[str, Callable[[bytes], Any]] = {}
         for path, policy in mounted.items():
             policy.port = _View(self, path)
             self._policies[path] = policy
-            self._codecs[path] = Codec(policy.messages)
-            self._request_codecs[path] = Codec(policy.requests)
+            self._decode[path] = Codec(policy.messages).decode
+            self._decode_request[path] = Codec(policy.requests).decode
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -99,30 +100,30 @@ class Cell:
         kind, path = given[0], given[1]
         self._out.clear()
         released: list[Effect] | None = None
-        if kind == p.START:
+        if kind == START:
             self._start(given[2], given[3])
         elif (policy := self._policies.get(path)) is None:
             self.malformed += 1
-        elif kind == p.MESSAGE:
+        elif kind == MESSAGE:
             try:
-                message = self._codecs[path].decode(given[3])
+                message = self._decode[path](given[3])
             except WireError:
                 self.malformed += 1
             else:
                 policy.on_message(given[2], message)
-        elif kind == p.TIMER:
+        elif kind == TIMER:
             key = (path, given[2])
             if self._timers.get(key) == given[3]:
                 del self._timers[key]
                 policy.on_timer(given[2])
-        elif kind == p.DURABLE:
+        elif kind == DURABLE:
             released = self._release(path, given[2])
             policy.on_durable(given[2])
         elif kind == p.JOB:
             self._on_job(policy, given[2], given[3])
         elif kind == p.REQUEST:
             try:
-                operation = self._request_codecs[path].decode(given[4])
+                operation = self._decode_request[path](given[4])
             except WireError:
                 self.malformed += 1
             else:
@@ -137,7 +138,9 @@ class Cell:
         while local:
             to, sender, message = local.popleft()
             self._policies[to].on_local(sender, message)
-        return self._flush(released)
+        if self._saves or self._blocked or self._early or released:
+            return self._flush(released)
+        return tuple(self._out)  # the common step
 
     def _start(self, saved: Mapping[str, bytes], incarnation: int) -> None:
         for path, policy in self._policies.items():
@@ -163,20 +166,16 @@ class Cell:
         return released
 
     def _flush(self, released: list[Effect] | None) -> tuple[Effect, ...]:
-        out = self._out
-        if not self._saves and not self._blocked and not self._early and not released:
-            return tuple(out)  # the common step
         leaving: list[Effect] = released or []
         leaving += self._early
         self._early.clear()
         for path, batch in self._saves.items():
-            token = self._next_token
-            self._next_token += 1
+            token = self._tokens[path] = self._tokens[path] + 1
             leaving.append((p.SAVE, path, token, tuple(batch.items())))
             self._held[path].append((token, []))
             self._blocked.add(path)
         self._saves.clear()
-        for effect in out:
+        for effect in self._out:
             if effect[0] in _WAITS_FOR_DURABILITY and effect[1] in self._blocked:
                 self._held[effect[1]][-1][1].append(effect)
             else:
@@ -187,11 +186,12 @@ class Cell:
 class _View:
     """One policy's view of the port. Keys, timers, jobs and messages are named apart by its path."""
 
-    __slots__ = ("_cell", "_out", "_path", "_prefix", "me", "peers", "rng")
+    __slots__ = ("_cell", "_generation", "_out", "_path", "_prefix", "me", "peers", "rng")
 
     def __init__(self, cell: Cell, path: str) -> None:
         self._cell, self._path, self._prefix = cell, path, path + "/"
         self._out = cell._out
+        self._generation = 0
         self.me, self.peers = cell.me, cell.peers
         self.rng = Rng(cell.seed, cell.me, path, 0)
 
@@ -208,7 +208,7 @@ class _View:
         return _JournalledKeys(self._cell, self._path)
 
     def send(self, to: str, message: Message, *, early: bool = False) -> None:
-        effect = (p.SEND, self._path, to, encode(message))
+        effect = (SEND, self._path, to, encode(message))
         (self._cell._early if early else self._out).append(effect)
 
     def broadcast(self, message: Message, *, early: bool = False) -> None:
@@ -222,9 +222,10 @@ class _View:
 
     def set_timer(self, name: str, after_ns: int) -> None:
         cell = self._cell
-        cell._generation = generation = cell._generation + 1
+        self._generation = generation = self._generation + 1
         cell._timers[(self._path, name)] = generation
-        self._out.append((p.SET_TIMER, self._path, name, cell.now + max(0, after_ns), generation))
+        deadline = cell.now + after_ns if after_ns > 0 else cell.now
+        self._out.append((SET_TIMER, self._path, name, deadline, generation))
 
     def cancel_timer(self, name: str) -> None:
         if self._cell._timers.pop((self._path, name), None) is not None:
@@ -237,12 +238,8 @@ class _View:
         return self._batch(key, None)
 
     def _batch(self, key: str, value: bytes | None) -> int:
-        saves = self._cell._saves
-        if self._path not in saves:
-            saves[self._path] = {}
-        saves[self._path][self._prefix + key] = value
-        # One batch a path and step; batches take tokens in the order in which paths first saved.
-        return self._cell._next_token + list(saves).index(self._path)
+        self._cell._saves.setdefault(self._path, {})[self._prefix + key] = value
+        return self._cell._tokens[self._path] + 1  # one batch a path and step
 
     def submit(self, job: Job) -> int:
         cell = self._cell
@@ -267,7 +264,7 @@ class _View:
     def decide(self, kind: str, value: Message) -> None:
         self._out.append((p.DECIDE, self._path, kind, encode(value)))
 
-    def note(self, name: str, **fields: int | float | str | bool) -> None:
+    def note(self, name: str, /, **fields: int | float | str | bool) -> None:
         self._out.append((p.NOTE, self._path, name, fields))
 
 

@@ -57,7 +57,8 @@ def frames(data: bytes) -> Iterator[tuple[bytes, int]]:
         length, checksum = _HEADER.unpack_from(data, at)
         end = at + _HEADER.size + length
         body = data[at + _HEADER.size : end]
-        if length > RECORD_BYTES_MAX or end > len(data) or crc32(body) != checksum:
+        # No record is empty, and the checksum of nothing is 0: a tail of zeros, as file systems leave one, is damage.
+        if not 0 < length <= RECORD_BYTES_MAX or end > len(data) or crc32(body) != checksum:
             return
         yield body, end
         at = end
@@ -72,7 +73,7 @@ def recover(storage: Storage) -> dict[str, bytes]:
     """Replay the log into the mapping it stands for, cutting off a torn tail.
 
     Returns:
-        key to value, in order of first save.
+        key to value, in order of key: the encoder sorts a mapping, and does so slowly if it is almost sorted.
     """
     data = storage.read()
     saved: dict[str, bytes] = {}
@@ -85,4 +86,4 @@ def recover(storage: Storage) -> dict[str, bytes]:
                 saved[key] = value
     if end < len(data):
         storage.truncate(end)
-    return saved
+    return dict(sorted(saved.items()))

@@ -132,7 +132,7 @@ class Port(Protocol):
         """Announce something decided, for checks and records."""
         ...
 
-    def note(self, name: str, **fields: int | float | str | bool) -> None:
+    def note(self, name: str, /, **fields: int | float | str | bool) -> None:
         """The only log: a name and plain fields."""
         ...
 

@@ -51,8 +51,11 @@ class VillageState:
             return self._attach(command)
         elif isinstance(command, Place):
             busy = {stage.node for placed in self.placements.values() for stage in placed.stages}
-            if command.pipeline in self.placements or any(stage.node in busy for stage in command.stages):
+            nodes = [stage.node for stage in command.stages]
+            if command.pipeline in self.placements or not busy.isdisjoint(nodes) or len(set(nodes)) < len(nodes):
                 return False
+            if not all(self.members.get(node, False) for node in nodes):
+                return False  # one was evicted after the leader planned with it
             self.placements[command.pipeline] = command
         elif isinstance(command, Dissolve):
             return self.placements.pop(command.pipeline, None) is not None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from policies.jobs import Stage
 from policies.port import NS_PER_S
 from policies.wire import Message
@@ -11,18 +15,24 @@ RESEND_NS = 2 * NS_PER_S
 far below any deadline)."""
 
 
+Amount = Annotated[float, Meta(ge=0, le=1e18)]
+AboveZero = Annotated[float, Meta(gt=0, le=1e18)]
+"""Claims that a planner can use: finite, and what `policies.problem.Worker` allows; the bound is above any device (an
+exabyte). One lying renewal must not spoil the plan of all."""
+
+
 class Capability(Message, frozen=True):
     """What a worker lends, at the share it lends it (see `models.inference` for the terms).
 
     A decode step over n layers takes ``step_s + n * layer_s``; prefill ``prefill_s_token_layer`` a token and layer.
     """
 
-    memory_bytes: float
-    layer_s: float
-    step_s: float
-    prefill_s_token_layer: float
-    bytes_per_s: float
-    one_way_s: float
+    memory_bytes: Amount
+    layer_s: AboveZero
+    step_s: Amount
+    prefill_s_token_layer: Amount
+    bytes_per_s: AboveZero
+    one_way_s: Amount
 
 
 # worker to leader (path "coordination")

@@ -13,6 +13,8 @@ from policies.gateway import Answer, Come, Redirect, Refused
 
 GIVE_UP_FACTOR = 2.0
 """A client waits for an outcome until this many deadlines after it asked (our choice)."""
+REDIRECTS_MAX = 10
+"""After so many redirects without an answer in between, the deadline is the end."""
 PATIENCE_MAX = 8
 """Doublings stop here."""
 
@@ -54,6 +56,8 @@ def on_reply(attempt: Attempt, reply: Any, left_s: float, gateways: list[str]) -
     if isinstance(reply, Refused):
         return Finish("refused", reply.reason, "", 0, 0, attempt.number)
     if isinstance(reply, Redirect):
+        if left_s < 0 and attempt.redirects >= REDIRECTS_MAX:
+            return Finish("lost", "gateways point at one another", "", 0, 0, attempt.number)
         # Two gateways that point at each other must not be asked in a tight circle.
         pause = 0.0 if attempt.redirects < 3 else 0.5
         target = gateways.index(reply.to) if reply.to in gateways else attempt.gateway + 1

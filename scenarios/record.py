@@ -27,9 +27,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "faults": ("time_s", "kind", "node", "phase", "layer", "detail"),
 }  # fmt: skip
 """Columns by table. ``time_s`` and ``arrival_s`` count from the run's start, ``latency_s`` from the request's arrival,
-``first_token_s`` from the start of the session that answered it (queueing is in ``latency_s``, not in it); ``status`` is
-answered, late, refused or lost; ``output`` is the digest of the answer and ``nodes`` are the workers that made it; ``phase``
-is start or end; ``layer`` says who applied a fault (model, transport, process); ``detail`` is JSON or text."""
+``first_token_s`` from the start of the session that answered it (queueing is in ``latency_s``, not in it); ``status``
+is answered, late, refused or lost; ``output`` is the digest of the answer and ``nodes`` are the workers that made it;
+``phase`` is start or end, or skipped for a fault that found no victim; ``layer`` says who applied a fault (model,
+transport, process); ``detail`` is JSON or text."""
 
 
 @dataclass

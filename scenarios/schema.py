@@ -82,9 +82,9 @@ class Network(Strict, frozen=True):
 Priority = Literal["critical", "high", "normal", "low", "background"]
 PRIORITIES: tuple[str, ...] = ("critical", "high", "normal", "low", "background")
 
-DEFAULT_MIX: dict[Priority, float] = {"critical": 2, "high": 10, "normal": 60, "low": 20, "background": 8}
+DEFAULT_MIX: dict[Priority, float] = {"critical": 2.0, "high": 10.0, "normal": 60.0, "low": 20.0, "background": 8.0}
 DEFAULT_DEADLINE_S: dict[Priority, float] = {
-    "critical": 30, "high": 60, "normal": 120, "low": 300, "background": 900,
+    "critical": 30.0, "high": 60.0, "normal": 120.0, "low": 300.0, "background": 900.0,
 }  # fmt: skip
 """Relative weights and deadlines by class: assumptions; 300 s is the village's documented inference time-out."""
 
@@ -254,6 +254,14 @@ def _check_fleet(s: Scenario) -> None:
     workers, liars = fleet.size - fleet.committee, sum(a.count for a in s.adversaries)
     if liars > workers:
         raise ScenarioError(f"adversaries: {liars} of them; allowed: up to {workers}, the devices on no committee")
+    on_committee = {"desktop": min(fleet.committee, fleet.desktops)}
+    on_committee["gpu_box"] = fleet.committee - on_committee["desktop"]
+    for kind in ("phone", "tablet", "laptop", "desktop", "gpu_box"):
+        field = "gpu_boxes" if kind == "gpu_box" else f"{kind}s"
+        there = getattr(fleet, field) - on_committee.get(kind, 0)
+        wanted = sum(a.count for a in s.adversaries if a.kind == kind)
+        if wanted > there:
+            raise ScenarioError(f"adversaries: {wanted} of kind {kind}; the fleet has {there} outside the committee")
 
 
 def _check_policy(policy: PolicyConfig) -> None:

@@ -99,6 +99,8 @@ class Compute:
         laws: executor law by node name.
         links: access links by node number, and ``backbone_s`` between them.
         cores: CPU cores that all executors share, where they are processes of one host.
+        hop_s: from one stage's step to the next one's, where it was measured as a whole; replaces the links' delay.
+        session_s: opening a session, on top of its steps and hops.
     """
 
     def __init__(
@@ -109,8 +111,11 @@ class Compute:
         links: Links,
         backbone_s: float,
         cores: int | None = None,
+        hop_s: float | None = None,
+        session_s: float = 0.0,
     ) -> None:
-        self.world, self.shape, self.links, self.backbone_s, self.cores = world, shape, links, backbone_s, cores
+        self.world, self.shape, self.links, self.backbone_s = world, shape, links, backbone_s
+        self.cores, self.hop_s, self.session_s = cores, hop_s, session_s
         self.executors = {name: Executor(law) for name, law in laws.items()}
         self.sessions: dict[tuple[str, int], Session] = {}
         self.liars: dict[str, int] = {}  # node to the time (ns) from which its activations are wrong
@@ -183,7 +188,7 @@ class Compute:
             self._tell(node, path, job_id, Lost("link down"), now + int(LOST_AFTER_S * NS_PER_S))
             return
         hops_s = self._hops_s(numbers, self.shape.activation_bytes())
-        prefill_hops_s = self._hops_s(numbers, self.shape.activation_bytes() * job.prompt_tokens)
+        prefill_hops_s = self.session_s + self._hops_s(numbers, self.shape.activation_bytes() * job.prompt_tokens)
         source = self.world.by_name.get(job.source)
         if source is not None and source is not node:
             prefill_hops_s += self._link_s(source.number, node.number, TOKEN_BYTES * job.prompt_tokens)
@@ -209,8 +214,11 @@ class Compute:
         """Stage to stage, and the token from the last stage back to the head."""
         if len(numbers) == 1:
             return 0.0
-        forward = sum(self._link_s(a, b, size_bytes) for a, b in pairwise(numbers))
-        return forward + self._link_s(numbers[-1], numbers[0], TOKEN_BYTES)
+        forward = sum(self._hop_s(a, b, size_bytes) for a, b in pairwise(numbers))
+        return forward + self._hop_s(numbers[-1], numbers[0], TOKEN_BYTES)
+
+    def _hop_s(self, a: int, b: int, size_bytes: float) -> float:
+        return self._link_s(a, b, size_bytes) if self.hop_s is None else self.hop_s
 
     def _link_s(self, a: int, b: int, size_bytes: float) -> float:
         links = self.links
@@ -257,11 +265,16 @@ class Compute:
         if session.stages[0].executor.law.batching:
             step_s = sum(_shared_step_s(stage, session) for stage in session.stages)
         else:
-            step_s = _queued_step_s(session, hops_s) * self._crowding()
-        return max((step_s + hops_s) * _steps(session), 1e-9)
+            step_s = _queued_step_s(session, hops_s)
+        return max((step_s + hops_s) * self._crowding() * _steps(session), 1e-9)
 
     def _crowding(self) -> float:
-        """How much slower threads run because there are more of them than cores on their one host."""
+        """How much slower everything runs because more sessions want to run than their one host has cores.
+
+        A session keeps one thread busy at a time, and a hop inside a host is work of its cores too. The host shares its
+        cores equally (processor sharing), so ``n`` sessions on ``c`` cores each take ``max(1, n / c)`` times as long.
+        Other work of the host is not modelled.
+        """
         return max(1.0, len(self.sessions) / self.cores) if self.cores else 1.0
 
     def _busy(self, executor: Executor) -> float:

@@ -48,7 +48,8 @@ class Faults:
                 start = {Crash: self._crash, Partition: self._partition, Loss: self._loss}[type(fault)]
                 self.world.engine.call_at(int(fault.at_s * NS_PER_S), start, fault)
 
-    def _record(self, kind: str, node: str, phase: str, detail: Any) -> None:
+    def record(self, kind: str, node: str, phase: str, detail: Any) -> None:
+        """Note what happened now, in the run's faults and its digest."""
         now = self.world.engine.now
         self.rows.append((now / NS_PER_S, kind, node, phase, "model", json.dumps(detail)))
         self.world.mark(kind, node, phase)
@@ -57,20 +58,20 @@ class Faults:
         name = self._resolve(fault.node)
         node = self.world.by_name.get(name)
         if node is None or not node.up:
-            self._record("crash", name or fault.node, "skipped", {"why": "not up, or nobody fits"})
+            self.record("crash", name or fault.node, "skipped", {"why": "not up, or nobody fits"})
             return
         self._take_down(node, fault.down_s, 0.5 if fault.torn else 0.0)
 
     def _take_down(self, node: Node, down_s: float, torn: float) -> None:
         self.crashes += 1
-        self._record("crash", node.name, "start", {"down_s": round(down_s, 3), "torn": torn})
+        self.record("crash", node.name, "start", {"down_s": round(down_s, 3), "torn": torn})
         self.world.crash(node, torn)
         if down_s >= 0:
             at = self.world.engine.now + int(down_s * NS_PER_S)
             self.world.engine.call_at(at, self._restart, node)
 
     def _restart(self, node: Node) -> None:
-        self._record("crash", node.name, "end", {})
+        self.record("crash", node.name, "end", {})
         self.restart(node)
 
     def _resolve(self, who: str) -> str:
@@ -115,19 +116,19 @@ class Faults:
         network = self.world.network
         network.island = {self.world.by_name[name].number for name in names}
         network.one_way = fault.one_way
-        self._record("partition", ",".join(names), "start", {"for_s": fault.for_s, "one_way": fault.one_way})
+        self.record("partition", ",".join(names), "start", {"for_s": fault.for_s, "one_way": fault.one_way})
         self.compute.cut(network.island)
         self.world.engine.call_at(self.world.engine.now + int(fault.for_s * NS_PER_S), self._heal, ",".join(names))
 
     def _heal(self, names: str) -> None:
         self.world.network.island = set()
-        self._record("partition", names, "end", {})
+        self.record("partition", names, "end", {})
 
     def _loss(self, fault: Loss) -> None:
         self.world.network.extra_loss += fault.share
-        self._record("loss", "*", "start", {"share": fault.share, "for_s": fault.for_s})
+        self.record("loss", "*", "start", {"share": fault.share, "for_s": fault.for_s})
         self.world.engine.call_at(self.world.engine.now + int(fault.for_s * NS_PER_S), self._loss_over, fault.share)
 
     def _loss_over(self, share: float) -> None:
         self.world.network.extra_loss -= share
-        self._record("loss", "*", "end", {})
+        self.record("loss", "*", "end", {})

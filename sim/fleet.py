@@ -24,6 +24,8 @@ from sim.owners import Habits, habits
 
 KINDS = ("phone", "tablet", "laptop", "desktop", "gpu_box")
 ENTITY_BITS = 24  # of a device's number among its kind; the kind is above it
+BOOT_SOC = 0.03
+"""Charge from which an empty device starts again (assumption: phones show their charging sign up to 1-3 %)."""
 USER_LOAD = 0.3
 """Share of compute an owner uses while the screen is on (assumption: browsing and messaging)."""
 
@@ -92,7 +94,8 @@ class Fleet:
         stock: what `inventory` drew.
         take_load: mean busy share of a device since the last tick, by row and seconds elapsed.
         on_speed: called with (row, speed) when a device's speed changes.
-        on_verdict: called with (row, decision fields) when a row's decision changes.
+        on_verdict: called with the row when its decision changes.
+        on_power: called with (row, on) when a device runs empty, and when it starts again on a charger.
     """
 
     def __init__(
@@ -103,9 +106,10 @@ class Fleet:
         take_load: Callable[[int, float], float],
         on_speed: Callable[[int, float], None],
         on_verdict: Callable[[int], None],
+        on_power: Callable[[int, bool], None] = lambda row, on: None,
     ) -> None:
         self.scenario, self.stock = scenario, stock
-        self.take_load, self.on_speed, self.on_verdict = take_load, on_speed, on_verdict
+        self.take_load, self.on_speed, self.on_verdict, self.on_power = take_load, on_speed, on_verdict, on_power
         n = len(stock.name)
         self.tick_s = scenario.reading_s
         self.ticks = int(np.ceil(scenario.duration_s / self.tick_s)) + 1
@@ -135,6 +139,7 @@ class Fleet:
         self.memory = self.harvest.init(self.fixed)
         self.decision: Decision | None = None
         self.tick_number = 0
+        self.off = np.zeros(n, dtype=bool)  # ran empty and not charged since
         self.energy_j = self.village_j = 0.0
         self.sessions = 0
         self.violations: list[str] = []
@@ -156,7 +161,8 @@ class Fleet:
         stock, state, dt = self.stock, self.state, self.tick_s
         n = len(stock.name)
         village = np.fromiter((self.take_load(i, dt) for i in range(n)), dtype=np.float64, count=n)
-        screen = self.habits.screen_on[k]
+        on = ~self.off
+        screen = self.habits.screen_on[k] & on
         load = np.minimum(1.0, village + USER_LOAD * screen)
         draw = power.draw_w(
             stock.row.idle_w,
@@ -176,11 +182,12 @@ class Fleet:
             USER_LOAD * screen,
             state.speed,
         )
+        draw = power.Draw(draw.die_w * on, draw.board_w * on)  # what is off draws nothing
         total_w = draw.die_w + draw.board_w
         if self.tick_number < self.ticks:  # what late requests take after the run's end is in no total
             self.energy_j += float(total_w.sum()) * dt
             self.village_j += float((draw.die_w - idle.die_w).sum()) * dt
-        heat_w = np.zeros(n)
+        heat_w, empty = np.zeros(n), np.zeros(n, dtype=bool)
         plug_w = np.where(self.habits.plugged[k], self.charger_w, 0.0)
         for rows, pack in self.packs:
             if not stock.has_battery[rows].any():
@@ -188,6 +195,7 @@ class Fleet:
             step = battery.advance(pack, state.soc[rows], total_w[rows], plug_w[rows], state.skin_c[rows], dt)
             state.soc[rows] = step.soc
             heat_w[rows] = step.heat_w
+            empty[rows] = step.empty
         warmth = thermal.advance(
             self.body,
             state.die_c,
@@ -198,6 +206,7 @@ class Fleet:
             dt,
         )
         state.die_c, state.skin_c = warmth.die_c, warmth.skin_c
+        self._switch(empty, self.habits.plugged[k])
         state.level = thermal.throttle(state.level, state.die_c, self.trip_c, self.hysteresis_k, self.levels)
         speed = np.minimum(
             thermal.speed_factor(state.level, self.levels),
@@ -207,6 +216,14 @@ class Fleet:
         state.speed = speed
         for i in changed.tolist():
             self.on_speed(i, float(speed[i]))
+
+    def _switch(self, empty: np.ndarray, plugged: np.ndarray) -> None:
+        """Switch off what ran empty, and on again what a charger has brought back above `BOOT_SOC`."""
+        off = (self.off | (empty & ~plugged)) & ~(plugged & (self.state.soc >= BOOT_SOC))
+        changed = np.flatnonzero(off != self.off)
+        self.off = off
+        for i in changed.tolist():
+            self.on_power(i, not off[i])
 
     def read(self, k: int) -> Readings:
         """Return every device's readings at tick ``k``."""

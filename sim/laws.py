@@ -76,7 +76,11 @@ class Roofline:
 
 @dataclass(frozen=True)
 class Measured:
-    """A profile of `twin calibrate executor`: a serial server; fields as in the profile, seconds."""
+    """A profile of `twin calibrate executor`: a serial server; fields as in the profile, seconds.
+
+    ``step_overhead_s`` is added to each step whatever its size: it is what a step among hops takes longer than in the
+    tight loop that gave the other fields.
+    """
 
     decode_s_step: float
     decode_s_layer: float
@@ -84,21 +88,22 @@ class Measured:
     prefill_s_step: float
     prefill_s_token_layer: float
     prefill_s_head: float
+    step_overhead_s: float = 0.0
 
     batching = False
 
     def decode(self, layers: int, last: bool) -> DecodeCost:
         """Cost of a decode step of one stage; every stream pays it in full."""
-        return DecodeCost(
-            0.0, self.decode_s_step + layers * self.decode_s_layer + self.decode_s_head * last, 0.0, 0.0
-        )
+        step_s = self.decode_s_step + layers * self.decode_s_layer + self.decode_s_head * last
+        return DecodeCost(0.0, step_s + self.step_overhead_s, 0.0, 0.0)
 
     def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
         """Cost of a prompt in one stage."""
         layers_s = layers * tokens * self.prefill_s_token_layer
-        return PrefillCost(self.prefill_s_step + layers_s + self.prefill_s_head * last, 0.0)
+        step_s = self.prefill_s_step + layers_s + self.prefill_s_head * last
+        return PrefillCost(step_s + self.step_overhead_s, 0.0)
 
 
 def measured(profile: Mapping[str, Any]) -> Measured:
     """Return the law of a profile."""
-    return Measured(**{name: float(profile[name]) for name in PROFILE_FIELDS})
+    return Measured(**{name: float(profile[name]) for name in (*PROFILE_FIELDS, "step_overhead_s")})

@@ -17,7 +17,7 @@ from policies import village
 from policies.port import NS_PER_S, Effect
 from policies.readings import HARVEST_STATES, Verdict
 from policies.wire import digest, encode
-from policies.work import Capability
+from policies.work import Capability, SettledOp
 from scenarios import hosts
 from scenarios.adversaries import ADVERSARIES, LIES
 from scenarios.checks import Checks
@@ -33,7 +33,7 @@ from sim.fleet import Fleet, Inventory, inventory
 from sim.keys import KeyRing
 from sim.laws import Law, Roofline, measured
 from sim.network import Links, MessageNetwork
-from sim.world import Node, World
+from sim.world import Node, StepCost, World
 
 Progress = Callable[[float, str], None]
 
@@ -85,9 +85,12 @@ class _Run:
         self.notes: Counter[str] = Counter()
         self.devices = device_parameters(self.stock)
         self.laws = executor_laws(scenario, self.stock, self.shape)
+        # Processes of one host share its cores, and a hop between them costs what was measured.
+        self.host = hosts.read_profile(scenario.profile) if scenario.network.home == "loopback" else None
         self.compute = Compute(
             self.world, self.shape, dict(zip(self.stock.name, self.laws, strict=True)), access,
-            scenario.network.backbone_s, scenario.cores,
+            scenario.network.backbone_s, scenario.cores or (int(self.host["cores"]) if self.host else None),
+            float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
@@ -100,8 +103,9 @@ class _Run:
             take_load=self._take_load,
             on_speed=self._on_speed,
             on_verdict=self._on_verdict,
+            on_power=self._on_power,
         )
-        one_way_s = hosts.LOOPBACK_ONE_WAY_S if scenario.network.home == "loopback" else CLIENT_ONE_WAY_S
+        one_way_s = float(self.host["client_s"]) if self.host else CLIENT_ONE_WAY_S
         self.clients = Clients(
             self.world, self.committee, scenario.model, scenario.workload.retry_s, one_way_s, self._on_request_end
         )
@@ -123,6 +127,7 @@ class _Run:
         committee = tuple(self.committee)
         self.specs: list[village.NodeSpec] = []
         self.adversaries = self._adversaries()
+        cost = StepCost(fsync_ns=int(float(self.host["fsync_s"]) * NS_PER_S)) if self.host else StepCost()
         for i, name in enumerate(self.stock.name):
             spec = village.NodeSpec(
                 me=name,
@@ -137,13 +142,13 @@ class _Run:
                 has_battery=bool(self.stock.has_battery[i]),
             )
             self.specs.append(spec)
-            node = self.world.add(name, self._factory(spec, ring, self.adversaries.get(name, ())))
+            node = self.world.add(name, self._factory(spec, ring, self.adversaries.get(name, ())), cost)
             if s.record.journals == "all" or (s.record.journals == "committee" and name in committee):
                 node.journal = Journal(self._header(spec))
 
     def _capability(self, i: int, access: Links) -> Capability:
-        if self.scenario.network.home == "loopback":
-            return hosts.capability(hosts.read_profile(self.scenario.profile))
+        if self.host is not None:
+            return hosts.capability(self.host)
         rate = min(access.up_bytes_per_s[i], access.down_bytes_per_s[i])
         device = self.devices[i]
         memory = float(self.stock.row.ram_bytes[i])
@@ -241,7 +246,18 @@ class _Run:
         )  # fmt: skip
         self.world.give(self.world.nodes[row], (p.DECISION, "harvest", encode(verdict)))
 
+    def _on_power(self, row: int, on: bool) -> None:
+        """A battery ran empty, or a charger brought a device back."""
+        node = self.world.nodes[row]
+        self.faults.record("battery_empty", node.name, "end" if on else "start", {})
+        if not on:
+            self.world.crash(node)
+        elif not node.up:
+            self._restart(node)
+
     def _restart(self, node: Node) -> None:
+        if self.fleet.off[node.number] or node.up:
+            return  # it starts when it has power; or it has started already
         self.checks.restarted(node.name)
         self.share[node.number] = 0.0
         self.world.start(node)
@@ -255,7 +271,7 @@ class _Run:
     def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
         _, path, kind, payload = effect
         value = self.checks.decided(now, node.name, path, kind, payload)
-        if kind == "settled":
+        if isinstance(value, SettledOp):
             self.served_by[(value.client, value.op_id)] = ",".join(value.nodes)
         elif kind != "commit":
             plain = _plain(value) if value is not None else msgspec.msgpack.decode(payload)
@@ -318,7 +334,7 @@ class _Run:
             "refusals": dict(sorted(self.refusals.items())),
             "notes": dict(sorted(self.notes.items())),
             "ledger": dict(sorted(self._ledger().items(), key=lambda item: (-item[1], item[0]))),
-            "profile": self.scenario.profile,
+            "profile": hosts.profile_hash(self.host) if self.host else "",
         }
         journals = {n.name: n.journal.take() for n in self.world.nodes if n.journal is not None}
         return Record(self._summary(), manifest, tables, journals)
@@ -357,6 +373,7 @@ class _Run:
             commits=float(self.checks.commits),
             elections=float(self.checks.elections),
             crashes=float(self.faults.crashes),
+            answers_correct=float(sum(row[14] is True for row in self.rows["requests"])),
             harvest_sessions=float(self.fleet.sessions),
             fleet_energy_j=self.fleet.energy_j,
             village_energy_j=self.fleet.village_j,
@@ -384,7 +401,8 @@ def committee_of(scenario: Scenario, stock: Inventory) -> list[str]:
 def access_links(scenario: Scenario, stock: Inventory) -> Links:
     """Return every device's access link; phones, tablets and laptops reach the home line by Wi-Fi."""
     if scenario.network.home == "loopback":
-        return Links.alike(len(stock.name), hosts.LOOPBACK_ONE_WAY_S, hosts.LOOPBACK_BYTES_PER_S)
+        one_way_s = float(hosts.read_profile(scenario.profile)["client_s"])
+        return Links.alike(len(stock.name), one_way_s / 2, hosts.LOOPBACK_BYTES_PER_S)  # a message has two ends
     home, wifi = links.LINKS[scenario.network.home], links.LINKS["wifi"]
     mobile = [kind in ("phone", "tablet", "laptop") for kind in stock.kind]
     up = stock.home_bytes_per_s.tolist()

@@ -25,8 +25,6 @@ from sim.network import MessageNetwork
 
 DIGEST_EVERY = 256
 """Steps whose bytes are digested together; the digest is the same for any number."""
-
-
 GC_EVERY = 100_000
 """Objects allocated between two collections during a run. Steps make almost no reference cycles, and Python's default
 of 700 costs a tenth of the time."""
@@ -141,6 +139,7 @@ class World:
         node.timers.clear()
         node.armed.clear()
         node.disk.crash(torn_share)
+        node.synced_at = 0  # whatever its disk was busy with is over
         self.mark("crash", node.name)
         if self.jobs is not None:
             self.jobs.node_down(node)
@@ -268,14 +267,13 @@ class World:
             target = self.by_name.get(to)
             if target is None:
                 return
-        given = (p.MESSAGE, path, node.name, payload)
+        argument = (target, (p.MESSAGE, path, node.name, payload))
         if target is node:
-            self.engine.call_at(leave, self._arrive, (target, given))
+            self.engine.call_at(leave, self._arrive, argument)
             return
         network = self.network
         delay = network.delay_ns(node.number, target.number, len(payload) + FRAME_OVERHEAD_BYTES)
         if delay >= 0:
-            argument = (target, given)
             self.engine.call_at(leave + delay, self._arrive, argument)
             if network.duplicated(node.number):
                 self.engine.call_at(leave + 2 * delay, self._arrive, argument)

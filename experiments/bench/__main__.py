@@ -15,4 +15,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(options.names, as_json=options.json))
     except ValueError as error:
-        sys.exit(str(error))
+        parser.error(str(error))

@@ -15,7 +15,7 @@ from time import process_time
 import simpy
 from simpy.events import ProcessGenerator
 
-from experiments.bench.table import Line, show
+from experiments.bench.table import Line
 from sim.engine import Engine
 
 EVENTS = 200_000
@@ -120,8 +120,3 @@ def measure(events: int = EVENTS, repeats: int = REPEATS) -> dict[str, float]:
             }
         )
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-
-
-def main() -> None:
-    """Print this table alone."""
-    show(TITLE, measure(), LINES)

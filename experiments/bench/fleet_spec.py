@@ -6,11 +6,10 @@ server. Both forms are given the same draws and must end the same, to the last b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from time import process_time
-from typing import Any
 
 import simpy
+from simpy.events import ProcessGenerator
 
 from experiments.bench.table import Line
 from policies.port import NS_PER_S
@@ -50,7 +49,7 @@ class _Simpy:
             self.env.process(self.battery(device, shift_ns))
             self.env.process(self.source(device, arrivals[device]))
 
-    def battery(self, device: int, shift_ns: int) -> Iterator[Any]:
+    def battery(self, device: int, shift_ns: int) -> ProcessGenerator:
         """Account one battery, minute by minute."""
         on, off = SPEC.plugged_h
         step_s = SPEC.account_ns / NS_PER_S
@@ -60,7 +59,7 @@ class _Simpy:
             power_w = SPEC.charge_w - SPEC.drain_w if hour >= on or hour < off else -SPEC.drain_w
             self.charge_j[device] = min(max(self.charge_j[device] + power_w * step_s, 0.0), SPEC.battery_j)
 
-    def source(self, device: int, arrivals: list[int]) -> Iterator[Any]:
+    def source(self, device: int, arrivals: list[int]) -> ProcessGenerator:
         """Start one device's tasks as they arrive."""
         for arrival_ns in arrivals:
             yield self.env.timeout(arrival_ns - self.env.now)
@@ -70,7 +69,7 @@ class _Simpy:
                 self.charge_j[device] -= SPEC.task_j
                 self.env.process(self.task(device))
 
-    def task(self, device: int) -> Iterator[Any]:
+    def task(self, device: int) -> ProcessGenerator:
         """Send one task over its link, then have it served."""
         arrived = self.env.now
         with self.links[device].request() as turn:

@@ -59,7 +59,6 @@ class Raft(Policy):
         self.votes: set[str] = set()
         self.next: dict[str, int] = {}
         self.match: dict[str, int] = {}
-        self.sent_ns: dict[str, int] = {}
         self.durable = 0  # highest own index known durable
         self.writing: dict[int, int] = {}  # save token to the last index it holds
 
@@ -82,7 +81,8 @@ class Raft(Policy):
             self._apply()
 
     def on_durable(self, token: int) -> None:
-        index = self.writing.pop(token, 0)
+        # A driver that syncs many batches at once may name only the last; earlier ones are durable with it.
+        index = max((self.writing.pop(done) for done in [t for t in self.writing if t <= token]), default=0)
         if index > self.durable and index <= len(self.log):
             self.durable = index
             if self.role == "leader":
@@ -91,8 +91,7 @@ class Raft(Policy):
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, Propose) and self.role == "leader":
             self._append_own(message.command)
-            for peer in self.others:
-                self._replicate(peer)
+            self._beat()
 
     def on_message(self, sender: str, message: Any) -> None:
         if sender not in self.members:
@@ -139,7 +138,6 @@ class Raft(Policy):
         self._follow(self.port.me)
         self.next = dict.fromkeys(self.others, len(self.log) + 1)
         self.match = dict.fromkeys(self.others, 0)
-        self.sent_ns = dict.fromkeys(self.others, -self.heartbeat_ns)
         self._append_own(b"")  # only an entry of this term may commit those before it (section 5.4.2)
         self._beat()
 
@@ -177,18 +175,17 @@ class Raft(Policy):
         self._save_entries(len(self.log))
 
     def _beat(self) -> None:
-        """Send to every peer that heard nothing for a heartbeat."""
+        """Send every peer what is new, or nothing; the next heartbeat is due a period after the last of these."""
         self.port.set_timer("heartbeat", self.heartbeat_ns)
-        quiet_ns = self.port.now - self.heartbeat_ns // 2
         for peer in self.others:
-            if self.sent_ns[peer] <= quiet_ns:
-                self._replicate(peer)
+            self._replicate(peer)
 
     def _replicate(self, peer: str) -> None:
         start = self.next[peer]
-        entries = tuple(self.log[start - 1 : start - 1 + self.config.max_batch])
+        entries: tuple[tuple[int, bytes], ...] = ()
+        if start <= len(self.log):
+            entries = tuple(self.log[start - 1 : start - 1 + self.config.max_batch])
         self.next[peer] = start + len(entries)  # optimistic: a loss shows as a refusal of the next Append
-        self.sent_ns[peer] = self.port.now
         self.port.send(peer, Append(self.term, start - 1, self._term_at(start - 1), self.commit, entries), early=True)
 
     def _on_appended(self, sender: str, answer: Appended) -> None:
@@ -218,8 +215,9 @@ class Raft(Policy):
             return
         self.role = "follower"
         self._arm_election()
-        self._follow(sender)
-        prev = append.prev_index
+        if sender != self.leader:
+            self._follow(sender)
+        prev, entries = append.prev_index, append.entries
         if prev > len(self.log) or self._term_at(prev) != append.prev_term:
             # Everything below the conflicting term's first entry may still agree (section 5.3).
             hint = min(len(self.log), prev - 1)
@@ -227,10 +225,11 @@ class Raft(Policy):
                 hint -= 1
             self.port.send(sender, Appended(self.term, False, hint))
             return
-        self._accept(prev, append.entries)
-        last = prev + len(append.entries)
+        if entries:
+            self._accept(prev, entries)
+        last = prev + len(entries)
         self.port.send(sender, Appended(self.term, True, last))
-        if min(append.commit, last) > self.commit:
+        if append.commit > self.commit and last > self.commit:
             self.commit = min(append.commit, last)
             self._apply()
 

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from zlib import crc32
 
-from policies.commands import Accept
+from policies.commands import Accept, Complete
 from policies.state import OpKey
-from policies.work import Report
+
+
+class Vote(NamedTuple):
+    """What one pipeline answered, ready to be proposed."""
+
+    nodes: tuple[str, ...]
+    answer: Complete
 
 
 @dataclass
@@ -24,7 +31,7 @@ class Effort:
         tries: attempts started so far; an attempt's number is the count at its start.
         running: attempt number to pipeline.
         used: pipelines already tried.
-        votes: output digest to the (pipeline, nodes, report) that produced it.
+        votes: output digest to the votes for it, of pipelines that share no node.
         settling: an outcome was proposed.
     """
 
@@ -32,7 +39,7 @@ class Effort:
     tries: int = 0
     running: dict[int, int] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
-    votes: dict[str, list[tuple[int, tuple[str, ...], Report]]] = field(default_factory=dict)
+    votes: dict[str, list[Vote]] = field(default_factory=dict)
     settling: bool = False
 
     @property
@@ -46,7 +53,12 @@ class Effort:
 
     def minority(self, output: str) -> list[str]:
         """Nodes of attempts whose output was not ``output``."""
-        return [n for out, votes in self.votes.items() if out != output for _, nodes, _ in votes for n in nodes]
+        return [n for out, votes in self.votes.items() if out != output for vote in votes for n in vote.nodes]
+
+    @property
+    def voters(self) -> set[str]:
+        """Nodes of all attempts whose answers count."""
+        return {node for votes in self.votes.values() for vote in votes for node in vote.nodes}
 
 
 class Efforts:
@@ -96,8 +108,15 @@ class Efforts:
             self.unqueue(effort)
         return effort
 
-    def expired(self, wall_ns: int) -> list[Effort]:
-        """Return waiting efforts past their deadline, oldest acceptance first."""
-        late = (self.all[k] for k in self._waiting if k in self.all)
-        found = [e for e in late if e.accepted.deadline_wall_ns < wall_ns and not e.running]
+    def expired(self, wall_ns: int, grace_ns: int) -> list[Effort]:
+        """Return efforts past their deadline, oldest acceptance first.
+
+        One that runs has ``grace_ns`` more: its answer may be near, but a head that says nothing must not hold it.
+        """
+        found = [
+            effort
+            for effort in self.all.values()
+            if not effort.settling
+            and effort.accepted.deadline_wall_ns + (grace_ns if effort.running else 0) < wall_ns
+        ]
         return sorted(found, key=lambda e: (e.accepted.accepted_wall_ns, e.key))

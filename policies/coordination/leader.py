@@ -15,7 +15,7 @@ import msgspec
 from policies import commands
 from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Receipt, Refuse
 from policies.config import CoordinationConfig, ShardingConfig
-from policies.coordination.efforts import Effort, Efforts
+from policies.coordination.efforts import Effort, Efforts, Vote
 from policies.coordination.lines import Line, Lines, WorkerView
 from policies.jobs import Done, Lost, PlanJob, Progress
 from policies.local import Ask, Busy, Committed, Leadership, Propose, Settlement
@@ -43,6 +43,9 @@ from policies.work import (
 STRIKES_MAX = 3
 """Times a worker may stand on the losing side of an audit before it is evicted (our assumption: a pipeline's
 honest stages share the blame of a lying one, but rarely three times after re-planning)."""
+
+TERM_SHIFT = 20
+"""A pipeline's number is its leader's term shifted by this, plus a count: unique, and it tells whose it is."""
 
 _plan = msgspec.msgpack.Decoder(Plan).decode
 
@@ -100,7 +103,7 @@ class Coordination(Policy):
         elif isinstance(message, Report):
             self._on_report(sender, message)
         elif isinstance(message, Began):
-            self.unheard.pop((message.client, message.op_id, message.attempt), None)
+            self._confirmed(sender, (message.client, message.op_id, message.attempt))
         else:
             self._worker_gone(sender, message.reason)
 
@@ -113,8 +116,8 @@ class Coordination(Policy):
         self.port.set_timer("tick", self.tick_ns)
         for node in self.lines.expired(self.port.now):
             self._worker_gone(node, "lease expired")
-        for effort in self.efforts.expired(self.port.wall):
-            self._refuse(effort, "deadline passed in the queue")
+        for effort in self.efforts.expired(self.port.wall, self.lease_ns):
+            self._refuse(effort, "deadline passed")
         self._ask_for_plan()
         self._dispatch()
 
@@ -139,12 +142,15 @@ class Coordination(Policy):
         if not self.leading:
             return
         for placement in self.state.placements.values():
-            line = self.lines.place(placement)
-            for node in line.nodes:  # each gets one lease to be heard of
-                self.lines.workers[node] = WorkerView(None, self.port.now + self.lease_ns)
+            self._expect(self.lines.place(placement))
         for accepted in self.state.requests.values():
             self.efforts.add(accepted)
         self.port.set_timer("tick", self.tick_ns)
+
+    def _expect(self, line: Line) -> None:
+        """Give each worker that an earlier leader placed one lease to be heard of."""
+        for node in line.nodes:
+            self.lines.workers.setdefault(node, WorkerView(None, self.port.now + self.lease_ns))
 
     def _propose(self, command: commands.Command) -> None:
         self.port.tell("consensus", Propose(encode(command)))
@@ -189,6 +195,9 @@ class Coordination(Policy):
         self.port.send(f"{node}/worker", Leased())
         number = self.lines.of_node.get(node, 0)
         if number != renew.loaded:
+            if number:
+                self._lose_attempts(self.lines.lines[number])  # none starts before all hold it, so it lost its memory
+                self._dispatch()
             self._load(node, number)
         elif number and (known is None or known.loaded != number):
             self._dispatch()  # the last shard of a line may just have come up
@@ -215,12 +224,14 @@ class Coordination(Policy):
             return
         self.pool_changed = True
         self.port.decide("gone", Gone(command.pipeline, command.reason))
+        self._lose_attempts(line)
+        self._dispatch()
+
+    def _lose_attempts(self, line: Line) -> None:
         for effort in list(self.efforts.all.values()):
-            lost = [attempt for attempt, number in effort.running.items() if number == command.pipeline]
-            for attempt in lost:
+            for attempt in [a for a, number in effort.running.items() if number == line.number]:
                 self.port.send(f"{line.nodes[0]}/worker", Settled(*effort.key, attempt))
                 self._attempt_lost(effort, attempt)
-        self._dispatch()
 
     def _ask_for_plan(self) -> None:
         if self.plan_job or not self.pool_changed:
@@ -237,7 +248,7 @@ class Coordination(Policy):
         for stages, token_s in zip(plan.pipelines, plan.latency_s, strict=True):
             if all(stage.node in free for stage in stages):
                 self.next_line += 1
-                number = (self.term << 20) + self.next_line  # unique: one leader a term
+                number = (self.term << TERM_SHIFT) + self.next_line  # unique: one leader a term
                 self.placing.update(stage.node for stage in stages)
                 self._propose(Place(number, self.card.model, stages, token_s))
 
@@ -248,6 +259,9 @@ class Coordination(Policy):
             return
         line = self.lines.place(command)
         self.port.decide("placed", Placed(line.number, line.stages))
+        if command.pipeline >> TERM_SHIFT != self.term:
+            self._expect(line)  # an earlier leader's, committed or replayed only now; its workers may hold it already
+            return
         gone = [node for node in line.nodes if node not in self.lines.workers]
         if gone:
             self._dissolve(line.number, f"{gone[0]}: left before it was placed")
@@ -303,8 +317,13 @@ class Coordination(Policy):
         if self.unheard:
             self.port.set_timer("resend", RESEND_NS)
 
+    def _confirmed(self, sender: str, key: tuple[str, str, int]) -> None:
+        """The worker that was assigned this attempt has it; nobody else can say so."""
+        if key in self.unheard and self.unheard[key][0] == sender:
+            del self.unheard[key]
+
     def _on_report(self, sender: str, report: Report) -> None:
-        self.unheard.pop((report.client, report.op_id, report.attempt), None)
+        self._confirmed(sender, (report.client, report.op_id, report.attempt))
         effort = self.efforts.all.get((report.client, report.op_id))
         number = effort.running.get(report.attempt) if effort is not None else None
         line = self.lines.lines.get(number) if number is not None else None
@@ -313,7 +332,7 @@ class Coordination(Policy):
         elif report.reason:
             self.port.send(f"{sender}/worker", Settled(report.client, report.op_id, report.attempt))
             suspect = self.lines.workers.get(report.node)
-            if suspect is not None and report.node != sender:
+            if suspect is not None and report.node in line.nodes:  # a head may blame its own line, nobody else's
                 suspect.loaded = 0  # out of the line until it is heard of again
             self._attempt_lost(effort, report.attempt)
             self._dispatch()
@@ -322,24 +341,42 @@ class Coordination(Policy):
 
     def _on_answer(self, effort: Effort, line: Line, report: Report) -> None:
         receipt = self._receipt(line, report)
-        if not self.port.keys.verify(line.nodes[0], encode(receipt), report.signature):
-            self.port.note("bad_signature", node=line.nodes[0], op_id=report.op_id)
+        self.port.send(f"{line.nodes[0]}/worker", Settled(report.client, report.op_id, report.attempt))
+        if not (
+            0 <= report.tokens <= effort.accepted.new_tokens
+            and self.port.keys.verify(line.nodes[0], encode(receipt), report.signature)
+        ):
+            self.port.note("bad_report", node=line.nodes[0], op_id=report.op_id)
+            self._attempt_lost(effort, report.attempt)
+            self._dispatch()
             return
         del effort.running[report.attempt]
         line.running -= 1
-        self.port.send(f"{line.nodes[0]}/worker", Settled(report.client, report.op_id, report.attempt))
         votes = effort.votes.setdefault(report.output, [])
-        votes.append((line.number, line.nodes, report))
+        if effort.voters.isdisjoint(line.nodes):  # who runs a request twice has still one vote
+            votes.append(Vote(line.nodes, Complete(receipt, report.first_token_ns, report.signature)))
         needed = 2 if effort.audited(self.config.audit_share) and len(self.lines.lines) > 1 else 1
         if len(votes) >= needed:
-            if not effort.settling:
-                effort.settling = True
-                self._propose(Complete(receipt, report.first_token_ns, report.signature))
+            self._settle(effort, votes[0].answer)
         elif effort.tries >= self.config.tries:
-            self._refuse(effort, "workers disagree on the answer")
+            self._give_up(effort)
         else:
             self.efforts.queue(effort)
         self._dispatch()
+
+    def _give_up(self, effort: Effort) -> None:
+        """No attempt is left: an answer that nobody contradicted stands, even where an audit was due."""
+        answers = [votes[0].answer for votes in effort.votes.values() if votes]
+        if len(answers) == 1:
+            self._settle(effort, answers[0])
+        else:
+            self._refuse(effort, "workers disagree on the answer" if answers else "workers lost")
+
+    def _settle(self, effort: Effort, outcome: Complete | Refuse) -> None:
+        if not effort.settling:
+            effort.settling = True
+            self.efforts.unqueue(effort)
+            self._propose(outcome)
 
     def _receipt(self, line: Line, report: Report) -> Receipt:
         return Receipt(report.client, report.op_id, report.output, report.tokens, line.stages)
@@ -350,15 +387,12 @@ class Coordination(Policy):
         if line is not None:
             line.running -= 1
         if effort.tries >= self.config.tries and not effort.running:
-            self._refuse(effort, "workers lost")
+            self._give_up(effort)
         else:
             self.efforts.queue(effort)
 
     def _refuse(self, effort: Effort, reason: str) -> None:
-        if not effort.settling:
-            effort.settling = True
-            self.efforts.unqueue(effort)
-            self._propose(Refuse(*effort.key, reason))
+        self._settle(effort, Refuse(*effort.key, reason))
 
     def _on_settled(self, command: Complete | Refuse) -> None:
         settlement = _settlement(command)

@@ -7,7 +7,9 @@ kill, hears the same one. `Come` (come again later) records nothing and is no ou
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from policies.config import GatewayConfig
 from policies.gateway.bucket import TokenBucket
@@ -19,15 +21,21 @@ RETRY_S = 2.0
 """What a busy gateway tells a client to wait before it comes again (our choice: two leader heartbeats)."""
 
 
+TOKENS_MAX = 1 << 24
+DEADLINE_MAX_S = 366 * 86_400.0
+PRIORITY_MAX = 99
+"""What a client may ask for at most (our bounds, far above any use): anything else is malformed and dropped."""
+
+
 class Submit(Message, frozen=True, tag="submit"):
     """Operation: run ``prompt`` (a blob the client sent along) through ``model``. Priority 0 is the most urgent."""
 
     model: str
     prompt: str
-    prompt_tokens: int
-    new_tokens: int
-    priority: int
-    deadline_s: float  # from now
+    prompt_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
+    new_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
+    priority: Annotated[int, Meta(ge=0, le=PRIORITY_MAX)]
+    deadline_s: Annotated[float, Meta(ge=-DEADLINE_MAX_S, le=DEADLINE_MAX_S)]  # from now; past for a late retry
 
 
 class Accepted(Message, frozen=True, tag="accepted"):

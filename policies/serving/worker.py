@@ -1,7 +1,8 @@
 """The worker on every device: leases while it is lent, holds a shard, heads sessions, reports until heard.
 
 It knows the committee and guesses the leader: whoever answers ``Leased`` is it, ``NotLeader`` points to it, and after
-two silent renewals it tries the next member. A finished attempt is reported again and again until it is settled.
+a silent renewal it tries the next member, so that a new leader hears of every worker within the lease it gives them.
+A finished attempt is reported again and again until it is settled.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ class Worker(Policy):
     Args:
         committee: where leaders come from.
         capability: what the whole device could do; a share of it is lent.
-        lease_s: the leader's lease; renewed twice in it.
         lease_s: the leader's lease; renewed twice in it.
     """
 
@@ -79,8 +79,9 @@ class Worker(Policy):
             self._resend()
             return
         self.unheard += 1
-        if self.unheard > 2:
+        if self.unheard > 1:
             self._try_next("")
+            self.unheard = 1  # the next one has a renewal's time as well
         self._renew()
 
     def _renew(self) -> None:
@@ -196,6 +197,8 @@ class Worker(Policy):
             report = Report(*key, "", "", outcome.output, outcome.tokens, outcome.first_token_ns, signature)
         self.reports[key] = report
         self._to_leader(report)
+        if report.reason:
+            self._renew()  # the leader leaves whom a lost attempt blames aside until it is heard of again
         self.port.set_timer("resend", RESEND_NS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from experiments import bench
 from experiments.bench import determinism, engine, first_village, fleet_spec, raft
 from experiments.bench.table import Line, missed, show
-from sim import fog
+from sim import fog, world
 
 TINY_VILLAGE = ("fleet=small_50", "duration_s=600", "workload.requests=5", "faults=none", "adversary=none")
 
@@ -199,3 +200,24 @@ def test_a_fleet_of_nothing_is_refused(devices: int, hours: float) -> None:
     """The error names both fields and what is allowed."""
     with pytest.raises(ValueError, match=r"devices=.*hours=.*allowed"):
         fog.run_fleet_spec(devices, 1, hours)
+
+
+def test_digesting_steps_together_changes_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest is of the whole history, however many steps are digested at once."""
+    together = raft.run_once(5.0)[1]
+    monkeypatch.setattr(world, "DIGEST_EVERY", 1)
+
+    assert raft.run_once(5.0)[1] == together
+    assert raft.run_once(6.0)[1] != together
+
+
+def test_a_run_leaves_the_collector_as_it_was() -> None:
+    """The garbage collector's thresholds are the same after a run, also after one that an error ended."""
+    before = gc.get_threshold()
+    run = raft._Run(1)
+    run.go(1.0)
+    run.world.engine.call_at(run.world.engine.now + 1, lambda _: 1 // 0, None)
+    with pytest.raises(ZeroDivisionError):
+        run.world.run(2.0)
+
+    assert gc.get_threshold() == before

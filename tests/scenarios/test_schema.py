@@ -1,0 +1,150 @@
+"""The schema refuses every bad input in one line that names the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from scenarios.schema import Scenario, ScenarioError, build, to_plain
+
+AZURE = {"kind": "azure_conv", "path": "x.csv"}
+SYNTHETIC = {"kind": "synthetic"}
+CRASH = {"kind": "crash", "at_s": 1}
+CUT = {"kind": "partition", "at_s": 10, "group": [0], "for_s": 60}
+TINY = {"phones": 1, "tablets": 0, "laptops": 0, "desktops": 1, "gpu_boxes": 0, "committee": 1, "dedicated": 0}
+
+BAD = [
+    # One field: a name, a type, a range, a choice.
+    ({"sead": 3}, "sead: no such field; did you mean 'seed'?"),
+    ({"fleet": {"fones": 1}}, "fleet.fones: no such field; did you mean 'phones'?"),
+    ({"policy": {"harvest": {"xyzzy": 1}}}, "policy.harvest.xyzzy: no such field; allowed: allow_metered, "),
+    ({"faults": [{**CRASH, "node": "leader", "tron": 1}]}, "faults[0].tron: no such field; did you mean 'torn'?"),
+    ({"seed": -1}, "seed=-1: expected `int` >= 0"),
+    ({"seed": "a"}, "seed='a': expected `int`, got `str`"),
+    ({"fleet": {"phones": 1.5}}, "fleet.phones=1.5: expected `int`, got `float`"),
+    ({"fleet": 3}, "fleet=3: expected `object`, got `int`"),
+    ({"fleet": {"committee": 0}}, "fleet.committee=0: expected `int` >= 1"),
+    ({"fleet": {"time_zones_h": [0, 99]}}, "fleet.time_zones_h[1]=99: expected `float` <= 14.0"),
+    ({"duration_s": 0}, "duration_s=0: expected `float` > 0.0"),
+    ({"duration_s": float("nan")}, "duration_s=nan: expected `float` > 0.0"),
+    ({"duration_s": float("inf")}, "duration_s=inf: expected a finite number"),
+    ({"start_minute": 1440}, "start_minute=1440: expected `int` <= 1439"),
+    ({"owners": {"top_ups_per_day": 9}}, "owners.top_ups_per_day=9: expected `float` <= 3.0"),
+    ({"world": "moon"}, "world='moon': expected one of sim, local"),
+    ({"network": {"home": "dsl"}}, "network.home='dsl': expected one of cable, fibre, loopback"),
+    ({"network": {"loss": 1.5}}, "network.loss=1.5: expected `float` <= 1.0"),
+    ({"record": {"journals": "some"}}, "record.journals='some': expected one of none, committee, all"),
+    ({"backends": ["tpu"]}, "backends[0]='tpu': expected one of torch, jax"),
+    ({"backends": []}, "backends=[]: expected at least one of torch, jax"),
+    (
+        {"adversaries": [{"behaviour": "rude"}]},
+        "adversaries[0].behaviour='rude': expected one of silent, wrong_results",
+    ),
+    ({"workload": {"kind": "poisson"}}, "workload.kind='poisson': expected one of synthetic, azure_conv"),
+    ({"workload": {"requests": 3}}, "workload={'requests': 3}: object missing required field `kind`"),
+    (
+        {"workload": {**SYNTHETIC, "mix": {"vip": 1}}},
+        "workload.mix={'vip': 1}: 'vip' is none of them; expected one of ",
+    ),
+    ({"workload": {**SYNTHETIC, "mix": {"low": -1}}}, "workload.mix={'low': -1}: expected `float` >= 0.0"),
+    ({"workload": {**AZURE, "thin": 0}}, "workload.thin=0: expected `float` > 0.0"),
+    ({"faults": [{"kind": "flood"}]}, "faults[0].kind='flood': expected one of crash, partition, loss, churn"),
+    ({"faults": {"kind": "crash"}}, "faults={'kind': 'crash'}: expected `array`, got `object`"),
+    ({"faults": [{"kind": "crash", "node": "x"}]}, "object missing required field `at_s`"),
+    # Several fields that contradict one another.
+    ({"model": "gpt-9"}, "model='gpt-9': allowed: desk-tiny, llama-3.1-8b, "),
+    ({"fleet": {**TINY, "phones": 0, "desktops": 0}}, "fleet.size=0: expected at least one device"),
+    ({"fleet": {**TINY, "committee": 2}}, "fleet.committee=2: needs machines on the mains, the fleet has 1"),
+    ({"fleet": {**TINY, "dedicated": 2}}, "fleet.dedicated=2: needs machines on the mains, the fleet has 1"),
+    ({"fleet": {"time_zones_h": []}}, "fleet.time_zones_h=[]: expected at least one, e.g. [0.0]"),
+    (
+        {"adversaries": [{"behaviour": "silent", "count": 5, "kind": "gpu_box"}]},
+        "adversaries: 5 of kind gpu_box; the fleet has 4 outside the committee",
+    ),
+    (
+        {"fleet": TINY, "adversaries": [{"behaviour": "silent", "count": 2}]},
+        "adversaries: 2 of them; allowed: up to 1, the devices on no committee",
+    ),
+    ({"policy": {"harvest": {"hour_start": 7}}}, "policy.harvest.hour_start=7.0: expected another hour than hour_end"),
+    ({"policy": {"harvest": {"throttle_temp_c": 40}}}, "=(45.0, 40.0, 65.0): expected values that do not fall"),
+    ({"policy": {"harvest": {"max_cpu": float("nan")}}}, "policy.harvest.max_cpu=nan: expected `float`"),
+    (
+        {"policy": {"consensus": {"election_min_s": 10.0}}},
+        "policy.consensus.election_min_s=10.0: expected < election_max_s=10.0",
+    ),
+    ({"policy": {"consensus": {"heartbeat_s": 5}}}, "policy.consensus.heartbeat_s=5.0: expected < election_min_s=5.0"),
+    ({"workload": {**SYNTHETIC, "mix": {"low": 0}}}, "workload.mix={'low': 0.0}: expected a weight above 0"),
+    ({"workload": {**SYNTHETIC, "mix": {}}}, "workload.mix={}: expected a weight above 0 for at least one class"),
+    (
+        {"workload": {**SYNTHETIC, "deadline_s": {"low": 9}}},
+        "workload.deadline_s={'low': 9.0}: expected one for every class, not critical",
+    ),
+    ({"workload": {"kind": "azure_conv"}}, "workload.path='': the trace's file is needed"),
+    *(
+        ({"workload": {**AZURE, "start": start}}, f"workload.start={start!r}: expected HH:MM, from 00:00 to 23:59")
+        for start in ("25:00", "12:60", "1", "noon", "-1:00", "12:5", "1:2:3", "")
+    ),
+    ({"faults": [{**CUT, "group": [5]}]}, "faults[0].group=[5]: committee has members 0..4"),
+    ({"faults": [{**CUT, "group": []}]}, "faults[0].group=[]: expected somebody on both sides"),
+    (
+        {"fleet": {**TINY, "phones": 0, "desktops": 2, "committee": 2}, "faults": [{**CUT, "group": [0, 1, 0]}]},
+        "faults[0].group=[0, 1, 0]: expected somebody on both sides",
+    ),
+    ({"faults": [{**CUT, "at_s": 50}, CUT]}, "faults[0].at_s=50.0: one partition at a time; expected >= 70.0"),
+    *(
+        ({"faults": [{**CRASH, "node": node}]}, f"faults[0].node={node!r}: no such device; allowed: leader, worker, ")
+        for node in ("phone-400", "phone", "desk-0", "Leader", "committee:5", "committee:", "phone--1", "phone-01", "")
+    ),
+    (
+        {"fleet": {**TINY, "phones": 0}, "faults": [{**CRASH, "node": "random"}]},
+        "faults[0].node='random': no such device; allowed: leader, committee:0..0, desk-0..0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("bad", "says"), BAD, ids=[says[:60] for _, says in BAD])
+def test_a_bad_input_is_one_line_that_says_what_is_allowed(bad: dict[str, Any], says: str) -> None:
+    """The line names the field and its value and says what would do; nothing else is raised."""
+    with pytest.raises(ScenarioError) as refused:
+        build({"name": "t", **bad})
+
+    message = str(refused.value)
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("bad", [{}, [], {"name": 3}])
+def test_what_is_no_scenario_at_all_is_refused_too(bad: Any) -> None:
+    """A missing name, or no mapping, is the user's error, not a traceback."""
+    with pytest.raises(ScenarioError, match=r"^(scenario=|name=3)"):
+        build(bad)
+
+
+GOOD = [
+    {},
+    {"faults": [{**CRASH, "node": node} for node in ("leader", "worker", "random", "committee:4", "gpu-box-3")]},
+    {"faults": [CUT, {**CUT, "at_s": 70}, {"kind": "churn"}, {"kind": "loss", "at_s": 0, "share": 1}]},
+    {"fleet": TINY, "faults": [CUT]},
+    {"workload": {**AZURE, "start": "23:59", "repeat": 3}},
+    {"policy": {"harvest": {"hour_start": 0, "hour_end": 24}}},
+    {"adversaries": [{"behaviour": "silent", "count": 495}]},
+]
+
+
+@pytest.mark.parametrize("good", GOOD)
+def test_a_good_scenario_survives_its_own_plain_form(good: dict[str, Any]) -> None:
+    """What was built is equal after a trip through plain data, with every default filled in."""
+    scenario = build({"name": "t", **good})
+
+    assert build(to_plain(scenario)) == scenario
+    assert set(to_plain(scenario)) == {field.name for field in msgspec.structs.fields(Scenario)}
+
+
+def test_names_follow_the_fleet() -> None:
+    """Desktops are desks where there is nothing else."""
+    mixed, desks = build({"name": "t", "fleet": TINY}), build({"name": "t", "fleet": {**TINY, "phones": 0}})
+
+    assert mixed.fleet.names == {"phone": 1, "tablet": 0, "laptop": 0, "desktop": 1, "gpu-box": 0}
+    assert desks.fleet.names["desk"] == 1

@@ -1,0 +1,312 @@
+"""Simulated compute against closed forms of the cost law: streams, batches, pauses, losses, and the meter."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import inference
+from policies import port as p
+from policies.jobs import Done, LoadJob, Lost, Outcome, SessionJob, Stage
+from policies.wire import encode
+from scenarios.hosts import UNMEASURED
+from scenarios.schema import Network
+from sim.compute import LOAD_BYTES_PER_S, LOST_AFTER_S, Compute, answer_digest
+from sim.laws import Law, Roofline, measured
+from sim.network import Links, MessageNetwork
+from sim.world import StepCost, World
+
+SHAPE = inference.SHAPES["llama-3.2-1b"]
+LAYERS = SHAPE.layers
+FAST = inference.Device(60e9, 5e12, 0.7, 0.6, 0.3, 2e-5, 5e-4)
+SLOW = inference.Device(20e9, 1e12, 0.7, 0.6, 0.3, 5e-5, 5e-4)
+ONE_WAY_S, BACKBONE_S, RATE = 0.004, 0.012, 2e6
+NS = 1e-9
+_outcome: Any = msgspec.msgpack.Decoder(Outcome).decode  # type: ignore[arg-type]
+
+
+class Ear:
+    """Stands in for a Cell: keeps the outcomes of its jobs."""
+
+    crypto_ops = 0
+
+    def __init__(self, heard: list[tuple[float, int, Any]]) -> None:
+        self.heard = heard
+
+    def step(self, now: int, wall: int, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        if given[0] == p.JOB:
+            self.heard.append((now * NS, given[2], _outcome(given[3])))
+        return ()
+
+
+class Bench:
+    """A world of devices and nothing but their compute."""
+
+    def __init__(self, *devices: inference.Device, laws: list[Law] | None = None, cores: int | None = None) -> None:
+        links = Links.alike(len(laws or devices), ONE_WAY_S, RATE)
+        self.world = World(MessageNetwork(1, links, Network(backbone_s=BACKBONE_S)))
+        self.heard: list[tuple[float, int, Any]] = []
+        each = laws or [Roofline(SHAPE, device) for device in devices]
+        named = {f"d{k}": law for k, law in enumerate(each)}
+        self.compute = Compute(self.world, SHAPE, named, links, BACKBONE_S, cores)
+        self.world.jobs = self.compute
+        for name in named:
+            self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0)))
+        self._jobs = 0
+
+    def at(self, time_s: float, *call: Any) -> None:
+        """Call later."""
+        function, *arguments = call
+        self.world.engine.call_at(round(time_s * 1e9), lambda _: function(*arguments), None)
+
+    def ask(self, time_s: float, prompt: int, new: int, *cuts: int, head: int = 0) -> int:
+        """Submit a session at a time; stage k on device head + k, cut at these layers."""
+        self._jobs += 1
+        edges = [0, *cuts, LAYERS]
+        stages = tuple(Stage(f"d{head + k}", a, b) for k, (a, b) in enumerate(pairwise(edges)))
+        job = SessionJob("op", SHAPE.name, stages, "prompt", "", prompt, new, 64)
+        node = self.world.by_name[stages[0].node]
+        self.at(time_s, self.compute.submit, node, "worker", self._jobs, encode(job))
+        return self._jobs
+
+    def run(self, until_s: float = 1e5) -> dict[int, tuple[float, Any]]:
+        """Run; return each job's time and outcome."""
+        self.world.run(until_s)
+        return {job: (time_s, outcome) for time_s, job, outcome in self.heard}
+
+
+def prefill_s(tokens: int, layers: int = LAYERS, head: bool = True, speed: float = 1.0, device: Any = FAST) -> float:
+    """The law's own prefill."""
+    return float(inference.prefill_s(SHAPE, layers, device, tokens, 0, head, speed))
+
+
+def token_s(
+    streams: int, context: float, layers: int = LAYERS, head: bool = True, speed: float = 1.0, device: Any = FAST
+) -> float:
+    """The law's own decode step."""
+    return float(inference.decode_step_s(SHAPE, layers, device, streams, context, head, speed))
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.5, 0.13])
+@pytest.mark.parametrize("new", [1, 2, 100])
+def test_one_stream_takes_its_prefill_and_its_steps(speed: float, new: int) -> None:
+    """Alone, a session takes the law's prefill, which speaks a token, and new - 1 steps at its mean context."""
+    bench = Bench(FAST)
+    bench.compute.set_speed("d0", speed)
+    job = bench.ask(0, 200, new)
+    ended_s, done = bench.run()[job]
+
+    first_s = prefill_s(200, speed=speed)
+    assert ended_s == pytest.approx(first_s + (new - 1) * token_s(1, 200 + new / 2, speed=speed), rel=1e-6)
+    assert done.first_token_ns * NS == pytest.approx(first_s, rel=1e-6)
+    assert (done.tokens, done.output) == (new, answer_digest(SHAPE.name, "prompt", new))
+
+
+@pytest.mark.parametrize("streams", [1, 2, 4])
+def test_equal_streams_share_prefill_and_advance_as_one_batch(streams: int) -> None:
+    """n equal sessions prefill in n times the time and then step together over n contexts."""
+    bench = Bench(FAST)
+    jobs = [bench.ask(0, 300, 50) for _ in range(streams)]
+    ended = bench.run()
+
+    step_s = token_s(streams, streams * (300 + 25))
+    for job in jobs:
+        assert ended[job][0] == pytest.approx(streams * prefill_s(300) + 49 * step_s, rel=1e-6)
+
+
+def test_a_prefill_beside_a_decode_takes_half_the_device() -> None:
+    """While a prompt is taken in, both go at half speed; then two streams step together until one ends."""
+    bench = Bench(FAST)
+    long, short = bench.ask(0, 100, 400), bench.ask(2.0, 500, 50)
+    ended = bench.run()
+
+    alone_s, ours_s, both_s = token_s(1, 300), prefill_s(500), token_s(2, 300 + 525)
+    left = 399 - (2.0 - prefill_s(100)) / alone_s  # tokens left when the prompt comes
+    left -= 2 * ours_s / (2 * alone_s)
+    together_s = 49 * both_s
+    assert left * both_s > together_s
+    left -= 49
+    short_s = 2.0 + 2 * ours_s + together_s
+    assert ended[short][0] == pytest.approx(short_s, rel=1e-6)
+    assert ended[long][0] == pytest.approx(short_s + left * alone_s, rel=1e-6)
+
+
+def test_two_stages_add_up_and_hop_for_every_token() -> None:
+    """A token costs both stages' steps, the activations' way forward and the token's way back."""
+    bench = Bench(FAST, SLOW)
+    job = bench.ask(0, 120, 30, 10)
+    ended_s, _ = bench.run()[job]
+
+    def hops_s(tokens: int) -> float:
+        way_s = 2 * ONE_WAY_S + BACKBONE_S
+        return 2 * way_s + (tokens * SHAPE.activation_bytes() + 4) / RATE
+
+    first_s = prefill_s(120, 10, False) + prefill_s(120, LAYERS - 10, True, device=SLOW) + hops_s(120)
+    step_s = token_s(1, 135, 10, False) + token_s(1, 135, LAYERS - 10, True, device=SLOW) + hops_s(1)
+    assert ended_s == pytest.approx(first_s + 29 * step_s, rel=1e-6)
+
+
+def test_work_is_conserved_when_the_speed_changes_midway() -> None:
+    """What was done before a change of speed stays done; the rest goes at the new speed; 0 pauses, and it goes on."""
+    bench = Bench(FAST)
+    job = bench.ask(0, 100, 200)
+    for at_s, speed in ((1.0, 0.5), (2.0, 0.0), (7.0, 0.25)):
+        bench.at(at_s, bench.compute.set_speed, "d0", speed)
+    ended_s, _ = bench.run()[job]
+
+    assert prefill_s(100) < 1.0
+    left = 199 - (1.0 - prefill_s(100)) / token_s(1, 200) - 1.0 / token_s(1, 200, speed=0.5)
+    assert ended_s == pytest.approx(7.0 + left * token_s(1, 200, speed=0.25), rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(1, 800), st.floats(0, 0.01)), min_size=1, max_size=5), st.floats(0.1, 1))
+def test_a_busy_device_ends_when_its_work_is_done(prompts: list[tuple[int, float]], speed: float) -> None:
+    """Prompts that share a device keep it busy for the sum of their times, whatever their arrivals."""
+    bench = Bench(FAST)
+    bench.compute.set_speed("d0", speed)
+    for tokens, at_s in prompts:
+        bench.ask(at_s, tokens, 1)
+    ended = bench.run()
+
+    busy_until_s = 0.0
+    for tokens, at_s in sorted(prompts, key=lambda prompt: prompt[1]):
+        busy_until_s = max(busy_until_s, at_s) + prefill_s(tokens, speed=speed)
+    assert max(time_s for time_s, _ in ended.values()) == pytest.approx(busy_until_s, rel=1e-6, abs=1e-7)
+    work_s = sum(prefill_s(tokens, speed=speed) for tokens, _ in prompts)
+    assert bench.compute.take_load("d0", 1e5) * 1e5 == pytest.approx(work_s * speed, rel=1e-6)
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_the_meter_reads_the_time_a_stage_works_not_the_time_it_waits(streams: int) -> None:
+    """A pipeline's stages are charged for their own steps, once a batch; hops and the other stage charge nobody."""
+    bench = Bench(FAST, SLOW, FAST)
+    for _ in range(streams):
+        bench.ask(0, 120, 30, 10)
+    bench.run(60.0)
+
+    context = 135 * streams
+    own = streams * prefill_s(120, 10, False) + 29 * token_s(streams, context, 10, False)
+    rest = LAYERS - 10
+    other = streams * prefill_s(120, rest, device=SLOW) + 29 * token_s(streams, context, rest, device=SLOW)
+    assert bench.compute.take_load("d0", 60.0) * 60.0 == pytest.approx(own, rel=1e-6)
+    assert bench.compute.take_load("d1", 60.0) * 60.0 == pytest.approx(other, rel=1e-6)
+    assert bench.compute.take_load("d2", 60.0) == 0.0
+    assert bench.compute.take_load("d0", 60.0) == 0.0  # read once
+
+
+def test_a_batch_and_a_prefill_keep_a_device_exactly_busy() -> None:
+    """However many streams share one device, it is busy for as long as there is one, and no longer."""
+    bench = Bench(FAST)
+    bench.compute.set_speed("d0", 0.5)
+    for at_s in (0.0, 0.2, 0.4):
+        bench.ask(at_s, 300, 40)
+    last_s = max(time_s for time_s, _ in bench.run().values())
+
+    assert bench.compute.take_load("d0", 1e5) * 1e5 == pytest.approx(last_s * 0.5, rel=1e-6)
+
+
+def test_a_stage_that_goes_down_is_noticed_by_the_head() -> None:
+    """The head hears Lost, with the node, after its time-out; other sessions go on; the device is free again."""
+    bench = Bench(FAST, FAST, FAST)
+    lost, kept = bench.ask(0, 100, 500, 8), bench.ask(0, 100, 100, head=2)
+    bench.at(1.0, bench.world.crash, bench.world.by_name["d1"])
+    ended = bench.run()
+
+    assert ended[lost] == (pytest.approx(1.0 + LOST_AFTER_S), Lost("stage went down", "d1"))
+    assert isinstance(ended[kept][1], Done)
+    assert not bench.compute.sessions
+    assert not any(executor.sessions for executor in bench.compute.executors.values())
+
+
+def test_a_head_that_goes_down_hears_nothing_and_frees_its_stages() -> None:
+    """A crashed head's session vanishes: no outcome reaches its next life, and its neighbours speed up."""
+    bench = Bench(FAST, FAST)
+    bench.ask(0, 100, 500, 8)
+    beside = bench.ask(0, 100, 300, head=1)
+    bench.at(1.0, bench.world.crash, bench.world.by_name["d0"])
+    bench.at(1.5, bench.world.start, bench.world.by_name["d0"])
+    ended = bench.run()
+
+    assert set(ended) == {beside}
+    assert ended[beside][0] < 2 * prefill_s(100) + 299 * token_s(2, 2 * 250)
+
+
+def test_a_session_through_a_dead_node_is_lost_after_the_time_out() -> None:
+    """Nobody answers for a node that is down or unknown."""
+    bench = Bench(FAST, FAST)
+    bench.world.crash(bench.world.by_name["d1"])
+    job = bench.ask(1.0, 10, 10, 8)
+
+    assert bench.run()[job] == (pytest.approx(1.0 + LOST_AFTER_S), Lost("stage is down", "d1"))
+
+
+@pytest.mark.parametrize("asked_s", [0.0, 1.5])
+def test_a_partition_ends_sessions_across_it_and_lets_none_begin(asked_s: float) -> None:
+    """Tokens do not cross a cut, whether the session was there before it or comes while it lasts."""
+    bench = Bench(FAST, FAST, FAST, FAST)
+    across, beside = bench.ask(asked_s, 100, 900, 8, head=1), bench.ask(asked_s, 100, 200, 8, head=2)
+
+    def begin() -> None:
+        bench.world.network.island = {0, 1}
+        bench.compute.cut({0, 1})
+
+    bench.at(1.0, begin)
+    ended = bench.run()
+
+    assert ended[across] == (pytest.approx(max(1.0, asked_s) + LOST_AFTER_S), Lost("link down", ""))
+    assert isinstance(ended[beside][1], Done)
+
+
+def test_a_cancelled_session_is_heard_of_no_more_and_its_share_returns() -> None:
+    """Cancelling frees the device at once; unknown jobs are ignored."""
+    bench = Bench(FAST)
+    node = bench.world.by_name["d0"]
+    gone, kept = bench.ask(0, 400, 100), bench.ask(0, 400, 100)
+    half_s = prefill_s(400)  # both are half way through their prompts
+    bench.at(half_s, bench.compute.cancel, node, gone)
+    bench.at(half_s, bench.compute.cancel, node, 99)
+    ended = bench.run()
+
+    assert set(ended) == {kept}
+    assert ended[kept][0] == pytest.approx(1.5 * prefill_s(400) + 99 * token_s(1, 450), rel=1e-6)
+
+
+def test_a_liar_in_the_pipeline_makes_the_answer_wrong_from_its_time_on() -> None:
+    """An answer is right before the liar begins and wrong after; two liars do not agree."""
+    bench = Bench(FAST, FAST)
+    bench.compute.liars = {"d0": int(5e9), "d1": int(5e9)}
+    jobs = [bench.ask(0, 10, 10), bench.ask(6, 10, 10), bench.ask(6, 10, 10, head=1)]
+    ended = bench.run()
+
+    right = answer_digest(SHAPE.name, "prompt", 10)
+    outputs = [ended[job][1].output for job in jobs]
+    assert outputs[0] == right
+    assert len({right, outputs[1], outputs[2]}) == 3
+
+
+def test_loading_a_shard_takes_its_bytes_from_flash() -> None:
+    """A shard is loaded in the time its layers and the head are read."""
+    bench = Bench(FAST)
+    bench.compute.submit(bench.world.by_name["d0"], "worker", 7, encode(LoadJob(SHAPE.name, 0, 4)))
+
+    size = 4 * SHAPE.layer_bytes() + SHAPE.head_bytes()
+    assert bench.run()[7][0] == pytest.approx(size / LOAD_BYTES_PER_S, rel=1e-6)
+
+
+def test_a_measured_executor_serves_one_step_at_a_time() -> None:
+    """Two sessions on one serial server take twice as long as one, and pay each for their own steps."""
+    one, two = (Bench(laws=[measured(UNMEASURED)]) for _ in range(2))
+    first, *both = one.ask(0, 100, 50), two.ask(0, 100, 50), two.ask(0, 100, 50)
+    alone_s, ended = one.run()[first][0], two.run()
+
+    profile = UNMEASURED
+    step_s = LAYERS * profile["decode_s_layer"] + profile["decode_s_step"] + profile["decode_s_head"]
+    prompt_s = profile["prefill_s_step"] + 100 * LAYERS * profile["prefill_s_token_layer"] + profile["prefill_s_head"]
+    assert alone_s == pytest.approx(prompt_s + 49 * step_s, rel=1e-6)
+    assert [ended[job][0] for job in both] == pytest.approx([2 * alone_s] * 2, rel=1e-6)
+    assert two.compute.take_load("d0", 10.0) * 10.0 == pytest.approx(2 * alone_s, rel=1e-6)
