@@ -13,9 +13,9 @@ def draw(run: Run, out: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
-    panels = figure.subplot_mosaic([["fleet", "outcomes"], ["battery", "latency"], ["timeline", "timeline"]])
+    panels = figure.subplot_mosaic([["fleet", "heat"], ["battery", "latency"], ["timeline", "timeline"]])
     run.plot.fleet(ax=panels["fleet"])
-    run.plot.outcomes(ax=panels["outcomes"])
+    run.plot.temperature(ax=panels["heat"])
     run.plot.battery(ax=panels["battery"])
     run.plot.latency(ax=panels["latency"])
     run.plot.timeline(ax=panels["timeline"])
