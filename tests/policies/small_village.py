@@ -1,0 +1,237 @@
+"""A small village for tests: three committee members and some workers in the simulated world, with a desk that answers
+jobs as a test says. Messages can be lost by their tag; everything else is the policies' own doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from policies import gateway as g
+from policies import port as p
+from policies.cell import Cell
+from policies.config import ConsensusConfig, CoordinationConfig, GatewayConfig, ShardingConfig
+from policies.consensus import Raft
+from policies.coordination import Coordination
+from policies.gateway import Gateway, Submit
+from policies.jobs import Done, LoadJob, Lost, Outcome, PlanJob, SessionJob
+from policies.local import Lend
+from policies.port import NS_PER_S, Effect, Input, Policy
+from policies.problem import Problem
+from policies.serving import Worker
+from policies.sharding import PLANNERS
+from policies.state import VillageState
+from policies.wire import encode
+from policies.work import Capability, Gone, Placed, SettledOp
+from scenarios.schema import Network
+from sim.keys import KeyRing
+from sim.network import Links, MessageNetwork
+from sim.world import Node, World
+
+COMMITTEE = ("k1", "k2", "k3")
+CARD = Problem("m", 4, 900.0, 100.0, 0.0, 100.0)
+ONE_HOLDS_ALL, TWO_HOLD_ALL = 4000.0, 2000.0  # memory_bytes of a worker
+RULES = CoordinationConfig(lease_s=10.0, plan_every_s=5.0, audit_share=0.0)
+LEND = Lend(True, 1.0, 1.0, "idle")
+_job: Any = msgspec.msgpack.Decoder(SessionJob | LoadJob | PlanJob).decode
+_reply: Any = msgspec.msgpack.Decoder(g.Accepted | g.Answer | g.Refused | g.Redirect | g.Come).decode
+_decided = {"settled": SettledOp, "placed": Placed, "gone": Gone}
+
+
+class Lender(Policy):
+    """Stands where harvest is: lends the device when a test says so."""
+
+    requests = (Lend,)
+
+    def on_request(self, client: str, op_id: str, operation: Lend) -> None:
+        """Tell the worker."""
+        self.port.tell("worker", operation)
+
+
+class Tap:
+    """A Cell whose messages a test may lose."""
+
+    def __init__(self, cell: Cell, village: SmallVillage) -> None:
+        self.cell, self.village, self.crypto_ops = cell, village, 0
+
+    def step(self, now: int, wall: int, given: Input) -> tuple[Effect, ...]:
+        """Feed one input; keep what the village does not lose."""
+        lose = self.village.lose
+        effects = self.cell.step(now, wall, given)
+        return tuple(
+            e for e in effects if e[0] != p.SEND or not lose(self.cell.me, e[2], msgspec.msgpack.decode(e[3])[0])
+        )
+
+
+class SmallVillage:
+    """Workers w1, w2, ... all lent from the start.
+
+    Attributes:
+        replies: (gateway, client, op_id, message) in order.
+        decided: (node, value) of settled, placed and gone, in order.
+        running: (node, job id) to the session that the desk works on.
+        ran: op of every session that was started, in order.
+        liars: nodes whose sessions give a wrong answer.
+        session_s: how long a session takes; None: for ever.
+        lose: (sender, receiver, tag) to whether the message is lost.
+    """
+
+    def __init__(
+        self,
+        workers: int = 2,
+        memory_bytes: float = ONE_HOLDS_ALL,
+        rules: CoordinationConfig = RULES,
+        gateway: GatewayConfig | None = None,
+        slots: int = 4,
+    ) -> None:
+        self.workers = tuple(f"w{i + 1}" for i in range(workers))
+        names = COMMITTEE + self.workers
+        self.rules, self.slots, self.gateway = rules, slots, gateway or GatewayConfig()
+        self.capability = Capability(memory_bytes, 0.01, 0.001, 0.001, 1e7, 0.01)
+        self.replies: list[tuple[str, str, str, Any]] = []
+        self.decided: list[tuple[str, Any]] = []
+        self.running: dict[tuple[str, int], SessionJob] = {}
+        self.ran: list[str] = []
+        self.liars: set[str] = set()
+        self.session_s: float | None = 1.0
+        self.lose: Callable[[str, str, str], bool] = lambda sender, to, tag: False
+        network = Network(backbone_s=0.01, loss=0.0, jitter_sigma=0.3, duplicate=0.0)
+        self.world = World(MessageNetwork(1, Links.alike(len(names), 0.005, 1e7), network))
+        self.world.jobs = self
+        self.world.on_reply = lambda now, node, e: self.replies.append((node.name, e[2], e[3], _reply(e[4])))
+        self.world.on_decide.append(self._on_decide)
+        for name in names:
+            self.world.add(name, lambda name=name: Tap(self._cell(name, names), self))  # type: ignore[misc]
+        for node in self.world.nodes:
+            self.world.start(node)
+        for name in self.workers:
+            self.lend(name, LEND)
+
+    def _cell(self, name: str, names: tuple[str, ...]) -> Cell:
+        policies: dict[str, Policy] = {
+            "harvest": Lender(), "worker": Worker(COMMITTEE, self.capability, self.rules.lease_s),
+        }  # fmt: skip
+        if name in COMMITTEE:
+            timing = ConsensusConfig(heartbeat_s=0.25, election_min_s=1.0, election_max_s=2.0)
+            sharding = ShardingConfig(slots=self.slots)
+            policies["consensus"] = Raft(timing, COMMITTEE, "coordination", ("coordination", "gateway"))
+            policies["coordination"] = Coordination(self.rules, sharding, CARD)
+            policies["gateway"] = Gateway(self.gateway)
+        peers = tuple(n for n in names if n != name)
+        return Cell(policies, name, peers, seed=1, keys=KeyRing(1).handle(name))
+
+    def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
+        if effect[2] in _decided:
+            self.decided.append((node.name, msgspec.msgpack.decode(effect[3], type=_decided[effect[2]])))
+
+    # -- the desk (`sim.world.Jobs`) -----------------------------------------------------------------
+
+    def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
+        """Take a job; all but endless sessions are answered after a while."""
+        job = _job(payload)
+        after_s: float | None = 0.5
+        outcome: Outcome = Done("", 0, 0)
+        if isinstance(job, PlanJob):
+            outcome = Done("", 0, 0, PLANNERS[job.planner](job.problem, job.budget))
+        elif isinstance(job, SessionJob):
+            self.ran.append(job.op)
+            self.running[(node.name, job_id)] = job
+            after_s = self.session_s
+            lied = sorted(self.liars & {stage.node for stage in job.stages})
+            outcome = Done(f"lie of {lied[0]}" if lied else f"answer to {job.prompt}", job.new_tokens, 7)
+        if after_s is not None:
+            at = self.world.engine.now + int(after_s * NS_PER_S)
+            self.world.engine.call_at(at, self._end, (node, node.epoch, path, job_id, outcome))
+
+    def _end(self, argument: tuple[Node, int, str, int, Outcome]) -> None:
+        node, epoch, path, job_id, outcome = argument
+        self.running.pop((node.name, job_id), None)
+        if node.epoch == epoch:
+            self.world.give(node, (p.JOB, path, job_id, encode(outcome)))
+
+    def cancel(self, node: Node, job_id: int) -> None:
+        """Stop a job."""
+        self.running.pop((node.name, job_id), None)
+
+    def node_down(self, node: Node) -> None:
+        """A machine is gone: its own sessions end unheard, those through it are lost."""
+        for (name, job_id), job in list(self.running.items()):
+            if name == node.name:
+                del self.running[(name, job_id)]
+            elif any(stage.node == node.name for stage in job.stages):
+                head = self.world.by_name[name]
+                self._end((head, head.epoch, "worker", job_id, Lost("stage is down", node.name)))
+
+    # -- what a test does ----------------------------------------------------------------------------
+
+    def lend(self, name: str, lend: Lend) -> None:
+        """A device's owner gives or takes it."""
+        self.world.give(self.world.by_name[name], (p.REQUEST, "harvest", "owner", "1", encode(lend)))
+
+    def crash(self, name: str) -> None:
+        """A machine stops."""
+        self.world.crash(self.world.by_name[name])
+
+    def restart(self, name: str) -> None:
+        """It comes back, and a worker is lent again."""
+        self.world.start(self.world.by_name[name])
+        if name in self.workers:
+            self.lend(name, LEND)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.world.run(self.world.engine.now / NS_PER_S + seconds)
+
+    def ask(self, op_id: str, at: str = "", *, client: str = "anna", **fields: Any) -> None:
+        """A client asks the leader's gateway, or another."""
+        usual = {"model": "m", "prompt": f"p{op_id}", "prompt_tokens": 8, "new_tokens": 4, "priority": 2}
+        submit = Submit(**(usual | {"deadline_s": 300.0} | fields))
+        node = self.world.by_name[at or self.leader]
+        self.world.give(node, (p.REQUEST, "gateway", client, op_id, encode(submit)))
+
+    # -- what a test sees ----------------------------------------------------------------------------
+
+    @property
+    def leader(self) -> str:
+        """The member that leads."""
+        (name,) = [k for k in COMMITTEE if self.world.by_name[k].up and self.coordination(k).leading]
+        return name
+
+    def coordination(self, name: str = "") -> Coordination:
+        """A member's coordination, the leader's if none is named."""
+        policy = self._policy(name or self.leader, "coordination")
+        assert isinstance(policy, Coordination)
+        return policy
+
+    def worker(self, name: str) -> Worker:
+        """A worker."""
+        policy = self._policy(name, "worker")
+        assert isinstance(policy, Worker)
+        return policy
+
+    def _policy(self, name: str, path: str) -> Policy:
+        tap = self.world.by_name[name].cell
+        assert isinstance(tap, Tap)
+        return tap.cell.policy(path)
+
+    @property
+    def state(self) -> VillageState:
+        """The leader's replicated state."""
+        return self.coordination().state
+
+    def answers(self, op_id: str) -> list[Any]:
+        """What a request's client heard."""
+        return [message for _, _, op, message in self.replies if op == op_id]
+
+    def seen(self, kind: type) -> list[Any]:
+        """Decided values of a kind, in order."""
+        return [value for _, value in self.decided if isinstance(value, kind)]
+
+
+def ready(workers: int = 2, **fields: Any) -> SmallVillage:
+    """Return a village after 20 s: a leader, and its pipelines loaded."""
+    village = SmallVillage(workers, **fields)
+    village.run(20.0)
+    return village

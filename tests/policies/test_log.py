@@ -1,0 +1,113 @@
+"""The record log: whatever happens to the bytes, what comes back is what some moment before had saved."""
+
+from __future__ import annotations
+
+import zlib
+from itertools import accumulate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.log import RECORD_BYTES_MAX, Batch, frame, frames, record, recover
+from policies.wire import encode
+from sim.disk import Disk
+from tests.policies.strategies import batches
+
+Batches = list[list[tuple[str, bytes | None]]]
+
+
+def disk(data: bytes) -> Disk:
+    """Return a disk that holds these bytes."""
+    made = Disk()
+    made.append(data)
+    made.sync()
+    return made
+
+
+def replay(all_batches: Batches) -> dict[str, bytes]:
+    """Return what these batches say, by a dictionary's own rules."""
+    saved: dict[str, bytes] = {}
+    for batch in all_batches:
+        for key, value in batch:
+            saved.pop(key, None)
+            if value is not None:
+                saved[key] = value
+    return saved
+
+
+@given(batches)
+def test_what_was_saved_is_recovered(written: Batches) -> None:
+    """Later values win, and nil erases."""
+    assert recover(disk(b"".join(record(b) for b in written))) == replay(written)
+
+
+@given(batches, st.data())
+def test_a_cut_anywhere_recovers_a_prefix_of_whole_batches(
+    written: Batches, data: st.DataObject
+) -> None:
+    """Exactly the batches that are there in full; the rest is cut off, and a second recovery changes nothing."""
+    ends = [0, *accumulate(len(record(b)) for b in written)]
+    cut = data.draw(st.integers(0, ends[-1]))
+    torn = disk(b"".join(record(b) for b in written)[:cut])
+    whole = max(k for k, end in enumerate(ends) if end <= cut)
+
+    assert recover(torn) == replay(written[:whole])
+    assert torn.size == torn.synced == ends[whole]
+    assert recover(torn) == replay(written[:whole])
+
+
+@given(batches.filter(bool), st.data())
+def test_a_flipped_byte_costs_its_batch_and_what_follows_never_half(
+    written: Batches, data: st.DataObject
+) -> None:
+    """Damage is seen by the checksum: the batches before it stand, no batch is read in part or altered."""
+    parts = [record(b) for b in written]
+    ends = [0, *accumulate(map(len, parts))]
+    at = data.draw(st.integers(0, ends[-1] - 1))
+    damaged = bytearray(b"".join(parts))
+    damaged[at] ^= data.draw(st.integers(1, 255))
+    hit = max(k for k, end in enumerate(ends) if end <= at)
+
+    assert recover(disk(bytes(damaged))) == replay(written[:hit])
+
+
+@given(batches, st.integers(1, 40))
+def test_a_tail_of_zeros_is_damage_and_not_a_record(
+    written: Batches, zeros: int
+) -> None:
+    """File systems may leave zeros after a power cut; the checksum of nothing is zero, so length tells."""
+    left = disk(b"".join(record(b) for b in written) + bytes(zeros))
+
+    assert recover(left) == replay(written)
+    assert left.size == sum(len(record(b)) for b in written)
+
+
+@given(batches, batches)
+def test_a_log_goes_on_after_a_recovery(
+    before: Batches, later: Batches
+) -> None:
+    """What is written behind a torn tail that was cut off is found again."""
+    log = disk(b"".join(record(b) for b in before) + b"\x10\x00torn")
+    recover(log)
+    for batch in later:
+        log.append(record(batch))
+
+    assert recover(log) == replay(before + later)
+
+
+def test_a_length_beyond_any_batch_is_damage() -> None:
+    """A damaged length asks for no memory."""
+    huge = (RECORD_BYTES_MAX + 1).to_bytes(4, "little") + bytes(4)
+
+    assert list(frames(huge + bytes(100))) == []
+
+
+@pytest.mark.parametrize("batch", [(("a", b"1"),), (("a", None), ("b", b""))])
+def test_a_record_is_its_documented_bytes(batch: Batch) -> None:
+    """Length, checksum, body: little endian, and the body is MessagePack."""
+    body = encode(tuple(batch))
+    data = record(batch)
+
+    assert data == frame(body)
+    assert data == len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + body

@@ -1,0 +1,422 @@
+"""Raft in bad weather: the simulated world, a machine that Hypothesis drives, and bugs planted to be found.
+
+The bugs are those of real systems; each has the smallest script that shows it, and the property that must fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from models import draws
+from policies import cell as cell_module
+from policies import port as p
+from policies.cell import Cell
+from policies.config import ConsensusConfig
+from policies.consensus import raft as raft_module
+from policies.consensus.messages import RequestVote
+from policies.consensus.raft import Raft, majority
+from policies.local import Propose
+from policies.port import NS_PER_S
+from policies.wire import encode
+from scenarios.schema import Network
+from sim.keys import KeyRing
+from sim.network import Links, MessageNetwork
+from sim.world import StepCost, World
+from tests.policies.hand_cluster import HandCluster, Member
+from tests.policies.raft_watch import Broken, Watch, Watched
+
+NAMES = tuple(f"n{i + 1}" for i in range(5))
+STORM_S = 60.0
+CALM_S = 20.0
+ONE_ENTRY = ConsensusConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0, max_batch=1)
+
+
+class Storm:
+    """Five members under loss, duplicates, crashes with torn disks and partitions for a minute; then it is calm."""
+
+    def __init__(self, seed: int, kind: Callable[..., Raft] = Member) -> None:
+        self.seed = seed
+        network = Network(backbone_s=0.02, loss=0.1, jitter_sigma=1.0, duplicate=0.1)
+        self.world = World(MessageNetwork(seed, Links.alike(5, 0.005, 1e7), network))
+        self.watch = Watch(NAMES, log_matching_every=50)
+        self.crashes = 0
+        config = ConsensusConfig(heartbeat_s=0.25, election_min_s=1.0, election_max_s=2.0, max_batch=4)
+        for name in NAMES:
+            self.world.add(name, self._make(kind, config, name), StepCost(fsync_ns=20_000_000))
+        for node in self.world.nodes:
+            self.world.start(node)
+        self.world.engine.call_at(NS_PER_S, self._weather, 0)
+        self.world.engine.call_at(NS_PER_S, self._ask, 0)
+
+    def _make(self, kind: Callable[..., Raft], config: ConsensusConfig, name: str) -> Callable[[], Watched]:
+        peers = tuple(n for n in NAMES if n != name)
+        keys = KeyRing(self.seed).handle(name)
+        return lambda: Watched(Cell(kind(config, NAMES), name, peers, seed=self.seed, keys=keys), self.watch)
+
+    def _draw(self, what: str, index: int, high: int) -> int:
+        return int(draws.integers(self.seed, what, 0, index, high))
+
+    def _ask(self, number: int) -> None:
+        """Every 200 ms a client asks everybody; only a leader takes it in."""
+        command = b"command %d" % number
+        self.watch.proposed.add(command)
+        for node in self.world.nodes:
+            self.world.give(node, (p.REQUEST, "", "c", str(number), encode(Propose(command))))
+        self.world.engine.call_at(self.world.engine.now + NS_PER_S // 5, self._ask, number + 1)
+
+    def _weather(self, number: int) -> None:
+        """About every second something breaks or heals."""
+        now, network = self.world.engine.now, self.world.network
+        if now > STORM_S * NS_PER_S:
+            network.island = set()
+            network.config = Network(backbone_s=0.02, loss=0.0, jitter_sigma=0.3, duplicate=0.0)
+            for node in self.world.nodes:
+                if not node.up:
+                    self.world.start(node)
+            return
+        node = self.world.nodes[self._draw("who", number, 5)]
+        if (what := self._draw("what", number, 5)) == 0:
+            network.island = {self._draw("island", 2 * number + k, 5) for k in range(2)}
+            network.one_way = self._draw("one way", number, 2) == 1
+        elif what == 1:
+            network.island = set()
+        elif node.up:
+            self.crashes += 1
+            self.watch.seen |= {"crash with writes in flight"} if node.disk.size > node.disk.synced else set()
+            self.world.crash(node, torn_share=self._draw("torn", number, 3) / 2)
+        else:
+            self.world.start(node)
+        self.world.engine.call_at(now + (1 + self._draw("gap", number, 20)) * NS_PER_S // 10, self._weather, number + 1)
+
+    def run(self) -> None:
+        """Storm and calm."""
+        self.world.run(STORM_S + CALM_S)
+        self.watch.log_matching()
+
+
+def test_nothing_committed_is_lost_in_thirty_storms_and_the_calm_heals_them() -> None:
+    """Every property holds after every step, and afterwards all five commit new entries under one leader."""
+    seen: set[str] = set()
+    commits = []
+    for seed in range(30):
+        storm = Storm(seed)
+        storm.run()
+        rafts = [one.raft for one in storm.watch.cells.values()]
+        seen |= storm.watch.seen
+        commits.append(max(storm.watch.chosen))
+
+        assert len({raft.leader for raft in rafts} - {""}) == 1, seed
+        assert max(r.commit for r in rafts) - min(r.commit for r in rafts) <= 10, seed  # two seconds' requests
+        assert any(b"command 39" in entry[1] for entry in storm.watch.chosen.values()), seed  # asked in the calm
+
+    assert seen == {"leader changed", "crash with writes in flight"}
+    assert min(commits) > 100
+
+
+# -- planted bugs ------------------------------------------------------------------------------------
+
+
+class CommitsOldTerms(Member):
+    """R2: a leader commits entries of earlier terms by counting (PySyncObj issue 169)."""
+
+    def _advance_commit(self) -> None:
+        index = raft_module.quorum_index([self.durable, *self.match.values()])
+        if index > self.commit:
+            self.commit = index
+            self._apply()
+
+
+def figure_8(kind: Callable[..., Raft]) -> None:
+    """The paper's figure 8: an entry of term 1 that reaches a majority, and may be overwritten all the same."""
+    cluster = HandCluster(5, kind, ONE_ENTRY)
+    cluster.elect("n1")
+    cluster.propose("n1", b"old")
+    cluster.sync("n1")
+    cluster.pass_on("n1", "n2")  # (a) on n1 and n2 only
+    cluster.post.clear()
+    cluster.crash("n1")
+    cluster.ask_votes("n5", "n3", "n4")
+    cluster.sync("n5")  # (b) n5 leads term 2; its entry at index 2 stays its own
+    cluster.post.clear()
+    cluster.crash("n5")
+    cluster.restart("n1")
+    for _ in range(2):
+        cluster.ask_votes("n1", "n2", "n3")
+    cluster.sync("n1")  # (c) n1 leads term 3, and brings only the old entry to n3 and n4
+    for name in ("n3", "n4"):
+        for _ in range(2):
+            cluster.pass_on("n1", name)
+            cluster.pass_on(name, "n1")
+    assert [term for term, _ in cluster.log("n4")] == [1, 1]
+    cluster.post.clear()
+    cluster.crash("n1")
+    cluster.restart("n5")
+    for _ in range(2):
+        cluster.ask_votes("n5", "n3", "n4")  # (d) n5 may win
+    assert cluster.raft("n5").role == "leader"
+
+
+class VotesForAll(Member):
+    """R8: a member votes for whoever asks (Xraft issue 33; DaosRaft issue 70 is its cousin)."""
+
+    def _on_request_vote(self, sender: str, ask: RequestVote) -> None:
+        self.voted_for = ""
+        super()._on_request_vote(sender, ask)
+
+
+def two_candidates(kind: Callable[..., Raft]) -> None:
+    """n1 and n3 campaign in one term; n2 hears both."""
+    cluster = HandCluster(3, kind)
+    for name in ("n1", "n3"):
+        cluster.ask_votes(name, "n2")
+
+
+def vote_and_crash(kind: Callable[..., Raft]) -> None:
+    """n2 is asked by n1, crashes before its disk has the vote, and is asked by n3."""
+    cluster = HandCluster(3, kind)
+    for name in ("n1", "n3"):
+        cluster.fire(name, "election")
+        cluster.sync(name)
+        cluster.pass_on(name, "n2", sync=False)
+        cluster.crash("n2")
+        cluster.restart("n2")
+
+
+def answer_without_a_sync(kind: Callable[..., Raft]) -> None:
+    """n1's disk has an entry; n2 has it in memory only when its answer could arrive."""
+    cluster = HandCluster(3, kind)
+    cluster.elect("n1")
+    cluster.propose("n1", b"a")
+    cluster.sync("n1")
+    cluster.pass_on("n1", "n2", sync=False)
+    cluster.pass_on("n2", "n1")
+
+
+class CutsOnEveryAppend(Member):
+    """R4: an old Append cuts what follows it (openraft 9540c904, willemt/raft issue 118, raftos issue 26)."""
+
+    def _accept(self, prev: int, entries: tuple[tuple[int, bytes], ...]) -> None:
+        del self.log[prev + len(entries) :]
+        super()._accept(prev, entries)
+
+
+def late_copy(kind: Callable[..., Raft]) -> None:
+    """An Append arrives again after later entries were committed."""
+    cluster = HandCluster(3, kind, ONE_ENTRY)
+    cluster.elect("n1")
+    cluster.propose("n1", b"a")
+    late = next(letter for letter in cluster.post if letter[1] == "n2")
+    cluster.propose("n1", b"b")
+    cluster.settle()
+    cluster.fire("n1", "heartbeat")
+    cluster.now += NS_PER_S
+    cluster.fire("n1", "heartbeat")
+    cluster.settle()
+    assert cluster.raft("n2").commit == 3
+    cluster.post.append(late)
+    cluster.deliver()
+
+
+class LongestLogWins(Member):
+    """R5: logs are compared by length before term (openraft a48a3282)."""
+
+    def _on_request_vote(self, sender: str, ask: RequestVote) -> None:
+        if (ask.last_index, ask.last_term) >= (len(self.log), self._term_at(len(self.log))):
+            ask = RequestVote(ask.term, ask.last_index, 1 << 30)
+        super()._on_request_vote(sender, ask)
+
+
+def long_but_old(kind: Callable[..., Raft]) -> None:
+    """n1 has a long tail of an old term; the others committed an entry of a later one."""
+    cluster = HandCluster(3, kind)
+    cluster.elect("n1")
+    for command in (b"a", b"b", b"c"):
+        cluster.propose("n1", command)
+    cluster.sync("n1")
+    cluster.crash("n1")
+    cluster.restart("n1")
+    cluster.post.clear()
+    cluster.elect("n2", "n2", "n3")
+    for _ in range(2):
+        cluster.ask_votes("n1", "n2")
+
+
+def unsorted(match: list[int]) -> int:
+    """R9: the middle of an unsorted list (openraft issue 1802)."""
+    return match[majority(len(match)) - 1]
+
+
+def one_answer_of_five(kind: Callable[..., Raft]) -> None:
+    """Only n3 of four followers has the entry."""
+    cluster = HandCluster(5, kind)
+    cluster.elect("n1")
+    cluster.propose("n1", b"a")
+    cluster.sync("n1")
+    cluster.pass_on("n1", "n3")
+    cluster.pass_on("n3", "n1")
+
+
+class TakesAnySyncForTheLast(Member):
+    """R13: a completed write counts for the writes after it (openraft 2af491fb; etcd's append ABA race)."""
+
+    def on_durable(self, token: int) -> None:
+        if self.writing.pop(token, 0):
+            self.durable = len(self.log)
+            if self.role == "leader":
+                self._advance_commit()
+
+
+def two_writes_one_sync(kind: Callable[..., Raft]) -> None:
+    """The leader's first write is durable, its second is not, and one follower has both."""
+    cluster = HandCluster(3, kind)
+    cluster.elect("n1")
+    cluster.propose("n1", b"a")
+    cluster.propose("n1", b"b")
+    cluster.sync("n1", 1)
+    cluster.pass_on("n1", "n2")
+    cluster.pass_on("n2", "n1", sync=False)
+
+
+Patch = tuple[Any, str, Any]
+WAIT_FOR_NOTHING: Patch = (cell_module, "_WAITS_FOR_DURABILITY", frozenset())
+PLANTED: dict[str, tuple[Callable[[Callable[..., Raft]], None], Callable[..., Raft] | Patch, str]] = {
+    "R2 old terms counted": (figure_8, CommitsOldTerms, "leader completeness"),
+    "R3 vote before durable": (vote_and_crash, WAIT_FOR_NOTHING, "one vote a term"),
+    "R3 answer before durable": (answer_without_a_sync, WAIT_FOR_NOTHING, "durable quorum"),
+    "R4 stale append cuts": (late_copy, CutsOnEveryAppend, "monotone|immutable"),
+    "R5 length before term": (long_but_old, LongestLogWins, "leader completeness"),
+    "R8 votes for all": (two_candidates, VotesForAll, "one vote a term"),
+    "R9 progress unsorted": (one_answer_of_five, (raft_module, "quorum_index", unsorted), "durable quorum"),
+    "R13 any sync is the last": (two_writes_one_sync, TakesAnySyncForTheLast, "durable quorum"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_bug_breaks_its_property_and_the_honest_member_does_not(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same script is green with Raft as it is and red with the bug."""
+    script, bug, broken = PLANTED[name]
+    script(Member)
+    kind: Callable[..., Raft] = Member
+    if isinstance(bug, tuple):
+        monkeypatch.setattr(*bug)
+    else:
+        kind = bug
+
+    with pytest.raises((Broken, IndexError) if "R4" in name else Broken, match=broken):
+        script(kind)
+
+
+# -- a machine that looks for trouble ----------------------------------------------------------------
+
+
+class RaftMachine(RuleBasedStateMachine):
+    """Any order of deliveries, losses, copies, time-outs, syncs, crashes and requests; the watch asks at each step."""
+
+    kind: Callable[..., Raft] = Member
+
+    @initialize()
+    def begin(self) -> None:
+        """Three members, and one of them leads, so that short programs get somewhere."""
+        self.cluster = HandCluster(3, self.kind, ONE_ENTRY)
+        self.cluster.elect("n1")
+        self.commands = 0
+
+    @precondition(lambda self: self.cluster.post)
+    @rule(data=st.data())
+    def deliver(self, data: st.DataObject) -> None:
+        """A message arrives, perhaps out of order."""
+        self.cluster.deliver(data.draw(st.integers(0, len(self.cluster.post) - 1)))
+
+    @precondition(lambda self: self.cluster.post)
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        """A message is lost."""
+        self.cluster.post.pop(data.draw(st.integers(0, len(self.cluster.post) - 1)))
+
+    @precondition(lambda self: 0 < len(self.cluster.post) < 40)
+    @rule(data=st.data())
+    def duplicate(self, data: st.DataObject) -> None:
+        """A message arrives and will arrive again."""
+        letter = self.cluster.post[data.draw(st.integers(0, len(self.cluster.post) - 1))]
+        self.cluster.post.append(letter)
+
+    @rule(name=st.sampled_from(NAMES[:3]), timer=st.sampled_from(["election", "heartbeat"]))
+    def fire(self, name: str, timer: str) -> None:
+        """A timer fires, however early."""
+        self.cluster.now += NS_PER_S
+        self.cluster.fire(name, timer)
+
+    @rule(name=st.sampled_from(NAMES[:3]), batches=st.integers(1, 4))
+    def sync(self, name: str, batches: int) -> None:
+        """Some writes become durable."""
+        self.cluster.sync(name, batches)
+
+    @rule(name=st.sampled_from(NAMES[:3]))
+    def crash_or_restart(self, name: str) -> None:
+        """A member loses its memory and unsynced writes, or comes back."""
+        if name in self.cluster.down:
+            self.cluster.restart(name)
+        else:
+            self.cluster.crash(name)
+
+    @rule(name=st.sampled_from(NAMES[:3]))
+    def propose(self, name: str) -> None:
+        """A client asks."""
+        self.commands += 1
+        self.cluster.propose(name, b"%d" % self.commands)
+
+    @rule(name=st.sampled_from(NAMES[:3]))
+    def quiet(self, name: str) -> None:
+        """For a while everything works for two of three."""
+        others = [n for n in NAMES[:3] if n != name]
+        self.cluster.settle(*others)
+
+    def teardown(self) -> None:
+        """Once all is well again, a leader is elected and commits."""
+        cluster = self.cluster
+        for name in sorted(cluster.down):
+            cluster.restart(name)
+        cluster.settle()
+        for name in NAMES[:3] * 3:
+            cluster.fire(name, "election")
+            cluster.settle()
+        leader = next(n for n in NAMES[:3] if cluster.raft(n).role == "leader")
+        cluster.propose(leader, b"last")
+        cluster.settle()
+        for _ in range(2):
+            cluster.now += NS_PER_S
+            cluster.fire(leader, "heartbeat")
+            cluster.settle()
+        assert {cluster.log(n)[cluster.raft(n).commit - 1][1] for n in NAMES[:3]} == {b"last"}
+
+
+MODEST = settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def test_no_short_program_breaks_raft() -> None:
+    """Hypothesis looks for an order of events that breaks a property, or that leaves the members stuck."""
+    run_state_machine_as_test(RaftMachine, settings=MODEST)
+
+
+@pytest.mark.nightly
+def test_no_long_program_breaks_raft() -> None:
+    """The same, with many more and longer programs."""
+    run_state_machine_as_test(RaftMachine, settings=settings(MODEST, max_examples=3000, stateful_step_count=120))
+
+
+def test_the_machine_finds_a_planted_bug() -> None:
+    """It is not blind: a member that votes for all is caught, with a short program."""
+
+    class Planted(RaftMachine):
+        kind = VotesForAll
+
+    with pytest.raises(Broken):
+        run_state_machine_as_test(Planted, settings=settings(MODEST, max_examples=1000, phases=[Phase.generate]))

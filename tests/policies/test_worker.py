@@ -1,0 +1,276 @@
+"""The worker alone in a Cell: leases, shards, sessions, and reports until heard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from policies import port as p
+from policies.cell import Cell
+from policies.commands import Receipt
+from policies.jobs import Done, LoadJob, Lost, Progress, SessionJob, Stage
+from policies.local import Lend
+from policies.port import NS_PER_S
+from policies.serving import Worker
+from policies.wire import encode
+from policies.work import (
+    RESEND_NS,
+    Assign,
+    Began,
+    Capability,
+    Leased,
+    Leave,
+    Load,
+    NotLeader,
+    Renew,
+    Report,
+    Settled,
+)
+from sim.keys import KeyRing
+from tests.policies.small_village import LEND, Lender
+
+COMMITTEE = ("k1", "k2", "k3")
+FULL = Capability(1000.0, 0.01, 0.001, 0.002, 1e6, 0.03)
+STAGES = (Stage("w", 0, 2), Stage("v", 2, 4))
+ASSIGN = Assign("anna", "1", 1, "m", STAGES, "p", "k1", 8, 4, 64)
+TAKEN = Lend(False, 0.0, 0.0, "owner is back")
+_said: Any = msgspec.msgpack.Decoder(Renew | Leave | Began | Report).decode
+_job: Any = msgspec.msgpack.Decoder(SessionJob | LoadJob).decode
+
+
+class Bench:
+    """A worker's Cell with a lender; k1 leads."""
+
+    def __init__(self) -> None:
+        self.worker = Worker(COMMITTEE, FULL, 60.0)
+        policies = {"harvest": Lender(), "worker": self.worker}
+        self.cell = Cell(policies, "w", COMMITTEE, seed=1, keys=KeyRing(1).handle("w"))
+        self.now = 0
+        self.timers: dict[str, tuple[int, int]] = {}
+        self.jobs: dict[int, Any] = {}
+        self.feed((p.START, "", {}, 0))
+        self.worker.leader = "k1"
+
+    def feed(self, given: tuple[Any, ...]) -> list[tuple[str, Any]]:
+        """Feed one input and return (to, message) of what was sent."""
+        said = []
+        for effect in self.cell.step(self.now, 0, given):
+            if effect[0] == p.SEND:
+                said.append((effect[2].removesuffix("/coordination"), _said(effect[3])))
+            elif effect[0] == p.SET_TIMER:
+                self.timers[effect[2]] = (effect[3], effect[4])
+            elif effect[0] == p.CANCEL_TIMER:
+                self.timers.pop(effect[2])
+            elif effect[0] == p.SUBMIT:
+                self.jobs[effect[2]] = _job(effect[3])
+            elif effect[0] == p.CANCEL:
+                del self.jobs[effect[2]]
+        return said
+
+    def lend(self, lend: Lend = LEND) -> list[tuple[str, Any]]:
+        """Harvest speaks."""
+        return self.feed((p.REQUEST, "harvest", "", "", encode(lend)))
+
+    def hear(self, message: Any, sender: str = "k1") -> list[tuple[str, Any]]:
+        """A committee member speaks."""
+        return self.feed((p.MESSAGE, "worker", sender, encode(message)))
+
+    def fire(self, timer: str) -> list[tuple[str, Any]]:
+        """Let time pass until a timer fires."""
+        self.now, generation = self.timers.pop(timer)
+        return self.feed((p.TIMER, "worker", timer, generation))
+
+    def end(self, job_id: int, outcome: Any) -> list[tuple[str, Any]]:
+        """A job reports."""
+        return self.feed((p.JOB, "worker", job_id, encode(outcome)))
+
+    def loaded(self) -> Bench:
+        """Lend the device and load its shard for pipeline 5."""
+        self.lend()
+        self.hear(Load(5, "m", 0, 2))
+        (job_id,) = self.jobs
+        self.end(job_id, Done("", 0, 0))
+        self.jobs.clear()
+        return self
+
+
+# -- leases ------------------------------------------------------------------------------------------
+
+
+def test_a_lent_device_renews_twice_a_lease_with_what_it_lends() -> None:
+    """At once, then every half lease; seconds grow as the share of compute shrinks."""
+    bench = Bench()
+    half = Lend(True, 0.5, 0.25, "idle")
+
+    assert bench.lend(half) == [("k1", Renew(Capability(250.0, 0.02, 0.002, 0.004, 1e6, 0.03), 0))]
+    bench.hear(Leased())
+    assert bench.timers["renew"][0] == 30 * NS_PER_S
+    assert bench.fire("renew")[0][0] == "k1"
+
+
+def test_a_device_that_is_not_lent_says_nothing() -> None:
+    """Not before, and after it was taken only goodbye."""
+    bench = Bench()
+    assert bench.lend(TAKEN) == []
+
+    bench.lend()
+    assert bench.lend(TAKEN) == [("k1", Leave("owner is back"))]
+    assert "renew" not in bench.timers
+
+
+def test_a_silent_leader_is_left_for_the_next_member_after_one_renewal() -> None:
+    """One unanswered renewal, then each further member gets as long, round and round."""
+    bench = Bench()
+    bench.lend()
+    bench.hear(Leased())
+
+    asked = [bench.fire("renew")[0][0] for _ in range(5)]
+    assert asked == ["k1", "k2", "k3", "k1", "k2"]
+    assert bench.now == 5 * 30 * NS_PER_S
+
+
+def test_a_redirect_is_followed_at_once_and_a_shrug_after_a_while() -> None:
+    """With a known leader now; with none in a quarter of the usual time; only the member that was asked is heard."""
+    bench = Bench()
+    bench.lend()
+    bench.hear(NotLeader("k2"), "k3")
+    assert bench.worker.leader == "k1"
+
+    bench.hear(NotLeader("k3"))
+    assert bench.fire("renew")[0][0] == "k3"
+    bench.hear(NotLeader(""), "k3")
+    before = bench.now
+    assert bench.fire("renew")[0][0] == "k1"
+    assert bench.now - before == 7.5 * NS_PER_S
+
+
+def test_nobody_outside_the_committee_gives_orders() -> None:
+    """A stranger's assignment, load or lease changes nothing."""
+    bench = Bench().loaded()
+    for message in (ASSIGN, Load(9, "m", 0, 1), Leased(), NotLeader("k2")):
+        assert bench.hear(message, "stranger") == []
+
+    assert (bench.jobs, bench.worker.leader, bench.worker.pipeline) == ({}, "k1", 5)
+
+
+# -- shards ------------------------------------------------------------------------------------------
+
+
+def test_a_shard_is_loaded_once_and_reported_when_it_is_in_memory() -> None:
+    """A repeated order starts no second load; the renewal that names it follows at once."""
+    bench = Bench()
+    bench.lend()
+    bench.hear(Load(5, "m", 0, 2))
+    bench.hear(Load(5, "m", 0, 2))
+    ((job_id, job),) = bench.jobs.items()
+    assert job == LoadJob("m", 0, 2)
+
+    ((_, renew),) = bench.end(job_id, Done("", 0, 0))
+    assert renew.loaded == 5
+    bench.hear(Load(5, "m", 0, 2))
+    assert len(bench.jobs) == 1
+
+
+def test_a_new_order_replaces_a_load_that_still_runs() -> None:
+    """The old one is given up, and its end would mean nothing."""
+    bench = Bench()
+    bench.lend()
+    bench.hear(Load(5, "m", 0, 2))
+    bench.hear(Load(6, "m", 2, 4))
+    ((job_id, job),) = bench.jobs.items()
+
+    assert job == LoadJob("m", 2, 4)
+    assert bench.end(job_id, Done("", 0, 0))[0][1].loaded == 6
+    bench.hear(Load(0, "", 0, 0))
+    assert (bench.worker.pipeline, bench.worker.loaded) == (0, 0)
+
+
+def test_a_load_that_fails_is_ordered_again() -> None:
+    """Nothing is in memory, so the same order starts it anew."""
+    bench = Bench()
+    bench.lend()
+    bench.hear(Load(5, "m", 0, 2))
+    bench.end(1, Lost("disk"))
+    bench.hear(Load(5, "m", 0, 2))
+
+    assert sorted(bench.jobs) == [1, 2]
+
+
+# -- sessions and reports ----------------------------------------------------------------------------
+
+
+def test_an_assignment_is_confirmed_run_once_and_reported_with_a_signature() -> None:
+    """However often it arrives; progress is not reported."""
+    bench = Bench().loaded()
+    assert bench.hear(ASSIGN) == bench.hear(ASSIGN) == [("k1", Began("anna", "1", 1))]
+    ((job_id, job),) = bench.jobs.items()
+    assert job == SessionJob("anna/1/1", "m", STAGES, "p", "k1", 8, 4, 64)
+
+    assert bench.end(job_id, Progress(2)) == []
+    ((to, report),) = bench.end(job_id, Done("out", 4, 7))
+    assert (to, report.output, report.tokens, report.first_token_ns, report.reason) == ("k1", "out", 4, 7, "")
+    receipt = encode(Receipt("anna", "1", "out", 4, STAGES))
+    assert KeyRing(1).handle("k1").verify("w", receipt, report.signature)
+    bench.jobs.clear()
+    assert bench.hear(ASSIGN) == [("k1", Began("anna", "1", 1))]
+    assert bench.jobs == {}
+
+
+def test_a_report_is_sent_until_it_is_settled_also_to_a_new_leader() -> None:
+    """Every RESEND_NS; afterwards no timer is left."""
+    bench = Bench().loaded()
+    bench.hear(ASSIGN)
+    bench.end(next(iter(bench.jobs)), Done("out", 4, 7))
+    assert bench.timers["resend"][0] == RESEND_NS
+    assert bench.fire("resend")[0][0] == "k1"
+    bench.hear(Leased(), "k2")
+    assert [to for to, _ in bench.fire("resend")] == ["k2"]
+
+    bench.hear(Settled("anna", "1", 1), "k2")
+    assert bench.fire("resend") == []
+    assert "resend" not in bench.timers
+
+
+def test_a_settled_attempt_that_still_runs_is_stopped() -> None:
+    """The leader has another answer; nothing more is said of this one."""
+    bench = Bench().loaded()
+    bench.hear(ASSIGN)
+
+    assert bench.hear(Settled("anna", "1", 1)) == []
+    assert bench.jobs == {}
+
+
+@pytest.mark.parametrize("lent", [False, True])
+def test_an_assignment_that_cannot_run_is_lost_at_once(lent: bool) -> None:
+    """Not lent, or its shard not in memory: it says so, and if it is lent the leader hears what it holds."""
+    bench = Bench()
+    if lent:
+        bench.lend()
+    said = bench.hear(ASSIGN)
+
+    assert [type(m) for _, m in said] == [Began, Report] + [Renew] * lent
+    assert (said[1][1].reason, said[1][1].node) == ("not lent", "w")
+
+
+def test_an_owner_who_comes_back_ends_everything_within_the_step() -> None:
+    """Sessions are stopped and reported lost, with the reason, and the device leaves."""
+    bench = Bench().loaded()
+    bench.hear(ASSIGN)
+    bench.hear(msgspec.structs.replace(ASSIGN, op_id="2"))
+    said = bench.lend(TAKEN)
+
+    assert [type(m) for _, m in said] == [Report, Report, Leave]
+    assert {m.reason for _, m in said} == {"owner is back"}
+    assert bench.jobs == {}
+    assert (bench.worker.pipeline, bench.worker.loaded) == (0, 0)
+
+
+def test_a_lost_session_names_the_node_that_failed() -> None:
+    """As its executor knew it."""
+    bench = Bench().loaded()
+    bench.hear(ASSIGN)
+    said = bench.end(next(iter(bench.jobs)), Lost("stage is down", "v"))
+
+    assert (said[0][1].reason, said[0][1].node, said[0][1].output) == ("stage is down", "v", "")
