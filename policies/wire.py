@@ -13,8 +13,8 @@ from typing import Any, Union
 import msgspec
 
 WIRE_VERSION = 1
-FRAME_OVERHEAD_BYTES = 57
-"""Bytes a frame adds on a TLS 1.3 link: TCP and IPv4 headers 40 (RFC 9293, 791), record and tag 17 (RFC 8446)."""
+FRAME_OVERHEAD_BYTES = 62
+"""Bytes a frame adds on a TLS 1.3 link: TCP and IPv4 headers 40 (RFC 9293, 791), record 22 (RFC 8446)."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):

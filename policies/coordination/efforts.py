@@ -116,7 +116,6 @@ class Efforts:
         found = [
             effort
             for effort in self.all.values()
-            if not effort.settling
-            and effort.accepted.deadline_wall_ns + (grace_ns if effort.running else 0) < wall_ns
+            if not effort.settling and effort.accepted.deadline_wall_ns + (grace_ns if effort.running else 0) < wall_ns
         ]
         return sorted(found, key=lambda e: (e.accepted.accepted_wall_ns, e.key))

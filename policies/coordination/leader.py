@@ -77,6 +77,7 @@ class Coordination(Policy):
         self.pool_changed = False
         self.next_line = 0
         self.strikes: dict[str, int] = {}
+        self.audits: list[Effort] = []  # answered once, waiting for a line that has not voted
         self.unheard: dict[tuple[str, str, int], tuple[str, Assign]] = {}  # assignments no worker has confirmed
 
     @property
@@ -117,7 +118,7 @@ class Coordination(Policy):
         for node in self.lines.expired(self.port.now):
             self._worker_gone(node, "lease expired")
         for effort in self.efforts.expired(self.port.wall, self.lease_ns):
-            self._refuse(effort, "deadline passed")
+            self._give_up(effort, "deadline passed")
         self._ask_for_plan()
         self._dispatch()
 
@@ -286,11 +287,19 @@ class Coordination(Policy):
             self._propose(Accept(**fields, accepted_wall_ns=self.port.wall))
 
     def _dispatch(self) -> None:
+        audits, self.audits = self.audits, []
+        for audit in audits:
+            if audit.key in self.efforts.all:
+                self.efforts.queue(audit)
         while (effort := self.efforts.next()) is not None:
-            wanted = effort.accepted
-            line = self.lines.pick(self.sharding.slots, effort.used, wanted.prompt_tokens, wanted.new_tokens)
-            if line is None:
+            wanted, voters = effort.accepted, effort.voters
+            line = self.lines.pick(self.sharding.slots, effort.used, voters, wanted.prompt_tokens, wanted.new_tokens)
+            if line is None and not voters:
                 return
+            if line is None:  # an audit waits for a second opinion, and holds nobody up
+                self.efforts.unqueue(effort)
+                self.audits.append(effort)
+                continue
             self.efforts.unqueue(effort)
             effort.tries += 1
             effort.running[effort.tries] = line.number
@@ -355,22 +364,23 @@ class Coordination(Policy):
         votes = effort.votes.setdefault(report.output, [])
         if effort.voters.isdisjoint(line.nodes):  # who runs a request twice has still one vote
             votes.append(Vote(line.nodes, Complete(receipt, report.first_token_ns, report.signature)))
-        needed = 2 if effort.audited(self.config.audit_share) and len(self.lines.lines) > 1 else 1
+        others = any(effort.voters.isdisjoint(other.nodes) for other in self.lines.lines.values())
+        needed = 2 if effort.audited(self.config.audit_share) and (others or len(effort.votes) > 1) else 1
         if len(votes) >= needed:
             self._settle(effort, votes[0].answer)
-        elif effort.tries >= self.config.tries:
-            self._give_up(effort)
+        elif effort.tries >= self.config.tries or not others:
+            self._give_up(effort, "workers lost")
         else:
             self.efforts.queue(effort)
         self._dispatch()
 
-    def _give_up(self, effort: Effort) -> None:
-        """No attempt is left: an answer that nobody contradicted stands, even where an audit was due."""
+    def _give_up(self, effort: Effort, reason: str) -> None:
+        """Nothing more will come: an answer that nobody contradicted stands, even where an audit was due."""
         answers = [votes[0].answer for votes in effort.votes.values() if votes]
         if len(answers) == 1:
             self._settle(effort, answers[0])
         else:
-            self._refuse(effort, "workers disagree on the answer" if answers else "workers lost")
+            self._refuse(effort, "workers disagree on the answer" if answers else reason)
 
     def _settle(self, effort: Effort, outcome: Complete | Refuse) -> None:
         if not effort.settling:
@@ -387,7 +397,7 @@ class Coordination(Policy):
         if line is not None:
             line.running -= 1
         if effort.tries >= self.config.tries and not effort.running:
-            self._give_up(effort)
+            self._give_up(effort, "workers lost")
         else:
             self.efforts.queue(effort)
 

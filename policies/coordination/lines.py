@@ -68,12 +68,15 @@ class Lines:
         workers, number = self.workers, line.number
         return all((w := workers.get(n)) is not None and w.loaded == number for n in line.nodes)
 
-    def pick(self, slots: int, avoid: set[int], prompt_tokens: int, new_tokens: int) -> Line | None:
-        """Return the free line expected to end such a request first, preferring ones not in ``avoid``."""
+    def pick(self, slots: int, avoid: set[int], voters: set[str], prompt_tokens: int, new_tokens: int) -> Line | None:
+        """Return the free line expected to end such a request first, preferring ones not in ``avoid``.
+
+        Lines with one of the ``voters`` are out of the question: they have had their say.
+        """
         best: Line | None = None
         best_key: tuple[bool, float, int] | None = None
         for line in self.lines.values():
-            if line.running >= slots:
+            if line.running >= slots or not voters.isdisjoint(line.nodes):
                 continue
             alone_s = prompt_tokens * line.prefill_s_token + new_tokens * line.token_s
             key = (line.number in avoid, alone_s * (1 + line.running), line.number)

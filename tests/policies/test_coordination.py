@@ -232,13 +232,16 @@ def test_two_answers_of_one_pipeline_are_one_vote(liar: str) -> None:
 
 
 def test_an_answer_that_nobody_contradicts_stands_where_no_other_pipeline_is_free() -> None:
-    """An audit that finds no second opinion within the tries refuses nobody."""
+    """An audit waits for a second opinion and asks nobody twice; at the deadline the only answer stands."""
     village = ready(2, rules=rules(audit_share=1.0), slots=1)
     village.session_s = None
     village.ask("endless")  # takes one line for ever
     village.run(1.0)
     village.session_s = 1.0
-    village.ask("1")
+    village.ask("1", deadline_s=30.0)
+    village.run(20.0)
+    assert village.answers("1") == []
+
     village.run(20.0)
 
     assert [m.output for m in village.answers("1")] == ["answer to p1"]
