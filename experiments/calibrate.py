@@ -27,7 +27,7 @@ BACKENDS = ("torch", "jax")
 SECONDS = 20.0  # of an automatic calibration: the fit's error stops falling about there
 EXECUTOR_SHARE = 0.5  # of the time, for the executor alone; the rest goes to start-up and the probe of the machine
 PROBE_SHARE = 0.25
-FORMAT = 3  # of a profile; a file of an older one is measured anew
+FORMAT = 4  # of a profile; a file of an older one is measured anew
 
 
 def calibrate_executor(
@@ -52,9 +52,10 @@ def calibrate_executor(
     """
     if backend not in BACKENDS:
         raise UsageError(f"--backend {backend}: no such backend; allowed: {', '.join(BACKENDS)}")
-    for module, extra in ((backend, backend), ("cryptography", "local")):
-        if importlib.util.find_spec(module) is None:
-            raise UsageError(f"--backend {backend}: {module} is not installed: pip install 'villagetwin[{extra}]'")
+    if absent := lacking(backend):
+        raise UsageError(
+            f"--backend {backend}: needs {' and '.join(absent)}: pip install 'villagetwin[{backend},local]'"
+        )
     if not seconds > 0:
         raise UsageError(f"--seconds {seconds:g}: must be above 0")
     folder = out.absolute().parent
@@ -96,24 +97,29 @@ def auto_profile(scenario: Scenario, *, quiet: bool = False) -> str:
         UsageError: runs/profiles cannot be written.
     """
     backend = scenario.backends[0]
-    lacking = [m for m in (backend, "cryptography") if importlib.util.find_spec(m) is None]
-    if lacking:
-        say(f"profile=auto: {' and '.join(lacking)} not installed, so the twin runs at assumed numbers")
+    if absent := lacking(backend):
+        say(f"profile=auto: {' and '.join(absent)} not installed, so the twin runs at assumed numbers")
         return ""
     path = profile_path(backend)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (path.parent / f".{path.name}.lock").open("w") as lock:
-            _wait_for(lock)  # another run may be measuring: two at once would slow each other down
-            if not path.exists():
-                label = f"{backend} on this machine"
-                if not quiet:
-                    say(f"profile=auto: measuring {label} for about {SECONDS:g} s, once: {show_path(path)}")
-                with progress(label, quiet=quiet) as report:
-                    calibrate_executor(backend, SECONDS, path, report=report)
+        lock = (path.parent / f".{path.name}.lock").open("w")
     except OSError as error:
-        raise UsageError(f"profile=auto: {show_path(path.parent)} cannot be used: {error.strerror or error}") from None
+        raise UsageError(f"profile=auto: {show_path(path.parent)} cannot be used: {error.strerror}") from None
+    with lock:
+        _wait_for(lock)  # another run may be measuring: two at once would slow each other down
+        if not path.exists():
+            label = f"{backend} on this machine"
+            if not quiet:
+                say(f"profile=auto: measuring {label} for about {SECONDS:g} s, once: {show_path(path)}")
+            with progress(label, quiet=quiet) as report:
+                calibrate_executor(backend, SECONDS, path, report=report)
     return show_path(path)
+
+
+def lacking(backend: str) -> list[str]:
+    """Return what a calibration needs and is not installed."""
+    return [module for module in (backend, "cryptography") if importlib.util.find_spec(module) is None]
 
 
 def profile_path(backend: str) -> Path:

@@ -117,9 +117,20 @@ class Comparison:
             return "same policies: every source digest is equal"
         return f"different policies: {', '.join(self.changed) or 'no digests recorded'}"
 
+    @property
+    def profiles(self) -> str:
+        """One sentence if the sides ran at different host profiles (``assumed``: nobody measured), else nothing."""
+        names = [[str(run.manifest.get("profile", "")) for run in side] for side in zip(*self.runs, strict=True)]
+        sides = [sorted(set(side)) for side in names]
+        if sides[0] == sides[1]:
+            return ""
+        named = [",".join(profile[:12] or "none" for profile in side[:2]) for side in sides]
+        return f"different profiles: A {named[0]}, B {named[1]}"
+
     def text(self) -> str:
         """Return the table in at most 80 columns."""
-        lines = [f"A = {self.a}", f"B = {self.b}", f"{self.pairs} pairs {self.kind}; {self.sources}", ""]
+        lines = [f"A = {self.a}", f"B = {self.b}", f"{self.pairs} pairs {self.kind}; {self.sources}"]
+        lines += [self.profiles, ""] if self.profiles else [""]
         lines.append(f"{'':18}{'A':>9}{'B':>9}{'B-A':>8}  {'95 % of B-A':<17} verdict")
         for d in self.differences:
             interval = "" if d.low != d.low or d.verdict == "equal" else f"{_short(d.low)} .. {_short(d.high)}"
@@ -154,6 +165,7 @@ class Comparison:
             "kind": self.kind,
             "same_sources": self.same_sources,
             "changed": list(self.changed),
+            "profiles": self.profiles,
             "metrics": clean,
         }
 

@@ -24,6 +24,7 @@ from scenarios.clients import Attempt, Finish, first_attempt, on_reply, on_silen
 
 GATEWAY = "gateway"
 """Path of the policy that takes requests."""
+RETRY_DEADLINE_S = 10.0  # assumption: long enough to fetch an answer from a holder that is slow or gone
 
 _reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Redirect, Refused]).decode  # noqa: UP007
 
@@ -96,22 +97,46 @@ class Clients:
         self, number: int, request: workload.Request, transport: Transport, begun_s: float
     ) -> None:
         prompt = draws.integers(self._seed, "prompt", number, np.arange(request.prompt_tokens), self._vocab)
-        blob = np.asarray(prompt, dtype="<i4").tobytes()
         asked = Asked(request, [int(token) for token in prompt])
         await asyncio.sleep(max(0.0, begun_s + request.arrival_s - time.monotonic()))
         self.asked.append(asked)
-        self._open[(request.client, request.op_id)] = asked
-        then: Attempt | Finish | None = first_attempt(self._gateway_of.get(request.client, 0))
+        first = first_attempt(self._gateway_of.get(request.client, 0))
+        await self._until_outcome(asked, first, transport, begun_s)
+
+    async def ask_again(self, transport: Transport) -> list[tuple[int, Asked, Asked]]:
+        """Ask every gateway once more for every answer, under the same ``op_id``, as a client would that lost it.
+
+        Returns:
+            (number of the gateway, the request as it ended, the retry) of each.
+        """
+        found = []
+        answered = [a for a in self.asked if a.finish is not None and a.finish.status == "answered"]
+        for gateway in range(len(self._committee)):  # one after another: a request is open once at a time
+            begun_s = time.monotonic()
+            retries = [
+                Asked(a.request._replace(arrival_s=0.0, deadline_s=RETRY_DEADLINE_S), a.prompt) for a in answered
+            ]
+            await asyncio.gather(
+                *(self._until_outcome(a, first_attempt(gateway), transport, begun_s) for a in retries)
+            )
+            found += [(gateway, *both) for both in zip(answered, retries, strict=True)]
+        return found
+
+    async def _until_outcome(self, asked: Asked, first: Attempt, transport: Transport, begun_s: float) -> None:
+        key = (asked.request.client, asked.request.op_id)
+        self._open[key] = asked
+        then: Attempt | Finish | None = first
         while isinstance(then, Attempt):
             await asyncio.sleep(then.after_s)
-            then = await self._attempt(asked, then, blob, transport, begun_s)
+            then = await self._attempt(asked, then, transport, begun_s)
         asked.finish, asked.ended_s = then, time.monotonic() - begun_s
-        del self._open[(request.client, request.op_id)]
+        del self._open[key]
 
     async def _attempt(
-        self, asked: Asked, attempt: Attempt, blob: bytes, transport: Transport, begun_s: float
+        self, asked: Asked, attempt: Attempt, transport: Transport, begun_s: float
     ) -> Attempt | Finish | None:
         request = asked.request
+        blob = np.asarray(asked.prompt, dtype="<i4").tobytes()
         until_s = begun_s + request.arrival_s + request.deadline_s
         submit = Submit(
             self._model, digest(blob), request.prompt_tokens, request.new_tokens, request.priority,

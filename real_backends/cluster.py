@@ -38,7 +38,7 @@ def free_addresses(names: Sequence[str]) -> dict[str, Address]:
             s.close()
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Return as soon as ``condition()`` holds; it is asked every few milliseconds.
 
     Raises:

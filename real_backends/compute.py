@@ -56,14 +56,14 @@ class Compute:
         arguments: tuple[Any, ...],
     ) -> None:
         begun = time.perf_counter()
+        value, failure = None, None
         try:
             value = function(*arguments)
         except BaseException as error:
-            _hand_over(loop, result, None, error)
-        else:
-            _hand_over(loop, result, value, None)
-        worked_s = time.perf_counter() - begun
+            failure = error
+        worked_s = time.perf_counter() - begun  # before the event loop hears of it and takes the interpreter
         self.busy_s += worked_s
+        _hand_over(loop, result, value, failure)
         share = max(self.share, 1e-3)
         if share < 1:
             self._closed.wait(min(worked_s * (1 / share - 1), REST_MAX_S))

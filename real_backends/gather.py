@@ -14,11 +14,13 @@ import numpy as np
 from models.inference import SHAPES
 from policies.port import Policy
 from policies.readings import HARVEST_STATES
-from policies.wire import encode
+from policies.wire import digest, encode
 from real_backends.clients import Asked
 from real_backends.node_files import read_events
+from real_backends.replicas import ledger, replicas
 from scenarios.checks import Checks
 from scenarios.digests import policies_manifest, versions
+from scenarios.hosts import profile_hash, read_profile
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, to_plain
 from scenarios.summary import request_summary
@@ -61,6 +63,7 @@ def gather(
     restarts: Sequence[tuple[int, str]],
     states: Mapping[str, Any],
     begun_ns: int,
+    retries: Sequence[tuple[int, Asked, Asked]] = (),
 ) -> Record:
     """Put the record together.
 
@@ -74,6 +77,7 @@ def gather(
         restarts: (monotonic ns, node) of every restart.
         states: each node's last state, for the manifest.
         begun_ns: monotonic time of the run's start.
+        retries: (gateway, request, the same asked again) of every retry at the end.
     """
     committee = list(kinds)[: scenario.fleet.committee]
     events = merge_events(folder, list(kinds))
@@ -81,6 +85,9 @@ def gather(
     lost = [a.request.op_id for a in asked if a.finish is None or a.finish.status == "lost"]
     checks.answered.events = len(asked)
     checks.answered.broken = f"{lost[0]}: no outcome heard" if lost else ""
+    members = replicas(states)
+    checks.ledgers(dict(members))
+    _check_retries(checks, retries)
     nodes = {e["detail"][2]: ",".join(e["detail"][6]) for _, e in events if e["name"] == "settled"}
     references = _answers(scenario, asked)
     requests = [_request_row(a, nodes, reference) for a, reference in zip(asked, references, strict=True)]
@@ -100,11 +107,15 @@ def gather(
         "check_events": {v.name: v.events for v in checks.all if v.events},
         "refusals": dict(Counter(row[8] for row in requests if row[7] == "refused")),
         "notes": dict(sorted(Counter(e["name"] for _, e in events if e["kind"] == "note").items())),
-        "profile": scenario.profile,
+        "ledger": ledger(members),
+        "profile": profile_hash(read_profile(scenario.profile)),
         "sensors": scenario.sensors,
+        "sensors_missing": sorted({name for state in states.values() for name in state["sensors_missing"]}),
+        "answers": _answers_manifest(asked, references),
+        "retries": len(retries),
         "backends": list(scenario.backends),
         "fault_layers": sorted({row[4] for row in fault_rows}),
-        "nodes": dict(states),
+        "nodes": {name: _node_manifest(state) for name, state in states.items()},
     }
     tables: dict[str, Sequence[tuple[Any, ...]]] = {
         "requests": requests,
@@ -116,6 +127,8 @@ def gather(
     summary.update(
         duration_s=scenario.duration_s,
         devices=float(len(kinds)),
+        answers_correct=float(sum(row[14] is True for row in requests)),
+        ledger_token_layers=float(sum(manifest["ledger"].values())),
         commits=float(checks.commits),
         elections=float(checks.elections),
         crashes=float(sum(row[1] == "crash" and row[3] == "start" for row in fault_rows)),
@@ -133,6 +146,37 @@ def _check(events: Sequence[Event], restarts: Sequence[tuple[int, str]], layers:
             # Announcements hold no bytes, so their plain form encodes to what was announced.
             checks.decided(event["now_ns"], name, event["path"], event["name"], encode(event["detail"]))
     return checks
+
+
+def _check_retries(checks: Checks, retries: Sequence[tuple[int, Asked, Asked]]) -> None:
+    """Who asks again, at any gateway, must hear the outcome that the request had."""
+    for gateway, first, again in retries:
+        assert first.finish is not None
+        checks.one_outcome.events += 1
+        heard = (again.finish.status, again.finish.output) if again.finish is not None else ("lost", "")
+        if heard != ("answered", first.finish.output) and checks.one_outcome.holds:
+            op, had = f"{first.request.client}/{first.request.op_id}", first.finish.output
+            checks.one_outcome.broken = f"{op}: asked again at gateway {gateway} hears {heard}, was answered {had!r}"
+
+
+def _node_manifest(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a node's state without what the manifest says once for all."""
+    plain = {name: value for name, value in state.items() if name not in ("replica", "sensors_missing")}
+    member = state["replica"]
+    return {**plain, "applied": member["applied"], "state_digest": member["state_digest"]} if member else plain
+
+
+def _answers_manifest(asked: Sequence[Asked], references: Sequence[list[int] | None]) -> dict[str, Any]:
+    """Return digests of all answers and of the reference's, in the order asked, and the first answer's tokens."""
+    compared = [(np.frombuffer(a.output, dtype="<i4").tolist(), reference)
+                for a, reference in zip(asked, references, strict=True)
+                if a.output is not None and reference is not None]  # fmt: skip
+    return {
+        "compared": len(compared),
+        "digest": digest(encode([answer for answer, _ in compared])),
+        "reference_digest": digest(encode([reference for _, reference in compared])),
+        "first_tokens": compared[0][0] if compared else [],
+    }
 
 
 def _request_row(asked: Asked, nodes: Mapping[str, str], reference: list[int] | None) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from real_backends.fault_script import FaultScript
 from real_backends.gather import gather, last_leader
 from real_backends.node import load_policy
 from real_backends.processes import Processes
+from real_backends.replicas import replicas
 from scenarios.record import Record
 from scenarios.schema import Scenario, ScenarioError
 from scenarios.workload import Request, requests
@@ -27,6 +28,7 @@ from scenarios.workload import Request, requests
 NODES_MAX = 32  # assumption: one host runs this many Python processes without swapping
 GRACE_S = 30.0  # assumption: after the run's end, time for requests that are still on their way
 LOOK_EVERY_S = 0.2
+SETTLE_S = 5.0  # assumption: followers hear of the last commit within a few heartbeats
 
 Progress = Callable[[float, str], None]
 
@@ -126,9 +128,9 @@ async def _run(
             share = min(1.0, elapsed_s / scenario.duration_s)
             progress(share, f"{len(clients.asked) - clients.open} requests ended, {clients.open} open")
             await asyncio.sleep(LOOK_EVERY_S)
-        up = [name for name in kinds if processes.up(name)]
-        answers = await asyncio.gather(*(processes.ask(name, "state") for name in up))
-        states = dict(zip(up, answers, strict=True))
+        progress(1.0, "asking every gateway again")
+        retries = await clients.ask_again(processes.owner)
+        states = await _last_states(processes)
     finally:
         for task in tasks:
             task.cancel()
@@ -136,7 +138,16 @@ async def _run(
         await processes.stop_all()
     progress(1.0, "comparing the answers with one process alone")
     return gather(
-        scenario, folder, kinds, mounted, clients.asked, faults.rows, faults.restarts, states, begun_ns
+        scenario, folder, kinds, mounted, clients.asked, faults.rows, faults.restarts, states, begun_ns, retries
     )
 
 
+async def _last_states(processes: Processes) -> dict[str, dict[str, Any]]:
+    """Return the state of every node that is up, once all replicas stand at the same command or `SETTLE_S` is over."""
+    up = [name for name in processes.names if processes.up(name)]
+    end_s = time.monotonic() + SETTLE_S
+    while True:
+        states = dict(zip(up, await asyncio.gather(*(processes.ask(name, "state") for name in up)), strict=True))
+        if len({r.applied for r in replicas(states).values()}) <= 1 or time.monotonic() > end_s:
+            return states
+        await asyncio.sleep(LOOK_EVERY_S)

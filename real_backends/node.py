@@ -26,7 +26,7 @@ from policies.port import Policy
 from policies.sharding import PLANNERS
 from policies.village import NodeSpec
 from policies.wire import digest, encode
-from real_backends import specs
+from real_backends import replicas, specs
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
 from real_backends.executors import DEFAULT_SEED, DESK_TINY, make_checkpoint
@@ -136,6 +136,8 @@ def make_serve(config: NodeConfig) -> tuple[Serve, ExecutorHost]:
         config=village.to_plain(node_spec),
     )
 
+    sensors = make_sensors(scenario)
+
     def on_control(sender: str, control: Control) -> None:
         if sender != OWNER:
             serve.counts["refused_control"] += 1
@@ -149,6 +151,8 @@ def make_serve(config: NodeConfig) -> tuple[Serve, ExecutorHost]:
             "syncs": serve.committer.syncs,
             "compute_busy_s": executor.compute.busy_s,
             "malformed": serve.cell.malformed,
+            "replica": replicas.report(policies),
+            "sensors_missing": list(getattr(sensors, "missing", ())),
             "links": dict(transport.counts),
             "faults": dict(transport.done),
         }
@@ -162,7 +166,7 @@ def make_serve(config: NodeConfig) -> tuple[Serve, ExecutorHost]:
         header=header,
         folder=folder,
         executor=executor,
-        sensors=make_sensors(scenario),
+        sensors=sensors,
         answer_blob=answer_blob,
         on_control=on_control,
         clock=clock,

@@ -209,12 +209,12 @@ class _Link:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Write what is queued until the peer, which writes nothing after its greeting, closes."""
         closed = asyncio.ensure_future(reader.read(1))
+        waiting = closed
         try:
             while not closed.done():
                 waiting = asyncio.ensure_future(self._wait_for_frames())
                 await asyncio.wait((closed, waiting), return_when=asyncio.FIRST_COMPLETED)
                 if closed.done():
-                    waiting.cancel()
                     break
                 while self._queue:
                     kind, data = self._queue.popleft()
@@ -227,6 +227,7 @@ class _Link:
                 except _CONNECTION_ERRORS:
                     break
         finally:
+            waiting.cancel()
             closed.cancel()
             with contextlib.suppress(asyncio.CancelledError, *_CONNECTION_ERRORS):
                 await closed

@@ -147,3 +147,23 @@ def test_the_verb_reports_failed_points(
     assert cli.main(["sweep", "seed=1..3", "track=none", "-q", "--json"]) == 0
     assert [point["fresh"] for point in json.loads(capsys.readouterr().out)["points"]] == [False, True, False]
     assert cli.main(["sweep", "seed=1", "jobs=0"]) == 2
+
+
+@pytest.mark.slow
+def test_one_and_two_workers_leave_the_same_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A point's event history does not depend on how many processes the sweep has, nor on which ran it."""
+    digests = {}
+    for jobs in (1, 2):
+        home = tmp_path / f"jobs{jobs}"
+        home.mkdir()
+        monkeypatch.setenv("VILLAGETWIN_HOME", str(home))
+        words = ["scenario=four_desks", "seed=1..2", "duration_s=8", "workload.requests=4", "profile=", f"jobs={jobs}"]
+        assert cli.main(["sweep", *words, "track=none", "-q", "--json"]) == 0
+        points = json.loads(capsys.readouterr().out)["points"]
+        manifests = [json.loads((home / point["run"] / "manifest.json").read_text()) for point in points]
+        digests[jobs] = [manifest["digest"] for manifest in manifests]
+
+    assert digests[1] == digests[2]
+    assert len(set(digests[1])) == 2

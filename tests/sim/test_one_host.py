@@ -1,0 +1,70 @@
+"""Machines of one host in the twin: each measured number of the machine is charged where the real world pays it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.results import load
+from scenarios.hosts import UNMEASURED
+from scenarios.record import TABLES, Record
+from sim.village import simulate
+
+TOKENS, STAGES = 24, 3
+QUIET: dict[str, Any] = {"duration_s": 40.0, "workload__requests": 6}
+
+
+def _run(folder: Path, profile: dict[str, Any], **overrides: Any) -> Record:
+    path = folder / "profile.json"
+    path.write_text(json.dumps({**UNMEASURED, **profile, "hash": "made-up"}))
+    return simulate(load("four_desks", seed=2, profile=str(path), **{**QUIET, **overrides}))
+
+
+def _column(record: Record, name: str) -> np.ndarray:
+    k = TABLES["requests"].index(name)
+    return np.array([row[k] for row in record.tables["requests"]], float)
+
+
+@pytest.mark.parametrize(
+    ("field", "first", "whole"),
+    [
+        ("hop_s", STAGES, STAGES * TOKENS),
+        ("step_overhead_s", STAGES, STAGES * TOKENS),
+        ("session_s", 1, 1),
+        ("client_s", 0, 2),
+        ("fsync_s", 0, 2),
+    ],
+)
+def test_each_number_is_paid_where_it_is_measured(tmp_path: Path, field: str, first: int, whole: int) -> None:
+    """A hop is paid by each token at each stage, a session once, and clients and commits outside of the session."""
+    more_s = 4e-4
+    before = _run(tmp_path, {})
+    after = _run(tmp_path, {field: UNMEASURED[field] + more_s})
+
+    first_s = np.median(_column(after, "first_token_s") - _column(before, "first_token_s"))
+    whole_s = np.median(_column(after, "latency_s") - _column(before, "latency_s"))
+    assert first_s == pytest.approx(first * more_s, rel=1e-3, abs=1e-7)
+    if first:
+        assert whole_s == pytest.approx(whole * more_s, rel=1e-3)
+    else:  # a request crosses its client's link twice and commits twice, on a leader and its followers
+        assert whole * more_s <= whole_s * (1 + 1e-9) <= 8 * whole * more_s
+
+
+def test_sessions_of_one_host_share_its_cores(tmp_path: Path) -> None:
+    """With one core, many sessions at once take longer in total than on cores enough; one alone does not care."""
+    rush: dict[str, Any] = {"duration_s": 4.0, "workload__requests": 100}
+    alone = [float(np.median(_column(_run(tmp_path, {"cores": cores}), "latency_s"))) for cores in (1, 64)]
+    crowd = [float(np.median(_column(_run(tmp_path, {"cores": cores}, **rush), "latency_s"))) for cores in (1, 64)]
+
+    assert alone[0] == alone[1]
+    assert crowd[0] > 1.2 * crowd[1]
+
+
+def test_the_manifest_names_the_profile(tmp_path: Path) -> None:
+    """Both worlds write the profile's hash under the same name."""
+    assert _run(tmp_path, {}).manifest["profile"] == "made-up"
+    assert simulate(load("four_desks", profile="", **QUIET)).manifest["profile"] == "assumed"
