@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from models import inference, links
+from models import inference
 from policies import port as p
 from policies import village
 from policies.port import NS_PER_S, Effect
@@ -29,9 +29,9 @@ from scenarios.workload import requests
 from sim.clients import Asked, Clients
 from sim.compute import Compute, answer_digest
 from sim.faults import Faults
-from sim.fleet import Fleet, Inventory, inventory
+from sim.fleet import Fleet, inventory
 from sim.keys import KeyRing
-from sim.laws import Law, Roofline, measured
+from sim.machines import CLIENT_ONE_WAY_S, access_links, committee_of, device_parameters, executor_laws
 from sim.network import Links, MessageNetwork
 from sim.world import Node, StepCost, World
 
@@ -390,58 +390,6 @@ class _Run:
 
 START_WALL_NS = 1_750_000_000 * NS_PER_S
 """Wall clock at the start of every simulated run: a fixed date (June 2025), so that runs repeat exactly."""
-
-
-def committee_of(scenario: Scenario, stock: Inventory) -> list[str]:
-    """Return the committee: the first machines on the mains, which are up whether they are lent or not."""
-    mains = [name for name, kind in zip(stock.name, stock.kind, strict=True) if kind in ("desktop", "gpu_box")]
-    return mains[: scenario.fleet.committee]
-
-
-def access_links(scenario: Scenario, stock: Inventory) -> Links:
-    """Return every device's access link; phones, tablets and laptops reach the home line by Wi-Fi."""
-    if scenario.network.home == "loopback":
-        one_way_s = float(hosts.read_profile(scenario.profile)["client_s"])
-        return Links.alike(len(stock.name), one_way_s / 2, hosts.LOOPBACK_BYTES_PER_S)  # a message has two ends
-    home, wifi = links.LINKS[scenario.network.home], links.LINKS["wifi"]
-    mobile = [kind in ("phone", "tablet", "laptop") for kind in stock.kind]
-    up = stock.home_bytes_per_s.tolist()
-    down = (stock.home_bytes_per_s * (home.down_bytes_per_s / home.up_bytes_per_s)).tolist()
-    one_way = [wifi.one_way_s if m else home.one_way_s for m in mobile]
-    return Links(one_way, up, down, [wifi.loss if m else home.loss for m in mobile])
-
-
-def executor_laws(scenario: Scenario, stock: Inventory, shape: inference.Shape) -> list[Law]:
-    """Return the executor law of every device: measured where the scenario names a profile, else by roofline."""
-    if scenario.network.home == "loopback":
-        return [measured(hosts.read_profile(scenario.profile))] * len(stock.name)
-    return [Roofline(shape, device) for device in device_parameters(stock)]
-
-
-def device_parameters(stock: Inventory) -> list[inference.Device]:
-    """Return the roofline's parameters of every device."""
-    row = stock.row
-    return [
-        inference.Device(
-            float(row.mem_bytes_per_s[i]),
-            float(row.flops[i]),
-            float(row.eta[i]),
-            ETA_KV,
-            float(row.mu[i]),
-            float(row.overhead_s_layer[i]),
-            OVERHEAD_S_STEP,
-        )
-        for i in range(len(stock.name))
-    ]
-
-
-CLIENT_ONE_WAY_S = 0.020
-"""One way between a client and a committee member (assumption: home broadband at both ends)."""
-ETA_KV = 0.6
-"""Share of bandwidth reached when reading the cache: 0.1-0.6 without flash attention, 0.9-1.1 in vLLM; the
-middle is an assumption for llama.cpp-class engines."""
-OVERHEAD_S_STEP = 0.0005
-"""Engine time a step: 0.1-0.5 ms for an extra stage inside one host (measured for llama.cpp layer split)."""
 
 
 def _plain(value: Any) -> Any:
