@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,3 +223,15 @@ def test_a_run_leaves_the_collector_as_it_was() -> None:
         run.world.run(2.0)
 
     assert gc.get_threshold() == before
+
+
+@pytest.mark.nightly
+def test_the_benchmarks_figures(record_property: Callable[[str, Any], None]) -> None:
+    """Every benchmark runs at its full size; its figures are recorded, and those that time cannot touch hold."""
+    figures = bench.figures()
+    for name, value in figures.items():
+        record_property(name, value)
+    record_property("seeds", [1])
+
+    assert figures["first_village.checks_broken"] == 0
+    assert figures["raft.checks_broken"] == 0

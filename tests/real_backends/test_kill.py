@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,9 @@ def test_nothing_acknowledged_is_lost_by_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-def test_ninety_seconds_of_torch_and_jax_survive_kills(tmp_path: Path) -> None:
+def test_ninety_seconds_of_torch_and_jax_survive_kills(
+    tmp_path: Path, record_property: Callable[[str, Any], None]
+) -> None:
     """The whole scenario with both executors in one pipeline: the reference's tokens, through both kills."""
     pytest.importorskip("jax", reason="jax is not installed: pip install 'villagetwin[jax]'")
     record = run_local(_long(), tmp_path)
@@ -151,3 +154,6 @@ def test_ninety_seconds_of_torch_and_jax_survive_kills(tmp_path: Path) -> None:
     assert record.summary["answers_correct"] == len(rows) == 60
     assert record.manifest["answers"]["digest"] == record.manifest["answers"]["reference_digest"]
     assert (record.summary["crashes"], record.summary["checks_broken"]) == (2, 0)
+    record_property("seeds", [record.manifest["seed"]])
+    for figure in ("answers_correct", "latency_p50_s", "latency_p95_s", "latency_max_s", "elections", "commits"):
+        record_property(figure, record.summary[figure])

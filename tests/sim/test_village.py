@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -247,10 +248,14 @@ def test_adversaries_are_drawn_by_kind_and_never_from_the_committee() -> None:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(1, 13))
-def test_many_nights_keep_every_promise(seed: int) -> None:
+def test_many_nights_keep_every_promise(seed: int, record_property: Callable[[str, Any], None]) -> None:
     """Every seed's night holds every check and ends every request, liars or not."""
     liars = [{"behaviour": "wrong_results", "kind": "gpu_box"}, {"behaviour": "silent", "count": 2, "from_s": 1000.0}]
     for adversaries in ([], liars):
         record = simulate(build(a_night(seed=seed, adversaries=adversaries)))
         assert all(verdict is True for verdict in record.manifest["checks"].values()), record.manifest["checks"]
         assert record.summary["requests_total"] == 300
+        name = "liars" if adversaries else "honest"
+        for figure in ("answered_in_time_share", "wrong_answers", "latency_p95_s", "crashes"):
+            record_property(f"{name}.{figure}", record.summary[figure])
+    record_property("seeds", [seed])
