@@ -22,11 +22,10 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of every group: frozen, and closed to unknown keys."""
 
 
-class HarvestConfig(Strict, frozen=True):
-    """Every field of the documented HarvestPolicy, plus the hysteresis bands it lacked."""
+class OwnerLimits(Strict, frozen=True, tag_field="rule"):
+    """The owner's hard limits, which every policy of the village's own obeys; documented unless said otherwise."""
 
     min_battery: Share = 0.20
-    optimal_battery: Share = 0.50  # a session starts only from here when it fell below the floor
     require_charging: bool = True
     max_cpu_temp_c: Celsius = 45.0  # a session starts only below this
     throttle_temp_c: Celsius = 55.0  # compute is halved from here
@@ -38,13 +37,95 @@ class HarvestConfig(Strict, frozen=True):
     allow_metered: bool = False
     min_bandwidth_mbps: NonNegative = 5.0
     require_screen_off: bool = True
+    hysteresis_c: NonNegative = 3.0  # Android's thermal status uses the same band
+    hysteresis_battery: Share = 0.05
+    dwell_min: NonNegative = 5.0  # after a session ended none starts before this (assumption: a pipeline's warm-up)
+    drain_s: NonNegative = 60.0  # memory is held this long after an orderly end, to hand work back (assumption)
+
+
+class HarvestConfig(OwnerLimits, frozen=True, tag="documented"):
+    """Every field of the documented HarvestPolicy, plus the hysteresis bands, dwell and drain it lacked."""
+
+    optimal_battery: Share = 0.50  # a session starts only from here when it fell below the floor
     idle_min: NonNegative = 5.0
     hour_start: Hour = 22.0  # local; a window may cross midnight; 0-24 is always
     hour_end: Hour = 7.0
     max_session_h: Positive = 8.0
     cooldown_min: NonNegative = 30.0
-    hysteresis_c: NonNegative = 3.0  # Android's thermal status uses the same band
-    hysteresis_battery: Share = 0.05
+
+
+class PredecessorConfig(HarvestConfig, frozen=True, tag="predecessor"):
+    """The documented limits as the village's predecessor applied them: a bad example, kept to be measured."""
+
+
+class BoincConfig(Strict, frozen=True, tag_field="rule", tag="boinc"):
+    """BOINC's global preferences by their own names, with the client's defaults on Android.
+
+    Source: BOINC/boinc, lib/prefs.cpp, ``GLOBAL_PREFS::defaults``. Where a desktop differs, it is said so.
+    """
+
+    run_on_batteries: bool = False
+    run_if_user_active: bool = True
+    suspend_when_screen_on: bool = True  # the Android manager's own switch; desktops have none
+    idle_time_to_run: NonNegative = 3.0  # minutes without input until "not in use"
+    suspend_cpu_usage: Annotated[float, Meta(ge=0, le=100)] = 50.0  # % used by others; 0 never; desktops 25
+    niu_suspend_cpu_usage: Annotated[float, Meta(ge=0, le=100)] = 50.0  # the same while not in use
+    start_hour: Hour = 0.0  # equal hours: no restriction, as in the client
+    end_hour: Hour = 0.0
+    battery_charge_min_pct: Annotated[float, Meta(ge=0, le=100)] = 90.0
+    battery_max_temperature: Celsius = 40.0  # of the battery
+    max_ncpus_pct: Annotated[float, Meta(gt=0, le=100)] = 50.0  # desktops: all
+    niu_max_ncpus_pct: Annotated[float, Meta(gt=0, le=100)] = 50.0  # unset, the client takes the value in use
+    cpu_usage_limit: Annotated[float, Meta(gt=0, le=100)] = 100.0
+    niu_cpu_usage_limit: Annotated[float, Meta(gt=0, le=100)] = 100.0
+    ram_max_used_busy_pct: Annotated[float, Meta(gt=0, le=100)] = 50.0
+    ram_max_used_idle_pct: Annotated[float, Meta(gt=0, le=100)] = 50.0  # desktops: 90
+    network_wifi_only: bool = True  # desktops: false
+    max_bytes_sec: NonNegative = 0.0  # 0: no cap; the smaller of BOINC's two, up and down
+    dwell_min: NonNegative = 5.0  # ANDROID_BATTERY_BACKOFF, 300 s, here after any suspension
+
+
+class FederatedConfig(Strict, frozen=True, tag_field="rule", tag="federated"):
+    """Idle, charging and unmetered, as mobile federated learning asks of Android's JobScheduler.
+
+    Sources: Bonawitz et al. 2019, "Towards federated learning at scale", section 3 (the three conditions; work is
+    aborted when one ends); Android's framework resources (idle time, low battery). Caps: the village's.
+    """
+
+    idle_min: NonNegative = 31.0  # config_jobSchedulerInactivityIdleThreshold, 1,860,000 ms; 71 min before Android 9
+    low_battery: Share = 0.15  # config_lowBatteryWarningLevel: below it power is not "stable"
+    low_battery_bump: Share = 0.05  # config_lowBatteryCloseWarningBump
+    severe_skin_c: Celsius = 45.0  # THERMAL_STATUS_SEVERE, from which jobs stop; set by makers (assumption)
+    hysteresis_c: NonNegative = 3.0  # of the thermal status
+    max_cpu: Share = 0.50
+    max_memory: Share = 0.30
+    max_bandwidth_mbps: Positive = 10.0
+    dwell_min: NonNegative = 5.0
+
+
+class PredictiveConfig(OwnerLimits, frozen=True, tag="predictive"):
+    """The owner's hard limits, and forecasts in place of hours, optimum, idle time, session length and cool-down.
+
+    The chances at which it starts and stops trade harvest for interruptions: at the defaults it interrupts about as
+    many sessions as the documented policy; far higher ones harvest nearly all there is, and interrupt far more.
+    """
+
+    max_skin_c: Celsius = 43.0  # touched for long: IEC 62368-1 and EN 563 classes
+    margin_c: NonNegative = 1.0  # kept below the limits that are forecast (assumption)
+    heat_horizon_min: Positive = 15.0  # skin is forecast this far (assumption: about its time constant)
+    skin_tau_min: Positive = 16.0  # first-order time constant of a phone's skin, 985 s (notes on physics, section 3)
+    heat_rate: Annotated[float, Meta(gt=0, le=1)] = 0.3  # weight of one reading in the learned heat model
+    look_ahead_min: NonNegative = 20.0  # the owner is forecast this far
+    start_hazard_per_h: Positive = 0.25  # a session starts below this chance an hour that its owner ends it
+    stop_hazard_per_h: Positive = 0.3  # and hands back in order above this one
+    memory_days: Positive = 7.0  # a device's own level of returns fades over this time
+    prior_h: Positive = 4.0  # the data's value of an hour weighs as much as this many hours of a device's own
+    charge_per_h: Positive = 0.6  # share of a battery that an hour's charging restores (assumption)
+    charge_to: Share = 0.80  # the owner's charge that lending shall not endanger
+    charge_risk: Share = 0.15  # chance to be unplugged below it that is accepted
+
+
+HarvestRules = HarvestConfig | PredecessorConfig | BoincConfig | FederatedConfig | PredictiveConfig
 
 
 class ShardingConfig(Strict, frozen=True):
@@ -84,11 +165,49 @@ class GatewayConfig(Strict, frozen=True):
     burst: Annotated[int, Meta(ge=1)] = 50
 
 
+class EdgeConfig(Strict, frozen=True):
+    """The device's ladder and lifecycle: documented for the village's edge and mobile managers, or said otherwise."""
+
+    battery_critical: Share = 0.10
+    battery_low: Share = 0.20
+    battery_conservative: Share = 0.40
+    warm_c: Celsius = 45.0
+    hot_c: Celsius = 55.0
+    critical_c: Celsius = 65.0
+    memory_low_gb: NonNegative = 2.0  # free memory; GB and MB are powers of two
+    memory_medium_gb: NonNegative = 4.0
+    memory_high_gb: NonNegative = 8.0
+    hysteresis_c: NonNegative = 3.0  # as harvest's
+    hysteresis_battery: Share = 0.05  # as harvest's
+    hysteresis_memory_mb: NonNegative = 512.0  # documented: adapt again when this much has changed
+    cpu_share: Share = 0.50
+    cpu_low_battery: Share = 0.35
+    cpu_critical_battery: Share = 0.20
+    cpu_hot: Share = 0.30
+    cpu_critical_heat: Share = 0.15
+    memory_mb: NonNegative = 1024.0
+    memory_low_battery: Share = 0.7  # factor
+    memory_hot: Share = 0.6  # factor
+    memory_critical_mb: NonNegative = 256.0  # battery or heat
+    memory_short_mb: NonNegative = 512.0  # little memory free
+    tasks: Annotated[int, Meta(ge=0, le=64)] = 2
+    tasks_dedicated: Annotated[int, Meta(ge=0, le=64)] = 10  # a fog node's
+    chunk_bytes: Annotated[int, Meta(ge=1)] = 512
+    chunk_min_bytes: Annotated[int, Meta(ge=1)] = 64
+    chunk_max_bytes: Annotated[int, Meta(ge=1)] = 2048
+    heartbeat_s: Positive = 60.0  # twice in a lease, so that one may be lost (our choice)
+    offline_after_s: Positive = 120.0  # of silence, the documented fault detector's; the lease that a heartbeat earns
+    drain_s: NonNegative = 30.0  # work may end, and hand-backs be heard, this long (assumption: half a heartbeat)
+    faults_max: Annotated[int, Meta(ge=1)] = 5  # jobs lost in a row; the documented circuit breaker's
+    retry_s: Positive = 60.0  # the same breaker's pause
+
+
 class PolicyConfig(Strict, frozen=True):
     """One group per policy family."""
 
-    harvest: HarvestConfig = HarvestConfig()
+    harvest: HarvestRules = HarvestConfig()
     sharding: ShardingConfig = ShardingConfig()
     consensus: ConsensusConfig = ConsensusConfig()
     coordination: CoordinationConfig = CoordinationConfig()
     gateway: GatewayConfig = GatewayConfig()
+    edge: EdgeConfig = EdgeConfig()

@@ -24,6 +24,7 @@ class Readings(NamedTuple):
     plugged: Array  # bool
     die_c: Array
     skin_c: Array
+    battery_c: Array
     on_wifi: Array  # bool; wired counts as Wi-Fi
     metered: Array  # bool
     bandwidth_bytes_per_s: Array
@@ -41,6 +42,7 @@ class Row(Message, frozen=True):
     plugged: bool
     die_c: float
     skin_c: float
+    battery_c: float
     on_wifi: bool
     metered: bool
     bandwidth_bytes_per_s: float
@@ -55,15 +57,16 @@ class Decision(NamedTuple):
 
     contribute: Array  # bool: a session runs
     compute_share: Array  # share of the device's compute lent, 0..1
-    memory_share: Array  # share of its memory lent, 0..1
+    memory_share: Array  # share of its memory lent, 0..1; while draining too, so that work can be handed back
     bandwidth_bytes_per_s: Array  # cap on the village's traffic
     state: Array  # index into HARVEST_STATES
 
 
 HARVEST_STATES = (
-    "idle", "harvesting", "charging_low", "thermal_throttle", "user_active", "network_metered", "disabled",
+    "idle", "harvesting", "charging_low", "thermal_throttle", "user_active", "network_metered", "disabled", "draining",
 )  # fmt: skip
-"""HarvestState as documented for the village (``idle`` also covers closed hours and cool-down)."""
+"""HarvestState as documented for the village (``idle`` also covers closed hours and cool-down), and ``draining``: a
+session that ended in order hands its work back; nothing is computed and nothing new is taken."""
 
 
 class Verdict(Message, frozen=True):

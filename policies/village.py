@@ -1,7 +1,8 @@
 """One node of the village: which policies it mounts, by path. The only module that knows every family.
 
 Every node mounts ``harvest`` and ``worker``; members of the committee also mount ``consensus``, ``coordination`` and
-``gateway``. A `NodeSpec` is plain data: it stands in a journal's header, so that a replay builds the same Cell.
+``gateway``. With ``edge`` set every node mounts ``edge`` as well, between harvest and the worker, and members
+``edge_watch``. A `NodeSpec` is plain data: it stands in a journal's header, so that a replay builds the same Cell.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from policies.cell import Cell
 from policies.config import PolicyConfig
 from policies.consensus import Raft
 from policies.coordination import Coordination
+from policies.edge import EdgeAgent, EdgeWatch
 from policies.gateway import Gateway
 from policies.harvest.agent import HarvestAgent
 from policies.port import Keys, Policy
@@ -36,6 +38,7 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     reading_ns: int
     dedicated: bool = False
     has_battery: bool = True
+    edge: bool = False
 
 
 def node(spec: NodeSpec) -> dict[str, Policy]:
@@ -43,7 +46,8 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
     config = spec.config
     policies: dict[str, Policy] = {
         "harvest": HarvestAgent(
-            config.harvest, spec.reading_ns, dedicated=spec.dedicated, has_battery=spec.has_battery
+            config.harvest, spec.reading_ns, dedicated=spec.dedicated, has_battery=spec.has_battery,
+            to="edge" if spec.edge else "worker",
         ),
         "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s),
     }
@@ -51,6 +55,13 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
         policies["consensus"] = Raft(config.consensus, spec.committee, "coordination", ("coordination", "gateway"))
         policies["coordination"] = Coordination(config.coordination, config.sharding, spec.card)
         policies["gateway"] = Gateway(config.gateway)
+    if spec.edge:
+        policies["edge"] = EdgeAgent(
+            config.edge, spec.committee, spec.capability.memory_bytes, spec.reading_ns,
+            dedicated=spec.dedicated, has_battery=spec.has_battery,
+        )  # fmt: skip
+        if spec.me in spec.committee:
+            policies["edge_watch"] = EdgeWatch(config.edge)
     return policies
 
 

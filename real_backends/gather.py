@@ -110,7 +110,7 @@ def gather(
         "ledger": ledger(members),
         "profile": profile_hash(read_profile(scenario.profile)),
         "sensors": scenario.sensors,
-        "sensors_missing": sorted({name for state in states.values() for name in state["sensors_missing"]}),
+        **_sensors_manifest([state["sensors"] for state in states.values()]),
         "answers": _answers_manifest(asked, references),
         "retries": len(retries),
         "backends": list(scenario.backends),
@@ -159,9 +159,23 @@ def _check_retries(checks: Checks, retries: Sequence[tuple[int, Asked, Asked]]) 
             checks.one_outcome.broken = f"{op}: asked again at gateway {gateway} hears {heard}, was answered {had!r}"
 
 
+def _sensors_manifest(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the nodes' sensors lack and assume, and how many readings lacked what had been there."""
+    gone: Counter[str] = Counter()
+    for one in reports:
+        gone.update(one["gone"])
+    return {
+        "sensors_missing": sorted({name for one in reports for name in one["missing"]}),
+        "sensors_assumed": {field: value for one in reports for field, value in one.get("assumed", {}).items()},
+        "sensors_absent": sorted({line for one in reports for line in one.get("absent", ())}),
+        "sensors_gone": dict(sorted(gone.items())),
+    }
+
+
 def _node_manifest(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a node's state without what the manifest says once for all."""
-    plain = {name: value for name, value in state.items() if name not in ("replica", "sensors_missing")}
+    plain = {name: value for name, value in state.items() if name not in ("replica", "sensors")}
+    plain["sensors_gone"] = dict(state["sensors"]["gone"])
     member = state["replica"]
     return {**plain, "applied": member["applied"], "state_digest": member["state_digest"]} if member else plain
 
@@ -237,10 +251,15 @@ def _device_rows(
         elif event["kind"] == "readings" and time_s >= next_s[name]:
             next_s[name] = time_s + scenario.record.devices_every_s - scenario.reading_s / 2
             rows.append((
-                time_s, name, kinds[name], detail["soc"], detail["plugged"], detail["screen_on"],
-                detail["die_c"], detail["skin_c"], share[name], share[name] > 0, state[name],
+                time_s, name, kinds[name], _known(detail["soc"]), detail["plugged"], detail["screen_on"],
+                _known(detail["die_c"]), _known(detail["skin_c"]), share[name], share[name] > 0, state[name],
             ))  # fmt: skip
     return rows
+
+
+def _known(value: float | None) -> float:
+    """Return a number of an event, where JSON's null stands for one that is unknown."""
+    return float("nan") if value is None else float(value)
 
 
 def _digest(journals: Mapping[str, bytes]) -> str:

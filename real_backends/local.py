@@ -18,7 +18,7 @@ from real_backends.clients import GATEWAY, Clients
 from real_backends.executors import DESK_TINY
 from real_backends.fault_script import FaultScript
 from real_backends.gather import gather, last_leader
-from real_backends.node import load_policy
+from real_backends.node import load_policy, make_sensors
 from real_backends.processes import Processes
 from real_backends.replicas import replicas
 from scenarios.record import Record
@@ -50,6 +50,7 @@ def run_local(
         NodeFailed: a node's process ended by itself.
     """
     _check(scenario)
+    _check_sensors(scenario)
     where = _policy_name(policy)
     spec = specs.node_spec(scenario, next(iter(specs.node_kinds(scenario))))
     mounted = (load_policy(where) if where else village.node)(spec)
@@ -72,6 +73,14 @@ def _check(scenario: Scenario) -> None:
         raise ScenarioError(f"model={scenario.model!r}: world=local can run {DESK_TINY.name!r}")
     if scenario.adversaries:
         raise ScenarioError("adversaries: world=local runs honest nodes; allowed: none")
+
+
+def _check_sensors(scenario: Scenario) -> None:
+    """Open the sensors once, as every node will, so that one that is not there is said before any node starts."""
+    try:
+        make_sensors(scenario)
+    except (ValueError, OSError) as error:
+        raise ScenarioError(str(error)) from None
 
 
 def _requests(scenario: Scenario) -> list[Request]:

@@ -33,7 +33,8 @@ from real_backends.executors import DEFAULT_SEED, DESK_TINY, make_checkpoint
 from real_backends.executors_host import ExecutorHost
 from real_backends.identity import OWNER, Identity, read_registry
 from real_backends.keys import Ed25519Keys
-from real_backends.serve import Sensors, Serve
+from real_backends.sensors import Sensors, open_sensors, report
+from real_backends.serve import Serve
 from real_backends.stores.blobs import BlobStore
 from real_backends.stores.file import FileStorage
 from real_backends.transports.faulty import FaultyTransport, LinkFaults
@@ -93,14 +94,12 @@ def load_policy(where: str) -> Callable[[NodeSpec], dict[str, Policy]]:
 
 
 def make_sensors(scenario: Scenario) -> Sensors:
-    """Return the sensors the scenario asks for."""
-    if scenario.sensors == "host":
-        from real_backends.sensors.host import HostSensors
+    """Return the sensors the scenario asks for.
 
-        return HostSensors()
-    from real_backends.sensors.trace import MAINS_DESK, TraceSensors
-
-    return TraceSensors([(0.0, MAINS_DESK)])
+    Raises:
+        ValueError, OSError: as `real_backends.sensors.open_sensors`.
+    """
+    return open_sensors(scenario.sensors, assume=scenario.assume)
 
 
 def answer_blob(payload: bytes) -> tuple[str, str] | None:
@@ -152,7 +151,7 @@ def make_serve(config: NodeConfig) -> tuple[Serve, ExecutorHost]:
             "compute_busy_s": executor.compute.busy_s,
             "malformed": serve.cell.malformed,
             "replica": replicas.report(policies),
-            "sensors_missing": list(getattr(sensors, "missing", ())),
+            "sensors": report(sensors),
             "links": dict(transport.counts),
             "faults": dict(transport.done),
         }

@@ -51,4 +51,5 @@ def node_spec(scenario: Scenario, name: str) -> NodeSpec:
         reading_ns=int(scenario.reading_s * NS_PER_S),
         dedicated=name in mains[len(mains) - scenario.fleet.dedicated :],
         has_battery=name not in mains,
+        edge=scenario.edge,
     )

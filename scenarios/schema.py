@@ -14,7 +14,9 @@ import msgspec
 from msgspec import Meta
 
 from models.inference import SHAPES
-from policies.config import PolicyConfig
+from policies.config import HarvestConfig, HarvestRules, OwnerLimits, PolicyConfig, PredictiveConfig
+from policies.edge import check_edge
+from scenarios import sensors
 from scenarios.explain import explain
 
 Count = Annotated[int, Meta(ge=0)]
@@ -188,12 +190,14 @@ class Scenario(Strict, frozen=True):
     faults: tuple[Fault, ...] = ()
     adversaries: tuple[Adversary, ...] = ()
     policy: PolicyConfig = PolicyConfig()
+    edge: bool = False  # every device mounts the edge agent between harvest and its worker, the committee watches
     record: Record = Record()
     reading_s: Positive = 60.0  # period of the devices' sensors, and of the fleet's ticks
     backends: tuple[Literal["torch", "jax"], ...] = ("torch",)  # executors by worker, in turn (world=local)
     cores: Annotated[int, Meta(ge=1)] | None = None  # CPU cores that all workers share (machines of one host)
     profile: str = ""  # executor profile measured by `twin calibrate executor`; workers then run at its speed
-    sensors: Literal["host", "trace"] = "trace"
+    sensors: str | tuple[str, ...] = "trace"  # one or several of scenarios.sensors.NAMES (world=local)
+    assume: dict[str, bool | float] = msgspec.field(default_factory=dict)  # readings that they lack, by field of a Row
 
 
 class ScenarioError(ValueError):
@@ -206,6 +210,7 @@ def build(data: dict[str, Any]) -> Scenario:
     Raises:
         ScenarioError: unknown key, wrong type, value out of range, or parts that contradict one another.
     """
+    data = with_rule(data)
     try:
         scenario = msgspec.convert(data, Scenario)
     except msgspec.ValidationError as error:
@@ -214,19 +219,37 @@ def build(data: dict[str, Any]) -> Scenario:
     return scenario
 
 
+def with_rule(data: Any) -> Any:
+    """Name the documented harvest rule where limits are given without a rule."""
+    policy = data.get("policy") if isinstance(data, dict) else None
+    harvest = policy.get("harvest") if isinstance(policy, dict) else None
+    if not isinstance(harvest, dict) or "rule" in harvest:
+        return data
+    return {**data, "policy": {**policy, "harvest": {"rule": "documented", **harvest}}}
+
+
 def _cross_check(s: Scenario) -> None:
     """Refuse what no single field shows to be wrong."""
-    for path, value in _numbers("", to_plain(s)):
-        if not math.isfinite(value):
-            raise ScenarioError(f"{path}={value}: expected a finite number")
+    require_finite(to_plain(s))
     if s.model not in SHAPES:
         raise ScenarioError(f"model={s.model!r}: allowed: {', '.join(sorted(SHAPES))}")
     if not s.backends:
         raise ScenarioError("backends=[]: expected at least one of torch, jax")
     _check_fleet(s)
     _check_policy(s.policy)
+    try:
+        sensors.check(s.sensors, s.assume)
+    except ValueError as error:
+        raise ScenarioError(str(error)) from None
     _check_workload(s.workload)
     _check_faults(s)
+
+
+def require_finite(plain: dict[str, Any]) -> None:
+    """Refuse a scenario, as plain data, with a number that is not one."""
+    for path, value in _numbers("", plain):
+        if not math.isfinite(value):
+            raise ScenarioError(f"{path}={value}: expected a finite number")
 
 
 def _numbers(path: str, plain: Any) -> Iterator[tuple[str, float]]:
@@ -264,17 +287,29 @@ def _check_fleet(s: Scenario) -> None:
             raise ScenarioError(f"adversaries: {wanted} of kind {kind}; the fleet has {there} outside the committee")
 
 
-def _check_policy(policy: PolicyConfig) -> None:
-    h, c = policy.harvest, policy.consensus
-    temps = (h.max_cpu_temp_c, h.throttle_temp_c, h.critical_temp_c)
-    if list(temps) != sorted(temps):
-        raise ScenarioError(
-            f"policy.harvest.max_cpu_temp_c, throttle_temp_c, critical_temp_c={temps}: expected values that do not fall"
-        )
-    if h.hour_start == h.hour_end:
+def check_harvest(h: HarvestRules) -> None:
+    """Refuse harvest limits that contradict one another."""
+    if isinstance(h, OwnerLimits):
+        temps = (h.max_cpu_temp_c, h.throttle_temp_c, h.critical_temp_c)
+        if list(temps) != sorted(temps):
+            raise ScenarioError(
+                "policy.harvest.max_cpu_temp_c, throttle_temp_c, critical_temp_c="
+                f"{temps}: expected values that do not fall"
+            )
+    if isinstance(h, HarvestConfig) and h.hour_start == h.hour_end:
         raise ScenarioError(
             f"policy.harvest.hour_start={h.hour_start}: expected another hour than hour_end (0 to 24 is always)"
         )
+    if isinstance(h, PredictiveConfig) and h.stop_hazard_per_h < h.start_hazard_per_h:
+        raise ScenarioError(
+            f"policy.harvest.stop_hazard_per_h={h.stop_hazard_per_h}: expected >= "
+            f"start_hazard_per_h={h.start_hazard_per_h}"
+        )
+
+
+def _check_policy(policy: PolicyConfig) -> None:
+    check_harvest(policy.harvest)
+    c = policy.consensus
     if c.election_min_s >= c.election_max_s:
         raise ScenarioError(
             f"policy.consensus.election_min_s={c.election_min_s}: expected < election_max_s={c.election_max_s}"
@@ -283,6 +318,10 @@ def _check_policy(policy: PolicyConfig) -> None:
         raise ScenarioError(
             f"policy.consensus.heartbeat_s={c.heartbeat_s}: expected < election_min_s={c.election_min_s}"
         )
+    try:
+        check_edge(policy.edge)
+    except ValueError as error:
+        raise ScenarioError(f"policy.{error}") from None
 
 
 def _check_workload(w: Workload) -> None:
@@ -331,7 +370,7 @@ def _check_victim(i: int, who: str, fleet: Fleet) -> None:
         raise ScenarioError(f"faults[{i}].node={who!r}: no such device; allowed: {allowed}")
 
 
-def to_plain(scenario: Scenario) -> dict[str, Any]:
+def to_plain(scenario: Strict) -> dict[str, Any]:
     """Return the scenario as plain data, every default filled in, for manifests."""
     plain: dict[str, Any] = msgspec.to_builtins(scenario)
     return plain

@@ -1,12 +1,31 @@
 """Harvest: who lends idle compute, when and how much.
 
-`elementwise` decides for a row or a fleet, `agent` carries the decision out on one node, `envelope` says
-what a decision must never break, and `messages` is what an agent announces.
+`choose.make` turns a configuration into one of five rules with one interface (`rows`): `elementwise` (the documented
+one), `predecessor`, `boinc`, `federated` and `predictive` (with `forecast`). `limits` holds the gates that those of the
+village's own share. `agent` carries a decision out on one node, `envelope` says what a decision must never break,
+`messages` is what an agent announces, `receipts` the same for a fleet.
 """
 
 from policies.harvest.agent import HarvestAgent
-from policies.harvest.elementwise import Devices, Harvest, HarvestState
+from policies.harvest.choose import make
+from policies.harvest.elementwise import Harvest, HarvestState
 from policies.harvest.envelope import violations
-from policies.harvest.messages import Session
+from policies.harvest.messages import HarvestReceipt, Session
+from policies.harvest.receipts import Receipts, Tally, no_tally, settle
+from policies.harvest.rows import Devices, HarvestRule
 
-__all__ = ["Devices", "Harvest", "HarvestAgent", "HarvestState", "Session", "violations"]
+__all__ = [
+    "Devices",
+    "Harvest",
+    "HarvestAgent",
+    "HarvestReceipt",
+    "HarvestRule",
+    "HarvestState",
+    "Receipts",
+    "Session",
+    "Tally",
+    "make",
+    "no_tally",
+    "settle",
+    "violations",
+]

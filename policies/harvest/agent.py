@@ -1,7 +1,10 @@
-"""The harvest agent: carries out, on one node, what the elementwise rule decides.
+"""The harvest agent: carries out, on one node, what the harvest rule decides.
 
 It either reads the node's own sensors and decides one row (`on_readings`), or is handed its row of a fleet's
 decision (`on_decision`). Both end in the same few effects, and only when something changed.
+
+A session that ends leaves a receipt. One that ends in order is told twice: first that it is over while its memory
+is still held (the worker takes nothing more and hands its work back), then, after the drain, that all is given back.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from policies.config import HarvestConfig
-from policies.harvest.elementwise import Devices, Harvest
-from policies.harvest.messages import Session
+from policies.config import HarvestRules
+from policies.harvest.choose import make
+from policies.harvest.messages import HarvestReceipt, Session
+from policies.harvest.rows import Devices
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
 from policies.readings import HARVEST_STATES, Readings, Row, Verdict
@@ -23,22 +27,29 @@ class HarvestAgent(Policy):
     """Holds one node to its harvest policy.
 
     Args:
-        config: the limits.
+        config: the harvest policy's parameters.
         every_ns: period of the readings.
         dedicated: the machine is set aside for the village.
         has_battery: the machine has a battery.
+        to: path of the policy that is told what is lent.
 
     Raises:
         ValueError: ``every_ns`` is not positive, or the limits contradict each other.
     """
 
     def __init__(
-        self, config: HarvestConfig, every_ns: int, *, dedicated: bool = False, has_battery: bool = True
+        self,
+        config: HarvestRules,
+        every_ns: int,
+        *,
+        dedicated: bool = False,
+        has_battery: bool = True,
+        to: str = WORKER,
     ) -> None:
         if every_ns <= 0:
             raise ValueError(f"every_ns is {every_ns}; allowed: from 1")
-        self._every_ns = every_ns
-        self._rule = Harvest(config)
+        self._every_ns, self._to = every_ns, to
+        self._rule = make(config)
         self._devices = Devices(dedicated, has_battery)
         self._forget()
 
@@ -47,6 +58,8 @@ class HarvestAgent(Policy):
         self._read_ns: int | None = None
         self._limits: dict[str, float] = {}
         self._session = (False, 0.0, 0.0)  # lending, compute share, memory share: as announced
+        self._started_ns = self._told_ns = 0  # of the session; of its latest change
+        self._compute_s = 0.0  # lent by the session until that change
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
         """Begin at rest. A crash forgets cool-down and latches; the next reading sets the latches again."""
@@ -78,9 +91,22 @@ class HarvestAgent(Policy):
         session = (verdict.contribute, verdict.compute_share, verdict.memory_share)
         if session == self._session:
             return
-        self._session = session
+        before, self._session = self._session, session
         self.port.decide("harvest", Session(*session, verdict.state))
-        self.port.tell(WORKER, Lend(*session, HARVEST_STATES[verdict.state]))
+        self.port.tell(self._to, Lend(*session, HARVEST_STATES[verdict.state]))
+        self._account(before[0], before[1], verdict)
+
+    def _account(self, lent: bool, compute_share: float, verdict: Verdict) -> None:
+        """Add up what the session lends, and leave its receipt when it has ended."""
+        now = self.port.now
+        if lent:
+            self._compute_s += compute_share * (now - self._told_ns) / NS_PER_S
+        self._told_ns = now
+        if lent and not verdict.contribute:
+            began_s, now_s = self._started_ns / NS_PER_S, now / NS_PER_S
+            self.port.decide("harvest_receipt", HarvestReceipt(began_s, now_s, self._compute_s, verdict.state))
+        elif verdict.contribute and not lent:
+            self._started_ns, self._compute_s = now, 0.0
 
     def _limit(self, resource: str, value: float) -> None:
         if self._limits.get(resource) != value:

@@ -1,22 +1,47 @@
 """The harvest envelope: what a decision must never break, whatever the policy's memory.
 
-It knows the documented limits and one reading, and no state: a decision inside the envelope may still be
-wrong about time (session length, cool-down, hysteresis), one outside is always wrong. It shares no rule with
-`policies.harvest.elementwise`, so that it can check that one and any other harvest policy.
+It knows a configuration and one reading, and no state: a decision inside the envelope may still be wrong about time
+(session length, cool-down, dwell, hysteresis), one outside is always wrong. It shares no code with the rules that it
+checks. Each configuration has its own envelope:
+
+- documented and predecessor: every documented limit (the predecessor leaves it, which is the point of keeping it);
+- predictive: the owner's hard limits, without hours and idle time; it may not lend without a skin sensor either;
+- boinc and federated: their own conditions and caps.
+
+While a session drains the same holds, hours excepted, and no compute may be lent.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from policies.config import HarvestConfig
-from policies.harvest.elementwise import Devices
+from policies.config import BoincConfig, FederatedConfig, HarvestConfig, HarvestRules, OwnerLimits, PredictiveConfig
+from policies.harvest.rows import DRAINING, Devices
 from policies.readings import Array, Decision, Readings
 
 _SHARE_TOLERANCE = 1e-6  # a share computed in float32 may round above its cap
 
 
-def violations(config: HarvestConfig, devices: Devices, readings: Readings, decision: Decision) -> list[str]:
+class _Law(NamedTuple):
+    name: str
+    broken: Array  # rows whose reading forbids to lend
+    value: Array
+    allowed: str
+
+
+class _View(NamedTuple):
+    """Readings and decision of all rows, with what the laws derive from them."""
+
+    r: Readings
+    d: Decision
+    guest: Array  # bool: an owner's device
+    battery: Array  # bool
+    mbps: Array
+
+
+def violations(config: HarvestRules, devices: Devices, readings: Readings, decision: Decision) -> list[str]:
     """Return one line for every limit a row's decision breaks; an empty list is good.
 
     Args:
@@ -33,38 +58,22 @@ def violations(config: HarvestConfig, devices: Devices, readings: Readings, deci
     def column(values: Array) -> Array:
         return np.broadcast_to(np.asarray(values), (rows,))
 
-    r = Readings(*(column(field) for field in readings))
-    d = Decision(*(column(field) for field in decision))
-    dedicated = column(devices.dedicated)
+    r, d = Readings(*(column(field) for field in readings)), Decision(*(column(field) for field in decision))
     battery = column(devices.has_battery) | r.has_battery
-    minute, start, end = r.local_minute, config.hour_start * 60, config.hour_end * 60
-    closed = ~((start <= minute) & (minute < end)) if start < end else ~((start <= minute) | (minute < end))
-    mbps = r.bandwidth_bytes_per_s * 8 / 1e6
-    on, guest = d.contribute, d.contribute & ~dedicated
-    slow = r.die_c >= config.throttle_temp_c
-    compute_max = np.where(on, config.max_cpu * np.where(slow, 0.5, 1.0), 0.0)
-    memory_max = np.where(on, config.max_memory, 0.0)
-    cap_bytes_per_s = config.max_bandwidth_mbps * 1e6 / 8
+    view = _View(r, d, ~column(devices.dedicated), battery, r.bandwidth_bytes_per_s * 8 / 1e6)
+    laws, compute, memory, cap_bytes_per_s = _envelope(config, view)
 
-    laws = [
-        ("die_c", on & ~(r.die_c < config.critical_temp_c), r.die_c, f"below {config.critical_temp_c:g}"),
-        ("soc", on & battery & ~(r.soc >= config.min_battery), r.soc, f"from {config.min_battery:g}"),
-        ("plugged", guest & battery & ~r.plugged & config.require_charging, r.plugged, "true"),
-        ("on_wifi", on & ~r.on_wifi & config.wifi_only, r.on_wifi, "true"),
-        ("metered", on & r.metered & (not config.allow_metered), r.metered, "false"),
-        ("Mbit/s", on & ~(mbps >= config.min_bandwidth_mbps), mbps, f"from {config.min_bandwidth_mbps:g}"),
-        ("screen_on", guest & r.screen_on & config.require_screen_off, r.screen_on, "false"),
-        ("idle_s", guest & ~(r.idle_s >= config.idle_min * 60), r.idle_s, f"from {config.idle_min * 60:g}"),
-        ("local_minute", guest & closed, minute, f"{config.hour_start:g}-{config.hour_end:g} h"),
-    ]
+    drains = (d.state == DRAINING) & ~d.contribute
+    lends = d.contribute | drains
     found = [
-        f"row {row}: {name} is {values[row]}; allowed while contributing: {allowed}"
-        for name, broken, values, allowed in laws
-        for row in np.flatnonzero(broken)
+        f"row {row}: {law.name} is {law.value[row]}; "
+        f"allowed while {'draining' if drains[row] else 'contributing'}: {law.allowed}"
+        for law in laws
+        for row in np.flatnonzero(law.broken & (d.contribute if law.name == "local_minute" else lends))
     ]
     caps = [
-        ("compute_share", d.compute_share, compute_max),
-        ("memory_share", d.memory_share, memory_max),
+        ("compute_share", d.compute_share, np.where(d.contribute, compute, 0.0)),
+        ("memory_share", d.memory_share, np.where(lends, memory, 0.0)),
         ("bandwidth_bytes_per_s", d.bandwidth_bytes_per_s, np.full(rows, cap_bytes_per_s)),
     ]
     found += [
@@ -73,3 +82,84 @@ def violations(config: HarvestConfig, devices: Devices, readings: Readings, deci
         for row in np.flatnonzero(~((values >= 0) & (values <= limit * (1 + _SHARE_TOLERANCE))))
     ]
     return found
+
+
+def _envelope(config: HarvestRules, v: _View) -> tuple[list[_Law], Array, Array, float]:
+    """Return the laws, the caps of compute and memory a row, and the cap of bandwidth."""
+    if isinstance(config, BoincConfig):
+        return _boinc(config, v)
+    if isinstance(config, FederatedConfig):
+        return _federated(config, v)
+    laws, slow = _hard(config, v), v.r.die_c >= config.throttle_temp_c
+    if isinstance(config, PredictiveConfig):
+        laws.append(_Law("skin_c", np.isnan(v.r.skin_c), v.r.skin_c, "a number"))
+    elif isinstance(config, HarvestConfig):
+        span = f"{config.hour_start:g}-{config.hour_end:g} h"
+        closed = v.guest & _closed(v.r.local_minute, config.hour_start, config.hour_end)
+        laws += [_idle(config.idle_min, v), _Law("local_minute", closed, v.r.local_minute, span)]
+    compute = config.max_cpu * np.where(slow, 0.5, 1.0)
+    return laws, compute, np.full(slow.shape, config.max_memory), config.max_bandwidth_mbps * 1e6 / 8
+
+
+def _hard(c: OwnerLimits, v: _View) -> list[_Law]:
+    r, uncharged = v.r, v.guest & v.battery & ~v.r.plugged & c.require_charging
+    return [
+        _Law("die_c", ~(r.die_c < c.critical_temp_c), r.die_c, f"below {c.critical_temp_c:g}"),
+        _Law("soc", v.battery & ~(r.soc >= c.min_battery), r.soc, f"from {c.min_battery:g}"),
+        _Law("plugged", uncharged, r.plugged, "true"),
+        _Law("on_wifi", ~r.on_wifi & c.wifi_only, r.on_wifi, "true"),
+        _Law("metered", r.metered & (not c.allow_metered), r.metered, "false"),
+        _Law("Mbit/s", ~(v.mbps >= c.min_bandwidth_mbps), v.mbps, f"from {c.min_bandwidth_mbps:g}"),
+        _Law("screen_on", v.guest & r.screen_on & c.require_screen_off, r.screen_on, "false"),
+    ]
+
+
+def _boinc(c: BoincConfig, v: _View) -> tuple[list[_Law], Array, Array, float]:
+    r, floor = v.r, c.battery_charge_min_pct / 100
+    used = v.guest & ~(r.idle_s >= c.idle_time_to_run * 60)
+    load = np.where(used, c.suspend_cpu_usage or 100, c.niu_suspend_cpu_usage or 100) / 100
+    closed = np.zeros(used.shape, dtype=bool)
+    if c.start_hour != c.end_hour:
+        closed = v.guest & _closed(r.local_minute, c.start_hour, c.end_hour)
+    laws = [
+        _Law("battery_c", v.battery & ~(r.battery_c < c.battery_max_temperature), r.battery_c,
+             f"below {c.battery_max_temperature:g}"),
+        _Law("soc", v.battery & ~(r.soc >= floor), r.soc, f"from {floor:g}"),
+        _Law("plugged", v.battery & ~r.plugged & (not c.run_on_batteries), r.plugged, "true"),
+        _Law("on_wifi", ~r.on_wifi & c.network_wifi_only, r.on_wifi, "true"),
+        _Law("metered", r.metered & c.network_wifi_only, r.metered, "false"),
+        _Law("Mbit/s", ~(v.mbps > 0), v.mbps, "above 0"),
+        _Law("screen_on", v.guest & r.screen_on & c.suspend_when_screen_on, r.screen_on, "false"),
+        _Law("idle_s", used & (not c.run_if_user_active), r.idle_s, f"from {c.idle_time_to_run * 60:g}"),
+        _Law("user_load", v.guest & ~(r.user_load <= load), r.user_load, "up to suspend_cpu_usage"),
+        _Law("local_minute", closed, r.local_minute, f"{c.start_hour:g}-{c.end_hour:g} h"),
+    ]  # fmt: skip
+    busy = c.max_ncpus_pct * c.cpu_usage_limit / 1e4
+    idle = c.niu_max_ncpus_pct * c.niu_cpu_usage_limit / 1e4
+    memory = np.where(used, c.ram_max_used_busy_pct, c.ram_max_used_idle_pct) / 100
+    return laws, np.where(used, busy, idle), memory, c.max_bytes_sec or np.inf
+
+
+def _federated(c: FederatedConfig, v: _View) -> tuple[list[_Law], Array, Array, float]:
+    r, every = v.r, np.ones(v.guest.shape)
+    laws = [
+        _Law("skin_c", ~(r.skin_c < c.severe_skin_c), r.skin_c, f"below {c.severe_skin_c:g}"),
+        _Law("soc", v.battery & ~(r.soc >= c.low_battery), r.soc, f"from {c.low_battery:g}"),
+        _Law("plugged", v.battery & ~r.plugged, r.plugged, "true"),
+        _Law("metered", r.metered, r.metered, "false"),
+        _Law("Mbit/s", ~(v.mbps > 0), v.mbps, "above 0"),
+        _Law("screen_on", v.guest & r.screen_on, r.screen_on, "false"),
+        _idle(c.idle_min, v),
+    ]
+    return laws, every * c.max_cpu, every * c.max_memory, c.max_bandwidth_mbps * 1e6 / 8
+
+
+def _idle(minutes: float, v: _View) -> _Law:
+    return _Law("idle_s", v.guest & ~(v.r.idle_s >= minutes * 60), v.r.idle_s, f"from {minutes * 60:g}")
+
+
+def _closed(minute: Array, start_h: float, end_h: float) -> Array:
+    start, end = start_h * 60, end_h * 60
+    if start < end:
+        return ~((start <= minute) & (minute < end))
+    return ~((start <= minute) | (minute < end))

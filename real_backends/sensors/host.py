@@ -1,65 +1,58 @@
-"""Readings of this machine, from psutil and sysfs.
+"""Readings of this machine: sysfs on Linux, psutil elsewhere and for load, NVML where there is a GPU.
 
-What a machine cannot say gets a neutral value, listed in ``missing`` for the manifest: no battery means
-mains; an unknown temperature is `NEUTRAL_C`; nothing portable tells metered links, link speed, screen or
-owner's input, so those are the values of an idle wired machine.
+What no desktop can tell is taken from `DESK`, an explicit assumption that ``missing`` and ``assumed`` list and that the
+caller may replace. Temperatures are not in it: a machine that cannot say how hot it is does not lend.
 """
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from policies.readings import Row
+from real_backends.sensors.composite import Composite, Source
+from real_backends.sensors.fields import Partial
+from real_backends.sensors.nvml import NvmlSource
+from real_backends.sensors.sysfs import SysfsSource
 
-NEUTRAL_C = 40.0  # assumption: warm enough to be plausible at work, below every documented limit
-NEUTRAL_BYTES_PER_S = 12.5e6  # assumption: 100 Mbit/s Ethernet
-NEUTRAL_IDLE_S = 86_400.0  # assumption: a machine that runs a node without a desktop session
-_DIE = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal", "acpitz")  # hwmon names, best first
-_SKIN_BELOW_DIE_C = 5.0  # assumption where no skin sensor exists: the case is a little cooler than the chip
+DESK: Partial = {
+    "on_wifi": True,  # wired counts as Wi-Fi; Linux tells, other systems do not
+    "metered": False,  # a home's or office's line
+    "bandwidth_bytes_per_s": 12.5e6,  # 100 Mbit/s Ethernet
+    "screen_on": False,
+    "idle_s": 86_400.0,  # a machine that runs a node without a desktop session
+}
+"""What is assumed of a desk where nothing tells: its owner is away and its line is paid for."""
 
 
-class HostSensors:
-    """Reads this machine; ``missing`` names what it cannot read."""
+class PsutilSource:
+    """Reads what psutil tells on any system.
 
-    def __init__(self) -> None:
+    Args:
+        linux: the system is Linux, whose battery and network `SysfsSource` reads.
+    """
+
+    def __init__(self, *, linux: bool = sys.platform == "linux") -> None:
+        self._linux = linux
         self._process = psutil.Process()
-        self._user_load()  # the first call only begins the measurement
-        self.missing = tuple(
-            name
-            for name, found in (
-                ("battery", _battery() is not None),
-                ("die_c", _die_c() is not None),
-                ("skin_c", False),
-                ("metered", False),
-                ("link_speed", _link_bytes_per_s() is not None),
-                ("screen", False),
-                ("idle", False),
-            )
-            if not found
-        )
+        _try(self._user_load)  # the first call only begins the measurement
+        self.fields = frozenset(self.read(0))
 
-    def read(self, now_ns: int) -> Row:
-        """Return the machine's readings now; ``now_ns`` is not needed."""
-        battery, die_c, speed = _battery(), _die_c(), _link_bytes_per_s()
+    def read(self, now_ns: int) -> Partial:
+        """Return the load and the local time; elsewhere than on Linux also battery and link."""
         clock = time.localtime()
-        die_c = NEUTRAL_C if die_c is None else die_c
-        return Row(
-            has_battery=battery is not None,
-            soc=1.0 if battery is None else battery.percent / 100,
-            plugged=True if battery is None else bool(battery.power_plugged),
-            die_c=die_c,
-            skin_c=die_c - _SKIN_BELOW_DIE_C,
-            on_wifi=True,  # wired counts as Wi-Fi
-            metered=False,
-            bandwidth_bytes_per_s=NEUTRAL_BYTES_PER_S if speed is None else speed,
-            screen_on=False,
-            idle_s=NEUTRAL_IDLE_S,
-            local_minute=clock.tm_hour * 60 + clock.tm_min + clock.tm_sec / 60,
-            user_load=self._user_load(),
-        )
+        found: dict[str, float | bool] = {"local_minute": clock.tm_hour * 60 + clock.tm_min + clock.tm_sec % 60 / 60}
+        load = _try(self._user_load)
+        if load is not None:
+            found["user_load"] = load
+        if not self._linux:
+            found.update(_try(_battery) or {})
+            found.update(_try(_link) or {})
+        return found
 
     def _user_load(self) -> float:
         """Return the load that is not this node's own, or harvesting would look like its owner at work."""
@@ -68,20 +61,42 @@ class HostSensors:
         return min(1.0, max(0.0, others_percent) / 100)
 
 
-def _battery() -> Any:
-    read = getattr(psutil, "sensors_battery", None)  # absent on some platforms
-    return read() if read is not None else None
+class HostSensors(Composite):
+    """Reads this machine.
+
+    Args:
+        root: where sysfs is.
+        assume: values for what is missing; `DESK` if none are given.
+    """
+
+    def __init__(self, root: Path | str = "/sys", assume: Partial | None = None) -> None:
+        sources: list[Source] = [SysfsSource(root), PsutilSource()]
+        absent: list[str] = []
+        try:
+            sources.append(NvmlSource())
+        except OSError as error:
+            absent.append(str(error))
+        super().__init__(sources, DESK if assume is None else assume, absent)
 
 
-def _die_c() -> float | None:
-    read = getattr(psutil, "sensors_temperatures", None)
-    groups = read() if read is not None else {}
-    for name in _DIE:
-        if values := [entry.current for entry in groups.get(name, ()) if entry.current is not None]:
-            return float(max(values))
-    return None
+def _battery() -> dict[str, float | bool]:
+    battery = psutil.sensors_battery()
+    if battery is None:
+        return {"has_battery": False}
+    found: dict[str, float | bool] = {"has_battery": True, "soc": battery.percent / 100}
+    if battery.power_plugged is not None:
+        found["plugged"] = bool(battery.power_plugged)
+    return found
 
 
-def _link_bytes_per_s() -> float | None:
+def _link() -> dict[str, float | bool]:
     speeds = [s.speed for name, s in psutil.net_if_stats().items() if s.isup and name != "lo" and s.speed > 0]
-    return max(speeds) * 1e6 / 8 if speeds else None  # psutil gives Mbit/s
+    return {"bandwidth_bytes_per_s": max(speeds) * 1e6 / 8} if speeds else {}  # psutil gives Mbit/s
+
+
+def _try(read: Callable[[], Any]) -> Any:
+    """Return what psutil reads, or None where this system or its permissions have none."""
+    try:
+        return read()
+    except (psutil.Error, OSError, AttributeError, NotImplementedError):
+        return None

@@ -14,7 +14,7 @@ from policies.harvest import Devices, Harvest
 from policies.readings import HARVEST_STATES, Decision, Readings
 
 MBPS = 125_000.0
-GOOD = Readings(True, 0.9, True, 30.0, 28.0, True, False, 20 * MBPS, False, 3600.0, 120.0, 0.0)
+GOOD = Readings(True, 0.9, True, 30.0, 28.0, 28.0, True, False, 20 * MBPS, False, 3600.0, 120.0, 0.0)
 PHONE, BOX = Devices(False, True), Devices(True, False)
 
 
@@ -72,14 +72,68 @@ def test_each_limit_forbids_a_start_and_its_field_lifts_it(
 def test_each_limit_ends_a_running_session(
     field: str, changes: dict[str, Any], looser: Any, state: str
 ) -> None:
-    """What forbids a start also ends a session at the next reading; only the start temperature does not."""
-    device = Device()
+    """What forbids a start also ends a session at the next reading; only the start temperature does not.
+
+    Closed hours end it in order: it drains. Everything else drops it at once, and gives the memory back.
+    """
+    device, undrained = Device(), Device(HarvestConfig(drain_s=0.0))
     assert device.lends()
+    assert undrained.lends()
 
-    ended = device.read(**changes)
+    ended, dropped = device.read(**changes), undrained.read(**changes)
 
-    assert (bool(ended.contribute), names(ended)) == (False, state)
+    in_order = field.startswith("hour")
+    assert (bool(ended.contribute), names(ended)) == (False, "draining" if in_order else state)
+    assert (float(ended.compute_share), float(ended.memory_share)) == (0.0, 0.3 if in_order else 0.0)
+    assert (bool(dropped.contribute), names(dropped), float(dropped.memory_share)) == (False, state, 0.0)
     assert Device().lends(die_c=44.9)
+
+
+def test_a_session_that_time_ends_drains_and_then_gives_back() -> None:
+    """For 60 s, or as long as configured, memory is held and nothing computed; then it is idle."""
+    day = {"local_minute": 12 * 60.0}
+    device, longer = Device(), Device(HarvestConfig(drain_s=90.0))
+    for each in (device, longer):
+        each.read()
+
+    seen = [[each.read(30.0, **day) for _ in range(5)] for each in (device, longer)]
+
+    assert [names(d) for d in seen[0]] == ["draining"] * 2 + ["idle"] * 3
+    assert [names(d) for d in seen[1]] == ["draining"] * 3 + ["idle"] * 2
+    assert {float(d.compute_share) for d in seen[0]} == {0.0}
+    assert [float(d.memory_share) for d in seen[0]] == [0.3, 0.3, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"screen_on": True}, {"plugged": False}, {"soc": 0.1}, {"die_c": 65.0}, {"on_wifi": False}, {"idle_s": 9.0},
+        {"soc": float("nan")}, {"die_c": float("nan")},
+    ],
+)  # fmt: skip
+def test_a_drain_is_cut_short_by_what_would_drop_a_session(changes: dict[str, Any]) -> None:
+    """Owner, charger, battery, heat and network have the last word over the hand-back, and it is not resumed."""
+    device = Device(HarvestConfig(drain_s=600.0))
+    device.read()
+    assert names(device.read(local_minute=720.0)) == "draining"
+
+    cut = device.read(local_minute=720.0, **changes)
+
+    assert (names(cut) != "draining", float(cut.memory_share)) == (True, 0.0)
+    assert names(device.read(local_minute=720.0)) != "draining"
+
+
+def test_a_dwell_keeps_a_session_from_starting_again() -> None:
+    """Without a cool-down the dwell of five minutes holds, for dedicated machines too; it delays no end."""
+    config = HarvestConfig(cooldown_min=0.0)
+    for device in (Device(config), Device(config, BOX)):
+        assert device.lends()
+        assert not device.lends(on_wifi=False)
+        assert [device.lends(dt) for dt in (0.0, 299.0, 1.0)] == [False, False, True]
+        assert not device.lends(0.0, on_wifi=False)
+    other = Device(HarvestConfig(cooldown_min=0.0, dwell_min=10.0))
+    assert [other.lends(), other.lends(on_wifi=False)] == [True, False]
+    assert [other.lends(599.0), other.lends(1.0)] == [False, True]
 
 
 def test_heat_halves_and_then_stops() -> None:
@@ -129,7 +183,7 @@ def test_the_bandwidth_cap_holds_at_rest_too() -> None:
 
 def test_a_session_ends_at_its_limit_and_the_cooldown_follows() -> None:
     """Eight hours, then thirty minutes of rest, then the next session; other limits move both."""
-    device, shorter = Device(), Device(HarvestConfig(max_session_h=1.0, cooldown_min=1.0))
+    device, shorter = Device(), Device(HarvestConfig(max_session_h=1.0, cooldown_min=1.0, dwell_min=0.0))
 
     lent = [device.lends(0.0), device.lends(8 * 3600 - 1.0), device.lends(1.0)]
     rest = [device.lends(29 * 60.0), device.lends(59.0), device.lends(1.0)]
@@ -219,7 +273,7 @@ def test_a_dedicated_machine_obeys_heat_and_network_only() -> None:
     assert all(box.lends(6 * 3600.0, **own) for _ in range(5))
     assert laptop.lends(plugged=False)
     assert not box.lends(die_c=65.0, **own)
-    assert [box.lends(0.0, die_c=c, **own) for c in (44.0, 41.9)] == [False, True]
+    assert [box.lends(300.0, die_c=c, **own) for c in (44.0, 41.9)] == [False, True]  # after the dwell
     assert not box.lends(on_wifi=False, **own)
     assert not laptop.lends(soc=0.1)
 
@@ -257,7 +311,7 @@ def test_every_field_of_the_configuration_is_tested_here() -> None:
     gated = {gate[0] for gate in GATES}
     elsewhere = {
         "optimal_battery", "hysteresis_battery", "throttle_temp_c", "critical_temp_c", "hysteresis_c",
-        "max_cpu", "max_memory", "max_bandwidth_mbps", "max_session_h", "cooldown_min",
+        "max_cpu", "max_memory", "max_bandwidth_mbps", "max_session_h", "cooldown_min", "dwell_min", "drain_s",
     }  # fmt: skip
 
     assert gated | elsewhere == {field.name for field in msgspec.structs.fields(HarvestConfig)}

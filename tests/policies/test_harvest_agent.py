@@ -8,15 +8,15 @@ import pytest
 
 from policies import port as p
 from policies.cell import Cell
-from policies.config import HarvestConfig
-from policies.harvest import HarvestAgent, Session
+from policies.config import BoincConfig, FederatedConfig, HarvestConfig, PredecessorConfig, PredictiveConfig
+from policies.harvest import HarvestAgent, HarvestReceipt, Session
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
 from policies.readings import Readings, Row, Verdict
 from policies.wire import encode
 
 MBPS = 125_000.0
-GOOD = Readings(True, 0.9, True, 30.0, 28.0, True, False, 20 * MBPS, False, 3600.0, 120.0, 0.0)
+GOOD = Readings(True, 0.9, True, 30.0, 28.0, 28.0, True, False, 20 * MBPS, False, 3600.0, 120.0, 0.0)
 
 
 class Listener(Policy):
@@ -33,9 +33,10 @@ class Listener(Policy):
 class Node:
     """A cell with the agent and a listener."""
 
-    def __init__(self, agent: HarvestAgent) -> None:
+    def __init__(self, agent: HarvestAgent, **others: Policy) -> None:
         self.worker = Listener()
-        self.cell = Cell({"harvest": agent, "worker": self.worker}, "n", (), seed=1, keys=None)  # type: ignore[arg-type]
+        policies = {"harvest": agent, "worker": self.worker, **others}
+        self.cell = Cell(policies, "n", (), seed=1, keys=None)  # type: ignore[arg-type]
         self.effects = [e[0::2] for e in self.cell.step(0, 0, (p.START, "", {}, 0))]
 
     def read(self, at_s: int, **changes: Any) -> list[tuple[Any, ...]]:
@@ -68,12 +69,42 @@ def test_the_agent_carries_out_what_changed_and_only_that() -> None:
         (p.LIMIT, "compute", 0.0),
         (p.LIMIT, "memory", 0.0),
         (p.DECIDE, "harvest", encode(Session(False, 0.0, 0.0, 4))),
+        (p.DECIDE, "harvest_receipt", encode(HarvestReceipt(60.0, 240.0, 75.0, 4))),  # 120 s x 0.5 + 60 s x 0.25
     ]
     assert node.worker.heard == [
         Lend(True, 0.5, 0.3, "harvesting"),
         Lend(True, 0.25, 0.3, "thermal_throttle"),
         Lend(False, 0.0, 0.0, "user_active"),
     ]
+
+
+def test_a_session_that_ends_in_order_hands_back_before_it_gives_back() -> None:
+    """At 07:00 the worker hears that it is over with its memory still held, a drain later that nothing is."""
+    node = Node(HarvestAgent(HarvestConfig(), 60 * NS_PER_S))
+    node.read(60)
+
+    assert node.read(120, local_minute=420.0) == [
+        (p.LIMIT, "compute", 0.0),
+        (p.DECIDE, "harvest", encode(Session(False, 0.0, 0.3, 7))),
+        (p.DECIDE, "harvest_receipt", encode(HarvestReceipt(60.0, 120.0, 30.0, 7))),
+    ]
+    assert node.read(180, local_minute=421.0) == [
+        (p.LIMIT, "memory", 0.0),
+        (p.DECIDE, "harvest", encode(Session(False, 0.0, 0.0, 0))),
+    ]
+    assert node.worker.heard[1:] == [Lend(False, 0.0, 0.3, "draining"), Lend(False, 0.0, 0.0, "idle")]
+
+
+def test_every_session_has_a_receipt_of_its_own() -> None:
+    """A second session's receipt starts at its own start and counts its own compute."""
+    node = Node(HarvestAgent(HarvestConfig(cooldown_min=0.0), 60 * NS_PER_S))
+    node.read(0)
+    node.read(100, screen_on=True)
+    node.read(1000)
+
+    last = node.read(1200, plugged=False)[-1]
+
+    assert last == (p.DECIDE, "harvest_receipt", encode(HarvestReceipt(1000.0, 1200.0, 100.0, 2)))
 
 
 def test_the_agent_measures_time_by_its_own_clock() -> None:
@@ -104,6 +135,28 @@ def test_a_restarted_agent_begins_at_rest() -> None:
     node.feed(2, (p.START, "", {}, 1))
 
     assert node.read(3) == before
+
+
+@pytest.mark.parametrize("config", [PredecessorConfig(), BoincConfig(), FederatedConfig(), PredictiveConfig()])
+def test_the_agent_carries_out_any_rule(config: Any) -> None:
+    """Whatever rule the configuration names is the one that is carried out."""
+    node = Node(HarvestAgent(config, NS_PER_S))
+    for at in range(4 * 3600, 8 * 3600, 600):
+        node.read(at)
+
+    assert node.worker.heard[0].on
+    node.read(9 * 3600, screen_on=True)
+    assert node.worker.heard[-1].on is isinstance(config, PredecessorConfig)
+
+
+def test_another_policy_can_be_told_instead_of_the_worker() -> None:
+    """Where somebody stands between harvest and the worker, only that one hears what is lent."""
+    between = Listener()
+    node = Node(HarvestAgent(HarvestConfig(), NS_PER_S, to="edge"), edge=between)
+    node.read(60)
+
+    assert between.heard == [Lend(True, 0.5, 0.3, "harvesting")]
+    assert node.worker.heard == []
 
 
 def test_a_period_of_nothing_is_refused() -> None:

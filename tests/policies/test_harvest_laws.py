@@ -14,7 +14,7 @@ from policies.harvest import Devices, Harvest, violations
 from policies.readings import Decision, Readings
 
 MBPS = 125_000.0
-GOOD = Readings(True, 0.9, True, 30.0, 28.0, True, False, 20 * MBPS, False, 3600.0, 120.0, 0.0)
+GOOD = Readings(True, 0.9, True, 30.0, 28.0, 28.0, True, False, 20 * MBPS, False, 3600.0, 120.0, 0.0)
 
 # Values around every limit, so that random sequences cross them often. All are exact in float32.
 AROUND: dict[str, list[Any]] = {
@@ -23,6 +23,7 @@ AROUND: dict[str, list[Any]] = {
     "plugged": [True, True, True, False],
     "die_c": [30.0, 41.0, 44.0, 45.0, 53.0, 55.0, 63.0, 65.0, 80.0],
     "skin_c": [30.0],
+    "battery_c": [30.0],
     "on_wifi": [True, True, True, False],
     "metered": [False, False, False, True],
     "bandwidth_bytes_per_s": [20 * MBPS, 20 * MBPS, 5 * MBPS, 4 * MBPS],
