@@ -23,8 +23,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "replay": ("step fresh nodes through a Run's journals", "twin replay runs/four_desks/KEY-1"),
     "promote": ("register a Run's policies if its gates are green", "twin promote runs/four_desks/KEY-1"),
     "calibrate": (
-        "measure this machine's executor",
-        "twin calibrate executor --backend torch --out profile.json",
+        "fit a law to measurements (battery, thermal, power), or measure this machine's executor",
+        "twin calibrate battery --hppc pulses.csv --ocv ocv.csv --params cell.json --out fitted.json",
+    ),
+    "validate": (
+        "hold a law against measurements (battery, thermal), or every law against its reference (physics)",
+        "twin validate battery run.csv --cell fitted.json --measured m.csv",
     ),
     "show": ("show a finished Run", "twin show runs/first_village/KEY-1"),
     "ls": ("list Runs", "twin ls first_village"),
@@ -64,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}? " if near else ""
         return _complain(f"{verb}: no such verb; {hint}allowed: {', '.join(VERBS)}", USER_INPUT)
     if verb != "test" and ("-h" in rest or "--help" in rest):
-        print(verb_help(verb))
+        print(verb_help(verb, rest))
         return OK
     return _guarded(verb, rest)
 
@@ -84,8 +88,8 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
-def verb_help(verb: str) -> str:
-    """Return the help of one verb."""
+def verb_help(verb: str, rest: Sequence[str] = ()) -> str:
+    """Return the help of one verb; ``rest`` are the words beside it, which may name a subject."""
     what, example = VERBS[verb]
     head = f"twin {verb}: {what}\nexample: {example}"
     if verb in ("run", "sweep"):
@@ -97,8 +101,14 @@ def verb_help(verb: str) -> str:
         return f"{head}\n{extra}\n{RUN_HELP.rstrip()}"
     if verb == "test":
         return f"{head}\n\ntwin test [nightly] [pytest arguments]; with arguments pytest runs alone."
-    from experiments.verbs import parser
+    from experiments.verbs import SUBJECTS, parser, subject_parser
 
+    if verb in SUBJECTS:
+        named = [subject for subject in SUBJECTS[verb] if subject in rest]
+        if named:
+            return f"{head}\n\n{subject_parser(verb, named[0]).format_help().rstrip()}"
+        lines = [f"  {subject:10} {text}" for subject, text in SUBJECTS[verb].items()]
+        return "\n".join([head, "", *lines, "", f"twin {verb} WHAT --help says more."])
     return f"{head}\n\n{parser(verb).format_help().rstrip()}"
 
 

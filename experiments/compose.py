@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+LISTS = {"config": ("faults", "adversaries"), "fleet": ("outages",)}  # fields that are lists, by root
+FLEET_GROUPS = ("policy/harvest", "scenario")
 TRACKERS = ("mlflow", "none")
 FLAGS = {"--fresh": "fresh", "--really": "really", "--json": "json", "--quiet": "quiet", "-q": "quiet"}
 
@@ -103,17 +105,41 @@ def compose_plain(overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    checked = [_checked(word) for word in overrides]
+    root = root_of(overrides)
+    checked = [_checked(word, root) for word in overrides]
     try:
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-            config = hydra_compose("config", overrides=checked)
+            config = hydra_compose(root, overrides=checked)
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         cause = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"{' '.join(overrides)}: {cause}") from None
-    for key in ("faults", "adversaries"):
+    for key in LISTS[root]:
         _listed(plain, key)
     return plain  # type: ignore[no-any-return]
+
+
+def root_of(overrides: Sequence[str]) -> str:
+    """Return the file of conf/ that the chosen scenario is composed on: ``fleet`` where it says ``kind: fleet``.
+
+    >>> root_of(["seed=7", "scenario=million_day"]), root_of([])
+    ('fleet', 'config')
+    """
+    chosen = [word.partition("=")[2] for word in overrides if word.startswith("scenario=")]
+    file = CONF / "scenario" / f"{chosen[-1]}.yaml" if chosen else None
+    text = file.read_text().splitlines() if file is not None and file.is_file() else []
+    return "fleet" if "kind: fleet" in text else "config"
+
+
+def build(plain: dict[str, Any]) -> Any:
+    """Build the scenario that composed plain data describes: a village's or a fleet's.
+
+    Raises:
+        scenarios.schema.ScenarioError: one line for the user.
+    """
+    from scenarios import fleet, schema
+
+    return fleet.build(plain) if plain.get("kind") == "fleet" else schema.build(plain)
 
 
 def points(words: Sequence[str]) -> list[list[str]]:
@@ -154,7 +180,7 @@ def _values(word: str, value: str) -> list[str]:
     return values
 
 
-def _checked(word: str) -> str:
+def _checked(word: str, root: str) -> str:
     """Return the override as Hydra shall see it, or refuse it with the choices there are."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -162,6 +188,8 @@ def _checked(word: str) -> str:
     key, _, value = word.partition("=")
     known = groups()
     if key in known:
+        if root == "fleet" and key not in FLEET_GROUPS:
+            raise UsageError(f"{word}: a fleet has no such group; allowed: {', '.join(FLEET_GROUPS)}")
         if value not in known[key]:
             raise UsageError(f"{key}={value}: no such choice; {_nearest(value, known[key])}")
         return word
@@ -178,20 +206,22 @@ def _checked(word: str) -> str:
         raise UsageError(f"{word}: cannot read the value; quote it, e.g. '{key}=\"...\"'") from None
     if parsed.is_sweep_override():
         raise UsageError(f"{word}: a list of values is for `twin sweep` or `twin run -m`")
-    _refuse_unknown_root(key)
+    _refuse_unknown_root(key, root)
     return f"++{word}"  # unknown fields below the root are the schema's to explain
 
 
-def _refuse_unknown_root(key: str) -> None:
+def _refuse_unknown_root(key: str, root: str) -> None:
     from msgspec.structs import fields
 
+    from scenarios.fleet import FleetScenario
     from scenarios.schema import Scenario
 
-    root = re.split(r"[.\[]", key)[0]
-    names = [field.name for field in fields(Scenario)]
-    if root not in names:
-        known = [*names, *groups(), "out", "track", "policy.alias"]
-        raise UsageError(f"{root}: no such field or group; {_nearest(root, known)}")
+    top = re.split(r"[.\[]", key)[0]
+    names = [field.name for field in fields(FleetScenario if root == "fleet" else Scenario)]
+    if top not in names:
+        chosen = ["policy/harvest", "scenario"] if root == "fleet" else list(groups())
+        known = [*names, *chosen, "out", "track", "policy.alias"]
+        raise UsageError(f"{top}: no such field or group; {_nearest(top, known)}")
 
 
 def _listed(plain: dict[str, Any], key: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from experiments.compose import UsageError
 
 if TYPE_CHECKING:
+    from scenarios.fleet import FleetScenario
     from scenarios.schema import Scenario
 
 CODE = Path(__file__).resolve().parent.parent
@@ -29,12 +30,14 @@ def project_root() -> Path:
     return CODE if (CODE / "pyproject.toml").exists() else Path.cwd()
 
 
-def run_key(scenario: Scenario, policy_file: str = "") -> str:
+def run_key(scenario: Scenario | FleetScenario, policy_file: str = "") -> str:
     """Return the digest of all that decides a result but the seed: scenario, sources, lock, named files."""
     from scenarios.digests import tree_sha256
+    from scenarios.fleet import SPEED_ONLY, FleetScenario
     from scenarios.schema import to_plain
 
-    config = {key: value for key, value in to_plain(scenario).items() if key != "seed"}
+    speed_only = SPEED_ONLY if isinstance(scenario, FleetScenario) else ()
+    config = {key: value for key, value in to_plain(scenario).items() if key != "seed" and key not in speed_only}
     parts = [json.dumps(config, sort_keys=True)]
     parts.append(tree_sha256(CODE / name for name in (*SOURCES, WORLD_SOURCES[scenario.world])))
     files = (CODE / "requirements.lock", *named_files(scenario, policy_file))
@@ -42,13 +45,17 @@ def run_key(scenario: Scenario, policy_file: str = "") -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:KEY_CHARS]
 
 
-def named_files(scenario: Scenario, policy_file: str = "") -> list[Path]:
-    """Return the files that a scenario reads: its trace, its executor profile, and the user's policy."""
-    names = (getattr(scenario.workload, "path", ""), scenario.profile, policy_file.partition(":")[0])
+def named_files(scenario: Scenario | FleetScenario, policy_file: str = "") -> list[Path]:
+    """Return the files that a scenario reads: its traces, its executor profile, and the user's policy."""
+    from scenarios.sensors import TRACE
+
+    trace, sensors = getattr(getattr(scenario, "workload", None), "path", ""), getattr(scenario, "sensors", "")
+    recording = sensors.removeprefix(TRACE) if str(sensors).startswith(TRACE) else ""
+    names = (trace, recording, getattr(scenario, "profile", ""), policy_file.partition(":")[0])
     return [Path(name) for name in names if name]
 
 
-def run_folder(scenario: Scenario, key: str) -> Path:
+def run_folder(scenario: Scenario | FleetScenario, key: str) -> Path:
     """Return where a Run belongs; a real run always takes a new number."""
     folder = project_root() / "runs" / scenario.name / f"{key}-{scenario.seed}"
     if scenario.world == "sim":

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.compose import RunOptions, UsageError, compose
+from experiments.compose import RunOptions, UsageError, build, compose
 from experiments.folders import is_run, named_files, project_root, run_folder, run_key, show_path
 from experiments.progress import Progress, say
 from experiments.results import Run
 
 if TYPE_CHECKING:
+    from scenarios.fleet import FleetScenario
     from scenarios.record import Record
     from scenarios.schema import Scenario
 
@@ -40,7 +41,7 @@ class Job:
         command: the line that repeats it.
     """
 
-    scenario: Scenario
+    scenario: Scenario | FleetScenario
     options: RunOptions
     key: str
     folder: Path
@@ -62,12 +63,14 @@ def prepare(words: Sequence[str]) -> Job:
     """
     import msgspec
 
+    from scenarios.fleet import FleetScenario
     from scenarios.hosts import AUTO
-    from scenarios.schema import build
 
     plain, options = compose(words)
     scenario = build(plain)
-    automatic = scenario.profile == AUTO
+    if isinstance(scenario, FleetScenario):
+        _check_fleet(scenario, options)
+    automatic = getattr(scenario, "profile", "") == AUTO
     if automatic:
         scenario = msgspec.structs.replace(scenario, profile="")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", scenario.name):
@@ -82,7 +85,7 @@ def prepare(words: Sequence[str]) -> Job:
 
         require_alias(options.policy_alias)
     if automatic:  # last, as it may measure for a while: what can be refused was
-        from experiments.calibrate import auto_profile
+        from experiments.calibration.executor import auto_profile
 
         if options.out:
             _check_place(options.out.absolute(), f"out={show_path(options.out.absolute())}")
@@ -114,6 +117,7 @@ def perform(job: Job, progress: Progress) -> Run:
         "policy_alias": job.options.policy_alias,
     }
     write(record, job.folder)
+    shutil.rmtree(checkpoint_folder(job.folder), ignore_errors=True)
     run = Run(record, job.folder)
     progress(1.0, "report")
     write_report(run, job.folder / "report.html")
@@ -159,6 +163,12 @@ def load_policy(name: str) -> Any:
 
 
 def _in_world(job: Job, policy: Any, progress: Progress) -> Record:
+    from scenarios.fleet import FleetScenario
+
+    if isinstance(job.scenario, FleetScenario):
+        from sim.fleet.record import simulate_fleet
+
+        return simulate_fleet(job.scenario, checkpoint_folder(job.folder), progress)
     if job.scenario.world == "sim":
         from sim.village import simulate
 
@@ -174,6 +184,19 @@ def _in_world(job: Job, policy: Any, progress: Progress) -> Record:
         raise OSError(f"world=local: {error}") from None  # one line: the trace would be of the launcher
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def checkpoint_folder(folder: Path) -> Path:
+    """Return where a fleet's run keeps its state until it is finished."""
+    return folder.with_name(f".{folder.name}.state")
+
+
+def _check_fleet(scenario: FleetScenario, options: RunOptions) -> None:
+    if scenario.backend == "jax" and importlib.util.find_spec("jax") is None:
+        raise UsageError("backend=jax needs jax: pip install 'villagetwin[jax]'")
+    for given, word in ((options.policy_file, "-p"), (options.policy_alias, "policy.alias")):
+        if given:
+            raise UsageError(f"{word}: is for villages with nodes; a fleet's policy is a choice of policy/harvest")
 
 
 def _check_real(scenario: Scenario, options: RunOptions) -> None:

@@ -37,7 +37,7 @@ class Plots:
                 ax.bar(edges[:-1] / unit[0], count, np.diff(edges) / unit[0], bottom, align="edge",
                        color=colour, label=status, linewidth=0)  # fmt: skip
                 bottom += count
-        return _dress(ax, f"time ({unit[1]})", "requests", legend=bool(bottom.any()))
+        return dress(ax, f"time ({unit[1]})", "requests", legend=bool(bottom.any()))
 
     def latency(self, ax: Axes | None = None) -> Axes:
         """Distribution of the latency of answers, by class of priority."""
@@ -53,7 +53,7 @@ class Plots:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
         ax.set_ylim(0, 1)
-        return _dress(ax, "latency (s)", "share of answers", legend=len(done) > 0)
+        return dress(ax, "latency (s)", "share of answers", legend=len(done) > 0)
 
     def fleet(self, ax: Axes | None = None) -> Axes:
         """Devices contributing, charging and hot over the run."""
@@ -70,7 +70,7 @@ class Plots:
             for column, colour in (("plugged", BLUE), ("contributing", GREEN), ("hot", RED)):
                 ax.plot(by_time.index / unit[0], by_time[column], color=colour, linewidth=1.6, label=names[column])
         ax.set_ylim(bottom=0)
-        return _dress(ax, f"time ({unit[1]})", "devices", legend=len(devices) > 0)
+        return dress(ax, f"time ({unit[1]})", "devices", legend=len(devices) > 0)
 
     def battery(self, ax: Axes | None = None) -> Axes:
         """State of charge of the devices that have a battery: median and 5-95 % band."""
@@ -92,7 +92,7 @@ class Plots:
         ax.barh([name for name, _ in best], [value for _, value in best], color=GREEN, height=0.65)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         unit = "token-layers earned" if "ledger" in self._run.manifest else "tokens of answers worked on"
-        return _dress(ax, unit, "", grid="x")
+        return dress(ax, unit, "", grid="x")
 
     def events(self, ax: Axes | None = None) -> Axes:
         """Faults and leaders on one timeline."""
@@ -122,7 +122,7 @@ class Plots:
         ax.set_ylim(-0.6, len(kinds) - 0.4)
         ax.invert_yaxis()
         ax.set_xlim(0, _duration_s(self._run) / unit[0])
-        return _dress(ax, f"time ({unit[1]})", "", grid="x")
+        return dress(ax, f"time ({unit[1]})", "", grid="x")
 
     def _bands(self, ax: Axes | None, rows: Any, lines: dict[str, tuple[str, str]], scale: float, label: str) -> Axes:
         ax, unit = _axes(ax), _unit(self._run)
@@ -131,7 +131,7 @@ class Plots:
             x = parts.index / unit[0]
             ax.fill_between(x, parts[BAND[0]], parts[BAND[1]], color=colour, alpha=0.18, linewidth=0)
             ax.plot(x, parts[0.5], color=colour, linewidth=1.6, label=f"{name}: median, 5–95 %")
-        return _dress(ax, f"time ({unit[1]})", label, legend=len(rows) > 0)
+        return dress(ax, f"time ({unit[1]})", label, legend=len(rows) > 0)
 
 
 def ledger_of(run: Run) -> dict[str, float]:
@@ -200,7 +200,8 @@ def _bins(run: Run) -> tuple[Any, tuple[float, str]]:
     return np.linspace(0, _duration_s(run), 49), _unit(run)
 
 
-def _dress(ax: Axes, x: str, y: str, *, legend: bool = False, grid: str = "both") -> Axes:
+def dress(ax: Axes, x: str, y: str, *, legend: bool = False, grid: str = "both") -> Axes:
+    """Give an Axes its labels and the house's looks."""
     if x == "time (h)":
         from matplotlib.ticker import MultipleLocator
 

@@ -52,9 +52,21 @@ def write_report(run: Run, path: Path) -> Path:
 
 def render(run: Run) -> str:
     """Return the report of ``run`` as one HTML page."""
+    from experiments.fleet_report import fleet_body
+
     title = f"{run.name} · seed {run.seed}"
     finished = run.manifest.get("run", {}).get("finished", "")
     sub = f"{WORLDS.get(run.world, run.world)} · digest {run.digest[:16]}{f' · {finished}' if finished else ''}"
+    head = f"<h1>{html.escape(title)}</h1><p class=sub>{html.escape(sub)}</p>"
+    body = fleet_body(run) if run.is_fleet else village_body(run)
+    meta = f"<meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    page = f"<!doctype html><html lang=en><head>{meta}</head><body><main>{head}{body}</main></body></html>"
+    assert len(page.encode()) < REPORT_BYTES_MAX, f"report of {len(page.encode()):,} bytes"
+    return page
+
+
+def village_body(run: Run) -> str:
+    """Return the sections of a village's report."""
     figures: list[tuple[str, Callable[[Axes], Any]]] = [
         ("The fleet over time", run.plot.fleet),
         ("What became of the requests", run.plot.timeline),
@@ -63,22 +75,17 @@ def render(run: Run) -> str:
         ("State of charge", run.plot.battery),
         ("Temperature", run.plot.temperature),
     ]
-    body = [
-        f"<h1>{html.escape(title)}</h1><p class=sub>{html.escape(sub)}</p>",
-        _verdict(run),
-        _section("Numbers", _tiles(run)),
-        _section("Faults and leaders", _figure(run.plot.events, 11.0, _events_height_in(run))),
-        "<div class=grid>" + "".join(_section(name, _figure(draw)) for name, draw in figures) + "</div>",
-        "<div class=grid>" + _section("Refusals and losses, by reason", _reasons(run)) + _section(
+    return "".join([
+        verdict_html(run),
+        section("Numbers", tiles_html(run)),
+        section("Faults and leaders", figure_html(run.plot.events, 11.0, _events_height_in(run))),
+        "<div class=grid>" + "".join(section(name, figure_html(draw)) for name, draw in figures) + "</div>",
+        "<div class=grid>" + section("Refusals and losses, by reason", _reasons(run)) + section(
             "Requests by class", _classes(run)
         ) + "</div>",
-        _section("How to reproduce", _reproduce(run)),
-        _section("Provenance", _provenance(run)),
-    ]  # fmt: skip
-    head = f"<meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
-    page = f"<!doctype html><html lang=en><head>{head}</head><body><main>{''.join(body)}</main></body></html>"
-    assert len(page.encode()) < REPORT_BYTES_MAX, f"report of {len(page.encode()):,} bytes"
-    return page
+        section("How to reproduce", reproduce_html(run)),
+        section("Provenance", provenance_html(run)),
+    ])  # fmt: skip
 
 
 WORLDS = {"sim": "simulated world", "local": "real world: processes on one machine"}
@@ -100,7 +107,8 @@ def svg(ax: Axes) -> str:
     return re.sub(r' xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
 
 
-def _figure(draw: Callable[[Axes], Any], width_in: float = 6.4, height_in: float = 2.9) -> str:
+def figure_html(draw: Callable[[Axes], Any], width_in: float = 6.4, height_in: float = 2.9) -> str:
+    """A figure as inline SVG with ids of its own."""
     from experiments.plots import new_axes
 
     ax = new_axes(width_in, height_in)
@@ -109,7 +117,8 @@ def _figure(draw: Callable[[Axes], Any], width_in: float = 6.4, height_in: float
     return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{draw.__name__}-", svg(ax))
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
+    """One titled section of the page."""
     return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
 
 
@@ -117,7 +126,8 @@ def _events_height_in(run: Run) -> float:
     return 0.9 + 0.32 * (1 + len(set(run.faults["kind"])))
 
 
-def _verdict(run: Run) -> str:
+def verdict_html(run: Run) -> str:
+    """The verdict's section."""
     failed = [check for check in run.checks if not check.passed]
     text = f"{len(failed)} of {len(run.checks)} checks failed" if failed else f"All {len(run.checks)} checks passed"
     rows = "".join(
@@ -126,10 +136,11 @@ def _verdict(run: Run) -> str:
         for c in run.checks
     )
     banner = f"<p class='banner {'bad' if failed else 'ok'}'>{text}</p>"
-    return _section("Verdict", f"{banner}<table>{rows}</table>")
+    return section("Verdict", f"{banner}<table>{rows}</table>")
 
 
-def _tiles(run: Run) -> str:
+def tiles_html(run: Run) -> str:
+    """The summary's numbers as tiles."""
     tiles = "".join(
         f"<div class=tile><b>{number(value)}</b><span>{html.escape(label(name))}</span></div>"
         for name, value in run.summary.items()
@@ -184,7 +195,8 @@ def _classes(run: Run) -> str:
     return f"<table>{head}{''.join(lines)}</table>"
 
 
-def _reproduce(run: Run) -> str:
+def reproduce_html(run: Run) -> str:
+    """The line that repeats the run."""
     command = run.manifest.get("run", {}).get("command") or f"twin run scenario={run.name} seed={run.seed}"
     note = (
         f"The same sources, lock and seed give the event digest <code>{html.escape(run.digest)}</code>."
@@ -194,7 +206,8 @@ def _reproduce(run: Run) -> str:
     return f"<p><code>{html.escape(command)}</code></p><p>{note}</p>"
 
 
-def _provenance(run: Run) -> str:
+def provenance_html(run: Run) -> str:
+    """Where the result comes from."""
     import json
 
     manifest = {key: value for key, value in run.manifest.items() if key not in ("checks", "ledger", "config")}

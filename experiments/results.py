@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from experiments.plots import Plots
     from experiments.verdict import Check
+    from scenarios.fleet import FleetScenario
     from scenarios.record import Record
     from scenarios.schema import Scenario
 
@@ -65,6 +65,33 @@ class Run:
         """What was done to the village, by whom."""
         return self._table("faults")
 
+    @cached_property
+    def fleet(self) -> pd.DataFrame:
+        """Of a fleet's run: one row a window and kind of device (`scenarios.record.FLEET_TABLES`)."""
+        return self._table("fleet")
+
+    @cached_property
+    def totals(self) -> pd.DataFrame:
+        """Of a fleet's run: one row a device."""
+        return self._table("totals")
+
+    @cached_property
+    def histories(self) -> pd.DataFrame:
+        """Of a fleet's run: every reading of the sampled devices."""
+        return self._table("histories")
+
+    @cached_property
+    def receipts(self) -> pd.DataFrame:
+        """Of a fleet's run: the sampled devices' sessions, as the ledger takes them."""
+        return self._table("receipts")
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether this is a fleet's run rather than a village's."""
+        from scenarios.record import is_fleet
+
+        return is_fleet(self.manifest)
+
     @property
     def journals(self) -> dict[str, bytes]:
         """Node to the bytes of its journal."""
@@ -106,8 +133,15 @@ class Run:
         return verdict(self)
 
     @property
-    def plot(self) -> Plots:
-        """``timeline, latency, fleet, battery, temperature, contributors, events``; each takes an ``ax``."""
+    def plot(self) -> Any:
+        """``timeline, latency, fleet, battery, temperature, contributors, events``; each takes an ``ax``.
+
+        Of a fleet's run: ``lent, heat, charge, power, harm, history`` (`experiments.fleet_plots`).
+        """
+        if self.is_fleet:
+            from experiments.fleet_plots import FleetPlots
+
+            return FleetPlots(self)
         from experiments.plots import Plots
 
         return Plots(self)
@@ -138,7 +172,7 @@ class Run:
         return table
 
 
-def load(scenario: str = "first_village", *, seed: int = 1, **overrides: Any) -> Scenario:
+def load(scenario: str = "first_village", *, seed: int = 1, **overrides: Any) -> Any:
     """Compose and check a scenario of conf/.
 
     Args:
@@ -150,8 +184,7 @@ def load(scenario: str = "first_village", *, seed: int = 1, **overrides: Any) ->
     Raises:
         ValueError: one line naming the field, the value and what is allowed.
     """
-    from experiments.compose import compose_plain, groups
-    from scenarios.schema import build
+    from experiments.compose import build, compose_plain, groups
 
     known = groups()
     words = [f"scenario={scenario}", f"seed={seed}"]
@@ -162,7 +195,12 @@ def load(scenario: str = "first_village", *, seed: int = 1, **overrides: Any) ->
     return build(compose_plain(words))
 
 
-def simulate(scenario: Scenario, policy: Any = None, *, progress: Callable[[float, str], None] | None = None) -> Run:
+def simulate(
+    scenario: Scenario | FleetScenario,
+    policy: Any = None,
+    *,
+    progress: Callable[[float, str], None] = lambda share, text: None,
+) -> Run:
     """Run a scenario in the simulated world.
 
     Args:
@@ -170,6 +208,12 @@ def simulate(scenario: Scenario, policy: Any = None, *, progress: Callable[[floa
         policy: a policy of your own in place of the village's, as `sim.village.simulate` takes it.
         progress: called with the finished share and a text.
     """
+    from scenarios.fleet import FleetScenario
+
+    if isinstance(scenario, FleetScenario):
+        from sim.fleet.record import simulate_fleet
+
+        return Run(simulate_fleet(scenario, progress=progress))
     from sim.village import simulate as simulate_record
 
     return Run(simulate_record(scenario, policy=policy, progress=progress))

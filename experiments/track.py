@@ -26,6 +26,7 @@ ARTIFACTS = (
     "requests.parquet",
     "decisions.parquet",
     "faults.parquet",
+    "fleet.parquet",
 )
 PARAM_CHARS_MAX = 6000  # MLflow's own limit of a parameter's value
 

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import importlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from experiments.compose import UsageError
 from experiments.folders import all_runs, find_run, project_root, show_path
 from experiments.present import plain as plain_run
-from experiments.present import show, summary, table
+from experiments.present import show, summary
 from experiments.progress import say
+from experiments.results import number
 from experiments.run_verbs import run, sweep
 
 FIGURES = (".svg", ".png", ".pdf")
+SUBJECTS = {
+    "calibrate": {
+        "executor": "measure this machine's torch or JAX executor, as a profile for the twin",
+        "battery": "a cell's circuit from pulses and a slow discharge",
+        "thermal": "a phone's heat network from logged runs",
+        "power": "core currents or radio power from tables",
+    },
+    "validate": {
+        "battery": "a calibrated cell on a profile of steps, beside a measurement if there is one",
+        "thermal": "a phone's battery zone, predicted from its loads",
+        "physics": "every law beside its reference, as the table of docs/physics.md",
+    },
+}
+"""What `calibrate` fits and `validate` tests: a module each in experiments.calibration and experiments.validation."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,17 +58,29 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("run", metavar="RUN", help="a Run's folder, or the start of its name")
         if verb == "promote":
             made.add_argument("--against", default="", metavar="RUN", help="compare with this Run, not the candidate's")
-    elif verb == "calibrate":
-        made.add_argument("what", choices=["executor"])
-        made.add_argument("--backend", default="torch", help="torch or jax")
-        made.add_argument("--seconds", type=float, default=20.0)
-        made.add_argument("--threads", type=int, default=1)
-        made.add_argument("--out", type=Path, default=Path("profile.json"))
+    elif verb in SUBJECTS:
+        made.add_argument("what", choices=SUBJECTS[verb], help=f"its own words: twin {verb} WHAT --help")
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
+    return _common(made)
+
+
+def _common(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="the result as JSON")
     made.add_argument("-q", "--quiet", action="store_true", help="no progress")
     return made
+
+
+def subject_parser(verb: str, subject: str) -> argparse.ArgumentParser:
+    """Return the parser of one subject of `calibrate` or `validate`."""
+    made = _Parser(prog=f"twin {verb} {subject}", add_help=False)
+    _subject(verb, subject).add_arguments(made)
+    return _common(made)
+
+
+def _subject(verb: str, subject: str) -> Any:
+    folder = {"calibrate": "calibration", "validate": "validation"}[verb]
+    return importlib.import_module(f"experiments.{folder}.{subject}")
 
 
 def _compare(words: list[str]) -> int:
@@ -98,14 +128,17 @@ def _promote(words: list[str]) -> int:
     return 0
 
 
-def _calibrate(words: list[str]) -> int:
-    from experiments.calibrate import calibrate_executor
-
-    options = parser("calibrate").parse_args(words)
-    if not options.quiet:
-        say(f"measuring the {options.backend} executor for about {options.seconds:g} s")
-    found = calibrate_executor(options.backend, options.seconds, options.out, threads=options.threads)
-    show(found, f"{table(found)}\n{show_path(options.out)}", options.json)
+def _on_subject(verb: str, words: list[str]) -> int:
+    """`calibrate` and `validate`: the first word says what, the rest belongs to its module."""
+    given = next((word for word in words if not word.startswith("-")), "")
+    if given not in SUBJECTS[verb]:
+        near = difflib.get_close_matches(given, SUBJECTS[verb], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"{verb} {given}".strip() + f": {hint}allowed: {', '.join(SUBJECTS[verb])}")
+    rest = [word for i, word in enumerate(words) if i != words.index(given)]
+    options = subject_parser(verb, given).parse_args(rest)
+    plain, text = _subject(verb, given).run(options)
+    show(plain, text, options.json)
     return 0
 
 
@@ -123,7 +156,7 @@ def _show(words: list[str]) -> int:
 
 
 def _ls(words: list[str]) -> int:
-    from experiments.results import Run, number
+    from experiments.results import Run
 
     options = parser("ls").parse_args(words)
     runs = [run for run in (Run(folder=f) for f in all_runs()) if options.scenario in ("", run.name)]
@@ -135,16 +168,23 @@ def _ls(words: list[str]) -> int:
             "world": r.world,
             "digest": r.digest,
             "requests_answered": r.summary.get("requests_answered"),
+            "lent_device_h": r.summary.get("lent_device_h"),
         }
         for r in runs
     ]
     lines = [
         f"{show_path(Path(str(p['folder']))):45} {p['world']:6} seed {p['seed']:<6} "
-        f"{number(p['requests_answered']):>8} answered  {str(p['digest'])[:10]}"
+        f"{_what(p)}  {str(p['digest'])[:10]}"
         for p in plain
     ]
     show(plain, "\n".join(lines) or "no runs yet; `twin run` makes one", options.json)
     return 0
+
+
+def _what(row: dict[str, Any]) -> str:
+    if row["lent_device_h"] is not None:
+        return f"{number(row['lent_device_h']):>8} h lent  "
+    return f"{number(row['requests_answered']):>8} answered"
 
 
 def _info(words: list[str]) -> int:
@@ -184,5 +224,6 @@ def _bench(words: list[str]) -> int:
 
 _VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run, "sweep": sweep, "compare": _compare, "replay": _replay, "promote": _promote,
-    "calibrate": _calibrate, "show": _show, "ls": _ls, "info": _info, "test": _test, "bench": _bench,
+    "calibrate": partial(_on_subject, "calibrate"), "validate": partial(_on_subject, "validate"),
+    "show": _show, "ls": _ls, "info": _info, "test": _test, "bench": _bench,
 }  # fmt: skip

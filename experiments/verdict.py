@@ -44,6 +44,8 @@ def _from_manifest(manifest: Mapping[str, Any]) -> list[Check]:
 
 
 def _books(run: Run) -> list[Check]:
+    if run.is_fleet:
+        return [Check("the run has a digest", bool(run.digest), run.digest[:16])]
     requests = run.requests
     found = []
     twice = int(requests.duplicated(["client", "op_id"]).sum())

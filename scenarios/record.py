@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 RECORD_VERSION = 1
+Table = Sequence[tuple[Any, ...]] | Mapping[str, Any]
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "requests": (
@@ -32,6 +33,26 @@ is answered, late, refused or lost; ``output`` is the digest of the answer and `
 ``phase`` is start or end, or skipped for a fault that found no victim; ``layer`` says who applied a fault (model,
 transport, process); ``detail`` is JSON or text."""
 
+FLEET_TABLES: Mapping[str, tuple[str, ...]] = {
+    "fleet": (
+        "time_s", "kind", "demand", "devices", "batteries", "readings_lent", "contributing", "sessions", "interrupted",
+        "readings_hot", "times_low", "charging", "low", "off", "total_mj", "village_mj", "plug_mj", "chip_us", "mflop",
+        "soc_ppm", "skin_mc", "die_mc", "skin_c_max", "die_c_max", "soc_min",
+    ),
+    "totals": (
+        "device", "kind", "model", "lent_s", "chip_s", "flop", "total_j", "village_j", "plug_j", "through_ah",
+        "full_cycles", "hot_s", "times_low", "sessions", "interrupted", "soc_sum", "board_c_sum", "soc", "die_c",
+        "board_c", "skin_c", "off", "contributing", "battery_wh", "capacity_ah",
+    ),
+    "histories": ("time_s", "device", "soc", "die_c", "skin_c", "contribute", "compute_share", "state", "flags"),
+    "receipts": ("device", "started_s", "ended_s", "compute_s", "reason", "interrupted"),
+}  # fmt: skip
+"""Columns by table of a fleet's run (manifest: ``kind: fleet``). ``fleet`` has a row a window and kind, ``time_s`` its
+end: counts and integer sums over the kind's devices (``chip_us``: microseconds of whole chips at full speed; ``mflop``:
+1e6 operations at dense FP16 peak; ``soc_ppm``, ``skin_mc``, ``die_mc``: sums at the window's end, of batteries in 1e-6,
+of all in 1e-3 C) and worst cases at its end. ``totals`` has a row a device: sums since the start, states at the end.
+``histories`` and ``receipts`` are of the sampled devices: a row a reading, states after it, and a row a session."""
+
 
 @dataclass
 class Record:
@@ -40,13 +61,13 @@ class Record:
     Attributes:
         summary: flat name to number; units last in the names.
         manifest: digest, seed, world, fidelity, config, versions, policies and more.
-        tables: table name to rows, each a tuple in the order of `TABLES`.
+        tables: table name to rows, each a tuple in the order of `TABLES`; of a fleet, to columns by name.
         journals: node to journal bytes (`scenarios.journal`).
     """
 
     summary: dict[str, float]
     manifest: dict[str, Any]
-    tables: dict[str, Sequence[tuple[Any, ...]]]
+    tables: dict[str, Table]
     journals: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -55,10 +76,18 @@ class Record:
         return str(self.manifest["digest"])
 
 
-def frame(name: str, rows: Sequence[tuple[Any, ...]]) -> Any:
-    """Return the rows of table ``name`` as a pandas DataFrame."""
+def is_fleet(manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a manifest is of a fleet's run."""
+    return manifest.get("kind") == "fleet"
+
+
+def frame(name: str, rows: Table) -> Any:
+    """Return table ``name``, rows or columns, as a pandas DataFrame."""
     import pandas as pd
 
+    if name in FLEET_TABLES:
+        assert isinstance(rows, Mapping)
+        return pd.DataFrame({column: rows[column] for column in FLEET_TABLES[name]})
     return pd.DataFrame.from_records(list(rows), columns=list(TABLES[name]))
 
 
@@ -75,7 +104,7 @@ def write(record: Record, folder: Path) -> Path:
         (part / "journals").mkdir(parents=True)
         for name, content in (("summary.json", record.summary), ("manifest.json", record.manifest)):
             (part / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-        for name in TABLES:
+        for name in FLEET_TABLES if is_fleet(record.manifest) else TABLES:
             frame(name, record.tables.get(name, ())).to_parquet(part / f"{name}.parquet", index=False)
         for node, data in record.journals.items():
             (part / "journals" / f"{node}.journal").write_bytes(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from models import inference, links
 from scenarios import hosts
 from scenarios.schema import Scenario
-from sim.fleet import Inventory
+from sim.fleet.village import Inventory
 from sim.laws import Law, Roofline, measured
 from sim.network import Links
 

@@ -15,7 +15,7 @@ from models import inference
 from policies import port as p
 from policies import village
 from policies.port import NS_PER_S, Effect
-from policies.readings import HARVEST_STATES, Verdict
+from policies.readings import HARVEST_STATES, Row, Verdict
 from policies.wire import digest, encode
 from policies.work import Capability, SettledOp
 from scenarios import hosts
@@ -29,7 +29,8 @@ from scenarios.workload import requests
 from sim.clients import Asked, Clients
 from sim.compute import Compute, answer_digest
 from sim.faults import Faults
-from sim.fleet import Fleet, inventory
+from sim.fleet.ladders import Ladders
+from sim.fleet.village import Fleet, inventory
 from sim.keys import KeyRing
 from sim.machines import CLIENT_ONE_WAY_S, access_links, committee_of, device_parameters, executor_laws
 from sim.network import Links, MessageNetwork
@@ -40,8 +41,8 @@ Progress = Callable[[float, str], None]
 FIDELITY = {
     "compute": "fluid",
     "network": "messages one by one; transfers at the access rate, links not shared",
-    "battery": "open-circuit voltage and one resistance, CC-CV",
-    "thermal": "two nodes, step-wise governor polled once a tick",
+    "battery": "two-pair circuit, its fast pair in R0; one exponential-midpoint step a reading",
+    "thermal": "three nodes, exact over a reading; step-wise limit cycle in closed form",
     "owners": "habits by assumption, keyed draws",
     "signatures": "keyed BLAKE2b in place of Ed25519",
     "answers": "an answer is its name; no tokens are computed",
@@ -104,6 +105,8 @@ class _Run:
             on_speed=self._on_speed,
             on_verdict=self._on_verdict,
             on_power=self._on_power,
+            ladders=self._ladders(),
+            on_rungs=self._on_rungs,
         )
         one_way_s = float(self.host["client_s"]) if self.host else CLIENT_ONE_WAY_S
         self.clients = Clients(
@@ -140,6 +143,7 @@ class _Run:
                 capability=self._capability(i, access),
                 dedicated=bool(self.stock.dedicated[i]),
                 has_battery=bool(self.stock.has_battery[i]),
+                edge=s.edge,
             )
             self.specs.append(spec)
             node = self.world.add(name, self._factory(spec, ring, self.adversaries.get(name, ())), cost)
@@ -164,6 +168,12 @@ class _Run:
             return cell
 
         return build
+
+    def _ladders(self) -> Ladders | None:
+        if "edge" not in self.mounted:
+            return None
+        memory_bytes = np.array([spec.capability.memory_bytes for spec in self.specs])
+        return Ladders(self.scenario.policy.edge, self.stock.dedicated, self.stock.has_battery, memory_bytes)
 
     def _header(self, spec: village.NodeSpec) -> Header:
         manifest = policies_manifest(self.make(spec))
@@ -246,6 +256,12 @@ class _Run:
         )  # fmt: skip
         self.world.give(self.world.nodes[row], (p.DECISION, "harvest", encode(verdict)))
 
+    def _on_rungs(self, row: int) -> None:
+        readings = self.fleet.readings
+        assert readings is not None
+        given = Row(*(field[row].item() for field in readings))
+        self.world.give(self.world.nodes[row], (p.READINGS, "edge", encode(given)))
+
     def _on_power(self, row: int, on: bool) -> None:
         """A battery ran empty, or a charger brought a device back."""
         node = self.world.nodes[row]
@@ -261,7 +277,12 @@ class _Run:
         self.checks.restarted(node.name)
         self.share[node.number] = 0.0
         self.world.start(node)
-        self._on_verdict(node.number)  # its agent forgot the row's decision
+        # Its agents forgot the row's rungs and its decision.
+        if self.fleet.ladders is not None:
+            assert self.fleet.readings is not None
+            self.fleet.ladders.restart(node.number, self.fleet.readings)
+            self._on_rungs(node.number)
+        self._on_verdict(node.number)
 
     def _leader(self) -> str:
         return self.checks.leaders[-1][1] if self.checks.leaders else ""

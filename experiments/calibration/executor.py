@@ -7,6 +7,7 @@ to have it measured anew.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -16,8 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.folders import project_root, show_path
+from experiments.present import table
 from experiments.progress import progress, say
 
 if TYPE_CHECKING:
@@ -81,6 +84,22 @@ def calibrate_executor(
     part.replace(out)
     report(1.0, show_path(out))
     return profile
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("--backend", default="torch", help="torch or jax")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("profile.json"))
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Measure this machine's executor and write its profile."""
+    if not options.quiet:
+        say(f"measuring the {options.backend} executor for about {options.seconds:g} s")
+    found = calibrate_executor(options.backend, options.seconds, options.out, threads=options.threads)
+    return Outcome(found, f"{table(found)}\n{show_path(options.out)}")
 
 
 def auto_profile(scenario: Scenario, *, quiet: bool = False) -> str:

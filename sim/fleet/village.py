@@ -3,31 +3,33 @@
 `Fleet` alone owns batteries, temperatures, governors and the harvest rule's state. Each tick it advances the physics
 over the interval that has passed with the loads that were, reads the sensors, lets the harvest policy decide
 all rows in one call, and hands each row that changed to its node. Coupling order: coefficients frozen at the
-interval's start, electric advance, heat, thermal advance, governor, readings, decision.
+interval's start, electric advance, heat, thermal advance, governor, readings, decision. The physics is that of
+`sim.fleet.physics`, as for a million devices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from models import battery, devices, draws, links, power, thermal
-from policies.config import HarvestConfig
-from policies.harvest.elementwise import Devices, Harvest
-from policies.harvest.envelope import violations
+from models import devices, draws, links
+from models.battery.reading import Charge
+from policies.config import HarvestRules
+from policies.harvest import Devices, make, violations
 from policies.readings import Decision, Readings
+from scenarios.fleet import KINDS
 from scenarios.hosts import LOOPBACK_BYTES_PER_S
 from scenarios.schema import Scenario
+from sim.fleet import physics
+from sim.fleet.ladders import Ladders
+from sim.fleet.reading import USER_LOAD
+from sim.fleet.stock import Roster, cell_tables, fixed
 from sim.owners import Habits, habits
 
-KINDS = ("phone", "tablet", "laptop", "desktop", "gpu_box")
 ENTITY_BITS = 24  # of a device's number among its kind; the kind is above it
-BOOT_SOC = 0.03
-"""Charge from which an empty device starts again (assumption: phones show their charging sign up to 1-3 %)."""
-USER_LOAD = 0.3
-"""Share of compute an owner uses while the screen is on (assumption: browsing and messaging)."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Inventory:
 
     name: tuple[str, ...]
     kind: tuple[str, ...]
+    model: np.ndarray  # row of the device library
     row: devices.Table
     dedicated: np.ndarray
     zone_min: np.ndarray
@@ -72,18 +75,18 @@ def inventory(scenario: Scenario) -> Inventory:
         if home
         else np.full(n, LOOPBACK_BYTES_PER_S)
     )
-    return Inventory(names, kinds, devices.table(tuple(rows)), dedicated, zone, rate, entity)
+    model = np.array([devices.find_index(row.name) for row in rows])
+    return Inventory(names, kinds, model, devices.table(tuple(rows)), dedicated, zone, rate, entity)
 
 
-@dataclass
-class State:
-    """What changes."""
+class State(NamedTuple):
+    """What changes, one element a device; ``level`` is the governor's, ``speed`` 0 to 1."""
 
     soc: np.ndarray
     die_c: np.ndarray
     skin_c: np.ndarray
-    level: np.ndarray  # cooling level of the governor
-    speed: np.ndarray  # 0..1, governor and sustained power
+    level: np.ndarray
+    speed: np.ndarray
 
 
 class Fleet:
@@ -96,6 +99,8 @@ class Fleet:
         on_speed: called with (row, speed) when a device's speed changes.
         on_verdict: called with the row when its decision changes.
         on_power: called with (row, on) when a device runs empty, and when it starts again on a charger.
+        ladders: of the edge agents, where devices mount them.
+        on_rungs: called with the row when its ladders move, before its decision is.
     """
 
     def __init__(
@@ -107,47 +112,51 @@ class Fleet:
         on_speed: Callable[[int, float], None],
         on_verdict: Callable[[int], None],
         on_power: Callable[[int, bool], None] = lambda row, on: None,
+        ladders: Ladders | None = None,
+        on_rungs: Callable[[int], None] = lambda row: None,
     ) -> None:
         self.scenario, self.stock = scenario, stock
         self.take_load, self.on_speed, self.on_verdict, self.on_power = take_load, on_speed, on_verdict, on_power
+        self.ladders, self.on_rungs = ladders, on_rungs
         n = len(stock.name)
         self.tick_s = scenario.reading_s
         self.ticks = int(np.ceil(scenario.duration_s / self.tick_s)) + 1
-        zone = stock.zone_min
         self.habits: Habits = habits(
             scenario.owners, scenario.seed, list(stock.kind), stock.dedicated, entity=stock.entity,
-            start_minute=scenario.start_minute, zone_min=zone, ticks=self.ticks, tick_s=self.tick_s,
+            start_minute=scenario.start_minute, zone_min=stock.zone_min, ticks=self.ticks, tick_s=self.tick_s,
         )  # fmt: skip
-        self.packs = [(self._slice(kind), _pack(kind, stock)) for kind in KINDS if self._slice(kind).stop]
-        self.body = _bodies(stock)
-        kinds = [devices.KINDS[kind] for kind in stock.kind]
-        self.trip_c = np.array([k.trip_c for k in kinds])
-        self.hysteresis_k = np.array([k.hysteresis_k for k in kinds])
-        self.levels = np.array([k.levels for k in kinds])
-        self.screen_w = np.array([k.screen_w for k in kinds])
-        self.charger_w = np.array([k.charger_w for k in kinds])
-        ambient = scenario.owners.ambient_c
-        soc = np.where(
-            stock.has_battery,
-            draws.uniform(scenario.seed, "initial charge", stock.entity, 0) * 0.6 + 0.35,
-            1.0,
-        )
-        self.state = State(soc, np.full(n, ambient), np.full(n, ambient), np.zeros(n, dtype=np.int64), np.ones(n))
-        self.config: HarvestConfig = scenario.policy.harvest
+        who = Roster(stock.entity, np.array([KINDS.index(kind) for kind in stock.kind]), stock.model)
+        self.table = cell_tables()
+        self.physics = fixed(scenario.seed, who, stock.row.battery_wh, self.tick_s)
+        ambient_c = np.full(n, scenario.owners.ambient_c)
+        self.air = physics.surroundings(self.physics, ambient_c, np.zeros(n))
+        self.ambient_c = ambient_c
+        drawn = draws.uniform(scenario.seed, "initial charge", stock.entity, 0) * 0.6 + 0.35
+        soc, no = np.where(stock.has_battery, drawn, 1.0), np.zeros(n, dtype=bool)
+        warm = (ambient_c.copy() for _ in range(3))
+        self.body = physics.State(Charge(soc, np.zeros(n)), *warm, np.zeros(n), no)
+        self.speed = np.ones(n)
+        self.config: HarvestRules = scenario.policy.harvest
         self.fixed = Devices(stock.dedicated, stock.has_battery)
-        self.harvest = Harvest(self.config)
+        self.harvest = make(self.config)
         self.memory = self.harvest.init(self.fixed)
         self.decision: Decision | None = None
         self.tick_number = 0
-        self.off = np.zeros(n, dtype=bool)  # ran empty and not charged since
         self.energy_j = self.village_j = 0.0
         self.sessions = 0
         self.violations: list[str] = []
         self.readings: Readings | None = None
 
-    def _slice(self, kind: str) -> slice:
-        kinds = self.stock.kind
-        return slice(kinds.index(kind), kinds.index(kind) + kinds.count(kind)) if kind in kinds else slice(0, 0)
+    @property
+    def state(self) -> State:
+        """Charge, temperatures, governor and speed now."""
+        body = self.body
+        return State(body.charge.soc, body.die_c, body.skin_c, body.level, self.speed)
+
+    @property
+    def off(self) -> np.ndarray:
+        """Devices that ran empty and have not been charged since."""
+        return np.asarray(self.body.off)
 
     def tick(self) -> None:
         """Advance one interval (none before the first tick), read the sensors, decide."""
@@ -158,72 +167,28 @@ class Fleet:
         self.tick_number += 1
 
     def _advance(self, k: int) -> None:
-        stock, state, dt = self.stock, self.state, self.tick_s
-        n = len(stock.name)
+        dt, n = self.tick_s, len(self.stock.name)
         village = np.fromiter((self.take_load(i, dt) for i in range(n)), dtype=np.float64, count=n)
-        on = ~self.off
-        screen = self.habits.screen_on[k] & on
-        load = np.minimum(1.0, village + USER_LOAD * screen)
-        draw = power.draw_w(
-            stock.row.idle_w,
-            stock.row.sustained_w,
-            stock.row.peak_w,
-            self.screen_w,
-            screen,
-            load,
-            state.speed,
+        screen = self.habits.screen_on[k] & ~self.off
+        demand = physics.Demand(
+            plugged=self.habits.plugged[k],
+            lit=np.where(screen, 1.0, 0.0),
+            user_load=np.where(screen, USER_LOAD, 0.0),
+            village_load=np.where(self.off, 0.0, village),
+            ambient_c=self.ambient_c,
+            from_air_c=self.air,
         )
-        idle = power.draw_w(
-            stock.row.idle_w,
-            stock.row.sustained_w,
-            stock.row.peak_w,
-            self.screen_w,
-            screen,
-            USER_LOAD * screen,
-            state.speed,
-        )
-        draw = power.Draw(draw.die_w * on, draw.board_w * on)  # what is off draws nothing
-        total_w = draw.die_w + draw.board_w
+        was_off = self.off
+        self.body, outcome = physics.advance(self.table, self.physics, self.body, demand)
         if self.tick_number < self.ticks:  # what late requests take after the run's end is in no total
-            self.energy_j += float(total_w.sum()) * dt
-            self.village_j += float((draw.die_w - idle.die_w).sum()) * dt
-        heat_w, empty = np.zeros(n), np.zeros(n, dtype=bool)
-        plug_w = np.where(self.habits.plugged[k], self.charger_w, 0.0)
-        for rows, pack in self.packs:
-            if not stock.has_battery[rows].any():
-                continue
-            step = battery.advance(pack, state.soc[rows], total_w[rows], plug_w[rows], state.skin_c[rows], dt)
-            state.soc[rows] = step.soc
-            heat_w[rows] = step.heat_w
-            empty[rows] = step.empty
-        warmth = thermal.advance(
-            self.body,
-            state.die_c,
-            state.skin_c,
-            draw.die_w,
-            draw.board_w + heat_w,
-            self.scenario.owners.ambient_c,
-            dt,
-        )
-        state.die_c, state.skin_c = warmth.die_c, warmth.skin_c
-        self._switch(empty, self.habits.plugged[k])
-        state.level = thermal.throttle(state.level, state.die_c, self.trip_c, self.hysteresis_k, self.levels)
-        speed = np.minimum(
-            thermal.speed_factor(state.level, self.levels),
-            power.sustained_speed(stock.row.idle_w, stock.row.sustained_w, stock.row.peak_w, np.maximum(load, 0.01)),
-        )
-        changed = np.flatnonzero(speed != state.speed)
-        state.speed = speed
+            self.energy_j += float(outcome.total_w.sum()) * dt
+            self.village_j += float(outcome.village_w.sum()) * dt
+        for i in np.flatnonzero(self.off != was_off).tolist():
+            self.on_power(i, not self.off[i])
+        changed = np.flatnonzero(outcome.speed != self.speed)
+        self.speed = outcome.speed
         for i in changed.tolist():
-            self.on_speed(i, float(speed[i]))
-
-    def _switch(self, empty: np.ndarray, plugged: np.ndarray) -> None:
-        """Switch off what ran empty, and on again what a charger has brought back above `BOOT_SOC`."""
-        off = (self.off | (empty & ~plugged)) & ~(plugged & (self.state.soc >= BOOT_SOC))
-        changed = np.flatnonzero(off != self.off)
-        self.off = off
-        for i in changed.tolist():
-            self.on_power(i, not off[i])
+            self.on_speed(i, float(outcome.speed[i]))
 
     def read(self, k: int) -> Readings:
         """Return every device's readings at tick ``k``."""
@@ -237,6 +202,7 @@ class Fleet:
             plugged=h.plugged[k],
             die_c=state.die_c,
             skin_c=state.skin_c,
+            battery_c=self.body.board_c,
             on_wifi=at_home,
             metered=~at_home & mobile.metered,
             bandwidth_bytes_per_s=np.where(at_home, stock.home_bytes_per_s, mobile.up_bytes_per_s),
@@ -248,6 +214,8 @@ class Fleet:
 
     def _decide(self, k: int) -> None:
         self.readings = self.read(k)
+        for i in self.ladders.move(self.readings) if self.ladders is not None else ():
+            self.on_rungs(i)
         before = self.decision
         self.decision, self.memory = self.harvest.decide(self.memory, self.readings, self.tick_s if before else 0.0)
         after = self.decision
@@ -267,23 +235,3 @@ class Fleet:
             self.sessions += int((~before.contribute & after.contribute).sum())
         for i in changed.tolist():
             self.on_verdict(i)
-
-
-def _pack(kind: str, stock: Inventory) -> battery.Pack:
-    rows = [i for i, k in enumerate(stock.kind) if k == kind]
-    spec = devices.KINDS[kind]
-    return battery.pack(spec.chemistry, stock.row.battery_wh[rows], spec.cells_in_series)
-
-
-def _bodies(stock: Inventory) -> thermal.Body:
-    parts = [
-        thermal.body(kind, stock.row.sustained_w[[i for i, k in enumerate(stock.kind) if k == kind]])
-        for kind in KINDS
-        if kind in stock.kind
-    ]
-    return thermal.Body(
-        np.concatenate([np.asarray(b.die_j_per_k) for b in parts]),
-        np.concatenate([np.asarray(b.skin_j_per_k) for b in parts]),
-        np.concatenate([np.asarray(b.die_skin_w_per_k) for b in parts]),
-        np.concatenate([np.asarray(b.skin_ambient_w_per_k) for b in parts]),
-    )

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from experiments import calibrate, cli, job
+from experiments import cli, job
+from experiments.calibration import executor as calibrate
 from experiments.compose import UsageError
 from experiments.results import load
 from scenarios.hosts import UNMEASURED, read_profile

@@ -19,7 +19,7 @@ from policies.readings import HARVEST_STATES
 from scenarios.journal import read
 from scenarios.record import TABLES, Record, frame
 from scenarios.schema import PRIORITIES, build, to_plain
-from sim.fleet import inventory
+from sim.fleet.village import inventory
 from sim.village import simulate
 
 REPOSITORY = Path(__file__).resolve().parents[2]

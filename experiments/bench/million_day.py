@@ -1,0 +1,173 @@
+"""A day of a million devices: time, memory, the same digest whatever the chunks, and SimPy's way of doing it beside.
+
+Each run is a fresh process (`twin run scenario=million_day`), so that imports count and nobody else's memory does.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from experiments.bench.table import Line
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SIMPY_DEVICES, SIMPY_H = 200, 6.0
+
+TITLE = "million_day: 1,000,000 devices, 24 h at 60 s readings, 96 exchange windows; SimPy: 200 devices, 6 h"
+LINES = (
+    Line("numpy_wall_s", "NumPy: wall s, the whole command", 1, at_most=60),
+    Line("numpy_windows_s", "NumPy: wall s in the windows", 1),
+    Line("numpy_rss_mib", "NumPy: peak resident MiB, all processes", at_most=2048),
+    Line("numpy_ns_per_reading", "NumPy: wall ns / device and reading", 1),
+    Line("jax_wall_s", "JAX: wall s, compilers apart", 1, at_most=20),
+    Line("jax_compile_s", "JAX: compilers' s", 1, at_most=30),
+    Line("jax_rss_mib", "JAX: peak resident MiB, all processes"),
+    Line("linear_off_share", "cost a device at 10^4 and 10^5 off that at 10^6", 3, at_most=0.10),
+    Line("chunks_same_digest", "chunks of 1,000, 4,000, 50,000: one digest (1 is yes)", at_least=1),
+    Line("checks_broken", "checks broken", at_most=0),
+    Line("over_simpy", "SimPy's CPU time / ours, a device and reading", at_least=200),
+    Line("simpy_soc_off", "largest difference of final charge from SimPy's", 12, at_most=1e-9),
+)
+
+
+def measure(
+    *, devices: int = 1_000_000, hours: float = 24.0, smaller: Sequence[int] = (10_000, 100_000), chunks: bool = True
+) -> dict[str, float]:
+    """Run the day under both backends, then the comparisons.
+
+    Args:
+        devices, hours: of the fleet.
+        smaller: sizes at which the cost a device is compared.
+        chunks: whether to compare digests over chunk sizes (a tenth of the day).
+    """
+    readings = devices * hours * 60.0
+    numpy = _run(devices, hours, "numpy")
+    figures = {
+        "numpy_wall_s": numpy["wall_s"],
+        "numpy_windows_s": numpy["windows_s"],
+        "numpy_rss_mib": numpy["rss_mib"],
+        "numpy_ns_per_reading": numpy["windows_s"] / readings * 1e9,
+        "checks_broken": numpy["checks_broken"],
+    }
+    if _has_jax():
+        jax = _run(devices, hours, "jax")
+        figures |= {
+            "jax_wall_s": jax["wall_s"] - jax["compile_s"], "jax_compile_s": jax["compile_s"],
+            "jax_rss_mib": jax["rss_mib"],
+        }  # fmt: skip
+    whole = numpy["windows_s"] / devices
+    costs = [_run(size, hours, "numpy")["windows_s"] / size for size in smaller]
+    figures["linear_off_share"] = max((abs(cost / whole - 1.0) for cost in costs), default=0.0)
+    if chunks:
+        words = [_run(100_000, 2.4, "numpy", f"chunk={chunk}")["digest"] for chunk in (1_000, 4_000, 50_000)]
+        figures["chunks_same_digest"] = float(len(set(words)) == 1)
+    return figures | beside_simpy()
+
+
+def beside_simpy(devices: int = SIMPY_DEVICES, hours: float = SIMPY_H) -> dict[str, float]:
+    """Run the same devices as SimPy processes in plain floats, and compare charge and CPU time.
+
+    Ours is timed on a chunk of the usual size, of which these devices are the first rows, since that is how it runs.
+    """
+    from experiments.bench.fleet_plain import Plain
+    from experiments.compose import build, compose_plain
+    from sim.fleet import stock
+    from sim.fleet.day import Share
+    from sim.fleet.window import Air, owners, run_numpy
+
+    words = ["scenario=million_day", "devices=100000", f"duration_s={hours * 3600:g}", "start_minute=1260"]
+    scenario = msgspec.structs.replace(build(compose_plain(words)), time_zones_h=(0.0,))
+    roster = stock.roster(scenario)
+    steps = round(hours * 3600 / scenario.reading_s)
+    share = Share(scenario, [np.arange(devices)], roster)
+    (lot,) = share.lots
+    windows = steps // share.steps
+    days, people = [], lot.crowd
+    for number in range(windows):
+        flags, people = share.flags(lot._replace(crowd=people), number)
+        days.append(flags)
+    flags = np.concatenate(days)
+    ambient = Air(np.asarray(lot.device.body.die_c) + 0.0, np.zeros(devices))
+    minutes = np.concatenate([share.signals(n, 1.0).zone_minute for n in range(windows)])[:, lot.what.zone]
+    plain = Plain(share, flags, ambient, minutes)
+    begun = process_time()
+    plain.env.run()
+    simpy_s = process_time() - begun
+    device, last, grid = lot.device, lot.last, np.ones(devices, dtype=bool)
+    for number in range(windows):
+        owner = owners(days[number], grid)
+        device, _, _, last = run_numpy(
+            share.policy, lot.chunk, device, last, ambient, owner, share.signals(number, 1.0)
+        )
+    off = float(np.max(np.abs(np.asarray(device.body.charge.soc) - np.array(plain.soc))))
+    ours_s = _fleet_cpu_s(scenario, roster, windows)
+    per_reading = simpy_s / (devices * steps)
+    return {"over_simpy": per_reading / ours_s, "simpy_soc_off": off, "simpy_us_per_reading": per_reading * 1e6}
+
+
+def _fleet_cpu_s(scenario: Any, roster: Any, windows: int) -> float:
+    """Return our CPU time for a device and reading, owners included, in one chunk of the usual size."""
+    from sim.fleet.day import Share
+    from sim.fleet.run import keep_heap
+
+    keep_heap()
+    share = Share(scenario, [np.arange(scenario.chunk)], roster)
+    share.advance(0, 1.0)
+    begun = process_time()
+    for number in range(1, windows):
+        share.advance(number, 1.0)
+    return (process_time() - begun) / ((windows - 1) * share.steps * scenario.chunk)
+
+
+def _has_jax() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("jax") is not None
+
+
+def _run(devices: int, hours: float, backend: str, *words: str) -> dict[str, Any]:
+    """Run the scenario in a fresh process and return its figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [
+            sys.executable, "-m", "experiments.bench.million_day", f"devices={devices}", f"duration_s={hours * 3600:g}",
+            f"backend={backend}", "record.histories=0", f"out={out}", *words,
+        ]  # fmt: skip
+        begun = perf_counter()
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+        wall_s = perf_counter() - begun
+    if done.returncode != 0:
+        raise RuntimeError(f"million_day {' '.join(words)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return {"wall_s": wall_s, **found}
+
+
+def _one(words: Sequence[str]) -> dict[str, Any]:
+    """Run the scenario here and now; memory is that of this process and its workers."""
+    import resource
+
+    from experiments.job import perform, prepare
+
+    run = perform(prepare(["scenario=million_day", "track=none", *words]), lambda share, text: None)
+    kib = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF,))
+    workers_kib = run.manifest["timing"]["workers_rss_kib"]
+    return {
+        "digest": run.digest,
+        "windows_s": run.manifest["timing"]["windows_s"],
+        "compile_s": run.manifest["timing"]["compile_s"],
+        "rss_mib": (kib + workers_kib) / 1024.0,
+        "checks_broken": float(sum(not check.passed for check in run.checks)),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_one(sys.argv[1:])))

@@ -1,0 +1,81 @@
+"""Checkpoints of a fleet's run: everything that changes, at the end of a window, in one folder that appears at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from scenarios.fleet import FleetScenario
+
+if TYPE_CHECKING:
+    from sim.fleet.day import Share
+    from sim.fleet.run import FleetResult, Workers
+
+STATE = "state"
+"""Name of a checkpoint's folder, below the one that a run is given."""
+
+
+def save(
+    folder: Path, scenario: FleetScenario, workers: Workers, watched: Share, result: FleetResult, done: int
+) -> None:
+    """Write the state after ``done`` windows; an older one is there until the new one is whole."""
+    part = folder / f".{STATE}.{os.getpid()}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for i, state in enumerate(workers.ask("state")):
+        np.savez(part / f"worker-{i}.npz", **state)
+    np.savez(part / "watched.npz", **watched.state())
+    for i, trace in enumerate(result.traces):
+        np.savez(part / f"trace-{i}.npz", **trace._asdict())
+    head = {
+        "identity": identity(scenario, workers),
+        "done": done,
+        "traces": len(result.traces),
+        "wall_s": result.wall_s,
+        "windows": result.windows,
+        "desk": vars(result.desk),
+        "receipts": watched.receipts,
+        "violations": watched.violations[:100],
+    }
+    (part / "head.json").write_text(json.dumps(head))
+    shutil.rmtree(folder / STATE, ignore_errors=True)
+    part.rename(folder / STATE)
+
+
+def resume(folder: Path | None, scenario: FleetScenario, workers: Workers, watched: Share, result: FleetResult) -> int:
+    """Take up a checkpoint of the same scenario, chunks and workers; return how many windows are done."""
+    from sim.fleet.run import Desk
+    from sim.fleet.window import Trace
+
+    head = read_head(folder)
+    if folder is None or head is None or head["identity"] != identity(scenario, workers):
+        return 0
+    workers.ask("restore_file", str(folder / STATE))
+    watched.restore(dict(np.load(folder / STATE / "watched.npz")))
+    result.traces = [Trace(**dict(np.load(folder / STATE / f"trace-{i}.npz"))) for i in range(int(head["traces"]))]
+    watched.receipts = [tuple(row) for row in head["receipts"]]
+    watched.violations = head["violations"]
+    result.windows, result.desk, result.wall_s = head["windows"], Desk(**head["desk"]), head["wall_s"]
+    result.resumed_at_s = int(head["done"]) * scenario.window_s
+    return int(head["done"])
+
+
+def read_head(folder: Path | None) -> dict[str, Any] | None:
+    """Return what a checkpoint says of itself, None if there is none or it is torn."""
+    try:
+        head: dict[str, Any] = json.loads((folder / STATE / "head.json").read_text()) if folder else {}
+    except (OSError, json.JSONDecodeError):
+        return None
+    return head or None
+
+
+def identity(scenario: FleetScenario, workers: Workers) -> dict[str, Any]:
+    """Return what must be the same for a state to be taken up: also chunks and workers, which own its parts."""
+    plain: dict[str, Any] = msgspec.to_builtins(scenario)
+    return json.loads(json.dumps({**plain, "processes": len(workers.assigned)}))  # type: ignore[no-any-return]

@@ -1,0 +1,365 @@
+"""A fleet lives through its windows: one worker's share of the devices, chunk by chunk, window by window.
+
+A `Share` owns some chunks from the first window to the last: their state, their owners, their running totals. It is
+told the fleet's signals for a window and answers with sums. Sums are of integers (energies in mJ, charges in 1e-6), so
+that neither the order nor the size of chunks can change them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.availability import DECOMPOSITIONS
+from models.battery.reading import Charge
+from policies.harvest import Devices, make, violations
+from policies.harvest.receipts import no_tally, settle
+from policies.readings import HARVEST_STATES, Decision, Readings
+from scenarios.fleet import FleetScenario
+from sim.fleet import stock
+from sim.fleet.physics import State
+from sim.fleet.reading import Device, Sums
+from sim.fleet.window import Air, Chunk, Counts, Last, Signals, Trace, Window, compiled, owners, run_numpy
+from sim.owners import crowd
+
+Array = Any
+
+NOON_MIN = 720.0
+WARMEST_MIN = 900.0  # 15:00, as the climate's wave has it
+DAY_MIN = 1440.0
+
+IDLE_AT_START_S = 3600.0  # since the screen was last on, at the start (assumption)
+TABLET = 1  # in scenarios.fleet.KINDS: phones and tablets are carried about
+
+
+class Totals(NamedTuple):
+    """Running totals since the start, one element a device."""
+
+    lent_s: Array
+    chip_s: Array  # of the whole chip at full speed
+    flop: Array
+    total_j: Array
+    village_j: Array
+    plug_j: Array
+    through_ah: Array  # into and out of the battery
+    hot_s: Array
+    times_low: Array
+    sessions: Array
+    interrupted: Array
+    soc_sum: Array  # over the ends of windows
+    board_c_sum: Array
+
+
+class Lot(NamedTuple):
+    """One chunk on its way through the run; ``size`` devices, and copies of the last one up to a compiled shape."""
+
+    size: int
+    who: stock.Roster
+    what: stock.Traits
+    chunk: Chunk
+    device: Device
+    last: Last
+    crowd: Any
+    totals: Totals
+    open: tuple[Any, ...] = ()  # of watched chunks: the last decision, and what running sessions have lent
+
+
+class Report(NamedTuple):
+    """What a share says of a window: per kind, integer sums and worst cases."""
+
+    sums: dict[str, dict[str, int]]
+    peaks: dict[str, dict[str, float]]
+
+
+class Share:
+    """The chunks of one worker.
+
+    Args:
+        scenario: the fleet's.
+        chunks: places in the fleet's fixed order, one array a chunk.
+        roster: the whole fleet.
+        number: of the worker, by which its part of a checkpoint is named.
+        watched: `histories` will be called instead of `advance`.
+    """
+
+    def __init__(
+        self, scenario: FleetScenario, chunks: Sequence[Array], roster: stock.Roster, number: int = 0,
+        *, watched: bool = False,
+    ) -> None:  # fmt: skip
+        self.scenario, self.number, self.watched = scenario, number, watched
+        self.habits = DECOMPOSITIONS[scenario.decomposition]
+        self.policy = make(scenario.policy.harvest)
+        self.table = _cast(stock.cell_tables(), scenario)
+        self.steps = round(scenario.window_s / scenario.reading_s)
+        self.zones_min = np.array(scenario.time_zones_h) * 60.0
+        self.lots = [self._lot(rows, roster) for rows in chunks]
+        self.violations: list[str] = []  # of the harvest envelope, found by `histories`
+        self.receipts: list[tuple[Any, ...]] = []  # of sessions that ended, rows of scenarios.record's table
+        self._jax: Window | None = compiled(self.policy) if scenario.backend == "jax" else None
+
+    def _lot(self, rows: Array, roster: stock.Roster) -> Lot:
+        s, size = self.scenario, rows.size
+        if s.backend == "jax" and size < s.chunk:  # one shape, compiled once
+            rows = np.concatenate([rows, np.full(s.chunk - size, rows[-1])])
+        who = stock.Roster(*(column[rows] for column in roster))
+        what = stock.traits(s, who)
+        n = rows.size
+        fixed, site = stock.fixed(s.seed, who, what.battery_wh, s.reading_s), stock.site(s, who)
+        no = np.zeros(n, dtype=bool)
+        ambient_c = self._air(who, what, site.zone, 0, no).ambient_c
+        soc = stock.first_soc(s, who, what.has_battery)
+        body = State(Charge(soc, np.zeros(n)), ambient_c, ambient_c, ambient_c, np.zeros(n), no)
+        memory = self.policy.init(Devices(what.dedicated, what.has_battery))
+        people = crowd.start(self.habits, s.seed, who.entity, who.kind, what.zone_min, s.start_minute, s.weekday)
+        chunk = _cast(Chunk(self.table, fixed, site), s)
+        if s.backend == "numpy":
+            chunk = Chunk(chunk.table, stock.shared(chunk.fixed), stock.shared(chunk.site))
+        else:
+            chunk = chunk._replace(fixed=stock.of_kind(chunk.fixed))
+        device = _cast(Device(body, memory, np.full(n, IDLE_AT_START_S)), s)
+        totals = Totals(*(np.zeros(n) for _ in Totals._fields))
+        rest = Decision(no, *(np.zeros(n) for _ in range(3)), np.zeros(n, dtype=np.int64))
+        opened = (rest, no_tally(rest)) if self.watched else ()
+        return Lot(size, who, what, chunk, device, Last(no, no), people, totals, opened)
+
+    def advance(self, number: int, demand: float) -> Report:
+        """Live through window ``number``, the village using ``demand`` of what is lent, and report it."""
+        report = Report({}, {})
+        for i, lot in enumerate(self.lots):
+            flags, people = self.flags(lot, number)
+            air = _cast(
+                self._air(lot.who, lot.what, lot.chunk.site.zone, number, flags[0] & crowd.WIFI != 0), self.scenario
+            )
+            signals = self.signals(number, demand)
+            grid = self._grid(lot.what.region, number)
+            if self._jax is not None:
+                done = self._jax(lot.chunk, lot.device, lot.last, air, flags, grid, signals)
+                device, sums, counts, last = done[0], *(_plain(part) for part in done[1:])
+            else:
+                device, sums, counts, last = run_numpy(
+                    self.policy, lot.chunk, lot.device, lot.last, air, owners(flags, grid), signals
+                )
+            lot = lot._replace(device=device, last=last, crowd=people)
+            lot = self.lots[i] = lot._replace(totals=self._added(lot, sums, counts))
+            _report(report, lot, sums, counts, flags, grid, self.scenario.reading_s)
+        return report
+
+    def histories(self, number: int, demand: float) -> list[Trace]:
+        """Live through window ``number`` as `advance` does, under NumPy, and keep every reading of each chunk.
+
+        On the way each decision is held against its envelope, and the sessions that end leave receipts.
+        """
+        traces = []
+        for i, lot in enumerate(self.lots):
+            flags, people = self.flags(lot, number)
+            air = _cast(
+                self._air(lot.who, lot.what, lot.chunk.site.zone, number, flags[0] & crowd.WIFI != 0), self.scenario
+            )
+            watch = _Watch(self, lot, number)
+            device, _, _, last = run_numpy(
+                self.policy, lot.chunk, lot.device, lot.last, air, owners(flags, self._grid(lot.what.region, number)),
+                self.signals(number, demand), watch=watch,
+            )  # fmt: skip
+            self.lots[i] = lot._replace(device=device, last=last, crowd=people, open=watch.open)
+            traces.append(Trace(*(np.stack(column) for column in zip(*watch.rows, strict=True)), flags=flags))
+        return traces
+
+    def columns(self) -> dict[str, Array]:
+        """Return what has become of the share's devices, in the order of its chunks."""
+        found: dict[str, list[Array]] = {}
+        for lot in self.lots:
+            body = lot.device.body
+            columns = {
+                "device": lot.who.entity, "kind": lot.who.kind, "model": lot.who.model,
+                **lot.totals._asdict(), "soc": body.charge.soc, "die_c": body.die_c, "board_c": body.board_c,
+                "skin_c": body.skin_c, "off": body.off, "contributing": lot.last.contribute,
+                "battery_wh": lot.what.battery_wh, "capacity_ah": lot.what.capacity_ah,
+            }  # fmt: skip
+            for name, column in columns.items():
+                found.setdefault(name, []).append(np.asarray(column)[: lot.size])
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def state(self) -> dict[str, Array]:
+        """Return everything that changes as named arrays, for `restore`."""
+        return {
+            f"{i}.{k}": np.asarray(leaf)
+            for i, lot in enumerate(self.lots)
+            for k, leaf in enumerate(_leaves((lot.device, lot.last, lot.crowd, lot.totals, lot.open)))
+        }
+
+    def restore(self, saved: Mapping[str, Array]) -> None:
+        """Go on from what `state` returned for the same scenario and chunks."""
+        for i, lot in enumerate(self.lots):
+            form = (lot.device, lot.last, lot.crowd, lot.totals, lot.open)
+            leaves = iter([saved[f"{i}.{k}"] for k in range(len(_leaves(form)))])
+            device, last, people, totals, opened = _rebuilt(form, leaves)
+            self.lots[i] = lot._replace(device=device, last=last, crowd=people, totals=totals, open=opened)
+
+    def rss_kib(self) -> int:
+        """Return this process's peak resident memory."""
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def restore_file(self, folder: str) -> None:
+        """Go on from this worker's file of a checkpoint."""
+        with np.load(Path(folder) / f"worker-{self.number}.npz") as saved:
+            self.restore(dict(saved))
+
+    def warm_up(self) -> float:
+        """Compile what will be called, and return the seconds that took."""
+        if self._jax is None or not self.lots:
+            return 0.0
+        begun = time.perf_counter()
+        lot = self.lots[0]
+        flags = np.zeros((self.steps, lot.who.entity.size), dtype=np.uint8)
+        air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, 0, lot.last.low), self.scenario)
+        self._jax(lot.chunk, lot.device, lot.last, air, flags, ~lot.last.low, self.signals(0, 1.0))
+        return time.perf_counter() - begun
+
+    def signals(self, number: int, demand: float) -> Signals:
+        """Return what the fleet tells its devices in a window."""
+        s = self.scenario
+        minutes = s.start_minute + (number * self.steps + np.arange(self.steps)) * (s.reading_s / 60.0)
+        zone_minute = (minutes[:, None] + self.zones_min) % DAY_MIN
+        since_s = s.reading_s if number else 0.0
+        return Signals(demand, zone_minute.astype(s.precision), since_s, s.reading_s)
+
+    def flags(self, lot: Lot, number: int) -> tuple[Array, Any]:
+        """Return what a chunk's owners do in a window, (reading, device) bits, and their state after it."""
+        s = self.scenario
+        return crowd.window(
+            self.habits, s.seed, lot.crowd, lot.who.entity, lot.who.kind, number * self.steps, self.steps, s.reading_s
+        )
+
+    def _grid(self, region: Array, number: int) -> Array:
+        """Return where there is mains power in a window."""
+        s = self.scenario
+        out = [o.region for o in s.outages if o.at_s <= number * s.window_s < o.at_s + o.for_s]
+        return ~np.isin(region, out) if out else np.ones(region.shape, dtype=bool)
+
+    def _air(self, who: stock.Roster, what: stock.Traits, zone: Array, number: int, wifi: Array) -> Air:
+        """Return the air around each device in the middle of a window; the sun is for what is carried about."""
+        climate = self.scenario.climate
+        middle = (number + 0.5) * self.scenario.window_s / 60.0 + self.scenario.start_minute + self.zones_min
+        wave = np.cos((middle - WARMEST_MIN) * (2.0 * np.pi / DAY_MIN))
+        noon = np.maximum(0.0, np.cos((middle - NOON_MIN) * (2.0 * np.pi / DAY_MIN)))
+        ambient_c = climate.mean_c + what.climate_c + climate.swing_c * wave[zone]
+        return Air(ambient_c, np.where((who.kind <= TABLET) & ~wifi, climate.sun_w * noon[zone], 0.0))
+
+    def _added(self, lot: Lot, sums: Sums, counts: Counts) -> Totals:
+        t, step_s = lot.totals, self.scenario.reading_s
+        chip_s = sums.done * step_s
+        through_ah = sums.current_a * np.asarray(lot.chunk.fixed.cells) * (step_s / 3600.0)
+        return Totals(
+            lent_s=t.lent_s + counts.lent * step_s,
+            chip_s=t.chip_s + chip_s,
+            flop=t.flop + chip_s * lot.what.flops,
+            total_j=t.total_j + sums.total_w * step_s,
+            village_j=t.village_j + sums.village_w * step_s,
+            plug_j=t.plug_j + sums.plug_w * step_s,
+            through_ah=t.through_ah + through_ah,
+            hot_s=t.hot_s + counts.hot * step_s,
+            times_low=t.times_low + counts.low,
+            sessions=t.sessions + counts.sessions,
+            interrupted=t.interrupted + counts.interrupted,
+            soc_sum=t.soc_sum + np.asarray(lot.device.body.charge.soc),
+            board_c_sum=t.board_c_sum + np.asarray(lot.device.body.board_c),
+        )
+
+
+class _Watch:
+    """Looks at every reading of a chunk through one window."""
+
+    def __init__(self, share: Share, lot: Lot, number: int) -> None:
+        self.share, self.lot = share, lot
+        self.now_s = number * share.scenario.window_s
+        self.rows: list[tuple[Array, ...]] = []
+        self.open = lot.open
+
+    def __call__(self, device: Device, readings: Readings, decision: Decision) -> None:
+        share, lot, body = self.share, self.lot, device.body
+        config, step_s = share.scenario.policy.harvest, share.scenario.reading_s
+        share.violations += violations(config, Devices(lot.what.dedicated, lot.what.has_battery), readings, decision)
+        before, tally = self.open
+        since_s = step_s if self.now_s else 0.0
+        receipts, tally = settle(tally, before, decision, readings, self.now_s, since_s)
+        for row in np.flatnonzero(receipts.ended).tolist():
+            _, started_s, ended_s, compute_s, reason, interrupted = (column[row].item() for column in receipts)
+            share.receipts.append(
+                (int(lot.who.entity[row]), started_s, ended_s, compute_s, HARVEST_STATES[int(reason)], interrupted)
+            )
+        self.open = (decision, tally)
+        self.rows.append(
+            (body.charge.soc, body.die_c, body.skin_c, decision.contribute, decision.compute_share, decision.state)
+        )
+        self.now_s += step_s
+
+
+def _report(report: Report, lot: Lot, sums: Sums, counts: Counts, flags: Array, grid: Array, step_s: float) -> None:
+    """Add a chunk's window to the report."""
+    body = lot.device.body
+    soc, die_c, skin_c, off = (np.asarray(v) for v in (body.charge.soc, body.die_c, body.skin_c, body.off))
+    battery = lot.what.has_battery
+    plugged = (flags[-1] & crowd.PLUGGED != 0) & grid
+    columns = {
+        "devices": np.ones(soc.shape, dtype=np.int64),
+        "readings_lent": counts.lent,
+        "contributing": lot.last.contribute,
+        "sessions": counts.sessions,
+        "interrupted": counts.interrupted,
+        "readings_hot": counts.hot,
+        "times_low": counts.low,
+        "charging": plugged & battery,
+        "off": off,
+        "low": lot.last.low & battery,
+        "batteries": battery,
+        "total_mj": _whole(sums.total_w * step_s * 1e3),
+        "village_mj": _whole(sums.village_w * step_s * 1e3),
+        "plug_mj": _whole(sums.plug_w * step_s * 1e3),
+        "chip_us": _whole(sums.done * step_s * 1e6),
+        "mflop": _whole(sums.done * step_s * lot.what.flops * 1e-6),
+        "soc_ppm": _whole(np.where(battery, soc, 0.0) * 1e6),
+        "skin_mc": _whole(skin_c * 1e3),
+        "die_mc": _whole(die_c * 1e3),
+    }
+    for kind, rows in stock.kind_slices(lot.who.kind[: lot.size]):
+        into = report.sums.setdefault(kind, dict.fromkeys(columns, 0))
+        for name, column in columns.items():
+            into[name] += int(np.sum(column[rows], dtype=np.int64))
+        worst = report.peaks.setdefault(kind, {"skin_c_max": -np.inf, "die_c_max": -np.inf, "soc_min": np.inf})
+        worst["skin_c_max"] = max(worst["skin_c_max"], float(skin_c[rows].max()))
+        worst["die_c_max"] = max(worst["die_c_max"], float(die_c[rows].max()))
+        worst["soc_min"] = min(worst["soc_min"], float(soc[rows].min()))
+
+
+def _whole(values: Array) -> Array:
+    return np.rint(np.asarray(values, dtype=np.float64)).astype(np.int64)
+
+
+def _plain(values: Any) -> Any:
+    return type(values)(*(np.asarray(value) for value in values))
+
+
+def _cast(values: Any, scenario: FleetScenario) -> Any:
+    """Return a tree of arrays with its floats in the scenario's precision."""
+    if isinstance(values, tuple):
+        parts = [_cast(value, scenario) for value in values]
+        return type(values)(*parts) if hasattr(values, "_fields") else tuple(parts)
+    array = np.asarray(values)
+    return array.astype(scenario.precision) if array.dtype.kind == "f" else array
+
+
+def _leaves(tree: Any) -> list[Array]:
+    return [leaf for part in tree for leaf in _leaves(part)] if isinstance(tree, tuple) else [tree]
+
+
+def _rebuilt(tree: Any, leaves: Iterator[Array]) -> Any:
+    if not isinstance(tree, tuple):
+        return next(leaves)
+    parts = [_rebuilt(part, leaves) for part in tree]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)

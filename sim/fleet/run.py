@@ -1,0 +1,332 @@
+"""A fleet's run: windows, the signals fed back between them, worker processes, checkpoints, and what is left behind.
+
+Each worker process owns its chunks for the whole run and is told the signals of a window at a time; what it answers is
+added in integers, so that workers and chunks change nothing. A checkpoint is written every few simulated hours and at
+an interruption; the same scenario goes on from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models import draws
+from scenarios.fleet import KINDS, FleetScenario
+from sim.fleet import stock
+from sim.fleet.checkpoint import STATE, resume, save
+from sim.fleet.day import Report, Share
+from sim.fleet.window import Trace
+
+Array = Any
+Progress = Callable[[float, str], None]
+
+DAY_S = 86_400.0
+BUSIEST_S = 20 * 3600.0  # when most work arrives, on the run's clock
+
+
+@dataclass
+class Desk:
+    """The village's desk: work waits here until lent devices have done it, FLOP."""
+
+    waiting: int = 0
+    done: int = 0
+    dropped: int = 0
+    demand: float = 1.0
+
+
+@dataclass
+class FleetResult:
+    """What a fleet's run left behind.
+
+    Attributes:
+        windows: one row a window and kind: counts, sums and worst cases.
+        devices: one column a name, in the fleet's fixed order.
+        traces: the histories of the sampled devices, one a window.
+        sampled: their places in the fixed order.
+        alone_differs: largest difference between sampled devices run alone and in their chunks, over charge (0 to 1)
+            and temperatures (K).
+        violations: of the harvest envelope by sampled devices, at most a hundred lines.
+        receipts: of the sampled devices' sessions, rows as in `scenarios.record`.
+        digest: of windows and devices, quantised.
+        wall_s: time the windows took; ``setup_s`` what came before, ``compile_s`` what compilers took;
+            ``workers_rss_kib`` the peak memory of worker processes together.
+    """
+
+    scenario: FleetScenario
+    windows: list[dict[str, Any]] = field(default_factory=list)
+    devices: dict[str, Array] = field(default_factory=dict)
+    traces: list[Trace] = field(default_factory=list)
+    sampled: Array = None
+    alone_differs: float = 0.0
+    violations: list[str] = field(default_factory=list)
+    receipts: list[tuple[Any, ...]] = field(default_factory=list)
+    digest: str = ""
+    desk: Desk = field(default_factory=Desk)
+    setup_s: float = 0.0
+    compile_s: float = 0.0
+    workers_rss_kib: int = 0
+    wall_s: float = 0.0
+    resumed_at_s: float = 0.0
+
+
+def run_fleet(
+    scenario: FleetScenario, folder: Path | None = None, progress: Progress = lambda share, text: None
+) -> FleetResult:
+    """Run a fleet.
+
+    Args:
+        scenario: what happens.
+        folder: where checkpoints go, and are looked for; none writes none.
+        progress: called after each window with (share done, text).
+
+    Raises:
+        KeyboardInterrupt: interrupted; the checkpoint in ``folder`` is where it was.
+    """
+    begun = time.perf_counter()
+    roster = stock.roster(scenario)
+    result = FleetResult(scenario, sampled=sample(scenario))
+    chunks = cut(roster, scenario.chunk)
+    alone = msgspec.structs.replace(scenario, backend="numpy")
+    watched = Share(alone, [result.sampled] if result.sampled.size else [], roster, watched=True)
+    count = round(scenario.duration_s / scenario.window_s)
+    every = max(1, round(scenario.record.checkpoint_h * 3600.0 / scenario.window_s))
+    with Workers(scenario, chunks) as workers, _at_interruption() as interrupted:
+        result.compile_s = max(workers.ask("warm_up"))
+        first = resume(folder, scenario, workers, watched, result)
+        result.setup_s = time.perf_counter() - begun - result.compile_s
+        begun = time.perf_counter()
+        for number in range(first, count):
+            demand = result.desk.demand
+            workers.tell("advance", number, demand)
+            result.traces += watched.histories(number, demand)
+            text = _add(result, number, workers.hear())
+            progress((number + 1) / count, text)
+            last = number + 1 == count
+            if folder is not None and not last and (interrupted() or (number + 1) % every == 0):
+                save(folder, scenario, workers, watched, result, number + 1)
+            if interrupted() and not last:
+                raise KeyboardInterrupt
+        result.wall_s += time.perf_counter() - begun
+        result.devices = _in_order(workers.ask("columns"), workers.assigned)
+        result.workers_rss_kib = sum(workers.ask("rss_kib")) if len(workers.assigned) > 1 else 0
+    if watched.lots:
+        result.violations, result.receipts = watched.violations[:100], watched.receipts
+        result.alone_differs = _difference(result.devices, watched.columns(), result.sampled)
+    result.digest = _digest(result)
+    if folder is not None:
+        shutil.rmtree(folder / STATE, ignore_errors=True)
+    return result
+
+
+def cut(roster: stock.Roster, size: int) -> list[Array]:
+    """Cut the fleet's order into chunks of at most ``size``, none of which spans two kinds."""
+    return [
+        np.arange(first, min(first + size, rows.stop))
+        for _, rows in stock.kind_slices(roster.kind)
+        for first in range(rows.start, rows.stop, size)
+    ]
+
+
+def sample(scenario: FleetScenario) -> Array:
+    """Return the places of the devices whose histories are kept: keyed draws, without repetition, rising."""
+    wanted = min(scenario.record.histories, scenario.devices)
+    if wanted == scenario.devices:
+        return np.arange(wanted)
+    drawn = draws.integers(scenario.seed, "histories", np.arange(8 * wanted + 8), 0, scenario.devices)
+    _, first = np.unique(drawn, return_index=True)
+    return np.sort(drawn[np.sort(first)[:wanted]])
+
+
+class Workers:
+    """Processes that own the chunks; with one process, this one.
+
+    Attributes:
+        assigned: the chunks of each worker, dealt in turn.
+        processes: the workers', none if this process is the worker.
+    """
+
+    def __init__(self, scenario: FleetScenario, chunks: list[Array]) -> None:
+        wanted = scenario.processes or os.cpu_count() or 1
+        count = min(wanted, len(chunks))
+        self.assigned = [chunks[i::count] for i in range(count)]
+        self._own = Share(scenario, chunks, stock.roster(scenario)) if count == 1 else None
+        self._answer: list[Any] = []
+        self._pipes: list[Connection] = []
+        self.processes: list[Any] = []
+        if self._own is None:
+            context = multiprocessing.get_context("spawn")
+            for i, mine in enumerate(self.assigned):
+                pipe, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, scenario, mine, i), daemon=True)
+                process.start()
+                theirs.close()
+                self._pipes.append(pipe)
+                self.processes.append(process)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for pipe in self._pipes:
+            pipe.close()  # a worker ends at the end of its input
+        for process in self.processes:
+            if error[0] is not None:
+                process.terminate()
+            process.join()
+
+    def tell(self, what: str, *words: Any) -> None:
+        """Ask every worker for the same; `hear` waits for the answers."""
+        if self._own is not None:
+            self._answer = [getattr(self._own, what)(*words)]
+        for pipe in self._pipes:
+            pipe.send((what, words))
+
+    def hear(self) -> list[Any]:
+        """Return every worker's answer, in their order."""
+        if self._own is not None:
+            return self._answer
+        answers = []
+        for pipe, process in zip(self._pipes, self.processes, strict=True):
+            try:
+                good, value = pipe.recv()
+            except (EOFError, OSError):
+                process.join()
+                raise RuntimeError(f"a fleet worker died with exit code {process.exitcode}") from None
+            if not good:
+                raise RuntimeError(f"a fleet worker failed: {value}")
+            answers.append(value)
+        return answers
+
+    def ask(self, what: str, *words: Any) -> list[Any]:
+        """Ask, and wait for the answers."""
+        self.tell(what, *words)
+        return self.hear()
+
+
+def _serve(pipe: Connection, scenario: FleetScenario, chunks: list[Array], number: int) -> None:
+    """Own some chunks and answer until the pipe is closed; a failure is an answer as well."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then asks for the state
+    # One worker a core: what it calls must not start threads of its own.
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    keep_heap()
+    try:
+        share = Share(scenario, chunks, stock.roster(scenario), number)
+        while True:
+            what, words = pipe.recv()
+            pipe.send((True, getattr(share, what)(*words)))
+    except EOFError:
+        return
+    except Exception as error:
+        import traceback
+
+        pipe.send((False, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+
+
+def keep_heap() -> None:
+    """Keep freed arrays in the process: glibc gives back the heap's top at each turn, and doubles a chunk's time."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # other C libraries do without
+        libc = ctypes.CDLL(None)
+        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+        for option, size in ((trim_threshold, 1 << 28), (top_pad, 1 << 26), (mmap_threshold, 1 << 28)):
+            libc.mallopt(option, size)
+
+
+@contextmanager
+def _at_interruption() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C into a flag that is looked at between windows, where the state is whole."""
+    seen = False
+
+    def note(*_: object) -> None:
+        nonlocal seen
+        seen = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _add(result: FleetResult, number: int, reports: list[Report]) -> str:
+    """Add the workers' reports to the result, settle the desk's work, and set the next window's demand."""
+    scenario, desk = result.scenario, result.desk
+    at_s = (number + 1) * scenario.window_s
+    mflop = lent = total = 0
+    for kind in (name for name in KINDS if any(name in report.sums for report in reports)):
+        sums: Counter[str] = Counter()
+        peaks = {"skin_c_max": -np.inf, "die_c_max": -np.inf, "soc_min": np.inf}
+        for report in reports:
+            sums.update(report.sums.get(kind, {}))
+            for name, value in report.peaks.get(kind, {}).items():
+                peaks[name] = min(peaks[name], value) if name == "soc_min" else max(peaks[name], value)
+        result.windows.append({"time_s": at_s, "kind": kind, "demand": desk.demand, **sums, **peaks})
+        mflop, lent, total = mflop + sums["mflop"], lent + sums["contributing"], total + sums["devices"]
+    _settle(scenario, desk, at_s, mflop)
+    return f"{at_s / 3600:.1f} h, {lent:,} of {total:,} lent, demand {desk.demand:.2f}"
+
+
+def _settle(scenario: FleetScenario, desk: Desk, at_s: float, mflop: int) -> None:
+    """Take what was done off what waits; demand is what waits over what the lent devices could have done."""
+    desk.done += mflop
+    rate = scenario.work.tflop_per_s
+    if rate is None:
+        return
+    capacity = mflop / desk.demand if desk.demand > 0.0 else 0.0
+    wave = 1.0 + scenario.work.swing * math.cos(2.0 * math.pi * (at_s - BUSIEST_S) / DAY_S)
+    waiting = max(0, desk.waiting - mflop) + round(rate * 1e6 * wave * scenario.window_s)
+    limit = round(rate * 1e6 * 3600.0 * scenario.work.queue_h)
+    desk.dropped += max(0, waiting - limit)
+    desk.waiting = min(waiting, limit)
+    desk.demand = min(1.0, desk.waiting / capacity) if capacity > 0.0 else 1.0
+
+
+def _in_order(parts: list[dict[str, Array]], assigned: list[list[Array]]) -> dict[str, Array]:
+    """Put the workers' columns into the fleet's fixed order."""
+    places = [np.concatenate(chunks) for chunks in assigned]
+    total = sum(place.size for place in places)
+    columns = {name: np.empty(total, dtype=column.dtype) for name, column in parts[0].items()}
+    for place, part in zip(places, parts, strict=True):
+        for name, column in part.items():
+            columns[name][place] = column
+    return columns
+
+
+def _difference(batch: dict[str, Array], alone: dict[str, Array], rows: Array) -> float:
+    names = ("soc", "die_c", "board_c", "skin_c")
+    return max(float(np.max(np.abs(batch[name][rows] - alone[name]), initial=0.0)) for name in names)
+
+
+def _digest(result: FleetResult) -> str:
+    """Digest the windows' integers and the devices' decisions and quantised states."""
+    digest = hashlib.blake2b(digest_size=32)
+    for row in result.windows:
+        whole = {name: value for name, value in row.items() if isinstance(value, int | str)}
+        digest.update(json.dumps(whole, sort_keys=True).encode())
+    columns = result.devices
+    for name in ("device", "sessions", "interrupted", "times_low", "lent_s", "hot_s"):
+        digest.update(np.rint(columns[name]).astype("<i8").tobytes())
+    for name, unit in (("soc", 1e-6), ("die_c", 1e-3), ("board_c", 1e-3), ("skin_c", 1e-3), ("total_j", 1e-3)):
+        digest.update(np.rint(columns[name] / unit).astype("<i8").tobytes())
+    return digest.hexdigest()

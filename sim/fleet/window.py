@@ -1,0 +1,179 @@
+"""One exchange window of one chunk: its readings in a row, under fleet signals held constant.
+
+NumPy goes through the readings in a loop; JAX scans the same function, compiled once for all chunks. What is not needed
+at every reading (sessions begun, hot minutes) is counted once at the window's end from one bit a reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.battery.reading import Tables
+from policies.readings import Decision, Readings
+from sim.fleet.physics import Fixed, surroundings
+from sim.fleet.reading import Device, Marks, Owner, Site, Sums, step
+from sim.owners.crowd import NETWORK, PLUGGED, SCREEN, WIFI
+
+Array = Any
+
+
+class Chunk(NamedTuple):
+    """What is fixed about the rows of a chunk; a value that all its rows share may stand as one number."""
+
+    table: Tables
+    fixed: Fixed
+    site: Site
+
+
+class Air(NamedTuple):
+    """What surrounds each device for one window, one element a device."""
+
+    ambient_c: Array
+    sun_w: Array
+
+
+class Signals(NamedTuple):
+    """What the fleet tells its devices for one window.
+
+    Attributes:
+        demand: share of what is lent that the village uses, 0 to 1.
+        zone_minute: local minute by (reading, time zone).
+        since_s: seconds since the reading before the window's first; 0 at the start of a run.
+        step_s: period of the readings.
+    """
+
+    demand: float
+    zone_minute: Array
+    since_s: float
+    step_s: float
+
+
+class Counts(NamedTuple):
+    """How often something happened in a window, one element a device, small integers."""
+
+    lent: Array  # readings at which a session ran
+    sessions: Array  # sessions begun
+    interrupted: Array  # sessions that ended at the owner's return, unplugging or leaving
+    hot: Array  # readings after which the skin was hot
+    low: Array  # times the battery fell below the owner's mark
+
+
+class Last(NamedTuple):
+    """Bits of the last reading, from which the next window's changes are counted."""
+
+    contribute: Array
+    low: Array
+
+
+class Trace(NamedTuple):
+    """The full history of a window, by (reading, device)."""
+
+    soc: Array
+    die_c: Array
+    skin_c: Array
+    contribute: Array
+    compute_share: Array
+    state: Array
+    flags: Array
+
+
+Window = Callable[..., tuple[Device, Sums, Counts, Last]]
+Watch = Callable[[Device, Readings, Decision], None]
+
+
+def owners(flags: Array, grid: Array, xp: Any = np) -> Owner:
+    """Return what owners do from their flags, (reading, device); ``grid`` is false where the power is out."""
+
+    def bit(mask: int) -> Array:
+        return (flags & xp.asarray(mask, dtype=xp.uint8)) != 0
+
+    wifi = bit(WIFI)
+    return Owner(bit(PLUGGED) & grid, bit(SCREEN), wifi, bit(NETWORK) & ~wifi)
+
+
+def run_numpy(
+    policy: Any, chunk: Chunk, device: Device, last: Last, air: Air, owner: Owner, signals: Signals,
+    *, watch: Watch | None = None,
+) -> tuple[Device, Sums, Counts, Last]:  # fmt: skip
+    """Run a window under NumPy.
+
+    Args:
+        watch: called after each reading with what has become of the devices, what was read, and the policy's decision.
+    """
+    steps, rows = owner.plugged.shape
+    sums = Sums(*(np.zeros(rows) for _ in Sums._fields))
+    from_air_c = surroundings(chunk.fixed, *air)
+    marks = Marks(*(np.empty((steps, rows), dtype=bool) for _ in Marks._fields))
+    for k in range(steps):
+        since_s = signals.since_s if k == 0 else signals.step_s
+        device, sums, now, decision, readings = step(
+            policy, chunk.table, chunk.fixed, chunk.site, device, Owner(*(bits[k] for bits in owner)),
+            air.ambient_c, from_air_c, sums, signals.zone_minute[k], since_s, signals.demand,
+        )  # fmt: skip
+        for kept, bits in zip(marks, now, strict=True):
+            kept[k] = bits
+        if watch is not None:
+            watch(device, readings, decision)
+    counts, last = count(marks, owner, last)
+    return device, sums, counts, last
+
+
+def compiled(policy: Any) -> Window:
+    """Return the window as one compiled JAX function of (chunk, device, last, air, flags, grid, signals).
+
+    Raises:
+        ModuleNotFoundError: JAX is not installed.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)  # single precision is asked for by the arrays, never had by default
+
+    def run(
+        chunk: Chunk, device: Device, last: Last, air: Air, flags: Array, grid: Array, signals: Signals
+    ) -> tuple[Device, Sums, Counts, Last]:
+        owner = owners(flags, grid, jnp)
+        from_air_c = surroundings(chunk.fixed, *air)
+        first = jnp.arange(flags.shape[0]) == 0
+
+        def reading(carry: tuple[Device, Sums], inputs: Any) -> tuple[tuple[Device, Sums], Marks]:
+            bits, minute, is_first = inputs
+            since_s = jnp.where(is_first, signals.since_s, signals.step_s)
+            device, sums, marks, *_ = step(
+                policy, chunk.table, chunk.fixed, chunk.site, carry[0], Owner(*bits),
+                air.ambient_c, from_air_c, carry[1], minute, since_s, signals.demand, jnp,
+            )  # fmt: skip
+            return (device, sums), marks
+
+        nothing = jnp.zeros_like(device.body.die_c)
+        sums = Sums(*(nothing for _ in Sums._fields))
+        (device, sums), marks = jax.lax.scan(reading, (device, sums), (tuple(owner), signals.zone_minute, first))
+        counts, last = count(marks, owner, last, jnp)
+        return device, sums, counts, last
+
+    return jax.jit(run)
+
+
+def count(marks: Marks, owner: Owner, last: Last, xp: Any = np) -> tuple[Counts, Last]:
+    """Count what the bits of a window, (reading, device), say; at most 255 readings a window."""
+    lent, low = marks.contribute, marks.low
+    owner_back = owner.screen | ~owner.plugged | ~owner.wifi
+    lent_before = xp.concatenate([last.contribute[None], lent[:-1]])
+    low_before = xp.concatenate([last.low[None], low[:-1]])
+
+    def total(bits: Array) -> Array:
+        return xp.sum(bits, axis=0, dtype=xp.uint8)
+
+    return (
+        Counts(
+            lent=total(lent),
+            sessions=total(lent & ~lent_before),
+            interrupted=total(lent_before & ~lent & owner_back),
+            hot=total(marks.hot),
+            low=total(low & ~low_before),
+        ),
+        Last(lent[-1], low[-1]),
+    )

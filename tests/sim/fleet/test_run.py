@@ -1,0 +1,204 @@
+"""A fleet's run: what must not change it, what it leaves behind, and what an interruption costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from scenarios.fleet import FleetRecord, Outage
+from sim.fleet import stock
+from sim.fleet.record import record
+from sim.fleet.run import Workers, cut, run_fleet, sample
+from tests.sim.fleet.fleets import HOUR_S, lived, small
+
+
+def test_chunks_and_processes_change_nothing() -> None:
+    """One digest for chunks of 1, 70 and 4,000 rows, and for one and two worker processes."""
+    digests = {lived(chunk=size, duration_s=HOUR_S / 2).digest for size in (70, 333, 4000)}
+    digests.add(lived(chunk=100, processes=2, duration_s=HOUR_S / 2).digest)
+
+    assert len(digests) == 1
+
+
+def test_seed_and_policy_change_the_digest() -> None:
+    """Another seed is another history."""
+    assert lived(duration_s=HOUR_S / 2).digest != lived(duration_s=HOUR_S / 2, seed=2).digest
+
+
+def test_rows_alone_equal_rows_in_the_batch() -> None:
+    """Devices run by themselves, decided in a batch of their own, end exactly as in the fleet."""
+    result = lived()
+
+    assert result.alone_differs == 0.0
+    assert len(result.sampled) == 8
+    assert result.violations == []
+
+
+def test_every_check_of_a_run_holds_and_can_fail() -> None:
+    """A run's checks pass, and each goes red when its promise is broken in the result."""
+    result = lived()
+    good = record(result).manifest["checks"]
+    result.alone_differs = 1e-3
+    result.devices["sessions"][0] += 1
+    result.devices["soc"][1] = 1.5
+    result.devices["die_c"][2] = np.nan
+    result.violations = ["row 3: die_c is 66; allowed while contributing: below 65"]
+
+    assert all(value is True for value in good.values()), good
+    assert not any(value is True for value in record(result).manifest["checks"].values())
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    """After a failure, the same scenario goes on from its checkpoint and ends with the digest of a run in one piece."""
+    scenario = small(record=FleetRecord(histories=3, checkpoint_h=1.0))
+
+    class Stop(Exception):
+        pass
+
+    def stop(share: float, text: str) -> None:
+        if share > 0.5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_fleet(scenario, tmp_path, stop)
+    resumed = run_fleet(scenario, tmp_path)
+    whole = run_fleet(scenario)
+
+    assert resumed.resumed_at_s == HOUR_S
+    assert resumed.digest == whole.digest
+    assert resumed.receipts == whole.receipts
+    np.testing.assert_array_equal(
+        np.concatenate([t.soc for t in resumed.traces]), np.concatenate([t.soc for t in whole.traces])
+    )
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_checkpoint_of_another_scenario_is_not_taken_up(tmp_path: Path) -> None:
+    """A checkpoint counts only for the very scenario that wrote it."""
+    scenario = small(record=FleetRecord(histories=0, checkpoint_h=1.0))
+
+    def stop(share: float, text: str) -> None:
+        if share > 0.5:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run_fleet(scenario, tmp_path, stop)
+
+    assert run_fleet(msgspec.structs.replace(scenario, seed=5), tmp_path).resumed_at_s == 0.0
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_command_goes_on(tmp_path: Path) -> None:
+    """Ctrl-C leaves exit code 130 and a state; the same command finishes from it with the digest of a whole run."""
+    words = [
+        "run", "scenario=million_day", "devices=3000", "chunk=500", "processes=2", "track=none",
+        "record.checkpoint_h=100", "record.histories=2",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "experiments.cli", *words, f"out={tmp_path / 'run'}"]
+    env = {**os.environ, "VILLAGETWIN_HOME": str(tmp_path)}
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()  # the first sign of progress
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert (tmp_path / ".run.state" / "state" / "head.json").exists()
+
+    done = subprocess.run([*command, "-q", "--json"], env=env, capture_output=True, text=True, check=True)
+    again = [sys.executable, "-m", "experiments.cli", *words, f"out={tmp_path / 'whole'}", "-q", "--json"]
+    whole = subprocess.run(again, env=env, capture_output=True, text=True, check=True)
+
+    digest: Any = msgspec.json.decode(done.stdout)["digest"]
+    assert digest == msgspec.json.decode(whole.stdout)["digest"]
+    assert not (tmp_path / ".run.state").exists()
+
+
+def test_a_region_without_power_charges_nothing() -> None:
+    """In an outage no battery of the region takes charge, devices on the mains are off; elsewhere life goes on."""
+    result = lived(regions=2, outages=(Outage(region=0, at_s=0.0, for_s=3 * HOUR_S),), duration_s=3 * HOUR_S)
+    who = stock.roster(small())
+    region = stock.traits(small(regions=2), who).region
+    dark, lit = region == 0, region == 1
+    on_mains = result.devices["battery_wh"] == 0.0
+
+    assert result.devices["plug_j"][dark].sum() == 0.0
+    assert result.devices["plug_j"][lit].sum() > 0.0
+    assert result.devices["off"][dark & on_mains].all()
+    assert not result.devices["off"][lit & on_mains].all()
+
+
+def test_demand_follows_the_work_that_waits() -> None:
+    """A window's demand is what waits over what the lent devices could have done in the window before, at most 1."""
+    result = lived()
+    demands = {row["time_s"]: row["demand"] for row in result.windows}
+    done = sum(row["mflop"] for row in result.windows)
+
+    assert set(demands.values()) != {1.0}
+    assert all(0.0 <= demand <= 1.0 for demand in demands.values())
+    assert done == result.desk.done
+
+
+def test_the_sample_is_keyed_and_has_no_repetition() -> None:
+    """The sampled places are distinct, in order, the same each time, and all devices if so many are asked for."""
+    wanted = small(record=FleetRecord(histories=100))
+    places = sample(wanted)
+
+    assert len(set(places.tolist())) == 100
+    assert places.tolist() == sorted(places.tolist()) == sample(wanted).tolist()
+    assert sample(small(devices=5, record=FleetRecord(histories=9))).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_chunks_hold_one_kind_and_every_row_once() -> None:
+    """Chunks cut the fleet's order without gaps, and no chunk spans two kinds."""
+    who = stock.roster(small())
+    chunks = cut(who, 50)
+
+    assert np.concatenate(chunks).tolist() == list(range(600))
+    assert all(len(set(who.kind[rows].tolist())) == 1 for rows in chunks)
+
+
+def test_a_device_is_the_same_in_every_fleet() -> None:
+    """Device i has the same model, battery and region in a fleet of 50 and in one of 600."""
+    few, many = (stock.roster(small(devices=n)) for n in (50, 600))
+    a, b = (stock.traits(small(devices=n), who) for n, who in ((50, few), (600, many)))
+    place = {entity: i for i, entity in enumerate(many.entity.tolist())}
+    rows = np.array([place[entity] for entity in few.entity.tolist()])
+
+    assert few.model.tolist() == many.model[rows].tolist()
+    assert a.battery_wh.tolist() == b.battery_wh[rows].tolist()
+    assert a.region.tolist() == b.region[rows].tolist()
+
+
+def test_a_worker_that_fails_says_why() -> None:
+    """A worker's failure reaches the parent with its message, and no process is left."""
+    scenario = small(chunk=100, processes=2)
+    with Workers(scenario, cut(stock.roster(scenario), 100)) as workers:
+        with pytest.raises(RuntimeError, match="no_such_thing"):
+            workers.ask("no_such_thing")
+        processes = list(workers.processes)
+
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_receipts_account_for_what_was_lent() -> None:
+    """A sampled device's receipts, with what its running session has lent, sum to its history's compute shares."""
+    result = lived(duration_s=6 * HOUR_S, record=FleetRecord(histories=60))
+    shares = np.concatenate([trace.compute_share for trace in result.traces])
+    contribute = np.concatenate([trace.contribute for trace in result.traces])
+    who = result.devices["device"][result.sampled].tolist()
+    ended: dict[int, float] = {}
+    for device, _, _, compute_s, _, _ in result.receipts:
+        ended[device] = ended.get(device, 0.0) + compute_s
+
+    assert result.receipts
+    for column, device in enumerate(who):
+        if not contribute[-1, column]:
+            assert ended.get(device, 0.0) == pytest.approx(shares[:, column].sum() * 60.0)
