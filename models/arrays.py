@@ -32,55 +32,28 @@ def require_not_negative(name: str, values: ArrayLike) -> None:
         raise ValueError(f"{name} is {worst}; allowed: numbers from 0 up")
 
 
-FEW = 64
-"""Rows that JAX computes without computing all, in `on_rows`."""
-
-
 def on_rows(
     rows: Any, law: Callable[..., tuple[Any, ...]], otherwise: tuple[Any, ...], *columns: Any, xp: Any = np
 ) -> tuple[Any, ...]:
     """Apply an elementwise law where ``rows`` is true, and keep ``otherwise`` elsewhere.
 
-    NumPy computes only the rows that count. JAX, whose shapes are fixed, computes up to `FEW` of them, or all rows
-    where more count, and chooses. The values are the same.
+    NumPy computes only the rows that count; other array libraries, which may be tracing, compute all and choose. The
+    values are the same.
 
     Args:
         rows: bool, one element a row.
         law: takes the columns, returns a tuple of columns.
         otherwise: as many columns as the law returns.
         columns: one element a row each, or one number for all.
-        xp: numpy or jax.numpy.
+        xp: numpy or another array namespace.
     """
     if xp is not np:
-        return _on_rows_jax(rows, law, otherwise, columns)
+        return tuple(xp.where(rows, new, old) for new, old in zip(law(*columns), otherwise, strict=True))
     places = np.flatnonzero(rows)
     if places.size == 0:
         return otherwise
     kept = tuple(np.array(old) for old in otherwise)
-    for old, new in zip(kept, law(*_picked(columns, places)), strict=True):
+    picked = (column if np.ndim(column) == 0 else column[places] for column in columns)
+    for old, new in zip(kept, law(*picked), strict=True):
         old[places] = new
     return kept
-
-
-def _on_rows_jax(
-    rows: Any, law: Callable[..., tuple[Any, ...]], otherwise: tuple[Any, ...], columns: tuple[Any, ...]
-) -> tuple[Any, ...]:
-    import jax.numpy as jnp
-    from jax import lax
-
-    def few() -> tuple[Any, ...]:
-        (places,) = jnp.nonzero(rows, size=FEW, fill_value=rows.size)  # past the end: dropped below
-        new = law(*_picked(columns, jnp.minimum(places, rows.size - 1)))
-        return tuple(old.at[places].set(value, mode="drop") for old, value in zip(otherwise, new, strict=True))
-
-    def many() -> tuple[Any, ...]:
-        return tuple(jnp.where(rows, new, old) for new, old in zip(law(*columns), otherwise, strict=True))
-
-    count = jnp.sum(rows, dtype=jnp.int32)
-    which = jnp.where(count == 0, 0, jnp.where(count <= FEW, 1, 2))
-    found: tuple[Any, ...] = lax.switch(which, (lambda: otherwise, few, many))
-    return found
-
-
-def _picked(columns: tuple[Any, ...], places: Any) -> list[Any]:
-    return [column if np.ndim(column) == 0 else column[places] for column in columns]

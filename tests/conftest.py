@@ -1,8 +1,10 @@
-"""What all tests share: where the measured data lie."""
+"""What all tests share: where the measured data lie, and how a test says how far a law is from its reference."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,38 @@ def data_folder() -> Path:
     if not path.is_dir():
         pytest.skip(f"no data at {path}")
     return path
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that asks for `physics`, before ``-m physics`` chooses."""
+    for item in items:
+        if "physics" in getattr(item, "fixturenames", ()):
+            item.add_marker("physics")
+
+
+@pytest.fixture
+def physics(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Tell `twin validate physics` how far a law is from its reference; asserts nothing.
+
+    ``physics(law, reference, error, unit, bar, worst=None, note="")``: call it before the assertion, once a case. Calls
+    that differ in figures only become one row of the table.
+
+    Args of what is returned:
+        law: ``subject: what is compared``; the subject is the section of docs/physics.md.
+        reference: who says so.
+        error: what the bar is for; a mean or a root mean square if there is a worst case beside it.
+        unit: of error, worst and bar; ``rel.`` for shares of the reference.
+        bar: the issue's, else the test's own.
+        worst: the largest error of this case, where error is not that.
+        note: a few words for the reader.
+    """
+
+    def record(
+        law: str, reference: str, error: float, unit: str, bar: float, *, worst: float | None = None, note: str = ""
+    ) -> None:
+        largest = None if worst is None else float(worst)
+        row = {"law": law, "reference": reference, "error": float(error), "unit": unit, "bar": float(bar)}
+        record_property("physics", json.dumps({**row, "worst": largest, "note": note}))
+
+    return record

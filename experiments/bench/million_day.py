@@ -35,6 +35,10 @@ LINES = (
     Line("chunks_same_digest", "chunks of 1,000, 4,000, 50,000: one digest (1 is yes)", at_least=1),
     Line("checks_broken", "checks broken", at_most=0),
     Line("over_simpy", "SimPy's CPU time / ours, a device and reading", at_least=200),
+    Line("over_simpy_numpy", "the same of NumPy alone"),
+    Line("simpy_us_per_reading", "SimPy: CPU us / device and reading", 2),
+    Line("cpu_ns_per_reading_numpy", "NumPy: CPU ns / device and reading", 1),
+    Line("cpu_ns_per_reading_jax", "JAX: CPU ns / device and reading", 1),
     Line("simpy_soc_off", "largest difference of final charge from SimPy's", 12, at_most=1e-9),
 )
 
@@ -76,7 +80,7 @@ def measure(
 def beside_simpy(devices: int = SIMPY_DEVICES, hours: float = SIMPY_H) -> dict[str, float]:
     """Run the same devices as SimPy processes in plain floats, and compare charge and CPU time.
 
-    Ours is timed on a chunk of the usual size, of which these devices are the first rows, since that is how it runs.
+    Ours is timed on a chunk of the usual size, since that is how it runs, in a process of its own.
     """
     from experiments.bench.fleet_plain import Plain
     from experiments.compose import build, compose_plain
@@ -91,10 +95,7 @@ def beside_simpy(devices: int = SIMPY_DEVICES, hours: float = SIMPY_H) -> dict[s
     share = Share(scenario, [np.arange(devices)], roster)
     (lot,) = share.lots
     windows = steps // share.steps
-    days, people = [], lot.crowd
-    for number in range(windows):
-        flags, people = share.flags(lot._replace(crowd=people), number)
-        days.append(flags)
+    days = [share.flags(0, number) for number in range(windows)]
     flags = np.concatenate(days)
     ambient = Air(np.asarray(lot.device.body.die_c) + 0.0, np.zeros(devices))
     minutes = np.concatenate([share.signals(n, 1.0).zone_minute for n in range(windows)])[:, lot.what.zone]
@@ -109,23 +110,34 @@ def beside_simpy(devices: int = SIMPY_DEVICES, hours: float = SIMPY_H) -> dict[s
             share.policy, lot.chunk, device, last, ambient, owner, share.signals(number, 1.0)
         )
     off = float(np.max(np.abs(np.asarray(device.body.charge.soc) - np.array(plain.soc))))
-    ours_s = _fleet_cpu_s(scenario, roster, windows)
-    per_reading = simpy_s / (devices * steps)
-    return {"over_simpy": per_reading / ours_s, "simpy_soc_off": off, "simpy_us_per_reading": per_reading * 1e6}
+    per_reading_s = simpy_s / (devices * steps)
+    backends = ("numpy", "jax") if _has_jax() else ("numpy",)
+    ours_s = {backend: _in_a_process("cpu", backend)["cpu_s"] for backend in backends}
+    return {
+        "over_simpy": per_reading_s / min(ours_s.values()),
+        "over_simpy_numpy": per_reading_s / ours_s["numpy"],
+        "simpy_us_per_reading": per_reading_s * 1e6,
+        "simpy_soc_off": off,
+        **{f"cpu_ns_per_reading_{backend}": cpu_s * 1e9 for backend, cpu_s in ours_s.items()},
+    }
 
 
-def _fleet_cpu_s(scenario: Any, roster: Any, windows: int) -> float:
-    """Return our CPU time for a device and reading, owners included, in one chunk of the usual size."""
+def _fleet_cpu(backend: str, windows: int = 24) -> dict[str, float]:
+    """Return our CPU time for a device and reading, owners included, in one chunk of the usual size and one thread."""
+    from experiments.compose import build, compose_plain
+    from sim.fleet import stock
     from sim.fleet.day import Share
-    from sim.fleet.run import keep_heap
+    from sim.fleet.run import one_thread
 
-    keep_heap()
-    share = Share(scenario, [np.arange(scenario.chunk)], roster)
+    one_thread()
+    scenario = build(compose_plain(["scenario=million_day", "start_minute=1260", f"backend={backend}"]))
+    share = Share(scenario, [np.arange(scenario.chunk)], stock.roster(scenario))
+    share.warm_up()
     share.advance(0, 1.0)
     begun = process_time()
     for number in range(1, windows):
         share.advance(number, 1.0)
-    return (process_time() - begun) / ((windows - 1) * share.steps * scenario.chunk)
+    return {"cpu_s": (process_time() - begun) / ((windows - 1) * share.steps * scenario.chunk)}
 
 
 def _has_jax() -> bool:
@@ -137,14 +149,16 @@ def _has_jax() -> bool:
 def _run(devices: int, hours: float, backend: str, *words: str) -> dict[str, Any]:
     """Run the scenario in a fresh process and return its figures."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        command = [
-            sys.executable, "-m", "experiments.bench.million_day", f"devices={devices}", f"duration_s={hours * 3600:g}",
-            f"backend={backend}", "record.histories=0", f"out={out}", *words,
-        ]  # fmt: skip
-        begun = perf_counter()
-        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
-        wall_s = perf_counter() - begun
+        given = (f"devices={devices}", f"duration_s={hours * 3600:g}", f"backend={backend}", "record.histories=0")
+        return _in_a_process(*given, f"out={Path(folder) / 'run'}", *words)
+
+
+def _in_a_process(*words: str) -> dict[str, Any]:
+    """Run this module's main on these words and return what it prints, with the wall time of it all."""
+    command = [sys.executable, "-m", "experiments.bench.million_day", *words]
+    begun = perf_counter()
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    wall_s = perf_counter() - begun
     if done.returncode != 0:
         raise RuntimeError(f"million_day {' '.join(words)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout)
@@ -158,7 +172,7 @@ def _one(words: Sequence[str]) -> dict[str, Any]:
     from experiments.job import perform, prepare
 
     run = perform(prepare(["scenario=million_day", "track=none", *words]), lambda share, text: None)
-    kib = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF,))
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     workers_kib = run.manifest["timing"]["workers_rss_kib"]
     return {
         "digest": run.digest,
@@ -170,4 +184,4 @@ def _one(words: Sequence[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_one(sys.argv[1:])))
+    print(json.dumps(_fleet_cpu(sys.argv[2]) if sys.argv[1:2] == ["cpu"] else _one(sys.argv[1:])))

@@ -111,6 +111,7 @@ class Outcome(NamedTuple):
         done: share of the chip at full speed that the village got.
         speed: of the chip, 0 to 1.
         current_a: out of one cell.
+        asked: the governor had a say, or would have had one.
     """
 
     total_w: Array
@@ -119,6 +120,7 @@ class Outcome(NamedTuple):
     done: Array
     speed: Array
     current_a: Array
+    asked: Array
 
 
 LEAK_REFERENCE_C = 25.0  # idle_w is quoted at room temperature: leakage counts from there
@@ -137,8 +139,12 @@ def surroundings(fixed: Fixed, ambient_c: Array, sun_w: Array) -> tuple[Array, A
     return die_c, board_c, skin_c
 
 
-def advance(table: battery.Tables, fixed: Fixed, state: State, demand: Demand, xp: Any = np) -> tuple[State, Outcome]:
+def advance(
+    table: battery.Tables, fixed: Fixed, state: State, demand: Demand, xp: Any = np, *, governed: bool = True
+) -> tuple[State, Outcome]:
     """Advance every device by the interval that ``fixed`` was made for.
+
+    ``governed`` false leaves the governors out: right for every row that is not `Outcome.asked`.
 
     A device that is off asks for nothing: its owner cannot use it, and its policy reads nothing and does not lend it.
     """
@@ -147,7 +153,11 @@ def advance(table: battery.Tables, fixed: Fixed, state: State, demand: Demand, x
     screen_w = fixed.screen_w * demand.lit
     base_w = xp.where(state.off, 0.0, fixed.idle_w) + screen_w
     leak_w = xp.where(state.off, 0.0, fixed.leak_w_per_k * (state.die_c - LEAK_REFERENCE_C))
-    die_w, level = _governed(fixed, state, wanted_w, base_w, demand.ambient_c, xp)
+    die_w = xp.minimum(wanted_w, fixed.room_w)
+    asked = (state.board_c + fixed.reach_k_per_w * die_w > fixed.trip_c) | (state.level > 0.0)
+    level = state.level
+    if governed:
+        die_w, level = _governed(fixed, state, asked, die_w, wanted_w, base_w, demand.ambient_c, xp)
     granted = (die_w + _TINY_W) / (wanted_w + _TINY_W)  # power goes with the square of speed
     speed = xp.sqrt(granted)
     total_w = die_w + base_w + leak_w
@@ -167,20 +177,26 @@ def advance(table: battery.Tables, fixed: Fixed, state: State, demand: Demand, x
     plug_w = xp.minimum(total_w, plug_w) - xp.minimum(flow.power_w, 0.0) * fixed.cells
     return (
         State(charge, die_c, board_c, skin_c, level, off),
-        Outcome(total_w, fixed.dynamic_w * village_load * granted, plug_w, village_load * speed, speed, flow.current_a),
+        Outcome(
+            total_w=total_w,
+            village_w=fixed.dynamic_w * village_load * granted,
+            plug_w=plug_w,
+            done=village_load * speed,
+            speed=speed,
+            current_a=flow.current_a,
+            asked=asked,
+        ),
     )
 
 
 def _governed(
-    fixed: Fixed, state: State, wanted_w: Array, base_w: Array, ambient_c: Array, xp: Any
+    fixed: Fixed, state: State, asked: Array, die_w: Array, wanted_w: Array, base_w: Array, ambient_c: Array, xp: Any
 ) -> tuple[Array, Array]:
-    """Return the chip's mean power under its sustained power and its governor, W, and the governor's level after it.
+    """Return the chip's mean power under its governor, W, and the governor's level after the interval.
 
     Only dies that may meet their trip within the interval, and those already throttled, are asked about. The battery's
     heat of this interval is not known yet and is left out of where they drift; it is in the board's temperature.
     """
-    die_w = xp.minimum(wanted_w, fixed.room_w)
-    asked = (state.board_c + fixed.reach_k_per_w * die_w > fixed.trip_c) | (state.level > 0.0)
 
     def throttled(*columns: Array) -> tuple[Array, Array]:
         rows = iter(columns)

@@ -68,11 +68,13 @@ class Marks(NamedTuple):
         contribute: a session runs.
         hot: the skin was hot at the interval's end.
         low: the battery was low then.
+        asked: see `physics.Outcome`.
     """
 
     contribute: Array
     hot: Array
     low: Array
+    asked: Array
 
 
 def sense(
@@ -104,7 +106,7 @@ def sense(
 def step(
     policy: Any, table: battery.Tables, fixed: physics.Fixed, site: Site, device: Device, owner: Owner,
     ambient_c: Array, from_air_c: tuple[Array, Array, Array], sums: Sums, zone_minute: Array, since_s: Array,
-    demand: Array, xp: Any = np, decided: Decision | None = None,
+    demand: Array, xp: Any = np, decided: Decision | None = None, *, governed: bool = True,
 ) -> tuple[Device, Sums, Marks, Decision, Readings]:  # fmt: skip
     """Read, decide and advance by the interval that ``fixed`` was made for.
 
@@ -116,6 +118,7 @@ def step(
         demand: share of what is lent that the village uses, 0 to 1.
         xp: numpy or jax.numpy.
         decided: carry out this instead of the policy's own decision, which is still taken.
+        governed: see `physics.advance`.
     """
     owner = owner._replace(screen=owner.screen & ~device.body.off)
     lit = xp.where(owner.screen, 1.0, 0.0)
@@ -124,7 +127,7 @@ def step(
     decision, memory = policy.decide(device.memory, readings, since_s)
     done = decision if decided is None else decided
     asked = physics.Demand(owner.plugged, lit, readings.user_load, done.compute_share * demand, ambient_c, from_air_c)
-    body, outcome = physics.advance(table, fixed, device.body, asked, xp)
+    body, outcome = physics.advance(table, fixed, device.body, asked, xp, governed=governed)
     sums = Sums(
         sums.total_w + outcome.total_w,
         sums.village_w + outcome.village_w,
@@ -132,5 +135,5 @@ def step(
         sums.done + outcome.done,
         sums.current_a + xp.abs(outcome.current_a),
     )
-    marks = Marks(done.contribute, body.skin_c > SKIN_HOT_C, body.charge.soc < LOW_SOC)
+    marks = Marks(done.contribute, body.skin_c > SKIN_HOT_C, body.charge.soc < LOW_SOC, outcome.asked)
     return Device(body, memory, device.idle_s), sums, marks, decision, readings

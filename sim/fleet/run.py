@@ -223,9 +223,7 @@ class Workers:
 def _serve(pipe: Connection, scenario: FleetScenario, chunks: list[Array], number: int) -> None:
     """Own some chunks and answer until the pipe is closed; a failure is an answer as well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then asks for the state
-    # One worker a core: what it calls must not start threads of its own.
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    keep_heap()
+    one_thread()
     try:
         share = Share(scenario, chunks, stock.roster(scenario), number)
         while True:
@@ -239,7 +237,13 @@ def _serve(pipe: Connection, scenario: FleetScenario, chunks: list[Array], numbe
         pipe.send((False, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
 
 
-def keep_heap() -> None:
+def one_thread() -> None:
+    """Set this process up as one worker a core: what it calls starts no threads of its own, and keeps its memory."""
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    _keep_heap()
+
+
+def _keep_heap() -> None:
     """Keep freed arrays in the process: glibc gives back the heap's top at each turn, and doubles a chunk's time."""
     import ctypes
 

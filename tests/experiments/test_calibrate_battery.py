@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from experiments.compose import UsageError
 from models.battery.cell import Cell, Pair
 from models.battery.protocol import Run, Step, run
 
-jnp = pytest.importorskip("jax.numpy")
+jax = pytest.importorskip("jax")
 
 # Knots of charge are among those of the fit, so that the truth can be found. Numbers of no cell in particular.
 TRUTH = Cell(
@@ -84,6 +85,11 @@ def write_bench(
     given = {"vmin": 2.8, "vmax": 4.2, "Q_esoh_Ah": 5.0, "nominal_Ah": 5.0, "h_W_m2K": 10.0, "A_m2": 0.005,
              "rho_c_J_m3K": 1.72e6, "V_m3": 2.5e-5}  # fmt: skip
     (folder / "params.json").write_text(json.dumps({each: given for each in names} if names else given))
+    return options_of(folder)
+
+
+def options_of(folder: Path) -> list[str]:
+    """Return the options that name a bench's files."""
     return ["--hppc", str(folder / "hppc.csv.gz"), "--ocv", str(folder / "ocv.csv"),
             "--params", str(folder / "params.json"), "--out", str(folder / "cell.json")]  # fmt: skip
 
@@ -114,7 +120,8 @@ def test_the_fitted_law_is_the_law_of_the_models(tmp_path: Path) -> None:
 
     (The bench freezes the temperature for up to 0.1 K; the fit takes each row's own.) NumPy and JAX agree to rounding.
     """
-    write_bench(tmp_path, [5.0, 25.0])
+    jax.config.update("jax_enable_x64", True)  # as every fit does
+    write_bench(tmp_path, [5.0])
     found = courses(tmp_path, read_table(tmp_path / "hppc.csv.gz"), "pulses", 0.98, TRUTH.capacity_ah)
     shape, x = truth_parameters()
     rows = make_rows(found, shape, TRUTH.v_min, [np.zeros(c.t_s.size, dtype=bool) for c in found], 1.0)
@@ -124,13 +131,13 @@ def test_the_fitted_law_is_the_law_of_the_models(tmp_path: Path) -> None:
     counted = rows.weight > 0.0
     assert np.abs(volts - rows.v_v)[counted].max() < 1.5e-3
     assert np.sqrt(np.mean((volts - rows.v_v)[counted] ** 2)) < 3e-4
-    assert np.abs(np.asarray(terminal_v(jnp.asarray(x), rows, shape, jnp)) - volts).max() < 1e-12
+    assert np.abs(np.asarray(terminal_v(jax.numpy.asarray(x), rows, shape, jax.numpy)) - volts).max() < 1e-12
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise_v", [0.0, 1e-3])
 def test_a_known_cell_is_found_again(tmp_path: Path, noise_v: float) -> None:
-    """From three temperatures each number is found within three of its own standard errors and a little for the knots."""
+    """From three temperatures each number is found within three of its standard errors and a little for the knots."""
     outcome = calibrate([*write_bench(tmp_path, [5.0, 25.0, 40.0], noise_v), "--pairs", "2"])
 
     stored = load_stored(tmp_path / "cell.json")
@@ -148,8 +155,8 @@ def test_a_known_cell_is_found_again(tmp_path: Path, noise_v: float) -> None:
     for table, true_table, error in zip(tables, true_tables, errors["r_ohm"], strict=True):
         off = np.abs(np.array(table)[-soc.size :] - truth_at(soc, true_table))[middle]
         assert (off < 3.0 * np.array(error)[middle] + 0.03 * truth_at(soc, true_table)[middle]).all()
-    volts = np.interp(TRUTH.ocv_soc[1:], cell.ocv_soc, cell.ocv_v)
-    assert np.abs(volts - TRUTH.ocv_v[1:]).max() < 3e-3
+    # Below, two knots of the truth lie between knots of the fit.
+    assert np.abs(np.interp(TRUTH.ocv_soc[3:], cell.ocv_soc, cell.ocv_v) - TRUTH.ocv_v[3:]).max() < 2e-3
     assert cell.heat_share == pytest.approx(TRUTH.heat_share, abs=0.02)
     assert stored.fit["converged"]
     assert "2 pairs" in outcome.text
@@ -157,7 +164,7 @@ def test_a_known_cell_is_found_again(tmp_path: Path, noise_v: float) -> None:
 
 @pytest.mark.slow
 def test_one_temperature_is_enough(tmp_path: Path) -> None:
-    """At 25 C alone activation energies are the stated ones, said to be so, and resistances are found; a figure is drawn."""
+    """At 25 C alone activation energies are the stated ones, said to be so; resistances are found, a figure drawn."""
     outcome = calibrate([*write_bench(tmp_path, [25.0]), "--pairs", "2", "--figure", str(tmp_path / "fit.png")])
 
     cell = load_cell(tmp_path / "cell.json")
@@ -170,9 +177,9 @@ def test_one_temperature_is_enough(tmp_path: Path) -> None:
     json.dumps(outcome.plain, allow_nan=False)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_number_of_pairs_is_chosen_on_pulses_left_out(tmp_path: Path) -> None:
-    """A cell with three well separate pairs is predicted better by three; the pulses left out are there in both scores."""
+    """A cell with three well separate pairs is predicted better by three."""
     third = Pair(1500.0, (0.03, 0.02, 0.02, 0.02, 0.02, 0.02), 28e3)
     write_bench(
         tmp_path, [25.0], cell=replace(TRUTH, pairs=(TRUTH.pairs[0], replace(TRUTH.pairs[1], tau_s=120.0), third))
@@ -243,6 +250,21 @@ def test_a_file_that_cannot_be_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of one temperature, of two cells; not to be changed."""
+    folder = tmp_path_factory.mktemp("bench")
+    write_bench(folder, [25.0], names=["ash", "elm"])
+    return folder
+
+
+def copied(written: Path, folder: Path) -> list[str]:
+    """Copy the files; return the options that name them."""
+    for name in ("hppc.csv.gz", "ocv.csv", "params.json"):
+        shutil.copy(written / name, folder / name)
+    return options_of(folder)
+
+
 def spoil(folder: Path, column: str, row: int, value: Any) -> None:
     """Write a value into the pulses."""
     frame = pd.read_csv(folder / "hppc.csv.gz")
@@ -260,22 +282,22 @@ def spoil(folder: Path, column: str, row: int, value: Any) -> None:
         ("q_Ah", 12, 9.0, r"row 13: state of charge is -0.820.*allowed: 0 to 1"),
     ],
 )
-def test_bad_rows_are_named(tmp_path: Path, column: str, row: int, value: Any, said: str) -> None:
+def test_bad_rows_are_named(written: Path, tmp_path: Path, column: str, row: int, value: Any, said: str) -> None:
     """One line names file, row, field and what is allowed."""
-    words = write_bench(tmp_path, [25.0])
+    words = copied(written, tmp_path)
     spoil(tmp_path, column, row, value)
 
     with pytest.raises(UsageError, match=said):
-        calibrate(words)
+        calibrate([*words, "--name", "ash"])
 
 
-def test_several_cells_need_a_name(tmp_path: Path) -> None:
+def test_several_cells_need_a_name(written: Path, tmp_path: Path) -> None:
     """Without --name the line lists the cells; with an unknown one too; a column that is missing is named."""
-    words = write_bench(tmp_path, [25.0], names=["ash", "elm"])
+    words = copied(written, tmp_path)
 
     with pytest.raises(UsageError, match="holds 2 cells, ash, elm; allowed: one of them as --name"):
         calibrate(words)
-    with pytest.raises(UsageError, match="--name oak: not in .*; allowed: ash, elm"):
+    with pytest.raises(UsageError, match=r"--name oak: not in .*; allowed: ash, elm"):
         calibrate([*words, "--name", "oak"])
     frame = pd.read_csv(tmp_path / "ocv.csv").drop(columns="i_A")
     frame.to_csv(tmp_path / "ocv.csv", index=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_phones_that_share_a_table_leave_together() -> None:
 
 
 @pytest.mark.slow
-def test_core_currents_of_phones_kept_out(data_folder: Path) -> None:
+def test_core_currents_of_phones_kept_out(data_folder: Path, physics: Callable[..., None]) -> None:
     """Issue bar: 10 % on phones kept out of the fit, met with two anchors (20 %, top) or three, and on rows."""
     curves = power.read_cores(data_folder / "power_profiles" / "pixel_cpu_core_mA.csv")
 
@@ -104,6 +105,9 @@ def test_core_currents_of_phones_kept_out(data_folder: Path) -> None:
 
     print(found.text)
     phones, rows = found.plain["kept_out_percent"]["devices"], found.plain["kept_out_percent"]["rows, three anchors"]
+    for anchors in ("lowest, 40 %, top", "20 %, top", "lowest, top", "top"):
+        law, score = f"power: core current, known at {anchors}", phones[anchors]
+        physics(law, "AOSP tables, phones kept out", score["mean"], "%", 10.0, worst=score["worst_group"])
     assert phones["lowest, 40 %, top"]["mean"] < 5.5
     assert phones["lowest, 40 %, top"]["worst_group"] < 13.0
     assert phones["20 %, top"]["mean"] < 8.5
@@ -120,7 +124,9 @@ def test_core_currents_of_phones_kept_out(data_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "radio", "mean", "worst"), [("mn", "5g_mmwave", 11.5, 36.0), ("mi", "5g_mmwave_mi", 13.5, 39.0)]
 )
-def test_radio_power_of_blocks_kept_out(data_folder: Path, name: str, radio: str, mean: float, worst: float) -> None:
+def test_radio_power_of_blocks_kept_out(
+    data_folder: Path, name: str, radio: str, mean: float, worst: float, physics: Callable[..., None]
+) -> None:
     """Issue bar: 15 % on blocks of 50 s kept out, in every fold; the shipped parameters are those of the fit."""
     frame = power.read_radio(data_folder / "radio_power" / f"{name}_power_throughput_rsrp.csv.gz")
 
@@ -128,6 +134,8 @@ def test_radio_power_of_blocks_kept_out(data_folder: Path, name: str, radio: str
 
     print(found.text)
     score = found.plain["kept_out_percent"]
+    law, note = f"radio: 5G power ({name} walk), MAPE", f"worst tenth of seconds {score['worst_decile']:.0f} %"
+    physics(law, "walk, blocks kept out", score["mean"], "%", 15.0, worst=score["worst_group"], note=note)
     assert score["mean"] < mean
     assert score["worst_group"] < 15.0
     assert score["worst_decile"] < worst

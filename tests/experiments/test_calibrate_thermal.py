@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,23 @@ def test_a_profile_is_validated_on_runs(calibrated: tuple[Path, Path, dict]) -> 
     assert own["rmse_K"] < shipped["rmse_K"]
     assert len(own["runs"]) == 10
     assert "skin" in own["not_validated"]
+
+
+@pytest.mark.nightly
+def test_phone_heat_of_experiments_kept_out(
+    data_folder: Path, tmp_path: Path, physics: Callable[..., None]
+) -> None:
+    """Issue bar: 1.5 K over runs of a minute that the fit has not seen, and at most half of "it stays as it was"."""
+    runs = data_folder / "phone_thermal" / "galaxy_llm_runs.csv.gz"
+
+    score = calibration.run(options(runs=runs, out=tmp_path / "profile.json")).plain["errors"]["kept_out"]
+
+    pooled, still = score["long"]["rmse_K"], score["long"]["persistence_rmse_K"]
+    law, note = "heat: phone battery zone, experiments kept out", f"{score['long']['runs']} runs of a minute or more"
+    physics(law, "measured Galaxy runs", pooled, "K", 1.5, worst=score["worst"]["rmse_K"], note=note)
+    physics(f"{law}, of 'as it was'", "measured Galaxy runs", 100.0 * pooled / still, "%", 50.0, note=f"{still:.2f} K")
+    assert pooled < 1.5
+    assert pooled < 0.5 * still
 
 
 def test_repeats_of_an_experiment_share_a_fold() -> None:

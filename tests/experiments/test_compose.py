@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from experiments import compose as composing
 from experiments.cli import main
-from experiments.compose import CONF, UsageError, compose, compose_plain, groups, points, split
+from experiments.compose import CONF, UsageError, compose, compose_plain, groups, points, root_of, split
+from experiments.folders import named_files
+from scenarios.fleet import FleetScenario
 from scenarios.schema import Scenario, build, to_plain
 
 BAD_WORDS = [
     (["scenario=frist_village"], "did you mean 'first_village'"),
-    (["scenario=../../etc/passwd"], "allowed: alone, first_village, four_desks"),
+    (["scenario=../../etc/passwd"], "allowed: alone, first_village, fleet_week, four_desks, million_day"),
     (["fleet=default_50"], "did you mean 'default_500'"),
     (["fleet=null"], "no such choice"),
     (["policy/harvest=genrous"], "did you mean 'generous'"),
@@ -33,6 +36,10 @@ BAD_WORDS = [
     (["fleet.committee=9", "fleet=desks_4"], "the fleet has 4"),
     (["workload=azure_conv"], "workload.path=''"),
     (["workload=azure_conv", "workload.path=nowhere.csv"], "nowhere.csv: no such file"),
+    (["sensors=hots"], "did you mean 'host'"),
+    (["sensors=trace:nowhere.csv"], "nowhere.csv: no such file"),
+    (["sensors=host", "assume.skn_c=3"], "did you mean 'skin_c'"),
+    (["policy.edge.hot_c=70"], "warm_c, hot_c, critical_c are 45, 70, 65; allowed: values that do not fall"),
     (["profile=nowhere.json"], "nowhere.json: no such file"),
     (["faults=[1]"], "no such choice"),
     (["faults.9.at_s=3"], "list index out of range"),
@@ -81,7 +88,32 @@ def test_every_choice_of_conf_composes_into_the_schema() -> None:
 
     assert len(chosen) > 20
     for word in chosen:
-        assert isinstance(build(compose_plain([word, *needs.get(word, [])])), Scenario)
+        words = [word, *needs.get(word, [])]
+        kind = FleetScenario if root_of(words) == "fleet" else Scenario
+        assert type(composing.build(compose_plain(words))) is kind, word
+
+
+def test_a_fleets_files_compose_on_a_root_of_their_own() -> None:
+    """A scenario that says ``kind: fleet`` has the fleet's fields and groups, and no village's."""
+    fleets = {name for name in groups()["scenario"] if root_of([f"scenario={name}"]) == "fleet"}
+    week = compose_plain(["scenario=fleet_week", "policy/harvest=boinc", "devices=9"])
+
+    assert fleets == {"fleet_week", "million_day"}
+    assert (week["kind"], week["devices"], week["policy"]["harvest"]["rule"]) == ("fleet", 9, "boinc")
+    assert root_of(["seed=2"]) == root_of(["scenario=four_desks"]) == root_of(["scenario=nowhere"]) == "config"
+    with pytest.raises(UsageError, match="a fleet has no such group; allowed: policy/harvest, scenario"):
+        compose_plain(["scenario=million_day", "network=lossy"])
+
+
+def test_readers_and_assumptions_are_reachable_from_the_command_line() -> None:
+    """A list, a recording with a path, and one assumption after another."""
+    words = ["scenario=four_desks", "world=local"]
+    merged = build(compose_plain([*words, "sensors=[sysfs,psutil]", "assume.die_c=40", "assume.metered=false"]))
+    replayed = build(compose_plain([*words, "sensors=trace:days/monday-1.csv", "edge=true"]))
+
+    assert (merged.sensors, merged.assume) == (("sysfs", "psutil"), {"die_c": 40.0, "metered": False})
+    assert (replayed.sensors, replayed.edge) == ("trace:days/monday-1.csv", True)
+    assert named_files(replayed)[0] == Path("days/monday-1.csv")
 
 
 def test_conf_names_every_field_of_the_schema() -> None:

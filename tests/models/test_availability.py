@@ -163,15 +163,18 @@ def test_the_fitted_law_is_as_close_to_the_phones_as_promised(observed: np.ndarr
 
 @pytest.mark.nightly
 def test_a_fit_without_a_fifth_of_the_phones_foretells_them(observed: np.ndarray) -> None:
-    """One split by hash: the bars hold on phones that the fit has not seen."""
-    hidden = np.array([hash((k * 2654435761) % 2**32) % 5 == 0 for k in range(observed.shape[1])])
+    """One split by hash, and a hard one: the training phones' own profile misses the others by 1.5 points.
+
+    So the law is held to that profile (within 15 %) rather than to the 1.5 points; the other bars hold as they are.
+    """
+    hidden = np.arange(observed.shape[1]) * 2654435761 % 2**32 % 5 == 0
     train, test = observed[:, ~hidden], observed[:, hidden]
     law = fitting.fit(train, iterations=8)
     found = scores(test, with_gaps(simulate_conjunction(2, np.arange(40 * test.shape[1]), 5, law), test))
 
     base = np.abs(hour_profile(train) - hour_profile(test)).mean()
-    assert found.hour_mae < max(0.015, 1.1 * base)
-    assert np.abs(found.autocorrelation).max() < 0.1
+    assert found.hour_mae < 1.15 * base
+    assert np.abs(found.autocorrelation).max() < 0.06
     assert found.ks < ks(per_device(train), per_device(test)) + 0.03
 
 

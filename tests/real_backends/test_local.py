@@ -12,19 +12,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from experiments.report import render
+from experiments.results import Run
 from policies.port import START
 from real_backends.cluster import until
 from real_backends.local import run_local
 from real_backends.node import NodeConfig, load_policy, make_sensors
 from real_backends.node_files import read_events
 from real_backends.processes import NodeFailed, Processes
+from real_backends.sensors import report
 from real_backends.sensors.host import HostSensors
 from real_backends.sensors.trace import MAINS_DESK, TraceSensors
 from real_backends.specs import node_kinds
 from scenarios.journal import read
+from scenarios.record import frame, write
 from scenarios.schema import Scenario, ScenarioError, build, to_plain
 
 POLICY = '''
@@ -61,6 +66,11 @@ def pair(spec):
 class Broken(Policy):
     def on_start(self, saved):
         raise ZeroDivisionError("in the policy")
+
+
+class Sensing(Policy):
+    def on_start(self, saved):
+        self.port.sense(50_000_000)
 '''
 
 
@@ -199,6 +209,7 @@ def test_an_ended_launcher_leaves_no_process_behind(tmp_path: Path, policy_file:
         ({"profile": "nowhere.json"}, r"profile='nowhere.json': cannot be read"),
         ({"workload": {"kind": "synthetic", "requests": 1, "prompt_tokens": 300, "new_tokens": 1}},
          r"workload: a request has 301 tokens; desk-tiny takes 256"),
+        ({"sensors": "trace:nowhere.csv"}, r"nowhere.csv"),
         ({"fleet": {"phones": 99}}, r"fleet has 199 devices: world=local runs 1 to 32"),
     ],
 )  # fmt: skip
@@ -211,8 +222,9 @@ def test_what_cannot_run_is_refused_in_one_line(tmp_path: Path, changes: dict[st
 
 @pytest.mark.parametrize(
     ("where", "message"),
-    [("nowhere.py:X", "no file 'nowhere.py'"), ("{}:Missing", "the file has Beating, Broken"), ("{}", "expected FILE")],
-)
+    [("nowhere.py:X", "no file 'nowhere.py'"), ("{}:Missing", "the file has Beating, Broken, Sensing"),
+     ("{}", "expected FILE")],
+)  # fmt: skip
 def test_a_wrong_policy_is_one_clear_line(policy_file: Path, where: str, message: str) -> None:
     """The error names what was asked for and what the file has."""
     with pytest.raises(ValueError, match=message):
@@ -240,6 +252,45 @@ def test_host_sensors_give_a_whole_row() -> None:
     assert 0 <= row.user_load <= 1
     assert 0 <= row.local_minute < 1440
     assert {"skin_c", "metered", "screen", "idle"} <= set(sensors.missing)
+
+
+HEAD = (
+    "time_s,has_battery,soc_percent,plugged,die_c,battery_c,on_wifi,metered,bandwidth_mbps,screen_on,idle_min,"
+    "local_minute,user_load\n"
+)
+
+
+def test_sensors_that_vanish_mid_run_are_counted_and_shown(tmp_path: Path, policy_file: Path) -> None:
+    """Missing, assumed and gone sensors are in the manifest; an unknown temperature is NaN in a column of floats."""
+    trace = tmp_path / "heat.csv"
+    trace.write_text(f"{HEAD}0,true,80,true,40,30,true,false,50,false,9,60,0\n0.5,true,80,true,,30,true,,50,,9,60,0\n")
+    changes = {"sensors": f"trace:{trace}", "assume": {"skin_c": 33}, "record": {"devices_every_s": 0.5}}
+    scenario = _scenario(2, duration_s=1.5, reading_s=0.5, **changes)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    record = run_local(scenario, folder, policy=f"{policy_file}:Sensing")
+    manifest, devices = json.loads(json.dumps(record.manifest)), frame("devices", record.tables["devices"])
+
+    assert (manifest["sensors_missing"], manifest["sensors_assumed"]) == (["skin_c"], {"skin_c": 33.0})
+    assert set(manifest["sensors_gone"]) == {"die_c", "metered", "screen"}
+    assert manifest["sensors_gone"]["die_c"] == sum(n["sensors_gone"]["die_c"] for n in manifest["nodes"].values()) > 4
+    assert all(devices[column].dtype == np.float64 for column in ("soc", "die_c", "skin_c"))
+    assert devices["die_c"].isna().any()
+    assert set(devices["die_c"].dropna()) == {40.0}
+    assert set(devices["skin_c"]) == {33.0}
+    assert devices["screen_on"].dtype == bool
+    page = render(Run(record, write(record, tmp_path / "run")))
+    assert "die_c: " in page[page.index("sensors_gone") :][:200]
+
+
+def test_a_scenario_chooses_any_reader_and_lays_assumptions_over_it() -> None:
+    """What a scenario names is what a node opens."""
+    host = make_sensors(_scenario(1, sensors="host", assume={"skin_c": 31}))
+    merged = make_sensors(_scenario(1, sensors=["sysfs", "psutil"], assume={"metered": False}))
+
+    assert report(host)["assumed"]["skin_c"] == 31.0
+    assert report(merged)["assumed"] == {"metered": False}
+    assert {"screen", "idle"} <= set(report(merged)["missing"])
 
 
 def test_trace_sensors_follow_their_times() -> None:

@@ -185,7 +185,8 @@ def test_a_bad_assumption_is_refused(assume: Any, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [("hots", "sensors='hots': did you mean 'host'. allowed: host, trace"), (["host", "nvml"], "host, nvml: host stands alone"),
+    [("hots", "sensors='hots': did you mean 'host'. allowed: host, trace"),
+     (["host", "nvml"], "host, nvml: host stands alone"),
      (["sysfs", "trace"], "trace stands alone"), ([], "allowed"), ("sysfs:x", "sensors='sysfs:x'")],
 )  # fmt: skip
 def test_unknown_sensors_are_refused(names: Any, message: str) -> None:

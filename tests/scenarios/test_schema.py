@@ -36,6 +36,19 @@ BAD = [
     ({"network": {"home": "dsl"}}, "network.home='dsl': expected one of cable, fibre, loopback"),
     ({"network": {"loss": 1.5}}, "network.loss=1.5: expected `float` <= 1.0"),
     ({"record": {"journals": "some"}}, "record.journals='some': expected one of none, committee, all"),
+    ({"edge": 3}, "edge=3: expected `bool`, got `int`"),
+    ({"sensors": "hots"}, "sensors='hots': did you mean 'host'? allowed: host, trace, trace:FILE, sysfs, "),
+    ({"sensors": ["sysfs", "psutl"]}, "sensors='psutl': did you mean 'psutil'? allowed: host, "),
+    ({"sensors": "trace:"}, "sensors='trace:': did you mean 'trace'? allowed: host, "),
+    ({"sensors": ["host", "nvml"]}, "sensors=host, nvml: host stands alone"),
+    ({"sensors": ["nvml", "nvml"]}, "sensors=nvml, nvml: one of them is named twice"),
+    ({"sensors": []}, "sensors=[]: allowed: host, "),
+    ({"sensors": 3}, "sensors=3: expected `str | array`, got `int`"),
+    ({"sensors": "host", "assume": {"skn_c": 30}}, "assume: 'skn_c' is no reading; did you mean 'skin_c'? allowed: "),
+    ({"sensors": "host", "assume": {"die_c": 400}}, "assume: die_c is 400.0; allowed: -40 to 150"),
+    ({"sensors": "host", "assume": {"metered": 0}}, "assume: metered is 0.0; allowed: true or false"),
+    ({"sensors": "host", "assume": {"die_c": float("nan")}}, "assume.die_c=nan: expected a finite number"),
+    ({"assume": {"die_c": 40}}, "assume={'die_c': 40.0}: sensors=trace lacks nothing; assume it of another reader"),
     ({"backends": ["tpu"]}, "backends[0]='tpu': expected one of torch, jax"),
     ({"backends": []}, "backends=[]: expected at least one of torch, jax"),
     (
@@ -75,6 +88,11 @@ BAD = [
         "policy.consensus.election_min_s=10.0: expected < election_max_s=10.0",
     ),
     ({"policy": {"consensus": {"heartbeat_s": 5}}}, "policy.consensus.heartbeat_s=5.0: expected < election_min_s=5.0"),
+    (
+        {"policy": {"edge": {"hot_c": 70}}},
+        "policy.edge: warm_c, hot_c, critical_c are 45, 70, 65; allowed: values that do not fall",
+    ),
+    ({"policy": {"edge": {"heartbeat_s": 500}}}, "policy.edge: heartbeat_s, offline_after_s are 500, 120; allowed: "),
     ({"workload": {**SYNTHETIC, "mix": {"low": 0}}}, "workload.mix={'low': 0.0}: expected a weight above 0"),
     ({"workload": {**SYNTHETIC, "mix": {}}}, "workload.mix={}: expected a weight above 0 for at least one class"),
     (
@@ -130,6 +148,8 @@ GOOD = [
     {"workload": {**AZURE, "start": "23:59", "repeat": 3}},
     {"policy": {"harvest": {"hour_start": 0, "hour_end": 24}}},
     {"adversaries": [{"behaviour": "silent", "count": 495}]},
+    {"edge": True, "sensors": "trace:day.csv", "assume": {"metered": False, "die_c": 40}},
+    {"sensors": ["sysfs", "psutil", "nvml"]},
 ]
 
 

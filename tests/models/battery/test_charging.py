@@ -25,7 +25,7 @@ SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
         (0.02, 12.0, 3.3),
     ],
 )
-def test_charging_follows_the_least_current_as_an_ode_solver_does(flat, reference, soc, watts, limit_a):
+def test_charging_follows_the_least_current_as_an_ode_solver_does(flat, reference, soc, watts, limit_a, physics):
     """Through every change of law, charge agrees with the solver to 2e-6 at any time, and the cut-off to 1e-5."""
     rows, other = circuit(flat, 20.0), reference(flat, 20.0, soc)
     law = (limit_a, watts, flat.v_max)
@@ -36,6 +36,8 @@ def test_charging_follows_the_least_current_as_an_ode_solver_does(flat, referenc
     assert other.move("charge", law, 1e6, until_a=0.25)
     moved = advance(rows, rested(flat, soc), -watts, 1e6, limit_a)
     assert moved.stop[0] == Stop.CURRENT
+    off = abs(moved.elapsed_s[0] / other.t_s - 1.0)
+    physics("battery: charge to C/20 through limit, power and voltage", "SciPy ODE solver, 1e-12", off, "rel.", 1e-5)
     np.testing.assert_allclose(moved.elapsed_s[0], other.t_s, rtol=1e-5)
     np.testing.assert_allclose(moved.state.pair_v, 0.0, atol=1e-12)  # it rested for the rest of the time
 

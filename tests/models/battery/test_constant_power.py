@@ -29,7 +29,7 @@ def emptied(rows, state, profile, v_low):
                 return elapsed_s, Stop(moved.stop[0])
 
 
-def test_phone_profile_is_within_1e_5_of_the_solver(cell, reference):
+def test_phone_profile_is_within_1e_5_of_the_solver(cell, reference, physics):
     """Time to cut-off under a switching phone profile, from 30 %: within 1e-6 (asked for: 1e-5)."""
     other = reference(cell, 25.0, 0.3)
     while True:
@@ -37,15 +37,19 @@ def test_phone_profile_is_within_1e_5_of_the_solver(cell, reference):
             break
     ended_s, stop = emptied(circuit(cell, 25.0), rested(cell, 0.3), PHONE, cell.v_min)
     assert stop == Stop.V_LOW
+    off = abs(ended_s / other.t_s - 1.0)
+    physics("battery: time to cut-off, phone profile of powers", "SciPy ODE solver, 1e-12", off, "rel.", 1e-5)
     np.testing.assert_allclose(ended_s, other.t_s, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("temp_c", "watts"), [(25.0, 3.0), (25.0, 25.0), (5.0, 40.0), (-10.0, 10.0)])
-def test_time_to_empty_is_within_5e_4_of_the_solver_when_cold_and_at_high_power(two, reference, temp_c, watts):
+def test_time_to_empty_is_within_5e_4_of_the_solver_when_cold_and_at_high_power(two, reference, temp_c, watts, physics):
     """Time to cut-off at held power from 95 %: within 1e-6 (asked for: 5e-4), down to -10 C and up to 8 W/A.h."""
     other = reference(two, temp_c, 0.95)
     assert other.move("cp", watts, 1e6, until_v=two.v_min)
     waited_s = time_to_empty_s(circuit(two, temp_c), rested(two, 0.95), watts, two.v_min)[0]
+    off = abs(waited_s / other.t_s - 1.0)
+    physics("battery: time to cut-off, power held, cold and high", "SciPy ODE solver, 1e-12", off, "rel.", 5e-4)
     np.testing.assert_allclose(waited_s, other.t_s, rtol=1e-6)
 
 
@@ -63,20 +67,20 @@ def test_charging_at_constant_power_agrees_with_the_solver(two, reference):
 @given(
     st.floats(0.1, 1.0), st.floats(-20.0, 30.0), st.floats(-15.0, 45.0), st.floats(1.0, 20_000.0), st.floats(0.0, 1.0)
 )
-def test_splitting_moves_charge_by_less_than_1e_6(two, soc, watts, temp_c, dt_s, share):
+def test_splitting_moves_charge_by_less_than_1e_6(two, physics, soc, watts, temp_c, dt_s, share):
     """advance(a + b) against advance(a), then advance(b), after a change of load: 1e-6 of charge."""
     rows = circuit(two, temp_c)
     state = constant_power(rows, rested(two, soc), 6.0, 90.0, two.v_min).state
     whole = constant_power(rows, state, watts, dt_s, two.v_min, two.v_max)
     first = constant_power(rows, state, watts, share * dt_s, two.v_min, two.v_max)
     second = constant_power(rows, first.state, watts, dt_s - share * dt_s, two.v_min, two.v_max)
-    if first.stop[0] == Stop.TIME:
-        np.testing.assert_allclose(second.state.soc, whole.state.soc, rtol=0, atol=1e-6)
-    else:
-        np.testing.assert_allclose(first.state.soc, whole.state.soc, rtol=0, atol=1e-6)
+    ended = second if first.stop[0] == Stop.TIME else first
+    off = np.abs(ended.state.soc - whole.state.soc).max()
+    physics("battery: cutting an interval, constant power", "the interval uncut", off, "SoC", 1e-6)
+    np.testing.assert_allclose(ended.state.soc, whole.state.soc, rtol=0, atol=1e-6)
 
 
-def test_a_fast_pair_that_settles_inside_a_substep_is_seen(two):
+def test_a_fast_pair_that_settles_inside_a_substep_is_seen(two, physics):
     """A small load after a large one, split in two, for 1,000 cells: 5e-7 of charge at worst, no stop among them.
 
     A substep of 600 s and its halves both have their middles long after a pair of 15 s has settled: without a limit on
@@ -87,6 +91,9 @@ def test_a_fast_pair_that_settles_inside_a_substep_is_seen(two):
     state = constant_power(rows, rested(two, soc), 11.0, 60.0).state
     whole = constant_power(rows, state, 1.2, dt_s)
     parts = constant_power(rows, constant_power(rows, state, 1.2, share * dt_s).state, 1.2, dt_s - share * dt_s)
+    off = np.abs(parts.state.soc - whole.state.soc)
+    law = "battery: cutting an interval after a change of power"
+    physics(law, "the interval uncut", off.mean(), "SoC", 1e-6, worst=off.max(), note="1,000 cells")
     np.testing.assert_allclose(parts.state.soc, whole.state.soc, rtol=0, atol=5e-7)
 
 

@@ -26,13 +26,15 @@ def charged(cell, reference, temp_c, soc, amps):
 
 
 @pytest.mark.parametrize("temp_c", [25.0, 5.0])
-def test_the_taper_agrees_with_an_ode_solver(flat, reference, temp_c):
+def test_the_taper_agrees_with_an_ode_solver(flat, reference, temp_c, physics):
     """With resistances that do not follow charge the time to C/20 agrees to 1e-8, charge to 1e-10, energy to 1e-9."""
     rows, state, other = charged(flat, reference, temp_c, 0.3, -3.0)
     start_s, start_j = other.t_s, other.terminal_j
     assert other.move("cv", flat.v_max, 1e6, until_a=0.25)
     moved = constant_voltage(rows, state, flat.v_max, 1e6, 0.25)
     assert moved.stop[0] == Stop.CURRENT
+    off = abs(moved.elapsed_s[0] / (other.t_s - start_s) - 1.0)
+    physics("battery: taper to C/20, resistances constant", "SciPy ODE solver, 1e-12", off, "rel.", 1e-6)
     np.testing.assert_allclose(moved.elapsed_s[0], other.t_s - start_s, rtol=1e-8)
     np.testing.assert_allclose(moved.state.soc[0], other.soc, rtol=0, atol=1e-10)
     np.testing.assert_allclose(moved.state.pair_v[:, 0], other.pair_v, rtol=0, atol=1e-9)
@@ -40,12 +42,15 @@ def test_the_taper_agrees_with_an_ode_solver(flat, reference, temp_c):
 
 
 @pytest.mark.parametrize(("temp_c", "soc", "amps"), [(25.0, 0.5, -2.5), (5.0, 0.2, -5.0), (25.0, 0.8, -1.0)])
-def test_frozen_resistance_costs_little(cell, reference, temp_c, soc, amps):
+def test_frozen_resistance_costs_little(cell, reference, temp_c, soc, amps, physics):
     """With resistances that follow charge a taper ends within 3e-4 of its time, a whole charge within 1e-4."""
     rows, state, other = charged(cell, reference, temp_c, soc, amps)
     start_s = other.t_s
     assert other.move("cv", cell.v_max, 1e6, until_a=0.25)
     waited_s = time_to_current_s(rows, state, cell.v_max, 0.25)[0]
+    taper, whole = abs(waited_s / (other.t_s - start_s) - 1.0), abs((start_s + waited_s) / other.t_s - 1.0)
+    physics("battery: taper to C/20, resistances by charge", "SciPy ODE solver, 1e-12", taper, "rel.", 3e-4)
+    physics("battery: CC-CV charge to C/20, resistances by charge", "SciPy ODE solver, 1e-12", whole, "rel.", 1e-4)
     np.testing.assert_allclose(waited_s, other.t_s - start_s, rtol=3e-4)
     np.testing.assert_allclose(start_s + waited_s, other.t_s, rtol=1e-4)
 
@@ -65,7 +70,7 @@ def test_a_hold_that_draws_first_and_charges_later(flat, reference):
 
 @SHARED
 @given(st.floats(0.02, 0.98), st.floats(3.3, 4.2), st.floats(-10.0, 45.0), st.floats(1.0, 2e4), st.floats(0.0, 1.0))
-def test_splitting_changes_rounding_only(two, soc, volts, temp_c, dt_s, share):
+def test_splitting_changes_rounding_only(two, physics, soc, volts, temp_c, dt_s, share):
     """advance(a + b) is advance(a), then advance(b), though resistances follow charge: to 1e-10 in charge."""
     rows, state = circuit(two, temp_c), rested(two, soc)
     state = constant_current(rows, state, 2.0, 100.0).state
@@ -73,6 +78,8 @@ def test_splitting_changes_rounding_only(two, soc, volts, temp_c, dt_s, share):
     first = constant_voltage(rows, state, volts, share * dt_s, 0.1)
     if first.stop[0] == Stop.TIME:
         second = constant_voltage(rows, first.state, volts, dt_s - share * dt_s, 0.1)
+        off = np.abs(second.state.soc - whole.state.soc).max()
+        physics("battery: cutting an interval, constant voltage", "the interval uncut", off, "SoC", 1e-10)
         np.testing.assert_allclose(second.state.soc, whole.state.soc, rtol=0, atol=1e-10)
         np.testing.assert_allclose(second.state.pair_v, whole.state.pair_v, rtol=0, atol=1e-9)
         np.testing.assert_allclose(first.terminal_j + second.terminal_j, whole.terminal_j, rtol=0, atol=1e-5)

@@ -26,12 +26,14 @@ def test_chemical_energy_is_terminal_energy_and_heat(two, soc, watts, temp_c, dt
     np.testing.assert_allclose(mean_heat_w(replace(two, heat_share=0.8), moved) * moved.elapsed_s, 0.8 * heat_j)
 
 
-def test_temperature_agrees_with_an_ode_solver_and_splits(two):
+def test_temperature_agrees_with_an_ode_solver_and_splits(two, physics):
     """One lump under held heat agrees with SciPy to 1e-9 K; two halves are the whole; insulated it only warms."""
     answer = solve_ivp(
         lambda _, t: (1.5 - 0.05 * (t - 10.0)) / 45.0, (0.0, 2000.0), [25.0], rtol=1e-12, atol=1e-12, method="DOP853"
     )
     whole = temperature_c(two, 25.0, 1.5, 10.0, 2000.0)
+    off = np.abs(whole - answer.y[0, -1]).max()
+    physics("battery: temperature of the lump", "SciPy ODE solver, 1e-12", off, "K", 1e-6)
     np.testing.assert_allclose(whole, answer.y[0, -1], rtol=0, atol=1e-9)
     half = temperature_c(two, temperature_c(two, 25.0, 1.5, 10.0, 700.0), 1.5, 10.0, 1300.0)
     np.testing.assert_allclose(half, whole, rtol=0, atol=1e-12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
@@ -22,7 +22,7 @@ LEAD = Wells(capacity_ah=7.2, available=0.4, rate_per_s=2e-4)
         ([250, 0], 10.80), ([500, 0], 4.30), ([500, 0, 250, 0], 4.80), ([250, 0, 0], 21.86), ([500, 0, 0], 6.53),
     ],
 )  # fmt: skip
-def test_lifetimes_are_those_published(load_ma, minutes):
+def test_lifetimes_are_those_published(load_ma, minutes, physics):
     """Battery B1 (5.5 A.min) of Jongerden et al., Maximizing System Lifetime by Battery Scheduling (DSN 2009): minutes
     under jobs of one minute, repeated, to the two digits that they print."""
     levels, lived_s = level(ITSY, 1.0), 0.0
@@ -31,10 +31,12 @@ def test_lifetimes_are_those_published(load_ma, minutes):
         levels, lived_s = drawn.levels, lived_s + drawn.elapsed_s[0]
         if drawn.stop[0] == Stop.SOC:
             break
+    off = abs(lived_s / 60.0 - minutes)
+    physics("battery: KiBaM, lifetimes under jobs", "Jongerden et al. 2009, as printed", off, "min", 0.005)
     assert round(lived_s / 60.0, 2) == minutes
 
 
-def test_the_published_closed_form(monkeypatch):
+def test_the_published_closed_form(physics):
     """y1(t) is Manwell and McGowan's formula (1993), y1 and y2 together lose I t."""
     c, k = LEAD.available, LEAD.rate_per_s
     start, amps, t = Levels(np.array([15_000.0]), np.array([3_000.0])), 2.5, 1234.0
@@ -42,11 +44,13 @@ def test_the_published_closed_form(monkeypatch):
     fade = np.exp(-k * t)
     published = y1 * fade + (y0 * k * c - amps) * (1 - fade) / k - amps * c * (k * t - 1 + fade) / k
     drawn = draw(LEAD, start, amps, t)
+    off = abs(available_c(LEAD, drawn.levels)[0] / published - 1.0)
+    physics("battery: KiBaM, charge in the first well", "Manwell, McGowan 1993, formula", off, "rel.", 1e-12)
     np.testing.assert_allclose(available_c(LEAD, drawn.levels)[0], published, rtol=1e-12)
     np.testing.assert_allclose(drawn.levels.charge_c[0], y0 - amps * t)
 
 
-def test_time_to_empty_agrees_with_an_ode_solver_under_switching_loads():
+def test_time_to_empty_agrees_with_an_ode_solver_under_switching_loads(physics):
     """Two wells as printed, integrated by SciPy through five loads: time to empty within 1e-9 (asked for: 1e-6)."""
     c, k = LEAD.available, LEAD.rate_per_s
     flow = k * c * (1.0 - c)
@@ -63,7 +67,10 @@ def test_time_to_empty_agrees_with_an_ode_solver_under_switching_loads():
     empty = lambda _, y, amps: y[0]  # noqa: E731
     empty.terminal = True
     answer = solve_ivp(rates, (0.0, 1e5), y, args=(4.0,), method="DOP853", rtol=1e-12, atol=1e-9, events=empty)
-    np.testing.assert_allclose(time_to_empty_s(LEAD, levels, 4.0)[0], answer.t[-1], rtol=1e-9)
+    waited_s = time_to_empty_s(LEAD, levels, 4.0)[0]
+    off = abs(waited_s / answer.t[-1] - 1.0)
+    physics("battery: KiBaM, time to empty", "SciPy ODE solver, 1e-12", off, "rel.", 1e-6)
+    np.testing.assert_allclose(waited_s, answer.t[-1], rtol=1e-9)
 
 
 def test_fast_wells_are_a_bucket_and_slow_ones_a_smaller_bucket():
@@ -75,17 +82,19 @@ def test_fast_wells_are_a_bucket_and_slow_ones_a_smaller_bucket():
     np.testing.assert_allclose(slow, 0.4 * 7.2 * 3600.0 / amps, rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.floats(0.0, 1.0), st.floats(-10.0, 20.0), st.floats(-10.0, 20.0), st.floats(0.0, 20_000.0), st.floats(0.0, 1.0)
 )
-def test_splitting_changes_rounding_only_and_charge_is_conserved(soc, before_a, amps, dt_s, share):
+def test_splitting_changes_rounding_only_and_charge_is_conserved(physics, soc, before_a, amps, dt_s, share):
     """advance(a + b) is advance(a), then advance(b); charge is I t; the first well stays between empty and full."""
     levels = draw(LEAD, level(LEAD, soc), before_a, 300.0).levels
     whole = draw(LEAD, levels, amps, dt_s)
     first = draw(LEAD, levels, amps, share * dt_s)
     if first.stop[0] == Stop.TIME:
         second = draw(LEAD, first.levels, amps, dt_s - share * dt_s)
+        off, full_c = np.abs(second.levels.charge_c - whole.levels.charge_c).max(), LEAD.capacity_ah * 3600.0
+        physics("battery: cutting an interval, KiBaM", "the interval uncut", off / full_c, "SoC", 1e-7 / full_c)
         np.testing.assert_allclose(second.levels.charge_c, whole.levels.charge_c, rtol=0, atol=1e-7)
         np.testing.assert_allclose(second.levels.gap_c, whole.levels.gap_c, rtol=0, atol=1e-6)
     np.testing.assert_allclose(levels.charge_c - whole.levels.charge_c, amps * whole.elapsed_s, rtol=0, atol=1e-7)

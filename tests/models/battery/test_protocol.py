@@ -19,7 +19,7 @@ CYCLE = [
 ]
 
 
-def test_a_coupled_course_agrees_with_an_ode_solver(flat, reference):
+def test_a_coupled_course_agrees_with_an_ode_solver(flat, reference, physics):
     """Charge, taper, rest and two discharges with self-heating: temperature to 0.1 K, charge to 1e-4, times to 3e-4."""
     other = reference(flat, 25.0, 0.2)
     moves = [
@@ -29,8 +29,11 @@ def test_a_coupled_course_agrees_with_an_ode_solver(flat, reference):
     course = run(flat, CYCLE, 0.2)
     for end, move in zip(course.steps, moves, strict=True):
         other.move(*move)
-        np.testing.assert_allclose(end.end_s, other.t_s, rtol=3e-4)
         at = np.flatnonzero(course.t_s <= end.end_s)[-1]
+        late, warm_k = abs(end.end_s / other.t_s - 1.0), abs(course.temp_c[at] - other.temp_c)
+        physics("battery: course with self-heating, ends of steps", "SciPy ODE solver, 1e-12", late, "rel.", 3e-4)
+        physics("battery: course with self-heating, temperature", "SciPy ODE solver, 1e-12", warm_k, "K", 0.1)
+        np.testing.assert_allclose(end.end_s, other.t_s, rtol=3e-4)
         np.testing.assert_allclose(course.soc[at], other.soc, rtol=0, atol=1e-4)
         np.testing.assert_allclose(course.temp_c[at], other.temp_c, rtol=0, atol=0.1)
     np.testing.assert_allclose(course.energy_wh, other.terminal_j / 3600.0, rtol=0, atol=2e-3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -96,7 +98,13 @@ def sampled(
     ],
 )
 def test_the_closed_form_has_the_sampled_loops_mean_power(
-    kind: str, sustainable: float, most: float, air_c: float, period_s: float, cutoff_k: float
+    kind: str,
+    sustainable: float,
+    most: float,
+    air_c: float,
+    period_s: float,
+    cutoff_k: float,
+    physics: Callable[..., None],
 ) -> None:
     """Ten minutes from cold under any regime: mean power within 0.5 % of the loop's, nodes within 0.5 K."""
     top_w = NETWORKS[kind].sustained_w
@@ -110,6 +118,8 @@ def test_the_closed_form_has_the_sampled_loops_mean_power(
 
     got = govern(gains, NETWORKS[kind].network, (air_c,) * 3, 0.0, 0.05 * top_w, most * top_w, air_c, 600.0)
 
+    off = 100.0 * abs(got.mean_power_w / want_w - 1.0)
+    physics("governor: power allocator over 10 min, mean power", "the loop, sampled", off, "%", 1.0)
     assert got.mean_power_w == pytest.approx(want_w, rel=5e-3)
     assert np.allclose(got.temps_c, want_c, rtol=0, atol=0.5)
 

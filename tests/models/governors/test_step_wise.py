@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -90,7 +91,7 @@ def sampled(one: Cases, poll_s: float) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("poll_s", "bar"), [(0.1, 0.005), (0.25, 0.01)])
-def test_the_cycle_has_the_sampled_loops_mean_power(poll_s: float, bar: float) -> None:
+def test_the_cycle_has_the_sampled_loops_mean_power(poll_s: float, bar: float, physics: Callable[..., None]) -> None:
     """Mean power and speed of 400 dies are within 0.5 % of the loop's, each of them; 1 % at slow polls of fast dies."""
     one = cases(400, 5)
 
@@ -98,6 +99,8 @@ def test_the_cycle_has_the_sampled_loops_mean_power(poll_s: float, bar: float) -
     power_w, speed = sampled(one, poll_s)
 
     turning = got.share_low < 1.0
+    off, law = 100.0 * np.abs(got.mean_power_w / power_w - 1.0), f"step-wise cycle, mean power, {poll_s:g} s polls"
+    physics(f"governor: {law}", "the loop, sampled", off.mean(), "%", 0.5, worst=off.max(), note=f"{off.size} dies")
     assert 0.2 < turning.mean() < 0.9  # both kinds of device are there
     assert np.max(np.abs(got.mean_power_w / power_w - 1.0)) < bar
     assert np.max(np.abs(got.mean_speed / speed - 1.0)) < bar
@@ -206,7 +209,9 @@ def in_readings(fleet: Fleet, minutes: int, start: str) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["phone", "laptop", "gpu_box"])
 @pytest.mark.parametrize("hysteresis_k", [0.0, 3.0])
 @pytest.mark.parametrize("start", ["cold", "warm"])
-def test_readings_of_a_minute_have_the_sampled_loops_mean_power(kind: str, hysteresis_k: float, start: str) -> None:
+def test_readings_of_a_minute_have_the_sampled_loops_mean_power(
+    kind: str, hysteresis_k: float, start: str, physics: Callable[..., None]
+) -> None:
     """Over half an hour on three nodes the fleet's mean is within 0.15 % of the loop's, each device's within 2 %.
 
     With no hysteresis each device's is within 0.5 %. With it the slow nodes take minutes to cross the band, and where
@@ -218,6 +223,10 @@ def test_readings_of_a_minute_have_the_sampled_loops_mean_power(kind: str, hyste
 
     throttled = fleet.power_w[-1] < 0.999 * (fleet.fixed_w + fleet.dynamic_w)
     error = got_w.mean(axis=0) / fleet.power_w.mean(axis=0) - 1.0
+    law, loop = f"governor: step-wise over 30 min, {hysteresis_k:g} K", "the loop, sampled"
+    fleet_off, rms = abs(got_w.mean() / fleet.power_w.mean() - 1.0), np.sqrt(np.mean(error**2))
+    physics(f"{law}, mean of 120 devices", loop, 100.0 * fleet_off, "%", 0.5)
+    physics(f"{law}, rms of devices", loop, 100.0 * rms, "%", 0.5, worst=100.0 * np.abs(error).max())
     assert throttled.mean() > 0.5
     assert abs(got_w.mean() / fleet.power_w.mean() - 1.0) < 0.0015
     assert np.sqrt(np.mean(error**2)) < 0.005

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
@@ -20,6 +21,7 @@ SIZES = st.sampled_from([2, 3])
 SHARES = st.floats(0.0, 2.0)  # of the sustained power
 TEMPS_C = st.floats(-20.0, 110.0)
 SCALES = st.floats(0.5, 2.0)
+FORTY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def chain(kind: str, size: int) -> Network:
@@ -58,7 +60,7 @@ def leak_of(network: Network, share: float) -> float:
 
 @pytest.mark.parametrize("kind", sorted(NETWORKS))
 @pytest.mark.parametrize("size", [2, 3])
-def test_switching_loads_agree_with_an_ode_solver(kind: str, size: int) -> None:
+def test_switching_loads_agree_with_an_ode_solver(kind: str, size: int, physics: Callable[..., None]) -> None:
     """End and mean temperatures stay within 1e-6 K of an ODE solver at 1e-12 through twenty changes of load."""
     random = np.random.default_rng(7)
     network, top_w, c, g = chain(kind, size), NETWORKS[kind].sustained_w, 1.2, 0.85
@@ -81,13 +83,16 @@ def test_switching_loads_agree_with_an_ode_solver(kind: str, size: int) -> None:
         got = advance(propagator(kind_modes, dt_s, c / g), temps, goal)
         temps = got.end_c
 
+        off = np.abs([*np.subtract(got.end_c, exact[:size]), *np.subtract(got.mean_c, exact[size:] / dt_s)]).max()
+        physics("heat: end and mean of two and three nodes", "SciPy ODE solver, 1e-12", off, "K", 1e-6)
         assert np.allclose(got.end_c, exact[:size], rtol=0, atol=1e-6)
         assert np.allclose(got.mean_c, exact[size:] / dt_s, rtol=0, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@FORTY
 @given(KINDS, SIZES, TEMPS_C, TEMPS_C, SHARES, SHARES, st.floats(0, 0.5), SCALES, SCALES, st.floats(1e-3, 5000.0))
 def test_advance_is_the_matrix_exponential(
+    physics: Callable[..., None],
     kind: str,
     size: int,
     die_c: float,
@@ -112,13 +117,15 @@ def test_advance_is_the_matrix_exponential(
     augmented = np.zeros((size + 1, size + 1))
     augmented[:size, :size], augmented[:size, size] = matrix, drive
     want = (expm(augmented * dt_s) @ np.array([*temps, 1.0]))[:size]
+    off = np.abs(np.asarray(got.end_c, float) - want).max()
+    physics("heat: any chain, load, leakage and device", "scipy.linalg.expm", off, "K", 1e-7)
     assert np.allclose(np.asarray(got.end_c, float), want, rtol=0, atol=1e-7)
 
 
-@settings(max_examples=40, deadline=None)
+@FORTY
 @given(KINDS, SIZES, TEMPS_C, TEMPS_C, SHARES, st.floats(0.0, 1e5), st.floats(0.0, 1.0))
 def test_cutting_an_interval_changes_nothing(
-    kind: str, size: int, die_c: float, skin_c: float, u: float, dt_s: float, cut: float
+    physics: Callable[..., None], kind: str, size: int, die_c: float, skin_c: float, u: float, dt_s: float, cut: float
 ) -> None:
     """Two steps in a row end where one does, and their means add up, to rounding."""
     network = chain(kind, size)
@@ -131,6 +138,8 @@ def test_cutting_an_interval_changes_nothing(
     first = advance(propagator(kind_modes, first_s), temps, goal)
     second = advance(propagator(kind_modes, dt_s - first_s), first.end_c, goal)
 
+    off = np.abs(np.subtract(second.end_c, whole.end_c)).max()
+    physics("heat: cutting an interval", "the interval uncut", off, "K", 1e-9)
     assert np.allclose(second.end_c, whole.end_c, rtol=0, atol=1e-9)
     area = np.asarray(first.mean_c) * first_s + np.asarray(second.mean_c) * (dt_s - first_s)
     assert np.allclose(area, np.asarray(whole.mean_c) * dt_s, rtol=1e-10, atol=1e-8)
@@ -178,7 +187,7 @@ def first_crossing(temps: np.ndarray, matrix: np.ndarray, drive: np.ndarray, nod
 
 @pytest.mark.parametrize("kind", sorted(NETWORKS))
 @pytest.mark.parametrize("size", [2, 3])
-def test_crossings_agree_with_an_ode_solver(kind: str, size: int) -> None:
+def test_crossings_agree_with_an_ode_solver(kind: str, size: int, physics: Callable[..., None]) -> None:
     """First crossings of any node, from above and below, are within 0.1 ms of an ODE solver's events at 1e-12."""
     random = np.random.default_rng(11)
     network, top_w = chain(kind, size), NETWORKS[kind].sustained_w
@@ -195,6 +204,8 @@ def test_crossings_agree_with_an_ode_solver(kind: str, size: int) -> None:
 
         want_s = first_crossing(temps, *system(network, powers.tolist(), 25.0, c, g, 0.0, 0.0), node, level_c)
         crossed += np.isfinite(want_s)
+        if np.isfinite(want_s):
+            physics("heat: first crossing of a level", "SciPy ODE solver, 1e-12", 1e3 * abs(got_s - want_s), "ms", 0.1)
         assert got_s == pytest.approx(want_s, abs=1e-4)
     assert crossed >= 4  # the cases are not all trivial
 
@@ -260,7 +271,7 @@ def test_an_overshoot_of_the_middle_node_is_found() -> None:
     assert got[0] < got[2] < got[3] < got[5]
 
 
-def test_numpy_and_jax_agree() -> None:
+def test_numpy_and_jax_agree(physics: Callable[..., None]) -> None:
     """The same laws under jax.jit give what NumPy gives, to 1e-9."""
     jax = pytest.importorskip("jax")
     jax.config.update("jax_enable_x64", True)
@@ -278,6 +289,8 @@ def test_numpy_and_jax_agree() -> None:
     want = law(scale, power, state)
     got = jax.jit(law)(scale, power, state)
 
+    off = max(np.abs(one - np.asarray(other)).max() for one, other in zip(want[:6], got[:6], strict=True))
+    physics("heat: the same law under jax.jit", "NumPy", off, "K", 1e-6)
     for one, other in zip(want, got, strict=True):
         assert np.allclose(one, np.asarray(other), rtol=1e-9, atol=1e-9)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_heat_grows_with_load_and_with_the_square_of_frequency() -> None:
     assert part == pytest.approx(1.0 + 28.0 / 8.0)
 
 
-def test_the_prediction_is_the_ode_solvers() -> None:
+def test_the_prediction_is_the_ode_solvers(physics: Callable[..., None]) -> None:
     """Each sample is within 1e-6 K of SciPy's solver run from sample to sample at 1e-12."""
     t_s, *logs = a_run()
     watts, p = heat_w(PHONE_FIT, *logs), PHONE_FIT
@@ -53,6 +54,8 @@ def test_the_prediction_is_the_ode_solvers() -> None:
 
     got = predict_battery_zone(t_s, *logs, 31.0)
 
+    off = np.abs(got - want).max()
+    physics("heat: phone of the language-model runs, law", "SciPy ODE solver, 1e-12", off, "K", 1e-6)
     assert np.allclose(got, want, rtol=0, atol=1e-6)
 
 
@@ -79,7 +82,7 @@ def test_a_single_sample_is_its_own_prediction() -> None:
     assert predict_battery_zone(*one, 30.0).tolist() == [30.0]
 
 
-def test_the_shipped_fit_describes_the_measured_runs(data_folder: Path) -> None:
+def test_the_shipped_fit_describes_the_measured_runs(data_folder: Path, physics: Callable[..., None]) -> None:
     """On the runs it was fitted to, of at least a minute: pooled 0.8 K, worst 1.2 K, and a fifth of doing nothing."""
     table = pd.read_csv(data_folder / "phone_thermal" / "galaxy_llm_runs.csv.gz")
     table["zone"] = table["battery_C"].fillna(table["temp_C"])
@@ -95,6 +98,8 @@ def test_the_shipped_fit_describes_the_measured_runs(data_folder: Path) -> None:
         roots.append(np.sqrt(squares[-1].mean()))
 
     pooled, persistence = (float(np.sqrt(np.concatenate(parts).mean())) for parts in (squares, still))
+    law, note = "heat: phone battery zone, runs of its fit", f'"it stays as it was": {persistence:.2f} K'
+    physics(law, "measured Galaxy runs", pooled, "K", 0.8, worst=max(roots), note=f"{len(roots)} runs; {note}")
     assert pooled < 0.8
     assert max(roots) < 1.2
     assert pooled < 0.2 * persistence

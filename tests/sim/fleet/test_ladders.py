@@ -23,10 +23,10 @@ FAULTS = [{"kind": "churn", "mean_hours": 3, "down_median_s": 200}, {"kind": "cr
 
 
 def a_day(**changes: Any) -> dict[str, Any]:
-    """Return three hours of the evening in a hot town: batteries fall and fill, owners come and go, nodes crash."""
+    """Return three hours of a night in a hot town: batteries fall and fill, owners come and go, nodes crash."""
     requests = {"kind": "synthetic", "requests": 150, "prompt_tokens": 100, "new_tokens": 40}
-    owners = {"ambient_c": 40.0, "plug_minute": 1290, "spread_min": 60.0, "screen_minutes_per_day": 600.0}
-    plain = {"name": "evening", "duration_s": 3 * 3600.0, "start_minute": 1200, "owners": owners, "edge": True}
+    owners = {"ambient_c": 38.0, "spread_min": 60.0, "screen_minutes_per_day": 300.0}
+    plain = {"name": "night", "duration_s": 3 * 3600.0, "start_minute": 1290, "owners": owners, "edge": True}
     return {**plain, "fleet": FLEET, "workload": requests, "faults": FAULTS, **changes}
 
 
@@ -129,6 +129,7 @@ def test_a_restarted_device_has_forgotten_its_band() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1200)
 def test_the_default_day_stays_within_its_steps_with_the_edge() -> None:
     """Heartbeats of two minutes' leases keep the first village below three million port steps."""
     from experiments.compose import compose_plain

@@ -29,7 +29,7 @@ def lived_steps(scenario: FleetScenario, *, with_jax: bool = False, decisions: l
     """
     share = Share(scenario, [np.arange(scenario.devices)], stock.roster(scenario))
     (lot,) = share.lots
-    device, people, chunk = lot.device, lot.crowd, lot.chunk
+    device, chunk = lot.device, lot.chunk
     xp: Any = np
     run: Any = step
     if with_jax:
@@ -47,7 +47,7 @@ def lived_steps(scenario: FleetScenario, *, with_jax: bool = False, decisions: l
     states, taken = [], []
     sums = Sums(*(np.zeros(scenario.devices) for _ in Sums._fields))
     for number in range(round(scenario.duration_s / scenario.window_s)):
-        flags, people = share.flags(lot._replace(crowd=people), number)
+        flags = share.flags(0, number)
         air = Air(lot.what.climate_c + 22.0, np.zeros(scenario.devices))
         grid = np.ones(scenario.devices, dtype=bool)
         signals = share.signals(number, 1.0)

@@ -1,0 +1,162 @@
+"""What the study publishes: its table, figure and the tables of docs/harvest_study.md, from the folders of sweeps.
+
+``python -m experiments.study_report SWEEP...`` reads the journals, adds the clairvoyant of each seed and decomposition,
+and writes ``harvest_study.csv`` and ``.png`` and the part of ``harvest_study.md`` between its marks, into docs.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import study
+from experiments.plots import AMBER, BLUE, GREEN, GRID, INK, MUTED, RED, VIOLET, dress
+from experiments.results import number
+from experiments.study_bound import bar
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LOOKS = {
+    study.NONE: (MUTED, "x"), "documented": (BLUE, "o"), "predecessor": (RED, "v"), "boinc": (AMBER, "s"),
+    "federated": (VIOLET, "D"), "predictive": (GREEN, "^"), "predictive_eager": (GREEN, "*"),
+}  # fmt: skip
+OTHERS = (INK, "P")  # of policies that are not in `LOOKS`
+SHADES = (1.0, 0.6, 0.35)  # of decompositions, in their order
+MARKS = re.compile(r"(?<=<!-- tables -->\n).*?(?=<!-- end of tables -->)", re.DOTALL)
+
+
+def pareto_figure(table: pd.DataFrame, harvest: str = "chip_h") -> Figure:
+    """Draw harvest against each component of harm, a panel a component.
+
+    A marker a policy and decomposition, shaded by decomposition; bars are 95 % intervals of the mean over seeds; the
+    line at the right is the clairvoyant's harvest, its mean over decompositions.
+    """
+    from matplotlib.figure import Figure
+
+    from experiments.statistics import t_interval
+
+    runs = study.measures(table)
+    policies = [*LOOKS, *sorted(set(runs["policy"]) - set(LOOKS) - {study.CLAIRVOYANT})]
+    decompositions = sorted(set(runs["decomposition"]))
+    figure = Figure(figsize=(10, 7.2), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True).ravel()
+    bound = runs.loc[runs["policy"] == study.CLAIRVOYANT, harvest]
+    for ax, (harm, label) in zip(axes, study.HARM.items(), strict=True):
+        for policy in policies:
+            colour, marker = LOOKS.get(policy, OTHERS)
+            for k, decomposition in enumerate(decompositions):
+                rows = runs[(runs["policy"] == policy) & (runs["decomposition"] == decomposition)]
+                if not len(rows):
+                    continue
+                x, y = rows[harvest].mean(), rows[harm].mean()
+                spans = [t_interval(list(rows[name])) for name in (harvest, harm)]
+                errors = [[[mean - low], [high - mean]] if low == low else None
+                          for mean, (low, high) in zip((x, y), spans, strict=True)]  # fmt: skip
+                ax.errorbar(
+                    x, y, yerr=errors[1], xerr=errors[0], color=colour, marker=marker, markersize=7, linewidth=0,
+                    elinewidth=1.2, alpha=SHADES[k % len(SHADES)], label=policy if k == 0 else None,
+                )  # fmt: skip
+        if len(bound):
+            ax.axvline(bound.mean(), color=INK, linewidth=1.0, linestyle=":", label="clairvoyant (bound)")
+        ax.set_ylim(bottom=0.0)
+        dress(ax, study.HARVEST[harvest], label)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8.5, labelcolor=INK)
+    note = "shade, dark to light: " + ", ".join(decompositions)
+    axes[-1].annotate(note, (1.0, 0.02), xycoords="axes fraction", ha="right", fontsize=7.5, color=MUTED,
+                      bbox={"facecolor": "white", "edgecolor": GRID, "linewidth": 0.5})  # fmt: skip
+    return figure
+
+
+def tables(table: pd.DataFrame) -> str:
+    """Return the study's tables as Markdown: means, differences, the bar, the Pareto set and the rankings."""
+    runs = table[table["policy"] != study.CLAIRVOYANT]
+    means = study.by_policy(runs).reset_index()
+    shown = ["chip_h", "pflop", *study.HARM, "village_wh", "sessions", "starts_per_h"]
+    parts = [_told(table), "### Means over seeds", _markdown(means[["decomposition", "policy", "seeds", *shown]])]
+    policies = [p for p in means["policy"].unique() if p != study.BASE]
+    rows = []
+    for policy in policies:
+        found = study.paired(runs, policy).reset_index()
+        keep = found["measure"].isin([*study.HARVEST, *study.HARM])
+        found = found[keep].assign(policy=policy)
+        found["interval"] = [f"{number(low)} .. {number(high)}" for low, high in zip(found["low"], found["high"], strict=True)]
+        rows.append(found[["policy", "measure", "decomposition", "difference", "interval", "ratio", "verdict", "seeds"]])
+    parts += ["### Differences from the documented policy, paired by seed, 95 %"]
+    parts += [_markdown(found.sort_values(["measure", "decomposition"], kind="stable")) for found in rows]
+    if study.CLAIRVOYANT in set(table["policy"]) and "predictive" in policies:
+        for harvest, label in study.HARVEST.items():
+            found = bar(table, harvest=harvest).reset_index()
+            parts += [f"### The predictive policy's bar, in {label.split(' (')[0]}", _markdown(found)]
+    parts += ["### Not beaten by any other policy (more harvest, no more of any harm; by means)"]
+    parts += [_markdown_rows(("decomposition", "policies"), [(d, ", ".join(p)) for d, p in study.pareto(runs).items()])]
+    parts += ["### Rankings that hold in every decomposition", _markdown(study.rankings(runs).reset_index())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _told(table: pd.DataFrame) -> str:
+    runs = table[table["policy"] != study.CLAIRVOYANT]
+    devices = ", ".join(f"{n:,}" for n in sorted(set(runs["devices"].astype(int))))
+    days = ", ".join(number(float(d)) for d in sorted(set(runs["days"])))
+    seeds = runs.groupby("policy")["seed"].nunique()
+    counted = ", ".join(f"{policy} {count}" for policy, count in seeds.items())
+    return f"{len(runs)} runs of {devices} devices for {days} days; seeds by policy: {counted}."
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [[number(cell) if isinstance(cell, float) else str(cell) for cell in row] for row in table.itertuples(index=False)]
+    return _markdown_rows(list(table.columns), rows)
+
+
+def _markdown_rows(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def bounds(table: pd.DataFrame, folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return the clairvoyant of each seed and decomposition among the sweeps' runs."""
+    import msgspec
+
+    from experiments.results import Run
+    from experiments.study_bound import clairvoyant_point
+    from experiments.sweep import read_journal
+    from scenarios.fleet import FleetScenario
+
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for folder in folders:
+        for line in read_journal(folder / "points.jsonl").values():
+            scenario = msgspec.convert(Run(folder=Path(line["result"]["run"])).config, FleetScenario)
+            name = (scenario.decomposition, scenario.seed)
+            if name not in found:
+                found[name] = clairvoyant_point(scenario)
+    return list(found.values())
+
+
+def publish(folders: Sequence[Path], docs: Path) -> pd.DataFrame:
+    """Write the study of these sweeps into ``docs`` and return its table."""
+    rows = study.sweep_rows(folders)
+    table = study.table_of(rows)
+    table = study.table_of([*rows, *bounds(table, folders)])
+    table.to_csv(docs / study.PUBLISHED.name, index=False, float_format="%.9g", lineterminator="\n")
+    draw(docs)
+    return table
+
+
+def draw(docs: Path) -> None:
+    """Draw the figure and write the tables of the table that lies in ``docs``."""
+    table = study.published(docs / study.PUBLISHED.name)
+    pareto_figure(table).savefig(docs / "harvest_study.png", dpi=110)
+    page = docs / "harvest_study.md"
+    if page.is_file():
+        page.write_text(MARKS.sub(lambda _: "\n" + tables(table) + "\n", page.read_text()))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m experiments.study_report SWEEP_FOLDER...")
+    publish([Path(word) for word in sys.argv[1:]], study.PUBLISHED.parent)
