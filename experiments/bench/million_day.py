@@ -106,7 +106,7 @@ def beside_simpy(devices: int = SIMPY_DEVICES, hours: float = SIMPY_H) -> dict[s
     device, last, grid = lot.device, lot.last, np.ones(devices, dtype=bool)
     for number in range(windows):
         owner = owners(days[number], grid)
-        device, _, _, last = run_numpy(
+        (device, _, _, last), _ = run_numpy(
             share.policy, lot.chunk, device, last, ambient, owner, share.signals(number, 1.0)
         )
     off = float(np.max(np.abs(np.asarray(device.body.charge.soc) - np.array(plain.soc))))

@@ -21,6 +21,7 @@ from policies.harvest.receipts import no_tally, settle
 from policies.readings import HARVEST_STATES, Decision, Readings
 from scenarios.fleet import FleetScenario
 from sim.fleet import stock
+from sim.fleet.again import Start, pick, put, run_again
 from sim.fleet.physics import State
 from sim.fleet.reading import Device, Sums
 from sim.fleet.window import Air, Chunk, Counts, Last, Signals, Trace, Window, compiled, owners, run_numpy
@@ -140,26 +141,39 @@ class Share:
 
     def advance(self, number: int, demand: float) -> Report:
         """Live through window ``number``, the village using ``demand`` of what is lent, and report it."""
-        report = Report({}, {})
+        signals = self.signals(number, demand)
+        results, asked, parts = [], {}, []
         for i in range(len(self.lots)):
-            flags = self.flags(i, number)
-            lot = self.lots[i]
-            air = _cast(
-                self._air(lot.who, lot.what, lot.chunk.site.zone, number, flags[0] & crowd.WIFI != 0), self.scenario
-            )
-            signals = self.signals(number, demand)
-            grid = self._grid(lot.what.region, number)
+            start, flags, grid = self._start(i, number)
             if self._jax is not None:
-                done = self._jax(lot.chunk, lot.device, lot.last, air, flags, grid, signals)
-                device, sums, counts, last = done[0], *(_plain(part) for part in done[1:])
+                given = (start.chunk, start.device, start.last, start.air, flags, grid, signals)
+                done, meets = self._jax(*given)
             else:
-                device, sums, counts, last = run_numpy(
-                    self.policy, lot.chunk, lot.device, lot.last, air, owners(flags, grid), signals
-                )
-            lot = lot._replace(device=device, last=last)
+                done, meets = run_numpy(self.policy, *start, signals, governed=False)
+            results.append(done)
+            rows = np.flatnonzero(np.asarray(meets)[: self.lots[i].size])
+            if rows.size:
+                asked[i] = rows
+                parts.append(pick(start, rows))
+        for (i, rows), part in zip(asked.items(), run_again(self.policy, parts, signals) if parts else [], strict=True):
+            results[i] = put(results[i], rows, part)
+        report = Report({}, {})
+        for i, (device, sums, counts, last) in enumerate(results):
+            sums, counts, last = _plain(sums), _plain(counts), _plain(last)
+            lot = self.lots[i]._replace(device=device, last=last)
             lot = self.lots[i] = lot._replace(totals=self._added(lot, sums, counts))
-            _report(report, lot, sums, counts, flags, grid, self.scenario.reading_s)
+            plugged = (self.flags(i, number)[-1] & crowd.PLUGGED != 0) & self._grid(lot.what.region, number)
+            _report(report, lot, sums, counts, plugged, self.scenario.reading_s)
         return report
+
+    def _start(self, i: int, number: int) -> tuple[Start, Array, Array]:
+        """Return chunk i at the start of a window, and its owners' flags and mains as bits."""
+        flags = self.flags(i, number)
+        lot = self.lots[i]
+        outdoors = flags[0] & crowd.WIFI == 0
+        air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, number, outdoors), self.scenario)
+        grid = self._grid(lot.what.region, number)
+        return Start(lot.chunk, lot.device, lot.last, air, owners(flags, grid)), flags, grid
 
     def histories(self, number: int, demand: float) -> list[Trace]:
         """Live through window ``number`` as `advance` does, under NumPy, and keep every reading of each chunk.
@@ -168,17 +182,10 @@ class Share:
         """
         traces = []
         for i in range(len(self.lots)):
-            flags = self.flags(i, number)
-            lot = self.lots[i]
-            air = _cast(
-                self._air(lot.who, lot.what, lot.chunk.site.zone, number, flags[0] & crowd.WIFI != 0), self.scenario
-            )
-            watch = _Watch(self, lot, number)
-            device, _, _, last = run_numpy(
-                self.policy, lot.chunk, lot.device, lot.last, air, owners(flags, self._grid(lot.what.region, number)),
-                self.signals(number, demand), watch=watch,
-            )  # fmt: skip
-            self.lots[i] = lot._replace(device=device, last=last, open=watch.open)
+            start, flags, _ = self._start(i, number)
+            watch = _Watch(self, self.lots[i], number)
+            (device, _, _, last), _ = run_numpy(self.policy, *start, self.signals(number, demand), watch=watch)
+            self.lots[i] = self.lots[i]._replace(device=device, last=last, open=watch.open)
             traces.append(Trace(*(np.stack(column) for column in zip(*watch.rows, strict=True)), flags=flags))
         return traces
 
@@ -235,10 +242,7 @@ class Share:
         n = lot.who.entity.size
         flags, no = np.zeros((self.steps, n), dtype=np.uint8), np.zeros(n, dtype=bool)
         air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, 0, no), self.scenario)
-        for rows in (0, 1, n):  # nobody asks a governor, some do, all do
-            level = (np.arange(n) < rows).astype(self.scenario.precision)
-            device = lot.device._replace(body=lot.device.body._replace(level=level))
-            self._jax(lot.chunk, device, lot.last, air, flags, ~no, self.signals(0, 1.0))
+        self._jax(lot.chunk, lot.device, lot.last, air, flags, ~no, self.signals(0, 1.0))
         return time.perf_counter() - begun
 
     def signals(self, number: int, demand: float) -> Signals:
@@ -273,14 +277,14 @@ class Share:
         out = [o.region for o in s.outages if o.at_s <= number * s.window_s < o.at_s + o.for_s]
         return ~np.isin(region, out) if out else np.ones(region.shape, dtype=bool)
 
-    def _air(self, who: stock.Roster, what: stock.Traits, zone: Array, number: int, wifi: Array) -> Air:
+    def _air(self, who: stock.Roster, what: stock.Traits, zone: Array, number: int, outdoors: Array) -> Air:
         """Return the air around each device in the middle of a window; the sun is for what is carried about."""
         climate = self.scenario.climate
         middle = (number + 0.5) * self.scenario.window_s / 60.0 + self.scenario.start_minute + self.zones_min
         wave = np.cos((middle - WARMEST_MIN) * (2.0 * np.pi / DAY_MIN))
         noon = np.maximum(0.0, np.cos((middle - NOON_MIN) * (2.0 * np.pi / DAY_MIN)))
         ambient_c = climate.mean_c + what.climate_c + climate.swing_c * wave[zone]
-        return Air(ambient_c, np.where((who.kind <= TABLET) & ~wifi, climate.sun_w * noon[zone], 0.0))
+        return Air(ambient_c, np.where((who.kind <= TABLET) & outdoors, climate.sun_w * noon[zone], 0.0))
 
     def _added(self, lot: Lot, sums: Sums, counts: Counts) -> Totals:
         t, step_s = lot.totals, self.scenario.reading_s
@@ -331,12 +335,11 @@ class _Watch:
         self.now_s += step_s
 
 
-def _report(report: Report, lot: Lot, sums: Sums, counts: Counts, flags: Array, grid: Array, step_s: float) -> None:
+def _report(report: Report, lot: Lot, sums: Sums, counts: Counts, plugged: Array, step_s: float) -> None:
     """Add a chunk's window to the report."""
     body = lot.device.body
     soc, die_c, skin_c, off = (np.asarray(v) for v in (body.charge.soc, body.die_c, body.skin_c, body.off))
     battery = lot.what.has_battery
-    plugged = (flags[-1] & crowd.PLUGGED != 0) & grid
     columns = {
         "devices": np.ones(soc.shape, dtype=np.int64),
         "readings_lent": counts.lent,

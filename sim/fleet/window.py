@@ -7,7 +7,6 @@ at every reading (sessions begun, hot minutes) is counted once at the window's e
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,12 +81,8 @@ class Trace(NamedTuple):
 
 
 Result = tuple[Device, Sums, Counts, Last]
-Window = Callable[..., Result]
+Window = Callable[..., tuple[Result, Array]]
 Watch = Callable[[Device, Readings, Decision], None]
-
-
-SOME = 128
-"""Rows of a chunk that are run again with their governors; where more are asked, all rows are."""
 
 
 def owners(flags: Array, grid: Array, xp: Any = np) -> Owner:
@@ -102,11 +97,12 @@ def owners(flags: Array, grid: Array, xp: Any = np) -> Owner:
 
 def run_numpy(
     policy: Any, chunk: Chunk, device: Device, last: Last, air: Air, owner: Owner, signals: Signals,
-    *, watch: Watch | None = None,
-) -> Result:  # fmt: skip
-    """Run a window under NumPy.
+    *, governed: bool = True, watch: Watch | None = None,
+) -> tuple[Result, Array]:  # fmt: skip
+    """Run a window under NumPy; return its result and which rows asked, or would have asked, their governor.
 
     Args:
+        governed: see `physics.advance`.
         watch: called after each reading with what has become of the devices, what was read, and the policy's decision.
     """
     steps, rows = owner.plugged.shape
@@ -118,20 +114,20 @@ def run_numpy(
         device, sums, now, decision, readings = step(
             policy, chunk.table, chunk.fixed, chunk.site, device, Owner(*(bits[k] for bits in owner)),
             air.ambient_c, from_air_c, sums, signals.zone_minute[k], since_s, signals.demand,
+            governed=governed,
         )  # fmt: skip
         for kept, bits in zip(marks, now, strict=True):
             kept[k] = bits
         if watch is not None:
             watch(device, readings, decision)
     counts, last = count(marks, owner, last)
-    return device, sums, counts, last
+    return (device, sums, counts, last), np.any(marks.asked, axis=0)
 
 
 def compiled(policy: Any) -> Window:
-    """Return the window under JAX: a function of (chunk, device, last, air, flags, grid, signals).
+    """Return the window without governors under JAX: a function of (chunk, device, last, air, flags, grid, signals).
 
-    Few rows meet their governor, and its law is long. So all rows are run without it first, and those that would have
-    been asked are run again with it, from the same start: rows do not see each other, and nothing else changes.
+    What it returns is that of `run_numpy`.
 
     Raises:
         ModuleNotFoundError: JAX is not installed.
@@ -142,7 +138,7 @@ def compiled(policy: Any) -> Window:
     jax.config.update("jax_enable_x64", True)  # single precision is asked for by the arrays, never had by default
 
     def run(
-        governed: bool, chunk: Chunk, device: Device, last: Last, air: Air, flags: Array, grid: Array, signals: Signals
+        chunk: Chunk, device: Device, last: Last, air: Air, flags: Array, grid: Array, signals: Signals
     ) -> tuple[Result, Array]:
         owner = owners(flags, grid, jnp)
         from_air_c = surroundings(chunk.fixed, *air)
@@ -153,7 +149,7 @@ def compiled(policy: Any) -> Window:
             since_s = jnp.where(is_first, signals.since_s, signals.step_s)
             device, sums, marks, *_ = step(
                 policy, chunk.table, chunk.fixed, chunk.site, carry[0], Owner(*bits),
-                air.ambient_c, from_air_c, carry[1], minute, since_s, signals.demand, jnp, governed=governed,
+                air.ambient_c, from_air_c, carry[1], minute, since_s, signals.demand, jnp, governed=False,
             )  # fmt: skip
             return (device, sums), marks
 
@@ -163,34 +159,7 @@ def compiled(policy: Any) -> Window:
         counts, last = count(marks, owner, last, jnp)
         return (device, sums, counts, last), jnp.any(marks.asked, axis=0)
 
-    def again(
-        done: Result, rows: Array, chunk: Chunk, device: Device, last: Last, air: Air, flags: Array, grid: Array,
-        signals: Signals,
-    ) -> Result:  # fmt: skip
-        """Run some rows with their governors and put them in the place of what was done."""
-        size = flags.shape[1]
-
-        def pick(tree: Any) -> Any:
-            return jax.tree.map(lambda leaf: leaf[rows] if jnp.shape(leaf)[:1] == (size,) else leaf, tree)
-
-        part = Chunk(chunk.table, pick(chunk.fixed), pick(chunk.site))
-        found, _ = run(True, part, pick(device), pick(last), pick(air), flags[:, rows], grid[rows], signals)
-        result: Result = jax.tree.map(lambda old, new: old.at[rows].set(new), done, found)
-        return result
-
-    free, whole, some = jax.jit(partial(run, False)), jax.jit(partial(run, True)), jax.jit(again)
-
-    def window(*given: Any) -> Result:
-        done: Result
-        done, asked = free(*given)
-        rows = np.flatnonzero(np.asarray(asked))
-        if rows.size > SOME:
-            done, _ = whole(*given)
-        elif rows.size:
-            done = some(done, np.resize(rows, SOME), *given)
-        return done
-
-    return window
+    return jax.jit(run)
 
 
 def count(marks: Marks, owner: Owner, last: Last, xp: Any = np) -> tuple[Counts, Last]:
