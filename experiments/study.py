@@ -132,13 +132,13 @@ def _policy(words: Iterable[str]) -> str:
     return " ".join([given.get("policy/harvest", BASE), *(f"{name}={value}" for name, value in settings.items())])
 
 
-def published() -> pd.DataFrame:
+def published(file: Path = PUBLISHED) -> pd.DataFrame:
     """Return the committed table of the larger study (docs/harvest_study.md says how it was made)."""
     import pandas as pd
 
-    if not PUBLISHED.is_file():
-        raise UsageError(f"{PUBLISHED.name}: is in the checkout's docs only; clone the repository to read it")
-    return pd.read_csv(PUBLISHED, keep_default_na=False, na_values=[""], dtype={"digest": str, "key": str})
+    if not file.is_file():
+        raise UsageError(f"{file.name}: is in the checkout's docs only; clone the repository to read it")
+    return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype={"digest": str, "key": str})
 
 
 def measures(table: pd.DataFrame) -> pd.DataFrame:
@@ -182,7 +182,7 @@ def paired(table: pd.DataFrame, policy: str, *, against: str = BASE) -> pd.DataF
     Returns:
         One row a decomposition and measure: both means, the mean difference with its 95 % interval (Student's t), the
         mean of the seeds' ratios with its interval (NaN where a seed has nothing to divide by), the seeds, and a
-        verdict: ``higher``, ``lower``, ``equal``, or ``noise`` where the interval holds 0.
+        verdict: ``higher``, ``lower``, ``equal``, ``noise`` where the interval holds 0, or ``unknown``.
 
     Raises:
         UsageError: they have no two seeds in common in some decomposition.
@@ -192,20 +192,19 @@ def paired(table: pd.DataFrame, policy: str, *, against: str = BASE) -> pd.DataF
     wide = measures(table).set_index(["decomposition", "seed"])
     rows = []
     for decomposition in sorted(set(table["decomposition"])):
-        both = [wide[wide["policy"] == name].loc[[decomposition]] if _has(wide, decomposition, name) else None
-                for name in (policy, against)]  # fmt: skip
+        here = wide[wide.index.get_level_values(0) == decomposition]
+        both = [here[here["policy"] == name] for name in (policy, against)]
         seeds = both[0].index.intersection(both[1].index) if both[0] is not None and both[1] is not None else []
         if len(seeds) < 2:
-            raise UsageError(f"{decomposition}: {policy} and {against} have {len(seeds)} seeds in common; allowed: from 2")
+            raise UsageError(
+                f"{decomposition}: {policy} and {against} have {len(seeds)} seeds in common; allowed: from 2"
+            )
         ours, theirs = (side.loc[seeds] for side in both if side is not None)
-        for name in (*HARVEST, *HARM, *OTHER):
-            rows.append(_difference(decomposition, name, ours[name].to_numpy(float), theirs[name].to_numpy(float)))
+        rows += [
+            _difference(decomposition, name, ours[name].to_numpy(float), theirs[name].to_numpy(float))
+            for name in (*HARVEST, *HARM, *OTHER)
+        ]
     return pd.DataFrame(rows).set_index(["decomposition", "measure"])
-
-
-def _has(wide: pd.DataFrame, decomposition: str, policy: str) -> bool:
-    here = wide[wide["policy"] == policy]
-    return decomposition in set(here.index.get_level_values(0))
 
 
 def _difference(decomposition: str, name: str, ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
@@ -214,12 +213,15 @@ def _difference(decomposition: str, name: str, ours: np.ndarray, theirs: np.ndar
     ratio = ours / theirs if np.all(theirs != 0.0) else np.full(ours.size, np.nan)
     ratio_low, ratio_high = t_interval(list(ratio))
     verdict = "higher" if low > 0.0 else "lower" if high < 0.0 else "noise"
-    if not np.any(difference != 0.0):
+    if not np.any(difference):
         verdict = "equal"
+    if np.any(np.isnan(difference)):
+        verdict = "unknown"
     return {
         "decomposition": decomposition, "measure": name, "ours": ours.mean(), "theirs": theirs.mean(),
         "difference": difference.mean(), "low": low, "high": high, "ratio": ratio.mean(), "ratio_low": ratio_low,
-        "ratio_high": ratio_high, "seeds": ours.size, "verdict": verdict if low == low or verdict == "equal" else "none",
+        "ratio_high": ratio_high, "seeds": ours.size,
+        "verdict": verdict if low == low or verdict == "equal" else "none",
     }  # fmt: skip
 
 
@@ -259,7 +261,8 @@ def rankings(table: pd.DataFrame, measures_: Iterable[str] = (*HARVEST, *HARM)) 
     seeds = set.intersection(*cells)
     whole = len(cells) == len(policies) * runs["decomposition"].nunique()
     if len(seeds) < 2 or not whole:
-        raise UsageError(f"rankings: {len(seeds) if whole else 0} seeds are in every policy and decomposition; allowed: from 2")
+        shared = len(seeds) if whole else 0
+        raise UsageError(f"rankings: {shared} seeds are in every policy and decomposition; allowed: from 2")
     runs = runs[runs["seed"].isin(seeds)].sort_values("seed")
     rows = []
     for name in measures_:

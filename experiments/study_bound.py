@@ -68,9 +68,7 @@ def owners_ahead(scenario: FleetScenario, who: Any) -> Readings:
 
     what, site = stock.traits(scenario, who), stock.site(scenario, who)
     habits, seed, step_s = DECOMPOSITIONS[scenario.decomposition], scenario.seed, scenario.reading_s
-    people = crowd.start(
-        habits, seed, who.entity, who.kind, what.zone_min, scenario.start_minute, scenario.weekday
-    )
+    people = crowd.start(habits, seed, who.entity, who.kind, what.zone_min, scenario.start_minute, scenario.weekday)
     count, steps = round(scenario.duration_s / step_s), round(scenario.window_s / step_s)
     flags = np.empty((count, who.entity.size), dtype=np.uint8)
     for k in range(0, count, steps):
@@ -137,4 +135,5 @@ def bar(table: pd.DataFrame, policy: str = "predictive", harvest: str = "chip_h"
                          "at most 0", met))  # fmt: skip
         ratio(f"{policy} / {CLAIRVOYANT}", of.loc[decomposition], REACH)
     names = ("line", "decomposition", "value", "low", "high", "wanted", "met")
-    return pd.DataFrame(rows, columns=list(names)).set_index(["line", "decomposition"]).sort_index(level=0, sort_remaining=False)
+    found = pd.DataFrame(rows, columns=list(names)).set_index(["line", "decomposition"])
+    return found.sort_index(level=0, sort_remaining=False)

@@ -26,6 +26,7 @@ LOOKS = {
     "federated": (VIOLET, "D"), "predictive": (GREEN, "^"), "predictive_eager": (GREEN, "*"),
 }  # fmt: skip
 OTHERS = (INK, "P")  # of policies that are not in `LOOKS`
+ALSO = ("village_wh", "wh_per_chip_h", "sessions", "starts_per_h", "hot_min_worst")  # in the table of means
 SHADES = (1.0, 0.6, 0.35)  # of decompositions, in their order
 MARKS = re.compile(r"(?<=<!-- tables -->\n).*?(?=<!-- end of tables -->)", re.DOTALL)
 
@@ -75,28 +76,43 @@ def pareto_figure(table: pd.DataFrame, harvest: str = "chip_h") -> Figure:
 
 def tables(table: pd.DataFrame) -> str:
     """Return the study's tables as Markdown: means, differences, the bar, the Pareto set and the rankings."""
+    import pandas as pd
+
     runs = table[table["policy"] != study.CLAIRVOYANT]
     means = study.by_policy(runs).reset_index()
-    shown = ["chip_h", "pflop", *study.HARM, "village_wh", "sessions", "starts_per_h"]
-    parts = [_told(table), "### Means over seeds", _markdown(means[["decomposition", "policy", "seeds", *shown]])]
-    policies = [p for p in means["policy"].unique() if p != study.BASE]
-    rows = []
-    for policy in policies:
-        found = study.paired(runs, policy).reset_index()
-        keep = found["measure"].isin([*study.HARVEST, *study.HARM])
-        found = found[keep].assign(policy=policy)
-        found["interval"] = [f"{number(low)} .. {number(high)}" for low, high in zip(found["low"], found["high"], strict=True)]
-        rows.append(found[["policy", "measure", "decomposition", "difference", "interval", "ratio", "verdict", "seeds"]])
-    parts += ["### Differences from the documented policy, paired by seed, 95 %"]
-    parts += [_markdown(found.sort_values(["measure", "decomposition"], kind="stable")) for found in rows]
-    if study.CLAIRVOYANT in set(table["policy"]) and "predictive" in policies:
+    parts = [_told(table), "### Means over seeds"]
+    parts += [_markdown(means[["decomposition", "policy", "seeds", *study.HARVEST, *study.HARM, *ALSO]])]
+    others = [policy for policy in LOOKS if policy in set(means["policy"]) - {study.BASE}]
+    against = {policy: study.paired(runs, policy).reset_index() for policy in others}
+    parts += ["### Differences from the documented policy, paired by seed, with 95 % intervals"]
+    for name in (*study.HARVEST, *study.HARM):
+        rows = [found[found["measure"] == name].assign(policy=policy) for policy, found in against.items()]
+        cells = pd.concat(rows).rename(columns={"difference": "value", "verdict": "met"})
+        parts += [f"{study.HARVEST.get(name) or study.HARM[name]}:", _by_decomposition(cells, "policy")]
+    if "predictive" in others and len(runs) < len(table):
         for harvest, label in study.HARVEST.items():
-            found = bar(table, harvest=harvest).reset_index()
-            parts += [f"### The predictive policy's bar, in {label.split(' (')[0]}", _markdown(found)]
-    parts += ["### Not beaten by any other policy (more harvest, no more of any harm; by means)"]
-    parts += [_markdown_rows(("decomposition", "policies"), [(d, ", ".join(p)) for d, p in study.pareto(runs).items()])]
-    parts += ["### Rankings that hold in every decomposition", _markdown(study.rankings(runs).reset_index())]
+            parts += [f"### The predictive policy's bar, harvest counted in {label.split(' harvested')[0]}s"]
+            parts += [_by_decomposition(bar(table, harvest=harvest).reset_index(), "line")]
+    parts += ["### Not beaten: no other policy harvests more with no more of any harm (by means)"]
+    parts += [_rows(("decomposition", "policies"), [(d, ", ".join(p)) for d, p in study.pareto(runs).items()])]
+    parts += ["### Order that holds in every decomposition, against the documented policy and over all"]
+    parts += [_markdown(study.rankings(runs).reset_index())]
     return "\n\n".join(parts) + "\n"
+
+
+def _by_decomposition(found: pd.DataFrame, by: str) -> str:
+    """Return a Markdown table with a column a decomposition, and the mean over them."""
+    decompositions = list(dict.fromkeys(found["decomposition"]))
+    lines = []
+    for name in dict.fromkeys(found[by]):
+        here = found[found[by] == name].set_index("decomposition")
+        cells = [
+            f"{number(row['value'])} ({number(row['low'])} .. {number(row['high'])}) {row['met']}"
+            for row in (here.loc[d] for d in decompositions)
+        ]
+        wanted = [here["wanted"].iloc[0]] if "wanted" in here else []
+        lines.append([name, *cells, number(float(here["value"].mean())), *wanted])
+    return _rows([by, *decompositions, "mean", *(["wanted"] if "wanted" in found else [])], lines)
 
 
 def _told(table: pd.DataFrame) -> str:
@@ -109,16 +125,19 @@ def _told(table: pd.DataFrame) -> str:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    rows = [[number(cell) if isinstance(cell, float) else str(cell) for cell in row] for row in table.itertuples(index=False)]
-    return _markdown_rows(list(table.columns), rows)
+    rows = [
+        [number(cell) if isinstance(cell, float) else str(cell) for cell in row]
+        for row in table.itertuples(index=False)
+    ]
+    return _rows(list(table.columns), rows)
 
 
-def _markdown_rows(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+def _rows(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def bounds(table: pd.DataFrame, folders: Iterable[Path]) -> list[dict[str, Any]]:
+def bounds(folders: Iterable[Path]) -> list[dict[str, Any]]:
     """Return the clairvoyant of each seed and decomposition among the sweeps' runs."""
     import msgspec
 
@@ -139,9 +158,7 @@ def bounds(table: pd.DataFrame, folders: Iterable[Path]) -> list[dict[str, Any]]
 
 def publish(folders: Sequence[Path], docs: Path) -> pd.DataFrame:
     """Write the study of these sweeps into ``docs`` and return its table."""
-    rows = study.sweep_rows(folders)
-    table = study.table_of(rows)
-    table = study.table_of([*rows, *bounds(table, folders)])
+    table = study.table_of([*study.sweep_rows(folders), *bounds(folders)])
     table.to_csv(docs / study.PUBLISHED.name, index=False, float_format="%.9g", lineterminator="\n")
     draw(docs)
     return table
