@@ -141,9 +141,9 @@ class Comparison:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the relative differences with their intervals; zero is no difference."""
-        from experiments.plots import BLUE, GREEN, MUTED, RED, _axes, _dress
+        from experiments.plots import BLUE, GREEN, MUTED, RED, dress, new_axes
 
-        ax = _axes(ax)
+        ax = ax or new_axes()
         shown = [d for d in self.differences if d.relative == d.relative][::-1]
         colours = {"B better": GREEN, "B worse": RED, "inside the noise": MUTED}
         for row, d in enumerate(shown):
@@ -152,7 +152,7 @@ class Comparison:
             ax.plot(100 * d.relative, row, "o", color=colour, markersize=5)
         ax.axvline(0, color=MUTED, linewidth=0.8)
         ax.set_yticks(range(len(shown)), [METRICS[d.metric][0] for d in shown])
-        return _dress(ax, "B against A (%), 95 % interval", "", grid="x")
+        return dress(ax, "B against A (%), 95 % interval", "", grid="x")
 
     def plain(self) -> dict[str, Any]:
         """Return plain data for JSON; what is not a number is null."""

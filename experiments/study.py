@@ -213,15 +213,15 @@ def _difference(decomposition: str, name: str, ours: np.ndarray, theirs: np.ndar
     ratio = ours / theirs if np.all(theirs != 0.0) else np.full(ours.size, np.nan)
     ratio_low, ratio_high = t_interval(list(ratio))
     verdict = "higher" if low > 0.0 else "lower" if high < 0.0 else "noise"
-    if not np.any(difference):
-        verdict = "equal"
     if np.any(np.isnan(difference)):
         verdict = "unknown"
+    elif not np.any(difference):
+        verdict = "equal"
     return {
         "decomposition": decomposition, "measure": name, "ours": ours.mean(), "theirs": theirs.mean(),
         "difference": difference.mean(), "low": low, "high": high, "ratio": ratio.mean(), "ratio_low": ratio_low,
         "ratio_high": ratio_high, "seeds": ours.size,
-        "verdict": verdict if low == low or verdict == "equal" else "none",
+        "verdict": verdict,
     }  # fmt: skip
 
 

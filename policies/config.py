@@ -116,8 +116,8 @@ class PredictiveConfig(OwnerLimits, frozen=True, tag="predictive"):
     skin_tau_min: Positive = 16.0  # first-order time constant of a phone's skin, 985 s (notes on physics, section 3)
     heat_rate: Annotated[float, Meta(gt=0, le=1)] = 0.3  # weight of one reading in the learned heat model
     look_ahead_min: NonNegative = 20.0  # the owner is forecast this far
-    start_hazard_per_h: Positive = 0.25  # a session starts below this chance an hour that its owner ends it
-    stop_hazard_per_h: Positive = 0.3  # and hands back in order above this one
+    start_hazard_per_h: Positive = 0.23  # a session starts below this chance an hour that its owner ends it
+    stop_hazard_per_h: Positive = 0.28  # and hands back in order above this one
     memory_days: Positive = 7.0  # a device's own level of returns fades over this time
     prior_h: Positive = 4.0  # the data's value of an hour weighs as much as this many hours of a device's own
     charge_per_h: Positive = 0.6  # share of a battery that an hour's charging restores (assumption)

@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -85,7 +86,8 @@ def run(options: argparse.Namespace) -> Outcome:
         out.write_text(after)
         if homeless:
             say(f"{out} has no place for: {', '.join(homeless)}")
-    return Outcome({"rows": [asdict(row) for row in rows], "quick": options.quick}, f"{text(rows)}\n\n{head}")
+    plain = {"rows": [asdict(row) for row in rows], "quick": options.quick, "summary": head}
+    return Outcome(plain, "\n".join([text(rows), "", *textwrap.wrap(head, 100)]))
 
 
 def measure(checkout: Path, *, quick: bool = False, quiet: bool = False) -> list[Row]:

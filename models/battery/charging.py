@@ -19,6 +19,8 @@ from models.battery.constant_voltage import constant_voltage
 CHARGE_MIN_C, CHARGE_MAX_C = 0.0, 45.0
 _SLACK_V = 1e-9  # between leaving a law for power and coming back, so that rounding makes no ping-pong
 _CHANGES_MAX = 100
+_LOOK_S = 15.0  # of a taper near empty that is looked at once
+_HALVINGS = 50  # of that while: to rounding
 
 
 def advance(
@@ -76,9 +78,7 @@ def advance(
                 continue
             at, some, its = rows[mine], part.take(mine), now.take(mine)
             if which == 0:
-                put(
-                    at, constant_voltage(some, its, cell.v_max, left[mine], cell.cutoff_c_rate * some.charge_c / 3600.0)
-                )
+                put(at, _taper(some, its, -power[at], limit_a[at], left[mine], elapsed[at]))
             elif which == 1:
                 until = np.minimum(cell.v_max, change_v[mine] + _SLACK_V)
                 put(at, constant_current(some, its, -limit_a[at], left[mine], -np.inf, until))
@@ -86,6 +86,7 @@ def advance(
                 back = np.maximum(change_v[mine] - _SLACK_V, 0.0)
                 put(at, constant_power(some, its, power[at], left[mine], back, cell.v_max))
         changed = (stop[rows] == Stop.V_LOW) | (stop[rows] == Stop.V_HIGH)
+        changed |= (stop[rows] == Stop.TIME) & (law == 0)  # a taper that was only looked at for a while
         rows = rows[changed & (elapsed[rows] < length[rows])]
     else:
         raise AssertionError(f"charging changes its law more than {_CHANGES_MAX} times: rows {rows[:5]}")
@@ -95,6 +96,37 @@ def advance(
         soc[idle], pair_v[:, idle] = resting.state
     stop = np.where((stop == Stop.V_LOW) & (power < 0.0) | (stop == Stop.V_HIGH), int(Stop.TIME), stop)
     return Moved(State(soc, pair_v), elapsed, chemical, terminal, stop)
+
+
+def _taper(
+    part: Circuit, now: State, offered_w: FloatArray, limit_a: FloatArray, left_s: FloatArray, elapsed_s: FloatArray
+) -> Moved:
+    """Hold v_max: down to the cut-off current, or until the limit or the charger's power gives less current again.
+
+    That happens near empty, where resistance falls with charge faster than the open-circuit voltage climbs. As long as
+    it may, only a while is looked at, longer as time passes; where the current has then grown past the others, the moment
+    is bisected. Cutting a taper changes rounding only.
+    """
+    cell, end_a = part.cell, part.cell.cutoff_c_rate * part.charge_c / 3600.0
+    falls_until = np.max(np.asarray(cell.r_soc)[1:][np.diff(cell.r0_ohm) < 0.0], initial=0.0)
+    span = np.where(now.soc < falls_until, np.minimum(left_s, _LOOK_S + 0.25 * elapsed_s), left_s)
+    moved = constant_voltage(part, now, cell.v_max, span, end_a)
+    over = np.flatnonzero(_law(part, moved.state, offered_w, limit_a) != 0)
+    if not over.size:
+        return moved
+    some, its = part.take(over), now.take(over)
+    low, high = np.zeros(over.size), moved.elapsed_s[over]
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        state = constant_voltage(some, its, cell.v_max, middle, end_a[over]).state
+        held = _law(some, state, offered_w[over], limit_a[over]) == 0
+        low, high = np.where(held, middle, low), np.where(held, high, middle)
+    part_way = constant_voltage(some, its, cell.v_max, high, end_a[over])
+    for whole, cut in zip(moved[1:4], part_way[1:4], strict=True):
+        whole[over] = cut
+    moved.state.soc[over], moved.state.pair_v[:, over] = part_way.state
+    moved.stop[over] = int(Stop.V_LOW)
+    return moved
 
 
 def _law(part: Circuit, now: State, offered_w: FloatArray, limit_a: FloatArray) -> IntArray:

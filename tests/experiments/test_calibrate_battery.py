@@ -195,18 +195,18 @@ def test_the_number_of_pairs_is_chosen_on_pulses_left_out(tmp_path: Path) -> Non
 
 
 def test_resistance_below_the_last_load_follows_the_stated_rule() -> None:
-    """Slow pairs grow with the root of the slope of the open-circuit curve, R0 and fast pairs stay."""
+    """Slow pairs grow from their median with the root of the slope of the open-circuit curve; R0 and fast ones stay."""
     ocv_soc, ocv_v = np.array([0.0, 0.1, 1.0]), np.array([3.0, 3.4, 3.5])  # slopes 4 and 1/9 V
 
     soc, ohm = below_last_load(
-        np.array([0.3, 1.0]), np.array([[0.03, 0.02]] * 3), np.array([10.0, 300.0]), ocv_soc, ocv_v
+        np.array([0.3, 0.4, 1.0]), np.array([[0.03, 0.02, 0.01]] * 3), np.array([10.0, 300.0]), ocv_soc, ocv_v
     )
 
-    assert soc.tolist() == [0.0, 0.02, 0.04, 0.07, 0.1, 0.15, 0.3, 1.0]
+    assert soc.tolist() == [0.0, 0.02, 0.04, 0.07, 0.1, 0.15, 0.3, 0.4, 1.0]
     assert ohm[:2, :6].tolist() == [[0.03] * 6] * 2
-    assert ohm[2, 0] == pytest.approx(0.03 * 36.0**0.5)
-    assert ohm[2, 5] == pytest.approx(0.03)
-    assert (ohm[2, 6:] == [0.03, 0.02]).all()
+    assert ohm[2, 0] == pytest.approx(0.02 * 36.0**0.5)
+    assert ohm[2, 5] == pytest.approx(0.02)
+    assert (ohm[2, 6:] == [0.03, 0.02, 0.01]).all()
 
 
 @pytest.fixture(scope="module")

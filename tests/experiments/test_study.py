@@ -1,22 +1,32 @@
-"""The study of harvest policies: what it says of tables whose answer is known."""
+"""The study of harvest policies: what it says of tables whose answer is known, of sweeps and of owners."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from experiments import study
 from experiments.compose import UsageError
 from experiments.results import Run
-from experiments.study_bound import bar, clairvoyant_point
-from experiments.study_report import draw, tables
-from tests.sim.fleet.fleets import lived, small
+from experiments.study_bound import bar, clairvoyant_point, owners_ahead
+from experiments.study_report import MARKS, draw, pareto_figure, tables
+from models.availability import DECOMPOSITIONS
+from policies.config import HarvestConfig, PredictiveConfig
+from policies.harvest import Devices, make
+from policies.readings import Readings
+from scenarios.fleet import FleetPolicies
+from scenarios.record import write
+from sim.fleet import stock
+from sim.fleet.record import simulate_fleet
+from tests.sim.fleet.fleets import small
 
-HOUR_S = 3600.0
 BEST = {"documented": 10.0, "predictive": 14.0, "boinc": 12.0}
 HARM = {"documented": 1.0, "predictive": 0.8, "boinc": 3.0}
 
@@ -104,16 +114,134 @@ def test_a_study_with_holes_is_refused(missing: str) -> None:
             study.paired(a_table(seeds=1), "boinc")
 
 
-@pytest.mark.slow
-def test_a_run_harvests_no_more_than_its_clairvoyant() -> None:
-    """The bound of a fleet's owners is at least what the predictive policy and the documented one harvested of them."""
-    from policies.config import PredictiveConfig
-    from scenarios.fleet import FleetPolicies
-    from sim.fleet.record import record
+def row(policy: str, seed: int, decomposition: str = "charger_limited", **figures: float) -> dict[str, Any]:
+    """Return a made-up point: ten devices for a day, one unit of everything that is not given."""
+    names = {"seed": seed, "decomposition": decomposition, "policy": policy, "devices": 10, "days": 1.0}
+    rest = dict.fromkeys(study.SUMMED, 1.0) | {"device_days": 10.0}
+    return {**names, **rest, **figures, "digest": "d", "key": "k"}
 
-    for policy in (FleetPolicies(), FleetPolicies(harvest=PredictiveConfig())):
-        scenario = small(devices=200, duration_s=6 * HOUR_S, policy=policy)
-        run = Run(record(lived(devices=200, duration_s=6 * HOUR_S, policy=policy)))
-        row = study.point(run, "x")
 
-        assert 0.0 < row["harvested_chip_h"] <= clairvoyant_point(scenario)["harvested_chip_h"]
+def test_pairs_are_by_seed_and_their_interval_is_scipys() -> None:
+    """Rows in any order are paired by seed, and the interval is that of SciPy's paired t-test."""
+    g = np.random.default_rng(1)
+    a, b = g.normal(50.0, 20.0, 8), g.normal(3.0, 1.0, 8)
+    rows = [row("documented", s, harvested_chip_h=a[s]) for s in range(8)]
+    rows += [row("mine", s, harvested_chip_h=a[s] + b[s]) for s in reversed(range(8))]
+
+    found = study.paired(study.table_of(rows), "mine").loc[("charger_limited", "chip_h")]
+    theirs = stats.ttest_rel((a + b) / 10.0, a / 10.0).confidence_interval(0.95)
+    ratio = stats.ttest_1samp((a + b) / a, 0.0).confidence_interval(0.95)
+
+    assert (found["low"], found["high"]) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
+    assert (found["ratio_low"], found["ratio_high"]) == pytest.approx((ratio.low, ratio.high), rel=1e-9)
+    assert (found["seeds"], found["verdict"]) == (8, "higher")
+
+
+def test_what_cannot_be_told_apart_is_not() -> None:
+    """Equal figures are equal, an interval about 0 is noise, and a figure that was not measured is unknown."""
+    g = np.random.default_rng(2)
+    rows = [row("documented", s, village_kwh=np.nan) for s in range(6)]
+    rows += [row("mine", s, village_kwh=1.0, harm_hot_min_per_device_day=1.0 + g.normal()) for s in range(6)]
+    found = study.paired(study.table_of(rows), "mine")["verdict"].loc["charger_limited"]
+
+    assert (found["interrupted"], found["hot_min"], found["village_wh"]) == ("equal", "noise", "unknown")
+
+
+def test_less_harvest_for_less_harm_is_not_beaten() -> None:
+    """More harvest for more of one harm stays, and so does none at all; the bound is no policy."""
+    rows = [
+        row("documented", 1, harvested_chip_h=10.0),
+        row("greedy", 1, harvested_chip_h=20.0, harm_interrupted_per_device_day=2.0),
+        row("worse", 1, harvested_chip_h=10.0, harm_times_low_per_device_day=2.0),
+        row("none", 1, harvested_chip_h=0.0, harm_hot_min_per_device_day=0.5),
+        row("clairvoyant", 1, harvested_chip_h=99.0),
+    ]
+
+    assert study.pareto(study.table_of(rows)) == {"charger_limited": ["documented", "greedy", "none"]}
+
+
+def test_the_bar_says_no_where_one_harm_is_higher() -> None:
+    """1.4 times the documented of a possible twice: worth it, enough, short of the bound; one harm forbids it."""
+    gain = {"documented": 1.0, "predictive": 1.4, "clairvoyant": 2.0}
+    rows = [
+        row(policy, seed, harvested_chip_h=factor * (10.0 + seed))
+        for policy, factor in gain.items()
+        for seed in range(6)
+    ]
+    table = study.table_of(rows)
+    table.loc[table["policy"] == "predictive", "harm_interrupted_per_device_day"] = 1.2
+    found = bar(table)["met"].xs("charger_limited", level="decomposition")
+
+    assert found.to_dict() == {
+        "clairvoyant / documented": "yes", "predictive / documented": "yes", "hot_min less documented's": "yes",
+        "times_low less documented's": "yes", "interrupted less documented's": "no",
+        "cycles_per_100h less documented's": "yes", "predictive / clairvoyant": "no",
+    }  # fmt: skip
+
+
+def test_contradictions_and_holes_are_refused() -> None:
+    """One line says which point is there twice with two results, and that a policy is missing somewhere."""
+    with pytest.raises(UsageError, match="charger_limited mine 1: two runs of the same point differ"):
+        study.table_of([row("mine", 1), row("mine", 1, sessions=2.0)])
+    with pytest.raises(UsageError, match="0 seeds are in every policy and decomposition"):
+        study.rankings(study.table_of([row("documented", 1), row("mine", 1, "wifi_limited")]))
+
+
+def test_a_sweep_is_read_back(tmp_path: Path) -> None:
+    """Points bear their policy's choice, with its changed settings, and none where nothing may be lent."""
+    run = write(simulate_fleet(small()), tmp_path / "run")
+    lines = [
+        {"point": [*words], "key": "k", "status": "done", "result": {"run": str(run)}}
+        for words in (["seed=1"], ["policy/harvest=boinc"], ["policy.harvest.max_cpu=0"], ["policy.harvest.idle_min=9"])
+    ]
+    journal = tmp_path / "points.jsonl"
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = study.sweep_rows([tmp_path])
+
+    assert [r["policy"] for r in rows] == ["documented", "boinc", "none", "documented idle_min=9"]
+    assert rows[0]["digest"] == Run(folder=run).digest
+    assert rows[0]["harvested_chip_h"] == Run(folder=run).summary["harvested_chip_h"] > 0.0
+
+    journal.write_text(json.dumps({**lines[0], "status": "failed", "result": {"error": "OSError: full"}}) + "\n")
+    with pytest.raises(UsageError, match=r"seed=1: failed \(OSError: full\); run the sweep again"):
+        study.sweep_rows([tmp_path])
+    with pytest.raises(UsageError, match=r"no points\.jsonl there"):
+        study.sweep_rows([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize("config", [HarvestConfig(), PredictiveConfig()])
+def test_the_bound_is_on_the_very_owners_of_the_run(config: Any) -> None:
+    """A policy fed the owners that the bound sees lends as often as in the fleet, where heat and charge bind little."""
+    scenario = msgspec.structs.replace(small(devices=60), policy=FleetPolicies(harvest=config))
+    who = stock.roster(scenario)
+    what, ahead = stock.traits(scenario, who), owners_ahead(scenario, who)
+    rule, lent = make(config), np.zeros(scenario.devices)
+    state = rule.init(Devices(what.dedicated, what.has_battery))
+    for k in range(len(ahead.plugged)):
+        now = Readings(*(np.asarray(column)[k] for column in ahead))
+        decision, state = rule.decide(state, now, 60.0 if k else 0.0)
+        lent += decision.contribute * 60.0
+    run = Run(simulate_fleet(scenario))
+    same = run.totals["lent_s"].to_numpy() == lent
+
+    assert same.mean() > 0.8
+    assert 0.0 < run.summary["harvested_chip_h"] <= clairvoyant_point(scenario, config)["harvested_chip_h"]
+
+
+def test_the_figure_has_a_panel_for_each_harm() -> None:
+    """Four panels, a marker for each policy that was run, and no other."""
+    figure = pareto_figure(a_table())
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+
+    assert [ax.get_ylabel() for ax in figure.axes] == list(study.HARM.values())
+    assert labels == set(BEST)
+
+
+def test_the_published_tables_are_those_of_the_published_points() -> None:
+    """docs/harvest_study.md shows what follows from docs/harvest_study.csv, to the letter."""
+    page = (study.PUBLISHED.parent / "harvest_study.md").read_text()
+    shown = MARKS.search(page)
+
+    assert shown is not None
+    assert shown[0].strip() == tables(study.published()).strip()
+    assert set(study.published()["decomposition"]) == set(DECOMPOSITIONS)

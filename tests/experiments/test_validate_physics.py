@@ -11,13 +11,14 @@ import pytest
 from experiments.compose import UsageError
 from experiments.validation import physics as command
 from experiments.validation.physics import Row, measure, merged
+from experiments.validation.physics_figure import draw
 from experiments.validation.physics_table import markdown, ordered, rewritten, text
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TESTS = """
 import pytest
 
-@pytest.mark.parametrize("off", [1e-7, 3e-7])
+@pytest.mark.parametrize("off", [3e-7, 1e-7])
 def test_a_cell_empties_in_time(physics, off):
     physics("battery: time to empty", "a solver", off, "rel.", 1e-6)
     assert off < 1e-6
@@ -176,6 +177,14 @@ def test_the_command_writes_its_page_and_refuses_another(tmp_path: Path, monkeyp
             validate("--out", str(place))
     assert page.read_text() == "only words\n"
     assert ran == [CHECKOUT, CHECKOUT]
+
+
+def test_the_figure_is_drawn_with_or_without_measurements(tmp_path: Path, data_folder: Path) -> None:
+    """Where there are no measurements the laws are drawn alone."""
+    draw(tmp_path / "with.png", data_folder)
+    draw(tmp_path / "without.png", tmp_path / "nowhere")
+
+    assert (tmp_path / "with.png").stat().st_size > (tmp_path / "without.png").stat().st_size > 20_000
 
 
 def test_a_red_case_makes_its_law_red() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -51,11 +52,14 @@ def rates(factor: float, habit: int, slot: int) -> np.ndarray:
     return q - np.diag(q.sum(axis=1))
 
 
-def test_half_hours_are_the_matrix_exponential_of_the_rates() -> None:
+def test_half_hours_are_the_matrix_exponential_of_the_rates(physics: Callable[..., None]) -> None:
     """What the likelihood uses for a half hour equals SciPy's matrix exponential."""
     table = slot_transitions(LAW, FACTORS)
     for f, habit, slot in ((0, 0, 0), (4, 7, 14), (9, 23, 47), (9, 24, 10)):
-        assert np.allclose(table[f, habit, slot], expm(0.5 * rates(float(FACTORS[f]), habit, slot)), atol=1e-8)
+        want = expm(0.5 * rates(float(FACTORS[f]), habit, slot))
+        off = np.abs(table[f, habit, slot] - want).max()
+        physics("availability: change of state in half an hour", "scipy.linalg.expm", off, "prob.", 1e-8)
+        assert np.allclose(table[f, habit, slot], want, atol=1e-8)
 
 
 def test_the_likelihood_is_the_sum_over_all_hidden_paths() -> None:
@@ -98,7 +102,7 @@ def test_the_gradient_is_the_slope_of_the_loss() -> None:
         assert gradient @ direction == pytest.approx(slope, abs=2.0 * penalty * np.linalg.norm(direction) + 1e-3)
 
 
-def test_the_generator_has_the_laws_stationary_profile() -> None:
+def test_the_generator_has_the_laws_stationary_profile(physics: Callable[..., None]) -> None:
     """The simulated share of each half hour, over three days, is the stationary law's, integrated over factors."""
     entity = np.arange(30_000)
     simulated = simulate_conjunction(7, entity, 3).reshape(3, SLOTS, -1).mean(axis=(0, 2))
@@ -106,6 +110,9 @@ def test_the_generator_has_the_laws_stationary_profile() -> None:
     factor, habit = device_factor(LAW, 8, entity), habit_hour(LAW, 8, entity)
     by_device = table[nearest_factor(factor), habit] * (factor > 0)[:, None]
 
+    off = 100.0 * np.abs(simulated - by_device.mean(axis=0))
+    law = "availability: profile of 30,000 simulated phones"
+    physics(law, "the law's stationary state", off.mean(), "points", 0.6, worst=off.max())
     assert np.abs(simulated - by_device.mean(axis=0)).max() < 0.006  # three standard errors of either
 
 
@@ -144,12 +151,18 @@ def observed(data_folder: Path) -> np.ndarray:
     return load(data_folder / "phone_availability" / "availability_30min.csv.gz")
 
 
-def test_the_fitted_law_is_as_close_to_the_phones_as_promised(observed: np.ndarray) -> None:
+def test_the_fitted_law_is_as_close_to_the_phones_as_promised(
+    observed: np.ndarray, physics: Callable[..., None]
+) -> None:
     """Profile 1.5 points, autocorrelation 0.06 at 0.5, 2 and 24 h, swing in the bootstrap band, KS 0.06."""
     count = observed.shape[1]
     simulated = with_gaps(simulate_conjunction(1, np.arange(20 * count), 5), observed)
     found = scores(observed, simulated)
 
+    said = ("availability: the fitted phones, ", "measured phones")
+    physics(f"{said[0]}hour profile", said[1], 100.0 * found.hour_mae, "points", 1.5)
+    physics(f"{said[0]}autocorrelation at 0.5, 2, 24 h", said[1], np.abs(found.autocorrelation).max(), "", 0.06)
+    physics(f"{said[0]}availability of each, KS", said[1], found.ks, "", 0.06)
     assert found.hour_mae < 0.015
     assert np.abs(found.autocorrelation).max() < 0.06
     assert found.ks < 0.06
@@ -162,7 +175,9 @@ def test_the_fitted_law_is_as_close_to_the_phones_as_promised(observed: np.ndarr
 
 
 @pytest.mark.nightly
-def test_a_fit_without_a_fifth_of_the_phones_foretells_them(observed: np.ndarray) -> None:
+def test_a_fit_without_a_fifth_of_the_phones_foretells_them(
+    observed: np.ndarray, physics: Callable[..., None]
+) -> None:
     """One split by hash, and a hard one: the training phones' own profile misses the others by 1.5 points.
 
     So the law is held to that profile (within 15 %) rather than to the 1.5 points; the other bars hold as they are.
@@ -173,9 +188,14 @@ def test_a_fit_without_a_fifth_of_the_phones_foretells_them(observed: np.ndarray
     found = scores(test, with_gaps(simulate_conjunction(2, np.arange(40 * test.shape[1]), 5, law), test))
 
     base = np.abs(hour_profile(train) - hour_profile(test)).mean()
+    law, by, own_ks = "availability: phones kept out, ", "a fifth, by hash", ks(per_device(train), per_device(test))
+    physics(f"{law}hour profile", by, 100.0 * found.hour_mae, "points", 1.5)
+    physics(f"{law}profile over that of the training phones", by, found.hour_mae / base, "times", 1.1)
+    physics(f"{law}autocorrelation at 0.5, 2, 24 h", by, np.abs(found.autocorrelation).max(), "", 0.06)
+    physics(f"{law}KS above the training phones'", by, found.ks - own_ks, "", 0.03)
     assert found.hour_mae < 1.15 * base
     assert np.abs(found.autocorrelation).max() < 0.06
-    assert found.ks < ks(per_device(train), per_device(test)) + 0.03
+    assert found.ks < own_ks + 0.03
 
 
 def test_scores_are_those_of_other_libraries() -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from experiments.report import render
 from experiments.results import Run
 from policies.port import START
 from real_backends.cluster import until
+from real_backends.gather import _device_rows
 from real_backends.local import run_local
 from real_backends.node import NodeConfig, load_policy, make_sensors
 from real_backends.node_files import read_events
@@ -283,6 +285,16 @@ def test_sensors_that_vanish_mid_run_are_counted_and_shown(tmp_path: Path, polic
     assert "die_c: " in page[page.index("sensors_gone") :][:200]
 
 
+def test_a_device_that_never_knew_its_heat_leaves_a_column_of_floats() -> None:
+    """An event's null is NaN, also where no row of the column has a number."""
+    detail = {**msgspec.structs.asdict(MAINS_DESK), "soc": None, "die_c": None, "skin_c": None}
+    event = {"now_ns": 7, "kind": "readings", "path": "", "name": "row", "detail": detail}
+    devices = frame("devices", _device_rows(_scenario(1), [("desk-0", event)], {"desk-0": "desktop"}, 0))
+
+    assert all(devices[column].dtype == np.float64 for column in ("soc", "die_c", "skin_c"))
+    assert devices[["soc", "die_c", "skin_c"]].isna().all(axis=None)
+
+
 def test_a_scenario_chooses_any_reader_and_lays_assumptions_over_it() -> None:
     """What a scenario names is what a node opens."""
     host = make_sensors(_scenario(1, sensors="host", assume={"skin_c": 31}))
@@ -295,8 +307,6 @@ def test_a_scenario_chooses_any_reader_and_lays_assumptions_over_it() -> None:
 
 def test_trace_sensors_follow_their_times() -> None:
     """A row is in force from its time on, counted from the first reading; the last one stays."""
-    import msgspec
-
     warm = msgspec.structs.replace(MAINS_DESK, die_c=60.0)
     sensors = TraceSensors([(0.0, MAINS_DESK), (2.0, warm)])
     start_ns = 5_000_000_000
@@ -309,7 +319,5 @@ def test_trace_sensors_follow_their_times() -> None:
 
 def test_node_configuration_is_closed() -> None:
     """A configuration with an unknown field is refused rather than half understood."""
-    import msgspec
-
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
         msgspec.json.decode(b'{"name": "a", "colour": 1}', type=NodeConfig)

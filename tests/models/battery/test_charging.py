@@ -95,3 +95,10 @@ def test_the_rows_of_a_batch_may_each_do_something_else(two):
         alone = advance(circuit(lossy, 20.0), rested(lossy, soc[row]), watts[row], 3000.0)
         np.testing.assert_allclose(alone.state.soc[0], batch.state.soc[row], rtol=0, atol=1e-12)
         assert alone.stop[0] == batch.stop[row]
+
+
+def test_near_empty_a_taper_gives_way_to_the_chargers_power(two):
+    """Where resistance falls with charge, a cell at v_max soon takes what the charger gives, and never more."""
+    moved = advance(circuit(two, 10.0), rested(two, 0.0), -19.0, 387.0)
+
+    assert -19.0 * 387.0 * (1.0 + 1e-9) <= moved.terminal_j[0] < -18.5 * 387.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ from sim.fleet.window import Air, owners
 from tests.sim.fleet.fleets import HOUR_S, lived, small
 
 Array = Any
+NODES = ("die_c", "board_c", "skin_c")
+HALF = "30 s against 60 s"
+TOTALS = ("total_j", "village_j", "plug_j", "chip_s", "flop")
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs the extra jax")
 
 
@@ -65,24 +69,29 @@ def lived_steps(scenario: FleetScenario, *, with_jax: bool = False, decisions: l
 
 
 @needs_jax
-def test_numpy_and_jax_agree_when_fed_the_same_decisions() -> None:
+def test_numpy_and_jax_agree_when_fed_the_same_decisions(physics: Callable[..., None]) -> None:
     """With NumPy's decisions fed to JAX, charge and temperatures agree to 1e-6 after hours."""
     scenario = small(devices=400)
     ours, decisions = lived_steps(scenario)
     theirs, _ = lived_steps(scenario, with_jax=True, decisions=decisions)
 
+    soc, *temps = (np.abs(a - b).max() for a, b in zip(ours[-1], theirs[-1], strict=True))
+    physics("fleet: charge under jax.jit, same decisions", "NumPy", soc, "SoC", 1e-6)
+    physics("fleet: temperatures under jax.jit, same decisions", "NumPy", max(temps), "K", 1e-6)
     for a, b in zip(ours[-1], theirs[-1], strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
 @needs_jax
-def test_numpy_and_jax_decide_alike_when_running_free() -> None:
+def test_numpy_and_jax_decide_alike_when_running_free(physics: Callable[..., None]) -> None:
     """Running free, at most one device-step in a million differs first; here none does."""
     scenario = small(devices=400)
     _, ours = lived_steps(scenario)
     _, theirs = lived_steps(scenario, with_jax=True)
     different = sum(int(np.sum(a.contribute != b.contribute)) for a, b in zip(ours, theirs, strict=True))
 
+    steps, law = len(ours) * scenario.devices, "fleet: share of decisions that differ under jax.jit"
+    physics(law, "NumPy", different / steps, "", 1e-6, note=f"{steps:,} device-steps")
     assert different == 0
 
 
@@ -96,20 +105,26 @@ def test_a_run_under_jax_has_the_digest_of_one_under_numpy() -> None:
 
 
 @pytest.mark.parametrize("backend", ["numpy", pytest.param("jax", marks=needs_jax)])
-def test_float32_is_close_to_float64(backend: str) -> None:
+def test_float32_is_close_to_float64(backend: str, physics: Callable[..., None]) -> None:
     """In single precision charge is within 1e-4, temperatures within 0.02 K, and aggregates within 0.1 %."""
     double, single = lived(), lived(precision="float32", backend=backend, chunk=700)
     same = double.devices["sessions"] == single.devices["sessions"]
 
+    off = {name: np.abs(double.devices[name] - single.devices[name])[same].max() for name in ("soc", *NODES)}
+    aggregates = [abs(single.devices[name].sum() / double.devices[name].sum() - 1.0) for name in TOTALS]
+    note = "of devices with equal sessions"
+    physics("fleet: charge in float32", "float64", off.pop("soc"), "SoC", 1e-4, note=note)
+    physics("fleet: temperatures in float32", "float64", max(off.values()), "K", 0.02, note=note)
+    physics("fleet: aggregates in float32", "float64", 100.0 * max(aggregates), "%", 0.1)
     assert same.mean() >= 0.99  # rows that decided otherwise at a threshold are another history
     assert np.abs(double.devices["soc"] - single.devices["soc"])[same].max() <= 1e-4
-    for name in ("die_c", "board_c", "skin_c"):
+    for name in NODES:
         assert np.abs(double.devices[name] - single.devices[name])[same].max() <= 0.02
-    for name in ("total_j", "village_j", "plug_j", "chip_s", "flop"):
+    for name in TOTALS:
         assert single.devices[name].sum() == pytest.approx(double.devices[name].sum(), rel=1e-3)
 
 
-def test_half_the_interval_moves_little() -> None:
+def test_half_the_interval_moves_little(physics: Callable[..., None]) -> None:
     """Where no governor and no hot charger acts, 30 s intervals move nine phones in ten by less than 1.5e-4 in charge.
 
     The worst is 3.5e-4: a phone that meets a kink (charger to voltage limit, full) within an interval. Skin moves by
@@ -119,6 +134,12 @@ def test_half_the_interval_moves_little() -> None:
     calm = (whole.peak_c < 40.0) & (halves.peak_c < 40.0)
     moved = np.abs(whole.soc - halves.soc)[calm]
 
+    law = "fleet: interval halved, no governor nor hot charger"
+    note = f"mean {moved.mean():.1e}; {100 * np.mean(moved > 1e-4):.0f} % of phones beyond the bar"
+    physics(f"{law}, charge", HALF, moved.max(), "SoC", 1e-4, note=note)
+    for node, bar in (("skin_c", 0.05), ("die_c", 0.5)):
+        off = np.abs(getattr(whole, node) - getattr(halves, node))[calm]
+        physics(f"{law}, {node[:-2]}", HALF, off.max(), "K", bar, note=f"mean {off.mean():.1e} K")
     assert calm.mean() > 0.5
     assert np.median(moved) <= 5e-5
     assert np.quantile(moved, 0.9) <= 1.5e-4
@@ -127,10 +148,14 @@ def test_half_the_interval_moves_little() -> None:
     assert np.abs(whole.die_c - halves.die_c)[calm].max() <= 0.5
 
 
-def test_half_the_interval_under_governor_and_hot_charger_is_bounded() -> None:
+def test_half_the_interval_under_governor_and_hot_charger_is_bounded(physics: Callable[..., None]) -> None:
     """Thresholds are met at readings, so halving them moves hot phones more: charge 2 %, skin 1 K, die 3 K at worst."""
     whole, halves = advanced(60.0, 2 * HOUR_S, 24.0), advanced(30.0, 2 * HOUR_S, 24.0)
 
+    for name, unit, bar in (("soc", "SoC", 1e-4), ("skin_c", "K", 0.05), ("die_c", "K", 0.5)):
+        off = np.abs(getattr(whole, name) - getattr(halves, name))
+        law = f"fleet: interval halved, governor or hot charger, {'charge' if name == 'soc' else name[:-2]}"
+        physics(law, HALF, off.max(), unit, bar, note=f"mean {off.mean():.1e} {unit}")
     assert np.abs(whole.soc - halves.soc).max() <= 0.02
     assert np.abs(whole.skin_c - halves.skin_c).max() <= 1.0
     assert np.abs(whole.die_c - halves.die_c).max() <= 3.0
@@ -180,6 +205,9 @@ def test_energy_is_accounted_for() -> None:
 
 
 @pytest.mark.slow
-def test_plain_floats_in_simpy_end_at_the_same_charge() -> None:
+def test_plain_floats_in_simpy_end_at_the_same_charge(physics: Callable[..., None]) -> None:
     """A SimPy process a device, with the laws in plain Python floats, ends at the fleet's charge to 1e-9."""
-    assert beside_simpy(devices=60, hours=6.0)["simpy_soc_off"] <= 1e-9
+    off = beside_simpy(devices=60, hours=6.0)["simpy_soc_off"]
+
+    physics("fleet: final charge after 6 h", "SimPy, plain floats", off, "SoC", 1e-9, note="60 devices; same constants")
+    assert off <= 1e-9
