@@ -15,13 +15,13 @@
 # # Which harvest policy, and how sure are we?
 #
 # A fleet without nodes: batteries, heat, governors and owners of many devices, and one elementwise harvest policy for all
-# of them. This notebook runs a small study live, then shows the larger one that is kept in `docs/`.
+# of them. This notebook runs a small study live.
 
 # %%
 import pandas as pd
 
 from experiments import load, simulate
-from experiments.study import BASE, by_policy, paired, pareto, point, published, rankings, table_of
+from experiments.study import BASE, by_policy, paired, pareto, point, rankings, table_of
 from experiments.study_report import pareto_figure
 
 # %% [markdown]
@@ -65,18 +65,14 @@ by_policy(small).round(3)
 paired(small, "predictive")[["difference", "low", "high", "verdict"]].round(3)
 
 # %% [markdown]
-# ## The larger study
-# The command lines, devices, days and seeds are in `docs/harvest_study.md`; the table is `docs/harvest_study.csv`.
+# ## Harvest against harm, and what holds for all owners
+# A larger study is the same with more devices, days and seeds: `docs/harvest_study.md` has the command lines.
 
 # %%
-large = published()
-by_policy(large[large["policy"] != "clairvoyant"]).round(3)
+pareto_figure(small)
 
 # %%
-pareto_figure(large)
+pareto(small)
 
 # %%
-pareto(large)
-
-# %%
-rankings(large)
+rankings(small)

@@ -104,8 +104,8 @@ def _taper(
     """Hold v_max: down to the cut-off current, or until the limit or the charger's power gives less current again.
 
     That happens near empty, where resistance falls with charge faster than the open-circuit voltage climbs. As long as
-    it may, only a while is looked at, longer as time passes; where the current has then grown past the others, the moment
-    is bisected. Cutting a taper changes rounding only.
+    it may, only a while is looked at, longer as time passes; where the current has then grown past the others, the
+    moment is bisected. Cutting a taper changes rounding only.
     """
     cell, end_a = part.cell, part.cell.cutoff_c_rate * part.charge_c / 3600.0
     falls_until = np.max(np.asarray(cell.r_soc)[1:][np.diff(cell.r0_ohm) < 0.0], initial=0.0)
