@@ -32,19 +32,6 @@ def require_not_negative(name: str, values: ArrayLike) -> None:
         raise ValueError(f"{name} is {worst}; allowed: numbers from 0 up")
 
 
-def settled(values: Any, xp: Any) -> Any:
-    """Return values, of which JAX is told to compute each once and keep it.
-
-    Its compiler would rather compute a value again wherever it is read, and read all that it is made of; that is the
-    slower where many arrays go in and many places read. NumPy computes once anyhow.
-    """
-    if xp is np:
-        return values
-    from jax.lax import optimization_barrier
-
-    return optimization_barrier(values)  # type: ignore[no-untyped-call]
-
-
 def on_rows(
     rows: Any, law: Callable[..., tuple[Any, ...]], otherwise: tuple[Any, ...], *columns: Any, xp: Any = np
 ) -> tuple[Any, ...]:

@@ -37,7 +37,8 @@ def pick(start: Start, rows: Array) -> Start:
         array = np.asarray(leaf)
         return array[rows] if array.shape[:1] == (size,) else np.broadcast_to(array, (rows.size,))
 
-    chunk = Chunk(start.chunk.table, _mapped(rows_of, start.chunk.fixed), _mapped(rows_of, start.chunk.site))
+    table = _mapped(np.asarray, start.chunk.table)
+    chunk = Chunk(table, _mapped(rows_of, start.chunk.fixed), _mapped(rows_of, start.chunk.site))
     owner = Owner(*(bits[:, rows] for bits in start.owner))
     return Start(chunk, *(_mapped(rows_of, part) for part in (start.device, start.last, start.air)), owner)
 

@@ -24,7 +24,19 @@ from sim.fleet import stock
 from sim.fleet.again import Start, pick, put, run_again
 from sim.fleet.physics import State
 from sim.fleet.reading import Device, Sums
-from sim.fleet.window import Air, Chunk, Counts, Last, Signals, Trace, Window, compiled, owners, run_numpy
+from sim.fleet.window import (
+    Air,
+    Chunk,
+    Counts,
+    Last,
+    Signals,
+    Trace,
+    Window,
+    compiled,
+    on_device,
+    owners,
+    run_numpy,
+)
 from sim.owners import crowd
 
 Array = Any
@@ -132,7 +144,7 @@ class Share:
         if s.backend == "numpy":
             chunk = Chunk(chunk.table, stock.shared(chunk.fixed), stock.shared(chunk.site))
         else:
-            chunk = chunk._replace(fixed=stock.of_kind(chunk.fixed))
+            chunk = on_device(chunk._replace(fixed=stock.of_kind(chunk.fixed)))
         device = _cast(Device(body, memory, np.full(n, IDLE_AT_START_S)), s)
         totals = Totals(*(np.zeros(n) for _ in Totals._fields))
         rest = Decision(no, *(np.zeros(n) for _ in range(3)), np.zeros(n, dtype=np.int64))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.arrays import on_rows, settled
+from models.arrays import on_rows
 from models.battery import reading as battery
 from models.governors.reading import Response, step_wise_reading
 from models.governors.step_wise import POLL_S
@@ -166,7 +166,6 @@ def advance(
     charge, flow = battery.advance(
         table, fixed.cell, state.charge, (total_w - plug_w) * fixed.per_cell, state.board_c, xp
     )
-    charge, flow = settled((charge, flow), xp)
     board_w = base_w + flow.heat_w * fixed.cells - (1.0 - SCREEN_HEAT_SHARE) * screen_w
     die_c, board_c, skin_c = (
         air + keep[0] * state.die_c + keep[1] * state.board_c + keep[2] * state.skin_c

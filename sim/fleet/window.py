@@ -162,6 +162,15 @@ def compiled(policy: Any) -> Window:
     return jax.jit(run)
 
 
+def on_device(chunk: Chunk) -> Chunk:
+    """Return a chunk's constants as JAX arrays, so that they are handed over once and not at every window."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    found: Chunk = jax.device_put(chunk)
+    return found
+
+
 def count(marks: Marks, owner: Owner, last: Last, xp: Any = np) -> tuple[Counts, Last]:
     """Count what the bits of a window, (reading, device), say; at most 255 readings a window."""
     lent, low = marks.contribute, marks.low
