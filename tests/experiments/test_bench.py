@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import bench
-from experiments.bench import determinism, engine, first_village, fleet_spec, raft
+from experiments.bench import determinism, engine, first_village, fleet_spec, million_day, raft
 from experiments.bench.table import Line, missed, show
 from sim import fog, world
 
@@ -223,6 +223,17 @@ def test_a_run_leaves_the_collector_as_it_was() -> None:
         run.world.run(2.0)
 
     assert gc.get_threshold() == before
+
+
+@pytest.mark.slow
+def test_a_small_day_of_a_fleet_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an hour of 400 devices yields every figure of the table but SimPy's, and breaks no check."""
+    monkeypatch.setattr(million_day, "beside_simpy", dict)
+    figures = million_day.measure(devices=400, hours=0.5, smaller=(200,), chunks=False)
+
+    simpy = {"over_simpy", "over_simpy_numpy", "simpy_us_per_reading", "simpy_soc_off", "cpu_ns_per_reading_numpy"}
+    assert set(figures) >= keys(million_day) - simpy - {"cpu_ns_per_reading_jax", "chunks_same_digest"}
+    assert figures["checks_broken"] == 0
 
 
 @pytest.mark.nightly
