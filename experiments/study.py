@@ -10,7 +10,7 @@ decomposition only is not known: `rankings` says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,12 +194,12 @@ def paired(table: pd.DataFrame, policy: str, *, against: str = BASE) -> pd.DataF
     for decomposition in sorted(set(table["decomposition"])):
         here = wide[wide.index.get_level_values(0) == decomposition]
         both = [here[here["policy"] == name] for name in (policy, against)]
-        seeds = both[0].index.intersection(both[1].index) if both[0] is not None and both[1] is not None else []
+        seeds = both[0].index.intersection(both[1].index)
         if len(seeds) < 2:
             raise UsageError(
                 f"{decomposition}: {policy} and {against} have {len(seeds)} seeds in common; allowed: from 2"
             )
-        ours, theirs = (side.loc[seeds] for side in both if side is not None)
+        ours, theirs = (side.loc[seeds] for side in both)
         rows += [
             _difference(decomposition, name, ours[name].to_numpy(float), theirs[name].to_numpy(float))
             for name in (*HARVEST, *HARM, *OTHER)
@@ -220,8 +220,7 @@ def _difference(decomposition: str, name: str, ours: np.ndarray, theirs: np.ndar
     return {
         "decomposition": decomposition, "measure": name, "ours": ours.mean(), "theirs": theirs.mean(),
         "difference": difference.mean(), "low": low, "high": high, "ratio": ratio.mean(), "ratio_low": ratio_low,
-        "ratio_high": ratio_high, "seeds": ours.size,
-        "verdict": verdict,
+        "ratio_high": ratio_high, "seeds": ours.size, "verdict": verdict,
     }  # fmt: skip
 
 
@@ -242,7 +241,7 @@ def pareto(table: pd.DataFrame, harvest: str = "chip_h") -> dict[str, list[str]]
 
 
 def rankings(table: pd.DataFrame, measures_: Iterable[str] = (*HARVEST, *HARM)) -> pd.DataFrame:
-    """Say how policies rank in each measure, if every decomposition says so; over the seeds that all of them have.
+    """Say how policies rank in each measure, if every decomposition says so; over the seeds that those compared share.
 
     Returns:
         One row a measure: ``ranking`` over all policies, best first, and for each policy but the documented one how it
@@ -257,23 +256,34 @@ def rankings(table: pd.DataFrame, measures_: Iterable[str] = (*HARVEST, *HARM)) 
 
     runs = measures(table[table["policy"] != CLAIRVOYANT])
     policies = sorted(set(runs["policy"]))
-    cells = [set(here["seed"]) for _, here in runs.groupby(["decomposition", "policy"])]
-    seeds = set.intersection(*cells)
-    whole = len(cells) == len(policies) * runs["decomposition"].nunique()
-    if len(seeds) < 2 or not whole:
-        shared = len(seeds) if whole else 0
-        raise UsageError(f"rankings: {shared} seeds are in every policy and decomposition; allowed: from 2")
-    runs = runs[runs["seed"].isin(seeds)].sort_values("seed")
+    others = [policy for policy in policies if policy != BASE and BASE in policies]
+    shared = {policy: _shared(runs, (BASE, policy)) for policy in others}
+    everywhere = _shared(runs, policies)
     rows = []
     for name in measures_:
-        sign = 1.0 if name in HARVEST else -1.0
-        results = {
-            str(decomposition): {policy: (sign * rows_[name]).to_list() for policy, rows_ in here.groupby("policy")}
-            for decomposition, here in runs.groupby("decomposition")
-        }
-        row = {"measure": name, "ranking": rank_agreement(results)}
-        for policy in (p for p in policies if p != BASE and BASE in policies):
-            order = rank_agreement({d: {p: found[p] for p in (BASE, policy)} for d, found in results.items()})
+        row = {"measure": name, "ranking": rank_agreement(_results(everywhere, name))}
+        for policy in others:
+            order = rank_agreement(_results(shared[policy], name))
             row[policy] = {f"{policy} > {BASE}": "better", f"{BASE} > {policy}": "worse"}.get(order, "unknown")
         rows.append(row)
     return pd.DataFrame(rows).set_index("measure")
+
+
+def _shared(runs: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """Return the runs of these policies on the seeds that each of them has under every decomposition."""
+    here = runs[runs["policy"].isin(policies)].sort_values("seed")
+    cells = [set(cell["seed"]) for _, cell in here.groupby(["decomposition", "policy"])]
+    whole = len(cells) == len(policies) * runs["decomposition"].nunique()
+    seeds = set.intersection(*cells) if whole else set()
+    if len(seeds) < 2:
+        raise UsageError(f"{', '.join(policies)}: {len(seeds)} seeds are in every decomposition; allowed: from 2")
+    return here[here["seed"].isin(seeds)]
+
+
+def _results(runs: pd.DataFrame, measure: str) -> dict[str, dict[str, list[float]]]:
+    """Return what `rank_agreement` takes: by decomposition and policy a figure a seed, more is better."""
+    sign = 1.0 if measure in HARVEST else -1.0
+    return {
+        str(decomposition): {str(policy): (sign * cell[measure]).to_list() for policy, cell in here.groupby("policy")}
+        for decomposition, here in runs.groupby("decomposition")
+    }

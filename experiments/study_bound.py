@@ -135,5 +135,5 @@ def bar(table: pd.DataFrame, policy: str = "predictive", harvest: str = "chip_h"
                          "at most 0", met))  # fmt: skip
         ratio(f"{policy} / {CLAIRVOYANT}", of.loc[decomposition], REACH)
     names = ("line", "decomposition", "value", "low", "high", "wanted", "met")
-    found = pd.DataFrame(rows, columns=list(names)).set_index(["line", "decomposition"])
-    return found.sort_index(level=0, sort_remaining=False)
+    order = list(dict.fromkeys(row[0] for row in rows))
+    return pd.DataFrame(rows, columns=list(names)).set_index(["line", "decomposition"]).loc[order]

@@ -91,7 +91,7 @@ def tables(table: pd.DataFrame) -> str:
         parts += [f"{study.HARVEST.get(name) or study.HARM[name]}:", _by_decomposition(cells, "policy")]
     if "predictive" in others and len(runs) < len(table):
         for harvest, label in study.HARVEST.items():
-            parts += [f"### The predictive policy's bar, harvest counted in {label.split(' harvested')[0]}s"]
+            parts += [f"### The predictive policy's bar, harvest counted in {label.split(' harvested')[0]}"]
             parts += [_by_decomposition(bar(table, harvest=harvest).reset_index(), "line")]
     parts += ["### Not beaten: no other policy harvests more with no more of any harm (by means)"]
     parts += [_rows(("decomposition", "policies"), [(d, ", ".join(p)) for d, p in study.pareto(runs).items()])]

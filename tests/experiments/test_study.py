@@ -76,6 +76,14 @@ def test_a_ranking_that_turns_between_decompositions_is_unknown() -> None:
     assert found["predictive"] == "better"
 
 
+def test_less_harm_ranks_better() -> None:
+    """Of harvest the larger is the better, of harm the smaller."""
+    found = study.rankings(a_table(noise=0.01))["ranking"]
+
+    assert found["pflop"] == "predictive > boinc > documented"
+    assert found["interrupted"] == "predictive > documented > boinc"
+
+
 def test_the_bar_is_held_line_by_line() -> None:
     """A clairvoyant 1.6 times the documented asks 1.3 times of the predictive policy, which has 1.4."""
     table = a_table()
@@ -122,11 +130,12 @@ def row(policy: str, seed: int, decomposition: str = "charger_limited", **figure
 
 
 def test_pairs_are_by_seed_and_their_interval_is_scipys() -> None:
-    """Rows in any order are paired by seed, and the interval is that of SciPy's paired t-test."""
+    """Rows in any order are paired by seed, those of one side left out; the interval is SciPy's paired t-test's."""
     g = np.random.default_rng(1)
     a, b = g.normal(50.0, 20.0, 8), g.normal(3.0, 1.0, 8)
     rows = [row("documented", s, harvested_chip_h=a[s]) for s in range(8)]
     rows += [row("mine", s, harvested_chip_h=a[s] + b[s]) for s in reversed(range(8))]
+    rows += [row("documented", -1, harvested_chip_h=900.0), row("mine", 99, harvested_chip_h=900.0)]
 
     found = study.paired(study.table_of(rows), "mine").loc[("charger_limited", "chip_h")]
     theirs = stats.ttest_rel((a + b) / 10.0, a / 10.0).confidence_interval(0.95)
@@ -183,7 +192,7 @@ def test_contradictions_and_holes_are_refused() -> None:
     """One line says which point is there twice with two results, and that a policy is missing somewhere."""
     with pytest.raises(UsageError, match="charger_limited mine 1: two runs of the same point differ"):
         study.table_of([row("mine", 1), row("mine", 1, sessions=2.0)])
-    with pytest.raises(UsageError, match="0 seeds are in every policy and decomposition"):
+    with pytest.raises(UsageError, match="documented, mine: 0 seeds are in every decomposition"):
         study.rankings(study.table_of([row("documented", 1), row("mine", 1, "wifi_limited")]))
 
 

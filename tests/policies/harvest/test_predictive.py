@@ -185,7 +185,7 @@ def test_a_restless_owner_is_learned_within_a_week() -> None:
             lent.append(sum(device.minutes(hour * 60, hour * 60 + 50)))
             device.minutes(hour * 60 + 50, hour * 60 + 60, screen_on=True, idle_s=0.0)
 
-    assert sum(lent[:6]) > 5
+    assert sum(lent[:6]) > 3  # cautious at first, as the owner is unknown, but it tries
     assert sum(lent[-24:]) == 0
 
 
