@@ -77,12 +77,13 @@ def run(options: argparse.Namespace) -> Outcome:
         UsageError: no tests beside this package, or no place for the table; one line.
     """
     out: Path | None = options.out
-    before = _before(out) if out is not None else None
+    if out is not None:
+        _before(out)
     begun = perf_counter()
     rows = measure(CHECKOUT, quick=options.quick, quiet=getattr(options, "quiet", False))
     head = summary(rows, perf_counter() - begun, quick=options.quick)
     if out is not None:
-        after, homeless = rewritten(before, rows, head)
+        after, homeless = rewritten(_before(out), rows, head)  # read again: its words may have changed meanwhile
         out.write_text(after)
         if homeless:
             say(f"{out} has no place for: {', '.join(homeless)}")

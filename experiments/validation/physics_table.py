@@ -104,7 +104,7 @@ def rewritten(before: str | None, rows: Sequence[Row], head: str) -> tuple[str, 
 def _figures(row: Row) -> tuple[str, str, str, str]:
     if row.typical is None or row.worst is None or row.bar is None:
         return "", "", "", row.verdict
-    return f"{row.typical:.2g}", f"{row.worst:.2g}", f"{row.bar:.2g} {row.unit}".strip(), row.verdict
+    return f"{row.typical:.3g}", f"{row.worst:.3g}", f"{row.bar:.2g} {row.unit}".strip(), row.verdict
 
 
 def _wrapped(law: str, reference: str, *figures: str) -> list[str]:
