@@ -60,6 +60,7 @@ class TlsTransport:
         self._links: dict[str, _Link] = {}
         self._incoming: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._closed = False
 
     async def start(self, receive: Receive, hint: PeerHint) -> None:
         """Listen at this node's address.
@@ -92,6 +93,7 @@ class TlsTransport:
         """Stop listening, give queues ``flush_s`` seconds, close every connection."""
         if self._server is not None:
             self._server.close()
+        self._closed = True
         if flush_s > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(flush_s):
@@ -123,6 +125,9 @@ class TlsTransport:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._closed:  # its handshake outlived `close()`: nobody is here to read
+            writer.transport.abort()
+            return
         self._incoming.add(task)
         try:
             sender = self.check_key(writer, None)

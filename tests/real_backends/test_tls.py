@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,25 @@ async def _dial(address: tls.Address, context: ssl.SSLContext) -> tuple[str | No
         return version, await reader.read(100)
     finally:
         writer.transport.abort()
+
+
+def test_a_handshake_that_outlives_the_close_is_not_greeted(village: Village) -> None:
+    """Who was connected, but not through TLS, when the node closed, is cut off: a peer must not think it up."""
+    folder, registry, addresses = village
+    context = Identity("a", folder).context(server=False)
+
+    async def run() -> bytes:
+        async with Node("b", folder, registry, addresses):
+            reader, writer = await asyncio.open_connection(*addresses["b"])
+            for _ in range(10):  # turns in which the listener takes the connection
+                await asyncio.sleep(0)
+        with contextlib.suppress(OSError):
+            await writer.start_tls(context)
+            writer.write(pack(HELLO, encode(Hello(wire=WIRE_VERSION))))
+            return await reader.read(100)
+        return b""
+
+    assert asyncio.run(run()) == b""
 
 
 def test_tls_13_is_negotiated(village: Village) -> None:
