@@ -119,9 +119,10 @@ def run_fleet(
             text = _add(result, number, workers.hear())
             progress((number + 1) / count, text)
             last = number + 1 == count
-            if folder is not None and not last and (interrupted() or (number + 1) % every == 0):
+            stop = interrupted()  # asked once: a signal between saving and leaving would leave nothing behind
+            if folder is not None and not last and (stop or (number + 1) % every == 0):
                 save(folder, scenario, workers, watched, result, number + 1)
-            if interrupted() and not last:
+            if stop and not last:
                 raise KeyboardInterrupt
         result.wall_s += time.perf_counter() - begun
         result.devices = _in_order(workers.ask("columns"), workers.assigned)

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import numpy as np
 import pytest
 
 from scenarios.fleet import FleetRecord, Outage
-from sim.fleet import stock
+from sim.fleet import run, stock
+from sim.fleet.checkpoint import STATE
 from sim.fleet.record import record
 from sim.fleet.run import Workers, cut, run_fleet, sample
 from tests.sim.fleet.fleets import HOUR_S, lived, small
@@ -93,6 +96,21 @@ def test_a_checkpoint_of_another_scenario_is_not_taken_up(tmp_path: Path) -> Non
         run_fleet(scenario, tmp_path, stop)
 
     assert run_fleet(msgspec.structs.replace(scenario, seed=5), tmp_path).resumed_at_s == 0.0
+
+
+def test_whoever_leaves_has_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever between two windows the signal comes, a run that ends by it leaves a state to go on from."""
+    asked = iter([False, True, True, True])  # the signal comes after the first look
+
+    @contextmanager
+    def late() -> Iterator[Callable[[], bool]]:
+        yield lambda: next(asked)
+
+    monkeypatch.setattr(run, "_at_interruption", late)
+    with pytest.raises(KeyboardInterrupt):
+        run_fleet(small(record=FleetRecord(histories=0, checkpoint_h=100.0)), tmp_path)
+
+    assert (tmp_path / STATE / "head.json").exists()
 
 
 @pytest.mark.slow
