@@ -110,9 +110,10 @@ class Plain:
             screen = bool(flag & SCREEN) and not off
             idle_s = 0.0 if screen else idle_s + since_s
             user_load = USER_LOAD if screen else 0.0
+            mobile = bool(flag & NETWORK) and not wifi
+            up = site.home_bytes_per_s if wifi else site.mobile_bytes_per_s if mobile else 0.0
             share = rule.decide(
-                nan if off else soc, plugged, die_c, wifi, bool(flag & NETWORK) and not wifi,
-                site.home_bytes_per_s if wifi else site.mobile_bytes_per_s, screen, idle_s, minute, since_s,
+                nan if off else soc, plugged, die_c, wifi, mobile, up, screen, idle_s, minute, since_s,
             )  # fmt: skip
             since_s = step_s
 
@@ -149,7 +150,7 @@ class Plain:
             guess_a = max(power_w / (ocv_v - relaxing_v), floor_a)
             ocv_v_middle = ocv_v - sag * guess_a
             middle_v = ocv_v_middle - (slack_v + give * guess_a)
-            half_v = 0.5 * middle_v
+            half_v = max(0.5 * middle_v, cell.half_min_v)
             current_a = power_w / (half_v + sqrt(max(half_v * half_v - r0 * power_w, 0.0)))
             current_a = max(current_a, floor_a)
             heat_w = cell.heat_share * current_a * (ocv_v_middle - middle_v + r0 * current_a) * f.cells

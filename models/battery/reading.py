@@ -63,6 +63,7 @@ class Rows(NamedTuple):
         full_soc: charge at which charging ends: the owner's limit, or where constant voltage would be down to the
             cut-off current at 25 C.
         a_per_soc: one over `soc_per_a`.
+        half_min_v: a quarter of v_min: the least half of a voltage that a current is found from.
     """
 
     first: Array
@@ -79,6 +80,7 @@ class Rows(NamedTuple):
     heat_share: Array
     full_soc: Array
     a_per_soc: Array
+    half_min_v: Array
 
 
 class Charge(NamedTuple):
@@ -155,6 +157,7 @@ def rows(
         heat_share=of([c.heat_share for c in cells]),
         full_soc=np.minimum(of([_full_soc(c) for c in cells]), charge_limit_soc),
         a_per_soc=3600.0 * capacity_ah / dt_s,
+        half_min_v=0.25 * of([c.v_min for c in cells]),
     )
 
 
@@ -200,8 +203,9 @@ def advance(
     ocv_v_middle = ocv_v - sag * guess_a
     middle_v = ocv_v_middle - (slack_v + give * guess_a)
     # I = (E - sqrt(E^2 - 4 R P)) / 2 R without its cancellation. Past the largest power the root is taken as 0: the
-    # voltage under load is then half of E, and the cell is cut off.
-    half_v = 0.5 * middle_v
+    # voltage under load is then half of E, and the cell is cut off. So it is where its pairs hold it down below half
+    # of its cut-off: E is taken from there, which keeps a current finite that no circuit would carry.
+    half_v = xp.maximum(0.5 * middle_v, row.half_min_v)
     current_a = power_w / (half_v + xp.sqrt(xp.maximum(half_v * half_v - r0 * power_w, 0.0)))
     current_a = xp.maximum(current_a, floor_a)
 

@@ -59,7 +59,7 @@ class Predecessor:
         owner = ~r.screen_on if config.require_screen_off else r.screen_on | True
         hours = within_hours(r.local_minute, config.hour_start, config.hour_end)
         start = power & cool & network & owner & hours & self._limits.lends
-        contribute = start | (state.contributing & ~(r.has_battery & (r.soc <= 0.0)))
+        contribute = start | (state.contributing & (~r.has_battery | (r.soc > 0.0)))  # an empty device says NaN
         never = contribute & False
         gates = Gates(power, cool, network, owner)
         decision = self._limits.decision(contribute, never, contribute, gates, state.shape_of, xp)

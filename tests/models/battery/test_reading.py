@@ -39,3 +39,17 @@ def test_three_hours_of_minutes_end_near_the_circuit_with_every_pair(cell, doing
     physics(law, what, off.mean(), "SoC", bar, worst=off.max())
     assert np.ptp(ours.soc - soc) > 0.05
     assert off.max() < bar
+
+
+@pytest.mark.parametrize("relaxing_v", [0.0, 2.0, 3.3, 3.6, 5.0])
+def test_an_overload_is_cut_off_with_finite_numbers(relaxing_v: float) -> None:
+    """A load no cell could carry, on pairs already pulled down to nothing, empties the cell and leaves numbers."""
+    table, fixed = reading.tables([LCO_POUCH]), reading.rows([LCO_POUCH], np.zeros(3, dtype=int), 60.0)
+    state = reading.Charge(np.array([0.0, 0.01, 0.5]), np.full(3, relaxing_v))
+
+    state, flow = reading.advance(table, fixed, state, np.full(3, 300.0), np.full(3, 25.0))
+
+    assert flow.cut.all()
+    for column in (*state, flow.current_a, flow.power_w, flow.heat_w):
+        assert np.isfinite(column).all()
+    assert ((state.soc >= 0.0) & (state.soc <= 1.0)).all()
