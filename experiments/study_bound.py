@@ -74,6 +74,7 @@ def owners_ahead(scenario: FleetScenario, who: Any) -> Readings:
     for k in range(0, count, steps):
         flags[k : k + steps], people = crowd.window(habits, seed, people, who.entity, who.kind, k, steps, step_s)
     screen, wifi = flags & crowd.SCREEN != 0, flags & crowd.WIFI != 0
+    mobile = (flags & crowd.NETWORK != 0) & ~wifi
     reading = np.arange(count)[:, None]
     last_lit = np.maximum.accumulate(np.where(screen, reading, -round(IDLE_AT_START_S / step_s)), axis=0)
     minute = scenario.start_minute + reading * (step_s / 60.0) + what.zone_min
@@ -87,8 +88,8 @@ def owners_ahead(scenario: FleetScenario, who: Any) -> Readings:
         skin_c=low_c,
         battery_c=low_c,
         on_wifi=wifi,
-        metered=(flags & crowd.NETWORK != 0) & ~wifi,
-        bandwidth_bytes_per_s=np.where(wifi, site.home_bytes_per_s, site.mobile_bytes_per_s),
+        metered=mobile,
+        bandwidth_bytes_per_s=np.where(wifi, site.home_bytes_per_s, site.mobile_bytes_per_s * mobile),
         screen_on=screen,
         idle_s=(reading - last_lit) * step_s,
         local_minute=minute % DAY_MIN,

@@ -26,7 +26,7 @@ class Site(NamedTuple):
 
     Attributes:
         zone: index of its time zone.
-        home_bytes_per_s, mobile_bytes_per_s: upload on Wi-Fi (or wire) and on a mobile network.
+        home_bytes_per_s, mobile_bytes_per_s: upload on Wi-Fi (or wire) and on a mobile network; on none it is 0.
     """
 
     zone: Array
@@ -95,7 +95,7 @@ def sense(
         battery_c=body.board_c,
         on_wifi=owner.wifi,
         metered=owner.metered,
-        bandwidth_bytes_per_s=xp.where(owner.wifi, site.home_bytes_per_s, site.mobile_bytes_per_s),
+        bandwidth_bytes_per_s=xp.where(owner.wifi, site.home_bytes_per_s, site.mobile_bytes_per_s * owner.metered),
         screen_on=owner.screen,
         idle_s=device.idle_s,
         local_minute=local_minute,

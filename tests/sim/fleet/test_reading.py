@@ -13,8 +13,9 @@ from experiments.bench.million_day import beside_simpy
 from scenarios.fleet import FleetScenario
 from sim.fleet import physics, stock
 from sim.fleet.day import Share
-from sim.fleet.reading import Owner, Sums, step
+from sim.fleet.reading import Owner, Site, Sums, sense, step
 from sim.fleet.window import Air, owners
+from sim.owners.crowd import NETWORK, WIFI
 from tests.sim.fleet.fleets import HOUR_S, lived, small
 
 Array = Any
@@ -149,7 +150,7 @@ def test_half_the_interval_moves_little(physics: Callable[..., None]) -> None:
 
 
 def test_half_the_interval_under_governor_and_hot_charger_is_bounded(physics: Callable[..., None]) -> None:
-    """Thresholds are met at readings, so halving them moves hot phones more: charge 2 %, skin 1 K, die 3 K at worst."""
+    """Thresholds are met at readings, so halving them moves hot phones more: charge 1 %, skin 1 K, die 3 K at worst."""
     whole, halves = advanced(60.0, 2 * HOUR_S, 24.0), advanced(30.0, 2 * HOUR_S, 24.0)
 
     for name, unit, bar in (("soc", "SoC", 1e-4), ("skin_c", "K", 0.05), ("die_c", "K", 0.5)):
@@ -188,6 +189,20 @@ def advanced(reading_s: float, for_s: float, ambient_c: float) -> After:
             body, _ = physics.advance(lot.chunk.table, fixed, body, demand)
             peak_c = np.maximum(peak_c, body.board_c)
     return After(body.charge.soc, body.skin_c, body.die_c, peak_c)
+
+
+def test_only_a_network_carries_bytes() -> None:
+    """At home a device has its home's bandwidth, out a mobile network's, which is metered; and out of reach none."""
+    share = Share(small(), [np.arange(3)], stock.roster(small()))
+    (lot,) = share.lots
+    site = Site(np.zeros(3, dtype=int), np.full(3, 5e6), np.full(3, 1e6))
+    flags = np.array([[WIFI, NETWORK, 0]], dtype=np.uint8)
+    owner = Owner(*(bits[0] for bits in owners(flags, np.ones(3, dtype=bool))))
+
+    read = sense(lot.chunk.fixed, site, lot.device, owner, np.zeros(3), np.zeros(3), np)
+
+    assert read.bandwidth_bytes_per_s.tolist() == [5e6, 1e6, 0.0]
+    assert read.metered.tolist() == [False, True, False]
 
 
 def test_energy_is_accounted_for() -> None:
