@@ -137,9 +137,9 @@ def _on_subject(verb: str, words: list[str]) -> int:
         raise UsageError(f"{verb} {given}".strip() + f": {hint}allowed: {', '.join(SUBJECTS[verb])}")
     rest = [word for i, word in enumerate(words) if i != words.index(given)]
     options = subject_parser(verb, given).parse_args(rest)
-    plain, text = _subject(verb, given).run(options)
-    show(plain, text, options.json)
-    return 0
+    found = _subject(verb, given).run(options)
+    show(found.plain, found.text, options.json)
+    return 3 if found.failed else 0
 
 
 def _show(words: list[str]) -> int:

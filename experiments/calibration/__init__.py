@@ -6,7 +6,11 @@ from typing import Any, NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What a calibration found, as plain data and as text for people."""
+    """What a calibration or a validation found, as plain data and as text for people.
+
+    ``failed`` says that a part of it did not come through; the command's exit code does, too.
+    """
 
     plain: dict[str, Any]
     text: str
+    failed: bool = False

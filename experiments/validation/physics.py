@@ -88,7 +88,8 @@ def run(options: argparse.Namespace) -> Outcome:
         if homeless:
             say(f"{out} has no place for: {', '.join(homeless)}")
     plain = {"rows": [asdict(row) for row in rows], "quick": options.quick, "summary": head}
-    return Outcome(plain, "\n".join([text(rows), "", *textwrap.wrap(head, 100)]))
+    failed = any(row.verdict == "FAILED" for row in rows)
+    return Outcome(plain, "\n".join([text(rows), "", *textwrap.wrap(head, 100)]), failed)
 
 
 def measure(checkout: Path, *, quick: bool = False, quiet: bool = False) -> list[Row]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.cli import main
 from experiments.compose import UsageError
 from experiments.validation import physics as command
 from experiments.validation.physics import Row, measure, merged
@@ -175,6 +176,20 @@ def test_the_command_writes_its_page_and_refuses_another(tmp_path: Path, monkeyp
             validate("--out", str(place))
     assert page.read_text() == "only words\n"
     assert ran == [CHECKOUT, CHECKOUT]
+
+
+def test_a_red_test_is_in_the_exit_code_and_a_missed_bar_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`twin validate physics` ends with 3 where a law's own test is red, and with 0 where a known bar is missed."""
+    codes = {}
+    for verdict in ("MISSED", "FAILED"):
+        rows = [Row("heat: a law", "logs", verdict=verdict)]
+        monkeypatch.setattr(command, "measure", lambda *_, rows=rows, **__: rows)
+        codes[verdict] = main(["validate", "physics"])
+
+    assert codes == {"MISSED": 0, "FAILED": 3}
+    assert "FAILED" in capsys.readouterr().out
 
 
 def test_the_figure_is_drawn_with_or_without_measurements(tmp_path: Path, data_folder: Path) -> None:
