@@ -31,6 +31,7 @@ from models.governors.speed import power_of_speed, speed_of_level
 from models.thermal.network import Values, namespace
 
 POLL_S = 0.1  # between the 20 ms of rk3399 and the 1 s of mt8173; Android's thermal zones poll at 100 ms when passive
+_TINY_W = 1e-30  # keeps a ratio of two zeros at zero, in single precision too
 
 
 class Cycle(NamedTuple):
@@ -130,7 +131,7 @@ def cycle(
     hot_time = xp.log((span_k - left_under_k) / left_over_k)
     cool_time = xp.log((span_k - left_over_k) / left_under_k)
     share_turns = xp.where(
-        brisk, hot_time / (hot_time + cool_time), (middle_w - cool_w) / xp.maximum(hot_w - cool_w, 1e-300)
+        brisk, hot_time / (hot_time + cool_time), (middle_w - cool_w) / xp.maximum(hot_w - cool_w, _TINY_W)
     )
     share = xp.where(turns, share_turns, 1.0)
     return Cycle(

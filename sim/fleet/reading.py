@@ -121,7 +121,7 @@ def step(
         governed: see `physics.advance`.
     """
     owner = owner._replace(screen=owner.screen & ~device.body.off)
-    lit = xp.where(owner.screen, 1.0, 0.0)
+    lit = owner.screen.astype(device.body.die_c.dtype)  # chosen among Python's numbers it would be of double precision
     device = device._replace(idle_s=(device.idle_s + since_s) * (1.0 - lit))
     readings = sense(fixed, site, device, owner, lit, xp.take(zone_minute, site.zone), xp)
     decision, memory = policy.decide(device.memory, readings, since_s)

@@ -231,7 +231,7 @@ def shared(values: Any) -> Any:
         parts = [shared(value) for value in values]
         return type(values)(*parts) if hasattr(values, "_fields") else tuple(parts)
     if values.ndim == 1 and values.dtype.kind in "fi" and np.all(values == values[0]):
-        return values[0].item()
+        return values[0]  # of its own type: a plain number would bring single precision back to double
     return values
 
 

@@ -106,7 +106,7 @@ def run_numpy(
         watch: called after each reading with what has become of the devices, what was read, and the policy's decision.
     """
     steps, rows = owner.plugged.shape
-    sums = Sums(*(np.zeros(rows) for _ in Sums._fields))
+    sums = Sums(*(np.zeros(rows, dtype=device.body.die_c.dtype) for _ in Sums._fields))
     from_air_c = surroundings(chunk.fixed, *air)
     marks = Marks(*(np.empty((steps, rows), dtype=bool) for _ in Marks._fields))
     for k in range(steps):
