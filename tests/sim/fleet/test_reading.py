@@ -125,6 +125,20 @@ def test_float32_is_close_to_float64(backend: str, physics: Callable[..., None])
         assert single.devices[name].sum() == pytest.approx(double.devices[name].sum(), rel=1e-3)
 
 
+def test_single_precision_stays_single() -> None:
+    """Under NumPy a window in float32 leaves no column of the devices in float64: nothing in it was computed so."""
+    scenario = small(precision="float32")
+    share = Share(scenario, [np.arange(300)], stock.roster(scenario))
+
+    share.advance(0, 1.0)
+
+    (lot,) = share.lots
+    body = lot.device.body
+    columns = {"soc": body.charge.soc, "relaxing_v": body.charge.relaxing_v, "idle_s": lot.device.idle_s}
+    columns |= {name: getattr(body, name) for name in (*NODES, "level")} | {"since_s": lot.device.memory.since_s}
+    assert {name: column.dtype.name for name, column in columns.items()} == dict.fromkeys(columns, "float32")
+
+
 def test_half_the_interval_moves_little(physics: Callable[..., None]) -> None:
     """Where no governor and no hot charger acts, 30 s intervals move nine phones in ten by less than 1.5e-4 in charge.
 
