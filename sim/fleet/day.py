@@ -8,7 +8,7 @@ that neither the order nor the size of chunks can change them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +80,17 @@ class Lot(NamedTuple):
     crowd: Any  # the owners' state at the start of their block of windows
     totals: Totals
     open: tuple[Any, ...] = ()  # of watched chunks: the last decision, and what running sessions have lent
+
+
+COLUMNS: dict[str, Callable[[Lot], Array]] = {
+    "device": lambda lot: lot.who.entity, "kind": lambda lot: lot.who.kind, "model": lambda lot: lot.who.model,
+    **{name: lambda lot, name=name: getattr(lot.totals, name) for name in Totals._fields},
+    "soc": lambda lot: lot.device.body.charge.soc,
+    **{name: lambda lot, name=name: getattr(lot.device.body, name) for name in ("die_c", "board_c", "skin_c", "off")},
+    "contributing": lambda lot: lot.last.contribute,
+    "battery_wh": lambda lot: lot.what.battery_wh, "capacity_ah": lambda lot: lot.what.capacity_ah,
+}  # fmt: skip
+"""What a run says of each device at its end; asked for one at a time, so that a million devices need no second copy."""
 
 
 class _Ahead(NamedTuple):
@@ -201,20 +212,9 @@ class Share:
             traces.append(Trace(*(np.stack(column) for column in zip(*watch.rows, strict=True)), flags=flags))
         return traces
 
-    def columns(self) -> dict[str, Array]:
-        """Return what has become of the share's devices, in the order of its chunks."""
-        found: dict[str, list[Array]] = {}
-        for lot in self.lots:
-            body = lot.device.body
-            columns = {
-                "device": lot.who.entity, "kind": lot.who.kind, "model": lot.who.model,
-                **lot.totals._asdict(), "soc": body.charge.soc, "die_c": body.die_c, "board_c": body.board_c,
-                "skin_c": body.skin_c, "off": body.off, "contributing": lot.last.contribute,
-                "battery_wh": lot.what.battery_wh, "capacity_ah": lot.what.capacity_ah,
-            }  # fmt: skip
-            for name, column in columns.items():
-                found.setdefault(name, []).append(np.asarray(column)[: lot.size])
-        return {name: np.concatenate(parts) for name, parts in found.items()}
+    def column(self, name: str) -> Array:
+        """Return one of `COLUMNS`, what has become of the share's devices, in the order of its chunks."""
+        return np.concatenate([np.asarray(COLUMNS[name](lot))[: lot.size] for lot in self.lots])
 
     def state(self) -> dict[str, Array]:
         """Return everything that changes as named arrays, for `restore`."""

@@ -31,7 +31,7 @@ from models import draws
 from scenarios.fleet import KINDS, FleetScenario
 from sim.fleet import stock
 from sim.fleet.checkpoint import STATE, resume, save
-from sim.fleet.day import Report, Share
+from sim.fleet.day import COLUMNS, Report, Share
 from sim.fleet.window import Trace
 
 Array = Any
@@ -125,11 +125,11 @@ def run_fleet(
             if stop and not last:
                 raise KeyboardInterrupt
         result.wall_s += time.perf_counter() - begun
-        result.devices = _in_order(workers.ask("columns"), workers.assigned)
+        result.devices = {name: _in_order(workers.ask("column", name), workers.assigned) for name in COLUMNS}
         result.workers_rss_kib = sum(workers.ask("rss_kib")) if len(workers.assigned) > 1 else 0
     if watched.lots:
         result.violations, result.receipts = watched.violations[:100], watched.receipts
-        result.alone_differs = _difference(result.devices, watched.columns(), result.sampled)
+        result.alone_differs = _difference(result.devices, watched, result.sampled)
     result.digest = _digest(result)
     if folder is not None:
         shutil.rmtree(folder / STATE, ignore_errors=True)
@@ -307,20 +307,17 @@ def _settle(scenario: FleetScenario, desk: Desk, at_s: float, mflop: int) -> Non
     desk.demand = min(1.0, desk.waiting / capacity) if capacity > 0.0 else 1.0
 
 
-def _in_order(parts: list[dict[str, Array]], assigned: list[list[Array]]) -> dict[str, Array]:
-    """Put the workers' columns into the fleet's fixed order."""
-    places = [np.concatenate(chunks) for chunks in assigned]
-    total = sum(place.size for place in places)
-    columns = {name: np.empty(total, dtype=column.dtype) for name, column in parts[0].items()}
-    for place, part in zip(places, parts, strict=True):
-        for name, column in part.items():
-            columns[name][place] = column
-    return columns
+def _in_order(parts: list[Array], assigned: list[list[Array]]) -> Array:
+    """Put the workers' parts of a column into the fleet's fixed order."""
+    column = np.empty(sum(part.size for part in parts), dtype=parts[0].dtype)
+    for part, chunks in zip(parts, assigned, strict=True):
+        column[np.concatenate(chunks)] = part
+    return column
 
 
-def _difference(batch: dict[str, Array], alone: dict[str, Array], rows: Array) -> float:
+def _difference(batch: dict[str, Array], alone: Share, rows: Array) -> float:
     names = ("soc", "die_c", "board_c", "skin_c")
-    return max(float(np.max(np.abs(batch[name][rows] - alone[name]), initial=0.0)) for name in names)
+    return max(float(np.max(np.abs(batch[name][rows] - alone.column(name)), initial=0.0)) for name in names)
 
 
 def _digest(result: FleetResult) -> str:
