@@ -106,8 +106,8 @@ class FederatedConfig(Strict, frozen=True, tag_field="rule", tag="federated"):
 class PredictiveConfig(OwnerLimits, frozen=True, tag="predictive"):
     """The owner's hard limits, and forecasts in place of hours, optimum, idle time, session length and cool-down.
 
-    The chances at which it starts and stops trade harvest for interruptions: at the defaults it interrupts about as
-    many sessions as the documented policy; far higher ones harvest nearly all there is, and interrupt far more.
+    The chances at which it starts and stops trade harvest for interruptions: at the defaults it interrupts somewhat
+    fewer sessions than the documented policy; far higher ones harvest nearly all there is, and interrupt far more.
     """
 
     max_skin_c: Celsius = 43.0  # touched for long: IEC 62368-1 and EN 563 classes
@@ -115,11 +115,13 @@ class PredictiveConfig(OwnerLimits, frozen=True, tag="predictive"):
     heat_horizon_min: Positive = 15.0  # skin is forecast this far (assumption: about its time constant)
     skin_tau_min: Positive = 16.0  # first-order time constant of a phone's skin, 985 s (notes on physics, section 3)
     heat_rate: Annotated[float, Meta(gt=0, le=1)] = 0.3  # weight of one reading in the learned heat model
-    look_ahead_min: NonNegative = 20.0  # the owner is forecast this far
-    start_hazard_per_h: Positive = 0.23  # a session starts below this chance an hour that its owner ends it
-    stop_hazard_per_h: Positive = 0.28  # and hands back in order above this one
-    memory_days: Positive = 7.0  # a device's own level of returns fades over this time
-    prior_h: Positive = 4.0  # the data's value of an hour weighs as much as this many hours of a device's own
+    look_ahead_min: NonNegative = 5.0  # the owner is forecast this far: time to hand back (assumption)
+    # A session that lends its whole cap starts below this chance an hour that its owner ends it, and hands back in
+    # order above the next; one that lends a share of it, below that share of them (both chosen on seeds 901 to 906).
+    start_hazard_per_h: Positive = 0.31
+    stop_hazard_per_h: Positive = 0.35
+    memory_days: Positive = 7.0  # a device's own level of returns fades over this time (assumption)
+    prior_returns: Positive = 3.0  # the data weigh as much as this many of an owner's own (seeds 901 to 906)
     charge_per_h: Positive = 0.6  # share of a battery that an hour's charging restores (assumption)
     charge_to: Share = 0.80  # the owner's charge that lending shall not endanger
     charge_risk: Share = 0.15  # chance to be unplugged below it that is accepted

@@ -1,9 +1,9 @@
 """Harvest: who lends idle compute, when and how much.
 
 `choose.make` turns a configuration into one of five rules with one interface (`rows`): `elementwise` (the documented
-one), `predecessor`, `boinc`, `federated` and `predictive` (with `forecast`). `limits` holds the gates that those of the
-village's own share. `agent` carries a decision out on one node, `envelope` says what a decision must never break,
-`messages` is what an agent announces, `receipts` the same for a fleet.
+one), `predecessor`, `boinc`, `federated` and `predictive` (with its forecasts, `owner` and `heat`). `limits` holds the
+gates that those of the village's own share. `agent` carries a decision out on one node, `envelope` says what a decision
+must never break, `messages` is what an agent announces, `receipts` the same for a fleet.
 """
 
 from policies.harvest.agent import HarvestAgent

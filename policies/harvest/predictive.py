@@ -2,10 +2,12 @@
 
 Heat, battery floor, charger, network, screen and caps bind as in the documented rule, through the same gates and
 latches. Hours, idle time, optimum, session length and cool-down do not; instead, at every reading and looking a
-horizon ahead (`policies.harvest.forecast`), a row:
+horizon ahead (`policies.harvest.owner`, `policies.harvest.heat`), a row:
 
-1. starts a session only where its owner is unlikely to end it soon (``start_hazard_per_h``), and hands back in order,
-   before the owner comes, where that has become likely (``stop_hazard_per_h``);
+1. starts a session only where what it would lend is worth the risk that its owner ends it soon: the chance an hour of a
+   return stays below ``start_hazard_per_h`` times the share of the cap that it can lend; and hands back in order,
+   before the owner comes, where the chance exceeds ``stop_hazard_per_h`` times that share. So risk is taken where it
+   buys most, and a session that heat holds down must be a safe one;
 2. starts none that endangers the owner's charge: the chance of being unplugged below ``charge_to`` stays small;
 3. lends the share of its cap with which skin and die stay below their limits to the horizon, in sixteenths.
 
@@ -17,8 +19,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from policies.config import PredictiveConfig
-from policies.harvest.forecast import Heat, Owner, feel, no_heat, no_owner, watch
+from policies.harvest.heat import Heat, feel, no_heat
 from policies.harvest.limits import THROTTLED_FACTOR, Limits, check_limits
+from policies.harvest.owner import Owner, no_owner, watch
 from policies.harvest.rows import (
     LONG_AGO_S,
     S_PER_MIN,
@@ -36,7 +39,7 @@ START_SHARE = 0.25  # of the cap: a session that heat would hold below it is not
 
 
 class PredictiveState(NamedTuple):
-    """One element a device, ``day`` a row of 24; the first nine are those of the documented rule."""
+    """One element a device; the first nine are those of the documented rule."""
 
     dedicated: Array
     has_battery: Array
@@ -47,10 +50,16 @@ class PredictiveState(NamedTuple):
     unthrottled: Array
     safe: Array
     charged: Array
-    day: Array
+    alone: Array
+    absent_h: Array
     returns: Array
     expected: Array
-    alone_s: Array
+    habit_cos: Array
+    habit_sin: Array
+    taste: Array
+    long: Array
+    began: Array
+    first: Array
     known: Array
     skin_c: Array
     rest_c: Array
@@ -58,6 +67,9 @@ class PredictiveState(NamedTuple):
     excess_k: Array
     excess_rise_k: Array
     load: Array
+
+
+_OWNER, _HEAT = slice(9, 9 + len(Owner._fields)), slice(9 + len(Owner._fields), len(PredictiveState._fields))
 
 
 class Predictive:
@@ -88,7 +100,7 @@ class Predictive:
         dedicated, has_battery = (xp.asarray(field) for field in devices)
         off, on = xp.zeros_like(dedicated), xp.ones_like(dedicated)
         since = xp.full(dedicated.shape, LONG_AGO_S)
-        learned = (*no_owner(since, xp), *no_heat(since, xp))
+        learned = (*no_owner(since, has_battery, xp), *no_heat(since, xp))
         return PredictiveState(dedicated, has_battery, off, off, since, on, on, on, on, *learned)
 
     def decide(self, state: PredictiveState, readings: Readings, dt_s: Array) -> tuple[Decision, PredictiveState]:
@@ -107,21 +119,20 @@ class Predictive:
         mains = ~(r.has_battery | state.has_battery)
         touched = r.screen_on | (r.idle_s < dt_s)
         alone = (r.plugged | mains) & network & ~touched
-        returned = touched | ~(r.plugged | mains)
-        hazard, learned = watch(
-            Owner(*state[9:13]), config, r.local_minute, alone, returned, dt_s, xp
-        )
-        room, heat = feel(Heat(*state[13:20]), config, r, dt_s, xp)
+        hazard, learned = watch(Owner(*state[_OWNER]), config, r.local_minute, alone, mains, dt_s, xp)
+        room, heat = feel(Heat(*state[_HEAT]), config, r, dt_s, xp)
         share = xp.floor(room * STEPS) / STEPS
         # A clock or a skin sensor that failed forecasts nothing.
         may = safe & power & network & owner & heat.known & (own | (r.local_minute >= 0.0))
 
+        slowed = THROTTLED_FACTOR + (1.0 - THROTTLED_FACTOR) * xp.astype(unthrottled, state.since_s.dtype)
+        worth = xp.minimum(share, slowed)
         missing = xp.maximum(config.charge_to - r.soc, 0.0)
         chargeable = (hazard * missing <= config.charge_risk * config.charge_per_h) | mains | own
         since_s = state.since_s + dt_s
         start = ~was & cool & chargeable & (since_s >= self._dwell_s)
-        start = start & ((hazard < config.start_hazard_per_h) | own) & (share >= START_SHARE)
-        stay = was & ((hazard < config.stop_hazard_per_h) | own) & (share > 0.0)
+        start = start & ((hazard < config.start_hazard_per_h * worth) | own) & (share >= START_SHARE)
+        stay = was & ((hazard < config.stop_hazard_per_h * worth) | own) & (share > 0.0)
         contribute = may & (start | stay)
         draining = may & (was | (state.draining & (since_s < config.drain_s))) & ~contribute
         if not limits.lends:
@@ -131,8 +142,7 @@ class Predictive:
         since_s = since_s * xp.astype(was == contribute, since_s.dtype)
 
         lent = xp.astype(contribute, since_s.dtype)
-        slowed = THROTTLED_FACTOR + (1.0 - THROTTLED_FACTOR) * xp.astype(unthrottled, since_s.dtype)
-        load = lent * xp.minimum(share, slowed)
+        load = lent * worth
         gates = Gates(power, cool & safe & (share >= START_SHARE), network, owner)
         decision = limits.answer(
             contribute, draining, contribute & unthrottled, load * config.max_cpu, lent, gates, xp
