@@ -67,7 +67,7 @@ BAD = [
     ({"rule": "boinc", "max_ncpus_pct": 0}, "policy.harvest.max_ncpus_pct=0: expected `float` > 0.0"),
     ({"rule": "federated", "severe_skin_c": float("nan")}, "policy.harvest.severe_skin_c=nan"),
     ({"rule": "predictive", "throttle_temp_c": 40}, "=(45.0, 40.0, 65.0): expected values that do not fall"),
-    ({"rule": "predictive", "stop_hazard_per_h": 0.1}, "stop_hazard_per_h=0.1: expected >= start_hazard_per_h=0.23"),
+    ({"rule": "predictive", "stop_hazard_per_h": 0.1}, "stop_hazard_per_h=0.1: expected >= start_hazard_per_h=0.31"),
     ({"rule": "predecessor", "hour_start": 7}, "hour_start=7.0: expected another hour than hour_end"),
     ({"dwell_min": -1}, "policy.harvest.dwell_min=-1: expected `float` >= 0.0"),
     ({"drain_s": float("inf")}, "policy.harvest.drain_s=inf: expected a finite number"),

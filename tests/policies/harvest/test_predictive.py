@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.availability import LAW
+from models.availability.conjunction import profile
 from policies.config import HarvestConfig, PredictiveConfig
-from policies.harvest import Devices, make
+from policies.harvest import Devices, make, owner
+from policies.harvest.rows import namespace
 from policies.readings import HARVEST_STATES, Decision
 from tests.policies.harvest.histories import GOOD, MBPS, NAN, columns, histories
 
+XP = namespace()
 PHONE = Devices(False, True)
 FEARLESS: dict[str, Any] = {"start_hazard_per_h": 99.0, "stop_hazard_per_h": 99.0}  # no owner is feared
 
@@ -34,6 +38,11 @@ class Device:
     def lends(self, dt_s: float = 60.0, **changes: Any) -> bool:
         """Decide, and return whether a session runs."""
         return bool(self.read(dt_s, **changes).contribute)
+
+    def asleep(self, **changes: float) -> None:
+        """Make it a phone that was surely put on its charger for the night."""
+        known = {"alone": True, "long": 0.9999, "began": 0.9999, "first": 0.997, **changes}
+        self.state = self.state._replace(**{name: np.asarray(value) for name, value in known.items()})
 
     def minutes(self, start: int, end: int, **changes: Any) -> list[bool]:
         """Read every ten minutes of a span of days, and return when it lent."""
@@ -112,22 +121,51 @@ def test_a_failed_sensor_ends_the_session(field: str) -> None:
 def test_a_failed_sensor_cuts_a_drain_short(field: str) -> None:
     """A blind device holds no memory for the village either."""
     device = Device(drain_s=600.0)
-    device.state = device.state._replace(day=np.repeat(np.array([0.1, 9.0], dtype=np.float32), 12))
-    assert device.lends(local_minute=690.0)
-    assert HARVEST_STATES[int(device.read(local_minute=705.0).state)] == "draining"
+    device.asleep(returns=3.0)
+    assert device.lends(local_minute=240.0)
+    assert HARVEST_STATES[int(device.read(local_minute=356.0).state)] == "draining"
 
-    cut = device.read(**{"local_minute": 706.0, field: NAN})
+    cut = device.read(**{"local_minute": 357.0, field: NAN})
 
     assert (HARVEST_STATES[int(cut.state)] != "draining", float(cut.memory_share)) == (True, 0.0)
 
 
 def test_the_longer_a_device_is_left_alone_the_safer_it_is() -> None:
-    """Where 0.6 returns an hour are typical, a device just put down waits, and lends once it was left alone."""
-    device = Device(start_hazard_per_h=0.45, stop_hazard_per_h=0.55)
-    device.state = device.state._replace(day=np.full(24, 0.6, dtype=np.float32))
+    """A phone put down at one at night waits, and lends without a break once it was left alone for a while."""
+    device = Device()
     device.read(screen_on=True, idle_s=0.0)
 
-    assert [device.lends(600.0) for _ in range(7)] == [False] * 2 + [True] * 5
+    seen = device.minutes(60, 240)
+
+    assert (seen[0], seen[-1]) == (False, True)
+    assert seen == sorted(seen)
+
+
+def test_after_a_short_interruption_a_long_stretch_is_unlikely() -> None:
+    """Whoever has just taken the phone for ten minutes is waited for longer than whoever was away all day."""
+    waits = []
+    for away in (1, 60):
+        device = Device()
+        device.read()
+        for _ in range(away):
+            device.read(600.0, screen_on=True, idle_s=0.0)
+        waits.append(device.minutes(60, 600).index(True))
+
+    assert waits[0] > waits[1] + 3  # of ten minutes each
+
+
+def test_a_share_is_lent_at_a_share_of_the_risk() -> None:
+    """At a risk that the whole cap is worth, a device that heat holds to half of it does not start."""
+    shares, lends = [], []
+    for skin_c in (28.0, 41.2):
+        for fear, seen in ((FEARLESS, shares), ({}, lends)):
+            device = Device(**fear, skin_tau_min=1e-3)  # skin is where it is heading
+            device.state = device.state._replace(rise_k=np.asarray(1.6))
+            device.asleep(returns=3.0)  # 0.2 returns an hour at four
+            seen.append(float(device.read(local_minute=240.0, skin_c=skin_c).compute_share) / 0.5)
+
+    assert shares == [1.0, 0.4375]
+    assert lends == [1.0, 0.0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -142,17 +180,88 @@ def test_what_is_learned_stays_finite_whatever_is_read(data: st.DataObject) -> N
 
     for name, column in state._asdict().items():
         assert np.isfinite(np.asarray(column, dtype=float)).all(), name
-    assert (np.asarray(state.day) > 0.0).all()
+    for name in ("long", "began", "first"):
+        assert ((np.asarray(state._asdict()[name]) >= 0.0) & (np.asarray(state._asdict()[name]) <= 1.0)).all()
+    assert (np.asarray(state.expected) >= 0.0).all()
 
 
 def test_an_owner_of_whom_nothing_is_known_is_that_of_the_data() -> None:
-    """Left alone at two at night it lends at once; at two in the afternoon only after hours alone."""
-    night, noon = Device(), Device()
+    """Put down at two at night it lends within the hour; put down at eleven in the morning not for two."""
+    night, noon = Device().minutes(120, 600), Device().minutes(660, 1320)
 
-    assert night.lends(local_minute=120.0)
-    lent = noon.minutes(660, 1320)
-    assert not any(lent[:6])
-    assert lent[-1]
+    assert (night[0], all(night[5:])) == (False, True)
+    assert not any(noon[:12])
+    assert noon[-1]
+
+
+def test_the_story_of_phones_is_the_law_fitted_to_them() -> None:
+    """By hour, ends of long stretches and their share are those of the law; so are short stretches and gaps."""
+    mean = {name: profile(getattr(LAW, name)).reshape(24, 2) for name in ("end", "long")}
+
+    np.testing.assert_allclose(owner.PHONE_PER_H, np.exp(mean["end"]).mean(axis=1), atol=6e-4)
+    np.testing.assert_allclose(owner.PHONE_LONG, mean["long"].mean(axis=1), atol=6e-3)
+    ours = (owner.SHORT_PER_H, owner.GAP_SHARE, owner.GAP_PER_H, owner.GAP_LONG)
+    assert ours == (LAW.mu_per_h, LAW.q, LAW.nu_per_h, LAW.rho)
+
+
+def test_the_chance_of_a_long_stretch_is_the_laws() -> None:
+    """Phones that follow the law, all alike, are expected to come back as often as they do, by age of the stretch."""
+    g, n, hour = np.random.default_rng(3), 50_000, 23.0
+    long_share = 1.0 / (1.0 + np.exp(-owner.PHONE_LONG[23]))
+    end_h = np.where(
+        g.random(n) < long_share, g.exponential(1.0 / owner.PHONE_PER_H[23], n), g.exponential(1.0 / 1.57, n)
+    )
+    fleet, config = owner.no_owner(np.zeros(n), np.ones(n, dtype=bool), XP), PredictiveConfig(look_ahead_min=0.0)
+    fleet, mains = fleet._replace(first=np.full(n, 0.9975)), np.zeros(n, dtype=bool)
+    expected, came = np.zeros(5), np.zeros(5)
+    for minute in range(0, 300, 2):
+        alone = end_h > minute / 60.0
+        hazard, fleet = owner.watch(fleet, config, np.full(n, hour * 60.0), alone, mains, 120.0, XP)
+        expected[minute // 60] += (hazard * alone).sum() / 30.0
+        came[minute // 60] += (alone & (end_h <= (minute + 2) / 60.0)).sum()
+
+    np.testing.assert_allclose(came, expected, rtol=0.1)
+    assert came[0] > 5 * came[4]
+
+
+MAINS = Devices(False, False)
+
+
+def day_of(device: Device, first: int, last: int) -> tuple[list[bool], list[bool]]:
+    """Read a machine without a battery for a day, touched every hour from ``first`` to ``last``; in and out of them."""
+    used: list[bool] = []
+    rest = device.minutes(0, first * 60, has_battery=False)
+    for hour in range(first, last):
+        used += device.minutes(hour * 60, hour * 60 + 50, has_battery=False)
+        device.minutes(hour * 60 + 50, hour * 60 + 60, has_battery=False, screen_on=True, idle_s=0.0)
+    return used, rest + device.minutes(last * 60, 1440, has_battery=False)
+
+
+@pytest.mark.parametrize(("first", "last", "office"), [(8, 18, True), (17, 23, False)])
+def test_a_machine_on_the_mains_learns_whether_it_is_an_offices_or_an_evenings(
+    first: int, last: int, office: bool
+) -> None:
+    """After one day it knows which, and then lends in all other hours and hardly ever in those."""
+    device = Device(MAINS)
+    day_of(device, first, last)
+    used, rest = day_of(device, first, last)
+
+    assert (float(device.state.first) > 0.9, float(device.state.first) < 0.1) == (office, not office)
+    assert all(rest)
+    assert sum(used) < 0.2 * len(used)
+
+
+def test_a_network_that_is_lost_is_a_return_too() -> None:
+    """Whoever leaves the Wi-Fi every hour ends as many sessions as whoever looks at the screen."""
+    by = {}
+    for name, changes in {"screen": {"screen_on": True, "idle_s": 0.0}, "wifi": {"on_wifi": False}}.items():
+        device = Device()
+        for hour in range(48):
+            device.minutes(hour * 60, hour * 60 + 50)
+            device.minutes(hour * 60 + 50, hour * 60 + 60, **changes)
+        by[name] = float(device.state.returns)
+
+    assert by["wifi"] == by["screen"] > 0.0
 
 
 def test_a_quiet_device_learns_to_lend_by_day() -> None:
@@ -185,22 +294,20 @@ def test_a_restless_owner_is_learned_within_a_week() -> None:
             lent.append(sum(device.minutes(hour * 60, hour * 60 + 50)))
             device.minutes(hour * 60 + 50, hour * 60 + 60, screen_on=True, idle_s=0.0)
 
-    assert sum(lent[:6]) > 3  # cautious at first, as the owner is unknown, but it tries
+    assert sum(lent[:6]) > 0  # cautious at first, as the owner is unknown, but it tries
     assert sum(lent[-24:]) == 0
 
 
 def test_an_orderly_end_drains() -> None:
     """A session that the forecast ends, a look-ahead before the bad hour, holds its memory for the drain."""
-    device = Device()
-    day = np.full(24, 0.1, dtype=np.float32)
-    day[5] = 9.0
-    device.state = device.state._replace(day=day)
-    seen = [device.read(local_minute=float(m)) for m in range(250, 300)]
+    device = Device(MAINS)
+    device.state = device.state._replace(first=np.asarray(0.997))  # surely an office's
+    seen = [device.read(local_minute=float(m), has_battery=False) for m in range(465, 485)]
     states = [HARVEST_STATES[int(d.state)] for d in seen]
 
-    assert states[:30] == ["harvesting"] * 30
-    assert states[30:32] == ["draining", "idle"]  # 04:40, twenty minutes before five
-    assert [float(x) for x in seen[30][1:3]] == [0.0, 0.3]
+    assert states[:10] == ["harvesting"] * 10
+    assert states[10:12] == ["draining", "idle"]  # 07:55, five minutes before eight
+    assert [float(x) for x in seen[10][1:3]] == [0.0, 0.3]
 
 
 def test_the_owners_charge_comes_first() -> None:
