@@ -185,6 +185,31 @@ def test_what_is_learned_stays_finite_whatever_is_read(data: st.DataObject) -> N
     assert (np.asarray(state.expected) >= 0.0).all()
 
 
+@pytest.mark.parametrize("has_battery", [True, False])
+def test_neither_haste_nor_silence_is_beyond_single_precision(has_battery: bool) -> None:
+    """An owner who comes every other second, then silence of an hour and of a month: nothing overflows."""
+    device = Device(Devices(False, has_battery))
+    device.state = type(device.state)(
+        *(x.astype(np.float32) if x.dtype == np.float64 else x for x in map(np.asarray, device.state))
+    )
+    shape = {
+        name: np.zeros(1, dtype=np.float32) + value
+        for name, value in GOOD._replace(local_minute=600.0)._asdict().items()
+    }
+    shape |= {name: shape[name] > 0.5 for name in ("plugged", "on_wifi", "metered", "screen_on")}
+    shape["has_battery"] = np.array([has_battery])
+    good = type(GOOD)(**shape)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for reading in range(800):
+            now = good._replace(screen_on=np.array([reading % 2 == 1]))
+            _, device.state = device.rule.decide(device.state, now, np.float32(1.0))
+        for dt_s in (1.0, 3600.0, 2.6e6, 2.6e6):
+            decision, device.state = device.rule.decide(device.state, good, np.float32(dt_s))
+
+    assert decision.compute_share.dtype == np.float32
+    assert all(np.isfinite(np.asarray(column, dtype=float)).all() for column in device.state)
+
+
 def test_an_owner_of_whom_nothing_is_known_is_that_of_the_data() -> None:
     """Put down at two at night it lends within the hour; put down at eleven in the morning not for two."""
     night, noon = Device().minutes(120, 600), Device().minutes(660, 1320)
