@@ -10,8 +10,9 @@ stories, and each device learns which is its own and how it differs from it:
 - **without**, a machine that is used in office hours or one that is used in the evening.
 
 What is learned, at every reading: which story (Bayes' rule: each says how likely a return was); the owner's own level
-of returns (the count of them over the count that the story expected, as for a Poisson rate of gamma prior); a phone's
-own hour (a first harmonic, by the gradient of the likelihood) and its own share of long stretches.
+of returns (the count of them over the count that the story expected, as for a Poisson rate of gamma prior) and own hour
+(a first harmonic of the day, by the gradient of the likelihood); a phone's own share of long stretches. The own hour
+makes up for a story that is wrong about the clock, within days.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ OFFICES = 0.26  # log-odds that a machine without one keeps office hours: 56 %
 
 NO_SHORT = 9.0  # log-odds of a long stretch where there are no short ones
 STORY_MAX = 6.0  # log-odds: an owner who changes is found out within a few returns
-HABIT_VAR = 0.5  # of each coefficient of the own hour, of a log; the law's habits have 0.8 (chosen on seeds 901 to 906)
+HABIT_VAR = 0.25  # of each coefficient of the own hour, of a log (phones alone: 0.8; chosen on seeds 901 and 902)
 HABIT_MAX = 2.5
 LONG_RATE = 0.25  # step of the own log-odds of long stretches at a return (chosen on seeds 901 to 906)
 TASTE_MAX = 4.0
@@ -115,8 +116,9 @@ def watch(
     level = _level(owner, config)
     keep = 1.0 - dt_s / (dt_s + config.memory_days * HOURS * S_PER_H)
     returns = owner.returns * keep + end * (mine + rest)
-    expected = owner.expected * keep + time_h * (mine * long_per_h + rest * second_per_h) / level
-    step = mine * battery * (end - long_per_h * time_h) / (1.0 / HABIT_VAR + level * owner.expected / 2.0)
+    count, hoped = end * (mine + rest), time_h * (mine * long_per_h + rest * second_per_h)
+    expected = owner.expected * keep + hoped / level
+    step = (count - hoped) / (1.0 / HABIT_VAR + level * owner.expected / 2.0)
     taste = _within(owner.taste + LONG_RATE * first * end * (long - owner.began), -TASTE_MAX, TASTE_MAX, xp)
 
     begins = _begins(owner.absent_h, taste, battery, row, xp)
@@ -146,7 +148,8 @@ def _per_h(owner: Owner, config: PredictiveConfig, row: Array, xp: Any) -> tuple
     """Return how often an hour this owner ends a long stretch by the first story, and any by the second."""
     level, dtype = _level(owner, config), owner.returns.dtype
     own = xp.exp(owner.habit_cos * _at(_COS, row, dtype, xp) + owner.habit_sin * _at(_SIN, row, dtype, xp))
-    first, second = level * own * _at(_FIRST, row, dtype, xp), level * _at(_SECOND, row, dtype, xp)
+    level = level * own
+    first, second = level * _at(_FIRST, row, dtype, xp), level * _at(_SECOND, row, dtype, xp)
     return _within(first, 0.0, FASTEST_PER_H, xp), _within(second, 0.0, FASTEST_PER_H, xp)
 
 
