@@ -149,14 +149,16 @@ class Plain:
                 floor_a = min(max(held_a, limit_a, room_a), 0.0)
             guess_a = max(power_w / (ocv_v - relaxing_v), floor_a)
             ocv_v_middle = ocv_v - sag * guess_a
-            middle_v = ocv_v_middle - (slack_v + give * guess_a)
+            slow_v = slack_v + give * guess_a
+            middle_v = ocv_v_middle - slow_v
             half_v = max(0.5 * middle_v, cell.half_min_v)
             current_a = power_w / (half_v + sqrt(max(half_v * half_v - r0 * power_w, 0.0)))
             current_a = max(current_a, floor_a)
-            heat_w = cell.heat_share * current_a * (ocv_v_middle - middle_v + r0 * current_a) * f.cells
+            at_once_v = r0 * current_a
+            heat_w = current_a * (cell.heat_share * at_once_v + cell.slow_heat_share * slow_v) * f.cells
             moved = current_a * cell.soc_per_a
             relaxing_v = relaxing_v * cell.whole + (r * cell.rise_whole) * current_a
-            cut = ocv_v - slope_v * moved - relaxing_v - r0 * current_a < cell.v_min or soc - moved <= 0.0
+            cut = ocv_v - slope_v * moved - relaxing_v - at_once_v < cell.v_min or soc - moved <= 0.0
             soc = min(max(soc - moved, 0.0), 1.0)
 
             board_w = base_w + heat_w - (1.0 - physics.SCREEN_HEAT_SHARE) * screen_w

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,6 @@ def calibrate(
     if chosen is None:
         chosen, scores = choose_pairs(slow, pulses, given)
     circuit = fit_circuit(slow, pulses, given, chosen)
-    heat = fit_heat(pulses, circuit.shape.ocv_soc, circuit.ocv_v, given)
     r_soc, r_ohm = below_last_load(
         circuit.shape.r_soc, circuit.r_ohm, circuit.tau_s, circuit.shape.ocv_soc, circuit.ocv_v
     )
@@ -129,11 +129,17 @@ def calibrate(
             for tau, ohm, energy in zip(circuit.tau_s, r_ohm[1:], circuit.activation_j_mol[1:], strict=True)
         ),
         coulomb_efficiency=COULOMB_EFFICIENCY,
-        heat_share=heat.share,
+    )
+    heat = fit_heat(pulses, cell, given)
+    warmed = replace(
+        cell,
+        pairs=tuple(replace(pair, heat_share=share) for pair, share in zip(cell.pairs, heat.pair_shares, strict=True)),
         heat_j_per_k=heat.heat_j_per_k,
         cooling_w_per_k=heat.cooling_w_per_k,
+        entropic_soc=heat.entropic_soc,
+        entropic_v_per_k=_digits(np.array(heat.entropic_v_per_k)),
     )
-    return cell, circuit, heat, scores
+    return warmed, circuit, heat, scores
 
 
 def _digits(values: np.ndarray) -> tuple[float, ...]:
@@ -182,7 +188,10 @@ def _stated(circuit: CircuitFit, heat: HeatFit, given: Given, pulses: Sequence[C
             f"{ONE_TEMPERATURE_K:g} K"
         )
     if not np.isfinite(heat.rms_k):
-        lines.append("heat_share, heat_j_per_k, cooling_w_per_k: assumed where not given, no temperature was measured")
+        lines.append(
+            "heat: all that is lost, no entropy; heat_j_per_k, cooling_w_per_k assumed where not given: no temperature "
+            "was measured"
+        )
     if given.capacity_ah is None:
         lines.append("capacity: the most charge that the slow discharge took out, as none is given")
     off = _rest_offset_v(circuit, pulses)
@@ -227,9 +236,11 @@ def _text(
         rms, worst = np.sqrt(np.nanmean(values**2)), np.nanmax(np.abs(values))
         lines.append(f"{course.name:24} rms {rms:6.2f} mV   worst {worst:6.1f} mV")
     measured = f", rms {heat.rms_k:.2g} K" if np.isfinite(heat.rms_k) else ""
-    lines.append(
-        f"heat share {heat.share:.3g}, {heat.heat_j_per_k:.4g} J/K, {heat.cooling_w_per_k:.3g} W/K to ambient{measured}"
-    )
+    shares = ", ".join(f"R{k} {share:.2f}" for k, share in enumerate((cell.heat_share, *heat.pair_shares)))
+    lines.append(f"shares of heat {shares}; {heat.heat_j_per_k:.4g} J/K, {heat.cooling_w_per_k:.3g} W/K{measured}")
+    if heat.entropic_soc:
+        table = zip(heat.entropic_soc, heat.entropic_v_per_k, strict=True)
+        lines.append("entropy mV/K " + ", ".join(f"{1e3 * value:.3f} at {soc:g}" for soc, value in table))
     lines += stated
     lines.append(f"written: {out}")
     return "\n".join(lines)

@@ -35,7 +35,7 @@ def save_figure(path: Path, cell: Cell, circuit: CircuitFit, heat: HeatFit) -> N
     curve.set(xlabel="state of charge", ylabel="V", title="open-circuit voltage")
     for course, values in zip(heat.courses, heat.residual_k, strict=True):
         temps.plot(course.t_s / 3600.0, values, lw=0.6, label=course.name)
-    temps.set(xlabel="h", ylabel="predicted less measured, K", title=f"temperature, heat share {heat.share:.2f}")
+    temps.set(xlabel="h", ylabel="predicted less measured, K", title="temperature")
     for row, (values, errors) in enumerate(zip(circuit.r_ohm, r_error, strict=True)):
         label = "R0" if row == 0 else f"R{row}, {circuit.tau_s[row - 1]:.3g} s"
         ohms.errorbar(circuit.shape.r_soc, 1e3 * values, yerr=1e3 * np.nan_to_num(errors, posinf=0.0), label=label)

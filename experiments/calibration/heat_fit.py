@@ -1,25 +1,36 @@
-"""How much of the lost energy warms the cell, fitted to measured temperatures.
+"""What warms a cell, fitted to measured temperatures under its fitted circuit: shares of pairs, and entropy.
 
-The law is that of `models.battery.heat`: C dT/dt = share (OCV - v) I - G (T - ambient). OCV is the fitted curve, v and
-I are the measured ones. Heat capacity and conductance are taken as given where they are given, else fitted as well.
+The law is that of `models.battery.heat`: C dT/dt = (R0 I + sum of share_k v_k) I - I T dOCV/dT - G (T - ambient). What
+the cell loses at once is taken to be all heat, R0 I = OCV - sum of v_k - v with the measured v; so is the share of each
+pair between 0 and 1, and the entropic table, straight between knots. Heat capacity and conductance are taken as given
+where they are given, else fitted as well. The table is linear in the temperatures; it needs no slow discharge, but
+agrees with how one moves with temperature, where resistance is small (tests/experiments).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from experiments.calibration.cells_io import Course, Given
 from experiments.fitting import fit, independent_count
+from models.battery.cell import Cell
+from models.battery.circuit import circuit, resistances_ohm
 
 # A 21700 cell: 65 g at about 0.95 kJ/kg/K less its can's share; still air (10 W/m2/K) over 53 cm2. Used where nothing
 # is given and no temperature was measured.
-HEAT_J_PER_K, COOLING_W_PER_K, HEAT_SHARE = 45.0, 0.05, 1.0
-_SHARE_MOST = 2.0  # as `Cell` allows: above 1 it stands for entropic heat
+HEAT_J_PER_K, COOLING_W_PER_K = 45.0, 0.05
+ENTROPIC_SOC = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
+_ENTROPIC_MOST_MV = 3.0  # mV/K, three times that of known cells
 _LEAST_RISE_K = 0.05  # less than that says nothing
+_ZERO_C_K = 273.15
+# Weak beliefs, so that no number runs away where nothing was measured: no entropy, and a table that changes slowly.
+# Each is what a mV/K costs, of knot or of its change over 10 % of charge, over the root mean square rise.
+_NONE_SHARE, _SMOOTH_SHARE = 0.003, 0.01
 
 
 @dataclass(frozen=True)
@@ -27,13 +38,17 @@ class HeatFit:
     """Lumped heat of a cell.
 
     Attributes:
-        share, heat_j_per_k, cooling_w_per_k: the law's numbers.
-        errors: standard errors of those that were fitted, by name.
+        pair_shares: share of heat of each pair.
+        entropic_soc, entropic_v_per_k: the table; empty where no temperature was measured.
+        heat_j_per_k, cooling_w_per_k: the lump.
+        errors: standard errors of those that were fitted, by name; the table's in V/K.
         rms_k: of the predicted temperature over all courses, K; NaN where no temperature was measured.
         courses, residual_k: those fitted, and predicted less measured of each.
     """
 
-    share: float
+    pair_shares: tuple[float, ...]
+    entropic_soc: tuple[float, ...]
+    entropic_v_per_k: tuple[float, ...]
     heat_j_per_k: float
     cooling_w_per_k: float
     errors: dict[str, float]
@@ -42,76 +57,138 @@ class HeatFit:
     residual_k: tuple[np.ndarray, ...]
 
 
-def fit_heat(courses: Sequence[Course], ocv_soc: np.ndarray, ocv_v: np.ndarray, given: Given) -> HeatFit:
-    """Fit the share of heat, and what of heat capacity and conductance is not given, to courses with temperatures."""
+@dataclass(frozen=True)
+class _Drive:
+    """What drives the temperature of a course over the gap before each row.
+
+    Attributes:
+        course, dt_s: the rows, and the gaps between them.
+        at_once_w: (rows), mean of R0 I^2.
+        parts_w: (parts, rows), mean heat of each pair at share 1 and of each knot at 1 mV/K.
+        weight: (rows), root of the time that a row stands for.
+    """
+
+    course: Course
+    dt_s: np.ndarray
+    at_once_w: np.ndarray
+    parts_w: np.ndarray
+    weight: np.ndarray
+
+
+def fit_heat(courses: Sequence[Course], cell: Cell, given: Given) -> HeatFit:
+    """Fit what warms a cell to courses with temperatures.
+
+    Args:
+        courses: pulses and other runs; those without a measured temperature, or hardly a rise, are left aside.
+        cell: the fitted circuit; its own numbers of heat are not used.
+        given: heat capacity and conductance, if known.
+    """
+    pairs = len(cell.pairs)
     heat_j_per_k = given.heat_j_per_k or HEAT_J_PER_K
     cooling = given.cooling_w_per_k or COOLING_W_PER_K
     warm = [c for c in courses if c.warm and float(np.abs(c.temp_c - c.temp_c[0]).max()) > _LEAST_RISE_K]
     if not warm:
-        return HeatFit(HEAT_SHARE, heat_j_per_k, cooling, {}, float("nan"), (), ())
-    names = ["heat_share"]
-    names += [] if given.heat_j_per_k else ["ln_heat_j_per_k"]
-    names += [] if given.cooling_w_per_k else ["ln_cooling_w_per_k"]
-    start = {"heat_share": 0.8, "ln_heat_j_per_k": np.log(heat_j_per_k), "ln_cooling_w_per_k": np.log(cooling)}
-    low = {"heat_share": 0.0, "ln_heat_j_per_k": np.log(1e-2), "ln_cooling_w_per_k": np.log(1e-4)}
-    high = {"heat_share": _SHARE_MOST, "ln_heat_j_per_k": np.log(1e5), "ln_cooling_w_per_k": np.log(1e3)}
-    columns = [(*_drives(course, ocv_soc, ocv_v), course) for course in warm]
+        return HeatFit((1.0,) * pairs, (), (), heat_j_per_k, cooling, {}, float("nan"), (), ())
+    drives = [_drive(course, cell) for course in warm]
+    size = sum(course.t_s.size for course in warm)
+    knots = len(ENTROPIC_SOC)
+    names = [f"heat_share{k + 1}" for k in range(pairs)] + [f"entropic_v_per_k[{soc:g}]" for soc in ENTROPIC_SOC]
+    start, low = [0.5] * pairs + [0.0] * knots, [0.0] * pairs + [-_ENTROPIC_MOST_MV] * knots
+    high = [1.0] * pairs + [_ENTROPIC_MOST_MV] * knots
+    for name, known, value, least, most in (
+        ("ln_heat_j_per_k", given.heat_j_per_k, heat_j_per_k, 1e-2, 1e5),
+        ("ln_cooling_w_per_k", given.cooling_w_per_k, cooling, 1e-4, 1e3),
+    ):
+        if known is None:
+            names.append(name)
+            for bounds, bound in ((start, value), (low, least), (high, most)):
+                bounds.append(float(np.log(bound)))
 
-    def read(x: Any) -> tuple[Any, Any, Any]:
+    def lump(x: Any) -> tuple[Any, Any]:
         import jax.numpy as jnp
 
         values = dict(zip(names, x, strict=True))
         capacity = jnp.exp(values["ln_heat_j_per_k"]) if "ln_heat_j_per_k" in values else heat_j_per_k
-        conductance = jnp.exp(values["ln_cooling_w_per_k"]) if "ln_cooling_w_per_k" in values else cooling
-        return values["heat_share"], capacity, conductance
+        return capacity, jnp.exp(values["ln_cooling_w_per_k"]) if "ln_cooling_w_per_k" in values else cooling
 
     def law(x: Any) -> Any:
         import jax.numpy as jnp
 
-        share, capacity, conductance = read(x)
-        parts = [
-            (_temperatures(share, capacity, conductance, dt_s, lost_w, course) - course.temp_c) * weight
-            for dt_s, lost_w, weight, course in columns
-        ]
-        return jnp.concatenate(parts)
+        parts = [(_temperatures(x, lump(x), one) - one.course.temp_c) * one.weight for one in drives]
+        return jnp.concatenate(parts) / size**0.5  # its sum of squares is a mean square in K^2
+
+    rise_k = float(np.sqrt(np.mean(np.concatenate([(c.temp_c - c.ambient_c) ** 2 for c in warm]))))
+    steps = np.sqrt([(above - below) / 0.1 for below, above in pairwise(ENTROPIC_SOC)])
+
+    def penalty(x: Any) -> Any:
+        import jax.numpy as jnp
+
+        table = x[pairs : pairs + knots]
+        return jnp.concatenate([table * _NONE_SHARE, jnp.diff(table) / steps * _SMOOTH_SHARE]) * rise_k
 
     sizes = np.cumsum([course.t_s.size for course in warm])[:-1]
-    found = fit(law, [start[name] for name in names], names, low=[low[name] for name in names],
-                high=[high[name] for name in names],
+    found = fit(law, start, names, low=low, high=high, penalty=penalty,
                 independent=lambda residuals: independent_count(np.split(residuals, sizes)))  # fmt: skip
-    share, capacity, conductance = (float(value) for value in read(found.values))
-    predicted = [np.asarray(_temperatures(share, capacity, conductance, dt, lost, c)) for dt, lost, _, c in columns]
-    residual_k = tuple(values - course.temp_c for values, course in zip(predicted, warm, strict=True))
-    errors = {name.removeprefix("ln_"): float(error) for name, error in zip(names, found.standard_errors, strict=True)}
-    for name, value in (("heat_j_per_k", capacity), ("cooling_w_per_k", conductance)):
-        if name in errors:
-            errors[name] *= value
+    capacity, conductance = (float(value) for value in lump(found.values))
+    residual_k = tuple(
+        np.asarray(_temperatures(found.values, (capacity, conductance), one)) - one.course.temp_c for one in drives
+    )
+    units = {"ln_heat_j_per_k": capacity, "ln_cooling_w_per_k": conductance}
+    errors = {
+        name.removeprefix("ln_"): float(error) * units.get(name, 1e-3 if name.startswith("entropic") else 1.0)
+        for name, error in zip(names, found.standard_errors, strict=True)
+    }
     rms_k = float(np.sqrt(np.mean(np.concatenate(residual_k) ** 2)))
-    return HeatFit(share, capacity, conductance, errors, rms_k, tuple(warm), residual_k)
+    shares = tuple(float(share) for share in found.values[:pairs])
+    table = tuple(1e-3 * float(value) for value in found.values[pairs : pairs + knots])
+    return HeatFit(
+        shares, ENTROPIC_SOC, table, capacity, conductance, errors, rms_k, tuple(warm), residual_k
+    )  # fmt: skip
 
 
-def _drives(course: Course, ocv_soc: np.ndarray, ocv_v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return gaps, mean power lost over each gap, and the weight of each row (the time it stands for)."""
+def pair_voltages(course: Course, cell: Cell) -> np.ndarray:
+    """Return the voltage over each pair at every row, (pairs, rows), V; at rest at the first.
+
+    As `models.battery.circuit.carry`, driven by the measured current, charge and temperature.
+    """
+    ohm = resistances_ohm(circuit(cell, course.temp_c), course.soc)[1:]
+    before = np.concatenate([ohm[:, :1], ohm[:, :-1]], axis=1)
+    part = np.diff(course.t_s, prepend=course.t_s[0]) / np.array([[pair.tau_s] for pair in cell.pairs])
+    gone = -np.expm1(-part)
+    lag = np.where(part > 0.0, 1.0 - gone / np.where(part > 0.0, part, 1.0), 0.0)
+    added = course.i_a * (before * gone + (ohm - before) * lag)
+    volts, now = np.empty_like(ohm), np.zeros(len(cell.pairs))
+    for row in range(course.t_s.size):
+        now = now * (1.0 - gone[:, row]) + added[:, row]
+        volts[:, row] = now
+    return volts
+
+
+def _drive(course: Course, cell: Cell) -> _Drive:
+    pair_v = pair_voltages(course, cell)
     dt_s = np.diff(course.t_s, prepend=course.t_s[0])
-    lost_w = (np.interp(course.soc, ocv_soc, ocv_v) - course.v_v) * course.i_a
-    steady = np.concatenate([[False], course.i_a[1:] == course.i_a[:-1]])
-    mean_w = np.where(steady, 0.5 * (lost_w + np.roll(lost_w, 1)), lost_w)
-    return dt_s, mean_w, np.sqrt(dt_s / max(float(dt_s.mean()), 1e-300))
+    at_once_v = np.interp(course.soc, cell.ocv_soc, cell.ocv_v) - pair_v.sum(axis=0) - course.v_v
+    hats = np.stack([np.interp(course.soc, ENTROPIC_SOC, hat) for hat in np.eye(len(ENTROPIC_SOC))])
+    volts = np.concatenate([at_once_v[None], pair_v, -1e-3 * (course.temp_c + _ZERO_C_K) * hats])
+    steady = np.append(False, course.i_a[1:] == course.i_a[:-1])  # else the row begins another load
+    power_w = volts * course.i_a
+    mean_w = np.where(steady, 0.5 * (power_w + np.roll(power_w, 1, axis=1)), power_w)
+    return _Drive(course, dt_s, mean_w[0], mean_w[1:], np.sqrt(dt_s / max(float(dt_s.mean()), 1e-300)))
 
 
-def _temperatures(
-    share: Any, heat_j_per_k: Any, cooling_w_per_k: Any, dt_s: np.ndarray, lost_w: np.ndarray, course: Course
-) -> Any:
+def _temperatures(x: Any, lump: tuple[Any, Any], drive: _Drive) -> Any:
     """Return the temperature at every row, C, from the first measured one."""
     import jax.numpy as jnp
     from jax import lax
 
-    kept = jnp.exp(-dt_s * cooling_w_per_k / heat_j_per_k)
-    added = (1.0 - kept) * (course.ambient_c + share * lost_w / cooling_w_per_k)
+    heat_j_per_k, cooling_w_per_k = lump
+    heat_w = drive.at_once_w + jnp.asarray(x)[: drive.parts_w.shape[0]] @ drive.parts_w
+    kept = jnp.exp(-drive.dt_s * cooling_w_per_k / heat_j_per_k)
+    added = (1.0 - kept) * (drive.course.ambient_c + heat_w / cooling_w_per_k)
 
     def step(temp_c: Any, row: Any) -> Any:
         new = row[0] * temp_c + row[1]
         return new, new
 
-    _, temps = lax.scan(step, jnp.asarray(course.temp_c[0]), (kept, added))
+    _, temps = lax.scan(step, jnp.asarray(drive.course.temp_c[0]), (kept, added))
     return temps

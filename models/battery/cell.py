@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 GAS_J_MOL_K = 8.314462618  # CODATA 2018, exact
 REFERENCE_K = 298.15
+# Cells are within about 1 mV/K (Viswanathan et al., J. Power Sources 195, 2010); more than 5 is a mistake of units.
+ENTROPIC_MOST_V_PER_K = 0.005
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class Pair:
         tau_s: time constant, s.
         r_ohm: resistance at 25 C at the knots of `Cell.r_soc`, ohm.
         activation_j_mol: how its resistance follows temperature, J/mol.
+        heat_share: share of its loss v_k I that becomes heat, besides the cell's own share, 0 to 1. A pair that stands
+            for diffusion in particles makes little, as long as heat of mixing is left out (`models.battery.heat`).
     """
 
     tau_s: float
     r_ohm: tuple[float, ...]
     activation_j_mol: float
+    heat_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,14 @@ class Cell:
         r0_activation_j_mol: how it follows temperature, J/mol.
         pairs: two or three RC pairs, fastest first.
         coulomb_efficiency: share of the charge put in that can be taken out, 0 to 1.
-        heat_share: share of (OCV - v) I that becomes heat, about 0.8 to 1.
+        heat_share: share of (OCV - v) I that becomes heat, about 0.8 to 1, before the shares of the pairs.
         heat_j_per_k: heat capacity of the cell, J/K.
         cooling_w_per_k: conductance from the cell to ambient when it stands alone, W/K.
         charge_c_rate_max: largest charging current over capacity, 1/h.
         cutoff_c_rate: constant-voltage charging ends at this current over capacity, 1/h.
+        entropic_soc: knots of the entropic table, rising, between 0 and 1; constant beyond the first and the last.
+        entropic_v_per_k: how the open-circuit voltage follows temperature, dOCV/dT, at these knots, V/K. It makes heat
+            only: the open-circuit curve is that of one temperature. Empty tables are a cell without it.
 
     Raises:
         ValueError: a number that is not finite or out of its range, knots that do not rise, tables of other lengths.
@@ -78,6 +86,8 @@ class Cell:
     cooling_w_per_k: float = 0.05
     charge_c_rate_max: float = 1.0
     cutoff_c_rate: float = 0.05
+    entropic_soc: tuple[float, ...] = ()
+    entropic_v_per_k: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -115,7 +125,24 @@ def _check(cell: Cell) -> None:
             raise ValueError(f"{name}: pairs[{index}].tau_s is {pair.tau_s}; allowed: numbers above 0")
         if not (math.isfinite(pair.activation_j_mol) and 0.0 <= pair.activation_j_mol <= 2e5):
             raise ValueError(f"{name}: pairs[{index}].activation_j_mol is {pair.activation_j_mol}; allowed: 0 to 2e5")
+        if not (math.isfinite(pair.heat_share) and 0.0 <= pair.heat_share <= 1.0):
+            raise ValueError(f"{name}: pairs[{index}].heat_share is {pair.heat_share}; allowed: 0 to 1")
         _check_table(f"{name}: pairs[{index}].r_ohm", pair.r_ohm, len(cell.r_soc), "r_soc")
+    _check_entropic(name, cell)
+
+
+def _check_entropic(name: str, cell: Cell) -> None:
+    _check_rising(f"{name}: entropic_soc", cell.entropic_soc)
+    if cell.entropic_soc and not 0.0 <= cell.entropic_soc[0] <= cell.entropic_soc[-1] <= 1.0:
+        raise ValueError(f"{name}: entropic_soc is {cell.entropic_soc}; allowed: knots between 0 and 1")
+    found, wanted = len(cell.entropic_v_per_k), len(cell.entropic_soc)
+    if found != wanted:
+        raise ValueError(f"{name}: entropic_v_per_k has {found} values; allowed: {wanted}, one a knot of entropic_soc")
+    for index, value in enumerate(cell.entropic_v_per_k):
+        if not abs(value) <= ENTROPIC_MOST_V_PER_K:
+            raise ValueError(
+                f"{name}: entropic_v_per_k[{index}] is {value}; allowed: numbers within {ENTROPIC_MOST_V_PER_K:g}"
+            )
 
 
 def _check_rising(label: str, knots: Sequence[float]) -> None:

@@ -32,7 +32,7 @@ from models.battery.circuit import (
 from models.battery.constant_current import constant_current
 from models.battery.constant_power import constant_power
 from models.battery.constant_voltage import constant_voltage
-from models.battery.heat import mean_heat_w, temperature_c
+from models.battery.heat import heat_now_w, mean_heat_w, temperature_c
 
 MODES = ("cc", "cp", "cv", "rest")
 _SUBSTEP_MAX_S, _SUBSTEP_MIN_S, _SUBSTEP_K = 60.0, 2.0, 0.1
@@ -190,10 +190,10 @@ class _Bench:
             moved = _move(step, part, self.state, span)
             done_s = float(moved.elapsed_s[0])
             stop = Stop(int(moved.stop[0]))
-            heat_w = float(mean_heat_w(self.cell, moved)[0])
-            self._sample_within(step, part, done_s, heat_w, last=stop != Stop.TIME or self.now_s + span >= end_s)
+            mean_w = float(mean_heat_w(part, self.state, moved)[0])
+            self._sample_within(step, part, done_s, mean_w, last=stop != Stop.TIME or self.now_s + span >= end_s)
             if not self.isothermal:
-                self.temp_c = float(temperature_c(self.cell, self.temp_c, heat_w, step.ambient_c, done_s))
+                self.temp_c = float(temperature_c(self.cell, self.temp_c, mean_w, step.ambient_c, done_s))
             charge_c += _charge_c(self.cell, part, self.state, moved)
             energy_j += float(moved.terminal_j[0])
             self.state = moved.state
@@ -219,14 +219,12 @@ class _Bench:
         """Return a substep over which the temperature moves by about 0.1 K."""
         if self.isothermal:
             return _STEP_MAX_S
-        current = _current(step, part, self.state)
-        lost_w = np.interp(self.state.soc, self.cell.ocv_soc, self.cell.ocv_v) - terminal_v(part, self.state, current)
-        heat_w = self.cell.heat_share * float((lost_w * current)[0])
-        flow_w = heat_w - self.cell.cooling_w_per_k * (self.temp_c - step.ambient_c)
+        made_w = float(heat_now_w(part, self.state, _current(step, part, self.state))[0])
+        flow_w = made_w - self.cell.cooling_w_per_k * (self.temp_c - step.ambient_c)
         still_s = _SUBSTEP_K * self.cell.heat_j_per_k / max(abs(flow_w), 1e-12)
         return min(max(still_s, _SUBSTEP_MIN_S), _SUBSTEP_MAX_S)
 
-    def _sample_within(self, step: Step, part: Circuit, done_s: float, heat_w: float, last: bool) -> None:
+    def _sample_within(self, step: Step, part: Circuit, done_s: float, mean_w: float, last: bool) -> None:
         if self.wanted is None:
             first = math.floor(self.now_s / _DEFAULT_GRID_S) + 1
             grid = np.arange(first, math.floor((self.now_s + done_s) / _DEFAULT_GRID_S) + 1) * _DEFAULT_GRID_S
@@ -241,7 +239,7 @@ class _Bench:
             if self.isothermal:
                 temps = np.full(offsets.size, self.temp_c)
             else:
-                temps = temperature_c(self.cell, self.temp_c, heat_w, step.ambient_c, offsets)
+                temps = temperature_c(self.cell, self.temp_c, mean_w, step.ambient_c, offsets)
             self._sample(step, part, offsets, temps)
 
     def _sample(self, step: Step, part: Circuit, offsets: FloatArray, temps: ArrayLike) -> None:

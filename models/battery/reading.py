@@ -5,7 +5,8 @@ is kept, and faster ones, which settle within the interval, are counted in R0. A
 interval, so that decay factors are computed once (`rows`), tables lie on an even grid of charge (no search), and the
 order is fixed: coefficients frozen at the interval's start, current at its middle, state at its end. On constant power
 that is the exponential-midpoint rule with one substep; constant voltage is held at the middle, too (implicit, so that
-no interval is too long for it). Runs under NumPy and jax.numpy alike; no row sees another.
+no interval is too long for it). The heat of entropy is left out: it comes back over a cycle, and no cell of
+`models.battery.packs` has a table of it. Runs under NumPy and jax.numpy alike; no row sees another.
 
 The tests measure what that costs: against the circuit with every pair, and against half the interval.
 """
@@ -59,7 +60,7 @@ class Rows(NamedTuple):
             and that over 25 C.
         half, whole: what is left of the slow pair's voltage after half and the whole interval.
         rise_half, rise_whole: one less that.
-        heat_share: share of the loss that is heat.
+        heat_share, slow_heat_share: share of heat of what acts at once loses, and of what the slow pair loses.
         full_soc: charge at which charging ends: the owner's limit, or where constant voltage would be down to the
             cut-off current at 25 C.
         a_per_soc: one over `soc_per_a`.
@@ -78,6 +79,7 @@ class Rows(NamedTuple):
     rise_half: Array
     rise_whole: Array
     heat_share: Array
+    slow_heat_share: Array
     full_soc: Array
     a_per_soc: Array
     half_min_v: Array
@@ -154,11 +156,19 @@ def rows(
         whole=whole,
         rise_half=1.0 - half,
         rise_whole=1.0 - whole,
-        heat_share=of([c.heat_share for c in cells]),
+        heat_share=of([_heat_share(c) for c in cells]),
+        slow_heat_share=of([c.heat_share * c.pairs[-1].heat_share for c in cells]),
         full_soc=np.minimum(of([_full_soc(c) for c in cells]), charge_limit_soc),
         a_per_soc=3600.0 * capacity_ah / dt_s,
         half_min_v=0.25 * of([c.v_min for c in cells]),
     )
+
+
+def _heat_share(cell: Cell) -> float:
+    """Return the share of heat of what acts at once: R0's and the fast pairs', each by its resistance half charged."""
+    fast = cell.pairs[:-1]
+    ohm = [np.interp(0.5, cell.r_soc, r) for r in (cell.r0_ohm, *(pair.r_ohm for pair in fast))]
+    return float(cell.heat_share * np.average([1.0, *(pair.heat_share for pair in fast)], weights=ohm))
 
 
 def _full_soc(cell: Cell) -> float:
@@ -201,7 +211,8 @@ def advance(
     # The current at the middle; a first guess of it, at no loss, says where the middle is.
     guess_a = xp.maximum(power_w / (ocv_v - state.relaxing_v), floor_a)
     ocv_v_middle = ocv_v - sag * guess_a
-    middle_v = ocv_v_middle - (slack_v + give * guess_a)
+    slow_v = slack_v + give * guess_a
+    middle_v = ocv_v_middle - slow_v
     # I = (E - sqrt(E^2 - 4 R P)) / 2 R without its cancellation. Past the largest power the root is taken as 0: the
     # voltage under load is then half of E, and the cell is cut off. So it is where its pairs hold it down below half
     # of its cut-off: E is taken from there, which keeps a current finite that no circuit would carry.
@@ -209,11 +220,10 @@ def advance(
     current_a = power_w / (half_v + xp.sqrt(xp.maximum(half_v * half_v - r0 * power_w, 0.0)))
     current_a = xp.maximum(current_a, floor_a)
 
-    terminal_v = middle_v - r0 * current_a
+    at_once_v = r0 * current_a
     moved = current_a * row.soc_per_a
     relaxing_v = state.relaxing_v * row.whole + (r * row.rise_whole) * current_a
-    cut = (ocv_v - slope_v * moved - relaxing_v - r0 * current_a < row.v_min) | (soc - moved <= 0.0)
+    cut = (ocv_v - slope_v * moved - relaxing_v - at_once_v < row.v_min) | (soc - moved <= 0.0)
     charge = Charge(xp.minimum(xp.maximum(soc - moved, 0.0), 1.0), relaxing_v)
-    return charge, Flow(
-        current_a, current_a * terminal_v, (row.heat_share * current_a) * (ocv_v_middle - terminal_v), cut
-    )
+    heat_w = current_a * (row.heat_share * at_once_v + row.slow_heat_share * slow_v)
+    return charge, Flow(current_a, current_a * (middle_v - at_once_v), heat_w, cut)

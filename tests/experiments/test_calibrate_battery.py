@@ -18,12 +18,16 @@ import pandas as pd
 import pytest
 
 from experiments.calibration import Outcome, battery, lgm50
-from experiments.calibration.cells_io import courses, read_given, read_table
+from experiments.calibration.cells_io import Course, Given, courses, read_given, read_table
 from experiments.calibration.circuit_fit import ACTIVATION_J_MOL, Shape, choose_pairs, make_rows, terminal_v
+from experiments.calibration.heat_fit import fit_heat, pair_voltages
 from experiments.calibration.low_charge import below_last_load
 from experiments.calibration.stored_cell import load_cell, load_stored
 from experiments.compose import UsageError
 from models.battery.cell import Cell, Pair
+from models.battery.circuit import State, circuit, open_v
+from models.battery.circuit import terminal_v as terminal_voltage
+from models.battery.heat import heat_now_w
 from models.battery.protocol import Run, Step, run
 
 jax = pytest.importorskip("jax")
@@ -42,14 +46,16 @@ TRUTH = Cell(
     r0_ohm=(0.04, 0.03, 0.027, 0.025, 0.024, 0.026),
     r0_activation_j_mol=20e3,
     pairs=(
-        Pair(15.0, (0.02, 0.012, 0.011, 0.010, 0.011, 0.012), 35e3),
-        Pair(400.0, (0.03, 0.018, 0.015, 0.014, 0.015, 0.016), 28e3),
+        Pair(15.0, (0.02, 0.012, 0.011, 0.010, 0.011, 0.012), 35e3, 0.8),
+        Pair(400.0, (0.03, 0.018, 0.015, 0.014, 0.015, 0.016), 28e3, 0.3),
     ),
-    heat_share=0.8,
     heat_j_per_k=43.0,
     cooling_w_per_k=0.05,
+    entropic_soc=(0.0, 0.2, 0.5, 0.8, 1.0),
+    entropic_v_per_k=(-4e-4, -3e-4, 1e-4, 2e-4, 0.0),
 )
 BLOCKS = 5
+SEEN_SOC = np.linspace(0.1, 0.9, 17)  # where the pulses measure an entropic table
 
 
 def pulse_steps(ambient_c: float, amps: float = 5.0) -> list[Step]:
@@ -157,9 +163,52 @@ def test_a_known_cell_is_found_again(tmp_path: Path, noise_v: float) -> None:
         assert (off < 3.0 * np.array(error)[middle] + 0.03 * truth_at(soc, true_table)[middle]).all()
     # Below, two knots of the truth lie between knots of the fit.
     assert np.abs(np.interp(TRUTH.ocv_soc[3:], cell.ocv_soc, cell.ocv_v) - TRUTH.ocv_v[3:]).max() < 2e-3
-    assert cell.heat_share == pytest.approx(TRUTH.heat_share, abs=0.02)
+    assert cell.heat_share == 1.0
+    assert [pair.heat_share for pair in cell.pairs] == pytest.approx([0.8, 0.3], abs=0.12 + 50.0 * noise_v)
+    entropic = np.interp(SEEN_SOC, cell.entropic_soc, cell.entropic_v_per_k)
+    assert np.abs(entropic - np.interp(SEEN_SOC, TRUTH.entropic_soc, TRUTH.entropic_v_per_k)).max() < 2e-5
     assert stored.fit["converged"]
     assert "2 pairs" in outcome.text
+
+
+def heat_course(cell: Cell, ambient_c: float) -> Course:
+    """Return a cell's pulses on the bench, with its temperatures."""
+    course = run(cell, pulse_steps(ambient_c), 0.98)
+    columns = (course.t_s, course.v_v, course.i_a, course.temp_c, course.soc)
+    return Course("pulses", ambient_c, *columns, pulse=np.full(course.t_s.size, -1), warm=True)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_known_shares_of_heat_and_entropy_are_found_again(known: bool) -> None:
+    """From temperatures of the law and the true circuit: each share to 0.06 (0.03 where the lump is given),
+    entropy to 0.01 mV/K, the lump to 2 %.
+    """
+    lump = (TRUTH.heat_j_per_k, TRUTH.cooling_w_per_k) if known else (None, None)
+    cold = replace(TRUTH, pairs=tuple(replace(pair, heat_share=1.0) for pair in TRUTH.pairs), entropic_soc=(),
+                   entropic_v_per_k=())  # fmt: skip
+
+    found = fit_heat([heat_course(TRUTH, t) for t in (5.0, 25.0)], cold, Given("", 2.8, 4.2, 5.0, 5.0, *lump))
+
+    assert found.pair_shares == pytest.approx((0.8, 0.3), abs=0.03 if known else 0.06)
+    entropic = np.interp(SEEN_SOC, found.entropic_soc, found.entropic_v_per_k)
+    assert np.abs(entropic - np.interp(SEEN_SOC, TRUTH.entropic_soc, TRUTH.entropic_v_per_k)).max() < 1e-5
+    assert (found.heat_j_per_k, found.cooling_w_per_k) == pytest.approx((43.0, 0.05), rel=0.02)
+    assert found.rms_k < 0.02
+
+
+def test_the_fitted_pairs_are_those_of_the_models() -> None:
+    """Voltages over the pairs under a measured course are those of the bench, as its terminals show, to 1.5 mV."""
+    course = heat_course(replace(TRUTH, entropic_soc=(), entropic_v_per_k=()), 25.0)
+    rows = circuit(TRUTH, course.temp_c)
+    settled_v = terminal_voltage(rows, State(course.soc, pair_voltages(course, TRUTH)), course.i_a)
+    assert np.abs(settled_v - course.v_v).max() < 1.5e-3
+
+
+def test_without_temperatures_all_that_is_lost_is_heat() -> None:
+    """No measured temperature: shares of 1, no entropic table, the stated lump."""
+    course = replace(heat_course(TRUTH, 25.0), warm=False)
+    found = fit_heat([course], TRUTH, Given("", 2.8, 4.2, 5.0, 5.0, None, None))
+    assert (found.pair_shares, found.entropic_soc, found.heat_j_per_k) == ((1.0, 1.0), (), 45.0)
 
 
 @pytest.mark.slow
@@ -230,6 +279,8 @@ def stored_file(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (lambda f: f["cell"]["r0_ohm"].__setitem__(2, -0.01), r"r0_ohm\[2\] is -0.01"),
         (lambda f: f["cell"].update(capacity_ah=float("nan")), "capacity_ah is nan"),
         (lambda f: f["cell"]["pairs"][0].update(tau_s=float("inf")), r"pairs\[0\].tau_s is inf"),
+        (lambda f: f["cell"]["pairs"][1].update(heat_share=-0.1), r"pairs\[1\].heat_share is -0.1"),
+        (lambda f: f["cell"]["entropic_v_per_k"].__setitem__(0, 0.4), r"entropic_v_per_k\[0\] is 0.4"),
         (lambda f: f["cell"].pop("v_min"), "missing required field `v_min`"),
         (lambda f: f["cell"].update(capacity_ah="five"), "capacity_ah"),
         (lambda f: f.update(format=99), "format is 99; allowed: 1"),
@@ -248,6 +299,24 @@ def test_a_file_that_cannot_be_is_refused_in_one_line(
     with pytest.raises(UsageError, match=said) as refused:
         load_cell(path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_file_without_shares_and_entropy_still_loads(tmp_path: Path, stored_file: dict[str, Any]) -> None:
+    """An older file has one share of heat for everything: its pairs have all of it, and there is no entropy."""
+    plain = json.loads(json.dumps(stored_file))
+    plain["cell"]["heat_share"] = 0.71
+    for name in ("entropic_soc", "entropic_v_per_k"):
+        plain["cell"].pop(name)
+    for pair in plain["cell"]["pairs"]:
+        pair.pop("heat_share")
+    path = tmp_path / "cell.json"
+    path.write_text(json.dumps(plain))
+
+    cell = load_cell(path)
+    rows, state = circuit(cell, 25.0), State(np.array([0.5]), np.array([[0.03], [0.05]]))
+
+    lost_v = open_v(cell, state.soc) - terminal_voltage(rows, state, 4.0)
+    assert heat_now_w(rows, state, np.array([4.0])) == pytest.approx(0.71 * lost_v * 4.0)
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,15 @@ FLAT = replace(
     r0_ohm=(0.025,),
     pairs=(Pair(15.0, (0.012,), 30e3), Pair(300.0, (0.017,), 30e3)),
 )
+# Shares of heat and an entropic table of no cell in particular; its sign changes, as those of cells with graphite do.
+HOT = replace(
+    TWO,
+    name="shares of heat and entropy",
+    heat_share=0.95,
+    pairs=(replace(TWO.pairs[0], heat_share=0.7), replace(TWO.pairs[1], heat_share=0.1)),
+    entropic_soc=(0.05, 0.3, 0.6, 0.9),
+    entropic_v_per_k=(-4e-4, -1e-4, 2e-4, 1e-4),
+)
 
 
 @dataclass
@@ -57,7 +66,7 @@ class Reference:
     terminal_j: float = 0.0
 
     def __post_init__(self) -> None:
-        self.soc_knots = sorted({*self.cell.ocv_soc, *self.cell.r_soc})
+        self.soc_knots = sorted({*self.cell.ocv_soc, *self.cell.r_soc, *self.cell.entropic_soc})
 
     def ohm(self, soc: float, temp_c: float) -> list[float]:
         cell = self.cell
@@ -99,7 +108,9 @@ class Reference:
             amps, volts = self.volts(mode, value, y, temp)
             ohm = self.ohm(y[0], temp)
             charge = cell.capacity_ah * 3600.0
-            heat = cell.heat_share * (_line(y[0], cell.ocv_soc, cell.ocv_v) - volts) * amps
+            lost = ohm[0] * amps + sum(pair.heat_share * y[1 + k] for k, pair in enumerate(cell.pairs))
+            entropic = _line(y[0], cell.entropic_soc, cell.entropic_v_per_k) if cell.entropic_soc else 0.0
+            heat = (cell.heat_share * lost - (temp + 273.15) * entropic) * amps
             lost = 0.0 if ambient_c is None else cell.cooling_w_per_k * (temp - ambient_c)
             warming = 0.0 if ambient_c is None else (heat - lost) / cell.heat_j_per_k
             moved = [(ohm[k + 1] * amps - y[1 + k]) / cell.pairs[k].tau_s for k in range(pairs)]
@@ -159,6 +170,12 @@ def cell(request: pytest.FixtureRequest) -> Cell:
 def two() -> Cell:
     """A cell of two pairs whose resistances follow charge."""
     return TWO
+
+
+@pytest.fixture
+def hot() -> Cell:
+    """A cell whose pairs make less heat than they lose, with heat of entropy."""
+    return HOT
 
 
 @pytest.fixture

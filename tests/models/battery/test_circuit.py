@@ -62,6 +62,12 @@ def test_terminal_voltage_is_ocv_less_every_drop(two):
         ({"pairs": (Pair(0.0, (0.01,) * 6, 2e4),)}, r"pairs\[0\].tau_s is 0.0"),
         ({"pairs": (Pair(9.0, (0.01,) * 4, 2e4),)}, r"pairs\[0\].r_ohm has 4 values; allowed: 6"),
         ({"pairs": (Pair(9.0, (0.01,) * 6, -1.0),)}, r"pairs\[0\].activation_j_mol is -1.0"),
+        ({"pairs": (Pair(9.0, (0.01,) * 6, 2e4, 1.2),)}, r"pairs\[0\].heat_share is 1.2; allowed: 0 to 1"),
+        ({"entropic_soc": (0.5, 0.2), "entropic_v_per_k": (0.0, 0.0)}, r"entropic_soc\[1\] is 0.2 after 0.5"),
+        ({"entropic_soc": (0.5, 1.2), "entropic_v_per_k": (0.0, 0.0)}, r"entropic_soc is .*between 0 and 1"),
+        ({"entropic_soc": (0.5,)}, r"entropic_v_per_k has 0 values; allowed: 1"),
+        ({"entropic_soc": (0.5,), "entropic_v_per_k": (0.3,)}, r"entropic_v_per_k\[0\] is 0.3; allowed"),
+        ({"entropic_soc": (0.5,), "entropic_v_per_k": (float("nan"),)}, r"entropic_v_per_k\[0\] is nan"),
     ],
 )
 def test_a_cell_that_cannot_be_is_refused_by_its_field(two, change, message):

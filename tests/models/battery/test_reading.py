@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from models.battery import reading
 from models.battery.charging import advance
 from models.battery.circuit import circuit, rested
+from models.battery.heat import mean_heat_w
 from models.battery.packs import LCO_POUCH, LG_M50
 
 COUNT, HOURS = 80, 3
@@ -39,6 +42,25 @@ def test_three_hours_of_minutes_end_near_the_circuit_with_every_pair(cell, doing
     physics(law, what, off.mean(), "SoC", bar, worst=off.max())
     assert np.ptp(ours.soc - soc) > 0.05
     assert off.max() < bar
+
+
+def test_heat_of_shares_is_that_of_the_circuit(hot, physics):
+    """Ten minutes at a time under changing powers, heat with a share for each pair is that of the circuit to 5 %."""
+    cell = replace(hot, entropic_soc=(), entropic_v_per_k=())
+    draw = np.random.default_rng(7)
+    table, fixed = reading.tables([cell]), reading.rows([cell], np.zeros(COUNT, dtype=int), 60.0)
+    soc = draw.uniform(0.7, 0.9, COUNT)
+    ours, theirs, rows = reading.Charge(soc, np.zeros(COUNT)), rested(cell, soc), circuit(cell, 25.0 * np.ones(COUNT))
+    for _ in range(HOURS):
+        watts, heat_w = draw.uniform(1.0, 8.0, COUNT), np.zeros(COUNT)
+        for _ in range(10):
+            ours, flow = reading.advance(table, fixed, ours, watts, np.full(COUNT, 25.0))
+            heat_w += 0.1 * flow.heat_w
+        moved = advance(rows, theirs, watts, 600.0)
+        exact_w, theirs = mean_heat_w(rows, theirs, moved), moved.state
+        off = np.abs(heat_w / exact_w - 1.0)
+        physics("battery: fleet's heat with a share for each pair", "circuit, 10 min", off.max(), "rel.", 0.05)
+        assert off.max() < 0.05
 
 
 @pytest.mark.parametrize("relaxing_v", [0.0, 2.0, 3.3, 3.6, 5.0])
