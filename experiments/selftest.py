@@ -31,7 +31,8 @@ def test(arguments: Sequence[str]) -> int:
         return 2
     if list(arguments[:1]) == ["nightly"]:
         return _nightly(list(arguments[1:]))
-    steps = [["ruff", "check", "."], ["mypy"], ["importlinter.cli"], ["pytest", "-m", "not nightly", "tests"]]
+    steps = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["importlinter.cli"]]
+    steps += [["pytest", "-m", "not nightly", "tests"]]
     if arguments:
         steps = [["pytest", *arguments]]
     failed = [step[0] for step in steps if _step(step) != 0]

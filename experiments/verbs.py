@@ -173,8 +173,7 @@ def _ls(words: list[str]) -> int:
         for r in runs
     ]
     lines = [
-        f"{show_path(Path(str(p['folder']))):45} {p['world']:6} seed {p['seed']:<6} "
-        f"{_what(p)}  {str(p['digest'])[:10]}"
+        f"{show_path(Path(str(p['folder']))):45} {p['world']:6} seed {p['seed']:<6} {_what(p)}  {str(p['digest'])[:10]}"
         for p in plain
     ]
     show(plain, "\n".join(lines) or "no runs yet; `twin run` makes one", options.json)

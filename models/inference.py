@@ -159,9 +159,7 @@ def prefill_s(
     return _step_s(shape, layers, device, new, before, attended, 1.0 if head else 0.0, speed)
 
 
-def hop_s(
-    one_way_s: ArrayLike, bytes_per_s: ArrayLike, size_bytes: ArrayLike, serialise_s: ArrayLike
-) -> FloatArray:
+def hop_s(one_way_s: ArrayLike, bytes_per_s: ArrayLike, size_bytes: ArrayLike, serialise_s: ArrayLike) -> FloatArray:
     """Return the time from one stage of a pipeline to the next, s: serialise, travel, arrive in full."""
     delay_s, rate, size, pack_s = spread(one_way_s, bytes_per_s, size_bytes, serialise_s)
     return np.asarray(pack_s + delay_s + size / rate)

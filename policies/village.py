@@ -46,7 +46,10 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
     config = spec.config
     policies: dict[str, Policy] = {
         "harvest": HarvestAgent(
-            config.harvest, spec.reading_ns, dedicated=spec.dedicated, has_battery=spec.has_battery,
+            config.harvest,
+            spec.reading_ns,
+            dedicated=spec.dedicated,
+            has_battery=spec.has_battery,
             to="edge" if spec.edge else "worker",
         ),
         "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s),

@@ -93,9 +93,7 @@ class Clients:
         """
         await asyncio.gather(*(self._ask(n, r, transport, begun_s) for n, r in enumerate(requests)))
 
-    async def _ask(
-        self, number: int, request: workload.Request, transport: Transport, begun_s: float
-    ) -> None:
+    async def _ask(self, number: int, request: workload.Request, transport: Transport, begun_s: float) -> None:
         prompt = draws.integers(self._seed, "prompt", number, np.arange(request.prompt_tokens), self._vocab)
         asked = Asked(request, [int(token) for token in prompt])
         await asyncio.sleep(max(0.0, begun_s + request.arrival_s - time.monotonic()))
@@ -116,9 +114,7 @@ class Clients:
             retries = [
                 Asked(a.request._replace(arrival_s=0.0, deadline_s=RETRY_DEADLINE_S), a.prompt) for a in answered
             ]
-            await asyncio.gather(
-                *(self._until_outcome(a, first_attempt(gateway), transport, begun_s) for a in retries)
-            )
+            await asyncio.gather(*(self._until_outcome(a, first_attempt(gateway), transport, begun_s) for a in retries))
             found += [(gateway, *both) for both in zip(answered, retries, strict=True)]
         return found
 
@@ -142,9 +138,7 @@ class Clients:
             self._model, digest(blob), request.prompt_tokens, request.new_tokens, request.priority,
             until_s - time.monotonic(),
         )  # fmt: skip
-        frame = Request(
-            path=GATEWAY, client=request.client, op_id=request.op_id, payload=encode(submit), blob=blob
-        )
+        frame = Request(path=GATEWAY, client=request.client, op_id=request.op_id, payload=encode(submit), blob=blob)
         transport.send(self._committee[attempt.gateway % len(self._committee)], REQUEST, encode(frame))
         silent_s = time.monotonic() + attempt.wait_s(self._retry_s)
         while True:

@@ -211,9 +211,7 @@ class ExecutorHost:
         if len(job.stages) == 1:
             return int(np.argmax(out))
         data = pack_activation(out)
-        body = encode(
-            Step(session=session, model=job.model, stages=job.stages, index=1, position=position, data=data)
-        )
+        body = encode(Step(session=session, model=job.model, stages=job.stages, index=1, position=position, data=data))
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[session] = (position, future)
         for _ in range(STEP_TRIES):

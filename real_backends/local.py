@@ -33,9 +33,7 @@ SETTLE_S = 5.0  # assumption: followers hear of the last commit within a few hea
 Progress = Callable[[float, str], None]
 
 
-def run_local(
-    scenario: Scenario, folder: Path, *, policy: Any = None, progress: Progress | None = None
-) -> Record:
+def run_local(scenario: Scenario, folder: Path, *, policy: Any = None, progress: Progress | None = None) -> Record:
     """Run a scenario for real.
 
     Args:
@@ -88,9 +86,7 @@ def _requests(scenario: Scenario) -> list[Request]:
     found = requests(scenario)
     longest = max((r.prompt_tokens + r.new_tokens for r in found), default=0)
     if longest > DESK_TINY.context:
-        raise ScenarioError(
-            f"workload: a request has {longest} tokens; {DESK_TINY.name} takes {DESK_TINY.context}"
-        )
+        raise ScenarioError(f"workload: a request has {longest} tokens; {DESK_TINY.name} takes {DESK_TINY.context}")
     return found
 
 

@@ -47,9 +47,7 @@ class Processes:
         on_reply: called for REPLY frames.
     """
 
-    def __init__(
-        self, scenario: Scenario, names: Sequence[str], folder: Path, policy: str, on_reply: Receive
-    ) -> None:
+    def __init__(self, scenario: Scenario, names: Sequence[str], folder: Path, policy: str, on_reply: Receive) -> None:
         self.names, self.folder = tuple(names), folder
         self.addresses = free_addresses((*names, OWNER))
         self._scenario, self._policy, self._on_reply = scenario, policy, on_reply

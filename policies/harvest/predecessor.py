@@ -45,9 +45,7 @@ class Predecessor:
         off = xp.zeros_like(xp.asarray(devices.dedicated))
         return PredecessorState(off, xp.zeros(off.shape))
 
-    def decide(
-        self, state: PredecessorState, readings: Readings, dt_s: Array
-    ) -> tuple[Decision, PredecessorState]:
+    def decide(self, state: PredecessorState, readings: Readings, dt_s: Array) -> tuple[Decision, PredecessorState]:
         """Decide for every row; see `policies.harvest.rows.HarvestRule`. Time passes unnoticed."""
         config, xp = self.config, namespace(state.shape_of)
         r = as_arrays(readings, xp)

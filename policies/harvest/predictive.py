@@ -144,9 +144,7 @@ class Predictive:
         lent = xp.astype(contribute, since_s.dtype)
         load = lent * worth
         gates = Gates(power, cool & safe & (share >= START_SHARE), network, owner)
-        decision = limits.answer(
-            contribute, draining, contribute & unthrottled, load * config.max_cpu, lent, gates, xp
-        )
+        decision = limits.answer(contribute, draining, contribute & unthrottled, load * config.max_cpu, lent, gates, xp)
         return decision, PredictiveState(
             own, state.has_battery, contribute, draining, since_s, cool, unthrottled, safe, charged,
             *learned, *heat._replace(load=load),

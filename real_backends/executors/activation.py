@@ -51,13 +51,9 @@ def unpack_activation(data: bytes) -> npt.NDArray[Any]:
     shape = struct.unpack_from(f"<{dimensions}I", data, HEADER.size)
     expected_bytes = math.prod(shape) * TYPES[kind].itemsize
     if expected_bytes > PAYLOAD_MAX_BYTES:
-        raise ValueError(
-            f"activation: shape {shape} claims {expected_bytes} bytes, at most {PAYLOAD_MAX_BYTES}"
-        )
+        raise ValueError(f"activation: shape {shape} claims {expected_bytes} bytes, at most {PAYLOAD_MAX_BYTES}")
     if len(data) - start != expected_bytes:
-        raise ValueError(
-            f"activation: {len(data) - start} bytes of values, shape {shape} needs {expected_bytes}"
-        )
+        raise ValueError(f"activation: {len(data) - start} bytes of values, shape {shape} needs {expected_bytes}")
     # A copy: the values outlive the network buffer, are writable, and have the machine's own byte order.
     native = TYPES[kind].newbyteorder("=")
     array = np.frombuffer(data, dtype=TYPES[kind], offset=start).reshape(shape).astype(native)

@@ -83,9 +83,7 @@ def shard_weights(spec: ModelSpec, weights: Weights, first: int, last: int) -> W
             raise ValueError(f"weights: tensor {name!r} is missing, layers [{first}, {last}) need it")
         tensor = weights[name]
         if tensor.shape != shape or tensor.dtype != np.float32:
-            raise ValueError(
-                f"weights: tensor {name!r} is {tensor.dtype} {tensor.shape}, expected float32 {shape}"
-            )
+            raise ValueError(f"weights: tensor {name!r} is {tensor.dtype} {tensor.shape}, expected float32 {shape}")
         part[name] = tensor
     return part
 
@@ -129,7 +127,5 @@ def read_checkpoint(path: Path) -> tuple[ModelSpec, Weights]:
     spec = ModelSpec.from_dict(note["spec"])
     digest = checkpoint_digest(spec, weights)
     if digest != note["sha256"]:
-        raise ValueError(
-            f"checkpoint {path.name}: content hashes to {digest[:16]}, it promises {note['sha256'][:16]}"
-        )
+        raise ValueError(f"checkpoint {path.name}: content hashes to {digest[:16]}, it promises {note['sha256'][:16]}")
     return spec, weights

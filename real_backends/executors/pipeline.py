@@ -58,9 +58,7 @@ def make_shard(
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "jax", "jaxlib"):
             raise
-        raise ExecutorUnavailable(
-            f"{backend} is not installed: pip install 'villagetwin[{backend}]'"
-        ) from error
+        raise ExecutorUnavailable(f"{backend} is not installed: pip install 'villagetwin[{backend}]'") from error
     raise ValueError(f"backend: {backend!r} is not allowed, expected 'torch' or 'jax'")
 
 

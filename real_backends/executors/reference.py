@@ -71,8 +71,6 @@ def reference_steps(
         torch.set_num_threads(threads)
 
 
-def reference_generate(
-    spec: ModelSpec, weights: Weights, prompt: Sequence[int], new_tokens: int
-) -> list[int]:
+def reference_generate(spec: ModelSpec, weights: Weights, prompt: Sequence[int], new_tokens: int) -> list[int]:
     """The `new_tokens` greedy tokens after `prompt`; see `reference_steps`."""
     return [token for token, _ in reference_steps(spec, weights, prompt, new_tokens)]

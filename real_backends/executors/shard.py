@@ -71,9 +71,7 @@ class SessionTable(Generic[Cache]):
         """The cache to extend by `count` tokens at `position`, or None when the session is new."""
         cache, length = self._entries.get(session, (None, 0))
         if not 0 <= position <= length:
-            raise ValueError(
-                f"position: {position} is not allowed, session {session!r} holds {length} tokens"
-            )
+            raise ValueError(f"position: {position} is not allowed, session {session!r} holds {length} tokens")
         if position + count > self.spec.context:
             raise ValueError(
                 f"session {session!r}: {position + count} tokens are not allowed, at most {self.spec.context}"
@@ -102,6 +100,4 @@ def check_input(spec: ModelSpec, first: int, x: npt.NDArray[Any]) -> None:
         if x.min() < 0 or x.max() >= spec.vocab:
             raise ValueError(f"x: token {x.min()}..{x.max()} is not allowed, expected 0..{spec.vocab - 1}")
     elif x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != spec.hidden or not x.size:
-        raise ValueError(
-            f"x: {x.dtype} {x.shape} is not allowed, expected float32 [n, {spec.hidden}], n >= 1"
-        )
+        raise ValueError(f"x: {x.dtype} {x.shape} is not allowed, expected float32 [n, {spec.hidden}], n >= 1")

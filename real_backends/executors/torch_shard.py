@@ -92,9 +92,7 @@ class TorchShard:
 
     backend = "torch"
 
-    def __init__(
-        self, spec: ModelSpec, weights: Weights, first: int, last: int, *, threads: int, device: str
-    ) -> None:
+    def __init__(self, spec: ModelSpec, weights: Weights, first: int, last: int, *, threads: int, device: str) -> None:
         part = shard_weights(spec, weights, first, last)
         self.spec, self.first, self.last, self.threads = spec, first, last, threads
         self._device = pick_device(device)

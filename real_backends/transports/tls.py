@@ -49,9 +49,7 @@ class TlsTransport:
         addresses: name to (host, port), this node's own included; may be changed while running.
     """
 
-    def __init__(
-        self, identity: Identity, registry: Mapping[str, bytes], addresses: Mapping[str, Address]
-    ) -> None:
+    def __init__(self, identity: Identity, registry: Mapping[str, bytes], addresses: Mapping[str, Address]) -> None:
         self.me = identity.name
         self.counts: Counter[str] = Counter()
         self.registry, self.addresses = registry, addresses

@@ -84,9 +84,7 @@ def test_a_profile_is_validated_on_runs(calibrated: tuple[Path, Path, dict]) -> 
 
 
 @pytest.mark.nightly
-def test_phone_heat_of_experiments_kept_out(
-    data_folder: Path, tmp_path: Path, physics: Callable[..., None]
-) -> None:
+def test_phone_heat_of_experiments_kept_out(data_folder: Path, tmp_path: Path, physics: Callable[..., None]) -> None:
     """Issue bar: 1.5 K over runs of a minute that the fit has not seen, and at most half of "it stays as it was"."""
     runs = data_folder / "phone_thermal" / "galaxy_llm_runs.csv.gz"
 

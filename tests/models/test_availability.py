@@ -175,9 +175,7 @@ def test_the_fitted_law_is_as_close_to_the_phones_as_promised(
 
 
 @pytest.mark.nightly
-def test_a_fit_without_a_fifth_of_the_phones_foretells_them(
-    observed: np.ndarray, physics: Callable[..., None]
-) -> None:
+def test_a_fit_without_a_fifth_of_the_phones_foretells_them(observed: np.ndarray, physics: Callable[..., None]) -> None:
     """One split by hash, and a hard one: the training phones' own profile misses the others by 1.5 points.
 
     So the law is held to that profile (within 15 %) rather than to the 1.5 points; the other bars hold as they are.

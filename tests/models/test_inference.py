@@ -71,9 +71,7 @@ def test_prefill_in_chunks_does_the_same_work(first: int, second: int) -> None:
     device = replace(SIMPLE, overhead_s_layer=0.0, overhead_s_step=0.0)
 
     whole_s = inference.prefill_s(shape, 32, device, first + second)
-    parts_s = inference.prefill_s(shape, 32, device, first) + inference.prefill_s(
-        shape, 32, device, second, first
-    )
+    parts_s = inference.prefill_s(shape, 32, device, first) + inference.prefill_s(shape, 32, device, second, first)
 
     again = shape.layer_bytes() + first * shape.kv_bytes_per_token_layer()
     assert float(parts_s - whole_s) == pytest.approx(32 * again / 5e10, rel=1e-6)

@@ -47,9 +47,7 @@ def test_jitter_has_the_measured_tail() -> None:
     assert float(np.quantile(factor, 0.95)) == pytest.approx(3.73, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("size", "rate", "text"), [(-1.0, 1.0, "size_bytes is -1.0"), (1.0, -2.0, "bytes_per_s is")]
-)
+@pytest.mark.parametrize(("size", "rate", "text"), [(-1.0, 1.0, "size_bytes is -1.0"), (1.0, -2.0, "bytes_per_s is")])
 def test_what_is_not_allowed_is_named(size: float, rate: float, text: str) -> None:
     """Negative sizes and rates raise an error that names the field and the value."""
     with pytest.raises(ValueError, match=text):

@@ -25,9 +25,7 @@ def leaders_by_term(cluster: Cluster) -> dict[int, set[str]]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    FAULTS, st.integers(1, 1000), st.integers(1, 5), st.floats(0.0, 0.4), st.floats(0.0, 1.0), st.floats(0.0, 1.0)
-)
+@given(FAULTS, st.integers(1, 1000), st.integers(1, 5), st.floats(0.0, 0.4), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
 def test_never_two_leaders_and_in_the_end_one(
     faults: list[tuple[str, int, float]], seed: int, n: int, loss: float, duplicate: float, torn: float
 ) -> None:

@@ -69,9 +69,7 @@ def test_each_limit_forbids_a_start_and_its_field_lifts_it(
 @pytest.mark.parametrize(
     ("field", "changes", "looser", "state"), [gate for gate in GATES if gate[0] != "max_cpu_temp_c"]
 )
-def test_each_limit_ends_a_running_session(
-    field: str, changes: dict[str, Any], looser: Any, state: str
-) -> None:
+def test_each_limit_ends_a_running_session(field: str, changes: dict[str, Any], looser: Any, state: str) -> None:
     """What forbids a start also ends a session at the next reading; only the start temperature does not.
 
     Closed hours end it in order: it drains. Everything else drops it at once, and gives the memory back.

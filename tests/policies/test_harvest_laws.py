@@ -53,9 +53,7 @@ def columns(fleet: list[Readings], xp: Any = np) -> Readings:
 
 
 @st.composite
-def histories(
-    draw: st.DrawFn, rows_max: int = 5
-) -> tuple[HarvestConfig, Devices, list[tuple[float, list[Readings]]]]:
+def histories(draw: st.DrawFn, rows_max: int = 5) -> tuple[HarvestConfig, Devices, list[tuple[float, list[Readings]]]]:
     """Draw limits, a few devices, and what each reads over time."""
     count = draw(st.integers(1, rows_max))
     flags = st.lists(st.booleans(), min_size=count, max_size=count)
@@ -109,10 +107,7 @@ def test_other_array_libraries_decide_the_same(library: str) -> None:
     """Under jax.jit and under the strict standard every answer and every state equals NumPy's."""
     generator = np.random.default_rng(7)
     fleets = [
-        [
-            Readings(*(values[generator.integers(len(values))] for values in AROUND.values()))
-            for _ in range(200)
-        ]
+        [Readings(*(values[generator.integers(len(values))] for values in AROUND.values())) for _ in range(200)]
         for _ in range(12)
     ]
     flags = Devices(generator.random(200) < 0.2, generator.random(200) < 0.7)

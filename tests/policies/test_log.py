@@ -43,9 +43,7 @@ def test_what_was_saved_is_recovered(written: Batches) -> None:
 
 
 @given(batches, st.data())
-def test_a_cut_anywhere_recovers_a_prefix_of_whole_batches(
-    written: Batches, data: st.DataObject
-) -> None:
+def test_a_cut_anywhere_recovers_a_prefix_of_whole_batches(written: Batches, data: st.DataObject) -> None:
     """Exactly the batches that are there in full; the rest is cut off, and a second recovery changes nothing."""
     ends = [0, *accumulate(len(record(b)) for b in written)]
     cut = data.draw(st.integers(0, ends[-1]))
@@ -58,9 +56,7 @@ def test_a_cut_anywhere_recovers_a_prefix_of_whole_batches(
 
 
 @given(batches.filter(bool), st.data())
-def test_a_flipped_byte_costs_its_batch_and_what_follows_never_half(
-    written: Batches, data: st.DataObject
-) -> None:
+def test_a_flipped_byte_costs_its_batch_and_what_follows_never_half(written: Batches, data: st.DataObject) -> None:
     """Damage is seen by the checksum: the batches before it stand, no batch is read in part or altered."""
     parts = [record(b) for b in written]
     ends = [0, *accumulate(map(len, parts))]
@@ -73,9 +69,7 @@ def test_a_flipped_byte_costs_its_batch_and_what_follows_never_half(
 
 
 @given(batches, st.integers(1, 40))
-def test_a_tail_of_zeros_is_damage_and_not_a_record(
-    written: Batches, zeros: int
-) -> None:
+def test_a_tail_of_zeros_is_damage_and_not_a_record(written: Batches, zeros: int) -> None:
     """File systems may leave zeros after a power cut; the checksum of nothing is zero, so length tells."""
     left = disk(b"".join(record(b) for b in written) + bytes(zeros))
 
@@ -84,9 +78,7 @@ def test_a_tail_of_zeros_is_damage_and_not_a_record(
 
 
 @given(batches, batches)
-def test_a_log_goes_on_after_a_recovery(
-    before: Batches, later: Batches
-) -> None:
+def test_a_log_goes_on_after_a_recovery(before: Batches, later: Batches) -> None:
     """What is written behind a torn tail that was cut off is found again."""
     log = disk(b"".join(record(b) for b in before) + b"\x10\x00torn")
     recover(log)

@@ -151,9 +151,7 @@ def test_logits_agree_far_below_the_margin(cut: str) -> None:
     "spec",
     [
         replace(TINY, name="tied-mqa", kv_heads=1, tied_head=True, context=24),
-        replace(
-            TINY, name="mha-odd", heads=3, kv_heads=3, head_dim=10, hidden=36, ffn=50, vocab=301, context=24
-        ),
+        replace(TINY, name="mha-odd", heads=3, kv_heads=3, head_dim=10, hidden=36, ffn=50, vocab=301, context=24),
     ],
     ids=lambda spec: spec.name,
 )
@@ -190,9 +188,7 @@ def test_cuda_gives_the_certified_tokens() -> None:
 # ---- sessions and caches
 
 
-@given(
-    order=st.lists(st.integers(0, 2), max_size=40), backends=st.sampled_from(["t:0-4 j:4-8", "j:0-4 t:4-8"])
-)
+@given(order=st.lists(st.integers(0, 2), max_size=40), backends=st.sampled_from(["t:0-4 j:4-8", "j:0-4 t:4-8"]))
 @settings(max_examples=8, deadline=None)
 def test_interleaved_sessions_do_not_disturb_one_another(order: list[int], backends: str) -> None:
     """Three sessions on the same shards, stepped in any order, each get the tokens they get alone."""

@@ -48,9 +48,9 @@ def test_calibration_recovers_a_known_law() -> None:
     assert [profile[name] for name in ("decode_s_step", "decode_s_layer", "decode_s_head")] == pytest.approx(
         [100e-6, 40e-6, 30e-6], rel=1e-9
     )
-    assert [
-        profile[name] for name in ("prefill_s_step", "prefill_s_token_layer", "prefill_s_head")
-    ] == pytest.approx([500e-6, 2e-6, 90e-6], rel=1e-9)
+    assert [profile[name] for name in ("prefill_s_step", "prefill_s_token_layer", "prefill_s_head")] == pytest.approx(
+        [500e-6, 2e-6, 90e-6], rel=1e-9
+    )
     assert max(profile["decode_fit_error"], profile["prefill_fit_error"]) < 1e-9
     assert profile["hash"] == calibration.profile_hash(dict(profile))
     assert profile["hash"] != calibration.profile_hash(dict(profile) | {"threads": 2})

@@ -139,9 +139,7 @@ def test_a_shard_needs_only_its_own_tensors() -> None:
     assert len(part) == 18
     with pytest.raises(ValueError, match=r"tensor 'layers\.4\.attn_norm' is missing"):
         ex.make_shard("torch", ex.DESK_TINY, part, 2, 5, device="cpu")
-    with pytest.raises(
-        ValueError, match=r"'layers\.2\.q' is float32 \(2, 2\), expected float32 \(128, 128\)"
-    ):
+    with pytest.raises(ValueError, match=r"'layers\.2\.q' is float32 \(2, 2\), expected float32 \(128, 128\)"):
         ex.shard_weights(ex.DESK_TINY, part | {"layers.2.q": np.zeros((2, 2), np.float32)}, 2, 4)
 
 
@@ -193,9 +191,7 @@ def test_importing_the_package_imports_no_framework() -> None:
     """The package is light: its import brings in neither torch nor jax nor scipy."""
     code = "import sys, real_backends.executors; print(sorted({'torch', 'jax', 'scipy'} & set(sys.modules)))"
     root = Path(__file__).resolve().parents[2]
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
 
     assert result.stdout.strip() == "[]"
 

@@ -54,9 +54,7 @@ def test_norm_is_torchs() -> None:
     norm.weight.data = torch.tensor(weight)
     expected = norm(torch.tensor(x)).detach().numpy()
 
-    np.testing.assert_allclose(
-        torch_shard.rms_norm(torch.tensor(x), torch.tensor(weight), 1e-5), expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(torch_shard.rms_norm(torch.tensor(x), torch.tensor(weight), 1e-5), expected, rtol=1e-5)
     np.testing.assert_allclose(jax_shard.rms_norm(x, weight, 1e-5), expected, rtol=1e-5)
 
 

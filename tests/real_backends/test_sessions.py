@@ -101,9 +101,7 @@ def _tokens(node: Node, done: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("stages", [(Stage("a", 0, 8),), (STAGES[0], Stage("b", 3, 8)), STAGES])
-def test_a_pipeline_says_what_one_process_says(
-    tmp_path: Path, reference: list[int], stages: tuple[Stage, ...]
-) -> None:
+def test_a_pipeline_says_what_one_process_says(tmp_path: Path, reference: list[int], stages: tuple[Stage, ...]) -> None:
     """One, two or three stages give the reference's tokens, with progress, and forget the session afterwards."""
 
     async def act(nodes: dict[str, Node]) -> None:
@@ -147,9 +145,7 @@ def test_stale_frames_are_ignored(tmp_path: Path, reference: list[int]) -> None:
     asyncio.run(_run(tmp_path, act))
 
 
-def test_lost_frames_are_sent_again(
-    tmp_path: Path, reference: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lost_frames_are_sent_again(tmp_path: Path, reference: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """A step whose answer was lost is asked again and gives the same token."""
     monkeypatch.setattr(executors_host, "STEP_TRY_S", 0.1)
     monkeypatch.setattr(executors_host, "STEP_TRIES", 50)

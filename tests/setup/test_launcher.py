@@ -114,9 +114,7 @@ def test_interrupted_setup_starts_clean(prepare: Callable[..., object], fake: Fa
     assert (fake.made, fake.installed) == (2, [TRACK])
 
 
-def test_interrupted_addition_forgets_only_the_addition(
-    prepare: Callable[..., object], fake: FakeInstaller
-) -> None:
+def test_interrupted_addition_forgets_only_the_addition(prepare: Callable[..., object], fake: FakeInstaller) -> None:
     """After an interrupted addition the earlier extras come back and the addition is not forced on anyone."""
     prepare("jax")
     fake.fail_with = KeyboardInterrupt()
@@ -128,9 +126,7 @@ def test_interrupted_addition_forgets_only_the_addition(
     assert (fake.made, fake.installed) == (2, [TRACK | {"jax"}] * 2)
 
 
-def test_failed_addition_leaves_the_environment_in_force(
-    prepare: Callable[..., object], fake: FakeInstaller
-) -> None:
+def test_failed_addition_leaves_the_environment_in_force(prepare: Callable[..., object], fake: FakeInstaller) -> None:
     """Where an extra cannot be had, what worked before still starts at once."""
     prepare()
     fake.fail_with = launcher.SetupError("no network")
