@@ -99,7 +99,7 @@ def calibrate(
         pulses: all other courses.
         given: what is known beforehand.
         capacity_ah: charge between state of charge 0 and 1.
-        pairs: 2 or 3; None is 3 where that predicts left-out pulses clearly better.
+        pairs: 2 or 3; None is what predicts left-out pulses best.
 
     Returns:
         The cell, both fits, and the error on left-out pulses by number of pairs, mV (empty where not chosen).

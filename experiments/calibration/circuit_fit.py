@@ -43,7 +43,6 @@ _BEND_SOC, _EVEN_SHARE = 0.01, 0.3
 _APPARENT_V = 0.1
 _SMOOTH_MV = 0.1  # what it costs that a resistance changes e-fold over 10 % of charge
 _BELOW_CUTOFF_V = 0.02
-_THIRD_SHARE = 0.99  # a third pair must leave less than this of the error on left-out pulses: else it is noise
 # The knee of charge transfer: belief, bounds, and what an e-fold costs. 4 R T / F is 0.1 V (`circuit.with_knee`), and
 # part of R0 is straight; pulses of one current hardly tell the knee from the resistance itself.
 _KNEE_V, _KNEE_LOW_V, _KNEE_HIGH_V, _KNEE_MV = 0.15, 0.03, 10.0, 0.02
@@ -283,7 +282,7 @@ def fit_circuit(
 def choose_pairs(
     open_circuit: Sequence[Course], pulses: Sequence[Course], given: Given
 ) -> tuple[int, dict[int, float]]:
-    """Return 3 pairs where they predict left-out pulses clearly better than 2, and each one's error there, mV.
+    """Return the number of pairs that predicts left-out pulses best, and each one's error there, mV.
 
     Every third pair of pulses (a discharge and the charge after it, with their rests) is left out of the fit.
     """
@@ -297,7 +296,7 @@ def choose_pairs(
         )
         for pairs in (2, 3)
     }
-    return (3 if scores[3] < _THIRD_SHARE * scores[2] else 2), scores
+    return min(scores, key=scores.__getitem__), scores
 
 
 def _shape(open_circuit: Sequence[Course], pulses: Sequence[Course], given: Given, pairs: int, ocv_knots: int) -> Shape:
