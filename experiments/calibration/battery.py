@@ -129,7 +129,6 @@ def calibrate(
             for tau, ohm, energy in zip(circuit.tau_s, r_ohm[1:], circuit.activation_j_mol[1:], strict=True)
         ),
         coulomb_efficiency=COULOMB_EFFICIENCY,
-        r0_knee_v=circuit.r0_knee_v,
     )
     heat = fit_heat(pulses, cell, given)
     warmed = replace(
@@ -171,7 +170,6 @@ def _fit_record(
             "r_ohm": [[_known(value) for value in row] for row in r_ohm],
             "tau_s": [_known(value) for value in tau_s],
             "activation_j_mol": [_known(value) for value in activation],
-            "r0_knee_v": _known(circuit.knee_error_v),
             **{name: _known(value) for name, value in heat.errors.items()},
         },
     }
@@ -234,7 +232,6 @@ def _text(
         if np.isfinite(energy_error[row]):
             energy += f" ± {energy_error[row] / 1e3:.2g}"
         lines.append(f"R{row:<5}{tau:>18}{ohm:>20}{energy:>22}")
-    lines.append(f"R0 bends at {1e3 * circuit.r0_knee_v:.4g} ± {1e3 * circuit.knee_error_v:.2g} mV")
     for course, values in zip(circuit.courses, circuit.residual_mv, strict=True):
         rms, worst = np.sqrt(np.nanmean(values**2)), np.nanmax(np.abs(values))
         lines.append(f"{course.name:24} rms {rms:6.2f} mV   worst {worst:6.1f} mV")

@@ -32,8 +32,8 @@ ONE_TEMPERATURE_K = 5.0
 _STEP_J_MOL = 1e4  # unit of the fitted activation energies
 # Weights. A row counts by the time it stands for, to this power: 0 is a row a vote, 1 an hour an hour's worth.
 _TIME_POWER, _TIME_MOST_S = 0.75, 200.0
-# A pair's resistance is the same at all currents, a cell's is not: of what cannot be fitted at once, a millivolt at the
-# current that a cell usually sees counts for more than one in the highest pulse.
+# A circuit's resistance is the same at all currents, a cell's falls as current grows (Butler-Volmer): of what cannot be
+# fitted at once, a millivolt at the current that a cell usually sees counts for more than one in the highest pulse.
 _USUAL_OF_LARGEST = 1.0 / 3.0  # pulses are made at about 1C, discharges and phones draw C/3 and less
 _OPEN_SHARE = 0.25  # of the slow discharges in the sum; the pulses have the rest
 # Knots of the open-circuit curve: bends are seen over this much charge to either side; this share is spread evenly.
@@ -43,9 +43,6 @@ _BEND_SOC, _EVEN_SHARE = 0.01, 0.3
 _APPARENT_V = 0.1
 _SMOOTH_MV = 0.1  # what it costs that a resistance changes e-fold over 10 % of charge
 _BELOW_CUTOFF_V = 0.02
-# The knee of charge transfer: belief, bounds, and what an e-fold costs. 4 R T / F is 0.1 V (`circuit.with_knee`), and
-# part of R0 is straight; pulses of one current hardly tell the knee from the resistance itself.
-_KNEE_V, _KNEE_LOW_V, _KNEE_HIGH_V, _KNEE_MV = 0.15, 0.03, 10.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -62,19 +59,18 @@ class Shape:
         found = [f"ocv_v[{soc:.4g}]" for soc in self.ocv_soc]
         found += [f"ln_r{k}_ohm[{soc:.4g}]" for k in range(self.pairs + 1) for soc in self.r_soc]
         found += [f"ln_tau{k + 1}_s" for k in range(self.pairs)]
-        found += ["ln_r0_knee_v"]
         if self.activation_j_mol is None:
             found += [f"activation{k}_1e4_j_mol" for k in range(self.pairs + 1)]
         return found
 
-    def split(self, x: Any) -> tuple[Any, Any, Any, Any, Any]:
-        """Return OCV (knots), ln R (1 + pairs, knots), ln tau (pairs), ln knee, activation (1 + pairs), 1e4 J/mol."""
+    def split(self, x: Any) -> tuple[Any, Any, Any, Any]:
+        """Return OCV (knots), ln R (1 + pairs, knots), ln tau (pairs), activation (1 + pairs), 1e4 J/mol."""
         a = self.ocv_soc.size
         b = a + (self.pairs + 1) * self.r_soc.size
         c = b + self.pairs
         given = self.activation_j_mol
-        activation = x[c + 1 :] if given is None else np.full(self.pairs + 1, given / _STEP_J_MOL)
-        return x[:a], x[a:b].reshape(self.pairs + 1, self.r_soc.size), x[b:c], x[c], activation
+        activation = x[c:] if given is None else np.full(self.pairs + 1, given / _STEP_J_MOL)
+        return x[:a], x[a:b].reshape(self.pairs + 1, self.r_soc.size), x[b:c], activation
 
 
 class Rows(NamedTuple):
@@ -98,8 +94,7 @@ class CircuitFit:
     Attributes:
         shape: what was fixed.
         ocv_v, r_ohm, tau_s, activation_j_mol: the law's numbers; r_ohm is (1 + pairs, knots of charge) at 25 C.
-        r0_knee_v: where R0 bends (`models.battery.cell`), V; at its bound of 10 V it is straight.
-        errors: standard errors of the first four, shaped alike; and of the knee, `knee_error_v`.
+        errors: standard errors of the same four, shaped alike.
         fitted: the least squares itself.
         courses, residual_mv: per course, predicted less measured, NaN where a row did not count.
     """
@@ -109,9 +104,7 @@ class CircuitFit:
     r_ohm: np.ndarray
     tau_s: np.ndarray
     activation_j_mol: np.ndarray
-    r0_knee_v: float
     errors: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    knee_error_v: float
     fitted: Fit
     courses: tuple[Course, ...]
     residual_mv: tuple[np.ndarray, ...]
@@ -135,7 +128,7 @@ def terminal_v(x: Any, rows: Rows, shape: Shape, xp: Any = np) -> Any:
         rows: the courses.
         xp: numpy or jax.numpy.
     """
-    ocv_v, ln_r, ln_tau, ln_knee, activation = shape.split(x)
+    ocv_v, ln_r, ln_tau, activation = shape.split(x)
     factor = xp.exp(xp.reshape(activation, (-1, 1, 1)) * (_STEP_J_MOL / GAS_J_MOL_K) * rows.inverse_k)
     low, high = xp.exp(ln_r)[:, rows.r_low], xp.exp(ln_r)[:, rows.r_low + 1]
     ohm = (low + (high - low) * rows.r_part) * factor  # (1 + pairs, courses, rows)
@@ -148,8 +141,7 @@ def terminal_v(x: Any, rows: Rows, shape: Shape, xp: Any = np) -> Any:
     lag = xp.where(part > 0.0, 1.0 - gone / xp.where(part > 0.0, part, 1.0), 0.0)
     added = rows.i_a * (before * gone + (ohm[1:] - before) * lag)
     open_v = ocv_v[rows.ocv_low] + (ocv_v[rows.ocv_low + 1] - ocv_v[rows.ocv_low]) * rows.ocv_part
-    knee_v = xp.exp(ln_knee)
-    return open_v - knee_v * xp.arcsinh(ohm[0] * rows.i_a / knee_v) - _pairs_sum(kept, added, xp)
+    return open_v - ohm[0] * rows.i_a - _pairs_sum(kept, added, xp)
 
 
 def _pairs_sum(kept: Any, added: Any, xp: Any) -> Any:
@@ -253,10 +245,9 @@ def fit_circuit(
     def penalty(x: Any) -> Any:
         import jax.numpy as jnp
 
-        ocv_v, ln_r, _, ln_knee, _ = shape.split(x)
+        ocv_v, ln_r, _, _ = shape.split(x)
         smooth = jnp.ravel(jnp.diff(ln_r, axis=1) / spans) * _SMOOTH_MV
-        return jnp.concatenate([smooth, (ocv_v - start[: ocv_v.size]) / _APPARENT_V,
-                                jnp.reshape(ln_knee - np.log(_KNEE_V), 1) * _KNEE_MV])  # fmt: skip
+        return jnp.concatenate([smooth, (ocv_v - start[: ocv_v.size]) / _APPARENT_V])
 
     def independent(residuals: np.ndarray) -> float:
         sizes = [rows.weight.size for _, rows, _ in groups]
@@ -343,29 +334,28 @@ def _start(
     ocv_v = np.interp(shape.ocv_soc, soc, volts)
     tables = (shape.pairs + 1) * shape.r_soc.size
     energies = shape.pairs + 1 if shape.activation_j_mol is None else 0
-    guess = (ocv_v, np.full(tables, np.log(each_ohm)), np.log(TAU_START_S[shape.pairs]), [np.log(_KNEE_V)],
-             np.full(energies, 2.0))  # fmt: skip
+    guess = (ocv_v, np.full(tables, np.log(each_ohm)), np.log(TAU_START_S[shape.pairs]), np.full(energies, 2.0))
     least = (ocv_v - 0.5, np.full(tables, np.log(each_ohm * 1e-4)), np.full(shape.pairs, np.log(TAU_LOW_S)),
-             [np.log(_KNEE_LOW_V)], np.zeros(energies))  # fmt: skip
+             np.zeros(energies))  # fmt: skip
     most = (ocv_v + 0.5, np.full(tables, np.log(each_ohm * 1e3)), np.full(shape.pairs, np.log(TAU_HIGH_S)),
-            [np.log(_KNEE_HIGH_V)], np.full(energies, 10.0))  # fmt: skip
+            np.full(energies, 10.0))  # fmt: skip
     return np.concatenate(guess), np.concatenate(least), np.concatenate(most)
 
 
 def _sorted(shape: Shape, found: Fit, courses: tuple[Course, ...], residual_mv: tuple[np.ndarray, ...]) -> CircuitFit:
     """Return the law's own numbers, fastest pair first, open-circuit voltage rising."""
-    ocv_v, ln_r, ln_tau, ln_knee, activation = (np.asarray(part) for part in shape.split(found.values))
-    errors = [np.asarray(part) for part in shape.split(found.standard_errors)]
-    if shape.activation_j_mol is not None:
-        errors[4] = np.full(activation.size, np.nan)
+    ocv_v, ln_r, ln_tau, activation = (np.asarray(part) for part in shape.split(found.values))
+    if shape.activation_j_mol is None:
+        errors = [np.asarray(part) for part in shape.split(found.standard_errors)]
+    else:
+        errors = [np.asarray(part) for part in shape.split(found.standard_errors)[:3]]
+        errors.append(np.full(activation.size, np.nan))
     order = np.argsort(ln_tau)
     rows = np.append(0, order + 1)
     r_ohm, tau_s = np.exp(ln_r[rows]), np.exp(ln_tau[order])
-    physical = (errors[0], r_ohm * errors[1][rows], tau_s * errors[2][order], errors[4][rows] * _STEP_J_MOL)
-    knee_v = float(np.exp(ln_knee))
+    physical = (errors[0], r_ohm * errors[1][rows], tau_s * errors[2][order], errors[3][rows] * _STEP_J_MOL)
     energies = activation[rows] * _STEP_J_MOL
-    return CircuitFit(shape, _rising(ocv_v), r_ohm, tau_s, energies, knee_v, physical, knee_v * float(errors[3]), found,
-                      courses, residual_mv)  # fmt: skip
+    return CircuitFit(shape, _rising(ocv_v), r_ohm, tau_s, energies, physical, found, courses, residual_mv)
 
 
 def _rising(volts: np.ndarray) -> np.ndarray:
