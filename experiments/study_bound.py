@@ -64,6 +64,8 @@ def owners_ahead(scenario: FleetScenario, who: Any) -> Readings:
     from models.availability import DECOMPOSITIONS
     from sim.fleet import stock
     from sim.fleet.day import DAY_MIN, IDLE_AT_START_S
+    from sim.fleet.reading import USER_LOAD, bandwidth
+    from sim.fleet.window import owners
     from sim.owners import crowd
 
     what, site = stock.traits(scenario, who), stock.site(scenario, who)
@@ -73,27 +75,26 @@ def owners_ahead(scenario: FleetScenario, who: Any) -> Readings:
     flags = np.empty((count, who.entity.size), dtype=np.uint8)
     for k in range(0, count, steps):
         flags[k : k + steps], people = crowd.window(habits, seed, people, who.entity, who.kind, k, steps, step_s)
-    screen, wifi = flags & crowd.SCREEN != 0, flags & crowd.WIFI != 0
-    mobile = (flags & crowd.NETWORK != 0) & ~wifi
+    owner = owners(flags, np.ones(who.entity.size, dtype=bool))
     reading = np.arange(count)[:, None]
-    last_lit = np.maximum.accumulate(np.where(screen, reading, -round(IDLE_AT_START_S / step_s)), axis=0)
+    last_lit = np.maximum.accumulate(np.where(owner.screen, reading, -round(IDLE_AT_START_S / step_s)), axis=0)
     minute = scenario.start_minute + reading * (step_s / 60.0) + what.zone_min
     shape = flags.shape
     low_c, full = np.broadcast_to(20.0, shape), np.broadcast_to(1.0, shape)
     return Readings(
         has_battery=np.broadcast_to(what.has_battery, shape),
         soc=full,
-        plugged=flags & crowd.PLUGGED != 0,
+        plugged=owner.plugged,
         die_c=low_c,
         skin_c=low_c,
         battery_c=low_c,
-        on_wifi=wifi,
-        metered=mobile,
-        bandwidth_bytes_per_s=np.where(wifi, site.home_bytes_per_s, site.mobile_bytes_per_s * mobile),
-        screen_on=screen,
+        on_wifi=owner.wifi,
+        metered=owner.metered,
+        bandwidth_bytes_per_s=bandwidth(site, owner.wifi, owner.metered, np),
+        screen_on=owner.screen,
         idle_s=(reading - last_lit) * step_s,
         local_minute=minute % DAY_MIN,
-        user_load=0.3 * screen,
+        user_load=USER_LOAD * owner.screen,
     )
 
 

@@ -15,6 +15,7 @@ import simpy
 from simpy.events import ProcessGenerator
 
 from models.battery import reading as battery
+from models.battery.cell import CELSIUS_K
 from models.governors.reading import Response, step_wise_reading
 from models.governors.step_wise import POLL_S
 from policies.config import HarvestConfig
@@ -135,7 +136,7 @@ class Plain:
             place = int(soc * per_interval) + max_place
             slope_v = table.ocv_slope_v[place]
             ocv_v = table.ocv_at_zero_v[place] + slope_v * soc
-            warmth = exp(cell.activation_k / (board_c + battery.CELSIUS_K) - cell.activation_at_25c)
+            warmth = exp(cell.activation_k / (board_c + CELSIUS_K) - cell.activation_at_25c)
             r0, r = table.r0_ohm[place] * warmth, table.r_ohm[place] * warmth
             sag = (0.5 * cell.soc_per_a) * slope_v
             slack_v, give = relaxing_v * cell.half, r * cell.rise_half

@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.calibration.cells_io import Course, Given
 from experiments.fitting import Fit, fit, independent_count
-from models.battery.cell import GAS_J_MOL_K, REFERENCE_K
+from models.battery.cell import CELSIUS_K, GAS_J_MOL_K, REFERENCE_K
 
 OCV_KNOTS = 40
 # Closer where resistance turns up: lithium runs out at the surface first.
@@ -132,16 +132,26 @@ def terminal_v(x: Any, rows: Rows, shape: Shape, xp: Any = np) -> Any:
     factor = xp.exp(xp.reshape(activation, (-1, 1, 1)) * (_STEP_J_MOL / GAS_J_MOL_K) * rows.inverse_k)
     low, high = xp.exp(ln_r)[:, rows.r_low], xp.exp(ln_r)[:, rows.r_low + 1]
     ohm = (low + (high - low) * rows.r_part) * factor  # (1 + pairs, courses, rows)
-    before = xp.concatenate([ohm[1:, :, :1], ohm[1:, :, :-1]], axis=2)
-    tau = xp.reshape(xp.exp(ln_tau), (-1, 1, 1))
-    part = rows.dt_s / tau
-    kept = xp.exp(-part)
-    # As `carry`: R(t) = r + rho t gives v e^-x + I (r (1 - e^-x) + rho (t - tau (1 - e^-x))), x = t / tau.
-    gone = -xp.expm1(-part)
-    lag = xp.where(part > 0.0, 1.0 - gone / xp.where(part > 0.0, part, 1.0), 0.0)
-    added = rows.i_a * (before * gone + (ohm[1:] - before) * lag)
+    kept, added = pair_steps(ohm[1:], rows.dt_s / xp.reshape(xp.exp(ln_tau), (-1, 1, 1)), rows.i_a, xp)
     open_v = ocv_v[rows.ocv_low] + (ocv_v[rows.ocv_low + 1] - ocv_v[rows.ocv_low]) * rows.ocv_part
     return open_v - ohm[0] * rows.i_a - _pairs_sum(kept, added, xp)
+
+
+def pair_steps(ohm: Any, part: Any, i_a: Any, xp: Any) -> tuple[Any, Any]:
+    """Return kept and added of v[n] = kept[n] v[n-1] + added[n], the voltage over each pair at row n, rows last.
+
+    As `models.battery.circuit.carry`: R(t) = r + rho t gives v e^-x + I (r (1 - e^-x) + rho (t - tau (1 - e^-x))).
+
+    Args:
+        ohm: the pairs' resistances at the rows.
+        part: x = t / tau, the gap before each row over the pair's time constant.
+        i_a: the current over that gap.
+        xp: numpy or jax.numpy.
+    """
+    before = xp.concatenate([ohm[..., :1], ohm[..., :-1]], axis=-1)
+    gone = -xp.expm1(-part)
+    lag = xp.where(part > 0.0, 1.0 - gone / xp.where(part > 0.0, part, 1.0), 0.0)
+    return xp.exp(-part), i_a * (before * gone + (ohm - before) * lag)
 
 
 def _pairs_sum(kept: Any, added: Any, xp: Any) -> Any:
@@ -185,7 +195,7 @@ def make_rows(
         weight = np.where(out | (course.v_v < v_min - _BELOW_CUTOFF_V), 0.0, _row_weight(course, usual_a))
         ocv_low, ocv_part = _hats(shape.ocv_soc, course.soc)
         r_low, r_part = _hats(shape.r_soc, course.soc)
-        values = (dt_s, course.i_a, course.v_v, weight, 1.0 / (course.temp_c + 273.15) - 1.0 / REFERENCE_K,
+        values = (dt_s, course.i_a, course.v_v, weight, 1.0 / (course.temp_c + CELSIUS_K) - 1.0 / REFERENCE_K,
                   ocv_low, ocv_part, r_low, r_part)  # fmt: skip
         for name, column in zip(Rows._fields, values, strict=True):
             columns[name].append(padded(column))

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from experiments.calibration.cells_io import Course, Given
+from experiments.calibration.circuit_fit import pair_steps
 from experiments.fitting import fit, independent_count
-from models.battery.cell import Cell
+from models.battery.cell import CELSIUS_K, Cell
 from models.battery.circuit import circuit, resistances_ohm
 
 # A 21700 cell: 65 g at about 0.95 kJ/kg/K less its can's share; still air (10 W/m2/K) over 53 cm2. Used where nothing
@@ -27,7 +28,6 @@ HEAT_J_PER_K, COOLING_W_PER_K = 45.0, 0.05
 ENTROPIC_SOC = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 _ENTROPIC_MOST_MV = 3.0  # mV/K, three times that of known cells
 _LEAST_RISE_K = 0.05  # less than that says nothing
-_ZERO_C_K = 273.15
 # Weak beliefs, so that no number runs away where nothing was measured: no entropy, and a table that changes slowly.
 # Each is what a mV/K costs, of knot or of its change over 10 % of charge, over the root mean square rise.
 _NONE_SHARE, _SMOOTH_SHARE = 0.003, 0.01
@@ -149,17 +149,14 @@ def fit_heat(courses: Sequence[Course], cell: Cell, given: Given) -> HeatFit:
 def pair_voltages(course: Course, cell: Cell) -> np.ndarray:
     """Return the voltage over each pair at every row, (pairs, rows), V; at rest at the first.
 
-    As `models.battery.circuit.carry`, driven by the measured current, charge and temperature.
+    Driven by the measured current, charge and temperature.
     """
     ohm = resistances_ohm(circuit(cell, course.temp_c), course.soc)[1:]
-    before = np.concatenate([ohm[:, :1], ohm[:, :-1]], axis=1)
     part = np.diff(course.t_s, prepend=course.t_s[0]) / np.array([[pair.tau_s] for pair in cell.pairs])
-    gone = -np.expm1(-part)
-    lag = np.where(part > 0.0, 1.0 - gone / np.where(part > 0.0, part, 1.0), 0.0)
-    added = course.i_a * (before * gone + (ohm - before) * lag)
+    kept, added = pair_steps(ohm, part, course.i_a, np)
     volts, now = np.empty_like(ohm), np.zeros(len(cell.pairs))
     for row in range(course.t_s.size):
-        now = now * (1.0 - gone[:, row]) + added[:, row]
+        now = kept[:, row] * now + added[:, row]
         volts[:, row] = now
     return volts
 
@@ -169,7 +166,7 @@ def _drive(course: Course, cell: Cell) -> _Drive:
     dt_s = np.diff(course.t_s, prepend=course.t_s[0])
     at_once_v = np.interp(course.soc, cell.ocv_soc, cell.ocv_v) - pair_v.sum(axis=0) - course.v_v
     hats = np.stack([np.interp(course.soc, ENTROPIC_SOC, hat) for hat in np.eye(len(ENTROPIC_SOC))])
-    volts = np.concatenate([at_once_v[None], pair_v, -1e-3 * (course.temp_c + _ZERO_C_K) * hats])
+    volts = np.concatenate([at_once_v[None], pair_v, -1e-3 * (course.temp_c + CELSIUS_K) * hats])
     steady = np.append(False, course.i_a[1:] == course.i_a[:-1])  # else the row begins another load
     power_w = volts * course.i_a
     mean_w = np.where(steady, 0.5 * (power_w + np.roll(power_w, 1, axis=1)), power_w)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 GAS_J_MOL_K = 8.314462618  # CODATA 2018, exact
 REFERENCE_K = 298.15
+CELSIUS_K = 273.15  # of 0 C
 # Cells are within about 1 mV/K (Viswanathan et al., J. Power Sources 195, 2010); more than 5 is a mistake of units.
 ENTROPIC_MOST_V_PER_K = 0.005
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.arrays import ArrayLike, BoolArray, FloatArray, IntArray
-from models.battery.cell import GAS_J_MOL_K, REFERENCE_K, Cell
+from models.battery.cell import CELSIUS_K, GAS_J_MOL_K, REFERENCE_K, Cell
 
 # Rows that are asked for a time "for ever" are followed this long: 32 years.
 FOREVER_S = 1e9
@@ -180,7 +180,7 @@ def circuit(
     temperature, capacity, growth = np.broadcast_arrays(temperature, capacity, growth)
     coarse, fine = tables(cell)
     activation = np.array([cell.r0_activation_j_mol] + [pair.activation_j_mol for pair in cell.pairs])
-    inverse_k = 1.0 / (temperature + 273.15) - 1.0 / REFERENCE_K
+    inverse_k = 1.0 / (temperature + CELSIUS_K) - 1.0 / REFERENCE_K
     return Circuit(
         cell=cell,
         tables=coarse,

@@ -12,10 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.arrays import ArrayLike, FloatArray
-from models.battery.cell import Cell
+from models.battery.cell import CELSIUS_K, Cell
 from models.battery.circuit import Circuit, Moved, State, resistances_ohm
-
-_ZERO_C_K = 273.15
 
 
 def heat_now_w(part: Circuit, state: State, current_a: FloatArray) -> FloatArray:
@@ -66,4 +64,4 @@ def _entropic_v(part: Circuit, soc: FloatArray) -> FloatArray:
     cell = part.cell
     if not cell.entropic_soc:
         return np.zeros_like(soc)
-    return np.asarray((part.temp_c + _ZERO_C_K) * np.interp(soc, cell.entropic_soc, cell.entropic_v_per_k))
+    return np.asarray((part.temp_c + CELSIUS_K) * np.interp(soc, cell.entropic_soc, cell.entropic_v_per_k))

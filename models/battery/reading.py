@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.battery.cell import GAS_J_MOL_K, REFERENCE_K, Cell
+from models.battery.cell import CELSIUS_K, GAS_J_MOL_K, REFERENCE_K, Cell
 
 Array = Any  # of NumPy or JAX, one element a device
 
 INTERVALS = 200  # of the even grid of charge: cells' own tables have 15 to 40 knots
 ENTRIES = INTERVALS + 1
-CELSIUS_K = 273.15
 # Chargers refuse a lithium cell outside this range and give it less near its ends (JEITA guideline, 2007; phones taper
 # above about 40 C). That the current falls on a straight line is an assumption.
 CHARGE_MIN_C, CHARGE_MAX_C = 0.0, 45.0

@@ -115,9 +115,8 @@ def watch(
     mine, rest = first * long, 1.0 - first
     level = _level(owner, config)
     keep = 1.0 - dt_s / (dt_s + config.memory_days * HOURS * S_PER_H)
-    returns = owner.returns * keep + end * (mine + rest)
     count, hoped = end * (mine + rest), time_h * (mine * long_per_h + rest * second_per_h)
-    expected = owner.expected * keep + hoped / level
+    returns, expected = owner.returns * keep + count, owner.expected * keep + hoped / level
     step = (count - hoped) / (1.0 / HABIT_VAR + level * owner.expected / 2.0)
     taste = _within(owner.taste + LONG_RATE * first * end * (long - owner.began), -TASTE_MAX, TASTE_MAX, xp)
 

@@ -77,6 +77,11 @@ class Marks(NamedTuple):
     asked: Array
 
 
+def bandwidth(site: Site, wifi: Array, mobile: Array, xp: Any) -> Array:
+    """Return what a device can send, bytes a second; ``mobile`` is true where a mobile network is all there is."""
+    return xp.where(wifi, site.home_bytes_per_s, site.mobile_bytes_per_s * mobile)
+
+
 def sense(
     fixed: physics.Fixed, site: Site, device: Device, owner: Owner, lit: Array, local_minute: Array, xp: Any
 ) -> Readings:
@@ -95,7 +100,7 @@ def sense(
         battery_c=body.board_c,
         on_wifi=owner.wifi,
         metered=owner.metered,
-        bandwidth_bytes_per_s=xp.where(owner.wifi, site.home_bytes_per_s, site.mobile_bytes_per_s * owner.metered),
+        bandwidth_bytes_per_s=bandwidth(site, owner.wifi, owner.metered, xp),
         screen_on=owner.screen,
         idle_s=device.idle_s,
         local_minute=local_minute,

@@ -17,17 +17,18 @@ CYCLE = [
     Step("cc", 5.0, until_v_v=3.2, ambient_c=10.0),
     Step("rest", until_t_s=600.0),
 ]
+MOVES = [
+    ("cc", -2.5, 1e6, 4.2, None, 25.0), ("cv", 4.2, 1e6, None, 0.25, 25.0), ("cc", 0.0, 1800.0, None, None, 25.0),
+    ("cp", 8.0, 600.0, None, None, 10.0), ("cc", 5.0, 1e6, 3.2, None, 10.0), ("cc", 0.0, 600.0, None, None, 25.0),
+]  # fmt: skip
+"""The same cycle, as the solver of `reference` takes it."""
 
 
 def test_a_coupled_course_agrees_with_an_ode_solver(flat, reference, physics):
     """Charge, taper, rest and two discharges with self-heating: temperature to 0.1 K, charge to 1e-4, times to 3e-4."""
     other = reference(flat, 25.0, 0.2)
-    moves = [
-        ("cc", -2.5, 1e6, 4.2, None, 25.0), ("cv", 4.2, 1e6, None, 0.25, 25.0), ("cc", 0.0, 1800.0, None, None, 25.0),
-        ("cp", 8.0, 600.0, None, None, 10.0), ("cc", 5.0, 1e6, 3.2, None, 10.0), ("cc", 0.0, 600.0, None, None, 25.0),
-    ]  # fmt: skip
     course = run(flat, CYCLE, 0.2)
-    for end, move in zip(course.steps, moves, strict=True):
+    for end, move in zip(course.steps, MOVES, strict=True):
         other.move(*move)
         at = np.flatnonzero(course.t_s <= end.end_s)[-1]
         late, warm_k = abs(end.end_s / other.t_s - 1.0), abs(course.temp_c[at] - other.temp_c)
@@ -43,13 +44,9 @@ def test_a_coupled_course_agrees_with_an_ode_solver(flat, reference, physics):
 def test_shares_of_heat_and_entropy_agree_with_an_ode_solver(hot, reference, physics):
     """With a share for each pair and an entropic table the same course keeps its temperature to 0.1 K."""
     other = reference(hot, 25.0, 0.2)
-    moves = [
-        ("cc", -2.5, 1e6, 4.2, None, 25.0), ("cv", 4.2, 1e6, None, 0.25, 25.0), ("cc", 0.0, 1800.0, None, None, 25.0),
-        ("cp", 8.0, 600.0, None, None, 10.0), ("cc", 5.0, 1e6, 3.2, None, 10.0), ("cc", 0.0, 600.0, None, None, 25.0),
-    ]  # fmt: skip
     course = run(hot, CYCLE, 0.2)
     warmest_k = 0.0
-    for end, move in zip(course.steps, moves, strict=True):
+    for end, move in zip(course.steps, MOVES, strict=True):
         other.move(*move)
         at = np.flatnonzero(course.t_s <= end.end_s)[-1]
         warm_k = abs(course.temp_c[at] - other.temp_c)
