@@ -11,8 +11,8 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,6 +22,7 @@ from experiments.folders import project_root
 from experiments.progress import Progress
 
 Work = Callable[[list[str]], dict[str, Any]]  # a point's words to {"run", "key", "summary", ...}
+Results = Generator[tuple[tuple[str, ...], str, dict[str, Any]], None, None]  # point, status, result
 KeyOf = Callable[[list[str]], str]
 
 
@@ -100,7 +101,7 @@ def sweep(
     }
     waiting = [point for point in keys if point not in points]
     runner = _inline(waiting, work) if jobs == 1 else _processes(waiting, work, jobs)
-    with _whole_lines(journal) as file:
+    with _whole_lines(journal) as file, closing(runner):  # an interruption here must end the workers, too
         for point, status, result in runner:
             points[point] = Point(point, status, result)
             row = {"point": list(point), "key": keys[point], "status": status, "result": result}
@@ -138,7 +139,7 @@ def _one(work: Work, point: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
         return "failed", {"error": f"{type(error).__name__}: {first}"}
 
 
-def _inline(points: Sequence[tuple[str, ...]], work: Work) -> Iterator[tuple[tuple[str, ...], str, dict[str, Any]]]:
+def _inline(points: Sequence[tuple[str, ...]], work: Work) -> Results:
     for point in points:
         yield point, *_one(work, point)
 
@@ -175,9 +176,7 @@ def _serve(pipe: Connection, work: Work) -> None:
         pipe.send(_one(work, tuple(point)))
 
 
-def _processes(
-    points: Sequence[tuple[str, ...]], work: Work, jobs: int
-) -> Iterator[tuple[tuple[str, ...], str, dict[str, Any]]]:
+def _processes(points: Sequence[tuple[str, ...]], work: Work, jobs: int) -> Results:
     waiting = list(points)[::-1]
     workers: list[_Worker] = []
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -115,6 +116,20 @@ def test_ctrl_c_saves_what_is_finished(script: Path, tmp_path: Path) -> None:
 
     assert 1 <= saved < 6
     assert json.loads(_program(script, 2).stdout) == ["done "] * 6
+
+
+def test_an_interruption_between_points_ends_the_workers(tmp_path: Path) -> None:
+    """Whoever is interrupted while a point is written down leaves no process behind that the exit would wait for."""
+
+    def interrupted(share: float, text: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as held:  # as whoever exits because of it does
+        sweep(GRID, tmp_path, jobs=2, work=dict.fromkeys, key_of=key_of, progress=interrupted)
+
+    assert multiprocessing.active_children() == []
+    assert held.tb is not None
+    assert len(read_journal(tmp_path / "points.jsonl")) == 1
 
 
 def test_the_same_words_find_their_sweep_again(home: Path) -> None:
