@@ -77,6 +77,7 @@ def _script(tmp_path: Path) -> Path:
         "    if words == ['seed=4'] and mode == 'interrupt': os.kill(os.getppid(), signal.SIGINT); signal.pause()\n"
         "    return {'run': words[0]}\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job is born deaf to it
         "    grid = [[f'seed={i}'] for i in range(1, 7)]\n"
         "    try: points = sweep(grid, Path('sweep'), jobs=int(sys.argv[1]), work=work, key_of=key_of)\n"
         "    except KeyboardInterrupt: sys.exit(130)\n"
