@@ -1,9 +1,12 @@
 """The record log: how saved batches become bytes, and how bytes become what was saved.
 
-One append-only file a node. A record is ``length u32 | crc32 u32 | body``, little endian; the body is one atomic
-batch ``[[key, value or nil], ...]`` in MessagePack. Recovery reads records until the first that is short or
-whose checksum fails, and truncates there: what follows was never acknowledged, because a batch is
-acknowledged only after ``sync`` returned. The same code runs over the simulated disk and the real one.
+One append-only file a node. A record is ``length u32 | crc32 u32 | body``, little endian; the body is
+``[durable bytes, [[key, value or nil], ...]]`` in MessagePack: how much of the file was known to be durable when the
+record was written, and one atomic batch. Recovery reads records until the first that is short or whose checksum fails,
+and truncates there: what follows was never acknowledged, because a batch is acknowledged only after ``sync`` returned.
+Unless a later record says that what is damaged had been durable: then the disk has lost what was promised, and a node
+that went on without it could vote twice. It refuses to start (after the protocol-aware recovery of Alagappan et al.,
+FAST'18: a crash's torn tail and a disk's damage must be told apart). The same code runs over both worlds' disks.
 """
 
 from __future__ import annotations
@@ -22,7 +25,11 @@ RECORD_BYTES_MAX = 64 << 20
 """A length above this is damage, not a record (our own bound, far above any batch of a policy)."""
 
 Batch = Iterable[tuple[str, bytes | None]]
-_decode = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]]).decode
+_decode = msgspec.msgpack.Decoder(tuple[int, list[tuple[str, bytes | None]]]).decode
+
+
+class DamagedLog(Exception):
+    """Records that were durable are no longer whole; the message says where and who can tell."""
 
 
 class Storage(Protocol):
@@ -50,9 +57,8 @@ def frame(body: bytes) -> bytes:
     return _HEADER.pack(len(body), crc32(body)) + body
 
 
-def frames(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yield (body, offset of its end) for every whole frame; stop at the first short or damaged one."""
-    at = 0
+def frames(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Yield (body, offset of its end) for every whole frame from ``at``; stop at the first short or damaged one."""
     while at + _HEADER.size <= len(data):
         length, checksum = _HEADER.unpack_from(data, at)
         end = at + _HEADER.size + length
@@ -64,9 +70,9 @@ def frames(data: bytes) -> Iterator[tuple[bytes, int]]:
         at = end
 
 
-def record(batch: Batch) -> bytes:
-    """Return the bytes of one batch."""
-    return frame(encode(tuple(batch)))
+def record(batch: Batch, durable_bytes: int = 0) -> bytes:
+    """Return the bytes of one batch, written when ``durable_bytes`` of the file were known to be durable."""
+    return frame(encode((durable_bytes, tuple(batch))))
 
 
 def recover(storage: Storage) -> dict[str, bytes]:
@@ -74,16 +80,34 @@ def recover(storage: Storage) -> dict[str, bytes]:
 
     Returns:
         key to value, in order of key: the encoder sorts a mapping, and does so slowly if it is almost sorted.
+
+    Raises:
+        DamagedLog: the damage is in what was durable.
     """
     data = storage.read()
     saved: dict[str, bytes] = {}
     end = 0
     for body, end in frames(data):  # noqa: B007  (the last end is where the log is whole)
-        for key, value in _decode(body):
+        for key, value in _decode(body)[1]:
             if value is None:
                 saved.pop(key, None)
             else:
                 saved[key] = value
     if end < len(data):
+        _require_torn(data, end)
         storage.truncate(end)
     return dict(sorted(saved.items()))
+
+
+def _require_torn(data: bytes, end: int) -> None:
+    """Refuse damage that a later record proves to be no torn tail; a damaged length hides where that record begins."""
+    at = end + 1
+    while at + _HEADER.size <= len(data):
+        for body, after in frames(data, at):
+            try:
+                durable = _decode(body)[0]
+            except msgspec.MsgspecError:  # a checksum may fit by chance, or a value hold a frame of something else
+                break
+            if durable > end:
+                raise DamagedLog(f"byte {end}: damaged, and the record that ends at byte {after} found it durable")
+        at += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from policies.log import Storage
+from policies.log import Batch, Storage, record
 
 
 class Committer:
@@ -21,8 +21,9 @@ class Committer:
         self, storage: Storage, durable: Callable[[str, int], None], failed: Callable[[OSError], None]
     ) -> None:
         self.syncs = 0
+        self.durable_bytes = 0  # of the file; every record says how much of it was safe when it was written
         self._storage, self._durable, self._failed = storage, durable, failed
-        self._waiting: list[tuple[str, int, bytes]] = []
+        self._waiting: list[tuple[str, int, Batch]] = []
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
 
@@ -31,11 +32,11 @@ class Committer:
         """Whether a batch is not durable yet."""
         return self._task is not None
 
-    def add(self, path: str, token: int, data: bytes) -> None:
+    def add(self, path: str, token: int, batch: Batch) -> None:
         """Queue one batch."""
         if self._stopped:
             return
-        self._waiting.append((path, token, data))
+        self._waiting.append((path, token, batch))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -54,8 +55,10 @@ class Committer:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
-                await asyncio.to_thread(self._write, b"".join(data for _, _, data in group))
+                data = b"".join(record(batch, self.durable_bytes) for _, _, batch in group)
+                await asyncio.to_thread(self._write, data)
                 self.syncs += 1
+                self.durable_bytes += len(data)
                 for path, token, _ in group:
                     if not self._stopped:
                         self._durable(path, token)

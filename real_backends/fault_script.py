@@ -18,10 +18,7 @@ import msgspec
 from models import draws
 from real_backends.processes import Processes
 from real_backends.transports.faulty import LinkFaults
-from scenarios.schema import Churn, Crash, Fault, Loss, Partition
-
-DOWN_SIGMA = 1.37
-"""Spread of log-normal downtimes, as of node repairs in the failure data of the LANL systems."""
+from scenarios.faults import Churn, Crash, Fault, Loss, Partition, weibull_s
 
 
 class FaultScript:
@@ -89,16 +86,16 @@ class FaultScript:
     async def _churn(self, number: int, fault: Churn, worker: int) -> None:
         key, at_s, index = (number << 20) + worker, 0.0, 0
         while True:
-            at_s += float(draws.exponential(self._seed, "churn", key, index)) * fault.mean_hours * 3600.0
+            at_s += weibull_s(float(draws.exponential(self._seed, "churn", key, index)), fault)
             if at_s >= self._duration_s:
                 return
             await self._sleep_until(at_s)
-            down_s = draws.lognormal(self._seed, "downtime", key, index, fault.down_median_s, DOWN_SIGMA)
+            down_s = draws.lognormal(self._seed, "downtime", key, index, fault.down_median_s, fault.down_sigma)
             await self._crash(self._workers[worker], float(down_s))
             index += 1
 
     async def _partition(self, fault: Partition) -> None:
-        group = tuple(self._committee[k] for k in fault.group)
+        group = tuple(self._committee[k] if isinstance(k, int) else k for k in fault.group)
         others = tuple(name for name in self._processes.names if name not in group)
         detail = {"for_s": fault.for_s, "one_way": fault.one_way}
         self._record("partition", ",".join(group), "start", "transport", detail)

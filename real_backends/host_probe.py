@@ -244,7 +244,7 @@ async def _commit_s(folder: Path) -> float:
     for number in range(PINGS):
         await asyncio.sleep(PAUSE_S)
         begun_s = time.perf_counter()
-        committer.add("", number, bytes(COMMIT_BYTES))
+        committer.add("", number, [("k", bytes(COMMIT_BYTES))])
         await committer.wait()
         taken.append(time.perf_counter() - begun_s)
     storage.close()

@@ -22,6 +22,7 @@ import msgspec
 from policies import village
 from policies.cell import Cell
 from policies.gateway import Answer
+from policies.log import DamagedLog
 from policies.port import Policy
 from policies.sharding import PLANNERS
 from policies.village import NodeSpec
@@ -212,7 +213,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(error.strerror or error, file=sys.stderr)
         return 2
-    except ValueError as error:
+    except (ValueError, DamagedLog) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

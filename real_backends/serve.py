@@ -127,6 +127,7 @@ class Serve:
         following = (self.incarnation + 1).to_bytes(8, "little")
         await asyncio.to_thread(self._storage.append, record([(INCARNATION_KEY, following)]))
         await asyncio.to_thread(self._storage.sync)
+        self.committer.durable_bytes = len(await asyncio.to_thread(self._storage.read))
         self.cell = self._make_cell()
         if self.executor is not None:
             self.executor.start(lambda *outcome: self.put((p.JOB, *outcome)))
@@ -251,7 +252,7 @@ class Serve:
 
     def _save(self, effect: p.Effect) -> None:
         _, path, token, batch = effect
-        self.committer.add(path, token, record(batch))
+        self.committer.add(path, token, batch)
 
     def _submit(self, effect: p.Effect) -> None:
         _, path, job_id, payload = effect

@@ -24,7 +24,7 @@ def explain(message: str, data: Any, root: type[msgspec.Struct]) -> str:
     path = (inside if in_keys else key).lstrip("$").lstrip(".").replace("[...]", "")
     if "unknown field" in text:
         field = text.split("`")[1]
-        names = sorted({f.name for kind in _structs(_types(root, path)) for f in msgspec.structs.fields(kind)})
+        names = sorted({f.name for kind in _meant(root, path, data) for f in msgspec.structs.fields(kind)})
         near = difflib.get_close_matches(field, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(names)}"
         return f"{'.'.join(x for x in (path, field) if x)}: no such field; {hint}"
@@ -73,6 +73,13 @@ def _members(kind: Any) -> list[Any]:
 def _structs(kinds: list[Any]) -> list[Any]:
     found = [member for kind in kinds for member in _members(kind)]
     return [kind for kind in found if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+
+
+def _meant(root: Any, path: str, data: Any) -> list[Any]:
+    """The structs that may stand at a path: of a tagged union the one that the data names, if it names one."""
+    structs, there = _structs(_types(root, path)), _at(data, path)
+    tags = there.values() if isinstance(there, dict) else ()
+    return [kind for kind in structs if kind.__struct_config__.tag in tags] or structs
 
 
 def _literals(kinds: list[Any]) -> list[str]:

@@ -24,9 +24,6 @@ from scenarios.schema import (
     with_rule,
 )
 
-KINDS = ("phone", "tablet", "laptop", "desktop", "gpu_box")
-"""Kinds of device in a fleet's order: rows of a kind stand together."""
-
 
 class Climate(Strict, frozen=True):
     """The air around devices: a day's wave, warmest at 15:00, about a mean of its own for each device."""

@@ -16,8 +16,12 @@ from msgspec import Meta
 from models.inference import SHAPES
 from policies.config import HarvestConfig, HarvestRules, OwnerLimits, PolicyConfig, PredictiveConfig
 from policies.edge import check_edge
-from scenarios import sensors
+from scenarios import faults, sensors
 from scenarios.explain import explain
+from scenarios.faults import Fault
+
+KINDS = ("phone", "tablet", "laptop", "desktop", "gpu_box")
+"""Kinds of device in a fleet's order: rows of a kind stand together."""
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -43,9 +47,14 @@ class Fleet(Strict, frozen=True):
     time_zones_h: tuple[Annotated[float, Meta(ge=-12, le=14)], ...] = (0.0,)
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """Devices of each of `KINDS`."""
+        return (self.phones, self.tablets, self.laptops, self.desktops, self.gpu_boxes)
+
+    @property
     def size(self) -> int:
         """Number of devices."""
-        return self.phones + self.tablets + self.laptops + self.desktops + self.gpu_boxes
+        return sum(self.counts)
 
     @property
     def names(self) -> dict[str, int]:
@@ -120,42 +129,6 @@ class Azure(WorkloadBase, frozen=True, tag_field="kind", tag="azure_conv"):
 
 
 Workload = Union[Synthetic, Azure]  # noqa: UP007
-
-
-class Crash(Strict, frozen=True, tag_field="kind", tag="crash"):
-    """A node stops at once; what was not synced is lost. It restarts ``down_s`` later (never, if negative)."""
-
-    at_s: NonNegative
-    node: str  # a device's name, "leader", "worker" (a busy one), "committee:K" or "random"
-    down_s: float = 30.0
-    torn: bool = False  # the last unsynced write survives in part
-
-
-class Partition(Strict, frozen=True, tag_field="kind", tag="partition"):
-    """Committee members ``group`` (by index) cannot talk to any other node; ``one_way`` lets their own messages out."""
-
-    at_s: NonNegative
-    group: tuple[Count, ...]
-    for_s: Positive = 60.0
-    one_way: bool = False
-
-
-class Loss(Strict, frozen=True, tag_field="kind", tag="loss"):
-    """Every link loses this share of messages for a while."""
-
-    at_s: NonNegative
-    share: Share
-    for_s: Positive = 60.0
-
-
-class Churn(Strict, frozen=True, tag_field="kind", tag="churn"):
-    """Random crashes of workers: exponential gaps with this mean per device, and log-normal downtimes."""
-
-    mean_hours: Positive = 200.0
-    down_median_s: Positive = 120.0
-
-
-Fault = Union[Crash, Partition, Loss, Churn]  # noqa: UP007
 
 
 class Adversary(Strict, frozen=True):
@@ -279,7 +252,7 @@ def _check_fleet(s: Scenario) -> None:
         raise ScenarioError(f"adversaries: {liars} of them; allowed: up to {workers}, the devices on no committee")
     on_committee = {"desktop": min(fleet.committee, fleet.desktops)}
     on_committee["gpu_box"] = fleet.committee - on_committee["desktop"]
-    for kind in ("phone", "tablet", "laptop", "desktop", "gpu_box"):
+    for kind in KINDS:
         field = "gpu_boxes" if kind == "gpu_box" else f"{kind}s"
         there = getattr(fleet, field) - on_committee.get(kind, 0)
         wanted = sum(a.count for a in s.adversaries if a.kind == kind)
@@ -341,33 +314,21 @@ def _check_workload(w: Workload) -> None:
 
 
 def _check_faults(s: Scenario) -> None:
-    healed_s, members = 0.0, s.fleet.committee
-    for i, fault in sorted(enumerate(s.faults), key=lambda item: (getattr(item[1], "at_s", 0.0), item[0])):
-        if isinstance(fault, Partition):
-            group = list(fault.group)
-            if any(k >= members for k in group):
-                raise ScenarioError(f"faults[{i}].group={group}: committee has members 0..{members - 1}")
-            if len(set(group)) in (0, s.fleet.size):
-                raise ScenarioError(f"faults[{i}].group={group}: expected somebody on both sides")
-            if fault.at_s < healed_s:
-                raise ScenarioError(f"faults[{i}].at_s={fault.at_s}: one partition at a time; expected >= {healed_s}")
-            healed_s = fault.at_s + fault.for_s
-        elif isinstance(fault, Crash):
-            _check_victim(i, fault.node, s.fleet)
+    fleet = s.fleet
+    names = [f"{name}-{k}" for name, count in fleet.names.items() for k in range(count)]
+    beyond = ("worker", "random") if fleet.size > fleet.committee else ()
+    allowed = faults.LOCAL if s.world == "local" else ()
+    try:
+        faults.check(s.faults, names, fleet.committee, _groups(fleet), ("leader", *beyond), allowed)
+    except faults.FaultError as error:
+        raise ScenarioError(str(error)) from None
 
 
-def _check_victim(i: int, who: str, fleet: Fleet) -> None:
-    name, _, number = who.rpartition("-")
-    count = fleet.names.get(name, 0)
-    if who.startswith("committee:"):
-        number, count = who.removeprefix("committee:"), fleet.committee
-    elif who == "leader" or (who in ("worker", "random") and fleet.size > fleet.committee):
-        return
-    if not (number.isdecimal() and int(number) < count and str(int(number)) == number):
-        known = [f"{name}-0..{n - 1}" for name, n in fleet.names.items() if n]
-        beyond = ["worker", "random"] if fleet.size > fleet.committee else []
-        allowed = ", ".join(["leader", *beyond, f"committee:0..{fleet.committee - 1}", *known])
-        raise ScenarioError(f"faults[{i}].node={who!r}: no such device; allowed: {allowed}")
+def _groups(fleet: Fleet) -> dict[str, range]:
+    """Name the groups of a fleet, each with a bound of its size; who is in the drawn ones is settled by the seed."""
+    groups = {kind: range(count) for kind, count in zip(KINDS, fleet.counts, strict=True) if count}
+    drawn = {"zone": len(fleet.time_zones_h), "carrier": faults.CARRIERS, "version": faults.VERSIONS}
+    return groups | {f"{name}-{k}": range(fleet.size) for name, count in drawn.items() for k in range(count)}
 
 
 def to_plain(scenario: Strict) -> dict[str, Any]:

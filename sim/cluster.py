@@ -25,7 +25,7 @@ from policies.wire import Codec, Message, WireError, encode
 from scenarios.journal import Header, Journal
 from scenarios.schema import Network
 from sim.keys import KeyRing
-from sim.network import Links, MessageNetwork
+from sim.network import Cut, Links, MessageNetwork
 from sim.trace import FAULT, Event, line
 from sim.world import Node, StepCost, World
 
@@ -126,6 +126,7 @@ class Cluster:
             node = self.world.add(name, self._maker(name, make, ring), cost)
             if journal:
                 node.journal = Journal(Header(name, self._peers(name), seed, "sim", policies={}, config={}))
+        self._cuts: list[Cut] = []
         for node in self.world.nodes:
             self.world.start(node)
 
@@ -162,12 +163,13 @@ class Cluster:
 
     def partition(self, group: Collection[str]) -> None:
         """Cut ``group`` off from all others, in both directions."""
-        self.world.network.island = {self._node(name).number for name in group}
+        self.world.network.heal(self._cuts)
+        self._cuts = self.world.network.cut_off([self._node(name).number for name in group])
         self._mark(" ".join(sorted(group)), "partition")
 
     def heal(self) -> None:
         """End the partition."""
-        self.world.network.island = set()
+        self.world.network.heal(self._cuts)
         self._mark("", "heal")
 
     def request(self, name: str, client: str, op_id: str, operation: Message, path: str = "") -> None:

@@ -154,11 +154,17 @@ class Compute:
             else:
                 self._lose(session, "stage went down", node.name)
 
-    def cut(self, island: set[int]) -> None:
+    def cut(self) -> None:
         """A partition began: sessions across it are lost."""
         for session in list(self.sessions.values()):
-            if _crosses(island, [self.world.by_name[stage.node].number for stage in session.job.stages]):
+            if self.world.network.parted([self.world.by_name[stage.node].number for stage in session.job.stages]):
                 self._lose(session, "link down", "")
+
+    def leave(self, name: str) -> None:
+        """A device is on another network: sessions through it are lost."""
+        executor = self.executors.get(name)
+        for session in list(executor.sessions.values()) if executor else ():
+            self._lose(session, "link down", name)
 
     def set_speed(self, name: str, speed: float) -> None:
         """Change a device's speed; its sessions re-rate."""
@@ -184,7 +190,7 @@ class Compute:
             self._tell(node, path, job_id, Lost("stage is down", dead), now + int(LOST_AFTER_S * NS_PER_S))
             return
         numbers = [n.number for n in nodes if n is not None]
-        if _crosses(self.world.network.island, numbers):
+        if self.world.network.parted(numbers):
             self._tell(node, path, job_id, Lost("link down"), now + int(LOST_AFTER_S * NS_PER_S))
             return
         hops_s = self._hops_s(numbers, self.shape.activation_bytes())
@@ -340,11 +346,6 @@ class Compute:
     def _tell(self, node: Node, path: str, job_id: int, outcome: Outcome, at_ns: int, epoch: int | None = None) -> None:
         if epoch is None or epoch == node.epoch:
             self.world.give_at(at_ns, node, (p.JOB, path, job_id, encode(outcome)))
-
-
-def _crosses(island: set[int], numbers: list[int]) -> bool:
-    """Whether nodes stand on both sides of a partition; tokens go round, so one cut direction is enough."""
-    return len({number in island for number in numbers}) == 2
 
 
 def _steps(session: Session) -> int:

@@ -1,9 +1,15 @@
-"""A simulated disk: bytes that are lost, or torn, when they were not synced.
+"""A simulated disk: bytes that are lost, torn, scattered or garbled when they were not synced, and that may rot.
 
 It implements `policies.log.Storage`, so the recovery code that ships is the recovery code that runs here.
 """
 
 from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+
+Draw = Callable[[], float]
+"""Draws from [0, 1)."""
 
 
 class Disk:
@@ -13,10 +19,12 @@ class Disk:
         synced: bytes that survive a crash.
     """
 
-    __slots__ = ("_data", "synced")
+    __slots__ = ("_data", "_ends", "_proven", "synced")
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self._ends: list[int] = []  # where each write ends
+        self._proven: list[int] = []  # how much was durable when it was written
         self.synced = 0
 
     def read(self) -> bytes:
@@ -26,6 +34,8 @@ class Disk:
     def append(self, data: bytes) -> None:
         """Write at the end, into the cache."""
         self._data += data
+        self._ends.append(len(self._data))
+        self._proven.append(self.synced)
 
     def sync(self) -> None:
         """Make everything appended durable."""
@@ -33,7 +43,7 @@ class Disk:
 
     def truncate(self, size: int) -> None:
         """Cut the file, durably."""
-        del self._data[size:]
+        self._cut(size)
         self.synced = size
 
     @property
@@ -45,10 +55,56 @@ class Disk:
         """Make the first ``size`` bytes durable (a sync that was started at that size ends)."""
         self.synced = max(self.synced, min(size, len(self._data)))
 
+    # -- what a crash makes of writes that were not synced -------------------------------------------------
+
     def crash(self, torn_share: float = 0.0) -> int:
         """Lose what was not synced, except the first ``torn_share`` of it; return the bytes lost."""
         keep = self.synced + int((len(self._data) - self.synced) * torn_share)
         lost = len(self._data) - keep
-        del self._data[keep:]
+        self._cut(keep)
         self.synced = keep
         return lost
+
+    def scatter(self, draw: Draw) -> None:
+        """Of the writes that were not synced any subset is there, as disks reorder them; a gap reads as zeros."""
+        begin, last = self.synced, self.synced
+        for end in self._ends[bisect_right(self._ends, self.synced) :]:
+            if draw() < 0.5:
+                last = end
+            else:
+                self._data[begin:end] = bytes(end - begin)
+            begin = end
+        self._cut(last)
+        self.synced = last
+
+    def garble(self, draw: Draw) -> None:
+        """All that was not synced is there, with one bit of it flipped."""
+        if self.synced < len(self._data):
+            self._flip(self.synced, len(self._data), draw)
+        self.synced = len(self._data)
+
+    # -- what happens to durable bytes ---------------------------------------------------------------------
+
+    def wipe(self) -> None:
+        """Lose everything."""
+        self.truncate(0)
+
+    def rot(self, draw: Draw, *, last_copy: bool = False) -> bool:
+        """Flip one bit of what is durable; return whether there was any that may.
+
+        By default only where a later durable write proves that it had been durable, so that recovery can tell.
+        """
+        durable = bisect_right(self._ends, self.synced)
+        end = self.synced if last_copy else max(self._proven[:durable], default=0)
+        if end:
+            self._flip(0, end, draw)
+        return end > 0
+
+    def _flip(self, begin: int, end: int, draw: Draw) -> None:
+        bit = int(draw() * 8 * (end - begin))
+        self._data[begin + bit // 8] ^= 1 << bit % 8
+
+    def _cut(self, size: int) -> None:
+        del self._data[size:]
+        whole = bisect_right(self._ends, size)
+        del self._ends[whole:], self._proven[whole:]

@@ -1,18 +1,47 @@
-"""Faults of the twin: the scenario's schedule, carried out on the world, and every one recorded."""
+"""Faults of the twin: the scenario's schedule, carried out on the world, and every one recorded.
+
+Each spell that begins leaves what ends it in `Faults.active`; `heal` ends them all at once, as after the hunter's first
+phase. Draws are keyed by the fault's place in the schedule, so that taking one out moves no other's luck.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from math import prod
+from typing import Any, Protocol
+
+import msgspec
 
 from models import draws
 from policies.port import NS_PER_S
-from scenarios.schema import Churn, Crash, Fault, Loss, Partition
-from sim.compute import Compute
-from sim.world import Node, World
+from scenarios import faults as f
+from scenarios.faults import Fault, kind_of
+from sim.disk import Disk, Draw
+from sim.network import Cut, Disturbance
+from sim.world import Node, StepCost, World
 
-DOWN_SIGMA = 1.37
-"""Spread of log-normal downtimes, as of LANL node repairs (fitted to the failure data of the LANL systems)."""
+End = Callable[[], None]
+
+
+class Around(Protocol):
+    """What surrounds devices, for worlds that model it: air, mains, networks and owners."""
+
+    def warm(self, node: Node, by_c: float) -> None:
+        """Make the air ``by_c`` warmer, or cooler again."""
+        ...
+
+    def mains(self, node: Node, on: bool) -> None:
+        """Take the mains away, or give them back."""
+        ...
+
+    def switch(self, node: Node, to: str) -> None:
+        """Put a device on another network; ``""`` is its own again."""
+        ...
+
+    def take(self, node: Node, taken: bool) -> None:
+        """Its owner takes a device in hand, or lays it down."""
+        ...
 
 
 class Faults:
@@ -20,33 +49,59 @@ class Faults:
 
     Args:
         world: what they happen to.
-        compute: sessions that a partition cuts.
         committee: committee members by index.
         workers: names of the other devices.
+        groups: members of each named group.
+        seed: names the draws.
+        duration_s: churn ends here.
         leader: returns the leader's name, or "".
         busy: returns the names of devices that run a session.
-        seed: names the draws of churn.
         restart: starts a node again.
+        parted: called when a cut begins, for who must notice.
+        slowed: called with (node, factor) when a node's speed changes.
+        around: what surrounds the devices.
+
+    Attributes:
+        rows: the faults table.
+        crashes: nodes taken down.
+        active: what is wrong now: (fault's place, victim) to what ends it.
     """
 
     def __init__(
-        self, world: World, compute: Compute, committee: list[str], workers: list[str], *, seed: int, duration_s: float,
-        leader: Any, busy: Any, restart: Any,
+        self, world: World, committee: Sequence[str], workers: Sequence[str], *, seed: int, duration_s: float,
+        restart: Callable[[Node], None], groups: Mapping[str, Sequence[str]] | None = None,
+        leader: Callable[[], str] = lambda: "", busy: Callable[[], Collection[str]] = tuple,
+        parted: Callable[[], None] = lambda: None, slowed: Callable[[Node, float], None] = lambda node, factor: None,
+        around: Around | None = None,
     ) -> None:  # fmt: skip
-        self.world, self.compute, self.committee, self.workers = world, compute, committee, workers
+        self.world, self.committee, self.workers, self.groups = world, committee, workers, groups or {}
         self.seed, self.duration_s = seed, duration_s
         self.leader, self.busy, self.restart = leader, busy, restart
+        self.parted, self.slowed, self.around = parted, slowed, around
         self.rows: list[tuple[Any, ...]] = []
         self.crashes = 0
+        self.active: dict[tuple[int, str], End] = {}
+        self.over = False
+        self._writes: dict[str, f.Writes] = {}  # what a failing disk makes of writes, by node
+        self._costs: dict[str, tuple[StepCost, list[float]]] = {}  # what a node's steps cost, and what slows them
+        world.on_disk_failure = self._disk_failed
 
-    def schedule(self, faults: tuple[Fault, ...]) -> None:
+    def schedule(self, faults: Sequence[Fault]) -> None:
         """Put every fault into the engine's queue."""
         for number, fault in enumerate(faults):
-            if isinstance(fault, Churn):
+            if isinstance(fault, f.Churn):
                 self._schedule_churn(number, fault)
             else:
-                start = {Crash: self._crash, Partition: self._partition, Loss: self._loss}[type(fault)]
-                self.world.engine.call_at(int(fault.at_s * NS_PER_S), start, fault)
+                self.world.engine.call_at(int(fault.at_s * NS_PER_S), self._begin, (number, fault))
+
+    def heal(self) -> None:
+        """End everything that is wrong, start what is down, and let nothing more begin."""
+        self.over = True
+        for key in list(self.active):
+            self._end(key)
+        for node in self.world.nodes:
+            if not node.up:
+                self.restart(node)
 
     def record(self, kind: str, node: str, phase: str, detail: Any) -> None:
         """Note what happened now, in the run's faults and its digest."""
@@ -54,81 +109,287 @@ class Faults:
         self.rows.append((now / NS_PER_S, kind, node, phase, "model", json.dumps(detail)))
         self.world.mark(kind, node, phase)
 
-    def _crash(self, fault: Crash) -> None:
-        name = self._resolve(fault.node)
-        node = self.world.by_name.get(name)
-        if node is None or not node.up:
-            self.record("crash", name or fault.node, "skipped", {"why": "not up, or nobody fits"})
-            return
-        self._take_down(node, fault.down_s, 0.5 if fault.torn else 0.0)
+    # -- beginning and ending ------------------------------------------------------------------------
 
-    def _take_down(self, node: Node, down_s: float, torn: float) -> None:
+    def _begin(self, argument: tuple[int, Any]) -> None:
+        number, fault = argument
+        if self.over:
+            return
+        if isinstance(fault, f.Crash):
+            self._crash(number, fault)
+        elif isinstance(fault, f.Cascade):
+            self._cascade((number, fault, 0))
+        elif isinstance(fault, f.Rot):
+            self._rot(number, fault)
+        else:
+            self._spell(number, fault)
+
+    def _spell(self, number: int, fault: Any) -> None:
+        """Begin a spell on each of its victims, and put its end into the queue."""
+        victims = self._victims(fault)
+        detail = {k: v for k, v in msgspec.structs.asdict(fault).items() if k not in ("at_s", "node", "group", "nodes")}
+        if not victims:
+            self.record(kind_of(fault), _named(fault), "skipped", {"why": "nobody fits"})
+        for who, end in self._inflict(number, fault, victims).items():
+            self.record(kind_of(fault), who, "start", detail)
+            self.active[(number, who)] = self._ending(kind_of(fault), who, end)
+            at = self.world.engine.now + int(fault.for_s * NS_PER_S)
+            self.world.engine.call_at(at, self._end, (number, who))
+
+    def _inflict(self, number: int, fault: Any, victims: list[str]) -> dict[str, End]:
+        """Carry a spell out; return victim, or victims, to what ends it."""
+        nodes = [self.world.by_name[name] for name in victims]
+        if isinstance(fault, f.Partition):
+            cuts = self.world.network.cut_off([n.number for n in nodes], one_way=fault.one_way)
+            return {",".join(victims): self._cut(cuts)}
+        if isinstance(fault, f.Cut):
+            pairs = [(self.world.by_name[a].number, self.world.by_name[b].number) for a, b in fault.pairs]
+            cuts = [cut for a, b in pairs for cut in self.world.network.sever(a, b, one_way=fault.one_way)]
+            return {",".join(f"{a}-{b}" for a, b in fault.pairs): self._cut(cuts)}
+        if isinstance(fault, f.NETWORKS):
+            disturbance = _disturbance(fault, frozenset(n.number for n in nodes) if fault.nodes else None)
+            self.world.network.disturb(disturbance)
+            return {",".join(fault.nodes) or "*": lambda: self.world.network.calm(disturbance)}
+        return {node.name: self._afflict(fault, node) for node in nodes}
+
+    def _afflict(self, fault: Any, node: Node) -> End:
+        """Carry out what befalls one node."""
+        if isinstance(fault, f.Pause):
+            self.world.pause(node, self.world.engine.now + int(fault.for_s * NS_PER_S))
+            return lambda: self.world.wake(node)
+        if isinstance(fault, f.Slow):
+            return self._slow(node, fault.factor)
+        if isinstance(fault, f.Clock):
+            return self._set_clock(node, fault)
+        if isinstance(fault, f.SlowDisk):
+            extra_ns = int(fault.by_s * NS_PER_S)
+            node.sync_extra_ns += extra_ns
+            return lambda: setattr(node, "sync_extra_ns", node.sync_extra_ns - extra_ns)
+        if isinstance(fault, f.FailingDisk | f.FullDisk):
+            node.failing = True
+            self._writes[node.name] = fault.writes if isinstance(fault, f.FailingDisk) else "torn"
+            return lambda: self._disk_works(node)
+        if self.around is None:
+            raise f.FaultError(f"{kind_of(fault)}: not in this world")
+        return _surround(self.around, fault, node)
+
+    def _ending(self, kind: str, who: str, end: End) -> End:
+        def over() -> None:
+            end()
+            self.record(kind, who, "end", {})
+
+        return over
+
+    def _end(self, key: tuple[int, str]) -> None:
+        end = self.active.pop(key, None)
+        if end is not None:
+            end()
+
+    # -- machines ------------------------------------------------------------------------------------
+
+    def _crash(self, number: int, fault: f.Crash) -> None:
+        names = self._resolve(fault.node)
+        for index, name in enumerate(names):
+            node = self.world.by_name[name]
+            if node.up:
+                self._take_down(node, fault.down_s, fault.writes, fault.disk, (number << 20) + index)
+            else:
+                self.record("crash", name, "skipped", {"why": "not up, or nobody fits"})
+        if not names:
+            self.record("crash", fault.node, "skipped", {"why": "not up, or nobody fits"})
+
+    def _take_down(
+        self, node: Node, down_s: float, writes: f.Writes = "lost", disk: str = "kept", key: int = 0
+    ) -> None:
         self.crashes += 1
-        self.record("crash", node.name, "start", {"down_s": round(down_s, 3), "torn": torn})
-        self.world.crash(node, torn)
+        self.record("crash", node.name, "start", {"down_s": round(down_s, 3), "writes": writes, "disk": disk})
+        self.world.crash(node, left=lambda kept: _leave(kept, writes, self._draws(key)))
+        if disk == "lost":
+            node.disk.wipe()
         if down_s >= 0:
             at = self.world.engine.now + int(down_s * NS_PER_S)
-            self.world.engine.call_at(at, self._restart, node)
+            self.world.engine.call_at(at, self._restart, (node, node.epoch))
 
-    def _restart(self, node: Node) -> None:
+    def _restart(self, argument: tuple[Node, int]) -> None:
+        node, epoch = argument
+        if node.up or node.epoch != epoch or node.failing:
+            return
         self.record("crash", node.name, "end", {})
         self.restart(node)
 
-    def _resolve(self, who: str) -> str:
-        if who == "leader":
-            return str(self.leader())
-        if who == "worker":
-            busy = [name for name in sorted(self.busy()) if name not in self.committee]
-            return busy[0] if busy else ""
-        if who == "random":
+    def _slow(self, node: Node, factor: float) -> End:
+        own, factors = self._costs.setdefault(node.name, (node.cost, []))
+
+        def change(act: Callable[[float], None]) -> None:
+            act(factor)
+            node.cost = own.times(prod(factors))
+            self.slowed(node, prod(factors))
+
+        change(factors.append)
+        return lambda: change(factors.remove)
+
+    def _set_clock(self, node: Node, fault: f.Clock) -> End:
+        offset_ns = int(fault.offset_s * NS_PER_S)
+        node.wall_offset += offset_ns
+        if fault.drift_ppm:
+            node.drift = (fault.drift_ppm * 1e-6, self.world.engine.now)
+
+        def right() -> None:
+            node.wall_offset -= offset_ns
+            node.drift = None
+
+        return right
+
+    def _schedule_churn(self, number: int, fault: f.Churn) -> None:
+        """Weibull gaps for every device; each crash is one event, drawn when the one before has passed."""
+        names = self._resolve(fault.group) if fault.group else list(self.workers)
+        for device, name in enumerate(names):
+            self._next_churn((fault, number, device, 0, 0.0, name))
+
+    def _next_churn(self, state: tuple[f.Churn, int, int, int, float, str]) -> None:
+        fault, number, device, index, at_s, name = state
+        key = (number << 20) + device
+        at_s += f.weibull_s(float(draws.exponential(self.seed, "churn", key, index)), fault)
+        if at_s < self.duration_s:
+            self.world.engine.call_at(int(at_s * NS_PER_S), self._churn, (fault, number, device, index, at_s, name))
+
+    def _churn(self, state: tuple[f.Churn, int, int, int, float, str]) -> None:
+        fault, number, device, index, at_s, name = state
+        if self.over:
+            return
+        key = (number << 20) + device
+        down_s = float(draws.lognormal(self.seed, "downtime", key, index, fault.down_median_s, fault.down_sigma))
+        node = self.world.by_name[name]
+        if node.up:
+            self._take_down(node, down_s)
+        self._next_churn((fault, number, device, index + 1, at_s, name))
+
+    def _cascade(self, state: tuple[int, f.Cascade, int]) -> None:
+        """Take one member down, then, each step, whoever the load of the fallen breaks."""
+        number, fault, step = state
+        if self.over:
+            return
+        names = self._resolve(fault.group)
+        standing = [k for k, name in enumerate(names) if self.world.by_name[name].up]
+        if not standing:
+            return
+        if step == 0:
+            falling = [standing[int(draws.integers(self.seed, "cascade", number, 0, len(standing)))]]
+        else:
+            chance = min(1.0, fault.chance * (len(names) / len(standing)) ** fault.steepness)
+            key = (number << 20) + step
+            falling = [k for k in standing if float(draws.uniform(self.seed, "cascade", key, k)) < chance]
+        for k in falling:
+            self._take_down(self.world.by_name[names[k]], fault.down_s)
+        if step < fault.steps:
+            at = self.world.engine.now + int(fault.step_s * NS_PER_S)
+            self.world.engine.call_at(at, self._cascade, (number, fault, step + 1))
+
+    # -- disks ---------------------------------------------------------------------------------------
+
+    def _disk_failed(self, node: Node, why: str) -> None:
+        """A write or a sync failed, so the node stops; or its durable records are damaged, so it does not start."""
+        if why == "damaged":
+            self.record("damaged_log", node.name, "start", {})
+        else:
+            self._take_down(node, -1.0, self._writes[node.name], "kept", node.number)
+
+    def _disk_works(self, node: Node) -> None:
+        node.failing = False
+        if not node.up:
+            self.restart(node)
+
+    def _rot(self, number: int, fault: f.Rot) -> None:
+        for index, name in enumerate(self._resolve(fault.node)):
+            disk = self.world.by_name[name].disk
+            struck = disk.rot(self._draws((number << 20) + index), last_copy=fault.last_copy)
+            self.record("rot", name, "start" if struck else "skipped", {"last_copy": fault.last_copy})
+
+    def _draws(self, key: int) -> Draw:
+        """Return draws for the damage that one fault does to one disk."""
+        index = -1
+
+        def draw() -> float:
+            nonlocal index
+            index += 1
+            return float(draws.uniform(self.seed, "disk damage", key, index))
+
+        return draw
+
+    # -- networks ------------------------------------------------------------------------------------
+
+    def _cut(self, cuts: list[Cut]) -> End:
+        self.parted()
+        return lambda: self.world.network.heal(cuts)
+
+    # -- who -----------------------------------------------------------------------------------------
+
+    def _victims(self, fault: Any) -> list[str]:
+        """Return the names of a spell's victims, each once."""
+        if isinstance(fault, f.Cut):
+            return [name for pair in fault.pairs for name in pair]
+        named: Any = getattr(fault, fault.victims[0])
+        if isinstance(named, tuple) and not named:
+            return [node.name for node in self.world.nodes]
+        whos = named if isinstance(named, tuple) else (named,)
+        return list(dict.fromkeys(name for who in whos for name in self._resolve(who)))
+
+    def _resolve(self, who: int | str) -> list[str]:
+        if isinstance(who, int):
+            return [self.committee[who]]
+        role, _, name = who.partition(":")
+        found = ""
+        if role == "group":
+            return list(self.groups.get(name, ()))
+        if role == "committee" and name:
+            found = self.committee[int(name)] if int(name) < len(self.committee) else ""
+        elif who == "leader":
+            found = self.leader()
+        elif who == "worker":
+            found = next((name for name in sorted(self.busy()) if name not in self.committee), "")
+        elif who == "random":
             # Keyed by the second it strikes, not by how many crashes came before: policies stay comparable.
             second = self.world.engine.now // NS_PER_S
-            index = int(draws.integers(self.seed, "random victim", second, 0, len(self.workers)))
-            return self.workers[index]
-        if who.startswith("committee:"):
-            index = int(who.partition(":")[2])
-            return self.committee[index] if index < len(self.committee) else ""
-        return who
+            found = self.workers[int(draws.integers(self.seed, "random victim", second, 0, len(self.workers)))]
+        elif who in self.world.by_name:
+            found = who
+        return [found] if found else []
 
-    def _schedule_churn(self, number: int, fault: Churn) -> None:
-        """Exponential gaps for every device; each crash is one event, drawn when the one before has passed."""
-        for device in range(len(self.workers)):
-            self._next_churn((fault, number, device, 0, 0.0))
 
-    def _next_churn(self, state: tuple[Churn, int, int, int, float]) -> None:
-        fault, number, device, index, at_s = state
-        key = (number << 20) + device
-        at_s += float(draws.exponential(self.seed, "churn", key, index)) * fault.mean_hours * 3600.0
-        if at_s < self.duration_s:
-            self.world.engine.call_at(int(at_s * NS_PER_S), self._churn, (fault, number, device, index, at_s))
+def _disturbance(fault: Any, nodes: frozenset[int] | None) -> Disturbance:
+    if isinstance(fault, f.Loss):
+        return Disturbance(nodes, loss=fault.share)
+    if isinstance(fault, f.Delay):
+        return Disturbance(nodes, delay_s=fault.by_s)
+    if isinstance(fault, f.Duplicate):
+        return Disturbance(nodes, duplicate=fault.share)
+    return Disturbance(nodes, reorder=fault.share, reorder_s=fault.by_s)
 
-    def _churn(self, state: tuple[Churn, int, int, int, float]) -> None:
-        fault, number, device, index, at_s = state
-        key = (number << 20) + device
-        down_s = float(draws.lognormal(self.seed, "downtime", key, index, fault.down_median_s, DOWN_SIGMA))
-        node = self.world.by_name[self.workers[device]]
-        if node.up:
-            self._take_down(node, down_s, 0.0)
-        self._next_churn((fault, number, device, index + 1, at_s))
 
-    def _partition(self, fault: Partition) -> None:
-        names = [self.committee[k] for k in fault.group]
-        network = self.world.network
-        network.island = {self.world.by_name[name].number for name in names}
-        network.one_way = fault.one_way
-        self.record("partition", ",".join(names), "start", {"for_s": fault.for_s, "one_way": fault.one_way})
-        self.compute.cut(network.island)
-        self.world.engine.call_at(self.world.engine.now + int(fault.for_s * NS_PER_S), self._heal, ",".join(names))
+def _surround(around: Around, fault: Any, node: Node) -> End:
+    if isinstance(fault, f.HeatWave):
+        around.warm(node, fault.by_c)
+        return lambda: around.warm(node, -fault.by_c)
+    if isinstance(fault, f.PowerCut):
+        around.mains(node, False)
+        return lambda: around.mains(node, True)
+    if isinstance(fault, f.NetworkSwitch):
+        around.switch(node, fault.to)
+        return lambda: around.switch(node, "")
+    around.take(node, True)
+    return lambda: around.take(node, False)
 
-    def _heal(self, names: str) -> None:
-        self.world.network.island = set()
-        self.record("partition", names, "end", {})
 
-    def _loss(self, fault: Loss) -> None:
-        self.world.network.extra_loss += fault.share
-        self.record("loss", "*", "start", {"share": fault.share, "for_s": fault.for_s})
-        self.world.engine.call_at(self.world.engine.now + int(fault.for_s * NS_PER_S), self._loss_over, fault.share)
+def _leave(disk: Disk, writes: f.Writes, draw: Draw) -> None:
+    """Do to a disk what a crash does to its unsynced writes."""
+    if writes == "reordered":
+        disk.scatter(draw)
+    elif writes == "corrupted":
+        disk.garble(draw)
+    else:
+        disk.crash(draw() if writes == "torn" else 0.0)
 
-    def _loss_over(self, share: float) -> None:
-        self.world.network.extra_loss -= share
-        self.record("loss", "*", "end", {})
+
+def _named(fault: Any) -> str:
+    named: Any = getattr(fault, fault.victims[0])
+    return named if isinstance(named, str) else ",".join(map(str, named))

@@ -1,12 +1,15 @@
-"""The simulated network of messages: latency by access link and backbone, jitter, loss, duplicates, partitions.
+"""The simulated network of messages: latency by access link and backbone, jitter, loss, duplicates, faults.
 
 Draws are keyed by (seed, sender, message number), so that another node's traffic changes nothing. They are made in
-blocks with NumPy and handed out one by one: a message costs two list look-ups, not two generator calls.
+blocks with NumPy and handed out one by one: a message costs two list look-ups, not two generator calls. A fault uses
+no draws of its own: it reads further digits of the same ones, so that beginning and ending it moves nobody's luck.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +18,15 @@ from policies.port import NS_PER_S
 from scenarios.schema import Network
 
 _BLOCK = 1024
+
+
+class Access(NamedTuple):
+    """One node's link: one-way delay, rates up and down, share of messages lost."""
+
+    one_way_s: float
+    up_bytes_per_s: float
+    down_bytes_per_s: float
+    loss: float
 
 
 class Links:
@@ -42,20 +54,52 @@ class Links:
         return cls([one_way_s] * count, [bytes_per_s] * count, [bytes_per_s] * count, [0.0] * count)
 
 
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """Messages from ``sources`` to ``targets`` do not arrive; None is everybody who is not on the other side."""
+
+    sources: frozenset[int] | None
+    targets: frozenset[int] | None
+
+    def stops(self, source: int, target: int) -> bool:
+        """Whether a message is lost to this cut."""
+        if self.sources is None:
+            return self.targets is not None and target in self.targets and source not in self.targets
+        if self.targets is None:
+            return source in self.sources and target not in self.sources
+        return source in self.sources and target in self.targets
+
+
+@dataclass(frozen=True, eq=False)
+class Disturbance:
+    """What is wrong with the links of ``nodes`` (None: all) for a while; a message suffers if an end is one of them."""
+
+    nodes: frozenset[int] | None = None
+    loss: float = 0.0
+    delay_s: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    reorder_s: float = 0.0
+
+    def touches(self, source: int, target: int) -> bool:
+        """Whether a message between these two suffers."""
+        return self.nodes is None or source in self.nodes or target in self.nodes
+
+
 class MessageNetwork:
     """Answers, for one message: after how many nanoseconds it arrives, if at all, and whether twice."""
 
     def __init__(self, seed: int, links: Links, config: Network) -> None:
         self.links, self.config, self._seed = links, config, seed
         count = len(links.one_way_s)
-        self.extra_loss = 0.0  # a Loss fault adds to it
-        self.island: set[int] = set()  # nodes cut off from the others by a Partition
-        self.one_way = False  # the island's own messages still leave
+        self.cuts: list[Cut] = []
+        self.disturbances: list[Disturbance] = []
         self.sent = self.lost = self.bytes = 0
         # (uniform, jitter factor) of the messages to come, one block a sender; an exhausted one asks for the next.
         self._draws: list[Iterator[tuple[float, float]]] = [iter(()) for _ in range(count)]
         self._drawn = [0] * count
         self._last_uniform = [0.0] * count
+        self._twice = False  # whether a fault duplicates the message just asked about
         # What a message needs of its two access links, by sender and receiver: (latency s, bytes/s, loss).
         self._paths: list[dict[int, tuple[float, float, float]]] = [{} for _ in range(count)]
 
@@ -69,18 +113,89 @@ class MessageNetwork:
         uniform, factor = next(self._draws[source], None) or self._next_block(source)
         self._last_uniform[source] = uniform
         latency_s, bytes_per_s, loss = self._paths[source].get(target) or self._path(source, target)
-        if uniform < loss + self.extra_loss or (self.island and self._cut(source, target)):
+        seconds = latency_s * factor + size_bytes / bytes_per_s
+        if self.cuts or self.disturbances:
+            more_loss, more_s = self._disturbed(source, target, uniform)
+            if uniform < loss + more_loss or self.stopped(source, target):
+                self.lost += 1
+                return -1
+            return int((seconds + more_s) * NS_PER_S)
+        if uniform < loss:
             self.lost += 1
             return -1
-        return int((latency_s * factor + size_bytes / bytes_per_s) * NS_PER_S)
+        return int(seconds * NS_PER_S)
 
     def duplicated(self, source: int) -> bool:
         """Whether the message just asked about arrives twice (the upper tail of the same draw)."""
-        return self._last_uniform[source] > 1.0 - self.config.duplicate
+        return self._last_uniform[source] > 1.0 - self.config.duplicate or self._twice
 
-    def _cut(self, source: int, target: int) -> bool:
-        crosses = (source in self.island) != (target in self.island)
-        return crosses and not (self.one_way and source in self.island)
+    def access(self, node: int) -> Access:
+        """Return a node's link."""
+        links = self.links
+        return Access(links.one_way_s[node], links.up_bytes_per_s[node], links.down_bytes_per_s[node], links.loss[node])
+
+    def relink(self, node: int, access: Access) -> None:
+        """Put a node on another link; messages on their way still arrive over the old one."""
+        links = self.links
+        links.one_way_s[node], links.up_bytes_per_s[node], links.down_bytes_per_s[node], links.loss[node] = access
+        self._paths[node].clear()
+        for paths in self._paths:
+            paths.pop(node, None)
+
+    # -- faults --------------------------------------------------------------------------------------
+
+    def cut_off(self, group: Sequence[int], *, one_way: bool = False) -> list[Cut]:
+        """Part ``group`` from all others; ``one_way`` lets its own messages out. Return what `heal` takes."""
+        island = frozenset(group)
+        cuts = [Cut(None, island)] if one_way else [Cut(None, island), Cut(island, None)]
+        self.cuts += cuts
+        return cuts
+
+    def sever(self, a: int, b: int, *, one_way: bool = False) -> list[Cut]:
+        """Part two nodes; ``one_way``: only what ``a`` sends is lost. Return what `heal` takes."""
+        one, other = frozenset((a,)), frozenset((b,))
+        cuts = [Cut(one, other)] if one_way else [Cut(one, other), Cut(other, one)]
+        self.cuts += cuts
+        return cuts
+
+    def heal(self, cuts: Sequence[Cut]) -> None:
+        """End these cuts."""
+        self.cuts = [cut for cut in self.cuts if cut not in cuts]
+
+    def disturb(self, disturbance: Disturbance) -> None:
+        """Begin a disturbance; several add up."""
+        self.disturbances.append(disturbance)
+
+    def calm(self, disturbance: Disturbance) -> None:
+        """End it."""
+        self.disturbances.remove(disturbance)
+        self._twice = False
+
+    def stopped(self, source: int, target: int) -> bool:
+        """Whether a cut is between these two, in this direction."""
+        return any(cut.stops(source, target) for cut in self.cuts)
+
+    def parted(self, numbers: Sequence[int]) -> bool:
+        """Whether a round through these nodes, and back to the first, meets a cut."""
+        return bool(self.cuts) and any(
+            self.stopped(a, b) for a, b in zip(numbers, [*numbers[1:], numbers[0]], strict=True) if a != b
+        )
+
+    def _disturbed(self, source: int, target: int, uniform: float) -> tuple[float, float]:
+        """Return the further loss and delay (s) of a message, and remember whether it comes twice."""
+        loss = delay_s = duplicate = 0.0
+        # The draw's lower 26 bits tell nothing about its size: they are a second draw. Reordering reads its low end,
+        # duplication its high end.
+        second = uniform * 2.0**27 % 1.0
+        for one in self.disturbances:
+            if one.touches(source, target):
+                loss += one.loss
+                delay_s += one.delay_s
+                duplicate += one.duplicate
+                if second < one.reorder:
+                    delay_s += one.reorder_s * (second / one.reorder)
+        self._twice = second > 1.0 - duplicate
+        return loss, delay_s
 
     def _path(self, source: int, target: int) -> tuple[float, float, float]:
         links, config = self.links, self.config

@@ -26,6 +26,7 @@ from scenarios.journal import Header, Journal
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, ScenarioError, to_plain
 from scenarios.workload import requests
+from sim.around import VillageAround, groups_of
 from sim.clients import Asked, Clients
 from sim.compute import Compute, answer_digest
 from sim.faults import Faults
@@ -115,10 +116,14 @@ class _Run:
         self.world.on_decide.append(self._on_decide)
         self.world.on_limit.append(self._on_limit)
         self.world.on_note.append(lambda now, node, effect: self.notes.update([effect[2]]))
+        self.slowness = np.ones(len(self.stock.name))  # what faults make of a device's speed
+        self.around = VillageAround(scenario, self.world, self.fleet, self.compute, self.stock, self._restart)
         self.faults = Faults(
-            self.world, self.compute, self.committee, [n for n in self.stock.name if n not in self.committee],
-            seed=scenario.seed, duration_s=scenario.duration_s, leader=self._leader,
-            busy=lambda: {s.node for x in self.compute.sessions.values() for s in x.job.stages}, restart=self._restart,
+            self.world, self.committee, [n for n in self.stock.name if n not in self.committee],
+            seed=scenario.seed, duration_s=scenario.duration_s, restart=self._restart,
+            groups=groups_of(scenario, self.stock), leader=self._leader,
+            busy=lambda: {s.node for x in self.compute.sessions.values() for s in x.job.stages},
+            parted=self.compute.cut, slowed=self._on_slowed, around=self.around,
         )  # fmt: skip
 
     # -- building ------------------------------------------------------------------------------------
@@ -238,7 +243,11 @@ class _Run:
         return min(1.0, self.compute.take_load(self.stock.name[row], elapsed_s) / float(self.fleet.state.speed[row]))
 
     def _on_speed(self, row: int, speed: float) -> None:
-        self.compute.set_speed(self.stock.name[row], float(speed * self.share[row]))
+        self.compute.set_speed(self.stock.name[row], float(speed * self.share[row] / self.slowness[row]))
+
+    def _on_slowed(self, node: Node, factor: float) -> None:
+        self.slowness[node.number] = factor
+        self._on_speed(node.number, float(self.fleet.state.speed[node.number]))
 
     def _on_limit(self, now: int, node: Node, effect: Effect) -> None:
         if effect[2] == "compute":
@@ -272,11 +281,13 @@ class _Run:
             self._restart(node)
 
     def _restart(self, node: Node) -> None:
-        if self.fleet.off[node.number] or node.up:
-            return  # it starts when it has power; or it has started already
+        if self.fleet.off[node.number] or node.up or node.failing or self.around.dark(node):
+            return  # it starts when it has power and a disk; or it has started already
         self.checks.restarted(node.name)
         self.share[node.number] = 0.0
         self.world.start(node)
+        if not node.up:
+            return  # its log is damaged
         # Its agents forgot the row's rungs and its decision.
         if self.fleet.ladders is not None:
             assert self.fleet.readings is not None

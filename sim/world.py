@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from policies import port as p
-from policies.log import record, recover
+from policies.log import DamagedLog, record, recover
 from policies.port import NS_PER_S, SAVE, SEND, SET_TIMER, Effect, Input
 from policies.wire import FRAME_OVERHEAD_BYTES, encode
 from scenarios.journal import Journal
@@ -50,13 +50,19 @@ class StepCost:
     crypto_ns: int = 120_000
     fsync_ns: int = 2_000_000  # consumer NVMe; etcd's guide asks for p99 below 10 ms
 
+    def times(self, factor: float) -> StepCost:
+        """Return the cost of a machine that is this much slower; its disk is as fast as before."""
+        return StepCost(
+            round(self.base_ns * factor), round(self.byte_ns * factor), round(self.crypto_ns * factor), self.fsync_ns
+        )
+
 
 class Node:
     """One simulated machine: a Cell, its disk, its timers, and whether it is up."""
 
     __slots__ = (
-        "armed", "busy_until", "cell", "cost", "disk", "epoch", "inbox", "incarnation", "journal", "make", "name",
-        "number", "slow_ns", "synced_at", "timers", "up", "wall_offset",
+        "armed", "busy_until", "cell", "cost", "disk", "drift", "epoch", "failing", "inbox", "incarnation", "journal",
+        "make", "name", "number", "sync_extra_ns", "synced_at", "timers", "up", "wall_offset",
     )  # fmt: skip
 
     def __init__(self, name: str, number: int, make: Callable[[], Steps], cost: StepCost, wall_offset: int) -> None:
@@ -68,6 +74,9 @@ class Node:
         self.incarnation = -1
         self.busy_until = 0
         self.synced_at = 0
+        self.sync_extra_ns = 0  # a slow disk
+        self.failing = False  # its disk cannot write
+        self.drift: tuple[float, int] | None = None  # of the wall clock: ns a ns, and since when
         self.inbox: deque[Input] = deque()
         self.timers: dict[tuple[str, str], tuple[int, int]] = {}  # (path, name) to (deadline, generation)
         self.armed: dict[tuple[str, str], int] = {}  # earliest wake-up in the engine's queue
@@ -108,6 +117,7 @@ class World:
         self.on_note: list[Observer] = []
         self.on_limit: list[Observer] = []
         self.on_reply: Observer | None = None
+        self.on_disk_failure: Callable[[Node, str], None] = lambda node, why: None
         self._digest = blake2b(digest_size=20)
         self._undigested: list[bytes] = []  # one update for many steps costs a fraction of one each
 
@@ -121,16 +131,22 @@ class World:
         return node
 
     def start(self, node: Node) -> None:
-        """Start or restart a node with what its disk kept."""
+        """Start or restart a node with what its disk kept; one whose durable records are damaged stays down."""
+        try:
+            saved = recover(node.disk)
+        except DamagedLog:
+            self.mark("damaged", node.name)
+            self.on_disk_failure(node, "damaged")
+            return
         node.up = True
         node.incarnation += 1
         if node.incarnation:
             node.cell = node.make()
         node.busy_until = self.engine.now
-        self._step(node, (p.START, "", recover(node.disk), node.incarnation))
+        self._step(node, (p.START, "", saved, node.incarnation))
 
-    def crash(self, node: Node, torn_share: float = 0.0) -> None:
-        """Stop a node at once: what was not synced is lost, but for a torn part."""
+    def crash(self, node: Node, torn_share: float = 0.0, *, left: Callable[[Disk], object] | None = None) -> None:
+        """Stop a node at once: what was not synced is lost, but for a torn part, or but for what ``left`` leaves."""
         if not node.up:
             return
         node.up = False
@@ -138,11 +154,24 @@ class World:
         node.inbox.clear()
         node.timers.clear()
         node.armed.clear()
-        node.disk.crash(torn_share)
+        if left is None:
+            node.disk.crash(torn_share)
+        else:
+            left(node.disk)
         node.synced_at = 0  # whatever its disk was busy with is over
         self.mark("crash", node.name)
         if self.jobs is not None:
             self.jobs.node_down(node)
+
+    def pause(self, node: Node, until_ns: int) -> None:
+        """Let a node do nothing until a time; what comes meanwhile waits."""
+        node.busy_until = max(node.busy_until, until_ns)
+
+    def wake(self, node: Node) -> None:
+        """End a pause; what waited is done now."""
+        node.busy_until = min(node.busy_until, int(self.engine.now))
+        if node.inbox:
+            self.engine.call_at(self.engine.now, self._drain, (node, node.epoch))
 
     def mark(self, *what: Any) -> None:
         """Put an event that is not a step into the digest."""
@@ -198,10 +227,11 @@ class World:
 
     def _drain(self, argument: tuple[Node, int]) -> None:
         node, epoch = argument
-        if node.epoch != epoch:
+        if node.epoch != epoch or not node.inbox:
             return
-        self._step(node, node.inbox.popleft())
-        if node.inbox:
+        if self.engine.now >= node.busy_until:
+            self._step(node, node.inbox.popleft())
+        if node.inbox and node.epoch == epoch:
             self.engine.call_at(node.busy_until, self._drain, argument)
 
     def _fire(self, argument: tuple[Node, int, tuple[str, str]]) -> None:
@@ -224,15 +254,24 @@ class World:
 
     def _synced(self, argument: tuple[Node, int, int, Input]) -> None:
         node, epoch, size, given = argument
-        if node.epoch == epoch:
+        if node.epoch == epoch and node.failing:
+            self.on_disk_failure(node, "sync")
+        elif node.epoch == epoch:
             node.disk.sync_to(size)
             self.give(node, given)
+
+    def _write_failed(self, argument: tuple[Node, int]) -> None:
+        node, epoch = argument
+        if node.epoch == epoch:
+            self.on_disk_failure(node, "write")
 
     # -- the step ------------------------------------------------------------------------------------
 
     def _step(self, node: Node, given: Input) -> None:
         now = self.engine.now
         wall = self.start_wall_ns + now + node.wall_offset
+        if node.drift is not None:
+            wall += int(node.drift[0] * (now - node.drift[1]))
         cell = node.cell
         effects = cell.step(now, wall, given)
         self.steps += 1
@@ -289,8 +328,11 @@ class World:
 
     def _save(self, node: Node, leave: int, effect: Effect) -> None:
         _, path, token, batch = effect
-        node.disk.append(record(batch))
-        node.synced_at = max(node.synced_at, leave) + node.cost.fsync_ns
+        if node.failing:  # the step ends first: a node does not vanish in the middle of one
+            self.engine.call_at(self.engine.now, self._write_failed, (node, node.epoch))
+            return
+        node.disk.append(record(batch, node.disk.synced))
+        node.synced_at = max(node.synced_at, leave) + node.cost.fsync_ns + node.sync_extra_ns
         given = (p.DURABLE, path, token)
         self.engine.call_at(node.synced_at, self._synced, (node, node.epoch, node.disk.size, given))
 

@@ -15,8 +15,9 @@ from models.battery.packs import PACKS
 from policies.harvest import make
 from policies.readings import HARVEST_STATES
 from scenarios.digests import policies_manifest, versions
-from scenarios.fleet import KINDS, FleetScenario
+from scenarios.fleet import FleetScenario
 from scenarios.record import FLEET_TABLES, RECORD_VERSION, Record
+from scenarios.schema import KINDS
 from sim.fleet.run import FleetResult, Progress, run_fleet
 from sim.fleet.stock import cells_of_kinds
 

@@ -28,7 +28,8 @@ import msgspec
 import numpy as np
 
 from models import draws
-from scenarios.fleet import KINDS, FleetScenario
+from scenarios.fleet import FleetScenario
+from scenarios.schema import KINDS
 from sim.fleet import stock
 from sim.fleet.checkpoint import STATE, resume, save
 from sim.fleet.day import COLUMNS, Report, Share

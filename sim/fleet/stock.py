@@ -20,7 +20,8 @@ from models.links import LINKS
 from models.power.draw import leak_slope_w_per_k
 from models.thermal.bodies import NETWORKS
 from models.thermal.network import modes, propagator, steady_c
-from scenarios.fleet import KINDS, FleetScenario
+from scenarios.fleet import FleetScenario
+from scenarios.schema import KINDS
 from sim.fleet.physics import Fixed
 from sim.fleet.reading import Site
 

@@ -20,10 +20,10 @@ from models.battery.reading import Charge
 from policies.config import HarvestRules
 from policies.harvest import Devices, make, violations
 from policies.readings import Decision, Readings
-from scenarios.fleet import KINDS
 from scenarios.hosts import LOOPBACK_BYTES_PER_S
-from scenarios.schema import Scenario
+from scenarios.schema import KINDS, Scenario
 from sim.fleet import physics
+from sim.fleet.around import Surroundings
 from sim.fleet.ladders import Ladders
 from sim.fleet.reading import USER_LOAD
 from sim.fleet.stock import Roster, cell_tables, fixed
@@ -54,7 +54,7 @@ class Inventory:
 def inventory(scenario: Scenario) -> Inventory:
     """Draw the fleet: a device model of its kind for each, uniformly, and a home link."""
     fleet = scenario.fleet
-    counts = (fleet.phones, fleet.tablets, fleet.laptops, fleet.desktops, fleet.gpu_boxes)
+    counts = fleet.counts
     kinds = tuple(kind for kind, count in zip(KINDS, counts, strict=True) for _ in range(count))
     prefix = "desk" if scenario.fleet.size == fleet.desktops else ""
     numbers = [k for count in counts for k in range(count)]
@@ -131,6 +131,7 @@ class Fleet:
         ambient_c = np.full(n, scenario.owners.ambient_c)
         self.air = physics.surroundings(self.physics, ambient_c, np.zeros(n))
         self.ambient_c = ambient_c
+        self.around = Surroundings(n)
         drawn = draws.uniform(scenario.seed, "initial charge", stock.entity, 0) * 0.6 + 0.35
         soc, no = np.where(stock.has_battery, drawn, 1.0), np.zeros(n, dtype=bool)
         warm = (ambient_c.copy() for _ in range(3))
@@ -158,6 +159,12 @@ class Fleet:
         """Devices that ran empty and have not been charged since."""
         return np.asarray(self.body.off)
 
+    def warm(self, row: int, by_c: float) -> None:
+        """Make the air around a device warmer, or cooler again."""
+        self.around.warmer_c[row] += by_c
+        ambient_c = self.ambient_c + self.around.warmer_c
+        self.air = physics.surroundings(self.physics, ambient_c, np.zeros(len(ambient_c)))
+
     def tick(self) -> None:
         """Advance one interval (none before the first tick), read the sensors, decide."""
         k = min(self.tick_number, self.ticks - 1)
@@ -169,13 +176,14 @@ class Fleet:
     def _advance(self, k: int) -> None:
         dt, n = self.tick_s, len(self.stock.name)
         village = np.fromiter((self.take_load(i, dt) for i in range(n)), dtype=np.float64, count=n)
-        screen = self.habits.screen_on[k] & ~self.off
+        now = self.around.at(self.habits, k)
+        screen = now.screen_on & ~self.off
         demand = physics.Demand(
-            plugged=self.habits.plugged[k],
+            plugged=now.plugged,
             lit=np.where(screen, 1.0, 0.0),
             user_load=np.where(screen, USER_LOAD, 0.0),
             village_load=np.where(self.off, 0.0, village),
-            ambient_c=self.ambient_c,
+            ambient_c=self.ambient_c + self.around.warmer_c,
             from_air_c=self.air,
         )
         was_off = self.off
@@ -192,24 +200,26 @@ class Fleet:
 
     def read(self, k: int) -> Readings:
         """Return every device's readings at tick ``k``."""
-        stock, state, h = self.stock, self.state, self.habits
-        at_home = ~h.away[k]
+        stock, state, now = self.stock, self.state, self.around.at(self.habits, k)
+        at_home = ~now.away
         minute = (self.scenario.start_minute + k * self.tick_s / 60.0 + stock.zone_min) % 1440.0
         mobile = links.LINKS[self.scenario.network.mobile]
         return Readings(
             has_battery=stock.has_battery,
             soc=state.soc,
-            plugged=h.plugged[k],
+            plugged=now.plugged,
             die_c=state.die_c,
             skin_c=state.skin_c,
             battery_c=self.body.board_c,
             on_wifi=at_home,
-            metered=~at_home & mobile.metered,
-            bandwidth_bytes_per_s=np.where(at_home, stock.home_bytes_per_s, mobile.up_bytes_per_s),
-            screen_on=h.screen_on[k],
-            idle_s=h.idle_s[k],
+            metered=~at_home & ~now.offline & mobile.metered,
+            bandwidth_bytes_per_s=np.where(
+                now.offline, 0.0, np.where(at_home, stock.home_bytes_per_s, mobile.up_bytes_per_s)
+            ),
+            screen_on=now.screen_on,
+            idle_s=now.idle_s,
             local_minute=minute,
-            user_load=USER_LOAD * h.screen_on[k],
+            user_load=USER_LOAD * now.screen_on,
         )
 
     def _decide(self, k: int) -> None:

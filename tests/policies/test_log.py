@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.log import RECORD_BYTES_MAX, Batch, frame, frames, record, recover
+from policies.log import RECORD_BYTES_MAX, Batch, DamagedLog, frame, frames, record, recover
 from policies.wire import encode
 from sim.disk import Disk
 from tests.policies.strategies import batches
@@ -98,8 +98,33 @@ def test_a_length_beyond_any_batch_is_damage() -> None:
 @pytest.mark.parametrize("batch", [(("a", b"1"),), (("a", None), ("b", b""))])
 def test_a_record_is_its_documented_bytes(batch: Batch) -> None:
     """Length, checksum, body: little endian, and the body is MessagePack."""
-    body = encode(tuple(batch))
-    data = record(batch)
+    body = encode((7, tuple(batch)))
+    data = record(batch, 7)
 
     assert data == frame(body)
     assert data == len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), min_size=2, max_size=8), st.data())
+def test_damage_of_what_was_durable_is_told_from_a_torn_tail(values: list[bytes], data: st.DataObject) -> None:
+    """A flipped bit in a record that a later one found durable stops recovery; the file is left as it is."""
+    parts: list[bytes] = []
+    for value in values:
+        parts.append(record([("k", value)], sum(map(len, parts))))
+    hit = data.draw(st.integers(0, 8 * sum(map(len, parts[:-1])) - 1))
+    damaged = bytearray(b"".join(parts))
+    damaged[hit // 8] ^= 1 << hit % 8
+    log = disk(bytes(damaged))
+
+    with pytest.raises(DamagedLog, match=r"^byte \d+: damaged, and the record that ends at byte \d+ found it durable$"):
+        recover(log)
+    assert log.read() == bytes(damaged)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=6), st.data())
+def test_a_value_that_looks_like_a_record_proves_nothing(values: list[bytes], data: st.DataObject) -> None:
+    """Damage before a stored value which is itself a whole record of another log is still a torn tail."""
+    log = disk(b"\xff" * data.draw(st.integers(1, 30)) + frame(encode(b"".join(frame(v) for v in values))))
+
+    assert recover(log) == {}
+    assert log.size == 0

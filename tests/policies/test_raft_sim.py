@@ -74,7 +74,7 @@ class Storm:
         """About every second something breaks or heals."""
         now, network = self.world.engine.now, self.world.network
         if now > STORM_S * NS_PER_S:
-            network.island = set()
+            network.heal(network.cuts)
             network.config = Network(backbone_s=0.02, loss=0.0, jitter_sigma=0.3, duplicate=0.0)
             for node in self.world.nodes:
                 if not node.up:
@@ -82,10 +82,11 @@ class Storm:
             return
         node = self.world.nodes[self._draw("who", number, 5)]
         if (what := self._draw("what", number, 5)) == 0:
-            network.island = {self._draw("island", 2 * number + k, 5) for k in range(2)}
-            network.one_way = self._draw("one way", number, 2) == 1
+            network.heal(network.cuts)
+            island = [self._draw("island", 2 * number + k, 5) for k in range(2)]
+            network.cut_off(island, one_way=self._draw("one way", number, 2) == 1)
         elif what == 1:
-            network.island = set()
+            network.heal(network.cuts)
         elif node.up:
             self.crashes += 1
             self.watch.seen |= {"crash with writes in flight"} if node.disk.size > node.disk.synced else set()

@@ -252,8 +252,8 @@ def test_a_partition_ends_sessions_across_it_and_lets_none_begin(asked_s: float)
     across, beside = bench.ask(asked_s, 100, 900, 8, head=1), bench.ask(asked_s, 100, 200, 8, head=2)
 
     def begin() -> None:
-        bench.world.network.island = {0, 1}
-        bench.compute.cut({0, 1})
+        bench.world.network.cut_off([0, 1])
+        bench.compute.cut()
 
     bench.at(1.0, begin)
     ended = bench.run()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.log import record, recover
+from policies.log import DamagedLog, record, recover
 from sim.disk import Disk
 
 WRITES = st.lists(st.tuples(st.binary(max_size=20), st.booleans()), max_size=10)
@@ -66,3 +69,67 @@ def test_a_sync_covers_only_what_was_written_when_it_began() -> None:
     assert disk.read() == b"first"
     disk.truncate(2)
     assert (disk.read(), disk.synced, disk.size) == (b"fi", 2, 2)
+
+
+def drawing(*values: float) -> Callable[[], float]:
+    """Return draws that come as listed."""
+    return iter(values).__next__
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(0, 6), st.data())
+def test_scattered_writes_are_a_subset_with_zeros_in_the_gaps(
+    sizes: list[int], synced: int, data: st.DataObject
+) -> None:
+    """Synced bytes stay; of the other writes exactly the drawn ones are there, and nothing after the last of them."""
+    disk, parts = Disk(), [bytes([65 + k]) * (size + 1) for k, size in enumerate(sizes)]
+    for k, part in enumerate(parts):
+        if k == synced:
+            disk.sync()
+        disk.append(part)
+    if synced >= len(parts):
+        disk.sync()
+    kept = [k < synced or data.draw(st.booleans()) for k in range(len(parts))]
+    disk.scatter(drawing(*(0.0 if one else 0.9 for k, one in enumerate(kept) if k >= synced)))
+
+    last = max((k for k, one in enumerate(kept) if one), default=-1)
+    assert disk.read() == b"".join(p if kept[k] else bytes(len(p)) for k, p in enumerate(parts[: last + 1]))
+    assert disk.crash() == 0
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_garbled_writes_differ_in_one_bit_that_was_not_synced(at: float) -> None:
+    """One bit behind the synced part is flipped; with nothing at risk nothing is."""
+    disk, whole = Disk(), b"durable" + b"at risk!"
+    disk.append(b"durable")
+    disk.sync()
+    disk.garble(drawing())
+    assert disk.read() == b"durable"
+    disk.append(b"at risk!")
+    disk.garble(drawing(at))
+
+    differ = [int.bit_count(a ^ b) for a, b in zip(disk.read(), whole, strict=True)]
+    assert sum(differ) == 1
+    assert sum(differ[:7]) == 0
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=6), st.floats(0, 1, exclude_max=True))
+def test_rot_spares_the_last_good_copy_unless_it_may_strike_it(values: list[bytes], at: float) -> None:
+    """By default recovery can tell that a disk has rotted; only the newest record is spared, and only by default."""
+    disk = Disk()
+    for value in values:
+        disk.append(record([("k", value)], disk.synced))
+        disk.sync()
+    before = disk.read()
+    struck = disk.rot(drawing(at))
+
+    assert struck is (len(values) > 1)
+    if struck:
+        with pytest.raises(DamagedLog):
+            recover(disk)
+    else:
+        assert disk.read() == before
+    alone = Disk()
+    alone.append(before)
+    alone.sync()
+    assert alone.rot(drawing(at), last_copy=True)
+    assert sum(int.bit_count(a ^ b) for a, b in zip(alone.read(), before, strict=True)) == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scenarios.schema import Network
-from sim.network import Links, MessageNetwork
+from sim.network import Access, Disturbance, Links, MessageNetwork
 
 QUIET = {"backbone_s": 0.01, "loss": 0.0, "jitter_sigma": 0.0, "duplicate": 0.0}
 
@@ -38,7 +38,7 @@ def test_loss_and_duplicates_come_at_their_shares_and_never_together() -> None:
     """Losses of config, fault and both links add up; no lost message is duplicated."""
     links = Links([0.001] * 2, [1e6] * 2, [1e6] * 2, [0.02, 0.03])
     network = MessageNetwork(1, links, Network(**{**QUIET, "loss": 0.05, "duplicate": 0.1}))
-    network.extra_loss = 0.1
+    network.disturb(Disturbance(loss=0.1))
     lost, twice = 0, 0
     for _ in range(20_000):
         gone = network.delay_ns(0, 1, 10) < 0
@@ -78,7 +78,7 @@ def test_a_seed_is_a_network() -> None:
 def test_a_partition_cuts_island_from_mainland(one_way: bool, out: bool) -> None:
     """Nothing comes in; out goes only what a one-way partition lets; each side still talks among itself."""
     network = a_network()
-    network.island, network.one_way = {0, 1}, one_way
+    network.cut_off([0, 1], one_way=one_way)
 
     assert network.delay_ns(2, 0, 1) == -1
     assert (network.delay_ns(0, 2, 1) >= 0) is out
@@ -89,10 +89,85 @@ def test_a_partition_cuts_island_from_mainland(one_way: bool, out: bool) -> None
 def test_a_partition_moves_no_later_draw() -> None:
     """Messages lost to a partition use up their draws, so that what comes after it is unchanged."""
     whole, cut = a_network(jitter_sigma=0.3), a_network(jitter_sigma=0.3)
-    cut.island = {0}
+    cuts = cut.cut_off([0])
     for _ in range(10):
         whole.delay_ns(0, 1, 1)
         cut.delay_ns(0, 1, 1)
-    cut.island = set()
+    cut.heal(cuts)
 
     assert [whole.delay_ns(0, 1, 1) for _ in range(5)] == [cut.delay_ns(0, 1, 1) for _ in range(5)]
+
+
+def test_severed_pairs_are_parted_from_each_other_only_and_overlapping_cuts_heal_apart() -> None:
+    """A pair that is severed still reaches a third node; ending one cut leaves the others in force."""
+    network = a_network()
+    pair, island = network.sever(0, 1), network.cut_off([0])
+
+    assert [network.stopped(0, 1), network.stopped(1, 0), network.stopped(1, 2), network.stopped(0, 2)] == [
+        True, True, False, True,
+    ]  # fmt: skip
+    network.heal(island)
+    assert [network.stopped(0, 1), network.stopped(0, 2)] == [True, False]
+    network.heal(pair)
+    assert not network.stopped(0, 1)
+    one_way = network.sever(2, 3, one_way=True)
+    assert [network.stopped(2, 3), network.stopped(3, 2)] == [True, False]
+    network.heal(one_way)
+    assert not network.cuts
+
+
+@pytest.mark.parametrize(("source", "target", "touched"), [(0, 2, True), (2, 0, True), (1, 2, False)])
+def test_a_disturbance_touches_the_links_of_its_nodes(source: int, target: int, touched: bool) -> None:
+    """Delay, loss and duplicates of a disturbance befall messages from and to its nodes, and no others."""
+    network = a_network()
+    calm_ns = network.delay_ns(source, target, 0)
+    slow, noisy = Disturbance(frozenset((0,)), delay_s=0.5), Disturbance(frozenset((0,)), loss=0.3, duplicate=0.4)
+    network.disturb(slow)
+    assert network.delay_ns(source, target, 0) - calm_ns == (500_000_000 if touched else 0)
+    network.calm(slow)
+    network.disturb(noisy)
+    lost = twice = 0
+    for _ in range(5000):
+        gone = network.delay_ns(source, target, 0) < 0
+        lost, twice = lost + gone, twice + (not gone and network.duplicated(source))
+
+    assert lost / 5000 == pytest.approx(0.3 if touched else 0.0, abs=0.03)
+    assert twice / 5000 == pytest.approx(0.4 * 0.7 if touched else 0.0, abs=0.03)
+
+
+def test_reordering_lets_later_messages_overtake() -> None:
+    """The held-back share is as asked, no message is held longer than the bound, and the rest keep their time."""
+    network = a_network()
+    plain_ns = network.delay_ns(0, 1, 0)
+    network.disturb(Disturbance(reorder=0.25, reorder_s=0.2))
+    more_s = np.array([network.delay_ns(0, 1, 0) - plain_ns for _ in range(8000)]) / 1e9
+
+    assert (more_s > 1e-6).mean() == pytest.approx(0.25, abs=0.02)
+    assert more_s.max() < 0.2
+    assert more_s[more_s > 1e-6].mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_fault_that_ended_leaves_every_later_message_as_it_would_have_been() -> None:
+    """Disturbances use no draws of their own."""
+    calm, rough = a_network(jitter_sigma=0.3, loss=0.1), a_network(jitter_sigma=0.3, loss=0.1)
+    storm = Disturbance(loss=0.5, duplicate=0.5, reorder=0.5, reorder_s=1.0)
+    rough.disturb(storm)
+    for network in (calm, rough):
+        for _ in range(100):
+            network.delay_ns(0, 1, 9)
+    rough.calm(storm)
+
+    after = [[(n.delay_ns(0, 1, 9), n.duplicated(0)) for _ in range(50)] for n in (calm, rough)]
+    assert after[0] == after[1]
+
+
+def test_another_link_changes_what_comes_after() -> None:
+    """A node that switches networks has the new link's delay, in both directions, and its own back afterwards."""
+    network = a_network()
+    home, before_ns = network.access(0), network.delay_ns(0, 1, 1000)
+    network.relink(0, Access(0.05, 2e6, 2e6, 0.0))
+
+    assert network.delay_ns(0, 1, 0) - network.delay_ns(2, 1, 0) == pytest.approx(49e6, abs=2)
+    assert network.delay_ns(1, 0, 0) - network.delay_ns(1, 2, 0) == pytest.approx(49e6, abs=2)
+    network.relink(0, home)
+    assert network.delay_ns(0, 1, 1000) == before_ns

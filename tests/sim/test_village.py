@@ -25,7 +25,7 @@ from sim.village import simulate
 REPOSITORY = Path(__file__).resolve().parents[2]
 ALWAYS = compose_plain(["policy/harvest=always"])["policy"]["harvest"]
 FAULTS = [
-    {"kind": "crash", "at_s": 1800, "node": "leader", "down_s": 120, "torn": True},
+    {"kind": "crash", "at_s": 1800, "node": "leader", "down_s": 120, "writes": "torn"},
     {"kind": "crash", "at_s": 2500, "node": "gpu-box-0"},
     {"kind": "partition", "at_s": 3600, "group": [0, 1]},
     {"kind": "loss", "at_s": 5000, "share": 0.05},

@@ -135,7 +135,7 @@ class Town:
 
     def cut(self, *names: str) -> None:
         """Cut these off from all others."""
-        self.world.network.island = {self.world.by_name[name].number for name in names}
+        self.world.network.cut_off([self.world.by_name[name].number for name in names])
 
     # -- what a test sees
 

@@ -1,0 +1,87 @@
+"""The village's surroundings, for faults: what heat, a power cut, a network switch or an owner does to a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from models import draws, links
+from scenarios.faults import CARRIERS, VERSIONS
+from scenarios.schema import Scenario
+from sim.compute import Compute
+from sim.fleet.village import Fleet, Inventory
+from sim.network import Access, Cut
+from sim.world import Node, World
+
+
+class VillageAround:
+    """Carries out what befalls a device from outside (`sim.faults.Around`).
+
+    Args:
+        world, fleet, compute: the run's.
+        stock: the devices, by row; a node's number is its row.
+        restart: starts a node again, if it may.
+    """
+
+    def __init__(
+        self, scenario: Scenario, world: World, fleet: Fleet, compute: Compute, stock: Inventory,
+        restart: Callable[[Node], None],
+    ) -> None:  # fmt: skip
+        self.world, self.fleet, self.compute, self.stock, self.restart = world, fleet, compute, stock, restart
+        self.mobile = links.LINKS[scenario.network.mobile]
+        self._cuts: dict[int, list[Cut]] = {}
+        self._home: dict[int, Access] = {}
+
+    def dark(self, node: Node) -> bool:
+        """Whether a node lives on mains that are away."""
+        return bool(self.fleet.around.dark[node.number]) and not self.stock.has_battery[node.number]
+
+    def warm(self, node: Node, by_c: float) -> None:
+        """Make the air warmer, or cooler again."""
+        self.fleet.warm(node.number, by_c)
+
+    def mains(self, node: Node, on: bool) -> None:
+        """Take the mains away, or give them back: what has no battery stops and starts with them."""
+        self.fleet.around.dark[node.number] += -1 if on else 1
+        if self.dark(node):
+            self.world.crash(node)
+        elif not node.up:
+            self.restart(node)
+
+    def switch(self, node: Node, to: str) -> None:
+        """Put a device on its mobile network or on none; ``""`` is home again. Its sessions end: an address is gone."""
+        row, network = node.number, self.world.network
+        if to == "mobile":
+            self.fleet.around.mobile[row] += 1
+            self._home.setdefault(row, network.access(row))
+            m = self.mobile
+            network.relink(row, Access(m.one_way_s, m.up_bytes_per_s, m.down_bytes_per_s, m.loss))
+        elif to == "none":
+            self.fleet.around.offline[row] += 1
+            self._cuts.setdefault(row, []).extend(network.cut_off([row]))
+        else:
+            self.fleet.around.mobile[row] = self.fleet.around.offline[row] = 0
+            network.heal(self._cuts.pop(row, []))
+            if row in self._home:
+                network.relink(row, self._home.pop(row))
+        self.compute.leave(node.name)
+
+    def take(self, node: Node, taken: bool) -> None:
+        """Its owner takes a device in hand, or lays it down; its sensors tell at the next reading."""
+        self.fleet.around.taken[node.number] += 1 if taken else -1
+
+
+def groups_of(scenario: Scenario, stock: Inventory) -> Mapping[str, Sequence[str]]:
+    """Return who falls together: by kind, time zone, mobile carrier and version of the app.
+
+    A device's carrier and version are keyed draws with equal shares (assumption: no data tie a device to either).
+    """
+    groups: dict[str, list[str]] = {}
+    zones = [hours * 60.0 for hours in scenario.fleet.time_zones_h]
+    carrier = draws.integers(scenario.seed, "carrier", stock.entity, 0, CARRIERS)
+    version = draws.integers(scenario.seed, "app version", stock.entity, 0, VERSIONS)
+    for row, name in enumerate(stock.name):
+        zone = zones.index(float(stock.zone_min[row]))
+        of = (stock.kind[row], f"zone-{zone}", f"carrier-{carrier[row]}", f"version-{version[row]}")
+        for group in of:
+            groups.setdefault(group, []).append(name)
+    return groups
