@@ -18,7 +18,7 @@ from policies.wire import digest, encode
 from real_backends.clients import Asked
 from real_backends.node_files import read_events
 from real_backends.replicas import ledger, replicas
-from scenarios.checks import Checks
+from scenarios.checks import VillageChecks
 from scenarios.digests import policies_manifest, versions
 from scenarios.hosts import profile_hash, read_profile
 from scenarios.record import RECORD_VERSION, Record
@@ -86,7 +86,7 @@ def gather(
     checks.answered.events = len(asked)
     checks.answered.broken = f"{lost[0]}: no outcome heard" if lost else ""
     members = replicas(states)
-    checks.ledgers(dict(members))
+    checks.ledger.ask(dict(members))
     _check_retries(checks, retries)
     nodes = {e["detail"][2]: ",".join(e["detail"][6]) for _, e in events if e["name"] == "settled"}
     references = _answers(scenario, asked)
@@ -137,8 +137,8 @@ def gather(
     return Record(summary, manifest, tables, {name: journals[name] for name in kept})
 
 
-def _check(events: Sequence[Event], restarts: Sequence[tuple[int, str]], layers: int) -> Checks:
-    checks, waiting = Checks(layers), sorted(restarts, reverse=True)
+def _check(events: Sequence[Event], restarts: Sequence[tuple[int, str]], layers: int) -> VillageChecks:
+    checks, waiting = VillageChecks(layers), sorted(restarts, reverse=True)
     for name, event in events:
         while waiting and waiting[-1][0] <= event["now_ns"]:
             checks.restarted(waiting.pop()[1])
@@ -148,7 +148,7 @@ def _check(events: Sequence[Event], restarts: Sequence[tuple[int, str]], layers:
     return checks
 
 
-def _check_retries(checks: Checks, retries: Sequence[tuple[int, Asked, Asked]]) -> None:
+def _check_retries(checks: VillageChecks, retries: Sequence[tuple[int, Asked, Asked]]) -> None:
     """Who asks again, at any gateway, must hear the outcome that the request had."""
     for gateway, first, again in retries:
         assert first.finish is not None

@@ -7,7 +7,7 @@ zone, a carrier, an app version. Times are seconds from the start of the run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sized
 from math import gamma
 from typing import Annotated, Any, ClassVar, Literal, Union
 
@@ -278,7 +278,7 @@ def weibull_s(standard_exponential: float, churn: Churn) -> float:
 
 
 def check(
-    faults: tuple[Fault, ...], nodes: Collection[str], committee: int, groups: Mapping[str, Collection[str]],
+    faults: tuple[Fault, ...], nodes: Collection[str], committee: int, groups: Mapping[str, Sized],
     roles: Collection[str] = ("leader", "worker", "random"), allowed: tuple[type, ...] = (),
 ) -> None:  # fmt: skip
     """Refuse faults that name nobody, or a world that cannot suffer them.
@@ -333,7 +333,7 @@ def _check_group(i: int, fault: Partition, nodes: Collection[str]) -> None:
 
 
 def _check_who(
-    where: str, who: int | str, nodes: Collection[str], committee: int, groups: Mapping[str, Collection[str]],
+    where: str, who: int | str, nodes: Collection[str], committee: int, groups: Mapping[str, Sized],
     roles: Collection[str],
 ) -> None:  # fmt: skip
     if isinstance(who, int):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from models import draws, links
 from scenarios.faults import CARRIERS, VERSIONS
@@ -17,35 +17,23 @@ class VillageAround:
     """Carries out what befalls a device from outside (`sim.faults.Around`).
 
     Args:
-        world, fleet, compute: the run's.
-        stock: the devices, by row; a node's number is its row.
-        restart: starts a node again, if it may.
+        scenario: which mobile network there is.
+        world, fleet, compute: the run's; a node's number is its row in the fleet.
     """
 
-    def __init__(
-        self, scenario: Scenario, world: World, fleet: Fleet, compute: Compute, stock: Inventory,
-        restart: Callable[[Node], None],
-    ) -> None:  # fmt: skip
-        self.world, self.fleet, self.compute, self.stock, self.restart = world, fleet, compute, stock, restart
+    def __init__(self, scenario: Scenario, world: World, fleet: Fleet, compute: Compute) -> None:
+        self.world, self.fleet, self.compute = world, fleet, compute
         self.mobile = links.LINKS[scenario.network.mobile]
         self._cuts: dict[int, list[Cut]] = {}
         self._home: dict[int, Access] = {}
-
-    def dark(self, node: Node) -> bool:
-        """Whether a node lives on mains that are away."""
-        return bool(self.fleet.around.dark[node.number]) and not self.stock.has_battery[node.number]
 
     def warm(self, node: Node, by_c: float) -> None:
         """Make the air warmer, or cooler again."""
         self.fleet.warm(node.number, by_c)
 
     def mains(self, node: Node, on: bool) -> None:
-        """Take the mains away, or give them back: what has no battery stops and starts with them."""
+        """Take the mains away, or give them back; at its next reading what has no battery stops, or starts."""
         self.fleet.around.dark[node.number] += -1 if on else 1
-        if self.dark(node):
-            self.world.crash(node)
-        elif not node.up:
-            self.restart(node)
 
     def switch(self, node: Node, to: str) -> None:
         """Put a device on its mobile network or on none; ``""`` is home again. Its sessions end: an address is gone."""

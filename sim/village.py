@@ -20,7 +20,7 @@ from policies.wire import digest, encode
 from policies.work import Capability, SettledOp
 from scenarios import hosts
 from scenarios.adversaries import ADVERSARIES, LIES
-from scenarios.checks import Checks
+from scenarios.checks import VillageChecks
 from scenarios.digests import policies_manifest, versions
 from scenarios.journal import Header, Journal
 from scenarios.record import RECORD_VERSION, Record
@@ -80,7 +80,7 @@ class _Run:
         self.committee = committee_of(scenario, self.stock)
         access = access_links(scenario, self.stock)
         self.world = World(MessageNetwork(scenario.seed, access, scenario.network), start_wall_ns=START_WALL_NS)
-        self.checks = Checks(self.shape.layers)
+        self.checks = VillageChecks(self.shape.layers)
         self.rows: dict[str, list[tuple[Any, ...]]] = {"requests": [], "devices": [], "decisions": []}
         self.served_by: dict[tuple[str, str], str] = {}  # (client, op_id) to the nodes of the answer
         self.refusals: Counter[str] = Counter()
@@ -117,7 +117,7 @@ class _Run:
         self.world.on_limit.append(self._on_limit)
         self.world.on_note.append(lambda now, node, effect: self.notes.update([effect[2]]))
         self.slowness = np.ones(len(self.stock.name))  # what faults make of a device's speed
-        self.around = VillageAround(scenario, self.world, self.fleet, self.compute, self.stock, self._restart)
+        self.around = VillageAround(scenario, self.world, self.fleet, self.compute)
         self.faults = Faults(
             self.world, self.committee, [n for n in self.stock.name if n not in self.committee],
             seed=scenario.seed, duration_s=scenario.duration_s, restart=self._restart,
@@ -272,16 +272,16 @@ class _Run:
         self.world.give(self.world.nodes[row], (p.READINGS, "edge", encode(given)))
 
     def _on_power(self, row: int, on: bool) -> None:
-        """A battery ran empty, or a charger brought a device back."""
+        """A device has no power left, from a battery or from the mains; or it has some again."""
         node = self.world.nodes[row]
-        self.faults.record("battery_empty", node.name, "end" if on else "start", {})
+        self.faults.record("no_power", node.name, "end" if on else "start", {})
         if not on:
             self.world.crash(node)
         elif not node.up:
             self._restart(node)
 
     def _restart(self, node: Node) -> None:
-        if self.fleet.off[node.number] or node.up or node.failing or self.around.dark(node):
+        if self.fleet.off[node.number] or node.up or node.failing:
             return  # it starts when it has power and a disk; or it has started already
         self.checks.restarted(node.name)
         self.share[node.number] = 0.0
@@ -372,7 +372,7 @@ class _Run:
         return Record(self._summary(), manifest, tables, journals)
 
     def _final_checks(self) -> None:
-        self.checks.ledgers({n: s for n, s in self._states().items() if s is not None})
+        self.checks.ledger.ask({n: s for n, s in self._states().items() if s is not None})
         if self.fleet.violations:
             self.checks.envelope.broken = self.fleet.violations[0]
         self.checks.envelope.events = self.fleet.tick_number

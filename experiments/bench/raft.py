@@ -18,7 +18,7 @@ from policies.consensus import Raft
 from policies.local import Propose
 from policies.port import NS_PER_S, Effect, Policy
 from policies.wire import encode
-from scenarios.checks import Checks
+from scenarios.checks import VillageChecks
 from scenarios.schema import Network
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
@@ -70,7 +70,7 @@ class _Run:
     def __init__(self, seed: int) -> None:
         links = Links.alike(len(MEMBERS), LEG_S, LINK_BYTES_PER_S)
         self.world = World(MessageNetwork(seed, links, Network(backbone_s=LEG_S)))
-        self.checks = Checks()
+        self.checks = VillageChecks()
         self.decisions: list[tuple[int, str, str, str, bytes]] = []
         ring = KeyRing(seed)
         for name in MEMBERS:
@@ -123,7 +123,7 @@ def _cell(name: str, seed: int, ring: KeyRing) -> Cell:
 
 def _checks_cpu_s(decisions: list[tuple[int, str, str, str, bytes]]) -> float:
     """Return the CPU time that fresh checks take over these decisions."""
-    checks = Checks()
+    checks = VillageChecks()
     start_s = process_time()
     for decision in decisions:
         if decision[3] == "restarted":

@@ -14,7 +14,7 @@ from policies.wire import encode
 from real_backends import replicas
 from real_backends.clients import Asked
 from real_backends.gather import _check_retries
-from scenarios.checks import Checks
+from scenarios.checks import VillageChecks
 from scenarios.clients import Finish
 from scenarios.workload import Request
 
@@ -54,8 +54,8 @@ def test_the_ledger_check_reads_replicas(change: dict[str, Any], broken: str) ->
     """Two equal replicas hold; a ledger that does not sum up or a state that differs at the same command is named."""
     told = _told(_Coordination(24))
     other = {"replica": {**told["replica"], **change}}
-    checks = Checks(8)
-    checks.ledgers(dict(replicas.replicas({"desk-0": told, "desk-1": other})))
+    checks = VillageChecks(8)
+    checks.ledger.ask(dict(replicas.replicas({"desk-0": told, "desk-1": other})))
 
     assert broken in checks.ledger.broken
     assert checks.ledger.holds is (not change)
@@ -68,7 +68,7 @@ def test_a_retry_that_hears_something_else_is_found(status: str, output: str, ho
     request = Request("op", "c", 2, 0.0, 1.0, 1, 1)
     first = Asked(request, [1], Finish("answered", "", "out", 1, 1, 1))
     again = Asked(request, [1], Finish(status, "", output, 1, 1, 1))
-    checks = Checks(8)
+    checks = VillageChecks(8)
     _check_retries(checks, [(1, first, again)])
 
     assert checks.one_outcome.holds is holds

@@ -14,15 +14,15 @@ from policies.jobs import Stage
 from policies.state import VillageState
 from policies.wire import Message, encode
 from policies.work import Gone, Placed, SettledOp
-from scenarios.checks import Checks, Verdict
+from scenarios.checks import Check, VillageChecks
 
 LAYERS = 8
 PATHS = {"leader": "consensus", "commit": "consensus", "harvest": "harvest"}
 
 
-def play(*history: tuple[int, str, str, Message]) -> Checks:
+def play(*history: tuple[int, str, str, Message]) -> VillageChecks:
     """Feed a history of (time, node, kind, value)."""
-    checks = Checks(LAYERS)
+    checks = VillageChecks(LAYERS)
     for now, node, kind, value in history:
         checks.decided(now, node, PATHS.get(kind, "coordination"), kind, encode(value))
     return checks
@@ -43,7 +43,7 @@ def place(now: int, *stages: tuple[str, int, int]) -> tuple[int, str, str, Messa
     return now, "n0", "placed", Placed(1, tuple(Stage(*stage) for stage in stages))
 
 
-HISTORIES: list[tuple[Callable[[Checks], Verdict], list[Any], list[Any], str]] = [
+HISTORIES: list[tuple[Callable[[VillageChecks], Check], list[Any], list[Any], str]] = [
     (
         lambda checks: checks.one_leader,
         [(1, "a", "leader", Elected(1)), (2, "a", "leader", Elected(1)), (3, "b", "leader", Elected(2))],
@@ -108,7 +108,7 @@ HISTORIES: list[tuple[Callable[[Checks], Verdict], list[Any], list[Any], str]] =
 
 @pytest.mark.parametrize(("which", "good", "bad", "says"), HISTORIES, ids=[says[:40] for *_, says in HISTORIES])
 def test_a_check_holds_on_the_good_history_and_names_the_first_event_of_the_bad_one(
-    which: Callable[[Checks], Verdict], good: list[Any], bad: list[Any], says: str
+    which: Callable[[VillageChecks], Check], good: list[Any], bad: list[Any], says: str
 ) -> None:
     """The planted event breaks this check, and no later event takes its place; the good history breaks none."""
     honest, broken = play(*good), play(*bad)
@@ -144,14 +144,14 @@ def ledger(*tokens: int) -> VillageState:
 
 def test_a_ledger_that_pays_more_than_was_earned_is_named() -> None:
     """Equal prefixes and earned sums hold; a ledger with one token-layer too many is named with both numbers."""
-    checks = Checks(LAYERS)
-    checks.ledgers({"a": ledger(5, 6), "b": ledger(5, 6), "c": ledger(5)})
+    checks = VillageChecks(LAYERS)
+    checks.ledger.ask({"a": ledger(5, 6), "b": ledger(5, 6), "c": ledger(5)})
     assert checks.ledger.holds
     assert checks.ledger.events == 3
 
     forged = ledger(5, 6)
     forged.ledger["a"] += 1
-    checks.ledgers({"a": ledger(5), "b": forged, "c": forged})
+    checks.ledger.ask({"a": ledger(5), "b": forged, "c": forged})
     assert checks.ledger.broken == "b: the ledger sums to 89, 88 token-layers were earned"
 
 
@@ -159,15 +159,15 @@ def test_ledgers_that_differ_after_the_same_commands_are_named() -> None:
     """Two nodes that applied as many commands must hold the same state, even where both sums are right."""
     moved = ledger(5, 6)
     moved.ledger["a"], moved.ledger["b"] = moved.ledger["b"], moved.ledger["a"]
-    checks = Checks(LAYERS)
-    checks.ledgers({"a": ledger(5, 6), "b": moved})
+    checks = VillageChecks(LAYERS)
+    checks.ledger.ask({"a": ledger(5, 6), "b": moved})
 
     assert checks.ledger.broken == "b and a applied 4 commands and differ"
 
 
 def test_what_a_check_decodes_it_returns_for_the_record_and_a_strangers_words_are_left_alone() -> None:
     """The village's own announcements come back as values; other policies' never reach a check."""
-    checks = Checks(LAYERS)
+    checks = VillageChecks(LAYERS)
     for kind, value in (
         ("placed", Placed(1, (Stage("a", 0, 8),))),
         ("gone", Gone(1, "left")),
@@ -182,6 +182,6 @@ def test_what_a_check_decodes_it_returns_for_the_record_and_a_strangers_words_ar
 
 def test_every_check_has_its_own_name() -> None:
     """Names are what manifests and summaries show."""
-    names = [verdict.name for verdict in Checks().all]
+    names = [verdict.name for verdict in VillageChecks().all]
 
     assert len(names) == len(set(names)) == 8

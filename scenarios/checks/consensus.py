@@ -1,0 +1,104 @@
+"""Promises of consensus by a replicated log: those of figure 3 of Ongaro and Ousterhout (2014), and what is rare."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from zlib import crc32
+
+from policies.consensus.messages import Chosen, Elected
+from scenarios.checks.language import Check, Event, Happens, InOrder, Look, Same, Sometimes, StateCheck, decided, told
+
+ELECTED = decided("consensus", "leader", Elected)
+CHOSEN = decided("consensus", "commit", Chosen)
+
+
+def one_leader_per_term() -> Same:
+    """At most one node leads a term."""
+    return Same(
+        "one_leader_per_term", ELECTED, key=lambda e: e.value.term, value=lambda e: e.node,
+        says=lambda e, first: f"{e.node} leads term {e.value.term}, as {first} did",
+    )  # fmt: skip
+
+
+def committed_entries_agree() -> Same:
+    """No two nodes commit different entries at one index, and none commits another one later."""
+    return Same(
+        "committed_entries_agree", CHOSEN, key=lambda e: e.value.index, value=_entry,
+        says=lambda e, first: f"{e.node} commits {_entry(e)} at index {e.value.index}, another committed {first}",
+    )  # fmt: skip
+
+
+def _entry(event: Event) -> tuple[int, int]:
+    return event.value.term, event.value.checksum
+
+
+def commits_in_order() -> InOrder:
+    """A node commits one index after another."""
+    return InOrder("commits_in_order", CHOSEN, number=lambda e: e.value.index, says="commits index")
+
+
+class CommittedStays(StateCheck):
+    """What a member has committed stays in its log, terms and commits only grow, and a leader holds all that is chosen.
+
+    Entries are compared as they are committed, and the last one again at every look.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("committed_stays")
+        self.chosen: dict[int, tuple[int, int]] = {}
+        self.seen: dict[str, tuple[int, int]] = {}  # node to (term, commit) when last looked at
+
+    def restarted(self, node: str) -> None:
+        term = self.seen.get(node, (0, 0))[0]
+        self.seen[node] = (term, 0)  # a term is durable, a commit index is found again
+
+    def look(self, nodes: Collection[str], policy: Look) -> str:
+        for node in nodes:
+            raft: Any = policy(node, "consensus")
+            if raft is None or not hasattr(raft, "commit"):
+                continue
+            why = self._member(node, raft)
+            if why:
+                return why
+        return ""
+
+    def _member(self, node: str, raft: Any) -> str:
+        term, commit = self.seen.get(node, (0, 0))
+        if raft.term < term or raft.commit < commit or raft.commit > len(raft.log):
+            return f"{node} was at term {term}, commit {commit}; is at {raft.term}, {raft.commit} of {len(raft.log)}"
+        self.seen[node] = (raft.term, raft.commit)
+        for index in range(max(1, commit), raft.commit + 1):
+            entry = (raft.log[index - 1][0], crc32(raft.log[index - 1][1]))
+            if self.chosen.setdefault(index, entry) != entry:
+                return f"{node} holds {entry} at committed index {index}, {self.chosen[index]} was chosen"
+        if raft.role == "leader" and raft.term >= max(t for t, _ in self.seen.values()):
+            last = len(self.chosen)
+            if last > len(raft.log) or (last and self.chosen[last] != _held(raft, last)):
+                return f"{node} leads term {raft.term} without committed index {last}"
+        return ""
+
+
+def _held(raft: Any, index: int) -> tuple[int, int]:
+    return raft.log[index - 1][0], crc32(raft.log[index - 1][1])
+
+
+def commits_after_healing() -> Happens:
+    """Once the faults have stopped, the committee commits again."""
+    return Happens(
+        "commits_after_healing", CHOSEN, after=told("healed"), says="after the faults an entry was committed"
+    )
+
+
+def safety() -> tuple[Check, ...]:
+    """Return what no fault may break."""
+    return one_leader_per_term(), committed_entries_agree(), commits_in_order(), CommittedStays()
+
+
+def rare() -> tuple[Check, ...]:
+    """Return what a campaign must have seen."""
+    return (
+        Sometimes("another_leader", ELECTED, when=lambda e: e.value.term > 1),
+        Sometimes("a_leader_crashed", told("leader_down"), when=lambda e: True),
+        Sometimes("a_crash_with_writes_in_flight", told("writes_lost"), when=lambda e: True),
+    )
