@@ -15,18 +15,16 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
 from policies import port as p
 from policies.cell import Cell
 from policies.jobs import Lost
 from policies.port import NS_PER_S, Effect, Input, Policy
-from policies.wire import Codec, Message, WireError, encode
+from policies.wire import Message, encode
 from scenarios.journal import Header, Journal
 from scenarios.schema import Network
 from sim.keys import KeyRing
 from sim.network import Cut, Links, MessageNetwork
-from sim.trace import FAULT, Event, line
+from sim.trace import FAULT, Event, decoded, line
 from sim.world import Node, StepCost, World
 
 Factory = Callable[[], Policy | Mapping[str, Policy]]
@@ -239,11 +237,7 @@ class Cluster:
 
     def _decoded(self, node: Node, path: str, payload: bytes) -> Any:
         assert isinstance(node.cell, Cell)
-        policy = node.cell.policy(path)
-        try:
-            return Codec((*policy.messages, *policy.requests)).decode(payload)
-        except (WireError, TypeError):  # TypeError: messages and requests that share a tag
-            return msgspec.msgpack.decode(payload)
+        return decoded(node.cell.policy(path), payload)
 
     def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
         _, path, kind, payload = effect

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from policies import port as p
-from policies.port import NS_PER_S, Effect, Input
+from policies.port import NS_PER_S, Effect, Input, Policy
+from policies.wire import Codec, WireError
 
 FAULT = -1
 """Kind of an event that is no step: its input is ``(FAULT, what)``."""
@@ -29,10 +30,19 @@ def line(event: Event) -> str:
     if event.given[0] == FAULT:
         return f"{head}-- {event.given[1]} {event.node}".rstrip()
     done = ", ".join(_merged(event.effects))
-    return f"{head}{event.node} {_input_text(event.given)}" + (f" -> {done}" if done else "")
+    return f"{head}{event.node} {input_text(event.given)}" + (f" -> {done}" if done else "")
 
 
-def _input_text(given: Input) -> str:
+def decoded(policy: Policy, payload: bytes) -> Any:
+    """Return the message that ``policy`` announced, or its plain list if the policy does not declare its class."""
+    try:
+        return Codec((*policy.messages, *policy.requests)).decode(payload)
+    except (WireError, TypeError):  # TypeError: messages and requests that share a tag
+        return msgspec.msgpack.decode(payload)
+
+
+def input_text(given: Input) -> str:
+    """Return what a node was given, in a few words."""
     kind, path = given[0], given[1]
     at = f" [{path}]" if path else ""
     if kind == p.START:
