@@ -37,7 +37,7 @@ class Choice(NamedTuple):
 
     kind: str  # one of `KINDS`
     node: str  # whose step it is; of a message, the receiver
-    given: Input = ()  # what the node is given; a timer's generation and a save's token read 0
+    given: Input = ()  # the message, timer (its generation reads 0) or request
     kept: int = 0  # of a crash: saves that reached the disk unacknowledged, oldest first
 
     def __str__(self) -> str:

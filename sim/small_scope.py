@@ -197,8 +197,6 @@ class SmallScope:
             return Choice(KINDS[kind], name, self.letters[which][1])
         if kind == FIRE:
             return Choice("fire", name, (p.TIMER, *node.timers[which][0], 0))
-        if kind == DURABLE:
-            return Choice("durable", name, (p.DURABLE, node.pending[0][0], 0))
         if kind == REQUEST:
             return Choice("request", name, _given(self.requests[which]))
         return Choice(KINDS[kind], name, kept=which if kind == CRASH else 0)
@@ -271,9 +269,7 @@ class SmallScope:
             elif effect[0] == p.DECIDE:
                 decisions.append(self._decision(at, effect))
             elif effect[0] == p.SUBMIT:
-                raise ScopeError(
-                    f"policy {effect[1]!r} submits a job: allowed are messages, timers, saves and requests"
-                )
+                raise ScopeError(f"policy {effect[1]!r} submits a job: allowed are messages, timers and saves")
         after = Node(cell.take(), tuple(sorted(timers.items())), disk, tuple(saves), clock if self.clock else 0)
         return Step(self._node_number(after, cell.same()), tuple(letters), tuple(decisions), "")
 
