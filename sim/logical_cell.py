@@ -73,15 +73,13 @@ class LogicalCell(Cell):
         return file.getvalue()
 
     def put(self, snapshot: bytes) -> None:
-        """Become what `take` returned, here or from another node of the same policies."""
+        """Become what `take` returned, here or at another node of the same policies; not after a step that raised."""
         attributes, self._held, self._tokens, self._timers, generations = self._loaded(snapshot)
         self._blocked = {path for path, held in self._held.items() if held}
         for path, policy in self._policies.items():
             vars(policy).clear()
             vars(policy).update(attributes[path], port=self.views[path])
             self.views[path]._generation = generations[path]
-        for left in (self._out, self._early, self._local, self._saves):
-            left.clear()  # a step that raised may have left something
 
     def look(self, snapshot: bytes) -> dict[str, Policy]:
         """Return copies of the policies as they were, by path; they have no port."""

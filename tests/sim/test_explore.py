@@ -91,6 +91,55 @@ def test_a_crash_keeps_any_prefix_of_what_was_not_durable() -> None:
     assert (result.states, result.transitions, result.complete) == (3 + 2 + 6, 12, True)
 
 
+class Listener(Policy):
+    """Keeps the order in which it is told things, by clients and by itself."""
+
+    messages = requests = (Hello,)
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        self.told: list[str] = []
+
+    def on_request(self, client: str, op_id: str, operation: Hello) -> None:
+        self.told.append(op_id)
+        self.port.send(self.port.me, Hello())
+
+    def on_message(self, sender: str, message: Hello) -> None:
+        self.told.append(sender)
+
+
+def test_each_request_comes_once_in_any_order() -> None:
+    """What the node tells itself after each is heard at any later time, and no network loses or repeats it. The
+    histories that begin with a are listed; as many begin with b, and one is empty."""
+    requests = [Request("n0", Hello(), op_id=op_id) for op_id in "ab"]
+    result = explore(Listener, n=1, requests=requests, drops=1, duplicates=1)
+
+    histories = {"", "a", "an", "ab", "anb", "abn", "abnn", "anbn"}
+    assert result.states == 2 * len(histories) - 1
+    assert result.complete
+
+
+class Third(Policy):
+    """Saves the same again and again, and waits for its third save."""
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        self.reached = False
+        self.port.set_timer("save", NS_PER_S)
+
+    def on_timer(self, name: str) -> None:
+        self.port.save("key", b"")
+
+    def on_durable(self, token: int) -> None:
+        self.reached = token >= 3
+        self.port.set_timer("save", NS_PER_S)
+
+
+def test_states_of_a_policy_that_listens_to_tokens_differ_by_them() -> None:
+    """Two states in which all else is alike are not taken for one: the third save is reached, by six choices."""
+    reached = Safety(lambda nodes, _: "third" if nodes["n0"].reached else "")
+
+    assert len(explore(Third, n=1, safety=[reached]).counterexample) == 6
+
+
 # -- against the naive twin --------------------------------------------------------------------------
 
 
