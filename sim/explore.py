@@ -32,6 +32,8 @@ __all__ = ["Choice", "Decision", "Request", "Result", "Safety", "ScopeError", "e
 
 PROGRESS_EVERY = 10_000
 """States between two calls of ``progress``."""
+REQUESTS_MAX = 32
+"""Which requests are left is one number of 32 bits in a state."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,7 +89,7 @@ def explore(
         states: stop after so many (measured: 150 to 260 bytes each, the frontier included).
         crashes, drops, duplicates: how many there may be in a run.
         fires: how many timers may fire in a run; None is no limit.
-        requests: what clients may ask, each once, at any time.
+        requests: what clients may ask, each once, at any time; at most `REQUESTS_MAX`.
         clock: whether policies may read time, which then is part of a state.
         progress: called every `PROGRESS_EVERY` states with the result so far.
 
@@ -98,6 +100,8 @@ def explore(
     _check(duplicates=(duplicates, 0), fires=(0 if fires is None else fires, 0))
     if unknown := sorted({request.node for request in requests} - {f"n{i}" for i in range(n)}):
         raise ScopeError(f"requests to {unknown}: allowed are n0 to n{n - 1}")
+    if len(requests) > REQUESTS_MAX:
+        raise ScopeError(f"requests={len(requests)} of them: allowed are at most {REQUESTS_MAX}")
     budgets = (crashes, drops, duplicates, UNLIMITED if fires is None else fires)
     scope = SmallScope(factory, n, budgets, requests, safety, clock)
     return _Search(scope, states, progress).run(depth)

@@ -106,7 +106,6 @@ class SmallScope:
         self.memories: list[Any] = []
         self._memory_numbers: dict[bytes, int] = {}
         self._steps: dict[tuple[int, int, int, int], Step] = {}
-        self._folds: dict[tuple[int, int, int, tuple[Decision, ...]], int] = {}
         self._look = lru_cache(LOOKED_AT_MAX)(self._looked_at)
         self._budgets = (*budgets, (1 << len(self.requests)) - 1)
         self._memories_at = n + len(self._budgets)

@@ -382,6 +382,7 @@ class Opaque(Policy):
         (Greeter, {"n": 0}, "n=0: allowed are 1 to"),
         (Greeter, {"drops": -1}, "drops=-1: allowed are 0 to"),
         (Greeter, {"fires": -1}, "fires=-1: allowed are 0 to"),
+        (Greeter, {"requests": [Request("n0", Hello())] * 33}, "requests=33 of them: allowed are at most 32"),
         (Greeter, {"requests": [Request("n7", Hello())]}, r"requests to \['n7'\]: allowed are n0 to n1"),
     ],
 )
