@@ -86,7 +86,7 @@ def explore(
         n: number of nodes, named ``n0`` and so on.
         safety: properties of every state.
         depth: choices from the start beyond which nothing is tried.
-        states: stop after so many (measured: 150 to 260 bytes each, the frontier included).
+        states: stop after so many (measured: 150 to 360 bytes each, the frontier included).
         crashes, drops, duplicates: how many there may be in a run.
         fires: how many timers may fire in a run; None is no limit.
         requests: what clients may ask, each once, at any time; at most `REQUESTS_MAX`.
