@@ -204,6 +204,44 @@ class EdgeConfig(Strict, frozen=True):
     retry_s: Positive = 60.0  # the same breaker's pause
 
 
+class DeliveryConfig(Strict, frozen=True):
+    """The long-range transport. Documented for the village's message delivery, or said otherwise."""
+
+    tries: Annotated[int, Meta(ge=1, le=64)] = 5
+    backoff_first_s: Positive = 1.0  # after the first try; doubled after each
+    backoff_max_s: Positive = 300.0
+    jitter: Share = 0.10  # a wait is longer by up to this share, so that senders do not fall into step
+    ttl_s: Positive = 86_400.0
+    queue_max: Annotated[int, Meta(ge=1)] = 10_000
+    body_max_bytes: Annotated[int, Meta(ge=1)] = 16_384  # the documented transport manager's chunk
+
+
+class MeshConfig(Strict, frozen=True):
+    """The short-range transport. Documented for the village's BitChat and its mesh, or said otherwise."""
+
+    hops_max: Annotated[int, Meta(ge=1, le=255)] = 7
+    fanout: Annotated[int, Meta(ge=1)] = 3
+    gossip_s: Positive = 1.0
+    quiet_s: Positive = 30.0  # the longest pause between two rounds; documented as the pause of discovery
+    ttl_s: Positive = 86_400.0  # a message is carried this long
+    pending_max: Annotated[int, Meta(ge=1)] = 1000  # own messages open, and others' messages carried
+    cache_max: Annotated[int, Meta(ge=1)] = 10_000  # acknowledgements remembered
+    body_max_bytes: Annotated[int, Meta(ge=1)] = 16_384
+
+
+class BusConfig(Strict, frozen=True):
+    """The choice of a transport. Documented for the village's message bus and its breaker, or said otherwise."""
+
+    failures: Annotated[int, Meta(ge=1)] = 5  # in a row, until a breaker opens
+    successes: Annotated[int, Meta(ge=1)] = 3  # in a row, until it closes again
+    open_s: Positive = 60.0
+    probes: Annotated[int, Meta(ge=1)] = 5  # calls under way at once while it is half-open
+    patience_s: Positive = 300.0  # for a transport's answer; documented as BitChat's message time-out
+    ttl_s: Positive = 86_400.0
+    queue_max: Annotated[int, Meta(ge=1)] = 10_000
+    body_max_bytes: Annotated[int, Meta(ge=1)] = 16_320  # a transport's less 64 bytes of envelope (our bound)
+
+
 class PolicyConfig(Strict, frozen=True):
     """One group per policy family."""
 

@@ -1,0 +1,10 @@
+"""Transport: how a letter gets from one node to another, near or far, through loss, crashes and absence.
+
+`delivery` is the long-range transport (BetaNet's role), `mesh` the short-range one (BitChat's role), `bus` chooses
+between them with a `breaker` for each transport and destination. `outbox` and `inbox` are the two ends of a letter
+that all three share, `messages` is what they say and announce.
+"""
+
+from policies.transport.delivery import Delivery
+
+__all__ = ["Delivery"]
