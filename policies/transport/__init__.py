@@ -6,5 +6,6 @@ that all three share, `messages` is what they say and announce.
 """
 
 from policies.transport.delivery import Delivery
+from policies.transport.mesh import Mesh
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "Mesh"]

@@ -18,7 +18,7 @@ from policies.config import DeliveryConfig
 from policies.port import NS_PER_S, Policy
 from policies.transport import inbox as inboxes
 from policies.transport.inbox import Inbox, Verdict
-from policies.transport.messages import Carried, Carry, Count, Post, Took, Tried
+from policies.transport.messages import Carry, Count, Post, Took, Tried
 from policies.transport.outbox import ACKNOWLEDGED, DEAD, Bounds, Letter, Outbox
 from policies.wire import Message
 
@@ -75,18 +75,8 @@ class Delivery(Policy):
         """A local policy posts a letter, or has taken one."""
         if isinstance(message, Took):
             self.inbox.took(message.stream, message.number)
-        elif isinstance(message, Carry):
-            self._carry(sender, message)
-
-    def _carry(self, asker: str, carry: Carry) -> None:
-        key = f"{asker}/{carry.key}"
-        if (end := self.outbox.ended.get(key)) is not None:
-            self.port.tell(asker, Carried(carry.key, end.outcome == ACKNOWLEDGED, end.reason))
-        elif key not in self.outbox.letters:
-            if reason := self.outbox.refusal(carry.to, carry.body):
-                self.port.tell(asker, Carried(carry.key, False, reason))
-            else:
-                self._try(self.outbox.accept(key, asker, carry.to, carry.body))
+        elif isinstance(message, Carry) and (letter := self.outbox.carry(sender, message)):
+            self._try(letter)
 
     def on_message(self, sender: str, message: Data | Ack) -> None:
         """Take a copy and acknowledge it, or hear that a letter arrived."""
@@ -138,6 +128,3 @@ class Delivery(Policy):
     def _end(self, letter: Letter, outcome: str, reason: str = "") -> None:
         self.port.cancel_timer(f"letter/{letter.key}")
         self.outbox.end(letter, outcome, reason)
-        if letter.asker:
-            key = letter.key.removeprefix(f"{letter.asker}/")
-            self.port.tell(letter.asker, Carried(key, outcome == ACKNOWLEDGED, reason))

@@ -20,6 +20,8 @@ from policies.transport.messages import (
     EVERYONE,
     Accepted,
     Acknowledged,
+    Carried,
+    Carry,
     Dead,
     Known,
     Post,
@@ -151,13 +153,24 @@ class Outbox:
             return letter
         return None
 
+    def carry(self, asker: str, carry: Carry) -> Letter | None:
+        """Take a local policy's letter, or tell it how the letter of that key ended; return the letter if it is new."""
+        key = f"{asker}/{carry.key}"
+        if (end := self.ended.get(key)) is not None:
+            self.port.tell(asker, Carried(carry.key, end.outcome == ACKNOWLEDGED, end.reason))
+        elif key not in self.letters:
+            if not (reason := self.refusal(carry.to, carry.body)):
+                return self.accept(key, asker, carry.to, carry.body)
+            self.port.tell(asker, Carried(carry.key, False, reason))
+        return None
+
     def change(self, letter: Letter) -> int:
         """Save what has changed of an open letter; returns the save's token."""
         self.letters[letter.key] = letter
         return self.port.save(f"out/{letter.key}", encode(letter))
 
     def end(self, letter: Letter, outcome: str, reason: str = "") -> None:
-        """Close a letter, once: announce how it ended and remember it."""
+        """Close a letter, once: announce how it ended, tell its asker, and remember it."""
         del self.letters[letter.key]
         del self._numbers[letter.to][letter.number]
         self._ends += 1
@@ -174,6 +187,9 @@ class Outbox:
             self.port.decide(outcome, Spread(self.name(letter)))
         else:
             self.port.decide(DEAD, Dead(self.name(letter), reason))
+        if letter.asker:
+            key = letter.key.removeprefix(f"{letter.asker}/")
+            self.port.tell(letter.asker, Carried(key, outcome == ACKNOWLEDGED, reason))
 
     def _open(self, letter: Letter) -> None:
         self.letters[letter.key] = letter
