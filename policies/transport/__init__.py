@@ -5,7 +5,8 @@ between them with a `breaker` for each transport and destination. `outbox` and `
 that all three share, `messages` is what they say and announce.
 """
 
+from policies.transport.bus import Bus
 from policies.transport.delivery import Delivery
 from policies.transport.mesh import Mesh
 
-__all__ = ["Delivery", "Mesh"]
+__all__ = ["Bus", "Delivery", "Mesh"]

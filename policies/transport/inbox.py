@@ -111,6 +111,10 @@ class Inbox:
             return epoch < known_epoch
         return number < floor or number in self._seen.get(stream_name(origin, to, epoch), ())
 
+    def token(self, origin: str, to: str, epoch: int, number: int) -> int:
+        """Return the token of the save of a letter that waits for the consumer."""
+        return self.waiting[stream_name(origin, to, epoch), number][0]
+
     def durable(self, token: int) -> None:
         """Hand over what has become durable."""
         for (stream, number), (saved_by, held) in list(self.waiting.items()):

@@ -92,6 +92,15 @@ def acknowledged_is_delivered(events: Events, path: str = "") -> str:
     return ""
 
 
+def acknowledged_is_delivered_at_the_end(events: Events, path: str = "") -> str:
+    """Every acknowledged letter is delivered in the end; for a bus, whose transports acknowledge before it has it."""
+    delivered = {value.letter for _, value in announced(events, Delivered, path)}
+    for event, value in announced(events, Acknowledged, path):
+        if value.letter not in delivered:
+            return f"t={event.time_s:g}s: {event.node} takes {value.letter} for delivered, which it never is"
+    return ""
+
+
 def tries_back_off(events: Events, first_s: float, max_s: float, tries: int, path: str = "") -> str:
     """A letter's k-th try is followed by ``first_s`` x 2^(k-1) of patience, ``max_s`` at most; there are ``tries``."""
     last: dict[str, tuple[int, float]] = {}
