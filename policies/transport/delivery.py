@@ -62,7 +62,7 @@ class Delivery(Policy):
         bounds = Bounds(config.queue_max, config.body_max_bytes, config.ttl_s)
         self.outbox = Outbox(self.port, bounds, saved)
         self.inbox = Inbox(self.port, self.consumer, config.queue_max, saved)
-        self._leaving: dict[int, str] = {}  # keys of letters that leave when a save is durable, by its token
+        self._leaving: dict[int, list[str]] = {}  # keys of letters that leave when a save is durable, by its token
         for letter in self.outbox:
             self._wait(letter)
 
@@ -97,8 +97,9 @@ class Delivery(Policy):
     def on_durable(self, token: int) -> None:
         """What arrived is safe, so hand it over; what was tried has left, so count the wait from here."""
         self.inbox.durable(token)
-        if letter := self.outbox.letters.get(self._leaving.pop(token, "")):
-            self._wait(letter)
+        for key in self._leaving.pop(token, ()):
+            if letter := self.outbox.letters.get(key):
+                self._wait(letter)
 
     def unheard(self, letter: Letter) -> None:
         """No acknowledgement came in time: try again, or give the letter up."""
@@ -116,7 +117,7 @@ class Delivery(Policy):
     def _try(self, letter: Letter) -> None:
         letter = msgspec.structs.replace(letter, tries=letter.tries + 1)
         # Counted before it leaves, so that a node that keeps crashing ends its tries, too.
-        self._leaving[self.outbox.change(letter)] = letter.key
+        self._leaving.setdefault(self.outbox.change(letter), []).append(letter.key)
         data = Data(self.outbox.epoch, letter.number, self.outbox.floor(letter.to), letter.body)
         self.port.send(letter.to, data)
         self.port.decide("tried", Tried(self.outbox.name(letter), letter.tries))

@@ -39,7 +39,7 @@ Hops = Annotated[int, Meta(ge=0, le=255)]
 
 
 class Over(Message, frozen=True, tag="over"):
-    """The letter is durable at its destination; this word has made ``hops`` hops once it arrives."""
+    """The letter is durable at its destination, or its origin gave it up. Has made ``hops`` hops once it arrives."""
 
     id: Id
     hops: Hops
@@ -171,7 +171,9 @@ class Mesh(Policy):
 
     def _take(self, via: str, packet: Packet) -> None:
         name, hops = packet.id, packet.hops
-        if packet.expires_wall_ns <= self.port.wall or hops > self.config.hops_max or name.origin == self.port.me:
+        if packet.expires_wall_ns <= self.port.wall or hops > self.config.hops_max:
+            return
+        if name.origin not in self.port.peers:  # its own, or of a name made up: memory is kept for nodes only
             return
         if name in self.over:
             self.port.send(via, Over(name, 1))
@@ -204,12 +206,14 @@ class Mesh(Policy):
 
     def _lacks(self, holder: str, name: Id, hops: int) -> bool:
         """Whether to ask ``holder`` for what it carries after ``hops`` hops; tells it if the letter is over."""
-        if name.origin == self.port.me:
-            return False
-        if name in self.over or (name.to == self.port.me and self.inbox.has(*name)):
+        own, mine = name.origin == self.port.me, name.to == self.port.me
+        ended = own and name.epoch == self.outbox.epoch and self._own(name) is None
+        if name in self.over or ended or (mine and self.inbox.has(*name)):
             self.port.send(holder, Over(name, 1))
             return False
-        if name.to == self.port.me:
+        if own:
+            return False
+        if mine:
             return True
         heard = name.to == EVERYONE and self.inbox.has(*name)
         if self.buffer.full and self.buffer.get(name) is None and (heard or name.to != EVERYONE):
@@ -224,20 +228,22 @@ class Mesh(Policy):
         if len(self.over) > self.config.cache_max:
             del self.over[next(iter(self.over))]
         self.buffer.drop(name)
-        if name.origin == self.port.me:
-            letter = self.outbox.get(name.to, name.number) if name.epoch == self.outbox.epoch else None
-            if letter is not None:
-                self.outbox.end(letter, ACKNOWLEDGED)
-        elif hops < self.config.hops_max:
+        if letter := self._own(name):
+            self.outbox.end(letter, ACKNOWLEDGED)
+        if hops < self.config.hops_max:
             self._push(Over(name, hops + 1), name.origin, via)
 
     # -- rounds --------------------------------------------------------------------------------------
 
+    def _own(self, name: Id) -> Letter | None:
+        """Return this node's open letter of that name."""
+        if (name.origin, name.epoch) != (self.port.me, self.outbox.epoch):
+            return None
+        return self.outbox.get(name.to, name.number)
+
     def _carried(self, name: Id) -> Packet | None:
-        if name.origin != self.port.me:
-            return self.buffer.get(name)
-        letter = self.outbox.get(name.to, name.number) if name.epoch == self.outbox.epoch else None
-        return self._packet(letter) if letter is not None else None
+        letter = self._own(name)
+        return self._packet(letter) if letter is not None else self.buffer.get(name)
 
     def _offer(self) -> None:
         """Tell a few neighbours what there is; the next round comes later, and none while there is nothing."""

@@ -327,7 +327,10 @@ def test_no_weather_breaks_a_promise(seed: int, away: float, until: float) -> No
     assert promises.nothing_accepted_is_lost_at_the_end(cluster.decisions, "bus") == ""
     assert broken(cluster) == []
     assert kept == delivered
-    assert len(delivered) == len(seen(cluster, Accepted))
+    # A crash may come between the disk and the word: then a letter is delivered whose acceptance nobody was told.
+    assert {accepted.letter for accepted in seen(cluster, Accepted)} <= {letter for _, letter in delivered}
     for name in cluster.names:
-        assert not cluster.policy(name, "bus").outbox.letters
-        assert all(not cluster.policy(name, path).inbox.waiting for path in ("bus", "delivery", "mesh"))
+        for path in ("bus", "delivery", "mesh"):
+            assert not cluster.policy(name, path).outbox.letters
+            assert not cluster.policy(name, path).inbox.waiting
+        assert len(cluster.policy(name, "mesh").buffer) == 0

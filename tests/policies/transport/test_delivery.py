@@ -322,3 +322,27 @@ def test_a_copy_that_is_not_durable_is_not_acknowledged() -> None:
     cluster.run(5)
     assert (len(seen(cluster, Delivered)), len(seen(cluster, Acknowledged))) == (1, 1)
     assert encode(seen(cluster, Delivered)[0].body) == encode(b"hello")
+
+
+class Burst(Policy):
+    """A local user that posts three letters in one step."""
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        self.port.set_timer("ask", 0)
+
+    def on_timer(self, name: str) -> None:
+        for key in ("a", "b", "c"):
+            self.port.tell("delivery", Carry(key, "n1", b"hello"))
+
+    def on_local(self, sender: str, message: Any) -> None:
+        """Nothing to do."""
+
+
+def test_letters_of_one_step_are_each_tried_again() -> None:
+    """They share one save, and yet each has its own wait and its own end."""
+    cluster = Cluster(lambda: {"delivery": Delivery(), "burst": Burst()}, n=2, network=CLEAR)
+    cluster.crash("n1")
+    cluster.run(60)
+
+    assert len(seen(cluster, Tried, "delivery")) == 15
+    assert len(seen(cluster, Dead, "delivery")) == 3

@@ -16,7 +16,7 @@ from policies.config import MeshConfig
 from policies.transport import Mesh
 from policies.transport.buffer import Buffer, Id, Packet
 from policies.transport.messages import EVERYONE, Accepted, Acknowledged, Dead, Delivered, Heard, Post, Spread
-from policies.wire import Message
+from policies.wire import Message, encode
 from scenarios.defects import promises
 from scenarios.schema import Network
 from sim.cluster import Cluster
@@ -155,6 +155,20 @@ def test_what_is_no_neighbour_is_not_heard() -> None:
     assert seen(cluster, Delivered) == []
 
 
+def test_a_made_up_origin_takes_no_memory() -> None:
+    """A packet whose origin is no node is dropped: neither delivered nor carried nor remembered."""
+    cluster = village(line(3))
+    cluster.run(1)
+    node = cluster.world.by_name["n1"]
+    for to in ("n1", EVERYONE, "n2"):
+        forged = Packet(Id("ghost", to, 0, 1), 1, 1 << 62, 1, b"boo")
+        cluster.world.give(node, (p.MESSAGE, "", "n0", encode(forged)))
+    cluster.run(60)
+
+    assert (seen(cluster, Heard), seen(cluster, Delivered)) == ([], [])
+    assert len(cluster.policy("n1").buffer) == 0
+
+
 def test_a_letter_waits_for_who_is_away() -> None:
     """The carrier keeps it while the destination is away, and brings it although the origin is gone by then."""
     cluster = village(line(3))
@@ -254,6 +268,29 @@ def test_what_did_not_fit_the_carrier_arrives_later() -> None:
 
     assert {d.body for d in seen(cluster, Delivered)} == {str(n).encode() for n in range(10)}
     assert broken(cluster) == []
+
+
+def test_an_origin_clears_its_letter_out_of_who_carries_it() -> None:
+    """Between carrier and destination lies only the origin: it passes the acknowledgement on, and even after a restart
+    it answers an offer of what it has not open any longer."""
+    cluster = village({"n0": ("n1", "n2"), "n1": ("n0",), "n2": ("n0",)})
+    cluster.crash("n2")
+    post(cluster, "n0", "n2")
+    cluster.run(60)
+    cluster.crash("n1")  # it forgets what it carried, and is offered it again
+    cluster.restart("n1")
+    cluster.run(60)
+    assert len(cluster.policy("n1").buffer) == 1
+    cluster.partition(["n1"])
+    cluster.restart("n2")
+    cluster.run(60)
+    assert len(seen(cluster, Acknowledged)) == 1
+    cluster.crash("n0")
+    cluster.restart("n0")
+    cluster.heal()
+    cluster.run(60)
+
+    assert len(cluster.policy("n1").buffer) == 0
 
 
 def packet(origin: str, number: int, expires: int = 100, hops: int = 1) -> Packet:
