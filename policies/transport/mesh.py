@@ -34,6 +34,8 @@ from policies.wire import Message
 OFFERS_MAX = 64
 """Letters named in one `Have`, drawn at random if more are carried (our bound: some 3 kB, below one body)."""
 ROUND = "round"
+NEVER_S = float("inf")
+"""The pause while there is nothing to offer."""
 
 Hops = Annotated[int, Meta(ge=0, le=255)]
 
@@ -83,7 +85,7 @@ class Mesh(Policy):
         self.inbox = Inbox(self.port, self.consumer, config.pending_max, saved)
         self.buffer = Buffer(config.pending_max)
         self.over: dict[Id, None] = {}  # letters known to have arrived, the longest known first
-        self.pause_s = config.quiet_s
+        self.pause_s = NEVER_S
         self._stir()
 
     def on_request(self, client: str, op_id: str, operation: Post) -> None:
@@ -257,7 +259,7 @@ class Mesh(Policy):
         if offers or len(self.buffer):
             self._arm(min(2 * self.pause_s, self.config.quiet_s))
         else:
-            self.pause_s = self.config.quiet_s
+            self.pause_s = NEVER_S
 
     def _stir(self) -> None:
         """Something is new: let rounds be short again."""
