@@ -24,7 +24,7 @@ from scenarios.journal import Header, Journal
 from scenarios.schema import Network
 from sim.keys import KeyRing
 from sim.network import Cut, Links, MessageNetwork
-from sim.trace import FAULT, Event, decoded, line
+from sim.trace import FAULT, Event, TracedCell, decoded, line
 from sim.world import Node, StepCost, World
 
 Factory = Callable[[], Policy | Mapping[str, Policy]]
@@ -133,7 +133,7 @@ class Cluster:
 
     def _maker(self, name: str, make: Factory, ring: KeyRing) -> Callable[[], Cell]:
         def cell() -> Cell:
-            return _TracedCell(self._on_step, make(), name, self._peers(name), seed=self.seed, keys=ring.handle(name))
+            return TracedCell(self._on_step, make(), name, self._peers(name), seed=self.seed, keys=ring.handle(name))
 
         return cell
 
@@ -251,19 +251,6 @@ class Cluster:
 
     def _on_note(self, now: int, node: Node, effect: Effect) -> None:
         self.notes.append(Note(now / NS_PER_S, node.name, effect[1], effect[2], effect[3]))
-
-
-class _TracedCell(Cell):
-    """A Cell whose steps are reported."""
-
-    def __init__(self, seen: Callable[[Cell, Input, tuple[Effect, ...]], None], *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self._seen = seen
-
-    def step(self, now: int, wall: int, given: Input) -> tuple[Effect, ...]:
-        effects = super().step(now, wall, given)
-        self._seen(self, given, effects)
-        return effects
 
 
 class _NoJobs:

@@ -82,6 +82,7 @@ class Faults:
         self.crashes = 0
         self.active: dict[tuple[int, str], End] = {}
         self.over = False
+        self.on_record: Callable[[str, str, str], None] = lambda kind, node, phase: None
         self._writes: dict[str, f.Writes] = {}  # what a failing disk makes of writes, by node
         self._costs: dict[str, tuple[StepCost, list[float]]] = {}  # what a node's steps cost, and what slows them
         world.on_disk_failure = self._disk_failed
@@ -108,6 +109,7 @@ class Faults:
         now = self.world.engine.now
         self.rows.append((now / NS_PER_S, kind, node, phase, "model", json.dumps(detail)))
         self.world.mark(kind, node, phase)
+        self.on_record(kind, node, phase)
 
     # -- beginning and ending ------------------------------------------------------------------------
 

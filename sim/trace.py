@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 
 from policies import port as p
+from policies.cell import Cell
 from policies.port import NS_PER_S, Effect, Input, Policy
 from policies.wire import Codec, WireError
 
@@ -81,3 +83,16 @@ def _text(payload: bytes) -> str:
     if isinstance(plain, list) and plain and isinstance(plain[0], str):
         return f"{plain[0]}({', '.join(map(repr, plain[1:]))})"
     return repr(plain)
+
+
+class TracedCell(Cell):
+    """A Cell whose steps are reported."""
+
+    def __init__(self, seen: Callable[[Cell, Input, tuple[Effect, ...]], None], *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._seen = seen
+
+    def step(self, now: int, wall: int, given: Input) -> tuple[Effect, ...]:
+        effects = super().step(now, wall, given)
+        self._seen(self, given, effects)
+        return effects

@@ -1,0 +1,253 @@
+"""Arenas: small worlds that the hunter knows how to fill, to disturb and to question.
+
+An arena names its policies (the correct one, and defects), says which faults its promises are meant to survive, mounts
+nodes, asks requests, and brings its checks. `Arena` is what the hunter sees; `MessageArena` is one of nodes that talk.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from time import perf_counter_ns
+from typing import Any, ClassVar
+
+from experiments.hunt.outcome import Outcome
+from policies import port as p
+from policies.cell import Cell
+from policies.port import NS_PER_S, Effect, Policy
+from scenarios import faults as f
+from scenarios.checks import Check, Checks
+from scenarios.schema import Network, ScenarioError
+from scenarios.trial import Trial
+from sim.faults import Faults
+from sim.keys import KeyRing
+from sim.network import Links, MessageNetwork
+from sim.trace import FAULT, Event, TracedCell
+from sim.world import Jobs, Node, StepCost, World
+
+Watch = Callable[[Event], None]
+CORRECT = "correct"
+LOOKS = 100
+"""Times in a run that nodes' states are looked at, and that it may end early because a check has broken."""
+
+
+class Arena(ABC):
+    """A small world for the hunter.
+
+    Attributes:
+        name: how the command line calls it.
+        what: one line for people.
+        defects: defect's name to one line that says what is wrong with it.
+        expects: defect's name to the check that must catch it.
+        canary: a defect that every campaign must find, to prove that it can see.
+        shape: the trial that swarms start from; its faults are drawn.
+        fewest: nodes that the arena cannot do without.
+        kinds: faults that its promises are meant to survive.
+        faults_max: faults a drawn schedule has at most.
+    """
+
+    name: ClassVar[str]
+    what: ClassVar[str]
+    defects: ClassVar[Mapping[str, str]]
+    expects: ClassVar[Mapping[str, str]]
+    canary: ClassVar[str]
+    shape: ClassVar[Trial]
+    fewest: ClassVar[int] = 1
+    kinds: ClassVar[tuple[type, ...]]
+    faults_max: ClassVar[int] = 12
+
+    def check(self, trial: Trial) -> None:
+        """Refuse a trial that this arena cannot run.
+
+        Raises:
+            ScenarioError: one line that names the field, the value and what is allowed.
+        """
+        if trial.policy != CORRECT and trial.policy not in self.defects:
+            allowed = ", ".join([CORRECT, *self.defects])
+            raise ScenarioError(f"policy={trial.policy!r}: not in arena {self.name}; allowed: {allowed}")
+        if trial.nodes < self.fewest:
+            raise ScenarioError(f"nodes={trial.nodes}: arena {self.name} needs at least {self.fewest}")
+        try:
+            f.check(trial.faults, trial.names, self.committee(trial), groups(trial), ("leader", "worker", "random"),
+                    self.kinds)  # fmt: skip
+        except f.FaultError as error:
+            raise ScenarioError(str(error)) from None
+
+    def committee(self, trial: Trial) -> int:
+        """Return how many nodes, the first ones, are a committee whose majority must keep its disks."""
+        return trial.nodes
+
+    @abstractmethod
+    def run(self, trial: Trial, watch: Watch | None = None) -> Outcome:
+        """Run a trial; ``watch`` is told every event."""
+
+
+def groups(trial: Trial) -> dict[str, tuple[str, ...]]:
+    """Return who falls together: the nodes stand in two racks."""
+    return {f"rack-{k}": trial.names[k::2] for k in range(2)}
+
+
+class MessageArena(Arena):
+    """An arena of nodes that run policies and talk over one network."""
+
+    network: ClassVar[Network] = Network(backbone_s=0.001, loss=0.001, jitter_sigma=0.3, duplicate=0.0005)
+    one_way_s: ClassVar[float] = 0.001
+    """One way between two nodes 3 ms, three legs of 1 ms, as between sites of one city (assumption)."""
+    bytes_per_s: ClassVar[float] = 12.5e6  # 100 Mbit/s
+
+    @abstractmethod
+    def mount(self, trial: Trial, name: str) -> Mapping[str, Policy]:
+        """Make a node's policies by path; called once a life of the node."""
+
+    @abstractmethod
+    def promises(self, trial: Trial) -> tuple[Check, ...]:
+        """Return fresh checks."""
+
+    @abstractmethod
+    def ask(self, play: Play, number: int) -> None:
+        """Let a client make request ``number``, counted from 0, now."""
+
+    def jobs(self, play: Play) -> Jobs | None:
+        """Return who runs jobs, if nodes have executors."""
+        return None
+
+    def started(self, play: Play, node: Node) -> None:
+        """A node has just started, or started again."""
+
+    def replied(self, play: Play, now: int, node: Node, effect: Effect) -> None:
+        """A node answered a client."""
+
+    def leader(self, play: Play) -> str:
+        """Return who leads now, or ""."""
+        return play.leader
+
+    def run(self, trial: Trial, watch: Watch | None = None) -> Outcome:
+        """Run a trial."""
+        return Play(self, trial, watch).go()
+
+
+class Play:
+    """One trial in an arena of nodes.
+
+    Attributes:
+        leader: who was last announced as a leader.
+        memory: whatever the arena wants to remember.
+    """
+
+    def __init__(self, arena: MessageArena, trial: Trial, watch: Watch | None = None) -> None:
+        self.arena, self.trial, self.watch = arena, trial, watch
+        links = Links.alike(trial.nodes, arena.one_way_s, arena.bytes_per_s)
+        self.world = World(MessageNetwork(trial.seed, links, arena.network))
+        self.checks = Checks(*arena.promises(trial))
+        self.leader = ""
+        self.memory: dict[str, Any] = {}
+        self.world.on_decide.append(self._on_decide)
+        self.world.on_reply = lambda now, node, effect: arena.replied(self, now, node, effect)
+        ring = KeyRing(trial.seed)
+        for name in trial.names:
+            self.world.add(name, self._maker(name, ring), StepCost())
+        self.world.jobs = arena.jobs(self)
+        committee = trial.names[: arena.committee(trial)]
+        workers = trial.names[len(committee) :] or trial.names
+        self.faults = Faults(
+            self.world, committee, workers, seed=trial.seed, duration_s=trial.storm_s, restart=self.start,
+            groups=groups(trial), leader=lambda: arena.leader(self),
+        )  # fmt: skip
+        self.faults.on_record = self._on_fault
+
+    def _maker(self, name: str, ring: KeyRing) -> Callable[[], Cell]:
+        trial, peers = self.trial, tuple(other for other in self.trial.names if other != name)
+
+        def cell() -> Cell:
+            policies = self.arena.mount(trial, name)
+            if self.watch is None:
+                return Cell(policies, name, peers, seed=trial.seed, keys=ring.handle(name))
+            return TracedCell(self._on_step, policies, name, peers, seed=trial.seed, keys=ring.handle(name))
+
+        return cell
+
+    # -- what arenas use -----------------------------------------------------------------------------
+
+    @property
+    def now_ns(self) -> int:
+        """Virtual time."""
+        return int(self.world.engine.now)
+
+    def policy(self, node: str, path: str) -> Policy | None:
+        """Return a node's policy, or None while it is down or has none there."""
+        found = self.world.by_name[node]
+        return found.cell._policies.get(path) if found.up else None  # type: ignore[attr-defined]
+
+    def start(self, node: Node) -> None:
+        """Start a node, or start it again."""
+        again = node.incarnation >= 0
+        if again:
+            self.checks.restarted(node.name)
+        self.world.start(node)
+        if node.up:
+            self.checks.tell(self.now_ns, node.name, "restart" if again else "start")
+            self.arena.started(self, node)
+
+    def request(self, node: str, path: str, client: str, op_id: str, payload: bytes) -> None:
+        """Give a node a client's operation now."""
+        self.world.give(self.world.by_name[node], (p.REQUEST, path, client, op_id, payload))
+
+    # -- the run -------------------------------------------------------------------------------------
+
+    def go(self) -> Outcome:
+        """Run storm and calm; stop early where a promise breaks."""
+        trial, engine = self.trial, self.world.engine
+        begun = perf_counter_ns()
+        for node in self.world.nodes:
+            self.start(node)
+        self.faults.schedule(trial.faults)
+        for number in range(trial.requests):
+            at_s = trial.storm_s * (number + 0.5) / trial.requests
+            engine.call_at(int(at_s * NS_PER_S), lambda k: self.arena.ask(self, k), number)
+        engine.call_at(int(trial.storm_s * NS_PER_S), self._heal, None)
+        looks = [trial.end_s * (k + 1) / LOOKS for k in range(LOOKS)]
+        for at_s in looks:
+            self.world.run(at_s)
+            self.checks.look(self.now_ns, trial.names, self.policy)
+            if self.checks.first_broken is not None:
+                break
+        else:
+            self.checks.end(self.now_ns)
+        broken = self.checks.first_broken
+        kinds = {row[1] for row in self.faults.rows if row[3] == "start"}
+        return Outcome(
+            broken.name if broken else "", broken.broken if broken else "",
+            (broken.broken_ns if broken else self.now_ns) / NS_PER_S, self.world.digest, self.world.steps,
+            self.now_ns / NS_PER_S, self.checks.spent_ns / max(1, perf_counter_ns() - begun),
+            dict(self.checks.sometimes), tuple(sorted(kinds)),
+        )  # fmt: skip
+
+    def _heal(self, _: None) -> None:
+        self.faults.heal()
+        self.checks.tell(self.now_ns, "", "healed")
+        self._show("", "everything is healed")
+
+    # -- what happens --------------------------------------------------------------------------------
+
+    def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
+        _, path, kind, payload = effect
+        self.checks.decided(now, node.name, path, kind, payload)
+        if kind == "leader":
+            self.leader = node.name
+
+    def _on_fault(self, kind: str, who: str, phase: str) -> None:
+        if phase == "start":
+            if kind == "crash" and who == self.leader:
+                self.checks.tell(self.now_ns, who, "leader_down")
+            if kind == "crash" and self.world.by_name[who].disk.size > self.world.by_name[who].disk.synced:
+                self.checks.tell(self.now_ns, who, "writes_lost")
+            self.checks.tell(self.now_ns, who, kind)
+        self._show(who, f"{kind} {'begins' if phase == 'start' else phase + 's' if phase == 'end' else phase}")
+
+    def _show(self, who: str, what: str) -> None:
+        if self.watch is not None:
+            self.watch(Event(self.now_ns, who, (FAULT, what), (), ""))
+
+    def _on_step(self, cell: Cell, given: p.Input, effects: tuple[Effect, ...]) -> None:
+        assert self.watch is not None
+        self.watch(Event(cell.now, cell.me, given, effects, ""))

@@ -1,0 +1,23 @@
+"""The arenas, by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from experiments.hunt.arena import Arena
+from scenarios.schema import ScenarioError
+
+NAMES: dict[str, str] = {"raft": "RaftArena"}
+"""Arena to its class, in the module of its name."""
+
+
+def arena(name: str) -> Arena:
+    """Return an arena.
+
+    Raises:
+        ScenarioError: there is none of that name.
+    """
+    if name not in NAMES:
+        raise ScenarioError(f"arena={name!r}: allowed: {', '.join(NAMES)}")
+    made: Arena = getattr(import_module(f"experiments.hunt.arenas.{name}"), NAMES[name])()
+    return made

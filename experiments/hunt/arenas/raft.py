@@ -1,0 +1,61 @@
+"""A committee of Raft members that clients give commands to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from experiments.hunt.arena import CORRECT, MessageArena, Play
+from policies.config import ConsensusConfig
+from policies.consensus import Raft
+from policies.local import Propose
+from policies.port import Policy
+from policies.wire import encode
+from scenarios import faults as f
+from scenarios.checks import Check, consensus
+from scenarios.defects.raft import DEFECTS
+from scenarios.trial import Trial
+
+TIMES = ConsensusConfig(heartbeat_s=0.05, election_min_s=0.15, election_max_s=0.30)
+"""The time-outs of the Raft paper (Ongaro and Ousterhout 2014, section 9.3)."""
+
+
+class Door(Policy):
+    """Takes commands from clients and proposes them."""
+
+    requests = (Propose,)
+
+    def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        """Hand the command to consensus."""
+        self.port.tell("consensus", operation)
+
+
+class RaftArena(MessageArena):
+    """Five members, ten commands a second, to whoever was last heard to lead."""
+
+    name = "raft"
+    what = "a Raft committee under crashes, partitions, bad links, bad clocks and bad disks"
+    defects: ClassVar[Mapping[str, str]] = {name: (kind.__doc__ or "").split(":")[0] for name, kind in DEFECTS.items()}
+    expects: ClassVar[Mapping[str, str]] = {
+        "forgets_its_vote": "one_leader_per_term", "votes_before_durable": "one_leader_per_term",
+        "half_is_a_quorum": "one_leader_per_term", "ignores_the_log": "committed_stays",
+        "cuts_on_every_append": "committed_stays",
+    }  # fmt: skip
+    canary = "half_is_a_quorum"
+    shape = Trial(arena="raft", nodes=5, requests=60, storm_s=6.0, calm_s=4.0)
+    fewest = 3
+    kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Cascade, *f.NETWORKS, *f.DISKS)
+
+    def mount(self, trial: Trial, name: str) -> Mapping[str, Policy]:
+        """Mount a member and its door."""
+        kind = Raft if trial.policy == CORRECT else DEFECTS[trial.policy]
+        return {"consensus": kind(TIMES, trial.names), "door": Door()}
+
+    def promises(self, trial: Trial) -> tuple[Check, ...]:
+        """Return the promises of consensus."""
+        return *consensus.safety(), consensus.commits_after_healing(), *consensus.rare()
+
+    def ask(self, play: Play, number: int) -> None:
+        """Give a command to the leader."""
+        node = play.leader or play.trial.names[number % play.trial.nodes]
+        play.request(node, "door", "client", str(number), encode(Propose(b"%04d" % number + b"x" * 36)))
