@@ -50,8 +50,7 @@ class CommittedStays(StateCheck):
         self.seen: dict[str, tuple[int, int]] = {}  # node to (term, commit) when last looked at
 
     def restarted(self, node: str) -> None:
-        term = self.seen.get(node, (0, 0))[0]
-        self.seen[node] = (term, 0)  # a term is durable, a commit index is found again
+        self.seen.pop(node, None)  # a term that was not durable yet is forgotten, and a commit index found again
 
     def look(self, nodes: Collection[str], policy: Look) -> str:
         for node in nodes:
