@@ -20,7 +20,14 @@ VERBS: dict[str, tuple[str, str]] = {
         "compare Runs in pairs, with intervals",
         "twin compare runs/first_village/A runs/first_village/B",
     ),
-    "replay": ("step fresh nodes through a Run's journals", "twin replay runs/four_desks/KEY-1"),
+    "hunt": (
+        "try many seeds of faults against promises, and shrink what breaks",
+        "twin hunt raft policy=half_is_a_quorum seeds=200 jobs=2",
+    ),
+    "replay": (
+        "step fresh nodes through a Run's journals, or run a hunted trial again and show it",
+        "twin replay runs/four_desks/KEY-1",
+    ),
     "promote": ("register a Run's policies if its gates are green", "twin promote runs/four_desks/KEY-1"),
     "calibrate": (
         "fit a law to measurements (battery, thermal, power), or measure this machine's executor",
@@ -99,6 +106,10 @@ def verb_help(verb: str, rest: Sequence[str] = ()) -> str:
             else "\nLists (a,b,c) and ranges (1..8) are the axes of the grid; jobs=N worker processes.\n"
         )
         return f"{head}\n{extra}\n{RUN_HELP.rstrip()}"
+    if verb == "hunt":
+        from experiments.hunt.verb import HELP
+
+        return f"{head}\n\n{HELP.rstrip()}"
     if verb == "test":
         return f"{head}\n\ntwin test [nightly] [pytest arguments]; with arguments pytest runs alone."
     from experiments.verbs import SUBJECTS, parser, subject_parser

@@ -75,6 +75,7 @@ def sweep(
     jobs: int = 1,
     work: Work = run_point,
     key_of: KeyOf = point_key,
+    until: Callable[[Point], bool] = lambda point: False,
     progress: Progress = lambda fraction, text: None,
 ) -> list[Point]:
     """Do every point of ``grid`` that the journal in ``folder`` does not hold as done under today's key.
@@ -85,7 +86,11 @@ def sweep(
         jobs: worker processes; 1 works in this process.
         work: does one point; it must be importable by name when ``jobs`` > 1.
         key_of: names a point's sources and config.
+        until: called with each point, those of an earlier call first; true ends the sweep there.
         progress: called after each point.
+
+    Returns:
+        The points that are done, in the grid's order.
 
     Raises:
         KeyboardInterrupt: what is finished is in the journal.
@@ -99,7 +104,8 @@ def sweep(
         for point, row in found.items()
         if row["status"] == "done" and row["key"] == keys[point]
     }
-    waiting = [point for point in keys if point not in points]
+    enough = any([until(point) for point in points.values()])
+    waiting = [] if enough else [point for point in keys if point not in points]
     runner = _inline(waiting, work) if jobs == 1 else _processes(waiting, work, jobs)
     with _whole_lines(journal) as file, closing(runner):  # an interruption here must end the workers, too
         for point, status, result in runner:
@@ -108,8 +114,11 @@ def sweep(
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
+            enough = until(points[point])
             progress(len(points) / len(keys), " ".join(point))
-    return [points[tuple(point)] for point in grid]
+            if enough:
+                break
+    return [points[tuple(point)] for point in grid if tuple(point) in points]
 
 
 def read_journal(journal: Path) -> dict[tuple[str, ...], dict[str, Any]]:

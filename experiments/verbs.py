@@ -56,6 +56,8 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("--out", type=Path, metavar="FILE", help="write the figure here (.svg, .png or .pdf)")
     elif verb in ("replay", "promote", "show"):
         made.add_argument("run", metavar="RUN", help="a Run's folder, or the start of its name")
+        if verb == "replay":
+            made.add_argument("--any-version", action="store_true", help="try the line of a hunt by other sources")
         if verb == "promote":
             made.add_argument("--against", default="", metavar="RUN", help="compare with this Run, not the candidate's")
     elif verb in SUBJECTS:
@@ -101,10 +103,13 @@ def _compare(words: list[str]) -> int:
 
 
 def _replay(words: list[str]) -> int:
+    from experiments.hunt.show import is_trial, replay_trial
     from experiments.replay import replay
     from experiments.results import Run
 
     options = parser("replay").parse_args(words)
+    if is_trial(options.run):
+        return replay_trial(options.run, as_json=options.json, any_version=options.any_version)
     found = replay(Run(folder=find_run(options.run)).journals)
     lines = [f"{node:20} {steps:>10,} steps equal" for node, steps in found.steps.items()]
     lines += [f"policies changed since: {', '.join(found.changed)}"] if found.changed else []
@@ -114,6 +119,12 @@ def _replay(words: list[str]) -> int:
              "divergences": [vars(d) for d in found.divergences]}  # fmt: skip
     show(plain, "\n".join(lines), options.json)
     return 0 if found.passed else 1
+
+
+def _hunt(words: list[str]) -> int:
+    from experiments.hunt.verb import hunt
+
+    return hunt(words)
 
 
 def _promote(words: list[str]) -> int:
@@ -224,5 +235,5 @@ def _bench(words: list[str]) -> int:
 _VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run, "sweep": sweep, "compare": _compare, "replay": _replay, "promote": _promote,
     "calibrate": partial(_on_subject, "calibrate"), "validate": partial(_on_subject, "validate"),
-    "show": _show, "ls": _ls, "info": _info, "test": _test, "bench": _bench,
+    "show": _show, "ls": _ls, "info": _info, "test": _test, "bench": _bench, "hunt": _hunt,
 }  # fmt: skip

@@ -20,7 +20,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         policy: ``correct``, or a defect's name.
         seed: of every draw that the schedule does not settle.
         nodes: how many.
-        requests: how many clients' operations, spread over the storm.
+        requests: how many clients' operations, spread over the storm and the first half of the calm.
         storm_s: faults begin within it; at its end all that is wrong is healed.
         calm_s: then nothing is wrong any more.
         faults: the schedule.
@@ -39,6 +39,11 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def names(self) -> tuple[str, ...]:
         """The nodes' names."""
         return tuple(f"n{k}" for k in range(self.nodes))
+
+    @property
+    def asking_s(self) -> float:
+        """Until when clients ask."""
+        return self.storm_s + self.calm_s / 2
 
     @property
     def end_s(self) -> float:

@@ -31,7 +31,7 @@ def line(event: Event) -> str:
     head = f"{event.now_ns / NS_PER_S:10.4f} s  {event.up}  "
     if event.given[0] == FAULT:
         return f"{head}-- {event.given[1]} {event.node}".rstrip()
-    done = ", ".join(_merged(event.effects))
+    done = ", ".join(said(event.effects))
     return f"{head}{event.node} {input_text(event.given)}" + (f" -> {done}" if done else "")
 
 
@@ -57,7 +57,7 @@ def input_text(given: Input) -> str:
     return f"{p.INPUT_NAMES[kind]}{rest}{at}"
 
 
-def _merged(effects: tuple[Effect, ...]) -> list[str]:
+def said(effects: tuple[Effect, ...]) -> list[str]:
     """Return what to say of each effect; sends of one message to several nodes become one."""
     sends: dict[str, list[str]] = {}
     texts: list[str] = []

@@ -202,7 +202,7 @@ class Play:
             self.start(node)
         self.faults.schedule(trial.faults)
         for number in range(trial.requests):
-            at_s = trial.storm_s * (number + 0.5) / trial.requests
+            at_s = trial.asking_s * (number + 0.5) / trial.requests
             engine.call_at(int(at_s * NS_PER_S), lambda k: self.arena.ask(self, k), number)
         engine.call_at(int(trial.storm_s * NS_PER_S), self._heal, None)
         looks = [trial.end_s * (k + 1) / LOOKS for k in range(LOOKS)]

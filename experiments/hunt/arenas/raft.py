@@ -42,7 +42,7 @@ class RaftArena(MessageArena):
         "cuts_on_every_append": "committed_stays",
     }  # fmt: skip
     canary = "half_is_a_quorum"
-    shape = Trial(arena="raft", nodes=5, requests=60, storm_s=6.0, calm_s=4.0)
+    shape = Trial(arena="raft", nodes=5, requests=80, storm_s=6.0, calm_s=4.0)
     fewest = 3
     kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Cascade, *f.NETWORKS, *f.DISKS)
 
