@@ -11,10 +11,10 @@ from experiments.compose import UsageError
 from scenarios.journal import Header, Row, effects_checksum, read
 
 if TYPE_CHECKING:
-    from policies.cell import Cell
     from policies.port import Keys
+    from scenarios.adversaries.wrapped import Steps
 
-Factory = Callable[["Keys"], "Cell"]
+Factory = Callable[["Keys"], "Steps"]
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,19 @@ def find_class(name: str) -> Any:
 
 
 def village_cell(header: Header) -> Factory:
-    """Return what builds a village node's Cell again from its journal's header."""
+    """Return what builds a village node's Cell again from its journal's header, with the adversaries around it."""
     from policies import village
+    from scenarios.adversaries.choose import play, role_in
 
     outside = [row["class"] for row in header.policies.values() if row["class"].split(".")[0] != "policies"]
     if outside:
         raise UsageError(f"replay: {header.node} ran {outside[0]}, which is not one of the village's policies")
-    spec = village.from_plain(header.config)
-    return lambda keys: village.cell(spec, keys)
+    spec, role = village.from_plain(header.config), role_in(header.config)
+    # Every handle answers from the journal, in the order in which the node and its adversaries asked.
+    return lambda keys: play(
+        role, lambda owned: village.cell(spec, owned), me=spec.me, peers=spec.peers, seed=spec.seed,
+        key_of=lambda name: keys,
+    )  # fmt: skip
 
 
 def _replay_one(node: str, factory: Factory, rows: Iterator[Row]) -> tuple[int, Divergence | None]:

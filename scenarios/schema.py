@@ -17,6 +17,8 @@ from models.inference import SHAPES
 from policies.config import HarvestConfig, HarvestRules, OwnerLimits, PolicyConfig, PredictiveConfig
 from policies.edge import check_edge
 from scenarios import faults, sensors
+from scenarios.adversaries.behaviours import Behaviour, Silent, WrongResults
+from scenarios.adversaries.check import check as check_adversaries
 from scenarios.explain import explain
 from scenarios.faults import Fault
 
@@ -132,12 +134,32 @@ Workload = Union[Synthetic, Azure]  # noqa: UP007
 
 
 class Adversary(Strict, frozen=True):
-    """An honest node with a wrapper around it."""
+    """Honest nodes with wrappers around them: who, and what they do (`scenarios.adversaries.behaviours`).
 
-    behaviour: Literal["silent", "wrong_results"]
-    kind: Literal["any", "phone", "tablet", "laptop", "desktop", "gpu_box"] = "any"  # drawn from workers of this kind
+    Who: devices by name, committee members by index, or a count drawn from the workers of a kind. What: one word, or
+    behaviours in their order, the first next to the node; none begins before ``from_s``. Those of one ``coalition``
+    share keys and a plan, whatever entry they stand in.
+    """
+
+    behaviour: Literal["silent", "wrong_results"] | None = None
+    behaviours: tuple[Behaviour, ...] = ()
+    names: tuple[str, ...] = ()
+    committee: tuple[Count, ...] = ()
+    kind: Literal["any", "phone", "tablet", "laptop", "desktop", "gpu_box"] = "any"
     count: Count = 1
     from_s: NonNegative = 0.0
+    coalition: str = ""
+
+    @property
+    def does(self) -> tuple[Behaviour, ...]:
+        """All its behaviours, each with the time from which it acts."""
+        words: dict[str | None, tuple[Behaviour, ...]] = {"silent": (Silent(),), "wrong_results": (WrongResults(),)}
+        return tuple(b.starting(self.from_s) for b in (*words.get(self.behaviour, ()), *self.behaviours))
+
+    @property
+    def size(self) -> int:
+        """How many nodes it is."""
+        return len(self.names) + len(self.committee) or self.count
 
 
 class Record(Strict, frozen=True):
@@ -162,6 +184,7 @@ class Scenario(Strict, frozen=True):
     workload: Workload = Synthetic()
     faults: tuple[Fault, ...] = ()
     adversaries: tuple[Adversary, ...] = ()
+    adversaries_max: Count | None = None  # the budget f: a scenario with more of them is refused
     policy: PolicyConfig = PolicyConfig()
     edge: bool = False  # every device mounts the edge agent between harvest and its worker, the committee watches
     record: Record = Record()
@@ -209,6 +232,10 @@ def _cross_check(s: Scenario) -> None:
     if not s.backends:
         raise ScenarioError("backends=[]: expected at least one of torch, jax")
     _check_fleet(s)
+    try:
+        check_adversaries(s.adversaries, s.adversaries_max, s.fleet)
+    except ValueError as error:
+        raise ScenarioError(str(error)) from None
     _check_policy(s.policy)
     try:
         sensors.check(s.sensors, s.assume)
@@ -247,17 +274,6 @@ def _check_fleet(s: Scenario) -> None:
         raise ScenarioError(f"fleet.dedicated={fleet.dedicated}: needs machines on the mains, the fleet has {mains}")
     if not fleet.time_zones_h:
         raise ScenarioError("fleet.time_zones_h=[]: expected at least one, e.g. [0.0]")
-    workers, liars = fleet.size - fleet.committee, sum(a.count for a in s.adversaries)
-    if liars > workers:
-        raise ScenarioError(f"adversaries: {liars} of them; allowed: up to {workers}, the devices on no committee")
-    on_committee = {"desktop": min(fleet.committee, fleet.desktops)}
-    on_committee["gpu_box"] = fleet.committee - on_committee["desktop"]
-    for kind in KINDS:
-        field = "gpu_boxes" if kind == "gpu_box" else f"{kind}s"
-        there = getattr(fleet, field) - on_committee.get(kind, 0)
-        wanted = sum(a.count for a in s.adversaries if a.kind == kind)
-        if wanted > there:
-            raise ScenarioError(f"adversaries: {wanted} of kind {kind}; the fleet has {there} outside the committee")
 
 
 def check_harvest(h: HarvestRules) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from scenarios.adversaries.behaviours import Behaviour
 from scenarios.explain import explain
 from scenarios.faults import Count, Fault, NonNegative, Positive
 from scenarios.schema import ScenarioError, require_finite
@@ -24,6 +25,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         storm_s: faults begin within it; at its end all that is wrong is healed.
         calm_s: then nothing is wrong any more.
         faults: the schedule.
+        liars: what nodes do wrong, by name; the first behaviour is next to the node.
     """
 
     arena: str
@@ -34,6 +36,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     storm_s: Positive = 6.0
     calm_s: NonNegative = 4.0
     faults: tuple[Fault, ...] = ()
+    liars: dict[str, tuple[Behaviour, ...]] = msgspec.field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -12,19 +12,22 @@ It is `sim.world.World` with equal nodes ``n0, n1, ...`` on equal links, a list 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from policies import port as p
 from policies.cell import Cell
 from policies.jobs import Lost
-from policies.port import NS_PER_S, Effect, Input, Policy
+from policies.port import NS_PER_S, Effect, Input, Keys, Policy
 from policies.wire import Message, encode
+from scenarios.adversaries.behaviours import Behaves
+from scenarios.adversaries.choose import Role, play
+from scenarios.adversaries.wrapped import Steps
 from scenarios.journal import Header, Journal
 from scenarios.schema import Network
 from sim.keys import KeyRing
 from sim.network import Cut, Links, MessageNetwork
-from sim.trace import FAULT, Event, TracedCell, decoded, line
+from sim.trace import FAULT, Event, Traced, decoded, innermost, line
 from sim.world import Node, StepCost, World
 
 Factory = Callable[[], Policy | Mapping[str, Policy]]
@@ -83,6 +86,8 @@ class Cluster:
         one_way_s: each node's delay to the backbone.
         bytes_per_s: each node's access rate, both ways.
         others: nodes that run something else, by name.
+        adversaries: what nodes do wrong, by name; the first behaviour is next to the Cell.
+        coalition: those who do it together; they share keys and a plan.
         cost: what a step and an fsync cost a node.
         journal: keep every node's journal, for `journals`.
         watch: called with every event, as soon as it has happened.
@@ -98,6 +103,8 @@ class Cluster:
         one_way_s: float = ONE_WAY_S,
         bytes_per_s: float = BYTES_PER_S,
         others: Mapping[str, Factory] | None = None,
+        adversaries: Mapping[str, Sequence[Behaves]] | None = None,
+        coalition: Collection[str] = (),
         cost: StepCost | None = None,
         journal: bool = False,
         watch: Callable[[Event], None] = lambda event: None,
@@ -105,8 +112,9 @@ class Cluster:
         if n < 1:
             raise ValueError(f"n={n}: allowed are 1 or more nodes")
         self.names = tuple(f"n{i}" for i in range(n))
-        if unknown := sorted(set(others or ()) - set(self.names)):
-            raise ValueError(f"others={unknown}: allowed are {', '.join(self.names)}")
+        for argument, given in (("others", others), ("adversaries", adversaries), ("coalition", coalition)):
+            if unknown := sorted(set(given or ()) - set(self.names)):
+                raise ValueError(f"{argument}={unknown}: allowed are {', '.join(self.names)}")
         self.seed, self._watch = seed, watch
         self.decisions: list[Decision] = []
         self.replies: list[Reply] = []
@@ -120,8 +128,11 @@ class Cluster:
         self.world.on_reply = self._on_reply
         ring = KeyRing(seed)
         for name in self.names:
-            make = (others or {}).get(name, factory)
-            node = self.world.add(name, self._maker(name, make, ring), cost)
+            make, role = (others or {}).get(name, factory), None
+            if wrong := (adversaries or {}).get(name):
+                party = tuple(sorted(coalition)) if name in coalition else ()
+                role = Role(tuple(wrong), "coalition" if party else "", party)  # type: ignore[arg-type]
+            node = self.world.add(name, self._maker(name, make, ring, role), cost)
             if journal:
                 node.journal = Journal(Header(name, self._peers(name), seed, "sim", policies={}, config={}))
         self._cuts: list[Cut] = []
@@ -131,11 +142,17 @@ class Cluster:
     def _peers(self, name: str) -> tuple[str, ...]:
         return tuple(other for other in self.names if other != name)
 
-    def _maker(self, name: str, make: Factory, ring: KeyRing) -> Callable[[], Cell]:
-        def cell() -> Cell:
-            return TracedCell(self._on_step, make(), name, self._peers(name), seed=self.seed, keys=ring.handle(name))
+    def _maker(self, name: str, make: Factory, ring: KeyRing, role: Role | None) -> Callable[[], Steps]:
+        peers = self._peers(name)
 
-        return cell
+        def cell(keys: Keys) -> Cell:
+            return Cell(make(), name, peers, seed=self.seed, keys=keys)
+
+        def traced() -> Steps:
+            inside = play(role, cell, me=name, peers=peers, seed=self.seed, key_of=ring.handle)
+            return Traced(self._on_step, name, inside)
+
+        return traced
 
     # -- what a user does ----------------------------------------------------------------------------
 
@@ -197,10 +214,8 @@ class Cluster:
         return self.world.network.sent
 
     def cell(self, name: str) -> Cell:
-        """Return a node's Cell."""
-        cell = self._node(name).cell
-        assert isinstance(cell, Cell)
-        return cell
+        """Return a node's Cell; of a liar the honest one inside."""
+        return innermost(self._node(name).cell)
 
     def policy(self, name: str, path: str = "") -> Any:
         """Return a node's policy, to look at."""
@@ -230,14 +245,13 @@ class Cluster:
         self.events.append(event)
         self._watch(event)
 
-    def _on_step(self, cell: Cell, given: Input, effects: tuple[Effect, ...]) -> None:
-        event = Event(cell.now, cell.me, given, effects, self._marks(cell.me))
+    def _on_step(self, name: str, now: int, given: Input, effects: tuple[Effect, ...]) -> None:
+        event = Event(now, name, given, effects, self._marks(name))
         self.events.append(event)
         self._watch(event)
 
     def _decoded(self, node: Node, path: str, payload: bytes) -> Any:
-        assert isinstance(node.cell, Cell)
-        return decoded(node.cell.policy(path), payload)
+        return decoded(innermost(node.cell).policy(path), payload)
 
     def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
         _, path, kind, payload = effect

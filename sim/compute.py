@@ -118,7 +118,7 @@ class Compute:
         self.cores, self.hop_s, self.session_s = cores, hop_s, session_s
         self.executors = {name: Executor(law) for name, law in laws.items()}
         self.sessions: dict[tuple[str, int], Session] = {}
-        self.liars: dict[str, int] = {}  # node to the time (ns) from which its activations are wrong
+        self.liars: dict[str, range] = {}  # node to the times (ns) at which its activations are wrong
         self.tokens = 0
         self.plans = 0
         self._next = 0
@@ -318,7 +318,7 @@ class Compute:
         self._end(session)
         self.tokens += session.job.new_tokens
         output = answer_digest(session.job.model, session.job.prompt, session.job.new_tokens)
-        wrong = [s.node for s in session.job.stages if self.liars.get(s.node, now + 1) <= now]
+        wrong = [s.node for s in session.job.stages if now in self.liars.get(s.node, ())]
         if wrong:
             output = blake2b(f"{output}{wrong}".encode(), digest_size=20).hexdigest()
         self._tell(

@@ -11,6 +11,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.port import NS_PER_S, Effect, Input, Policy
 from policies.wire import Codec, WireError
+from scenarios.adversaries.wrapped import Steps
 
 FAULT = -1
 """Kind of an event that is no step: its input is ``(FAULT, what)``."""
@@ -85,14 +86,27 @@ def _text(payload: bytes) -> str:
     return repr(plain)
 
 
-class TracedCell(Cell):
-    """A Cell whose steps are reported."""
+class Traced:
+    """A Cell, or one among adversaries, whose steps are reported: who, when, what came in, and what left."""
 
-    def __init__(self, seen: Callable[[Cell, Input, tuple[Effect, ...]], None], *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self._seen = seen
+    def __init__(self, seen: Callable[[str, int, Input, tuple[Effect, ...]], None], name: str, inside: Steps) -> None:
+        self._seen, self._name, self._inside, self.crypto_ops = seen, name, inside, 0
+
+    @property
+    def cell(self) -> Cell:
+        """The Cell within."""
+        return innermost(self._inside)
 
     def step(self, now: int, wall: int, given: Input) -> tuple[Effect, ...]:
-        effects = super().step(now, wall, given)
-        self._seen(self, given, effects)
+        """Feed one input."""
+        effects = self._inside.step(now, wall, given)
+        self.crypto_ops, self._inside.crypto_ops = self._inside.crypto_ops, 0
+        self._seen(self._name, now, given, effects)
         return effects
+
+
+def innermost(steps: Any) -> Cell:
+    """Return the Cell inside whatever stands around it."""
+    while not isinstance(steps, Cell):
+        steps = steps.cell if isinstance(steps, Traced) else steps.innermost
+    return steps

@@ -14,12 +14,14 @@ import numpy as np
 from models import inference
 from policies import port as p
 from policies import village
-from policies.port import NS_PER_S, Effect
+from policies.port import NS_PER_S, Effect, Keys
 from policies.readings import HARVEST_STATES, Row, Verdict
 from policies.wire import digest, encode
 from policies.work import Capability, SettledOp
 from scenarios import hosts
-from scenarios.adversaries import ADVERSARIES, LIES
+from scenarios.adversaries.choose import choose, play, with_role
+from scenarios.adversaries.work import lies_in_pipelines
+from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
 from scenarios.digests import policies_manifest, versions
 from scenarios.journal import Header, Journal
@@ -134,7 +136,13 @@ class _Run:
         card = village.card(self.shape, s.policy)
         committee = tuple(self.committee)
         self.specs: list[village.NodeSpec] = []
-        self.adversaries = self._adversaries()
+        self.adversaries = choose(
+            s.adversaries, dict(zip(self.stock.name, self.stock.kind, strict=True)), committee, s.seed
+        )
+        self.lying_members = set(self.adversaries).intersection(committee)
+        for name, role in self.adversaries.items():
+            if (lying := lies_in_pipelines(role.behaviours)) is not None:
+                self.compute.liars[name] = lying
         cost = StepCost(fsync_ns=int(float(self.host["fsync_s"]) * NS_PER_S)) if self.host else StepCost()
         for i, name in enumerate(self.stock.name):
             spec = village.NodeSpec(
@@ -151,7 +159,7 @@ class _Run:
                 edge=s.edge,
             )
             self.specs.append(spec)
-            node = self.world.add(name, self._factory(spec, ring, self.adversaries.get(name, ())), cost)
+            node = self.world.add(name, self._factory(spec, ring), cost)
             if s.record.journals == "all" or (s.record.journals == "committee" and name in committee):
                 node.journal = Journal(self._header(spec))
 
@@ -163,16 +171,14 @@ class _Run:
         memory = float(self.stock.row.ram_bytes[i])
         return village.capability(self.shape, device, memory, rate, access.one_way_s[i])
 
-    def _factory(self, spec: village.NodeSpec, ring: KeyRing, wrappers: Any) -> Callable[[], Any]:
+    def _factory(self, spec: village.NodeSpec, ring: KeyRing) -> Callable[[], Any]:
         from policies.cell import Cell
 
-        def build() -> Any:
-            cell: Any = Cell(self.make(spec), spec.me, spec.peers, seed=spec.seed, keys=ring.handle(spec.me))
-            for behaviour, from_ns in wrappers:
-                cell = ADVERSARIES[behaviour](cell, from_ns)
-            return cell
+        def make(keys: Keys) -> Cell:
+            return Cell(self.make(spec), spec.me, spec.peers, seed=spec.seed, keys=keys)
 
-        return build
+        role = self.adversaries.get(spec.me)
+        return lambda: play(role, make, me=spec.me, peers=spec.peers, seed=spec.seed, key_of=ring.handle)
 
     def _ladders(self) -> Ladders | None:
         if "edge" not in self.mounted:
@@ -182,23 +188,8 @@ class _Run:
 
     def _header(self, spec: village.NodeSpec) -> Header:
         manifest = policies_manifest(self.make(spec))
-        return Header(spec.me, spec.peers, spec.seed, "sim", manifest, village.to_plain(spec))
-
-    def _adversaries(self) -> dict[str, list[tuple[str, int]]]:
-        """Choose who lies: workers on no committee, by keyed draws; each gets one behaviour."""
-        from models import draws
-
-        workers = [i for i, name in enumerate(self.stock.name) if name not in self.committee]
-        order = sorted(workers, key=lambda i: float(draws.uniform(self.scenario.seed, "adversary", i, 0)))
-        chosen: dict[str, list[tuple[str, int]]] = {}
-        for adversary in self.scenario.adversaries:
-            fitting = [self.stock.name[i] for i in order if adversary.kind in ("any", self.stock.kind[i])]
-            for name in [n for n in fitting if n not in chosen][: adversary.count]:
-                from_ns = int(adversary.from_s * NS_PER_S)
-                chosen[name] = [(adversary.behaviour, from_ns)]
-                if adversary.behaviour == LIES:
-                    self.compute.liars[name] = from_ns
-        return chosen
+        config = with_role(village.to_plain(spec), self.adversaries.get(spec.me))
+        return Header(spec.me, spec.peers, spec.seed, "sim", manifest, config)
 
     # -- running -------------------------------------------------------------------------------------
 
@@ -301,6 +292,8 @@ class _Run:
     # -- recording -----------------------------------------------------------------------------------
 
     def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
+        if node.name in self.lying_members:
+            return  # what a liar announces is neither a promise nor a fact
         _, path, kind, payload = effect
         value = self.checks.decided(now, node.name, path, kind, payload)
         if isinstance(value, SettledOp):
@@ -360,7 +353,7 @@ class _Run:
             "versions": versions(),
             "policies": policies_manifest(self.mounted),
             "committee": self.committee,
-            "adversaries": {name: behaviour for name, ((behaviour, _),) in self.adversaries.items()},
+            "adversaries": {name: describe(role.behaviours) for name, role in self.adversaries.items()},
             "checks": {v.name: v.broken or True for v in self.checks.all},
             "check_events": {v.name: v.events for v in self.checks.all},
             "refusals": dict(sorted(self.refusals.items())),
@@ -382,11 +375,11 @@ class _Run:
             self.checks.answered.broken = f"{client}/{op_id}: no outcome and not given up at the end of the run"
 
     def _states(self) -> dict[str, Any]:
-        """Replicated state of the committee members that are up; adversaries hide none here."""
+        """Replicated state of the honest committee members that are up."""
         states: dict[str, Any] = {}
         for name in self.committee:
             node = self.world.by_name[name]
-            if node.up and "coordination" in self.mounted:
+            if node.up and name not in self.lying_members and "coordination" in self.mounted:
                 states[name] = getattr(node.cell.policy("coordination"), "state", None)  # type: ignore[attr-defined]
         return states
 

@@ -14,15 +14,17 @@ from typing import Any, ClassVar
 from experiments.hunt.outcome import Outcome
 from policies import port as p
 from policies.cell import Cell
-from policies.port import NS_PER_S, Effect, Policy
+from policies.port import NS_PER_S, Effect, Keys, Policy
 from scenarios import faults as f
+from scenarios.adversaries.choose import Role, play
+from scenarios.adversaries.wrapped import Steps
 from scenarios.checks import Check, Checks
 from scenarios.schema import Network, ScenarioError
 from scenarios.trial import Trial
 from sim.faults import Faults
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
-from sim.trace import FAULT, Event, TracedCell
+from sim.trace import FAULT, Event, Traced, innermost
 from sim.world import Jobs, Node, StepCost, World
 
 Watch = Callable[[Event], None]
@@ -44,6 +46,7 @@ class Arena(ABC):
         fewest: nodes that the arena cannot do without.
         kinds: faults that its promises are meant to survive.
         faults_max: faults a drawn schedule has at most.
+        liars_max: the budget f: nodes that may lie.
     """
 
     name: ClassVar[str]
@@ -55,6 +58,7 @@ class Arena(ABC):
     fewest: ClassVar[int] = 1
     kinds: ClassVar[tuple[type, ...]]
     faults_max: ClassVar[int] = 12
+    liars_max: ClassVar[int] = 0
 
     def check(self, trial: Trial) -> None:
         """Refuse a trial that this arena cannot run.
@@ -67,6 +71,11 @@ class Arena(ABC):
             raise ScenarioError(f"policy={trial.policy!r}: not in arena {self.name}; allowed: {allowed}")
         if trial.nodes < self.fewest:
             raise ScenarioError(f"nodes={trial.nodes}: arena {self.name} needs at least {self.fewest}")
+        strangers = [name for name in trial.liars if name not in trial.names]
+        if strangers:
+            raise ScenarioError(f"liars={strangers[0]!r}: no such node; allowed: n0..n{trial.nodes - 1}")
+        if len(trial.liars) > self.liars_max:
+            raise ScenarioError(f"liars: {len(trial.liars)} of them; arena {self.name} allows {self.liars_max}")
         try:
             f.check(trial.faults, trial.names, self.committee(trial), groups(trial), ("leader", "worker", "random"),
                     self.kinds)  # fmt: skip
@@ -138,7 +147,8 @@ class Play:
         self.arena, self.trial, self.watch = arena, trial, watch
         links = Links.alike(trial.nodes, arena.one_way_s, arena.bytes_per_s)
         self.world = World(MessageNetwork(trial.seed, links, arena.network))
-        self.checks = Checks(*arena.promises(trial))
+        honest = [name for name in trial.names if name not in trial.liars]
+        self.checks = Checks(*arena.promises(trial), honest=honest)
         self.leader = ""
         self.memory: dict[str, Any] = {}
         self.world.on_decide.append(self._on_decide)
@@ -155,16 +165,19 @@ class Play:
         )  # fmt: skip
         self.faults.on_record = self._on_fault
 
-    def _maker(self, name: str, ring: KeyRing) -> Callable[[], Cell]:
+    def _maker(self, name: str, ring: KeyRing) -> Callable[[], Steps]:
         trial, peers = self.trial, tuple(other for other in self.trial.names if other != name)
+        wrong = trial.liars.get(name)
+        role = Role(wrong) if wrong else None
 
-        def cell() -> Cell:
-            policies = self.arena.mount(trial, name)
-            if self.watch is None:
-                return Cell(policies, name, peers, seed=trial.seed, keys=ring.handle(name))
-            return TracedCell(self._on_step, policies, name, peers, seed=trial.seed, keys=ring.handle(name))
+        def cell(keys: Keys) -> Cell:
+            return Cell(self.arena.mount(trial, name), name, peers, seed=trial.seed, keys=keys)
 
-        return cell
+        def steps() -> Steps:
+            inside: Steps = play(role, cell, me=name, peers=peers, seed=trial.seed, key_of=ring.handle)
+            return inside if self.watch is None else Traced(self._on_step, name, inside)
+
+        return steps
 
     # -- what arenas use -----------------------------------------------------------------------------
 
@@ -176,7 +189,8 @@ class Play:
     def policy(self, node: str, path: str) -> Policy | None:
         """Return a node's policy, or None while it is down or has none there."""
         found = self.world.by_name[node]
-        return found.cell._policies.get(path) if found.up else None  # type: ignore[attr-defined]
+        cell = innermost(found.cell)
+        return cell.policy(path) if found.up and path in cell.paths else None
 
     def start(self, node: Node) -> None:
         """Start a node, or start it again."""
@@ -248,6 +262,6 @@ class Play:
         if self.watch is not None:
             self.watch(Event(self.now_ns, who, (FAULT, what), (), ""))
 
-    def _on_step(self, cell: Cell, given: p.Input, effects: tuple[Effect, ...]) -> None:
+    def _on_step(self, name: str, now: int, given: p.Input, effects: tuple[Effect, ...]) -> None:
         assert self.watch is not None
-        self.watch(Event(cell.now, cell.me, given, effects, ""))
+        self.watch(Event(now, name, given, effects, ""))

@@ -279,7 +279,7 @@ def test_a_cancelled_session_is_heard_of_no_more_and_its_share_returns() -> None
 def test_a_liar_in_the_pipeline_makes_the_answer_wrong_from_its_time_on() -> None:
     """An answer is right before the liar begins and wrong after; two liars do not agree."""
     bench = Bench(FAST, FAST)
-    bench.compute.liars = {"d0": int(5e9), "d1": int(5e9)}
+    bench.compute.liars = {"d0": range(int(5e9), int(1e15)), "d1": range(int(5e9), int(1e15))}
     jobs = [bench.ask(0, 10, 10), bench.ask(6, 10, 10), bench.ask(6, 10, 10, head=1)]
     ended = bench.run()
 
