@@ -18,6 +18,8 @@ from policies.wire import digest, encode
 from real_backends.clients import Asked
 from real_backends.node_files import read_events
 from real_backends.replicas import ledger, replicas
+from real_backends.specs import roles
+from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
 from scenarios.digests import policies_manifest, versions
 from scenarios.hosts import profile_hash, read_profile
@@ -80,12 +82,15 @@ def gather(
         retries: (gateway, request, the same asked again) of every retry at the end.
     """
     committee = list(kinds)[: scenario.fleet.committee]
-    events = merge_events(folder, list(kinds))
+    liars = roles(scenario)
+    # What a committee member that lies announces is neither a promise nor a fact.
+    lying = set(liars).intersection(committee)
+    events = [(n, e) for n, e in merge_events(folder, list(kinds)) if n not in lying or e["kind"] != "decide"]
     checks = _check(events, restarts, SHAPES[scenario.model].layers)
     lost = [a.request.op_id for a in asked if a.finish is None or a.finish.status == "lost"]
     checks.answered.events = len(asked)
     checks.answered.broken = f"{lost[0]}: no outcome heard" if lost else ""
-    members = replicas(states)
+    members = {name: replica for name, replica in replicas(states).items() if name not in lying}
     checks.ledger.ask(dict(members))
     _check_retries(checks, retries)
     nodes = {e["detail"][2]: ",".join(e["detail"][6]) for _, e in events if e["name"] == "settled"}
@@ -103,6 +108,7 @@ def gather(
         "versions": versions(),
         "policies": policies_manifest(dict(policies)),
         "committee": committee,
+        "adversaries": {name: describe(role.behaviours) for name, role in liars.items()},
         "checks": {v.name: v.broken or True for v in checks.all if v.events},
         "check_events": {v.name: v.events for v in checks.all if v.events},
         "refusals": dict(Counter(row[8] for row in requests if row[7] == "refused")),

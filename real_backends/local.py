@@ -69,8 +69,6 @@ def _check(scenario: Scenario) -> None:
         raise ScenarioError(f"fleet has {size} devices: world=local runs 1 to {NODES_MAX} processes")
     if scenario.model != DESK_TINY.name or scenario.model not in SHAPES:
         raise ScenarioError(f"model={scenario.model!r}: world=local can run {DESK_TINY.name!r}")
-    if scenario.adversaries:
-        raise ScenarioError("adversaries: world=local runs honest nodes; allowed: none")
 
 
 def _check_sensors(scenario: Scenario) -> None:

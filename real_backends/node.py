@@ -23,7 +23,7 @@ from policies import village
 from policies.cell import Cell
 from policies.gateway import Answer
 from policies.log import DamagedLog
-from policies.port import Policy
+from policies.port import Keys, Policy
 from policies.sharding import PLANNERS
 from policies.village import NodeSpec
 from policies.wire import digest, encode
@@ -41,6 +41,7 @@ from real_backends.stores.file import FileStorage
 from real_backends.transports.faulty import FaultyTransport, LinkFaults
 from real_backends.transports.frames import CONTROL, Control
 from real_backends.transports.tls import TlsTransport
+from scenarios.adversaries.choose import play, with_role
 from scenarios.digests import policies_manifest
 from scenarios.journal import Header
 from scenarios.schema import Scenario, build
@@ -57,6 +58,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         backend: executor of this node, "torch" or "jax".
         scenario: the whole scenario, plain.
         policy: what every node runs instead of the village's policies, as ``file.py:Name`` (`load_policy`).
+        begun_ns: monotonic clock, which processes of one host share, as the launcher began; adversaries count from it.
     """
 
     name: str
@@ -66,6 +68,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     backend: str
     scenario: dict[str, Any]
     policy: str = ""
+    begun_ns: int = 0
 
 
 def load_policy(where: str) -> Callable[[NodeSpec], dict[str, Policy]]:
@@ -124,16 +127,17 @@ def make_serve(config: NodeConfig) -> tuple[Serve, ExecutorHost]:
     blobs = BlobExchange(transport, BlobStore(folder / "blobs"))
     models = {DESK_TINY.name: lambda: (DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED))}
     executor = ExecutorHost(transport, blobs, models, config.backend, PLANNERS, clock)
-    keys = Ed25519Keys(identity.private_key(), registry)
     node_spec = specs.node_spec(scenario, config.name)
-    policies = (load_policy(config.policy) if config.policy else village.node)(node_spec)
+    mount = load_policy(config.policy) if config.policy else village.node
+    policies = mount(node_spec)
+    role = specs.roles(scenario, config.begun_ns).get(config.name)
     header = Header(
         node=config.name,
         peers=node_spec.peers,
         seed=scenario.seed,
         world="local",
         policies=policies_manifest(dict(policies)),
-        config=village.to_plain(node_spec),
+        config=with_role(village.to_plain(node_spec), role),
     )
 
     sensors = make_sensors(scenario)
@@ -158,8 +162,17 @@ def make_serve(config: NodeConfig) -> tuple[Serve, ExecutorHost]:
         }
         transport.send(OWNER, CONTROL, encode(Control(command=control.command, data=state)))
 
+    unmounted = [policies]  # a twin mounts policies of its own
+
+    def make_cell(keys: Keys) -> Cell:
+        mounted = unmounted.pop() if unmounted else mount(node_spec)
+        return Cell(mounted, config.name, node_spec.peers, seed=scenario.seed, keys=keys)
+
+    def key_of(name: str) -> Keys:
+        return Ed25519Keys(Identity(name, identity.folder).private_key(), registry)
+
     serve = Serve(
-        lambda: Cell(policies, config.name, node_spec.peers, seed=scenario.seed, keys=keys),
+        lambda: play(role, make_cell, me=config.name, peers=node_spec.peers, seed=scenario.seed, key_of=key_of),
         transport,
         FileStorage(folder / "node.log"),
         blobs,

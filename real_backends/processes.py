@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Processes:
         self.names, self.folder = tuple(names), folder
         self.addresses = free_addresses((*names, OWNER))
         self._scenario, self._policy, self._on_reply = scenario, policy, on_reply
+        self._begun_ns = time.monotonic_ns()
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._expected: set[str] = set()  # nodes that should be up
         self._answers: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
@@ -88,6 +90,7 @@ class Processes:
             backend=self._scenario.backends[self.names.index(name) % len(self._scenario.backends)],
             scenario=to_plain(self._scenario),
             policy=self._policy,
+            begun_ns=self._begun_ns,
         )
         path = self.folder / f"{name}.json"
         path.write_bytes(msgspec.json.encode(config))

@@ -62,7 +62,7 @@ class Serve:
     """Drives one Cell.
 
     Args:
-        cell: makes the Cell; called once at each `start`.
+        cell: makes the Cell, perhaps with adversaries around it; called once at each `start`.
         transport: this node's links.
         storage: the record log's disk.
         blobs: this node's blobs and the way to others'.

@@ -11,6 +11,7 @@ from policies import village
 from policies.port import NS_PER_S
 from policies.village import NodeSpec
 from scenarios import hosts
+from scenarios.adversaries.choose import Role, choose
 from scenarios.schema import Scenario
 
 KINDS = {
@@ -29,6 +30,12 @@ def node_kinds(scenario: Scenario) -> dict[str, str]:
         for field, kind in KINDS.items()
         for number in range(getattr(fleet, field))
     }
+
+
+def roles(scenario: Scenario, begun_ns: int = 0) -> dict[str, Role]:
+    """Return what each adversary of the scenario does, by name of its node."""
+    kinds = node_kinds(scenario)
+    return choose(scenario.adversaries, kinds, tuple(kinds)[: scenario.fleet.committee], scenario.seed, begun_ns)
 
 
 def node_spec(scenario: Scenario, name: str) -> NodeSpec:

@@ -59,7 +59,8 @@ class OldStateCell(Wrapped[OldState]):
         mine = self.own + "/"
         self._kept = self._kept or self.own in saved
         real = {key: value for key, value in saved.items() if key != self.own and not key.startswith(mine)}
-        old = {key.removeprefix(mine): value for key, value in saved.items() if key.startswith(mine)}
+        kept = {key.removeprefix(mine): value for key, value in saved.items() if key.startswith(mine)}
+        old = {} if self.behaviour.nothing else kept
         self._durable.restart(real)
         yield from self.act((kind, path, old if self._kept and self.acting else real, incarnation))
 

@@ -207,7 +207,6 @@ def test_an_ended_launcher_leaves_no_process_behind(tmp_path: Path, policy_file:
     ("changes", "message"),
     [
         ({"model": "llama-3.2-1b"}, r"model='llama-3.2-1b': world=local can run 'desk-tiny'"),
-        ({"adversaries": [{"behaviour": "silent"}]}, r"adversaries: .* allowed: none"),
         ({"profile": "nowhere.json"}, r"profile='nowhere.json': cannot be read"),
         ({"workload": {"kind": "synthetic", "requests": 1, "prompt_tokens": 300, "new_tokens": 1}},
          r"workload: a request has 301 tokens; desk-tiny takes 256"),
