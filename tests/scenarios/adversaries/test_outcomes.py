@@ -17,7 +17,7 @@ from policies.election import Election
 from policies.local import Propose
 from policies.port import Policy
 from scenarios.adversaries import behaviours as b
-from scenarios.checks import Checks
+from scenarios.checks import VillageChecks
 from scenarios.journal import effects_checksum, read
 from sim.cluster import Cluster
 
@@ -43,12 +43,12 @@ def all_of(names: Sequence[str], *behaviours: b.Behaves) -> dict[str, Sequence[b
     return {name: behaviours for name in names}
 
 
-def committee(adversaries: dict[str, Sequence[b.Behaves]], seed: int = 1, **more: Any) -> tuple[Cluster, Checks]:
+def committee(adversaries: dict[str, Sequence[b.Behaves]], seed: int = 1, **more: Any) -> tuple[Cluster, VillageChecks]:
     """Run five Raft members for five seconds; the checks hear only honest ones."""
     cluster = Cluster(
         lambda: {"consensus": Raft(CONFIG, NAMES), "client": Proposer()}, seed=seed, adversaries=adversaries, **more
     )
-    checks, honest = Checks(), set(NAMES) - set(adversaries)
+    checks, honest = VillageChecks(), set(NAMES) - set(adversaries)
 
     def decided(now: int, node: Any, effect: Any) -> None:
         if node.name in honest:
@@ -59,7 +59,7 @@ def committee(adversaries: dict[str, Sequence[b.Behaves]], seed: int = 1, **more
     return cluster, checks
 
 
-def safe(checks: Checks) -> bool:
+def safe(checks: VillageChecks) -> bool:
     """Whether honest members kept Raft's promises."""
     return checks.one_leader.holds and checks.agreement.holds and checks.in_order.holds
 
