@@ -294,6 +294,7 @@ def test_colluders_whisper_spare_one_another_and_replay_what_mates_heard() -> No
     assert other(2.0, (p.MESSAGE, "~~ring", "n2", encode(("raft", encode(["lead", 666]))))) == ()
     assert other(2.0, (p.MESSAGE, "~~ring", "n0", whisper[3])) == ()
     assert other.inner.given == [START]
+    assert list(other.cell.place.memory) == [("raft", encode(["lead", 2]))]
     replayed = said(other.wake(tick))
     assert [m for _, m in replayed] == [["lead", 2]]
     assert replayed[0][0] not in party
@@ -356,6 +357,14 @@ def test_a_skewed_monotonic_clock_never_runs_back_and_fires_timers_when_it_reads
             assert (probe.inner.times[-1][0] >= mine + 3 * S) is reached
 
 
+def test_a_monotonic_skew_that_ends_keeps_its_offset() -> None:
+    """Ten seconds at a quarter too fast leave it 2.5 s ahead for good, at the right rate."""
+    liar = Liar(b.SkewedClock(shape="linear", ppm=250_000, monotonic=True, from_s=10.0, until_s=20.0))
+    for now_s, mine_s in ((9.0, 9.0), (14.0, 15.0), (20.0, 22.5), (100.0, 102.5)):
+        liar(now_s)
+        assert liar.inner.times[-1] == (int(mine_s * S), int((mine_s if now_s < 20 else now_s) * S))
+
+
 def test_twins_live_two_lives_from_one_state() -> None:
     """The second life starts on what was durable, each speaks with and hears its own peers, and keeps its own disk."""
     liar = Liar(b.Twins(peers=("n1", "n2"), from_s=5.0), effects=VOTES)
@@ -397,13 +406,14 @@ def test_an_old_state_comes_back_at_every_restart() -> None:
     first.inner.effects = ()
     first(1.0, (p.DURABLE, "raft", 1))
     (kept,) = first(5.0)
+    assert first(6.0) == ()  # it is put aside once
     disk = {"raft/vote": b"8", **dict(kept[3])}
     again = Liar(behaviour, started=False)
     again(6.0, (p.START, "", disk, 1))
 
     assert kept[:3] == (p.SAVE, "~0", 1)
     assert again.inner.given == [(p.START, "", {"raft/vote": b"7"}, 1)]
-    assert again(7.0) == ()  # it is put aside once
+    assert again(7.0) == ()
     forgets = Liar(b.OldState(nothing=True), started=False)
     forgets(6.0, (p.START, "", disk, 1))
     assert forgets.inner.given[0][2] == {}
