@@ -29,7 +29,7 @@ from sim.sharing.parts import Bundle, Resource, Share
 
 ROUNDING = 1e-14
 """Share of its capacity by which a used-up resource may seem not to be: about 100 additions of IEEE 754 doubles."""
-SUM_AGAIN = 16
+SUM_AGAIN = 32
 """Changes of a sum of rates after which it is summed afresh, so that rounding does not pile up."""
 
 
@@ -49,6 +49,7 @@ class Allocation:
         self._changed: dict[Resource, None] = {}
         self._newcomers: dict[Share, None] = {}
         self._queue: list[tuple[float, int, Resource | Bundle | Share]] = []
+        self._suspects: dict[Resource, None] = {}  # held nobody, and may be too full now
         self._touched: list[Resource] = []
         self._moved: dict[Bundle, None] = {}
 
@@ -90,7 +91,8 @@ class Allocation:
         for resource, slope in share.legs:
             resource.used_per_s -= slope * bundle.level
             resource.updates += 1
-            self._changed[resource] = None
+            if resource.held.size:
+                self._changed[resource] = None
         self._moved[bundle] = None
         return max(0.0, share.target * share.weight)
 
@@ -101,12 +103,29 @@ class Allocation:
 
     def settle(self, now_s: float = 0.0) -> list[Bundle]:
         """Fill what changed, and return the bundles that have another level or other shares than before."""
+        self._now_s = now_s
+        while self._changed or self._newcomers:
+            self._pass()
+            for resource in self._suspects:
+                resource.sum_up()
+                if resource.used_per_s > resource.capacity_per_s * (1.0 + ROUNDING):
+                    self._changed[resource] = None
+            self._suspects.clear()
+        moved = list(self._moved)
+        self._moved.clear()
+        return moved
+
+    def _pass(self) -> None:
+        """Fill once, as if what held nobody could take anything."""
         self._stamp += 1
-        self._now_s, self._touched, self._reached = now_s, [], 0.0
+        self._touched, self._reached = [], 0.0
         for resource in self._changed:
             self._touch(resource)
             self._enqueue(resource)  # also one that became too small for those who do not rise
         for share in self._newcomers:
+            for resource, _ in share.legs:
+                if resource.stamp != self._stamp:
+                    self._touch(resource)
             self._rise_alone(share, 0.0)
         self._changed.clear()
         self._newcomers.clear()
@@ -125,9 +144,6 @@ class Allocation:
         queue.clear()  # resources that never fill
         for resource in self._touched:
             resource.used_per_s = resource.capacity_per_s - resource.free_per_s
-        moved = list(self._moved)
-        self._moved.clear()
-        return moved
 
     # -- the filling ---------------------------------------------------------------------------------
 
@@ -192,6 +208,8 @@ class Allocation:
         old, stamp, queue, full = bundle.level, self._stamp, self._queue, []
         for resource, slope in bundle.slopes.items():
             if resource.stamp != stamp:
+                if not resource.held.size:
+                    continue
                 self._touch(resource)
             resource.free_per_s = free_per_s = resource.free_per_s + slope * old
             resource.slope = total = resource.slope + slope
@@ -209,9 +227,12 @@ class Allocation:
     def _leave(self, share: Share) -> None:
         """Let a share leave its bundle and rise on its own."""
         bundle = share.bundle
-        for resource, _ in share.legs:
+        for resource, slope in share.legs:
             if resource.stamp != self._stamp:
-                self._touch(resource)
+                if resource.held.size:
+                    self._touch(resource)
+                else:
+                    self._use(resource, -slope * bundle.level)
         bundle.bring_up(self._now_s)
         bundle.drop(share)
         self._moved[bundle] = None
@@ -219,8 +240,9 @@ class Allocation:
             self._rise_alone(share, bundle.level)
             return
         for resource, slope in share.legs:  # it goes on rising: only the number of those who do may change
-            resource.takers.setdefault(self._loose, {})[share] = slope
-            resource.rising += bundle in resource.takers
+            if resource.stamp == self._stamp:
+                resource.takers.setdefault(self._loose, {})[share] = slope
+                resource.rising += bundle in resource.takers
         share.bundle = self._loose
         self._open += 1
         if not bundle.size:
@@ -234,7 +256,7 @@ class Allocation:
         full: Resource | None = None
         for resource, slope in share.legs:
             if resource.stamp != self._stamp:
-                self._touch(resource)
+                continue
             resource.takers.setdefault(self._loose, {})[share] = slope
             resource.free_per_s += slope * old
             resource.slope += slope
@@ -253,6 +275,9 @@ class Allocation:
         loose = self._loose
         self._open -= 1
         for resource, slope in share.legs:
+            if resource.stamp != self._stamp:
+                self._use(resource, slope * level)
+                continue
             takers = resource.takers[loose]
             del takers[share]
             if not takers:
@@ -292,21 +317,36 @@ class Allocation:
             if not resource.rising:
                 return
             held.bring_up(self._now_s)
-        held.level = level
+        old, held.level = held.level, level
         if held.rising:
             held.rising = False
             self._open -= 1
             for other, slope in held.slopes.items():
+                if other.stamp != self._stamp:
+                    self._use(other, slope * (level - old))
+                    continue
                 other.free_per_s -= slope * level
                 other.updates += 1
                 other.rising -= 1
-                other.slope = other.slope - slope if other.rising else 0.0
+                if other.rising:
+                    other.slope -= slope
+                else:
+                    other.slope = 0.0
+                    if other.lifted:
+                        other.key = math.inf  # nothing is left that could fill it
         if resource.rising:
             for bundle in list(resource.takers):
                 if bundle.rising:
                     self._hold_takers(resource, bundle)
             for share in list(resource.takers.get(self._loose, ())):
                 self._stop(share, held, level)
+
+    def _use(self, resource: Resource, more_per_s: float) -> None:
+        """Count what is taken of a resource that is no part of this pass."""
+        resource.used_per_s += more_per_s
+        resource.updates += 1
+        if resource.used_per_s > resource.capacity_per_s or resource.updates > SUM_AGAIN:
+            self._suspects[resource] = None
 
     def _hold_takers(self, resource: Resource, bundle: Bundle) -> None:
         """Stop those of a rising bundle that a used-up resource holds from now on."""
