@@ -227,8 +227,12 @@ class Faults:
             node.cost = own.times(prod(factors))
             self.slowed(node, prod(factors))
 
+        def faster() -> None:
+            change(factors.remove)
+            self.world.wake(node)  # a step that was slowed a thousandfold would outlast the spell
+
         change(factors.append)
-        return lambda: change(factors.remove)
+        return faster
 
     def _set_clock(self, node: Node, fault: f.Clock) -> End:
         offset_ns = int(fault.offset_s * NS_PER_S)

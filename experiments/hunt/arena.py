@@ -46,6 +46,7 @@ class Arena(ABC):
         fewest: nodes that the arena cannot do without.
         kinds: faults that its promises are meant to survive.
         faults_max: faults a drawn schedule has at most.
+        timeouts_s: the protocols' own time-outs, around which delays are drawn.
         liars_max: the budget f: nodes that may lie.
     """
 
@@ -58,6 +59,7 @@ class Arena(ABC):
     fewest: ClassVar[int] = 1
     kinds: ClassVar[tuple[type, ...]]
     faults_max: ClassVar[int] = 12
+    timeouts_s: ClassVar[tuple[float, ...]] = ()
     liars_max: ClassVar[int] = 0
 
     def check(self, trial: Trial) -> None:

@@ -49,20 +49,30 @@ def draw(arena: Arena, shape: Trial, seed: int, kinds: Sequence[type] = ()) -> T
     return msgspec.structs.replace(shape, seed=seed, faults=faults)
 
 
+def _near_timeout_s(rng: Rng, arena: Arena, longest_s: float) -> float:
+    """Draw a length of time: up to a bound or, in half of the cases, around one of the arena's time-outs.
+
+    Just below a time-out a message comes too late and nobody has given up yet: there protocols break.
+    """
+    if arena.timeouts_s and rng.random() < 0.5:
+        return round(rng.choice(arena.timeouts_s) * rng.uniform(0.05, 1.5), 5)
+    return round(rng.uniform(0.02, 1.0) * longest_s, 5)
+
+
 def _fault(rng: Rng, kind: type, at_s: float, shape: Trial, arena: Arena, may_rot: list[str]) -> Fault | None:
     """Draw one fault of a kind; None where nobody may suffer it."""
     if kind is f.Rot and not may_rot:
         return None
     if kind is f.Cut and shape.nodes < 2:
         return None
-    given: dict[str, Any] = {"at_s": round(at_s, 4)}
     fields = {field.name for field in msgspec.structs.fields(kind)}
+    given: dict[str, Any] = {"at_s": round(at_s, 4)} if "at_s" in fields else {}
     if "for_s" in fields:
         given["for_s"] = round(rng.uniform(LENGTH_MIN_SHARE, 0.5) * shape.storm_s, 4)
     if "node" in fields:
         given["node"] = rng.choice(may_rot) if kind is f.Rot else _who(rng, shape, arena)
     if kind in _DRAWS:
-        given |= _DRAWS[kind](rng, shape)
+        given |= _DRAWS[kind](rng, shape, arena)
     return kind(**given)
 
 
@@ -71,19 +81,29 @@ def _who(rng: Rng, shape: Trial, arena: Arena) -> str:
     return "leader" if arena.committee(shape) and rng.random() < 1 / 3 else rng.choice(shape.names)
 
 
-def _crash(rng: Rng, shape: Trial) -> dict[str, Any]:
+def _crash(rng: Rng, shape: Trial, arena: Arena) -> dict[str, Any]:
     writes = rng.choice(("lost", "torn", "reordered", "corrupted"))
     longest = NEAR_SHARE if rng.random() < 0.5 else 0.3  # a process that is back at once has lost only its memory
-    return {"down_s": round(rng.uniform(0.0, longest) * shape.storm_s, 4), "writes": writes}
+    return {"down_s": _near_timeout_s(rng, arena, longest * shape.storm_s), "writes": writes}
 
 
-def _partition(rng: Rng, shape: Trial) -> dict[str, Any]:
+def _churn(rng: Rng, shape: Trial, arena: Arena) -> dict[str, Any]:
+    """Draw restless nodes: each falls some times in a storm, and is back soon."""
+    mean_s = rng.uniform(0.05, 0.5) * shape.storm_s
+    down_s = _near_timeout_s(rng, arena, 10.0 ** rng.uniform(-3.0, -1.0) * shape.storm_s)
+    return {
+        "mean_hours": round(mean_s / 3600.0, 8), "down_median_s": down_s, "down_sigma": 0.5,
+        "shape": round(rng.uniform(0.5, 2.0), 2),
+    }  # fmt: skip
+
+
+def _partition(rng: Rng, shape: Trial, arena: Arena) -> dict[str, Any]:
     names = list(shape.names)
     group = [names.pop(rng.below(len(names))) for _ in range(1 + rng.below(max(1, len(names) - 1)))]
     return {"group": tuple(sorted(group)), "one_way": rng.random() < 0.3}
 
 
-def _cut(rng: Rng, shape: Trial) -> dict[str, Any]:
+def _cut(rng: Rng, shape: Trial, arena: Arena) -> dict[str, Any]:
     names = shape.names
     pairs = {(a, b) for k, a in enumerate(names) for b in names[k + 1 :] if rng.random() < 0.4}
     return {"pairs": tuple(sorted(pairs)) or ((names[0], names[1]),), "one_way": rng.random() < 0.3}
@@ -96,29 +116,32 @@ def _nodes(rng: Rng, shape: Trial) -> tuple[str, ...]:
     return tuple(sorted({rng.choice(shape.names) for _ in range(2)}))
 
 
-_DRAWS: dict[type, Callable[[Rng, Trial], dict[str, Any]]] = {
+_DRAWS: dict[type, Callable[[Rng, Trial, Arena], dict[str, Any]]] = {
     f.Crash: _crash,
-    f.Slow: lambda rng, shape: {"factor": round(rng.uniform(2.0, 100.0), 2)},
-    f.Clock: lambda rng, shape: {"offset_s": round(rng.uniform(-60.0, 60.0), 3), "drift_ppm": rng.uniform(-500, 500)},
-    f.Cascade: lambda rng, shape: {
+    f.Churn: _churn,
+    f.Slow: lambda rng, shape, arena: {"factor": round(rng.uniform(2.0, 100.0), 2)},
+    f.Clock: lambda rng, shape, arena: {
+        "offset_s": round(rng.uniform(-60.0, 60.0), 3), "drift_ppm": round(rng.uniform(-500.0, 500.0), 1),
+    },
+    f.Cascade: lambda rng, shape, arena: {
         "group": f"group:{rng.choice(sorted(groups(shape)))}", "chance": round(rng.uniform(0.0, 0.3), 3),
         "step_s": shape.storm_s / 20, "down_s": round(rng.uniform(0.05, 0.3) * shape.storm_s, 4),
     },
     f.Partition: _partition,
     f.Cut: _cut,
-    f.Loss: lambda rng, shape: {"share": round(rng.uniform(0.0, 0.5), 3), "nodes": _nodes(rng, shape)},
-    f.Delay: lambda rng, shape: {
-        "by_s": round(rng.uniform(0.001, 0.05) * shape.storm_s, 4), "nodes": _nodes(rng, shape),
+    f.Loss: lambda rng, shape, arena: {"share": round(rng.uniform(0.0, 0.5), 3), "nodes": _nodes(rng, shape)},
+    f.Delay: lambda rng, shape, arena: {
+        "by_s": _near_timeout_s(rng, arena, 0.05 * shape.storm_s), "nodes": _nodes(rng, shape),
     },
-    f.Duplicate: lambda rng, shape: {"share": round(rng.uniform(0.0, 0.5), 3), "nodes": _nodes(rng, shape)},
-    f.Reorder: lambda rng, shape: {
-        "share": round(rng.uniform(0.0, 1.0), 3), "by_s": round(rng.uniform(0.001, 0.05) * shape.storm_s, 4),
+    f.Duplicate: lambda rng, shape, arena: {"share": round(rng.uniform(0.0, 0.5), 3), "nodes": _nodes(rng, shape)},
+    f.Reorder: lambda rng, shape, arena: {
+        "share": round(rng.uniform(0.0, 1.0), 3), "by_s": _near_timeout_s(rng, arena, 0.05 * shape.storm_s),
         "nodes": _nodes(rng, shape),
     },
-    f.SlowDisk: lambda rng, shape: {"by_s": round(rng.uniform(0.001, 0.05) * shape.storm_s, 4)},
-    f.FailingDisk: lambda rng, shape: {"writes": rng.choice(("lost", "torn", "reordered", "corrupted"))},
-    f.HeatWave: lambda rng, shape: {"by_c": round(rng.uniform(5.0, 25.0), 1), "nodes": _nodes(rng, shape)},
-    f.PowerCut: lambda rng, shape: {"nodes": _nodes(rng, shape)},
-    f.NetworkSwitch: lambda rng, shape: {"to": rng.choice(("mobile", "none"))},
+    f.SlowDisk: lambda rng, shape, arena: {"by_s": _near_timeout_s(rng, arena, 0.05 * shape.storm_s)},
+    f.FailingDisk: lambda rng, shape, arena: {"writes": rng.choice(("lost", "torn", "reordered", "corrupted"))},
+    f.HeatWave: lambda rng, shape, arena: {"by_c": round(rng.uniform(5.0, 25.0), 1), "nodes": _nodes(rng, shape)},
+    f.PowerCut: lambda rng, shape, arena: {"nodes": _nodes(rng, shape)},
+    f.NetworkSwitch: lambda rng, shape, arena: {"to": rng.choice(("mobile", "none"))},
 }  # fmt: skip
 """What else a kind needs, beyond its time, its length and its victim."""

@@ -10,7 +10,7 @@ free for others from its exact end on, not from the wake.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 
@@ -38,8 +38,20 @@ class Flow:
     """
 
     __slots__ = (
-        "_back", "_cap_per_s", "_done", "_left", "_share", "_weight", "cancelled", "finished_s", "latency_s", "mode", "path",
-        "_rate_factor", "size", "started_s",
+        "_back",
+        "_cap_per_s",
+        "_done",
+        "_left",
+        "_rate_factor",
+        "_share",
+        "_weight",
+        "cancelled",
+        "finished_s",
+        "latency_s",
+        "mode",
+        "path",
+        "size",
+        "started_s",
     )  # fmt: skip
 
     def __init__(self, path: tuple[str, ...], size: float, mode: str, started_s: float, latency_s: float) -> None:
@@ -86,7 +98,7 @@ class Sharing:
         self._latency_s: dict[str, float] = {}
         self._allocation = Allocation()
         self._running: dict[Flow, None] = {}  # the flows that have a share
-        # When, tie-break, and what: a flow that begins, or a bundle, unchanged since that version, whose first share ends.
+        # When, tie-break, what: a flow that begins, or a bundle, unchanged since that version, whose first one ends.
         self._moments: list[tuple[float, int, Flow | Bundle, int]] = []
         self._sequence = count()
         self._epoch_ns = int(engine.now)
@@ -345,5 +357,3 @@ def _require_above_zero(item: str, value: float) -> None:
 def _require_at_least_zero(item: str, value: float) -> None:
     if not 0.0 <= value < math.inf:
         raise ValueError(f"{item} ({value}) must be at least 0 and finite")
-
-

@@ -44,7 +44,8 @@ class RaftArena(MessageArena):
     canary = "half_is_a_quorum"
     shape = Trial(arena="raft", nodes=5, requests=80, storm_s=6.0, calm_s=4.0)
     fewest = 3
-    kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Cascade, *f.NETWORKS, *f.DISKS)
+    timeouts_s = (TIMES.heartbeat_s, TIMES.election_min_s, TIMES.election_max_s)
+    kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Churn, f.Cascade, *f.NETWORKS, *f.DISKS)
 
     def mount(self, trial: Trial, name: str) -> Mapping[str, Policy]:
         """Mount a member and its door."""
