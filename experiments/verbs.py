@@ -25,6 +25,8 @@ SUBJECTS = {
         "battery": "a cell's circuit from pulses and a slow discharge",
         "thermal": "a phone's heat network from logged runs",
         "power": "core currents or radio power from tables",
+        "links": "rates, delays, jitter and outages by technology, and the backbone, from measured sets",
+        "failures": "lifetimes, downtimes and bursts from failure logs",
     },
     "validate": {
         "battery": "a calibrated cell on a profile of steps, beside a measurement if there is one",

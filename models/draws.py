@@ -147,9 +147,7 @@ def uniform(seed: int, purpose: str, entity: Any, index: Any, xp: Any = np) -> A
 
 def normal(seed: int, purpose: str, entity: Any, index: Any, xp: Any = np) -> Any:
     """Draw from the standard normal law by inverting it, so that a larger uniform is a larger normal."""
-    # The middle of one of 2**52 equal cells: never 0 or 1, symmetric about one half, exact in float64.
-    centred = (xp.floor(uniform(seed, purpose, entity, index, xp) * 2.0**52) + 0.5) * 2.0**-52
-    return _normal_quantile(centred, xp)
+    return normal_quantile(open_uniform(seed, purpose, entity, index, xp), xp)
 
 
 def exponential(seed: int, purpose: str, entity: Any, index: Any, xp: Any = np) -> Any:
@@ -176,16 +174,12 @@ def integers(seed: int, purpose: str, entity: Any, index: Any, high: Any, xp: An
     return xp.floor(uniform(seed, purpose, entity, index, xp) * high).astype(xp.int64)
 
 
-def _counter(name: str, values: Any, xp: Any) -> Any:
-    """Return 32-bit counters; values are checked under NumPy only: traced arrays have none to look at."""
-    if xp is np:
-        array = np.asarray(values)
-        if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() > _WORD)):
-            raise ValueError(f"{name} is {values!r}; allowed: integers from 0 to 2**32 - 1")
-    return xp.asarray(values).astype(xp.uint32)
+def open_uniform(seed: int, purpose: str, entity: Any, index: Any, xp: Any = np) -> Any:
+    """Draw from (0, 1): the middle of one of 2**52 equal cells, never 0 or 1, symmetric about one half."""
+    return (xp.floor(uniform(seed, purpose, entity, index, xp) * 2.0**52) + 0.5) * 2.0**-52
 
 
-def _normal_quantile(probability: Any, xp: Any) -> Any:
+def normal_quantile(probability: Any, xp: Any) -> Any:
     """Invert the standard normal distribution function for 0 < probability < 1 (AS 241)."""
     offset = probability - 0.5
     centre_r = 0.180625 - offset * offset
@@ -195,6 +189,15 @@ def _normal_quantile(probability: Any, xp: Any) -> Any:
     far = _ratio(_FAR_NUM, _FAR_DEN, tail_r - 5.0)
     tail = xp.sign(offset) * xp.where(tail_r <= 5.0, near, far)
     return xp.where(xp.abs(offset) <= 0.425, centre, tail)
+
+
+def _counter(name: str, values: Any, xp: Any) -> Any:
+    """Return 32-bit counters; values are checked under NumPy only: traced arrays have none to look at."""
+    if xp is np:
+        array = np.asarray(values)
+        if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() > _WORD)):
+            raise ValueError(f"{name} is {values!r}; allowed: integers from 0 to 2**32 - 1")
+    return xp.asarray(values).astype(xp.uint32)
 
 
 def _ratio(numerator: tuple[float, ...], denominator: tuple[float, ...], x: Any) -> Any:

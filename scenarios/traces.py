@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import gzip
+import math
 import zlib
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
+from models.links.replay import RateTrace
 from scenarios.schema import ScenarioError
 
 _AZURE_COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+_RATE_COLUMNS = ["trace", "t_s", "mbps"]
+_MBIT = 1e6 / 8.0  # bytes per second in one Mbit/s
 
 
 def read_azure(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,6 +52,60 @@ def read_azure(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     times = np.array(arrival)
     order = np.argsort(times, kind="stable")
     return times[order] - times[order[0]], np.array(prompt)[order], np.array(new)[order]
+
+
+def read_rates(path: Path, *, gap_s: float = 30.0) -> dict[str, RateTrace]:
+    """Read measured rates with the columns trace, t_s, mbps, plain or gzip; rows of one trace lie together.
+
+    A sample holds until the next one; the last of a trace holds as long as the trace's median step. Times are counted
+    from the trace's first sample.
+
+    Args:
+        gap_s: a longer step between two samples is a gap, and refused: nobody knows what the link did in it.
+
+    Raises:
+        ScenarioError: no such file, not this format, a malformed row, a gap, or times or traces out of order; the row.
+    """
+    if not path.is_file():
+        raise ScenarioError(f"{path}: no such file; give a CSV or CSV.gz with columns {','.join(_RATE_COLUMNS)}")
+    rows: dict[str, list[tuple[float, float]]] = {}
+    line, last = 1, None
+    try:
+        with (gzip.open if _is_gzip(path) else open)(path, "rt", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            if header != _RATE_COLUMNS:
+                raise ScenarioError(f"{path}:1: columns {header}; expected {_RATE_COLUMNS}")
+            for line, row in enumerate(reader, start=2):
+                name, when, mbps = row[0], float(row[1]), float(row[2])
+                if len(row) != len(_RATE_COLUMNS) or not math.isfinite(when) or not 0.0 <= mbps < math.inf:
+                    raise ValueError(f"{','.join(row)}; allowed: finite times, rates from 0 up")
+                if name != last and name in rows:
+                    raise ScenarioError(f"{path}:{line}: trace {name!r} begins again; allowed: its rows together")
+                samples = rows.setdefault(name, [])
+                if samples and not 0.0 < when - samples[-1][0] <= gap_s:
+                    raise ScenarioError(
+                        f"{path}:{line}: trace {name!r} goes from {samples[-1][0]:g} s to {when:g} s; "
+                        f"allowed: forward by at most {gap_s:g} s"
+                    )
+                samples.append((when, mbps))
+                last = name
+    except (ValueError, IndexError, OSError, EOFError, csv.Error, zlib.error) as error:
+        if isinstance(error, ScenarioError):
+            raise
+        raise ScenarioError(f"{path}:{line}: not a row of {','.join(_RATE_COLUMNS)} ({error})") from None
+    if not rows:
+        raise ScenarioError(f"{path}:2: the file holds no samples")
+    short = next((name for name, samples in rows.items() if len(samples) < 2), None)
+    if short is not None:
+        raise ScenarioError(f"{path}: trace {short!r} has one sample; allowed: at least 2")
+    return {name: _rate_trace(samples) for name, samples in rows.items()}
+
+
+def _rate_trace(samples: list[tuple[float, float]]) -> RateTrace:
+    times, mbps = np.array(samples).T
+    times = times - times[0]
+    return RateTrace(np.append(times, times[-1] + np.median(np.diff(times))), mbps * _MBIT)
 
 
 def _is_gzip(path: Path) -> bool:

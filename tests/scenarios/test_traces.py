@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scenarios.schema import ScenarioError
-from scenarios.traces import read_azure
+from scenarios.traces import read_azure, read_rates
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 ROWS = "2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109\n"
@@ -97,3 +97,61 @@ def test_the_published_trace_is_kept_whole() -> None:
     assert 3400 < arrival_s[-1] < 3600
     assert prompt.min() >= 1
     assert new.min() >= 1
+
+
+def rates(folder: Path, *rows: str, header: str = "trace,t_s,mbps") -> Path:
+    """Write a trace of rates."""
+    file = folder / "rates.csv"
+    file.write_text("\n".join([header, *rows]) + "\n")
+    return file
+
+
+def test_rates_hold_until_the_next_sample(tmp_path: Path) -> None:
+    """Times count from a trace's first sample, the last one holds for the median step; plain and gzip are the same."""
+    plain = rates(tmp_path, "a,5,8", "a,6,16", "a,8,0", "b,0,1", "b,2,1")
+    packed = tmp_path / "rates.csv.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    for path in (plain, packed):
+        found = read_rates(path)
+
+        assert list(found) == ["a", "b"]
+        assert found["a"].times_s.tolist() == [0.0, 1.0, 3.0, 4.5]
+        assert found["a"].bytes_per_s.tolist() == [1e6, 2e6, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (("a,0,1", "a,31,1"), r":3: trace 'a' goes from 0 s to 31 s; allowed: forward by at most 30 s"),
+        (("a,0,1", "a,2,1", "a,1,1"), r":4: trace 'a' goes from 2 s to 1 s"),
+        (("a,0,1", "a,0,1"), r":3: trace 'a' goes from 0 s to 0 s"),
+        (("a,0,1", "b,0,1", "b,1,1", "a,1,1"), r":5: trace 'a' begins again"),
+        (("a,0,1", "a,1,-2"), r":3: not a row of trace,t_s,mbps"),
+        (("a,0,1", "a,1,x"), r":3: not a row of trace,t_s,mbps"),
+        (("a,0,1", "a,1"), r":3: not a row of trace,t_s,mbps"),
+        (("a,0,1",), "trace 'a' has one sample"),
+        ((), ":2: the file holds no samples"),
+    ],
+)
+def test_rates_with_gaps_or_disorder_are_refused(tmp_path: Path, rows: tuple[str, ...], text: str) -> None:
+    """A gap, a clock that stands or goes back, a torn trace and a malformed row are named by their row, in one line."""
+    with pytest.raises(ScenarioError, match=text) as caught:
+        read_rates(rates(tmp_path, *rows))
+    assert "\n" not in str(caught.value)
+
+
+def test_rates_need_their_columns_and_their_file(tmp_path: Path) -> None:
+    """Other columns and no file are refused."""
+    with pytest.raises(ScenarioError, match=":1: columns"):
+        read_rates(rates(tmp_path, header="t,mbps"))
+    with pytest.raises(ScenarioError, match="no such file"):
+        read_rates(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("name", ["hsdpa3g_norway", "oboe_wired_wifi_cell", "fcc_broadband"])
+def test_published_rates_are_read(name: str, data_folder: Path) -> None:
+    """The published sets have no gap over 30 s and come in order."""
+    found = read_rates(data_folder / "net_bandwidth" / f"{name}.csv.gz")
+
+    assert len(found) > 100
+    assert all(trace.carried_bytes(trace.length_s - 1e-6) > 0.0 for trace in found.values())

@@ -10,13 +10,14 @@ from models import draws, links
 
 def test_every_technology_is_plausible_and_sourced() -> None:
     """Rates, delays and losses lie in the range of real access lines, and each row names its source."""
-    assert set(links.LINKS) == {"fibre", "cable", "wifi", "lte", "5g"}
+    assert set(links.LINKS) == {"fibre", "cable", "wifi", "lte", "5g", "ethernet", "ble_mesh"}
     for link in links.LINKS.values():
-        assert 1e5 < link.up_bytes_per_s <= link.down_bytes_per_s < 1e9
-        assert 0.0005 < link.one_way_s < 0.1
-        assert 0.0 <= link.loss < 0.01
+        assert 1e4 < link.up_bytes_per_s <= link.down_bytes_per_s < 1e9
+        assert 0.0 < link.one_way_s < 0.1
+        assert 0.0 <= link.loss <= 0.01
         assert link.source
     assert [name for name, link in links.LINKS.items() if link.metered] == ["lte", "5g"]
+    assert [name for name, link in links.LINKS.items() if link.shared] == ["wifi", "ble_mesh"]
 
 
 def test_transfer_is_delay_plus_size_over_rate() -> None:
