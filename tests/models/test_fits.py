@@ -18,7 +18,7 @@ FITS = {**RATES, **LIVES}
 
 @pytest.mark.parametrize("name", FITS)
 def test_a_fit_is_as_good_as_the_best_family(name: str) -> None:
-    """On units left out the chosen law is no worse than the best standard family by more than 0.05, and well sourced."""
+    """On units left out the law is no worse than the best standard family by more than 0.05; it has a source."""
     fit = FITS[name]
 
     assert fit.ks_units <= fit.ks_units_standard + 0.05

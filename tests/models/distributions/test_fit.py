@@ -50,7 +50,7 @@ def test_distance_is_scipys(name: str) -> None:
 
 
 def test_censored_exponential_has_its_closed_form() -> None:
-    """The mean is the time under observation over the ends seen; without censoring in mind it would be far too short."""
+    """The mean is the time under observation over the ends seen; the mean of those alone is far too short."""
     life, cut = 10.0 * RNG.standard_exponential(3000), 8.0 * RNG.uniform(size=3000)
     sample = Sample.of(np.minimum(life, cut), np.arange(3000), life > cut)
     law = fit_law("exponential", sample)
