@@ -22,7 +22,7 @@ def test_sizes_of_bursts_by_hand() -> None:
     """Failures of one group within the window of the last are one burst; a member counts once, other groups apart."""
     group = np.array([0, 0, 0, 0, 1, 0])
     member = np.array([1, 2, 2, 3, 4, 1])
-    time_h = np.array([0.0, 0.5, 0.9, 1.8, 0.2, 9.0])
+    time_h = np.array([0.0, 0.5, 0.9, 1.8, 0.2, 3.3])
 
     assert sizes_of_bursts(group, member, time_h, 1.0).tolist() == [3, 1, 1]
 
@@ -54,6 +54,7 @@ def test_a_change_of_load_changes_only_what_follows() -> None:
 
     assert life[early] == pytest.approx(law.quantile(U[early]))
     assert life_under_load(law, np.array([1.0 - np.exp(-1.1)]), [5.0], [1.0, 3.0]) == pytest.approx([7.0])
+    assert life_under_load(law, np.array([1.0 - np.exp(-1.7)]), [5.0], [3.0, 1.0]) == pytest.approx([7.0])
     assert np.all(np.isinf(life_under_load(law, U[~early], [5.0], [1.0, 0.0])))
 
 

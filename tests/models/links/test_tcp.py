@@ -38,14 +38,16 @@ def test_pftk_refuses_a_share_above_one() -> None:
 
 
 def test_slow_start_by_hand() -> None:
-    """Windows of 10, 20 and 40 segments fill 1 MB/s at 50 ms: 50 kB take two waits and what is left of it.
+    """Windows of 10, 20 and 40 segments fill 1 MB/s at 40 ms: 50 kB take two waits and what is left of it.
 
     1000-byte segments: 10 kB at once, 20 kB a round trip later, then the window of 40 kB fills the round trip, so the
-    last 20 kB go out from the second round trip on, 20 ms; handshake and half a round trip of flight add 75 ms.
+    last 20 kB go out from the second round trip on, 20 ms; handshake and half a round trip of flight add 60 ms.
     """
     took = links.tcp_transfer_s([5e3, 10e3, 30e3, 50e3], 1e6, 0.04, mss_bytes=1000)
 
     assert took == pytest.approx([0.06 + 0.005, 0.06 + 0.01, 0.06 + 0.04 + 0.02, 0.06 + 0.08 + 0.02])
+    # A round trip of 30 kB is filled by the third window, too: the second one's 20 kB leave the sender waiting.
+    assert float(links.tcp_transfer_s(50e3, 0.75e6, 0.04, mss_bytes=1000)) == pytest.approx(0.06 + 0.08 + 0.02 / 0.75)
 
 
 def test_without_delay_slow_start_is_a_plain_transfer() -> None:
