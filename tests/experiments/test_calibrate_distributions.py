@@ -67,9 +67,7 @@ def test_names_are_the_stored_ones() -> None:
     assert {source.name for source in failures.SOURCES} == set(LIVES)
 
 
-@pytest.mark.parametrize(
-    "name", ["down.wifi.campus", "rtt.5g.ucc", "up.gpu-server.infinitehbd", "gap.cloud-online.cua"]
-)
+@pytest.mark.parametrize("name", ["down.wifi.campus", "gap.cloud-online.cua"])
 def test_a_stored_fit_can_be_made_again(name: str, data_folder: Path) -> None:
     """The same data give the same choice, parameters and distances."""
     source = next(source for source in (*links.SOURCES, *failures.SOURCES) if source.name == name)
