@@ -231,6 +231,7 @@ class Play:
             self.checks.end(self.now_ns)
         broken = self.checks.first_broken
         kinds = {row[1] for row in self.faults.rows if row[3] == "start"}
+        kinds &= {f.kind_of(kind) for kind in self.arena.kinds}
         kinds |= {f.kind_of(one) for one in trial.faults if isinstance(one, f.Churn | f.Cascade)}  # rows name crashes
         return Outcome(
             broken.name if broken else "", broken.broken if broken else "",
