@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import bench
-from experiments.bench import determinism, engine, first_village, fleet_spec, million_day, raft
+from experiments.bench import determinism, engine, first_village, fleet_spec, hunt, million_day, raft
 from experiments.bench.table import Line, missed, show
 from sim import fog, world
 
@@ -60,6 +60,16 @@ def test_the_engine_benchmark_returns_its_figures() -> None:
 
     assert set(figures) == keys(engine)
     assert all(value > 0 for value in figures.values())
+
+
+def test_the_hunt_benchmark_counts_seeds_and_finds_nothing() -> None:
+    """Every figure is measured; the correct policy breaks nothing and no digest differs."""
+    figures = hunt.measure(seeds=75)
+
+    assert set(figures) == keys(hunt)
+    assert figures["broken"] == figures["mismatches"] == 0
+    assert figures["seeds_per_core_s"] > 0
+    assert 0 < figures["checks_share"] < 1
 
 
 def test_the_raft_benchmark_runs_its_faults_and_keeps_its_checks() -> None:
