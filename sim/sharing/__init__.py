@@ -4,7 +4,8 @@
 mode (`sim.sharing.modes`), and whatever comes out says which.
 """
 
+from sim.sharing.alone import Demand, Ends, Planned, completion_times, max_min_rates
 from sim.sharing.fluid import Flow, Sharing
 from sim.sharing.modes import MODES, Mode
 
-__all__ = ["MODES", "Flow", "Mode", "Sharing"]
+__all__ = ["MODES", "Demand", "Ends", "Flow", "Mode", "Planned", "Sharing", "completion_times", "max_min_rates"]

@@ -12,9 +12,11 @@ in rising order of level. Shares join the rise only
 - if their bottleneck would not be used up at their old level: they may get more, all of its bundle together, or
 - if a resource fills below their old level: they must get less.
 
-Who joins touches other resources, but these filled no lower than its old level: what a join changes lies at or above
-the level reached, and one pass is enough. In the end whoever joined has a bottleneck by construction, and all others
-still have their old one; by the theorem that is the allocation.
+Who joins touches other resources that hold somebody, but these filled no lower than its old level: what a join changes
+lies at or above the level reached, and one pass is enough for them. Resources that hold nobody stay out of the pass, as
+if they were endless; those that turn out too full then start another pass, as if their capacity had fallen. In the end
+whoever joined has a bottleneck by construction, and all others still have their old one; by the theorem that is the
+allocation. What a change does not reach, on the other side of the network, costs nothing.
 """
 
 from __future__ import annotations
@@ -91,6 +93,8 @@ class Allocation:
         for resource, slope in share.legs:
             resource.used_per_s -= slope * bundle.level
             resource.updates += 1
+            if resource.updates > SUM_AGAIN:
+                resource.sum_up()
             if resource.held.size:
                 self._changed[resource] = None
         self._moved[bundle] = None
@@ -132,14 +136,14 @@ class Allocation:
         queue = self._queue
         while queue and (self._open or queue[0][0] <= 0.0):
             level, _, entry = heappop(queue)
-            if entry.__class__ is Resource:
+            if type(entry) is Resource:
                 if level == entry.key and not entry.closed:
                     entry.key = math.inf
                     self._fill(entry, level)
-            elif entry.__class__ is Bundle:
+            elif type(entry) is Bundle:
                 if entry.rising:
                     self._cap_first(entry, level)
-            elif entry.bundle is self._loose:
+            elif type(entry) is Share and entry.bundle is self._loose:
                 self._stop_at_cap(entry)
         queue.clear()  # resources that never fill
         for resource in self._touched:
@@ -321,9 +325,13 @@ class Allocation:
         if held.rising:
             held.rising = False
             self._open -= 1
+            stamp, rise = self._stamp, level - old
             for other, slope in held.slopes.items():
-                if other.stamp != self._stamp:
-                    self._use(other, slope * (level - old))
+                if other.stamp != stamp:
+                    other.used_per_s = used_per_s = other.used_per_s + slope * rise
+                    other.updates += 1
+                    if used_per_s > other.capacity_per_s:
+                        self._suspects[other] = None
                     continue
                 other.free_per_s -= slope * level
                 other.updates += 1
@@ -345,7 +353,7 @@ class Allocation:
         """Count what is taken of a resource that is no part of this pass."""
         resource.used_per_s += more_per_s
         resource.updates += 1
-        if resource.used_per_s > resource.capacity_per_s or resource.updates > SUM_AGAIN:
+        if resource.used_per_s > resource.capacity_per_s:
             self._suspects[resource] = None
 
     def _hold_takers(self, resource: Resource, bundle: Bundle) -> None:

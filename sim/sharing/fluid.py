@@ -16,6 +16,7 @@ from itertools import count
 
 from sim.engine import NS_PER_S, Engine
 from sim.sharing.allocation import Allocation
+from sim.sharing.allowed import require_above_zero, require_at_least_zero, require_cap, require_path
 from sim.sharing.modes import named
 from sim.sharing.parts import Bundle, Resource, Share
 
@@ -32,26 +33,15 @@ class Flow:
         path: the names of its resources.
         size: what it carries, in the resources' unit (bytes over links).
         mode: the name of the sharing mode in force.
+        latency_s: of its path, one way.
         started_s: when it was started, in seconds of the engine's clock.
         finished_s: when its last unit was carried, or None.
         cancelled: whether it was taken away before.
     """
 
     __slots__ = (
-        "_back",
-        "_cap_per_s",
-        "_done",
-        "_left",
-        "_rate_factor",
-        "_share",
-        "_weight",
-        "cancelled",
-        "finished_s",
-        "latency_s",
-        "mode",
-        "path",
-        "size",
-        "started_s",
+        "_back", "_cap_per_s", "_done", "_left", "_rate_factor", "_share", "_weight", "cancelled", "finished_s",
+        "latency_s", "mode", "path", "size", "started_s",
     )  # fmt: skip
 
     def __init__(self, path: tuple[str, ...], size: float, mode: str, started_s: float, latency_s: float) -> None:
@@ -97,8 +87,8 @@ class Sharing:
         self._resources: dict[str, Resource] = {}
         self._latency_s: dict[str, float] = {}
         self._allocation = Allocation()
-        self._running: dict[Flow, None] = {}  # the flows that have a share
-        # When, tie-break, what: a flow that begins, or a bundle, unchanged since that version, whose first one ends.
+        self._running: dict[Share, None] = {}
+        # When, tie-break, and what: a flow that begins, or a bundle whose first share ends if it is at that version.
         self._moments: list[tuple[float, int, Flow | Bundle, int]] = []
         self._sequence = count()
         self._epoch_ns = int(engine.now)
@@ -120,8 +110,8 @@ class Sharing:
         """
         if name in self._resources:
             raise ValueError(f"resource {name}: is there already; allowed: a new name")
-        _require_above_zero(f"resource {name}: capacity_per_s", capacity_per_s)
-        _require_at_least_zero(f"resource {name}: latency_s", latency_s)
+        require_above_zero(f"resource {name}: capacity_per_s", capacity_per_s)
+        require_at_least_zero(f"resource {name}: latency_s", latency_s)
         self._resources[name] = self._allocation.resource(name, capacity_per_s)
         self._latency_s[name] = latency_s
 
@@ -133,7 +123,7 @@ class Sharing:
         """
         if name not in self._resources:
             raise ValueError(f"resource {name}: unknown; allowed: one that was added")
-        _require_above_zero(f"resource {name}: capacity_per_s", capacity_per_s)
+        require_above_zero(f"resource {name}: capacity_per_s", capacity_per_s)
         self._catch_up()
         resource = self._resources[name]
         self._allocation.set_capacity(resource, capacity_per_s)
@@ -176,17 +166,16 @@ class Sharing:
         Raises:
             ValueError: a resource is unknown or listed twice, there is none, or a number is outside what is allowed.
         """
-        self._require_path("path", path)
+        require_path("flow: path", path, self._resources)
         if back is None:
             back = path
         else:
-            self._require_path("back", back)
-        _require_at_least_zero("flow: size", size)
-        _require_at_least_zero("flow: latency_s", latency_s)
-        _require_at_least_zero("flow: after_s", after_s)
-        _require_above_zero("flow: weight", weight)
-        if not cap_per_s > 0.0:
-            raise ValueError(f"flow: cap_per_s ({cap_per_s}) must be above 0")
+            require_path("flow: back", back, self._resources)
+        require_at_least_zero("flow: size", size)
+        require_at_least_zero("flow: latency_s", latency_s)
+        require_at_least_zero("flow: after_s", after_s)
+        require_above_zero("flow: weight", weight)
+        require_cap("flow: cap_per_s", cap_per_s)
         latency_s = math.fsum((latency_s, *(self._latency_s[name] for name in path)))
         now_s = self._clock_s() + after_s
         flow = Flow(tuple(path), float(size), self.mode, self._epoch_ns / NS_PER_S + now_s, latency_s)
@@ -233,8 +222,8 @@ class Sharing:
         step_s = int((self.engine.now - self._epoch_ns) // NS_PER_S)
         self._epoch_ns += step_s * NS_PER_S
         self._at_s -= step_s
-        self._moments = [(at_s - step_s, *rest) for at_s, *rest in self._moments]
-        for bundle in {id(flow._share.bundle): flow._share.bundle for flow in self._running}.values():
+        self._moments = [(at_s - step_s, n, what, version) for at_s, n, what, version in self._moments]
+        for bundle in dict.fromkeys(share.bundle for share in self._running):
             bundle.at_s -= step_s
 
     def _due_ns(self, at_s: float) -> int:
@@ -247,7 +236,7 @@ class Sharing:
         while moments and _stale(moments[0][2], moments[0][3]):
             heappop(moments)
         if moments:
-            due_ns = max(self._due_ns(moments[0][0]), self.engine.now)
+            due_ns = max(self._due_ns(moments[0][0]), int(self.engine.now))
             if self._wake_ns is None or due_ns < self._wake_ns:
                 self._wake_ns = due_ns
                 self.engine.call_at(due_ns, self._woken, due_ns)
@@ -314,14 +303,14 @@ class Sharing:
         cap_per_s = min(flow._cap_per_s / law.bandwidth_factor, law.cap_per_s(flow.latency_s))
         wanted = flow._left / law.bandwidth_factor
         flow._share = self._allocation.add(legs.items(), weight, cap_per_s, wanted, flow)
-        self._running[flow] = None
+        self._running[flow._share] = None
 
     def _part(self, flow: Flow) -> None:
         """Take a flow's share away."""
         assert flow._share is not None
         flow._left = self._allocation.remove(flow._share, self._at_s) * flow._rate_factor
+        del self._running[flow._share]
         flow._share = None
-        del self._running[flow]
 
     def _settle(self) -> None:
         """Share anew, and foresee the ends in the bundles that changed."""
@@ -333,27 +322,7 @@ class Sharing:
                 end_s = now_s + max(0.0, share.target - bundle.served) / bundle.level
                 heappush(self._moments, (end_s, next(self._sequence), bundle, bundle.version))
 
-    def _require_path(self, item: str, path: Sequence[str]) -> None:
-        if not path:
-            raise ValueError(f"flow: {item} ({list(path)}) must name at least one resource")
-        for name in path:
-            if name not in self._resources:
-                raise ValueError(f"flow: {item} names {name}, which is unknown; allowed: resources that were added")
-        if len(set(path)) < len(path):
-            twice = next(name for k, name in enumerate(path) if name in path[:k])
-            raise ValueError(f"flow: {item} names {twice} twice; allowed: each resource once")
-
 
 def _stale(what: Flow | Bundle, version: int) -> bool:
     """Whether a moment was foreseen that will not come."""
     return what.version != version if isinstance(what, Bundle) else what.cancelled
-
-
-def _require_above_zero(item: str, value: float) -> None:
-    if not 0.0 < value < math.inf:
-        raise ValueError(f"{item} ({value}) must be above 0 and finite")
-
-
-def _require_at_least_zero(item: str, value: float) -> None:
-    if not 0.0 <= value < math.inf:
-        raise ValueError(f"{item} ({value}) must be at least 0 and finite")
