@@ -93,10 +93,10 @@ class Allocation:
         for resource, slope in share.legs:
             resource.used_per_s -= slope * bundle.level
             resource.updates += 1
-            if resource.updates > SUM_AGAIN:
-                resource.sum_up()
             if resource.held.size:
                 self._changed[resource] = None
+            else:
+                resource.sum_up()  # what holds nobody is summed here, and not each time that somebody's level changes
         self._moved[bundle] = None
         return max(0.0, share.target * share.weight)
 
@@ -170,8 +170,11 @@ class Allocation:
         """Take the next step with a resource whose turn it is at `level`."""
         candidate = _fills_at(resource)
         held = resource.held
-        if candidate > level and (resource.lifted or held.level > level):
-            self._enqueue(resource)  # others stopped meanwhile and left it more
+        key = candidate if resource.lifted or candidate < held.level else held.level
+        if key > level:  # others stopped meanwhile and left it more
+            if key < math.inf:
+                resource.key = key
+                heappush(self._queue, (key, resource.number, resource))
             return
         if not resource.lifted:
             slack_per_s = resource.free_per_s - resource.slope * held.level
@@ -188,11 +191,11 @@ class Allocation:
         # Whoever stopped in this filling stays: two bottlenecks at one level may differ by rounding.
         settled = max(candidate, self._reached)
         above = [b for b in resource.takers if b.level > settled and not b.rising]
-        if not above:
+        if above:
+            self._squeeze(resource, above)
+            self._enqueue(resource)
+        else:
             self._close(resource, candidate)
-            return
-        self._squeeze(resource, above)
-        self._enqueue(resource)
 
     def _squeeze(self, resource: Resource, above: list[Bundle]) -> None:
         """Let shares that are above a resource's level join, the highest first: that may leave the rest as they are."""
@@ -329,7 +332,6 @@ class Allocation:
             for other, slope in held.slopes.items():
                 if other.stamp != stamp:
                     other.used_per_s = used_per_s = other.used_per_s + slope * rise
-                    other.updates += 1
                     if used_per_s > other.capacity_per_s:
                         self._suspects[other] = None
                     continue

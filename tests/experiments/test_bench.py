@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from experiments import bench
-from experiments.bench import determinism, engine, first_village, fleet_spec, hunt, million_day, raft
+from experiments.bench import determinism, engine, first_village, fleet_spec, million_day, raft, sharing
 from experiments.bench.table import Line, missed, show
 from sim import fog, world
+from sim.sharing import MODES
 
 TINY_VILLAGE = ("fleet=small_50", "duration_s=600", "workload.requests=5", "faults=none", "adversary=none")
 
@@ -62,14 +63,14 @@ def test_the_engine_benchmark_returns_its_figures() -> None:
     assert all(value > 0 for value in figures.values())
 
 
-def test_the_hunt_benchmark_counts_seeds_and_finds_nothing() -> None:
-    """Every figure is measured; the correct policy breaks nothing and no digest differs."""
-    figures = hunt.measure(seeds=75)
+def test_the_sharing_benchmark_ends_all_its_flows() -> None:
+    """A small network yields every figure of the table, with paths up to the core and more than one flow at once."""
+    figures = sharing.measure(count=40, hosts=200, repeats=1)
 
-    assert set(figures) == keys(hunt)
-    assert figures["broken"] == figures["mismatches"] == 0
-    assert figures["seeds_per_core_s"] > 0
-    assert 0 < figures["checks_share"] < 1
+    assert set(figures) == keys(sharing)
+    assert figures["hops"] == 7
+    assert 1 < figures["peak_flows"] <= 40
+    assert all(figures[f"{mode}_per_s"] > 0 for mode in MODES)
 
 
 def test_the_raft_benchmark_runs_its_faults_and_keeps_its_checks() -> None:
@@ -158,7 +159,7 @@ def test_a_failing_scenario_is_named() -> None:
 
 def test_an_unknown_benchmark_is_refused_before_any_runs() -> None:
     """The error names the benchmark and what is allowed."""
-    with pytest.raises(ValueError, match=r"bench nothing: .*allowed: engine, raft"):
+    with pytest.raises(ValueError, match=r"bench nothing: .*allowed: engine, sharing, raft"):
         bench.main(["engine", "nothing"])
 
 
