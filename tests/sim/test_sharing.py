@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.sim.filling import Wish, ends, rates
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from sim.engine import NS_PER_S, Engine
 from sim.sharing import MODES, Demand, Flow, Planned, Sharing, completion_times, max_min_rates
 from sim.sharing.allocation import Allocation
 from sim.sharing.parts import Resource, Share
+from tests.sim.filling import Wish, ends, rates
 
 NAMES = "abcdef"
 # Round numbers make ties, where rounding and order could tell; odd ones make long chains of bottlenecks.
