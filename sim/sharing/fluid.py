@@ -10,7 +10,7 @@ free for others from its exact end on, not from the wake.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
 
@@ -40,8 +40,8 @@ class Flow:
     """
 
     __slots__ = (
-        "_back", "_cap_per_s", "_done", "_left", "_rate_factor", "_share", "_weight", "cancelled", "finished_s",
-        "latency_s", "mode", "path", "size", "started_s",
+        "_back", "_cap_per_s", "_done", "_left", "_rate_factor", "_share", "_takes", "_weight", "cancelled",
+        "finished_s", "latency_s", "mode", "path", "size", "started_s",
     )  # fmt: skip
 
     def __init__(self, path: tuple[str, ...], size: float, mode: str, started_s: float, latency_s: float) -> None:
@@ -50,6 +50,7 @@ class Flow:
         self.cancelled = False
         self._left, self._rate_factor = size, 1.0
         self._back: tuple[str, ...] = ()
+        self._takes: dict[str, float] = {}
         self._weight, self._cap_per_s = 1.0, math.inf
         self._done: Callable[[Flow], object] | None = None
         self._share: Share | None = None
@@ -115,6 +116,10 @@ class Sharing:
         self._resources[name] = self._allocation.resource(name, capacity_per_s)
         self._latency_s[name] = latency_s
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a resource of that name."""
+        return name in self._resources
+
     def set_capacity(self, name: str, capacity_per_s: float) -> None:
         """Change a resource's capacity from now on; the flows over it are shared anew.
 
@@ -142,6 +147,7 @@ class Sharing:
         size: float,
         *,
         back: Sequence[str] | None = None,
+        takes: Mapping[str, float] | None = None,
         weight: float = 1.0,
         cap_per_s: float = math.inf,
         latency_s: float = 0.0,
@@ -154,6 +160,7 @@ class Sharing:
             path: its resources, in order, each once.
             size: what it carries, in the resources' unit; at least 0.
             back: what its acknowledgements cross, where the mode charges for them; None is the path itself.
+            takes: how much of a resource on its path one unit of it takes, above 0, where that is not 1.
             weight: its share beside others at a bottleneck, above 0; multiplies the mode's own weight.
             cap_per_s: its highest rate, above 0.
             latency_s: added to the latency of its resources, at least 0.
@@ -171,6 +178,11 @@ class Sharing:
             back = path
         else:
             require_path("flow: back", back, self._resources)
+        takes = dict(takes or {})
+        for name, amount in takes.items():
+            if name not in path:
+                raise ValueError(f"flow: takes names {name}; allowed: resources on its path")
+            require_above_zero(f"flow: takes of {name}", amount)
         require_at_least_zero("flow: size", size)
         require_at_least_zero("flow: latency_s", latency_s)
         require_at_least_zero("flow: after_s", after_s)
@@ -179,6 +191,7 @@ class Sharing:
         latency_s = math.fsum((latency_s, *(self._latency_s[name] for name in path)))
         now_s = self._clock_s() + after_s
         flow = Flow(tuple(path), float(size), self.mode, self._epoch_ns / NS_PER_S + now_s, latency_s)
+        flow._takes = takes
         flow._back, flow._weight, flow._cap_per_s, flow._done = tuple(back), weight, cap_per_s, done
         flow._rate_factor = self._law.bandwidth_factor
         heappush(self._moments, (now_s + latency_s * self._law.latency_factor, next(self._sequence), flow, 0))
@@ -295,7 +308,7 @@ class Sharing:
     def _enter(self, flow: Flow) -> None:
         """Give a flow a share."""
         law, resources = self._law, self._resources
-        legs = dict.fromkeys((resources[name] for name in flow.path), 1.0)
+        legs = {resources[name]: flow._takes.get(name, 1.0) for name in flow.path}
         if law.cross_traffic:
             for name in flow._back:
                 legs[resources[name]] = legs.get(resources[name], 0.0) + law.cross_traffic
