@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-NAMES = ("engine", "sharing", "raft", "fleet_spec", "determinism", "first_village", "million_day")
+NAMES = ("engine", "sharing", "raft", "hunt", "fleet_spec", "determinism", "first_village", "million_day")
 """The benchmarks, quick ones first."""
 
 
