@@ -242,6 +242,23 @@ class BusConfig(Strict, frozen=True):
     body_max_bytes: Annotated[int, Meta(ge=1)] = 16_320  # a transport's less 64 bytes of envelope (our bound)
 
 
+class TasksConfig(Strict, frozen=True):
+    """Tasks and their agents. Documented for the village's agent coordinator, or said otherwise."""
+
+    heartbeat_s: Positive = 30.0  # documented for fog nodes; ten in a lease
+    offline_after_s: Positive = 300.0  # of silence
+    poll_s: Positive = 5.0  # leases and time-outs are looked at so often
+    report_s: Positive = 60.0  # counts and utilization are announced so often
+    slots: Annotated[int, Meta(ge=1, le=64)] = 3  # tasks an agent holds at once
+    overdue_factor: Positive = 2.0  # an attempt may take this many times its estimate
+    tries: Annotated[int, Meta(ge=1)] = 4  # documented for inference: 3 retries
+    queue_max: Annotated[int, Meta(ge=1)] = 1000  # open tasks; documented for inference
+    ended_max: Annotated[int, Meta(ge=1)] = 10_000  # ends that are remembered (our bound)
+    agents_max: Annotated[int, Meta(ge=1)] = 1000  # documented for the fog: nodes
+    ageing_s: Positive = 60.0  # waiting this long lifts a task by one class (our choice, as for requests)
+    patience_s: Positive = 300.0  # for a dependency nobody submits, or an agent nobody is; documented largest time-out
+
+
 class PolicyConfig(Strict, frozen=True):
     """One group per policy family."""
 
