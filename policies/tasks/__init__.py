@@ -1,7 +1,7 @@
 """Tasks with dependencies, on agents that come and go.
 
-`graph` finds circles, `book` keeps the tasks and `roster` the agents, `coordinator` and `agent` are the two sides, and
-`messages` is what they say.
+`graph` finds circles, `book` keeps the tasks and `roster` the agents, `coordinator` and `agent` are the two sides,
+`commit` writes what the coordinator decides, and `messages` is what they say.
 """
 
 from policies.tasks.agent import TaskAgent

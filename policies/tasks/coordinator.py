@@ -21,6 +21,7 @@ from policies.config import TasksConfig
 from policies.port import NS_PER_MS, NS_PER_S, Policy
 from policies.tasks import messages as m
 from policies.tasks.book import ASSIGNED, DONE, FAILED, FORGOTTEN, WAITING, WORKING, Book, Task
+from policies.tasks.commit import GroupCommit
 from policies.tasks.roster import Agent
 from policies.wire import Message
 
@@ -32,6 +33,7 @@ class Coordinator(Policy):
 
     Attributes:
         book: the tasks.
+        out: what is to be durable, and what waits for it.
         agents: the roster, by name.
     """
 
@@ -50,7 +52,7 @@ class Coordinator(Policy):
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
         """Go on with the tasks of the disk; who holds one has a whole lease to be heard of."""
-        self.agents, self.book = {}, self._empty()
+        self.agents, self.book, self.out = {}, self._empty(), GroupCommit(self.port)
         self.book.restore(saved, self.port.now)
         for task in self.book.tasks.values():
             self._announce(task, again=True)
@@ -59,29 +61,36 @@ class Coordinator(Policy):
                 agent = self.agents.setdefault(task.agent, Agent(task.agent, self.port.now))
                 agent.held.add(task.name)
             elif not task.open:
-                self.port.decide("ended", m.Ended(task.name, task.reason, again=True))
+                self.out.decide("ended", m.Ended(task.name, task.reason, again=True))
         self.port.set_timer("poll", int(self.config.poll_s * NS_PER_S))
         self.port.set_timer("report", int(self.config.report_s * NS_PER_S))
+        self.out.flush()
+
+    def on_durable(self, token: int) -> None:
+        """What was decided meanwhile may follow."""
+        self.out.durable(token)
 
     # -- clients -------------------------------------------------------------------------------------
 
     def on_request(self, client: str, op_id: str, operation: m.Submit) -> None:
         """Accept a task, refuse it with a reason, or tell how it stands."""
+        self.out.reply(client, op_id, self._submit(operation))
+        self.out.flush()
+
+    def _submit(self, operation: m.Submit) -> m.Answer:
         task = self.book.tasks.get(operation.task)
         if task is not None and task.submit == operation:
             self._asked_again(task)
-            self.port.reply(client, op_id, m.Answer(task.name, task.state, task.reason))
-            return
+            return m.Answer(task.name, task.state, task.reason)
         reason = self._refusal(operation)
         if reason:
-            self.port.decide("turned", m.Turned(operation.task, reason))
-            self.port.reply(client, op_id, m.Answer(operation.task, "refused", reason))
-            return
+            self.out.decide("turned", m.Turned(operation.task, reason))
+            return m.Answer(operation.task, "refused", reason)
         task = self.book.accept(operation, self.port.now)
         self._save(task)
         self._announce(task)
-        self.port.reply(client, op_id, m.Answer(task.name, task.state, ""))
         self._pass()
+        return m.Answer(task.name, WAITING, "")
 
     def _asked_again(self, task: Task) -> None:
         """A client asks for a task that it has submitted before: nothing changes."""
@@ -112,6 +121,7 @@ class Coordinator(Policy):
             self._on_started(sender, message)
         else:
             self._on_finished(sender, message)
+        self.out.flush()
 
     def _on_register(self, name: str, message: m.Register) -> None:
         agent = self.agents.get(name)
@@ -119,7 +129,7 @@ class Coordinator(Policy):
             if len(self.agents) >= self.config.agents_max:
                 return
             agent = self.agents[name] = Agent(name, self.port.now)
-            self.port.decide("presence", m.Presence(name, True, first=True))
+            self.out.decide("presence", m.Presence(name, True, first=True))
         if message.boot < agent.boot:
             return  # a late copy, of an earlier life
         agent.learn(
@@ -142,10 +152,10 @@ class Coordinator(Policy):
 
     def _renew(self, agent: Agent) -> None:
         agent.heard_ns = self.port.now
-        self.port.decide("heard", m.Heard(agent.name, agent.heard_ns))
+        self.out.decide("heard", m.Heard(agent.name, agent.heard_ns))
         if not agent.there:
             agent.there = True
-            self.port.decide("presence", m.Presence(agent.name, True))
+            self.out.decide("presence", m.Presence(agent.name, True))
 
     def _new_life(self, agent: Agent, boot: int) -> None:
         for task in self._held(agent):
@@ -212,7 +222,7 @@ class Coordinator(Policy):
             self._end(task, FAILED, f"{task.attempt} attempts, at last: {reason}")
             return
         agent.held.discard(task.name)
-        self.port.decide("freed", m.Freed(task.name, agent.name, reason))
+        self.out.decide("freed", m.Freed(task.name, agent.name, reason))
         self.book.take_back(task)
         self._save(task)
 
@@ -227,12 +237,12 @@ class Coordinator(Policy):
                 self.agents[task.agent].held.discard(task.name)
             vain = self.book.end(task, state, reason)
             self._save(task)
-            self.port.decide("ended", m.Ended(task.name, reason))
+            self.out.decide("ended", m.Ended(task.name, reason))
             ending += [(other, FAILED, f"dependency {task.name} has failed") for other in vain]
         for name in (gone := self.book.forget()):
-            self.port.erase(f"t/{name}")
+            self.out.erase(f"t/{name}")
         if gone:
-            self.port.save(FORGOTTEN, self.book.totals())
+            self.out.save(FORGOTTEN, self.book.totals())
 
     # -- the queue -----------------------------------------------------------------------------------
 
@@ -260,7 +270,7 @@ class Coordinator(Policy):
         self.book.assign(task, agent.name, self._due_ns(task))
         agent.held.add(task.name)
         self._save(task)
-        self.port.decide("assigned", m.Assigned(task.name, agent.name, task.attempt, self.port.now))
+        self.out.decide("assigned", m.Assigned(task.name, agent.name, task.attempt, self.port.now))
         self._to_agent(agent.name, m.Assign(task.name, task.attempt, task.submit.work))
 
     # -- timers --------------------------------------------------------------------------------------
@@ -276,14 +286,15 @@ class Coordinator(Policy):
         else:
             self.port.set_timer("report", int(self.config.report_s * NS_PER_S))
             self._look_for_the_absent()
-            self.port.decide("counts", self._counts())
+            self.out.decide("counts", self._counts())
         self._pass()
+        self.out.flush()
 
     def _look_at_leases(self) -> None:
         for agent in self.agents.values():
             if agent.there and self.port.now - agent.heard_ns >= self._silence_ns:
                 agent.there = False
-                self.port.decide("presence", m.Presence(agent.name, False))
+                self.out.decide("presence", m.Presence(agent.name, False))
                 for task in self._held(agent):
                     self._take_back(task, f"{agent.name} is silent")
 
@@ -314,13 +325,13 @@ class Coordinator(Policy):
     # -- saying --------------------------------------------------------------------------------------
 
     def _save(self, task: Task) -> None:
-        self.port.save(f"t/{task.name}", task.record())
+        self.out.save(f"t/{task.name}", task.record())
 
     def _announce(self, task: Task, again: bool = False) -> None:
         said, agent = task.submit, task.agent if task.open else ""
-        self.port.decide(
+        self.out.decide(
             "taken", m.Taken(said.task, said.priority, said.needs, said.dependencies, task.at_ns, agent, again)
         )
 
     def _to_agent(self, name: str, message: Message) -> None:
-        self.port.send(f"{name}/{AGENT}", message)
+        self.out.send(f"{name}/{AGENT}", message)

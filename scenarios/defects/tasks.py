@@ -30,6 +30,7 @@ class TurnsRound(Coordinator):
         """Turn once more."""
         if name == "queue":
             self._pass()
+            self.out.flush()
         else:
             super().on_timer(name)
 
@@ -81,7 +82,7 @@ class EndsTwice(Coordinator):
     def _awaited(self, name: str) -> Task | None:
         task = self.book.tasks.get(name)
         if task is not None and not task.open:
-            self.port.decide("ended", m.Ended(name, task.reason))
+            self.out.decide("ended", m.Ended(name, task.reason))
             return None
         return task
 

@@ -38,9 +38,9 @@ TOKEN_MS = 20
 """An executor's time a token (assumption: a small model on a laptop)."""
 SKILLS = (("coding", "research"), ("coding", "testing"), ("research", "testing"), ("coding", "research", "testing"))
 """What the agents can do, in turn; names of the documented aliases."""
-LOOK_S, STEPS_MAX = 0.1, 1500
-"""The world counts its steps so often. A busy correct village takes some tens in that time, and a hundred more when all
-agents come back at once; a node that turns round takes some thousands."""
+LOOK_S, STEPS_MAX = 0.5, 6000
+"""The world counts its steps so often. A busy correct village takes a hundred in that time, and up to two thousand when
+its coordinator wakes after a long pause; a node that turns round takes fifteen thousand."""
 CALM_ASK_S, CALM_GAP_S = 1.0, 0.5
 """The first task of the calm is asked so long after its beginning, and asked again so often."""
 
