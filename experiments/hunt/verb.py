@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from experiments.folders import project_root, show_path
 from experiments.hunt import campaign as c
 from experiments.hunt.arena import CORRECT
 from experiments.hunt.arenas import NAMES, arena
+from experiments.hunt.defects import SEEDS, Row, all_defects, measure, page, table
 from experiments.hunt.line import version, write_line
 from experiments.hunt.shrink import RUNS_MAX, Shrinker, Shrunk
 from experiments.hunt.swarm import draw
@@ -25,6 +28,8 @@ from scenarios.trial import Trial, build_trial, plain
 
 JOBS_MAX = 256
 SEEDS_MAX = 10_000_000
+EVENTS_MAX = 20
+"""Fault events that a shrunk case may have."""
 SHOWN = 3
 """Distinct broken checks that are shrunk and printed; the others are counted."""
 HELP = """\
@@ -38,6 +43,7 @@ Words are key=value; the first word is the arena (`twin hunt` alone lists arenas
   double=0.05          share of the seeds that run twice, in another process
   out=FOLDER           where findings go, instead of runs/hunts/ARENA-POLICY-KEY; run again, it goes on
   --json, -q           the result as JSON; no progress
+`twin hunt defects [arena=NAME] [jobs=2] [out=FILE.md]` hunts every known defect and shows how soon each is found.
 A finding is shrunk, written as FOLDER/CHECK-SEED.yaml, and printed with the line that replays it: twin replay LINE.
 Exit codes: 0 nothing broke, 3 a promise broke, a digest differed, the canary was not found or something never happened.
 """
@@ -51,6 +57,8 @@ def hunt(words: list[str]) -> int:
     if not rest:
         show(_arenas(), _arenas_text(), as_json)
         return 0
+    if rest[0] == "defects":
+        return _defects(rest[1:], as_json=as_json, quiet=quiet)
     plan, jobs, folder = parse(rest)
     if not quiet:
         say(f"hunting in {plan.shape.arena}, policy {plan.shape.policy}, {len(plan.seeds)} seeds, {show_path(folder)}")
@@ -76,6 +84,27 @@ def hunt(words: list[str]) -> int:
     (folder / "summary.json").write_text(json.dumps(plain_result, indent=2) + "\n")
     show(plain_result, text(plan, done, shrunk, files, lines, bad), as_json)
     return 3 if bad else 0
+
+
+def _defects(words: list[str], *, as_json: bool, quiet: bool) -> int:
+    """Hunt every known defect, or one arena's, and show the table; 3 if one was not found often enough."""
+    given = dict(word.partition("=")[::2] for word in words)
+    unknown = [key for key in given if key not in ("arena", "jobs", "out")]
+    if unknown:
+        raise UsageError(f"hunt defects: {unknown[0]!r}: no such word; allowed: arena=, jobs=, out=")
+    points = all_defects(arena(given["arena"]).name if "arena" in given else "")
+    jobs = _whole("jobs", given.get("jobs", "1"), 1, JOBS_MAX)
+    rows: list[Row] = []
+    with progress("defects", quiet=quiet) as report, ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        for row in pool.map(measure, points):
+            rows.append(row)
+            report(len(rows) / len(points), f"{row.defect}: {row.hits} of {row.seeds} seeds")
+    if given.get("out"):
+        Path(given["out"]).write_text(page(rows))
+    missed = [row.defect for row in rows if row.median > SEEDS or row.events > EVENTS_MAX]
+    said = f"above {SEEDS} seeds or {EVENTS_MAX} events: {', '.join(missed)}" if missed else "every defect was found"
+    show({"rows": [vars(row) for row in rows], "missed": missed}, f"{table(rows)}\n\n{said}", as_json)
+    return 3 if missed else 0
 
 
 def parse(words: list[str]) -> tuple[c.Plan, int, Path]:
