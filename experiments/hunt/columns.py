@@ -13,6 +13,8 @@ from sim.trace import FAULT, Event, input_text, said
 
 KEPT = 4000
 """Events kept while a trial runs; the oldest are forgotten."""
+NAMES_MAX = 8
+"""Nodes up to which each has its column; of more, only those that did something."""
 
 
 def replay(arena: Arena, trial: Trial) -> tuple[Outcome, list[Event]]:
@@ -32,7 +34,8 @@ def columns(events: Sequence[Event], names: Sequence[str], *, width: int = 100, 
 
     The line ``=====`` stands where a promise broke.
     """
-    names = [name for name in names if any(event.node == name for event in events)] or list(names)
+    if len(names) > NAMES_MAX:
+        names = [name for name in names if any(event.node == name for event in events)]
     column = max(8, min(20, (width - 12) // max(1, len(names)) - 1))
     lines = [f"{'time s':>10}  " + " ".join(f"{name:<{column}}" for name in names)]
     marked = broken_at_s < 0
