@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from policies import port as p
+from policies.frozen import Attributes, FreezeError, apply_state, freeze, thaw
 from policies.jobs import Job, Outcome
 from policies.port import DURABLE, MESSAGE, SEND, SET_TIMER, START, TIMER, Effect, Input, Keys, Policy
 from policies.readings import Row, Verdict
@@ -181,6 +182,51 @@ class Cell:
             else:
                 leaving.append(effect)
         return tuple(leaving)
+
+    # -- state as bytes ------------------------------------------------------------------------------
+
+    def freeze(self) -> bytes:
+        """Return all that a later step may depend on, as bytes that are equal for equal states (`policies.frozen`).
+
+        Keys, peers and the seed are the Cell's and not its state; the outbox is empty between two steps.
+
+        Raises:
+            FreezeError: a policy holds what cannot be copied; the message names its class and attribute.
+        """
+        own = (
+            self.malformed, self._next_job, sorted(self._timers.items()), sorted(self._job_owner.items()),
+            sorted(self._tokens.items()), {path: list(held) for path, held in sorted(self._held.items())},
+            self._blocked,
+        )  # fmt: skip
+        outside, policies = self._outside(), {}
+        for path, policy in sorted(self._policies.items()):
+            view: _View = policy.port  # type: ignore[assignment]
+            try:
+                policies[path] = freeze((view._generation, view.rng, Attributes(policy.__getstate__())), outside)
+            except FreezeError as error:
+                raise FreezeError(error.what, f"{type(policy).__qualname__}{error.where}") from None
+        return freeze((own, policies), outside)
+
+    def thaw(self, data: bytes) -> None:
+        """Take over the state that `freeze` returned, of a Cell made as this one was."""
+        outside = self._outside()
+        own, policies = thaw(data, outside)
+        if policies.keys() != self._policies.keys():
+            raise ValueError(f"state of {sorted(policies)}: allowed is that of {sorted(self._policies)}")
+        self.malformed, self._next_job, timers, owners, tokens, held, self._blocked = own
+        self._timers, self._job_owner, self._tokens = dict(timers), dict(owners), dict(tokens)
+        self._held = {path: deque(batches) for path, batches in held.items()}
+        for path, state in policies.items():
+            policy = self._policies[path]
+            view: _View = policy.port  # type: ignore[assignment]
+            view._generation, view.rng, attributes = thaw(state, outside)
+            vars(policy).clear()
+            apply_state(policy, attributes)
+
+    def _outside(self) -> dict[str, object]:
+        """What stays with this Cell when its state leaves it, by name."""
+        ports = {f"port {path}": policy.port for path, policy in self._policies.items()}
+        return {"cell": self, "keys": self._keys, **ports, **{f"policy {k}": v for k, v in self._policies.items()}}
 
 
 class _View:
