@@ -15,37 +15,14 @@ from typing import Any
 from experiments.policy_units import PolicyError, Unit, short, units
 from policies.port import Policy
 from policies.wire import Message
-
-_CLOCK = "use self.port.now (monotonic) or self.port.wall"
-_CHANCE = "use self.port.rng"
-_NOTHING = "a policy does no I/O and starts nothing; ask the port"
-_COMPUTE = "use self.port.submit(job)"
-_WORLD = "a policy does not know its world"
-
-BANNED: dict[str, str] = {
-    **dict.fromkeys(("time", "datetime"), _CLOCK),
-    **dict.fromkeys(("random", "secrets", "uuid", "numpy.random"), _CHANCE),
-    **dict.fromkeys(
-        ("os", "sys", "io", "socket", "ssl", "asyncio", "threading", "multiprocessing", "concurrent", "subprocess",
-         "pathlib", "shutil", "tempfile", "urllib", "http", "requests", "logging", "signal", "ctypes", "importlib"),
-        _NOTHING,
-    ),
-    **dict.fromkeys(("torch", "jax"), _COMPUTE),
-    **dict.fromkeys(("sim", "real_backends", "scenarios", "experiments"), _WORLD),
-}  # fmt: skip
-"""Module to what a policy uses in its place."""
-
-BANNED_BUILTINS: dict[str, str] = {
-    "open": "use self.port.save", "print": "use self.port.note", "input": "use on_request",
-    **dict.fromkeys(("eval", "exec", "compile", "__import__", "breakpoint", "globals"), "write it out"),
-    **dict.fromkeys(("id", "hash"), "differs between processes; use policies.wire.digest"),
-}  # fmt: skip
+from sim.banned import BUILTINS, METHODS, instead_of
 
 MUTABLE = (list, dict, set, bytearray)
 _MUTATORS = frozenset((
     "append", "extend", "insert", "pop", "popleft", "remove", "clear", "add", "discard", "update", "setdefault",
     "appendleft", "popitem", "sort", "reverse",
 ))  # fmt: skip
+_REACHES_IN = frozenset(("getattr", "vars", "setattr", "delattr", "attrgetter", "dir"))
 _ORDERED_BY = frozenset(("list", "tuple", "enumerate", "iter", "zip", "map", "filter", "sum", "join", "fromkeys"))
 _ORDER_FREE = frozenset(("sorted", "any", "all", "min", "max", "set", "frozenset", "len"))
 _SETS = frozenset(("set", "frozenset", "Set", "AbstractSet", "MutableSet"))
@@ -127,6 +104,9 @@ class _Rules(ast.NodeVisitor):
         """Return the global object of this name; None for locals and unknown ones."""
         return None if any(name in names for names in self._locals) else self.unit.names.get(name)
 
+    def _global(self, node: ast.expr) -> Any:
+        return self._resolve(node.id) if isinstance(node, ast.Name) else None
+
     # -- names and imports ---------------------------------------------------------------------------
 
     def visit_Import(self, node: ast.Import) -> None:
@@ -145,6 +125,8 @@ class _Rules(ast.NodeVisitor):
         base = self._resolve(inner.id) if isinstance(inner, ast.Name) else None
         if isinstance(base, ModuleType) and self._refuse(node, ".".join([base.__name__, *chain]), ast.unparse(node)):
             return
+        if node.attr in METHODS:
+            self._say(node, f"{node.attr}: {METHODS[node.attr]}")
         if isinstance(node.ctx, ast.Store | ast.Del) and self._is_shared(node.value):
             self._say(node, f"{ast.unparse(node)}: shared by all nodes of a process; keep state on self")
         self.generic_visit(node)
@@ -153,10 +135,15 @@ class _Rules(ast.NodeVisitor):
         if not isinstance(node.ctx, ast.Load) or any(node.id in names for names in self._locals):
             return
         if node.id not in self.unit.names:
-            if node.id in BANNED_BUILTINS and hasattr(builtins, node.id):
-                self._say(node, f"{node.id}: {BANNED_BUILTINS[node.id]}")
+            if node.id in BUILTINS and hasattr(builtins, node.id):
+                self._say(node, f"{node.id}: {BUILTINS[node.id]}")
             return
         value = self.unit.names[node.id]
+        while hasattr(value, "func") and type(value).__module__ == "functools":
+            value = value.func  # a partial is what it calls
+        for builtin, instead in BUILTINS.items():
+            if value is getattr(builtins, builtin, self):  # under a name of the policy's own
+                self._say(node, f"{node.id}: {instead}")
         if isinstance(value, ModuleType):
             origin = value.__name__
         else:
@@ -165,12 +152,9 @@ class _Rules(ast.NodeVisitor):
             self._refuse(node, origin, node.id)
 
     def _refuse(self, node: ast.AST, dotted: str, shown: str) -> bool:
-        parts = dotted.split(".")
-        for i in range(1, len(parts) + 1):
-            if instead := BANNED.get(".".join(parts[:i])):
-                self._say(node, f"{shown}: {instead}")
-                return True
-        return False
+        if instead := instead_of(dotted):
+            self._say(node, f"{shown}: {instead}")
+        return instead is not None
 
     # -- shared state --------------------------------------------------------------------------------
 
@@ -220,6 +204,8 @@ class _Rules(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name in _REACHES_IN and any(isinstance(self._global(inner), ModuleType) for inner in node.args):
+            self._say(node, f"{ast.unparse(node)}: name what you use of a module, so that it can be read")
         if name in _ORDER_FREE:
             self._free |= {id(argument) for argument in node.args}
         elif name in _ORDERED_BY:
@@ -231,6 +217,11 @@ class _Rules(ast.NodeVisitor):
                 self._say(node, f"{ast.unparse(owner)}: shared by all nodes of a process; keep state on self")
             elif name == "pop" and not node.args:
                 self._in_order(owner)
+        self.generic_visit(node)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if node.type is None or ast.unparse(node.type) == "BaseException":
+            self._say(node, "except: it would swallow what stops an endless step; name the error you expect")
         self.generic_visit(node)
 
     def visit_Starred(self, node: ast.Starred) -> None:

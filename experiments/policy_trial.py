@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import ast
 import copy
-import sys
 import traceback
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 from experiments.policy_shape import sample
 from experiments.policy_source import MUTABLE
 from experiments.policy_units import PolicyError, short, units
-from policies.port import INPUT_NAMES, Policy
+from policies.port import Policy
 from sim.cluster import Cluster, Factory
+from sim.guard import Guards, name_of
+from sim.poison import PurityError
 from sim.trace import FAULT, Event
 
 NODES = 3
 SEED = 1
 SLICES = 30  # clients ask and budgets are looked at this often; the crash lasts a third of the run
-LINES_MAX = 200_000
-"""Lines of the policy one step may run: some 10 ms of Python, twice what a step may take on the reference CPU."""
-EFFECTS_MAX = 10_000
-"""Effects of one step; a node's outbox is bounded far below that."""
+COPY_EVERY = 3
+"""Every third step of a node is taken by a copy of its state as well: no divisor of the rhythm of any usual policy."""
 STEPS_MAX_PER_S = 5_000
 """Steps of all nodes in a virtual second (assumption: fifty times a busy protocol of three nodes)."""
 
@@ -42,7 +40,7 @@ def try_out(policy: Factory, kinds: list[type[Policy]], seconds: float) -> None:
 
     Raises:
         PolicyError: an exception in a handler, a step or a run without end, messages nobody takes, state that
-            nodes share, or two runs that differ.
+            nodes share, two runs that differ, or what `sim.guard` finds.
     """
     files = {unit.file for kind in kinds for unit in units(kind)}
     before = {name: copy.deepcopy(value) for name, value in _shared(kinds)}
@@ -58,10 +56,6 @@ def try_out(policy: Factory, kinds: list[type[Policy]], seconds: float) -> None:
             )
 
 
-class _TooLong(BaseException):
-    """A step ran too many lines. Not an Exception, so that no handler of the policy's own swallows it."""
-
-
 class _Trial:
     """One run, with budgets.
 
@@ -71,20 +65,16 @@ class _Trial:
 
     def __init__(self, policy: Factory, files: set[str], seconds: float) -> None:
         self.events: list[Event] = []
-        self._files, self._lines, self._where = files, 0, ""
-        before = sys.gettrace()
-        sys.settrace(self._call)
+        self._files = files
         try:
-            cluster = Cluster(policy, NODES, SEED, watch=self._watch)
+            cluster = Cluster(policy, NODES, SEED, watch=self.events.append, guards=Guards(copy_every=COPY_EVERY))
             self._drive(cluster, seconds)
-        except _TooLong:
-            raise PolicyError(f"{self._where}: a step ran {LINES_MAX:,} lines of the policy; it must end") from None
         except PolicyError:
             raise
+        except PurityError as error:
+            raise PolicyError(_shortened(str(error))) from None
         except Exception as error:
             raise PolicyError(self._blame(error)) from error
-        finally:
-            sys.settrace(before)
         for name in cluster.names:
             if count := cluster.cell(name).malformed:
                 raise PolicyError(f"{name}: dropped {count} messages whose class is not in its policy's messages")
@@ -109,25 +99,6 @@ class _Trial:
                     f"{_input_name(last)}; timers and answers need a pause"
                 )
 
-    def _watch(self, event: Event) -> None:
-        self.events.append(event)
-        self._lines = 0
-        if len(event.effects) > EFFECTS_MAX:
-            raise PolicyError(
-                f"{event.node}: {len(event.effects):,} effects of one step, {_input_name(event)}; "
-                f"allowed are {EFFECTS_MAX:,}"
-            )
-
-    def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._line if frame.f_code.co_filename in self._files else None
-
-    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
-        self._lines += 1
-        if self._lines > LINES_MAX:
-            self._where = f"{short(frame.f_code.co_filename)}:{frame.f_lineno}"
-            raise _TooLong
-        return self._line
-
     def _blame(self, error: Exception) -> str:
         """Return one line: the policy's innermost line, and what went wrong there."""
         message = (str(error) or "no message").splitlines()[0]
@@ -143,14 +114,18 @@ def _shared(kinds: list[type[Policy]]) -> Iterator[tuple[str, Any]]:
     for kind in kinds:
         for base in kind.__mro__:
             if base is not Policy and issubclass(base, Policy):
-                yield from ((f"{base.__qualname__}.{k}", v) for k, v in vars(base).items() if isinstance(v, MUTABLE))
+                own = {k: v for k, v in vars(base).items() if not k.startswith("__")}  # those are Python's
+                yield from ((f"{base.__qualname__}.{k}", v) for k, v in own.items() if isinstance(v, MUTABLE))
         for unit in units(kind):
             used = {node.id for node in ast.walk(unit.node) if isinstance(node, ast.Name)}
             yield from ((name, unit.names[name]) for name in sorted(used) if isinstance(unit.names.get(name), MUTABLE))
 
 
 def _input_name(event: Event) -> str:
-    kind, *rest = event.given
-    if kind == FAULT:
-        return str(rest[0])
-    return f"on_{INPUT_NAMES[kind]}" + (f"({rest[1]!r})" if INPUT_NAMES[kind] == "timer" else "")
+    return str(event.given[1]) if event.given[0] == FAULT else name_of(event.given)
+
+
+def _shortened(line: str) -> str:
+    """Return an offence with its file, if it begins with one, as the user knows it."""
+    file, colon, rest = line.partition(":")
+    return short(file) + colon + rest

@@ -25,6 +25,7 @@ from scenarios.adversaries.choose import Role, play
 from scenarios.adversaries.wrapped import Steps
 from scenarios.journal import Header, Journal
 from scenarios.schema import Network
+from sim.guard import Guards
 from sim.keys import KeyRing
 from sim.network import Cut, Links, MessageNetwork
 from sim.trace import FAULT, Event, Traced, decoded, innermost, line
@@ -91,6 +92,7 @@ class Cluster:
         cost: what a step and an fsync cost a node.
         journal: keep every node's journal, for `journals`.
         watch: called with every event, as soon as it has happened.
+        guards: nets under every step of every node (`sim.guard`); default none.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Cluster:
         cost: StepCost | None = None,
         journal: bool = False,
         watch: Callable[[Event], None] = lambda event: None,
+        guards: Guards | None = None,
     ) -> None:
         if n < 1:
             raise ValueError(f"n={n}: allowed are 1 or more nodes")
@@ -121,7 +124,8 @@ class Cluster:
         self.notes: list[Note] = []
         self.events: deque[Event] = deque(maxlen=TRACE_MAX)
         links = Links.alike(n, one_way_s, bytes_per_s)
-        self.world = World(MessageNetwork(seed, links, network or NETWORK), start_wall_ns=START_WALL_NS)
+        network = network or NETWORK
+        self.world = World(MessageNetwork(seed, links, network), start_wall_ns=START_WALL_NS, guards=guards)
         self.world.jobs = _NoJobs(self.world)
         self.world.on_decide.append(self._on_decide)
         self.world.on_note.append(self._on_note)
@@ -161,7 +165,8 @@ class Cluster:
         if not seconds > 0:
             raise ValueError(f"seconds={seconds}: allowed are times above 0")
         engine = self.world.engine
-        engine.run(until=engine.now + max(1, int(seconds * NS_PER_S)))
+        with self.world.guarded():
+            engine.run(until=engine.now + max(1, int(seconds * NS_PER_S)))
 
     def crash(self, name: str, torn: float = 0.0) -> None:
         """Cut a node's power; of what was not synced a ``torn`` share, 0 to 1, reached the disk all the same."""

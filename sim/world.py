@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from policies.wire import FRAME_OVERHEAD_BYTES, encode
 from scenarios.journal import Journal
 from sim.disk import Disk
 from sim.engine import Engine
+from sim.guard import Guard, Guards
 from sim.network import MessageNetwork
 
 DIGEST_EVERY = 256
@@ -99,14 +101,20 @@ Observer = Callable[[int, Node, Effect], None]
 class World:
     """Runs nodes on one engine.
 
+    Args:
+        network: carries the messages.
+        start_wall_ns: wall clock at the start.
+        guards: nets under every step (`sim.guard`); None: steps run bare, and nothing is paid for them.
+
     Attributes:
         engine: the event engine, int nanoseconds.
         steps: port steps taken.
         on_decide, on_note, on_limit, on_reply: observers, called with (now, node, effect).
     """
 
-    def __init__(self, network: MessageNetwork, *, start_wall_ns: int = 0) -> None:
+    def __init__(self, network: MessageNetwork, *, start_wall_ns: int = 0, guards: Guards | None = None) -> None:
         self.engine = Engine()
+        self.guard = None if guards is None else Guard(guards)
         self.network = network
         self.start_wall_ns = start_wall_ns
         self.nodes: list[Node] = []
@@ -143,6 +151,8 @@ class World:
         if node.incarnation:
             node.cell = node.make()
         node.busy_until = self.engine.now
+        if self.guard is not None:
+            self.guard.watch(node.cell, node.make)
         self._step(node, (p.START, "", saved, node.incarnation))
 
     def crash(self, node: Node, torn_share: float = 0.0, *, left: Callable[[Disk], object] | None = None) -> None:
@@ -187,12 +197,17 @@ class World:
         self._digest.update(b"".join(self._undigested))
         self._undigested.clear()
 
+    def guarded(self) -> AbstractContextManager[object]:
+        """Return a context in which guarded steps are cheap: what they forbid is replaced once, not at every step."""
+        return nullcontext() if self.guard is None else self.guard.poison
+
     def run(self, until_s: float) -> None:
         """Run to a time in seconds."""
         thresholds = gc.get_threshold()
         gc.set_threshold(GC_EVERY, *thresholds[1:])
         try:
-            self.engine.run(until=int(until_s * NS_PER_S))
+            with self.guarded():
+                self.engine.run(until=int(until_s * NS_PER_S))
         finally:
             gc.set_threshold(*thresholds)
 

@@ -386,12 +386,15 @@ class Aliased(Sound):
 
 
 class Remembering(Sound):
-    """Behaves otherwise in the second run: an object outside any node keeps count."""
+    """Behaves otherwise in the second run: its making counts the lives, and no step does."""
+
+    def __init__(self) -> None:
+        self.pause_ns = next(LIVES)
 
     def on_start(self, saved: Any) -> None:
         """Wait a little longer in each life."""
         super().on_start(saved)
-        self.port.set_timer("tick", next(LIVES))
+        self.port.set_timer("tick", self.pause_ns)
 
 
 LIVES = iter(range(1_000_000, 2_000_000))
