@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +41,16 @@ def check_source(policy: type[Policy]) -> None:
         if rules.found:
             line, text = min(rules.found)
             raise PolicyError(f"{short(unit.file)}:{line}: {text}")
+
+
+def module_offences(module: ModuleType) -> list[tuple[int, str]]:
+    """Return every (line, offence) of a whole module, held against the same rules as a policy's class."""
+    assert module.__file__ is not None
+    owner = type("TheModule", (), {"__module__": module.__name__})
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    rules = _Rules(Unit(module.__file__, tree, vars(module), owner))
+    rules.visit(tree)
+    return sorted(rules.found)
 
 
 class _Rules(ast.NodeVisitor):

@@ -20,17 +20,17 @@ class PolicyError(UsageError):
 
 @dataclass(frozen=True)
 class Unit:
-    """A class or function whose text is the policy's.
+    """A class, function or module whose text is held against the rules.
 
     Attributes:
         file: where it stands.
         node: its syntax.
         names: the globals it sees.
-        owner: the policy's class.
+        owner: the policy's class; of a module's text, a class without attributes in that module.
     """
 
     file: str
-    node: ast.ClassDef | ast.FunctionDef
+    node: ast.ClassDef | ast.FunctionDef | ast.Module
     names: dict[str, Any]
     owner: type
 

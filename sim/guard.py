@@ -70,13 +70,20 @@ class Guard:
         self.poison = Poison()
         self._lines = _Lines(guards.lines_max)
 
-    def watch(self, cell: Any, make: Callable[[], Any]) -> None:
-        """Take the place of the step of ``cell``; ``make`` makes another like it."""
-        if not isinstance(cell, Cell):
-            raise ValueError(f"guard: {type(cell).__name__} is no policies.cell.Cell; guard honest nodes alone")
+    def watch(self, steps: Any, make: Callable[[], Any]) -> None:
+        """Take the place of the step of a Cell, or of the Cell that an adversary wraps; ``make`` makes another."""
+        cell = _honest(steps)
         kinds = [type(cell.policy(path)) for path in cell.paths]
         self.poison.cover(base.__module__ for kind in kinds for base in users(kind))
-        cell.__dict__["step"] = _Step(self, cell, make, kinds)
+        vars(cell)["step"] = _Step(self, cell, lambda: _honest(make()), kinds)
+
+
+def _honest(steps: Any) -> Cell:
+    while not isinstance(steps, Cell):
+        if not hasattr(steps, "cell"):
+            raise ValueError(f"guards: {type(steps).__name__} is no policies.cell.Cell and has none as its cell")
+        steps = steps.cell
+    return steps
 
 
 class _Step:

@@ -34,6 +34,7 @@ from sim.compute import Compute, answer_digest
 from sim.faults import Faults
 from sim.fleet.ladders import Ladders
 from sim.fleet.village import Fleet, inventory
+from sim.guard import Guards
 from sim.keys import KeyRing
 from sim.machines import CLIENT_ONE_WAY_S, access_links, committee_of, device_parameters, executor_laws
 from sim.network import Links, MessageNetwork
@@ -52,7 +53,9 @@ FIDELITY = {
 }
 
 
-def simulate(scenario: Scenario, *, progress: Progress | None = None, policy: Any = None) -> Record:
+def simulate(
+    scenario: Scenario, *, progress: Progress | None = None, policy: Any = None, guards: Guards | None = None
+) -> Record:
     """Run a scenario in the twin.
 
     Args:
@@ -60,11 +63,15 @@ def simulate(scenario: Scenario, *, progress: Progress | None = None, policy: An
         progress: called now and then with (share done, text).
         policy: what every node runs instead of the village: a Policy class that runs alone and serves no clients, or
             a function of `policies.village.NodeSpec` that returns policies by path.
+        guards: nets under every step (`sim.guard`); None: steps run bare.
+
+    Raises:
+        PurityError: with guards, a policy is no pure function of its inputs.
     """
     if isinstance(policy, type):
-        run = _Run(scenario, lambda spec: {"": policy()})
+        run = _Run(scenario, lambda spec: {"": policy()}, guards)
     else:
-        run = _Run(scenario, policy or village.node)
+        run = _Run(scenario, policy or village.node, guards)
     run.go(progress)
     return run.record()
 
@@ -72,7 +79,9 @@ def simulate(scenario: Scenario, *, progress: Progress | None = None, policy: An
 class _Run:
     """One run in the making."""
 
-    def __init__(self, scenario: Scenario, make: Callable[[village.NodeSpec], dict[str, Any]]) -> None:
+    def __init__(
+        self, scenario: Scenario, make: Callable[[village.NodeSpec], dict[str, Any]], guards: Guards | None
+    ) -> None:
         self.scenario, self.make = scenario, make
         self.shape = inference.SHAPES.get(scenario.model)
         if self.shape is None:
@@ -81,7 +90,8 @@ class _Run:
         self.stock = inventory(scenario)
         self.committee = committee_of(scenario, self.stock)
         access = access_links(scenario, self.stock)
-        self.world = World(MessageNetwork(scenario.seed, access, scenario.network), start_wall_ns=START_WALL_NS)
+        network = MessageNetwork(scenario.seed, access, scenario.network)
+        self.world = World(network, start_wall_ns=START_WALL_NS, guards=guards)
         self.checks = VillageChecks(self.shape.layers)
         self.rows: dict[str, list[tuple[Any, ...]]] = {"requests": [], "devices": [], "decisions": []}
         self.served_by: dict[tuple[str, str], str] = {}  # (client, op_id) to the nodes of the answer

@@ -18,10 +18,12 @@ from policies.config import ConsensusConfig
 from policies.consensus.raft import Raft
 from policies.election import Election
 from policies.port import Policy
+from scenarios.schema import build
 from sim.banned import POISONED, instead_of
 from sim.cluster import Cluster
 from sim.guard import Guards
 from sim.poison import Poison, PurityError
+from sim.village import simulate
 from tests.experiments import naughty as n
 
 NETS = {
@@ -131,6 +133,11 @@ def test_a_step_with_too_many_bytes_is_named() -> None:
         run(n.Wordy, NETS["budget"])
 
 
+def aliases() -> tuple[object, object]:
+    """Return a clock and a calendar as the naughty module knows them."""
+    return vars(n)["m"], vars(n)["dt"]
+
+
 def test_the_world_may_read_its_clock_between_steps_and_all_is_put_back() -> None:
     """Poison acts inside a step alone; after a run, and after a failed one, every function is the one of before."""
     real = (
@@ -204,3 +211,20 @@ def test_a_budget_that_forbids_everything_is_refused() -> None:
     """Bad guards are one line that names the field."""
     with pytest.raises(ValueError, match=r"guards\.effects_max=0: allowed are 1 or more"):
         Guards(effects_max=0)
+
+
+def test_the_village_passes_every_net() -> None:
+    """Raft, coordination, gateway, harvest, workers and edge agents, among them one that lies, pass guarded, and the
+    record's digest is the one of the bare run."""
+    none = dict.fromkeys(("phones", "tablets", "laptops", "gpu_boxes"), 0)
+    plain = {
+        "name": "desks", "duration_s": 120.0, "model": "llama-3.2-1b", "network": {"home": "fibre"}, "edge": True,
+        "fleet": {**none, "phones": 2, "desktops": 5, "dedicated": 5, "committee": 3},
+        "workload": {"kind": "synthetic", "requests": 20, "prompt_tokens": 20, "new_tokens": 20, "flat": True},
+        "faults": [{"kind": "crash", "at_s": 60, "node": "leader", "down_s": 20, "torn": True}],
+        "adversaries": [{"behaviour": "silent", "count": 1, "from_s": 50.0}],
+    }  # fmt: skip
+    bare = simulate(build(plain))
+    guarded = simulate(build(plain), guards=Guards(copy_every=5))
+
+    assert guarded.digest == bare.digest
