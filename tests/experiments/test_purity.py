@@ -221,7 +221,7 @@ def test_the_village_passes_every_net() -> None:
         "name": "desks", "duration_s": 120.0, "model": "llama-3.2-1b", "network": {"home": "fibre"}, "edge": True,
         "fleet": {**none, "phones": 2, "desktops": 5, "dedicated": 5, "committee": 3},
         "workload": {"kind": "synthetic", "requests": 20, "prompt_tokens": 20, "new_tokens": 20, "flat": True},
-        "faults": [{"kind": "crash", "at_s": 60, "node": "leader", "down_s": 20, "torn": True}],
+        "faults": [{"kind": "crash", "at_s": 60, "node": "leader", "down_s": 20, "writes": "torn"}],
         "adversaries": [{"behaviour": "silent", "count": 1, "from_s": 50.0}],
     }  # fmt: skip
     bare = simulate(build(plain))
