@@ -133,11 +133,6 @@ def test_a_step_with_too_many_bytes_is_named() -> None:
         run(n.Wordy, NETS["budget"])
 
 
-def aliases() -> tuple[object, object]:
-    """Return a clock and a calendar as the naughty module knows them."""
-    return vars(n)["m"], vars(n)["dt"]
-
-
 def test_the_world_may_read_its_clock_between_steps_and_all_is_put_back() -> None:
     """Poison acts inside a step alone; after a run, and after a failed one, every function is the one of before."""
     real = (
@@ -149,8 +144,8 @@ def test_the_world_may_read_its_clock_between_steps_and_all_is_put_back() -> Non
         datetime.datetime,
         datetime.date,
         np.random.rand,
-        n.m,
-        n.dt,
+        vars(n)["m"],
+        vars(n)["dt"],
     )
     with Poison(("tests.experiments.naughty",)) as poison:
         assert time.time is not real[0]
@@ -174,8 +169,8 @@ def test_the_world_may_read_its_clock_between_steps_and_all_is_put_back() -> Non
         datetime.datetime,
         datetime.date,
         np.random.rand,
-        n.m,
-        n.dt,
+        vars(n)["m"],
+        vars(n)["dt"],
     )
     assert all(one is other for one, other in zip(now, real, strict=True))
     assert "hash" not in vars(n)
