@@ -1,5 +1,5 @@
 """Where clients enter: identity, rate, admission, deadline, and one outcome per ``op_id``."""
 
-from policies.gateway.gateway import Accepted, Answer, Come, Gateway, Redirect, Refused, Submit
+from policies.gateway.gateway import Accepted, Admitted, Answer, Come, Gateway, Redirect, Refused, Submit
 
-__all__ = ["Accepted", "Answer", "Come", "Gateway", "Redirect", "Refused", "Submit"]
+__all__ = ["Accepted", "Admitted", "Answer", "Come", "Gateway", "Redirect", "Refused", "Submit"]

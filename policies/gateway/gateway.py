@@ -70,6 +70,13 @@ class Come(Message, frozen=True, tag="come"):
     retry_s: float
 
 
+class Admitted(Message, frozen=True, tag="admitted"):
+    """Announced: the gateway let this through, whatever becomes of it."""
+
+    client: str
+    op_id: str
+
+
 class Gateway(Policy):
     """One committee member's gateway."""
 
@@ -90,10 +97,11 @@ class Gateway(Policy):
             return
         bucket = self.buckets.get(client)
         if bucket is None:
-            bucket = self.buckets[client] = TokenBucket(self.config.requests_per_min / 60.0, self.config.burst)
+            bucket = self.buckets[client] = self.new_bucket()
         if not bucket.take(self.port.now):
             self.port.reply(client, op_id, Come("rate limit", 60.0 / self.config.requests_per_min))
             return
+        self.port.decide("admitted", Admitted(client, op_id))
         self.waiting.add((client, op_id))
         s = operation
         deadline = self.port.wall + int(s.deadline_s * NS_PER_S)
@@ -111,6 +119,10 @@ class Gateway(Policy):
                 deadline,
             ),
         )
+
+    def new_bucket(self) -> TokenBucket:
+        """Return what limits one client."""
+        return TokenBucket(self.config.requests_per_min / 60.0, self.config.burst)
 
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, Leadership):

@@ -19,12 +19,14 @@ from policies.wire import WireError, encode
 
 Planner = Callable[[bytes, int], bytes]
 
-__all__ = ["PLANNERS", "Planner", "check_plan", "first_token_s", "token_s"]
+__all__ = ["PLANNERS", "Planner", "check_plan", "first_token_s", "over_bytes", "token_s"]
 
 _decode = msgspec.msgpack.Decoder(Problem).decode
 
 
-def _over_bytes(plan: Callable[[Problem, int], Plan]) -> Planner:
+def over_bytes(plan: Callable[[Problem, int], Plan]) -> Planner:
+    """Return a planner as jobs run it: bytes in, bytes out."""
+
     def planner(problem: bytes, budget: int) -> bytes:
         """Plan an encoded `Problem` with at most ``budget`` pipelines; returns an encoded `Plan`."""
         try:
@@ -43,7 +45,7 @@ def _over_bytes(plan: Callable[[Problem, int], Plan]) -> Planner:
 
 
 PLANNERS: dict[str, Planner] = {
-    "latency_dp": _over_bytes(latency_dp.plan),
-    "memory_ring": _over_bytes(memory_ring.plan),
+    "latency_dp": over_bytes(latency_dp.plan),
+    "memory_ring": over_bytes(memory_ring.plan),
 }
 """Planner by the name used in `policies.config.ShardingConfig` and `policies.jobs.PlanJob`."""

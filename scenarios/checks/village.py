@@ -7,7 +7,7 @@ from typing import Any
 
 from policies.harvest.messages import Session
 from scenarios.checks import consensus, requests
-from scenarios.checks.language import Check, Checks, Event, decided
+from scenarios.checks.language import Check, Checks, Event, Look, StateCheck, decided
 
 SESSION = decided("harvest", "harvest", Session)
 
@@ -19,8 +19,17 @@ class Told(Check):
         return ""
 
 
-class LedgerConserved(Told):
+class LedgerConserved(StateCheck):
     """Every ledger sums to what was earned, and members that applied as much are in one state."""
+
+    def __init__(self) -> None:
+        super().__init__("ledger_conserved")
+
+    def look(self, nodes: Collection[str], policy: Look) -> str:
+        found: dict[str, Any] = {node: policy(node, "coordination") for node in nodes}
+        self.ask({node: work.state for node, work in found.items() if work is not None})
+        why, self.broken = self.broken, ""
+        return why
 
     def ask(self, states: dict[str, Any]) -> None:
         """Look at the members' replicated states."""
@@ -52,7 +61,7 @@ class VillageChecks(Checks):
         self.in_order = consensus.commits_in_order()
         self.one_outcome = requests.one_outcome_per_request()
         self.coverage = requests.shards_cover_the_model(layers)
-        self.ledger = LedgerConserved("ledger_conserved")
+        self.ledger = LedgerConserved()
         self.envelope = Told("harvest_within_its_envelope", SESSION, requests.GONE)
         self.answered = Told("every_request_ends")
         self.leaders: list[tuple[int, str, int]] = []

@@ -1,0 +1,170 @@
+"""A village that serves a model: a committee that leads, workers that hold shards, and clients that ask.
+
+The policies are the village's own, with its documented times divided by `FASTER`; executors work in fixed times.
+Constants of the protocols themselves (a report is sent again after 2 s, a busy gateway asks for 2 s) are not divided,
+so a lost message costs more of a lease here than in a real village.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import msgspec
+
+from experiments.hunt.arena import CORRECT, MessageArena, Play
+from models import draws
+from policies.config import ConsensusConfig, CoordinationConfig, GatewayConfig, ShardingConfig
+from policies.consensus import Raft
+from policies.local import Lend
+from policies.port import NS_PER_S, Policy
+from policies.problem import Problem
+from policies.problem import Worker as Candidate
+from policies.serving import Worker
+from policies.sharding import over_bytes
+from policies.work import Capability
+from scenarios import faults as f
+from scenarios.checks import Check, Sometimes, consensus, leader, requests, told
+from scenarios.checks.village import LedgerConserved
+from scenarios.defects.village import DEFECTS, EXPECTS, Village
+from scenarios.trial import Trial
+from scenarios.workload import Request
+from sim.clients import Asked, Clients
+from sim.desk import Desk, Times
+from sim.world import Jobs
+
+FASTER = 10.0
+COMMITTEE = 3
+TIMES = ConsensusConfig(heartbeat_s=1.0 / FASTER, election_min_s=5.0 / FASTER, election_max_s=10.0 / FASTER)
+RULES = CoordinationConfig(
+    lease_s=60.0 / FASTER, plan_every_s=30.0 / FASTER, ageing_s=60.0 / FASTER, queue_max=10, audit_share=0.0
+)
+"""The queue is a hundredth of the documented one, as clients are few. Nobody lies here, so nothing is audited."""
+SLOTS = 2
+GATE = GatewayConfig(requests_per_min=60.0, burst=5)
+"""A request a second: a tenth of the documented burst, at a rate that a client of this arena can reach."""
+DESK = Times(session_s=1.2, load_s=0.3, plan_s=0.05, lost_s=0.5)
+"""As in `sim.compute`, divided; a session is short beside a lease, as a minute's is (assumption)."""
+
+CARD = Problem("m", layers=7, layer_bytes=900.0, kv_bytes_layer=100.0, head_bytes=500.0, activation_bytes=1000.0)
+MEMORY = (2500.0, 2500.0, 2500.0, 5000.0, 4500.0, 4000.0, 4000.0)
+"""Bytes that nodes lend, in turn: a committee member holds 2 layers, a worker 3 or 4 beside an end of the model. Two
+pipelines fit, the second with a member's help: memory is tight."""
+ONE_WAY_S = (0.001, 0.001, 0.001, 0.002, 0.010, 0.002, 0.005)
+"""What links add, in turn: wired and wireless ones (assumption)."""
+
+CLIENTS, EAGER_EVERY, EAGER_ASKS, EAGER_GAP_S = 3, 10, 12, 0.04
+"""Every tenth request is of a client that asks for much more than its rate at once."""
+SHORT_S, PATIENT_S = 8.0, 300.0
+RETRY_S = 1.0
+SETTLED_AFTER_S = 20.0
+"""After healing: an election, a lease of whoever is gone, two ticks of planning, and the backlog of a full queue."""
+FRESH_DEADLINE_S = 10.0
+
+
+def problem(trial: Trial) -> Problem:
+    """Return the model with every node as a worker that lends all it has."""
+    workers = tuple(
+        Candidate(name, **msgspec.structs.asdict(capability(number))) for number, name in enumerate(trial.names)
+    )
+    return msgspec.structs.replace(CARD, workers=workers)
+
+
+def capability(number: int) -> Capability:
+    """Return what a node can do."""
+    kind = number % len(MEMORY)
+    return Capability(MEMORY[kind], 0.01, 0.001, 0.001, 1e7, ONE_WAY_S[kind])
+
+
+class Lender(Policy):
+    """Stands where harvest is: the device is always lent."""
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        """Lend all of it."""
+        self.port.tell("worker", Lend(True, 1.0, 1.0, "idle"))
+
+
+class VillageArena(MessageArena):
+    """Three members and four workers, all lent; a request every half second, and bursts."""
+
+    name = "village"
+    what = "a village that serves a model, under crashes, partitions, bad links, bad clocks and bad disks"
+    defects: ClassVar[Mapping[str, str]] = {name: village.what for name, village in DEFECTS.items()}
+    expects: ClassVar[Mapping[str, str]] = EXPECTS
+    canary = "g06"
+    shape = Trial(arena="village", nodes=7, requests=40, storm_s=20.0, calm_s=32.0)
+    fewest = COMMITTEE
+    kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Cascade, *f.NETWORKS, *f.DISKS)
+    faults_max = 8
+
+    def committee(self, trial: Trial) -> int:
+        """Return the members' number."""
+        return COMMITTEE
+
+    def mount(self, trial: Trial, name: str) -> Mapping[str, Policy]:
+        """Mount a worker, and a member's policies where it is one."""
+        village = Village() if trial.policy == CORRECT else DEFECTS[trial.policy]
+        members = trial.names[:COMMITTEE]
+        policies: dict[str, Policy] = {
+            "harvest": Lender(), "worker": Worker(members, capability(trial.names.index(name)), RULES.lease_s),
+        }  # fmt: skip
+        if name in members:
+            policies["consensus"] = Raft(TIMES, members, "coordination", ("coordination", "gateway"))
+            policies["coordination"] = village.coordination(RULES, ShardingConfig(slots=SLOTS), CARD)
+            policies["gateway"] = village.gateway(GATE)
+        return policies
+
+    def promises(self, trial: Trial) -> tuple[Check, ...]:
+        """Return the promises to clients, of the leader, and of consensus."""
+        whole = problem(trial)
+        return (
+            *consensus.safety(), LedgerConserved(),
+            requests.one_outcome_per_request(), requests.every_request_ends(), requests.fresh_requests_are_answered(),
+            requests.shards_cover_the_model(CARD.layers), requests.shards_fit_the_memory(whole),
+            requests.LostOnlyAfterAllTries(RULES.tries),
+            requests.AdmitsWithinItsRate(GATE.requests_per_min / 60.0, GATE.burst),
+            leader.LeasesEnd(slack_s=1.0), leader.PipelinesHaveWorkers(), leader.PlannedLatency(whole),
+            leader.FreeSlotsAreUsed(), leader.NobodyIsOvertaken(RULES.ageing_s),
+            leader.QueuesAreBounded(RULES.queue_max, SLOTS * trial.nodes, GATE.burst * (CLIENTS + 1)),
+            leader.CapacityRecovers(whole),
+            Sometimes("a_node_came_back", told("restart"), when=lambda e: True), *requests.rare(), *consensus.rare(),
+        )  # fmt: skip
+
+    def jobs(self, play: Play) -> Jobs:
+        """Return the desk; clients are there from the start as well, and ask once more when all is well again."""
+        trial = play.trial
+        village = Village() if trial.policy == CORRECT else DEFECTS[trial.policy]
+        members = list(trial.names[:COMMITTEE])
+        play.memory["clients"] = Clients(
+            play.world, members, CARD.model, RETRY_S, self.one_way_s, lambda asked: self._ended(play, asked)
+        )
+        if trial.calm_s >= SETTLED_AFTER_S + FRESH_DEADLINE_S:
+            at_ns = int((trial.storm_s + SETTLED_AFTER_S) * NS_PER_S)
+            play.world.engine.call_at(at_ns, lambda _: self._ask_afresh(play), None)
+        return Desk(play.world, DESK, {"latency_dp": over_bytes(village.plan)})
+
+    def ask(self, play: Play, number: int) -> None:
+        """Let one of the clients ask, or the eager one ask for much."""
+        seed, now_s = play.trial.seed, play.now_ns / NS_PER_S
+        at_s = now_s + 0.01 + 2.5 * float(draws.uniform(seed, "arrival", number, 0))
+        priority = int(draws.integers(seed, "priority", number, 0, 5))
+        if number % EAGER_EVERY == EAGER_EVERY - 1:
+            for k in range(EAGER_ASKS):
+                self._submit(play, "eager", f"{number}.{k}", priority, at_s + k * EAGER_GAP_S, SHORT_S)
+        else:
+            patience_s = PATIENT_S if number % 2 else SHORT_S
+            self._submit(play, f"c{number % CLIENTS}", str(number), priority, at_s, patience_s)
+
+    def _ask_afresh(self, play: Play) -> None:
+        play.checks.tell(play.now_ns, "", "asked_afresh", ("fresh", "1"))
+        self._submit(play, "fresh", "1", 2, play.now_ns / NS_PER_S + 0.01, FRESH_DEADLINE_S)
+
+    def _submit(self, play: Play, client: str, op_id: str, priority: int, at_s: float, deadline_s: float) -> None:
+        play.checks.tell(play.now_ns, "", "asked", (client, op_id))
+        play.memory["clients"].schedule([Request(op_id, client, priority, at_s, deadline_s, 8, 4)])
+
+    def _ended(self, play: Play, asked: Asked) -> None:
+        value = (asked.request.client, asked.request.op_id)
+        play.checks.tell(play.now_ns, "", "ended", value)
+        if asked.finish is not None and asked.finish.status == "answered":
+            play.checks.tell(play.now_ns, "", "answered", value)

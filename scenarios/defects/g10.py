@@ -1,0 +1,21 @@
+"""G10, sharding: floor division, which drops the trailing layers."""
+
+from __future__ import annotations
+
+from policies.jobs import Stage
+from policies.problem import Plan, Problem
+from policies.sharding import token_s
+from policies.sharding.memory_ring import by_memory
+
+
+def plan(problem: Problem, budget: int) -> Plan:
+    """Give every worker the same whole number of layers: its predecessor placed 30 of 32 layers on 5 nodes.
+
+    Breaks `checks.requests.shards_cover_the_model` where the workers do not divide the layers.
+    """
+    workers = by_memory(problem.workers)[: problem.candidates]
+    each = problem.layers // len(workers)
+    if not each:
+        return Plan((), (), "more workers than layers")
+    stages = tuple(Stage(worker.node, k * each, (k + 1) * each) for k, worker in enumerate(workers))
+    return Plan((stages,), (token_s(problem, stages),))
