@@ -101,7 +101,9 @@ class Desk:
             if self.sessions.pop((node.name, job_id), None) is None:
                 return  # cancelled, or lost with one of its stages
             outcome: Outcome = self._trouble(node, job) or Done(
-                answer_digest(job.model, job.prompt, job.new_tokens), job.new_tokens, int(self.times.session_s * NS_PER_S)
+                answer_digest(job.model, job.prompt, job.new_tokens),
+                job.new_tokens,
+                int(self.times.session_s * NS_PER_S),
             )
         elif isinstance(job, PlanJob):
             outcome = Done("", 0, 0, self.planners[job.planner](job.problem, job.budget))

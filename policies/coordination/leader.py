@@ -173,6 +173,7 @@ class Coordination(Policy):
                 effort.accepted = self.state.requests[effort.key]
         elif isinstance(command, Complete | Refuse):
             self._on_settled(command)
+            self._dispatch()  # one that was refused while it ran leaves a slot
         elif isinstance(command, Dissolve):
             self._on_dissolved(command)
         elif isinstance(command, Join):

@@ -96,7 +96,9 @@ class FreeSlotsAreUsed(StateCheck):
         for node, _, work in leaders(nodes, policy):
             waiting = [effort for effort in work.efforts.all.values() if _waits(effort)]
             free = [
-                line for line in work.lines.lines.values() if line.running < work.sharding.slots and work.lines.ready(line)
+                line
+                for line in work.lines.lines.values()
+                if line.running < work.sharding.slots and work.lines.ready(line)
             ]
             if waiting and free:
                 return f"{node} lets {len(waiting)} requests wait while pipeline {free[0].number} has a free slot"

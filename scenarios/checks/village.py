@@ -24,10 +24,16 @@ class LedgerConserved(StateCheck):
 
     def __init__(self) -> None:
         super().__init__("ledger_conserved")
+        self.applied: dict[str, int] = {}  # when last looked at
 
     def look(self, nodes: Collection[str], policy: Look) -> str:
         found: dict[str, Any] = {node: policy(node, "coordination") for node in nodes}
-        self.ask({node: work.state for node, work in found.items() if work is not None})
+        states = {node: work.state for node, work in found.items() if work is not None}
+        applied = {node: state.applied for node, state in states.items()}
+        if applied == self.applied:
+            return ""  # a state changes with what is applied alone
+        self.applied = applied
+        self.ask(states)
         why, self.broken = self.broken, ""
         return why
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 
 from policies.jobs import Stage
@@ -30,8 +32,10 @@ def skipping(problem: Problem, budget: int) -> Plan:
     """
     stages = []
     free = by_memory(problem.workers)
-    for first, last in _shards(problem):
-        fits = [w for w in free if layers_max(problem, w, first=first == 0, last=last == problem.layers) >= last - first]
+    for first, last in _shards(problem, SHARDS_MAX):
+        fits = [
+            w for w in free if layers_max(problem, w, first=first == 0, last=last == problem.layers) >= last - first
+        ]
         if fits:
             stages.append(Stage(fits[0].node, first, last))
             free.remove(fits[0])
@@ -44,19 +48,17 @@ def overcommitted(problem: Problem, budget: int) -> Plan:
     Breaks `checks.requests.shards_fit_the_memory`.
     """
     free = by_memory(problem.workers)
-    shards = _shards(problem)
-    if len(free) < len(shards):
-        return Plan((), (), "fewer workers than shards")
+    shards = _shards(problem, max(1, min(SHARDS_MAX, len(free) // 2)))
     return _plan(problem, tuple(Stage(w.node, *shard) for w, shard in zip(free, shards, strict=False)))
 
 
-SHARDS = 2
-"""Shards that a model is cut into: its predecessor's limit was 4, of 8 nodes; here there are half as many."""
+SHARDS_MAX = 4
+"""The predecessor's limit."""
 
 
-def _shards(problem: Problem) -> list[tuple[int, int]]:
-    edges = [problem.layers * k // SHARDS for k in range(SHARDS + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+def _shards(problem: Problem, count: int) -> list[tuple[int, int]]:
+    edges = [problem.layers * k // count for k in range(count + 1)]
+    return list(pairwise(edges))
 
 
 def _plan(problem: Problem, stages: tuple[Stage, ...]) -> Plan:

@@ -394,6 +394,23 @@ def test_a_head_that_goes_on_renewing_but_never_answers_does_not_hold_a_request_
     assert all(line.running == 0 for line in village.coordination().lines.lines.values())
 
 
+def test_a_slot_that_a_refusal_frees_is_used_at_once() -> None:
+    """A running request that is refused past its deadline makes room for the next, which need not wait for a tick."""
+    village = ready(1, slots=1, rules=rules(plan_every_s=20.0))
+    village.run(20.0)
+    village.session_s = None
+    village.ask("1", deadline_s=5.0)
+    village.run(1.0)
+    village.ask("2")
+    village.session_s = 1.0
+    while not village.answers("1"):
+        village.run(0.5)
+    village.run(2.0)
+
+    assert village.answers("1") == [Refused("deadline passed")]
+    assert [type(m) for m in village.answers("2")] == [Answer]
+
+
 def test_tries_end() -> None:
     """A request whose attempts are all lost is refused after as many as the rules allow."""
     village = ready(1, rules=rules(tries=3))
