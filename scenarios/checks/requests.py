@@ -97,8 +97,9 @@ class LostOnlyAfterAllTries(Check):
             self.term = max(self.term, value.term)
         elif event.kind == "admitted":
             self.admitted.setdefault(_op(event), self.term)
-        elif value.refused == "workers lost" and value.attempts < self.tries:
-            if self.admitted.get(_op(event)) == self.term:
+        elif value.refused == "workers lost":
+            alone = self.admitted.get(_op(event)) == self.term
+            if alone and value.attempts < self.tries:
                 return f"{event.node} refuses {'/'.join(_op(event))} after {value.attempts} of {self.tries} attempts"
         return ""
 

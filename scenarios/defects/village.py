@@ -1,4 +1,4 @@
-"""The defects of the village's serving side, by the name that the hunter calls them, and the promise each must break."""
+"""The defects of the village's serving side by the names that the hunter calls them, and the promise each breaks."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from sim.world import Jobs
 FASTER = 20.0
 COMMITTEE = 3
 TIMES = ConsensusConfig(heartbeat_s=0.1, election_min_s=0.5, election_max_s=1.0)
-"""The documented ones divided by 10 only, for heartbeats are most of a run's steps: an election stays within a lease."""
+"""The documented ones divided by 10 only, as heartbeats are most of a run's steps: an election stays within a lease."""
 RULES = CoordinationConfig(
     lease_s=60.0 / FASTER, plan_every_s=30.0 / FASTER, ageing_s=60.0 / FASTER, queue_max=10, audit_share=0.0
 )
