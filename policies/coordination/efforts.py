@@ -28,7 +28,7 @@ class Effort:
 
     Attributes:
         accepted: the accepted request.
-        tries: attempts started so far; an attempt's number is the count at its start.
+        tries: attempts started so far by this leader.
         running: attempt number to pipeline.
         used: pipelines already tried.
         votes: output digest to the votes for it, of pipelines that share no node.

@@ -45,7 +45,8 @@ STRIKES_MAX = 3
 honest stages share the blame of a lying one, but rarely three times after re-planning)."""
 
 TERM_SHIFT = 20
-"""A pipeline's number is its leader's term shifted by this, plus a count: unique, and it tells whose it is."""
+"""A pipeline's number, and an attempt's, is its leader's term shifted by this, plus a count: unique, and it tells whose
+it is. What an earlier leader still says of its attempts touches none of a later one's."""
 
 _plan = msgspec.msgpack.Decoder(Plan).decode
 
@@ -186,8 +187,9 @@ class Coordination(Policy):
     def _on_renew(self, node: str, renew: Renew) -> None:
         known = self.lines.workers.get(node)
         until = self.port.now + self.lease_ns
-        if known is None:
-            self.pool_changed = True
+        had_bytes = known.capability.memory_bytes if known is not None and known.capability is not None else -1.0
+        if node not in self.lines.of_node and renew.capability.memory_bytes > had_bytes:
+            self.pool_changed = True  # also where an earlier leader placed it: it was not there to be planned with
         changed = known is None or known.capability != renew.capability or known.loaded != renew.loaded
         self.lines.workers[node] = WorkerView(renew.capability, until, renew.loaded)
         if changed:
@@ -303,18 +305,19 @@ class Coordination(Policy):
                 continue
             self.efforts.unqueue(effort)
             effort.tries += 1
-            effort.running[effort.tries] = line.number
+            attempt = (self.term << TERM_SHIFT) + effort.tries
+            effort.running[attempt] = line.number
             effort.used.add(line.number)
             line.running += 1
             a = effort.accepted
             assign = Assign(
-                a.client, a.op_id, effort.tries, a.model, line.stages, a.prompt, a.source,
+                a.client, a.op_id, attempt, a.model, line.stages, a.prompt, a.source,
                 a.prompt_tokens, a.new_tokens, self.config.report_every,
             )  # fmt: skip
             self.port.send(f"{line.nodes[0]}/worker", assign)
             if not self.unheard:
                 self.port.set_timer("resend", RESEND_NS)
-            self.unheard[(a.client, a.op_id, effort.tries)] = (line.nodes[0], assign)
+            self.unheard[(a.client, a.op_id, attempt)] = (line.nodes[0], assign)
 
     def _resend(self) -> None:
         """Send again what no worker has confirmed; what no longer runs is dropped."""

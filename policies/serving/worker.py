@@ -159,6 +159,10 @@ class Worker(Policy):
         if self.lent is None or not self.loaded:
             self._report(assign, Lost("not lent", self.port.me))
             return
+        for job_id, running in self.jobs.items():
+            if (running.client, running.op_id, running.stages) == (assign.client, assign.op_id, assign.stages):
+                self.jobs[job_id] = assign  # another leader wants what is under way: it goes on under the new number
+                return
         job = SessionJob(
             f"{assign.client}/{assign.op_id}/{assign.attempt}", assign.model, assign.stages, assign.prompt,
             assign.source, assign.prompt_tokens, assign.new_tokens, assign.report_every,

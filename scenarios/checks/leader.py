@@ -162,36 +162,45 @@ class QueuesAreBounded(StateCheck):
 class CapacityRecovers(StateCheck):
     """In the end the leader knows every worker that is up, and those without a pipeline could not hold the model.
 
+    A lost message may cost a pipeline even when all is calm, so it may be otherwise for a while.
+
     Args:
         problem: the model, and every worker with all it can do; all of them are lent.
+        within_s: for how long: a lease, and the ticks that notice its end and plan anew.
     """
 
     family = "liveness"
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, within_s: float) -> None:
         super().__init__("capacity_recovers")
-        self.problem = problem
-        self.last: tuple[str, set[str], set[str]] | None = None  # (leader, whom it knows, who is idle) when last looked
+        self.problem, self.within_ns = problem, int(within_s * 1e9)
+        self.whole_ns = self.now_ns = 0  # when it was last otherwise than missing, and when last looked at
+        self.missing = ""
+        self.judged: tuple[frozenset[str], frozenset[str]] | None = None
 
     def look(self, nodes: Collection[str], policy: Look) -> str:
-        self.last = None
         for node, _, work in leaders(nodes, policy):
             serving = {name for line in work.lines.lines.values() if work.lines.ready(line) for name in line.nodes}
-            idle = {name for name in nodes if policy(name, "worker") is not None} - serving
-            self.last = (node, set(work.lines.workers), idle)
+            idle = frozenset(name for name in nodes if policy(name, "worker") is not None) - serving
+            state = (idle, frozenset(work.lines.workers))
+            if state != self.judged:
+                self.judged, self.missing = state, self._missing(node, *state)
+            self.now_ns = work.port.now
+            if not self.missing:
+                self.whole_ns = self.now_ns
         return ""
 
-    def end(self) -> str:
-        if self.last is None:
-            return "nobody leads"
-        node, known, without = self.last
-        idle = tuple(worker for worker in self.problem.workers if worker.node in without)
+    def _missing(self, node: str, without: frozenset[str], known: frozenset[str]) -> str:
         unknown = sorted(without - known)
         if unknown:
             return f"{node} does not know worker {unknown[0]}"
+        idle = tuple(worker for worker in self.problem.workers if worker.node in without)
         if latency_dp.plan(msgspec.structs.replace(self.problem, workers=idle), 1).pipelines:
             return f"{node} leaves {', '.join(worker.node for worker in idle)} idle, which could hold the model"
         return ""
+
+    def end(self) -> str:
+        return self.missing if self.now_ns - self.whole_ns > self.within_ns else ""
 
 
 def _waits(effort: Any) -> bool:

@@ -15,6 +15,7 @@ from policies.cell import Cell
 from policies.config import ConsensusConfig, CoordinationConfig, GatewayConfig, ShardingConfig
 from policies.consensus import Raft
 from policies.coordination import Coordination
+from policies.coordination.leader import TERM_SHIFT
 from policies.gateway import Gateway, Submit
 from policies.jobs import Done, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.local import Lend
@@ -72,7 +73,7 @@ class SmallVillage:
         replies: (gateway, client, op_id, message) in order.
         decided: (node, value) of settled, placed and gone, in order.
         running: (node, job id) to the session that the desk works on.
-        ran: op of every session that was started, in order.
+        ran: client/op_id/count of every session that was started, in order; an attempt counts from 1 in its term.
         liars: nodes whose sessions give a wrong answer.
         session_s: how long a session takes; None: for ever.
         lose: (sender, receiver, tag) to whether the message is lost.
@@ -136,7 +137,8 @@ class SmallVillage:
         if isinstance(job, PlanJob):
             outcome = Done("", 0, 0, PLANNERS[job.planner](job.problem, job.budget))
         elif isinstance(job, SessionJob):
-            self.ran.append(job.op)
+            op, _, attempt = job.op.rpartition("/")
+            self.ran.append(f"{op}/{int(attempt) % (1 << TERM_SHIFT)}")
             self.running[(node.name, job_id)] = job
             after_s = self.session_s
             lied = sorted(self.liars & {stage.node for stage in job.stages})
@@ -198,6 +200,10 @@ class SmallVillage:
         """The member that leads."""
         (name,) = [k for k in COMMITTEE if self.world.by_name[k].up and self.coordination(k).leading]
         return name
+
+    def attempt(self, count: int) -> int:
+        """The number of an attempt of the present leader."""
+        return (self.coordination().term << TERM_SHIFT) + count
 
     def coordination(self, name: str = "") -> Coordination:
         """A member's coordination, the leader's if none is named."""

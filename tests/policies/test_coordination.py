@@ -18,7 +18,7 @@ from policies.gateway import Answer, Refused
 from policies.local import Lend
 from policies.port import NS_PER_S
 from policies.wire import encode
-from policies.work import Began, Gone, Placed, Report, SettledOp
+from policies.work import Began, Gone, Leave, Placed, Report, Settled, SettledOp
 from sim.keys import KeyRing
 from tests.policies.small_village import COMMITTEE, LEND, RULES, TWO_HOLD_ALL, SmallVillage, ready
 
@@ -257,7 +257,7 @@ def test_a_report_that_cannot_be_true_is_a_lost_attempt(what: str) -> None:
     village.run(1.0)
     ((head, _), job) = next(iter(village.running.items()))
     village.session_s = 1.0
-    report = Report("anna", "1", 1, "", "", "lie", 10**9 if what == "tokens" else 4, 0, bytes(64))
+    report = Report("anna", "1", village.attempt(1), "", "", "lie", 10**9 if what == "tokens" else 4, 0, bytes(64))
     if what == "tokens":
         report = msgspec.structs.replace(report, signature=signed(village, head, job.stages, report))
     village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", head, encode(report)))
@@ -280,7 +280,12 @@ def test_a_head_can_blame_only_its_own_line() -> None:
     village.run(1.0)
     ((head, _),) = village.running
     other = next(w for w in village.workers if w != head)
-    given_ = (p.MESSAGE, "coordination", head, encode(Report("anna", "1", 1, "lost", other, "", 0, 0, b"")))
+    given_ = (
+        p.MESSAGE,
+        "coordination",
+        head,
+        encode(Report("anna", "1", village.attempt(1), "lost", other, "", 0, 0, b"")),
+    )
     village.world.give(village.world.by_name[village.leader], given_)
     village.run(0.5)
 
@@ -418,7 +423,7 @@ def test_tries_end() -> None:
     village.ask("1")
     for attempt in (1, 2, 3):
         village.run(8.0)  # the head is heard of again within half a lease
-        lost = Report("anna", "1", attempt, "fell over", "w1", "", 0, 0, b"")
+        lost = Report("anna", "1", village.attempt(attempt), "fell over", "w1", "", 0, 0, b"")
         village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", "w1", encode(lost)))
     village.run(2.0)
 
@@ -427,6 +432,47 @@ def test_tries_end() -> None:
 
 
 # -- a change of leader ------------------------------------------------------------------------------
+
+
+def test_an_earlier_leader_cannot_end_what_a_later_one_began() -> None:
+    """It still says that its own attempt is settled: that is another attempt, and the request is answered."""
+    village = ready(1)
+    old = village.leader
+    village.session_s = None
+    village.ask("1")
+    village.run(0.5)
+    (job,) = village.running.values()
+    earlier = int(job.op.rpartition("/")[2])
+    village.crash(old)
+    village.run(15.0)
+    village.ask("1")
+    village.run(1.0)
+    late = Settled("anna", "1", earlier)
+    village.world.give(village.world.by_name["w1"], (p.MESSAGE, "worker", old, encode(late)))
+    village.run(1.0)
+
+    assert len(village.ran) == 1  # the later leader took over the session that was under way
+    assert len(village.running) == 1
+
+
+def test_a_worker_that_is_heard_of_after_its_pipeline_is_gone_is_planned_with() -> None:
+    """An earlier leader placed it, so the later one expects it; the plan that was made without it is not the last."""
+    village = ready(3, memory_bytes=TWO_HOLD_ALL, rules=rules(plan_every_s=2.0))
+    ((first, second),) = [[stage.node for stage in placed.stages] for placed in village.seen(Placed)]
+    village.lose = lambda sender, to, tag: sender == second
+    village.crash(first)
+    village.crash(village.leader)
+    while not any(village.world.by_name[k].up and village.coordination(k).leading for k in COMMITTEE):
+        village.run(0.1)
+    leave = Leave("owner is back")
+    village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", first, encode(leave)))
+    village.run(3.0)
+    village.lose = lambda sender, to, tag: False
+    village.run(15.0)
+
+    (line,) = village.coordination().lines.lines.values()
+    assert set(line.nodes) == set(village.workers) - {first}
+    assert village.coordination().lines.ready(line)
 
 
 @pytest.mark.parametrize("when_s", [0.02, 0.05, 0.1, 0.3, 1.0])

@@ -123,8 +123,8 @@ class VillageArena(MessageArena):
         whole = problem(trial)
         return (
             *consensus.safety(), LedgerConserved(),
-            leader.CapacityRecovers(whole), requests.fresh_requests_are_answered(), requests.every_request_ends(),
-            requests.one_outcome_per_request(),
+            leader.CapacityRecovers(whole, RULES.lease_s + 2 * RULES.plan_every_s),
+            requests.fresh_requests_are_answered(), requests.every_request_ends(), requests.one_outcome_per_request(),
             requests.shards_cover_the_model(CARD.layers), requests.shards_fit_the_memory(whole),
             requests.LostOnlyAfterAllTries(RULES.tries),
             requests.AdmitsWithinItsRate(GATE.requests_per_min / 60.0, GATE.burst),
