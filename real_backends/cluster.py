@@ -123,7 +123,7 @@ class LocalCluster:
         self._storages.pop(name).close()
 
     def set_faults(self, name: str, faults: LinkFaults) -> None:
-        """Replace the faults of a node's links."""
+        """Replace what one node takes to be wrong with the links."""
         transport = self.nodes[name].transport
         assert isinstance(transport, FaultyTransport)
         transport.faults = faults

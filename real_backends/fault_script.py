@@ -1,24 +1,48 @@
 """The faults of a local run: the scenario's schedule, carried out on processes and transports, and recorded.
 
-Crashes are SIGKILLs (layer ``process``); partitions and losses are applied to frames above TLS (layer
-``transport``). What a killed process had written but not synced stays in the page cache, so a torn last write
-cannot be made here.
+Each row of the record names the layer that a fault acts in:
+
+- ``process``: signals. A crash is a SIGKILL, a pause SIGSTOP and SIGCONT. What a killed process had written but not
+  synced stays in the operating system's cache, so a crash here loses no write and tears none.
+- ``kernel``: a full disk is a limit of zero bytes on the size of the node's files (RLIMIT_FSIZE, set on the running
+  process by prlimit(2)): the kernel refuses every write (EFBIG), and a node stops at its first failed one.
+- ``transport``: what befalls links is done to frames, above TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from models import draws
+from real_backends.link_faults import Links, link_faults
 from real_backends.processes import Processes
-from real_backends.transports.faulty import LinkFaults
-from scenarios.faults import Churn, Crash, Fault, Loss, Partition, weibull_s
+from real_backends.victims import Victims
+from scenarios import faults as f
+from scenarios.faults import Fault, FaultError, kind_of, weibull_s
+
+_VICTIM_FIELDS = ("at_s", "node", "group", "nodes")  # named by the row, so not by its detail
+
+
+def check_faults(faults: Sequence[Fault]) -> None:
+    """Refuse what the kernel of this machine cannot do to a process.
+
+    Raises:
+        FaultError: one line that names the fault, the value and what is allowed.
+    """
+    for i, fault in enumerate(faults):
+        if isinstance(fault, f.Crash) and fault.writes != "lost":
+            why = "a kill leaves whole what was written; world=local allows lost"
+            raise FaultError(f"faults[{i}].writes={fault.writes!r}: {why}")
+        if isinstance(fault, f.FullDisk) and sys.platform != "linux":
+            raise FaultError(f"faults[{i}].kind='full_disk': world=local needs prlimit(2), which only Linux has")
 
 
 class FaultScript:
@@ -26,123 +50,147 @@ class FaultScript:
 
     Args:
         processes: the nodes.
-        committee: members by index.
-        leader: returns the leader's name at the moment, or "".
-        seed: names the draws of churn and of random victims.
+        victims: who is meant.
+        seed: names the draws of churn.
         duration_s: churn ends here.
         begun_s: ``time.monotonic()`` at the run's start.
     """
 
-    def __init__(
-        self,
-        processes: Processes,
-        committee: Sequence[str],
-        leader: Callable[[], str],
-        *,
-        seed: int,
-        duration_s: float,
-        begun_s: float,
-    ) -> None:
+    def __init__(self, processes: Processes, victims: Victims, *, seed: int, duration_s: float, begun_s: float) -> None:
         self.rows: list[tuple[Any, ...]] = []
         self.restarts: list[tuple[int, str]] = []  # (monotonic ns, node)
-        self._processes, self._committee, self._leader = processes, tuple(committee), leader
-        self._workers = tuple(name for name in processes.names if name not in committee)
+        self._processes, self._victims, self._links = processes, victims, Links(processes)
         self._seed, self._duration_s, self._begun_s = seed, duration_s, begun_s
-        self._links = {name: LinkFaults() for name in processes.names}
-        self._crashes = 0
+        self._pauses: Counter[str] = Counter()  # spells that last, by node
+        self._full: Counter[str] = Counter()
+        self._falls: Counter[str] = Counter()
 
     async def run(self, faults: Sequence[Fault]) -> None:
         """Carry out every fault at its time; returns when the last has ended."""
         await asyncio.gather(*(self._carry_out(number, fault) for number, fault in enumerate(faults)))
 
     async def _carry_out(self, number: int, fault: Fault) -> None:
-        if isinstance(fault, Churn):
-            await asyncio.gather(*(self._churn(number, fault, k) for k in range(len(self._workers))))
+        if isinstance(fault, f.Churn):
+            names = await self._victims.of(fault)
+            await asyncio.gather(*(self._churn(number, fault, k, name) for k, name in enumerate(names)))
             return
+        assert isinstance(fault, f.Timed)
         await self._sleep_until(fault.at_s)
-        if isinstance(fault, Crash):
-            await self._crash(await self._resolve(fault.node), fault.down_s)
-        elif isinstance(fault, Partition):
-            await self._partition(fault)
+        victims = await self._victims.of(fault)
+        if not victims:
+            named: Any = getattr(fault, fault.victims[0])
+            who = named if isinstance(named, str) else ",".join(map(str, named))
+            self._record(kind_of(fault), who, "skipped", _layer(fault), {"why": "nobody fits"})
+        elif isinstance(fault, f.NETWORKS):
+            await self._disturb(fault, victims)
         else:
-            await self._loss(fault)
+            await asyncio.gather(*(self._strike(fault, name) for name in victims))
 
-    async def _crash(self, name: str, down_s: float) -> None:
-        if not self._processes.up(name):
-            self._record("crash", name, "skipped", "process", {"why": "not up, or nobody fits"})
-            return
-        self._crashes += 1
-        self._record("crash", name, "start", "process", {"down_s": round(down_s, 3)})
-        self._processes.kill(name)
+    async def _strike(self, fault: Any, name: str) -> None:
+        """Carry out what befalls one node."""
+        if isinstance(fault, f.Crash):
+            if self._processes.up(name):
+                await self._crash(name, fault.down_s, fault.disk)
+            else:
+                self._record("crash", name, "skipped", "process", {"why": "not up"})
+        elif isinstance(fault, f.Pause):
+            await self._pause(fault, name)
+        else:
+            await self._fill_disk(fault, name)
+
+    # -- processes -----------------------------------------------------------------------------------
+
+    async def _crash(self, name: str, down_s: float, disk: str = "kept") -> None:
+        detail = {"down_s": round(down_s, 3), "writes": "kept by the system's cache", "disk": disk}
+        self._record("crash", name, "start", "process", detail)
+        self._falls[name] += 1
+        fall = self._falls[name]
+        back_s = time.monotonic() - self._begun_s + down_s
+        await self._processes.kill(name)
+        if disk == "lost":
+            self._processes.wipe(name)
         if down_s < 0:
             return
-        await asyncio.sleep(down_s)
+        await self._sleep_until(back_s)
+        # Another fault may have brought it back and down again, or its disk is full.
+        if self._falls[name] == fall and not self._processes.up(name) and not self._full[name]:
+            self._record("crash", name, "end", "process", {})
+            await self._restart(name)
+
+    async def _restart(self, name: str) -> None:
         self.restarts.append((time.monotonic_ns(), name))
         await self._processes.start(name)
-        self._record("crash", name, "end", "process", {})
-        await self._processes.ask(name, "ping")
-        await self._set_links(name, self._links[name])  # its transport forgot them
+        await self._links.tell(name)  # its transport forgot
 
-    async def _churn(self, number: int, fault: Churn, worker: int) -> None:
-        key, at_s, index = (number << 20) + worker, 0.0, 0
+    async def _churn(self, number: int, fault: f.Churn, device: int, name: str) -> None:
+        key, at_s, index = (number << 20) + device, 0.0, 0
         while True:
             at_s += weibull_s(float(draws.exponential(self._seed, "churn", key, index)), fault)
             if at_s >= self._duration_s:
                 return
             await self._sleep_until(at_s)
             down_s = draws.lognormal(self._seed, "downtime", key, index, fault.down_median_s, fault.down_sigma)
-            await self._crash(self._workers[worker], float(down_s))
+            if self._processes.up(name):
+                await self._crash(name, float(down_s))
             index += 1
 
-    async def _partition(self, fault: Partition) -> None:
-        group = tuple(self._committee[k] if isinstance(k, int) else k for k in fault.group)
-        others = tuple(name for name in self._processes.names if name not in group)
-        detail = {"for_s": fault.for_s, "one_way": fault.one_way}
-        self._record("partition", ",".join(group), "start", "transport", detail)
-        for name in group:
-            cut_to = () if fault.one_way else others
-            await self._change(name, cut_from=others, cut_to=cut_to)
-        await asyncio.sleep(fault.for_s)
-        for name in group:
-            await self._change(name, cut_from=(), cut_to=())
-        self._record("partition", ",".join(group), "end", "transport", {})
+    async def _pause(self, fault: f.Pause, name: str) -> None:
+        if not self._processes.up(name):
+            self._record("pause", name, "skipped", "process", {"why": "not up"})
+            return
+        self._record("pause", name, "start", "process", _detail(fault))
+        self._pauses[name] += 1
+        self._processes.pause(name)
+        await self._sleep_until(f.end_s(fault))
+        self._pauses[name] -= 1
+        if not self._pauses[name]:
+            self._processes.resume(name)
+        self._record("pause", name, "end", "process", {})
+        await self._links.tell(name)  # of what changed meanwhile
 
-    async def _loss(self, fault: Loss) -> None:
-        self._record("loss", "*", "start", "transport", {"share": fault.share, "for_s": fault.for_s})
-        for name in self._processes.names:
-            await self._change(name, loss=fault.share)
-        await asyncio.sleep(fault.for_s)
-        for name in self._processes.names:
-            await self._change(name, loss=0.0)
-        self._record("loss", "*", "end", "transport", {})
+    # -- disks ---------------------------------------------------------------------------------------
 
-    async def _change(self, name: str, **fields: Any) -> None:
-        self._links[name] = msgspec.structs.replace(self._links[name], **fields)
+    async def _fill_disk(self, fault: f.FullDisk, name: str) -> None:
+        """Let every write fail: the node stops at its next one, and starts when there is room again."""
+        self._record("full_disk", name, "start", "kernel", _detail(fault))
+        self._full[name] += 1
         if self._processes.up(name):
-            await self._set_links(name, self._links[name])
+            self._processes.fill_disk(name)
+            stopping = asyncio.ensure_future(self._processes.ended(name))
+            left_s = self._begun_s + f.end_s(fault) - time.monotonic()
+            done, _ = await asyncio.wait((stopping,), timeout=max(0.0, left_s))
+            stopping.cancel()
+            if done and self._processes.up(name):  # else it was killed, or another spell has noted it
+                self._falls[name] += 1
+                self._processes.gone(name)
+                detail = {"down_s": -1.0, "writes": "refused", "disk": "kept", "exit_code": stopping.result()}
+                self._record("crash", name, "start", "kernel", detail)
+        await self._sleep_until(f.end_s(fault))
+        self._full[name] -= 1
+        if not self._full[name]:
+            if self._processes.up(name):
+                self._processes.empty_disk(name)
+            else:
+                await self._restart(name)
+        self._record("full_disk", name, "end", "kernel", {})
 
-    async def _set_links(self, name: str, faults: LinkFaults) -> None:
-        await self._processes.ask(name, "faults", msgspec.to_builtins(faults))
+    # -- networks ------------------------------------------------------------------------------------
 
-    async def _resolve(self, who: str) -> str:
-        if who == "leader":
-            return self._leader()
-        if who == "worker":
-            return await self._busy_worker()
-        if who == "random":
-            index = int(draws.integers(self._seed, "random victim", self._crashes, 0, len(self._workers)))
-            return self._workers[index]
-        if who.startswith("committee:"):
-            index = int(who.partition(":")[2])
-            return self._committee[index] if index < len(self._committee) else ""
-        return who
-
-    async def _busy_worker(self) -> str:
-        """Return the first worker outside the committee that runs a session now, or else the first of them."""
-        workers = [name for name in self._workers if self._processes.up(name)]
-        states = await asyncio.gather(*(self._processes.ask(name, "state") for name in workers))
-        busy = [name for name, state in zip(workers, states, strict=True) if state["active"]]
-        return (busy or workers or [""])[0]
+    async def _disturb(self, fault: Any, victims: Sequence[str]) -> None:
+        if isinstance(fault, f.Partition):
+            who = ",".join(victims)
+        elif isinstance(fault, f.Cut):
+            who = ",".join(f"{a}-{b}" for a, b in fault.pairs)
+        else:
+            who = ",".join(fault.nodes) or "*"
+        wrong = link_faults(fault, victims)
+        self._links.begin(wrong)
+        self._record(kind_of(fault), who, "start", "transport", _detail(fault))
+        begun = asyncio.ensure_future(self._links.tell_all())  # a node that starts just now must not hold up the end
+        await self._sleep_until(f.end_s(fault))
+        self._links.end(wrong)
+        self._record(kind_of(fault), who, "end", "transport", {})
+        await asyncio.gather(begun, self._links.tell_all())
 
     async def _sleep_until(self, at_s: float) -> None:
         await asyncio.sleep(max(0.0, self._begun_s + at_s - time.monotonic()))
@@ -150,3 +198,11 @@ class FaultScript:
     def _record(self, kind: str, node: str, phase: str, layer: str, detail: Any) -> None:
         at_s = time.monotonic() - self._begun_s
         self.rows.append((at_s, kind, node, phase, layer, json.dumps(detail)))
+
+
+def _detail(fault: Any) -> dict[str, Any]:
+    return {field: value for field, value in msgspec.structs.asdict(fault).items() if field not in _VICTIM_FIELDS}
+
+
+def _layer(fault: Any) -> str:
+    return "transport" if isinstance(fault, f.NETWORKS) else "kernel" if isinstance(fault, f.FullDisk) else "process"

@@ -120,7 +120,7 @@ def gather(
         "answers": _answers_manifest(asked, references),
         "retries": len(retries),
         "backends": list(scenario.backends),
-        "fault_layers": sorted({row[4] for row in fault_rows}),
+        "fault_layers": _fault_layers(fault_rows),
         "nodes": {name: _node_manifest(state) for name, state in states.items()},
     }
     tables: dict[str, Sequence[tuple[Any, ...]]] = {
@@ -176,6 +176,12 @@ def _sensors_manifest(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "sensors_absent": sorted({line for one in reports for line in one.get("absent", ())}),
         "sensors_gone": dict(sorted(gone.items())),
     }
+
+
+def _fault_layers(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[str]]:
+    """Return each kind of fault that was carried out to the layers that did it."""
+    done = sorted({(row[1], row[4]) for row in rows if row[3] == "start"})
+    return {kind: [layer for k, layer in done if k == kind] for kind, _ in done}
 
 
 def _node_manifest(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,14 @@ from policies.port import Policy
 from real_backends import specs
 from real_backends.clients import GATEWAY, Clients
 from real_backends.executors import DESK_TINY
-from real_backends.fault_script import FaultScript
+from real_backends.fault_script import FaultScript, check_faults
 from real_backends.gather import gather, last_leader
 from real_backends.node import load_policy, make_sensors
-from real_backends.processes import Processes
+from real_backends.processes import NodeDown, Processes
 from real_backends.replicas import replicas
+from real_backends.victims import Victims
+from scenarios.faults import FaultError
+from scenarios.groups import fleet_names, groups_of
 from scenarios.record import Record
 from scenarios.schema import Scenario, ScenarioError
 from scenarios.workload import Request, requests
@@ -69,6 +72,10 @@ def _check(scenario: Scenario) -> None:
         raise ScenarioError(f"fleet has {size} devices: world=local runs 1 to {NODES_MAX} processes")
     if scenario.model != DESK_TINY.name or scenario.model not in SHAPES:
         raise ScenarioError(f"model={scenario.model!r}: world=local can run {DESK_TINY.name!r}")
+    try:
+        check_faults(scenario.faults)
+    except FaultError as error:
+        raise ScenarioError(str(error)) from None
 
 
 def _check_sensors(scenario: Scenario) -> None:
@@ -115,10 +122,11 @@ async def _run(
         progress(0.0, f"starting {len(kinds)} processes")
         await processes.start_all()
         begun_s, begun_ns = time.monotonic(), time.monotonic_ns()
-        faults = FaultScript(
-            processes, committee, lambda: last_leader(folder, committee),
-            seed=scenario.seed, duration_s=scenario.duration_s, begun_s=begun_s,
+        victims = Victims(
+            processes, committee, [name for name in fleet_names(scenario) if name not in committee],
+            groups_of(scenario), lambda: last_leader(folder, committee), scenario.seed,
         )  # fmt: skip
+        faults = FaultScript(processes, victims, seed=scenario.seed, duration_s=scenario.duration_s, begun_s=begun_s)
         asking = asyncio.ensure_future(clients.run(work, processes.owner, begun_s))
         tasks = [asking, asyncio.ensure_future(faults.run(scenario.faults))]
         while (elapsed_s := time.monotonic() - begun_s) < scenario.duration_s + GRACE_S:
@@ -146,11 +154,15 @@ async def _run(
 
 
 async def _last_states(processes: Processes) -> dict[str, dict[str, Any]]:
-    """Return the state of every node that is up, once all replicas stand at the same command or `SETTLE_S` is over."""
-    up = [name for name in processes.names if processes.up(name)]
+    """Return the state of every node that answers, once all replicas stand at one command or `SETTLE_S` is over."""
     end_s = time.monotonic() + SETTLE_S
     while True:
-        states = dict(zip(up, await asyncio.gather(*(processes.ask(name, "state") for name in up)), strict=True))
+        up = [name for name in processes.names if processes.answers(name)]
+        found = await asyncio.gather(*(processes.ask(name, "state") for name in up), return_exceptions=True)
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, NodeDown):
+                raise one
+        states = {name: one for name, one in zip(up, found, strict=True) if not isinstance(one, BaseException)}
         if len({r.applied for r in replicas(states).values()}) <= 1 or time.monotonic() > end_s:
             return states
         await asyncio.sleep(LOOK_EVERY_S)

@@ -1,4 +1,4 @@
-"""The node processes of a local run: starting, asking, killing and stopping them.
+"""The node processes of a local run: starting, asking, pausing, killing and stopping them.
 
 The launcher holds the other end of each child's standard input: should the launcher die in any way, the
 children see its end and stop by themselves.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
+import shutil
 import signal
 import sys
 import time
@@ -37,6 +39,10 @@ class NodeFailed(RuntimeError):
     """A node process ended by itself; the message says which one and its last words."""
 
 
+class NodeDown(RuntimeError):
+    """A node was taken down, or stopped, by a fault before it answered; the message is its name."""
+
+
 class Processes:
     """All node processes of one run.
 
@@ -55,6 +61,8 @@ class Processes:
         self._begun_ns = time.monotonic_ns()
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._expected: set[str] = set()  # nodes that should be up
+        self._paused: set[str] = set()
+        self._full: set[str] = set()  # nodes whose disk is full: that they end is no surprise
         self._answers: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
         identities = folder / "identities"
         self.registry = make_village(identities, (*names, OWNER))
@@ -63,6 +71,10 @@ class Processes:
     def up(self, name: str) -> bool:
         """Whether a node's process is meant to run."""
         return name in self._expected
+
+    def answers(self, name: str) -> bool:
+        """Whether a node is up and not paused."""
+        return name in self._expected and name not in self._paused
 
     async def start_all(self) -> None:
         """Start every node and return once each of them answers.
@@ -109,6 +121,7 @@ class Processes:
 
         Raises:
             NodeFailed: its process ended.
+            NodeDown: a fault took it down, or stopped it, before it answered.
         """
         future = self._answers.get((name, command))
         if future is None:
@@ -116,6 +129,9 @@ class Processes:
         body = encode(Control(command=command, data=data or {}))
         while True:
             self.check()
+            if not self.answers(name):
+                self._answers.pop((name, command), None)
+                raise NodeDown(name)
             self.owner.send(name, CONTROL, body)
             done, _ = await asyncio.wait((future,), timeout=ASK_AGAIN_S)
             if done:
@@ -125,18 +141,56 @@ class Processes:
         """Raise NodeFailed if a process that should run has ended."""
         for name in self._expected:
             code = self._running[name].returncode
-            if code is not None:
+            if code is not None and name not in self._full:
                 raise NodeFailed(f"{name} ended with exit code {code}: {self._last_words(name)}")
 
-    def kill(self, name: str) -> None:
-        """Kill a node as a power cut would: SIGKILL."""
-        self._expected.discard(name)
+    async def kill(self, name: str) -> None:
+        """Kill a node as a power cut would, SIGKILL, and return when its process is gone."""
+        self.gone(name)
         if self._running[name].returncode is None:
             self._running[name].send_signal(signal.SIGKILL)
+        await self._running[name].wait()
+
+    def wipe(self, name: str) -> None:
+        """Empty the disk of a node that is down: its log and its blobs. What it wrote about itself stays."""
+        (self.folder / name / "node.log").unlink(missing_ok=True)
+        shutil.rmtree(self.folder / name / "blobs", ignore_errors=True)
+
+    def pause(self, name: str) -> None:
+        """Stop a node's process where it is: SIGSTOP."""
+        self._paused.add(name)
+        self._running[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Let a paused process go on: SIGCONT. One that was killed meanwhile, and restarted, was never stopped."""
+        if name in self._paused:
+            self._paused.discard(name)
+            self._running[name].send_signal(signal.SIGCONT)
+
+    def fill_disk(self, name: str) -> None:
+        """From now on the kernel refuses every write of a node to a file (EFBIG); pipes and sockets still work."""
+        self._full.add(name)
+        self._limit_files(name, 0)
+
+    def empty_disk(self, name: str) -> None:
+        """Let a node write again."""
+        self._full.discard(name)
+        self._limit_files(name, None)
+
+    async def ended(self, name: str) -> int:
+        """Return a node's exit code once its process has ended."""
+        return await self._running[name].wait()
+
+    def gone(self, name: str) -> None:
+        """Note that a node is down, by a fault."""
+        for names in (self._expected, self._paused, self._full):
+            names.discard(name)
 
     async def stop_all(self) -> None:
         """Stop every process: SIGTERM, then SIGKILL for those that do not drain; nothing is left behind."""
         self._expected.clear()
+        for name in tuple(self._paused):
+            self.resume(name)  # a stopped process hears no SIGTERM
         alive = [process for process in self._running.values() if process.returncode is None]
         for process in alive:
             process.terminate()
@@ -159,6 +213,13 @@ class Processes:
                 future.set_result(control.data)
         elif kind == REPLY:
             self._on_reply(sender, kind, body)
+
+    def _limit_files(self, name: str, soft: int | None) -> None:
+        """Set the limit on the size of a running node's files, bytes; None is as much as it may have."""
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            pid = self._running[name].pid
+            hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if soft is None else soft, hard))
 
     def _last_words(self, name: str) -> str:
         text = (self.folder / f"{name}.stderr").read_text(errors="replace").strip()

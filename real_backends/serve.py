@@ -176,15 +176,21 @@ class Serve:
         for _ in range(STEPS_PER_TURN):
             if not self._inputs:
                 self._scheduled = False
-                self._journal.flush()
+                self._flush()
                 return
             try:
                 self._step(self._inputs.popleft())
             except Exception as error:  # a policy's own fault stops its node, with the trace, and no other
                 self._fail(error)
                 return
-        self._journal.flush()
+        self._flush()
         self._loop.call_soon(self._drain)
+
+    def _flush(self) -> None:
+        try:
+            self._journal.flush()
+        except OSError as error:  # a disk that takes no journal takes no commit either
+            self._fail(error)
 
     def _step(self, given: p.Input) -> None:
         now_ns = self._clock.now()
@@ -277,7 +283,11 @@ class Serve:
         assert self._sensors is not None
         row = self._sensors.read(self._clock.now())
         self._readings[path] = self._loop.call_later(every_ns / 1e9, self._read, path, every_ns)
-        self._events.add(self._clock.now(), "readings", path, "row", msgspec.structs.asdict(row))
+        try:
+            self._events.add(self._clock.now(), "readings", path, "row", msgspec.structs.asdict(row))
+        except OSError as error:
+            self._fail(error)
+            return
         self.put((p.READINGS, path, encode(row)))
 
     def _limit(self, effect: p.Effect) -> None:

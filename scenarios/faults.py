@@ -240,7 +240,7 @@ MACHINES = (Crash, Pause, Slow, Clock, Churn, Cascade)
 NETWORKS = (Partition, Cut, Loss, Delay, Duplicate, Reorder)
 DISKS = (SlowDisk, FailingDisk, FullDisk, Rot)
 SURROUNDINGS = (HeatWave, PowerCut, NetworkSwitch, TakeAway)
-LOCAL = (Crash, Pause, Churn, Partition, Cut, Loss, Delay, Duplicate, Reorder)
+LOCAL = (Crash, Pause, Churn, Partition, Cut, Loss, Delay, Duplicate, Reorder, FullDisk)
 """What processes of one machine can be made to suffer (world=local)."""
 
 

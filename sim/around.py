@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from models import draws, links
-from scenarios.faults import CARRIERS, VERSIONS
+from models import links
 from scenarios.schema import Scenario
 from sim.compute import Compute
-from sim.fleet.village import Fleet, Inventory
+from sim.fleet.village import Fleet
 from sim.network import Access, Cut
 from sim.world import Node, World
 
@@ -56,20 +53,3 @@ class VillageAround:
     def take(self, node: Node, taken: bool) -> None:
         """Its owner takes a device in hand, or lays it down; its sensors tell at the next reading."""
         self.fleet.around.taken[node.number] += 1 if taken else -1
-
-
-def groups_of(scenario: Scenario, stock: Inventory) -> Mapping[str, Sequence[str]]:
-    """Return who falls together: by kind, time zone, mobile carrier and version of the app.
-
-    A device's carrier and version are keyed draws with equal shares (assumption: no data tie a device to either).
-    """
-    groups: dict[str, list[str]] = {}
-    zones = [hours * 60.0 for hours in scenario.fleet.time_zones_h]
-    carrier = draws.integers(scenario.seed, "carrier", stock.entity, 0, CARRIERS)
-    version = draws.integers(scenario.seed, "app version", stock.entity, 0, VERSIONS)
-    for row, name in enumerate(stock.name):
-        zone = zones.index(float(stock.zone_min[row]))
-        of = (stock.kind[row], f"zone-{zone}", f"carrier-{carrier[row]}", f"version-{version[row]}")
-        for group in of:
-            groups.setdefault(group, []).append(name)
-    return groups

@@ -24,11 +24,12 @@ from scenarios.adversaries.work import lies_in_pipelines
 from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
 from scenarios.digests import policies_manifest, versions
+from scenarios.groups import groups_of
 from scenarios.journal import Header, Journal
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, ScenarioError, to_plain
 from scenarios.workload import requests
-from sim.around import VillageAround, groups_of
+from sim.around import VillageAround
 from sim.clients import Asked, Clients
 from sim.compute import Compute, answer_digest
 from sim.faults import Faults
@@ -133,7 +134,7 @@ class _Run:
         self.faults = Faults(
             self.world, self.committee, [n for n in self.stock.name if n not in self.committee],
             seed=scenario.seed, duration_s=scenario.duration_s, restart=self._restart,
-            groups=groups_of(scenario, self.stock), leader=self._leader,
+            groups=groups_of(scenario), leader=self._leader,
             busy=lambda: {s.node for x in self.compute.sessions.values() for s in x.job.stages},
             parted=self.compute.cut, slowed=self._on_slowed, around=self.around,
         )  # fmt: skip

@@ -1,7 +1,9 @@
-"""A transport with faults: loss, delay, duplication, reorder and partition, per frame, above TLS.
+"""A transport with faults: loss, delay, duplication, reorder and cuts, per frame, above TLS.
 
-Faults are decided by a keyed random stream, so that the same frames in the same order meet the same faults.
-Frames of and to exempt peers (the village's owner, who applies the faults) always pass.
+What is wrong is a list, as in the twin's network: spells that touch a frame add up, and one that ends takes nothing
+of another's along. Losses, delays and copies are decided once, where a frame is sent, by a keyed random stream, so
+that the same frames in the same order meet the same faults. Frames of and to exempt peers (the village's owner, who
+applies the faults) always pass.
 """
 
 from __future__ import annotations
@@ -16,26 +18,39 @@ from policies.rng import Rng
 from real_backends.transports.frames import PeerHint, Receive, Transport
 
 
-class LinkFaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is wrong with this node's links at the moment.
+class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Frames from ``sources`` to ``targets`` do not arrive; None is everybody who is not on the other side."""
+
+    sources: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
+
+    def stops(self, source: str, target: str) -> bool:
+        """Whether a frame is lost to this cut."""
+        if self.sources is None:
+            return self.targets is not None and target in self.targets and source not in self.targets
+        if self.targets is None:
+            return source in self.sources and target not in self.sources
+        return source in self.sources and target in self.targets
+
+
+class Disturbance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is wrong with the links of some nodes for a while.
 
     Attributes:
+        nodes: a frame suffers if either end is one of them; None is all.
         loss: share of frames that vanish.
         duplicate: share of frames sent twice.
         delay_s: held back by this long.
-        reorder: share of frames held back by a further ``reorder_s``, so that later ones overtake.
+        reorder: share of frames held back by up to ``reorder_s`` more, so that later ones overtake.
         reorder_s: see ``reorder``.
-        cut_to: peers that hear nothing from this node.
-        cut_from: peers this node does not hear.
     """
 
+    nodes: tuple[str, ...] | None = None
     loss: float = 0.0
     duplicate: float = 0.0
     delay_s: float = 0.0
     reorder: float = 0.0
     reorder_s: float = 0.01
-    cut_to: tuple[str, ...] = ()
-    cut_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("loss", "duplicate", "reorder"):
@@ -44,6 +59,21 @@ class LinkFaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for field in ("delay_s", "reorder_s"):
             if not getattr(self, field) >= 0:
                 raise ValueError(f"{field}={getattr(self, field)}: allowed are seconds from 0")
+
+    def touches(self, source: str, target: str) -> bool:
+        """Whether a frame between these two suffers."""
+        return self.nodes is None or source in self.nodes or target in self.nodes
+
+
+class LinkFaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that is wrong with the village's links at the moment; every node knows the same."""
+
+    disturbances: tuple[Disturbance, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+
+    def stopped(self, source: str, target: str) -> bool:
+        """Whether a cut is between these two, in this direction."""
+        return any(cut.stops(source, target) for cut in self.cuts)
 
 
 class FaultyTransport:
@@ -72,20 +102,20 @@ class FaultyTransport:
         """Send, subject to the faults; a lost frame counts as sent, as it would on a real link."""
         if to in self._exempt:
             return self.inner.send(to, kind, body)
-        faults = self.faults
-        if to in faults.cut_to:
+        if self.faults.stopped(self.me, to):
             self.done["cut"] += 1
             return True
         # Each fault draws for each frame, so that switching one on does not shift the others.
         lost, twice, held = (self._rng.random() for _ in range(3))
-        if lost < faults.loss:
+        wrong = [one for one in self.faults.disturbances if one.touches(self.me, to)]
+        if lost < sum(one.loss for one in wrong):
             self.done["lost"] += 1
             return True
-        delay_s = faults.delay_s
-        if held < faults.reorder:
+        delay_s = sum(one.delay_s for one in wrong)
+        if holding := [one for one in wrong if held < one.reorder]:
             self.done["reordered"] += 1
-            delay_s += faults.reorder_s
-        copies = 2 if twice < faults.duplicate else 1
+            delay_s += sum(one.reorder_s * held / one.reorder for one in holding)
+        copies = 2 if twice < sum(one.duplicate for one in wrong) else 1
         self.done["duplicated"] += copies - 1
         if delay_s <= 0:
             return all([self.inner.send(to, kind, body) for _ in range(copies)])
@@ -102,7 +132,8 @@ class FaultyTransport:
         self.inner.send(to, kind, body)
 
     def _on_frame(self, sender: str, kind: int, body: bytes) -> None:
-        if sender in self.faults.cut_from and sender not in self._exempt:
+        # Also here: a frame may have been on its way, or come from a node that has not heard of the cut yet.
+        if sender not in self._exempt and self.faults.stopped(sender, self.me):
             self.done["cut"] += 1
             return
         self._receive(sender, kind, body)

@@ -20,6 +20,7 @@ from models.battery.reading import Charge
 from policies.config import HarvestRules
 from policies.harvest import Devices, make, violations
 from policies.readings import Decision, Readings
+from scenarios.groups import entities, zones
 from scenarios.hosts import LOOPBACK_BYTES_PER_S
 from scenarios.schema import KINDS, Scenario
 from sim.fleet import physics
@@ -28,8 +29,6 @@ from sim.fleet.ladders import Ladders
 from sim.fleet.reading import USER_LOAD
 from sim.fleet.stock import Roster, cell_tables, fixed
 from sim.owners import Habits, habits
-
-ENTITY_BITS = 24  # of a device's number among its kind; the kind is above it
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def inventory(scenario: Scenario) -> Inventory:
     prefix = "desk" if scenario.fleet.size == fleet.desktops else ""
     numbers = [k for count in counts for k in range(count)]
     names = tuple(f"{prefix or kind.replace('_', '-')}-{number}" for kind, number in zip(kinds, numbers, strict=True))
-    entity = np.array([(KINDS.index(kind) << ENTITY_BITS) + k for kind, k in zip(kinds, numbers, strict=True)])
+    entity = entities(scenario)
     models = [devices.by_kind(kind) for kind in kinds]
     picks = draws.integers(scenario.seed, "device model", entity, 0, np.array([len(m) for m in models]))
     rows = [of_kind[pick] for of_kind, pick in zip(models, picks.tolist(), strict=True)]
@@ -67,8 +66,7 @@ def inventory(scenario: Scenario) -> Inventory:
     mains = [i for i, kind in enumerate(kinds) if kind in ("gpu_box", "desktop")]
     dedicated = np.zeros(n, dtype=bool)
     dedicated[list(reversed(mains))[: fleet.dedicated]] = True
-    zones = np.array(fleet.time_zones_h) * 60.0
-    zone = zones[draws.integers(scenario.seed, "time zone", entity, 0, len(zones))]
+    zone = np.array(fleet.time_zones_h)[zones(scenario)] * 60.0
     home = links.LINKS.get(scenario.network.home)
     rate = (
         draws.lognormal(scenario.seed, "home link", entity, 0, home.up_bytes_per_s, home.sigma)

@@ -21,7 +21,7 @@ from policies.port import Policy
 from policies.wire import Message
 from real_backends import cluster as real
 from real_backends.stores.file import FileStorage
-from real_backends.transports.faulty import LinkFaults
+from real_backends.transports.faulty import Cut, Disturbance, LinkFaults
 from scenarios.schema import Network
 from sim.cluster import Cluster
 
@@ -183,13 +183,13 @@ class Served:
     def faults(self, *, loss: float = 0.0, duplicate: float = 0.0) -> None:
         """From now on frames between nodes are lost and doubled."""
         for name in self.cluster.nodes:
-            self.cluster.set_faults(name, LinkFaults(loss=loss, duplicate=duplicate))
+            self.cluster.set_faults(name, LinkFaults((Disturbance(loss=loss, duplicate=duplicate),)))
 
     def partition(self, group: Collection[str]) -> None:
         """Cut the group off."""
+        island = tuple(group)
         for name in self.cluster.nodes:
-            cut = tuple(other for other in self.names if (other in group) != (name in group))
-            self.cluster.set_faults(name, LinkFaults(cut_to=cut, cut_from=cut))
+            self.cluster.set_faults(name, LinkFaults(cuts=(Cut(targets=island), Cut(sources=island))))
 
     def heal(self) -> None:
         """End the partition."""

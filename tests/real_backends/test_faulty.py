@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from real_backends.cluster import until
-from real_backends.transports.faulty import FaultyTransport, LinkFaults
+from real_backends.transports.faulty import Cut, Disturbance, FaultyTransport, LinkFaults
 from real_backends.transports.frames import MESSAGE
 from real_backends.transports.memory import Hub, MemoryTransport
+from sim import network
 
 
 async def _exchange(
@@ -40,7 +44,7 @@ def test_no_faults_change_nothing() -> None:
 
 def test_loss_of_one_drops_all() -> None:
     """A share of 1 loses every frame and counts each."""
-    arrived, sender = asyncio.run(_exchange(LinkFaults(loss=1.0)))
+    arrived, sender = asyncio.run(_exchange(LinkFaults((Disturbance(loss=1.0),))))
 
     assert arrived == []
     assert sender.done["lost"] == 200
@@ -48,7 +52,7 @@ def test_loss_of_one_drops_all() -> None:
 
 def test_loss_is_the_share_asked_for() -> None:
     """A share of 0.3 loses about 30 % of 2,000 frames (five standard deviations are 5 %)."""
-    arrived, sender = asyncio.run(_exchange(LinkFaults(loss=0.3), frames=2000))
+    arrived, sender = asyncio.run(_exchange(LinkFaults((Disturbance(loss=0.3),)), frames=2000))
 
     assert abs(sender.done["lost"] / 2000 - 0.3) < 0.05
     assert len(arrived) == 2000 - sender.done["lost"]
@@ -56,7 +60,7 @@ def test_loss_is_the_share_asked_for() -> None:
 
 def test_duplicates_are_fixed_by_the_seed() -> None:
     """The same seed repeats the same frames; another seed repeats others."""
-    faults = LinkFaults(duplicate=0.2)
+    faults = LinkFaults((Disturbance(duplicate=0.2),))
     first, sender = asyncio.run(_exchange(faults, seed=5))
     again, _ = asyncio.run(_exchange(faults, seed=5))
     other, _ = asyncio.run(_exchange(faults, seed=6))
@@ -69,15 +73,15 @@ def test_duplicates_are_fixed_by_the_seed() -> None:
 
 def test_one_fault_does_not_shift_another() -> None:
     """Switching duplication on loses exactly the frames that were lost without it."""
-    lossy, _ = asyncio.run(_exchange(LinkFaults(loss=0.2)))
-    both, _ = asyncio.run(_exchange(LinkFaults(loss=0.2, duplicate=0.5)))
+    lossy, _ = asyncio.run(_exchange(LinkFaults((Disturbance(loss=0.2),))))
+    both, _ = asyncio.run(_exchange(LinkFaults((Disturbance(loss=0.2, duplicate=0.5),))))
 
     assert set(both) == set(lossy)
 
 
 def test_reordering_lets_later_frames_overtake() -> None:
     """All frames arrive, but not in the order in which they were sent."""
-    arrived, sender = asyncio.run(_exchange(LinkFaults(reorder=0.2)))
+    arrived, sender = asyncio.run(_exchange(LinkFaults((Disturbance(reorder=0.2),))))
 
     assert sender.done["reordered"] > 0
     assert arrived != sorted(arrived)
@@ -86,15 +90,50 @@ def test_reordering_lets_later_frames_overtake() -> None:
 
 def test_delay_keeps_every_frame() -> None:
     """Delayed frames all arrive."""
-    arrived, sender = asyncio.run(_exchange(LinkFaults(delay_s=0.01)))
+    arrived, sender = asyncio.run(_exchange(LinkFaults((Disturbance(delay_s=0.01),))))
 
     assert sorted(arrived) == list(range(200))
     assert sender.done["delayed"] == 200
 
 
+def test_faults_add_up() -> None:
+    """Two spells lose as many frames as one of both shares, and the very same ones."""
+    one, _ = asyncio.run(_exchange(LinkFaults((Disturbance(loss=0.3),))))
+    two, _ = asyncio.run(_exchange(LinkFaults((Disturbance(loss=0.1), Disturbance(loss=0.2)))))
+
+    assert one == two
+
+
+@pytest.mark.parametrize(("nodes", "lost"), [(("a",), 200), (("b",), 200), (("c",), 0), ((), 0), (None, 200)])
+def test_a_disturbance_touches_frames_with_either_end_in_it(nodes: tuple[str, ...] | None, lost: int) -> None:
+    """As in the twin: a frame suffers if its sender or its receiver is one of the nodes."""
+    _, sender = asyncio.run(_exchange(LinkFaults((Disturbance(nodes=nodes, loss=1.0),))))
+
+    assert sender.done["lost"] == lost
+
+
+@given(
+    st.sets(st.sampled_from("abcd"), min_size=1, max_size=3), st.sets(st.sampled_from("abcd"), min_size=1),
+    st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_cuts_and_disturbances_touch_what_the_twins_do(
+    group: set[str], others: set[str], inwards: bool, outwards: bool
+) -> None:
+    """For every pair of nodes, a cut stops and a disturbance touches the same messages in both worlds."""
+    ours = Cut(sources=tuple(group) if outwards else None, targets=tuple(others) if inwards else None)
+    twins = network.Cut(
+        frozenset(map(ord, group)) if outwards else None, frozenset(map(ord, others)) if inwards else None
+    )
+    spell, twin = Disturbance(nodes=tuple(group)), network.Disturbance(frozenset(map(ord, group)))
+    for a, b in permutations("abcd", 2):
+        if inwards or outwards:
+            assert ours.stops(a, b) == twins.stops(ord(a), ord(b))
+        assert spell.touches(a, b) == twin.touches(ord(a), ord(b))
+
+
 def test_a_cut_is_one_way() -> None:
-    """``cut_to`` stops what is sent; ``cut_from`` stops what arrives and lets this node's own frames out."""
-    arrived, sender = asyncio.run(_exchange(LinkFaults(cut_to=("b",))))
+    """It stops what is sent to the second node, at either end, and lets the other direction through."""
+    arrived, sender = asyncio.run(_exchange(LinkFaults(cuts=(Cut(sources=("a",), targets=("b",)),))))
     assert (arrived, sender.done["cut"]) == ([], 200)
 
     async def deaf() -> tuple[list[str], int]:
@@ -103,7 +142,7 @@ def test_a_cut_is_one_way() -> None:
         b = MemoryTransport(hub, "b")
         await a.start(lambda sender, kind, body: heard.append(sender), lambda *hint: None)
         await b.start(lambda sender, kind, body: heard.append(sender), lambda *hint: None)
-        a.faults = LinkFaults(cut_from=("b",))
+        a.faults = LinkFaults(cuts=(Cut(sources=("b",), targets=("a",)),))
         a.send("b", MESSAGE, b"")
         b.send("a", MESSAGE, b"")
         await until(lambda: a.done["cut"] + len(heard) == 2)
@@ -114,7 +153,7 @@ def test_a_cut_is_one_way() -> None:
 
 def test_exempt_peers_are_never_touched() -> None:
     """The owner, who applies the faults, always gets through."""
-    arrived, _ = asyncio.run(_exchange(LinkFaults(loss=1.0, cut_to=("owner",)), to="owner"))
+    arrived, _ = asyncio.run(_exchange(LinkFaults((Disturbance(loss=1.0),), (Cut(targets=("owner",)),)), to="owner"))
 
     assert arrived == list(range(200))
 
@@ -123,4 +162,4 @@ def test_exempt_peers_are_never_touched() -> None:
 def test_impossible_faults_are_refused(wrong: dict[str, float]) -> None:
     """A share outside 0..1 or a negative time is one clear error that names the field."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        LinkFaults(**wrong)
+        Disturbance(**wrong)

@@ -135,7 +135,7 @@ def test_nothing_acknowledged_is_lost_by_kills(tmp_path: Path) -> None:
     assert victims[1] in {node for row in rows for node in row["nodes"].split(",")}
     assert any(row["nodes"].count(",") == 2 and "desk-1" in row["nodes"] for row in rows)  # desk-1 runs JAX
     assert record.manifest["answers"]["digest"] == record.manifest["answers"]["reference_digest"]
-    assert record.manifest["fault_layers"] == ["process"]
+    assert record.manifest["fault_layers"] == {"crash": ["process"]}
     assert all(len(row) == len(TABLES[name]) for name, found in record.tables.items() for row in found)
     assert all(record.tables[name] for name in TABLES)
     assert set(record.journals) == {"desk-0", "desk-1", "desk-2", "desk-3"}

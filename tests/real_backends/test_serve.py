@@ -24,7 +24,7 @@ from real_backends.serve import Serve
 from real_backends.stores.blobs import BlobStore
 from real_backends.stores.file import FileStorage
 from real_backends.timers import Timers
-from real_backends.transports.faulty import LinkFaults
+from real_backends.transports.faulty import Disturbance, LinkFaults
 from real_backends.transports.frames import MESSAGE
 from real_backends.transports.memory import Hub, MemoryTransport
 from scenarios.journal import Header, effects_checksum, read
@@ -300,7 +300,7 @@ def test_journal_replays_to_identical_effects(tmp_path: Path) -> None:
 
     async def run() -> dict[str, bytes]:
         async with LocalCluster(lambda name: Recorder(), ("a", "b", "c"), tmp_path) as cluster:
-            cluster.set_faults("a", LinkFaults(loss=0.2, duplicate=0.2, reorder=0.2))
+            cluster.set_faults("a", LinkFaults((Disturbance(loss=0.2, duplicate=0.2, reorder=0.2),)))
             for number in range(30):
                 cluster.request("abc"[number % 3], "", "client", f"op-{number}", Number(number))
             await until(lambda: cluster.replies.qsize() == 30)

@@ -21,7 +21,7 @@ from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, make_chec
 from real_backends.executors import encode as tokens_of
 from real_backends.executors_host import ExecutorHost
 from real_backends.stores.blobs import BlobStore
-from real_backends.transports.faulty import FaultyTransport, LinkFaults
+from real_backends.transports.faulty import Disturbance, FaultyTransport, LinkFaults
 from real_backends.transports.frames import BLOB_GET, BLOB_PUT
 from real_backends.transports.memory import Hub, MemoryTransport
 
@@ -119,7 +119,7 @@ def test_duplicates_and_reordering_change_no_token(tmp_path: Path, reference: li
 
     async def act(nodes: dict[str, Node]) -> None:
         for node in nodes.values():
-            node.transport.faults = LinkFaults(duplicate=0.5, reorder=0.3, reorder_s=0.003)
+            node.transport.faults = LinkFaults((Disturbance(duplicate=0.5, reorder=0.3, reorder_s=0.003),))
         assert _tokens(nodes["a"], (await _end(nodes["a"], _job()))[-1]) == reference
         assert sum(node.transport.done["duplicated"] for node in nodes.values()) > 10
 
@@ -152,7 +152,7 @@ def test_lost_frames_are_sent_again(tmp_path: Path, reference: list[int], monkey
 
     async def act(nodes: dict[str, Node]) -> None:
         for node in nodes.values():
-            node.transport.faults = LinkFaults(loss=0.15)
+            node.transport.faults = LinkFaults((Disturbance(loss=0.15),))
         nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
         assert _tokens(nodes["a"], (await _end(nodes["a"], _job()))[-1]) == reference
         assert sum(node.transport.done["lost"] for node in nodes.values()) > 0
