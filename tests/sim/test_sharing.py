@@ -138,21 +138,29 @@ def test_what_a_flow_leaves_is_free_from_its_exact_end() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_long_run_loses_no_precision(mode: str) -> None:
-    """After a hundred days beside an endless flow, a flow of a millisecond still takes what it took on the first."""
-    took = []
-    for start_s in (1.0, 100.0 * 86400.0 + 1.0):
+    """After a thousand days beside an endless flow, flows of microseconds still take the nanoseconds of the first day.
+
+    A double of that many seconds has a grain of 15 ns.
+    """
+    took_ns: list[list[int]] = []
+    for start_ns in (NS_PER_S + 1, 1000 * 86400 * NS_PER_S + 1):
         engine = Engine()
         sharing = Sharing(engine, mode)
-        sharing.add("link", 1e6)
-        sharing.start(["link"], 1e15)
-        engine.call_at(int(start_s * NS_PER_S), lambda _, s=sharing: took.append(s.start(["link"], 500.0)), None)
-        engine.run(until=int((start_s + 1.0) * NS_PER_S))
-        flow = took[-1]
-        assert flow.finished_s is not None
-        took[-1] = flow.finished_s - flow.started_s
+        sharing.add("link", 1e9)
+        sharing.start(["link"], 1e18)
+        took: list[int] = []
 
-    # The report is in absolute seconds, of which a double resolves 2 ns after a hundred days.
-    assert took[1] == pytest.approx(took[0], abs=4e-9)
+        def one(flow: Flow | None, e: Engine = engine, s: Sharing = sharing, took: list[int] = took) -> None:
+            took.append(e.now)
+            if len(took) <= 20:
+                s.start(["link"], 100.37 * len(took), done=one)
+
+        engine.call_at(start_ns, one, None)
+        engine.run(until=start_ns + NS_PER_S)
+        took_ns.append([now - start_ns for now in took])
+
+    assert len(took_ns[0]) == 21
+    assert took_ns[1] == took_ns[0]
 
 
 def test_a_cancelled_flow_leaves_its_rate_to_others_and_tells_what_is_left() -> None:
@@ -184,6 +192,22 @@ def test_a_new_capacity_holds_from_its_moment_on(mode: str) -> None:
     engine.run()
 
     assert flow.finished_s == pytest.approx(full_s / 2 + full_s / 2 * 10.0, rel=1e-8)
+
+
+def test_a_new_capacity_weighs_lv08_flows_anew() -> None:
+    """After a change, flows share as if the link had had its capacity from the start: it is part of their RTT."""
+    rates_per_s = []
+    for first in (1e6, 5e4):
+        engine = Engine()
+        sharing = Sharing(engine, "lv08")
+        sharing.add("thin", first, latency_s=0.01)
+        sharing.add("common", 6e4, latency_s=0.01)
+        flows = [sharing.start(path, 1e9) for path in (["thin", "common"], ["common"])]
+        engine.run(until=NS_PER_S)
+        sharing.set_capacity("thin", 5e4)
+        rates_per_s.append([flow.rate_per_s for flow in flows])
+
+    assert rates_per_s[0] == pytest.approx(rates_per_s[1], rel=1e-12)
 
 
 def test_shares_go_by_the_inverse_of_the_rtt_in_its_mode() -> None:
