@@ -197,14 +197,17 @@ class Fleet:
             self.on_speed(i, float(outcome.speed[i]))
 
     def read(self, k: int) -> Readings:
-        """Return every device's readings at tick ``k``."""
+        """Return every device's readings at tick ``k``.
+
+        A device that is off says nothing: its charge is not a number and it is on no network, so no policy lends it.
+        """
         stock, state, now = self.stock, self.state, self.around.at(self.habits, k)
         at_home = ~now.away
         minute = (self.scenario.start_minute + k * self.tick_s / 60.0 + stock.zone_min) % 1440.0
         mobile = links.LINKS[self.scenario.network.mobile]
         return Readings(
             has_battery=stock.has_battery,
-            soc=state.soc,
+            soc=np.where(self.off, np.nan, state.soc),
             plugged=now.plugged,
             die_c=state.die_c,
             skin_c=state.skin_c,
@@ -212,7 +215,7 @@ class Fleet:
             on_wifi=at_home,
             metered=~at_home & ~now.offline & mobile.metered,
             bandwidth_bytes_per_s=np.where(
-                now.offline, 0.0, np.where(at_home, stock.home_bytes_per_s, mobile.up_bytes_per_s)
+                now.offline | self.off, 0.0, np.where(at_home, stock.home_bytes_per_s, mobile.up_bytes_per_s)
             ),
             screen_on=now.screen_on,
             idle_s=now.idle_s,

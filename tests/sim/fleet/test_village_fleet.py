@@ -269,3 +269,19 @@ def test_what_is_off_draws_nothing() -> None:
     assert fleet.state.soc[0] == empty_at
     others_w = float(fleet.stock.row.idle_w[others].sum()) + leak_w
     assert fleet.energy_j - energy_j == pytest.approx(others_w * fleet.tick_s, rel=1e-9)
+
+
+def test_what_is_off_is_not_lent() -> None:
+    """A desktop without mains is off: it says nothing, and the decision does not count it as lent."""
+    fleet = a_fleet(a_scenario(start_minute=120, fleet={"phones": 0, "tablets": 0, "laptops": 0, "dedicated": 3}))
+    run(fleet, 5)
+    assert fleet.decision is not None
+    assert fleet.decision.contribute.all()
+    fleet.around.dark[0] = 1
+    run(fleet, 2)
+
+    assert fleet.readings is not None
+    assert fleet.off.tolist() == [True, False, False]
+    assert np.isnan(fleet.readings.soc[0])
+    assert fleet.readings.bandwidth_bytes_per_s[0] == 0.0
+    assert fleet.decision.contribute.tolist() == [False, True, True]
