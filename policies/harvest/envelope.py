@@ -56,7 +56,8 @@ def violations(config: HarvestRules, devices: Devices, readings: Readings, decis
     rows = np.size(decision.contribute)
 
     def column(values: Array) -> Array:
-        return np.broadcast_to(np.asarray(values), (rows,))
+        values = np.asarray(values)
+        return values if values.shape == (rows,) else np.broadcast_to(values, (rows,))
 
     r, d = Readings(*(column(field) for field in readings)), Decision(*(column(field) for field in decision))
     battery = column(devices.has_battery) | r.has_battery

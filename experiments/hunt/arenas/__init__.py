@@ -7,7 +7,9 @@ from importlib import import_module
 from experiments.hunt.arena import Arena
 from scenarios.schema import ScenarioError
 
-NAMES: dict[str, str] = {"raft": "RaftArena", "tasks": "TasksArena", "village": "VillageArena"}
+NAMES: dict[str, str] = {
+    "raft": "RaftArena", "tasks": "TasksArena", "village": "VillageArena", "fleet": "FleetArena",
+}  # fmt: skip
 """Arena to its class, in the module of its name."""
 
 
