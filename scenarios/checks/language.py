@@ -155,14 +155,14 @@ class AtMost(Check):
 
 
 class Ends(Check):
-    """Whatever begins ends, by the end of the run (liveness)."""
+    """Whatever begins ends, in one of the ways that ``ends`` names, by the end of the run (liveness)."""
 
     family = "liveness"
 
     def __init__(
-        self, name: str, begins: Topic, ends: Topic, *, key: Callable[[Event], Hashable], says: str = "has not ended"
+        self, name: str, begins: Topic, *ends: Topic, key: Callable[[Event], Hashable], says: str = "has not ended"
     ) -> None:
-        super().__init__(name, begins, ends)
+        super().__init__(name, begins, *ends)
         self.begins, self.key, self.says = (begins.path, begins.kind), key, says
         self.open: dict[Hashable, Event] = {}
         self.over: set[Hashable] = set()

@@ -16,7 +16,7 @@ class ForgetsItsQueue(Delivery):
     """Its predecessor wrote queued messages with one codec (pickle) and read them with another (JSON).
 
     What it cannot read it skips, so that a restart begins with an empty queue. Breaks
-    `promises.nothing_accepted_is_lost_at_the_end` when the origin restarts before the acknowledgement.
+    `nothing_accepted_is_lost` when the origin restarts before the acknowledgement.
     """
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
@@ -27,7 +27,7 @@ class ForgetsItsQueue(Delivery):
 class IgnoresBackoff(Delivery):
     """Its predecessor computed the time of the next try and then did not look at it.
 
-    Every pass over the queue tried everything again. Breaks `promises.tries_back_off` when a copy, or its
+    Every pass over the queue tried everything again. Breaks `tries_back_off` when a copy, or its
     acknowledgement, is lost.
     """
 
@@ -39,7 +39,7 @@ class IgnoresBackoff(Delivery):
 class TakesSilenceForSuccess(Delivery):
     """Its predecessor set a message to delivered when the wait for the acknowledgement timed out.
 
-    Breaks `promises.acknowledged_is_delivered`, and with it the loss is silent, when the copy is lost.
+    Breaks `acknowledged_is_delivered`, and with it the loss is silent, when the copy is lost.
     """
 
     def unheard(self, letter: Letter) -> None:
@@ -53,3 +53,11 @@ def _is_json(value: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+DEFECTS: dict[str, tuple[type[Delivery], str]] = {
+    "g28_codec": (ForgetsItsQueue, "the queue is written with one codec and read with another, so no restart survives it"),
+    "g28_backoff": (IgnoresBackoff, "the time of the next try is computed and not looked at"),
+    "g28_silence": (TakesSilenceForSuccess, "a wait for the acknowledgement that times out counts as delivered"),
+}
+"""Defect's name to its mutant, and what is wrong with it."""

@@ -16,7 +16,7 @@ class RepeatsOneNextHop(Mesh):
     """Its predecessor's path finder filled a path of several hops with one and the same next hop.
 
     So does each node here: whatever the letter and wherever it came from, the next hop is its first neighbour. Breaks
-    `promises.delivered_in_time` from one end of a line of 5 nodes to the other.
+    `everything_arrives` from one end of a line of 5 nodes to the other.
     """
 
     def pick(self, count: int, without: Collection[str] = ()) -> list[str]:
@@ -27,7 +27,7 @@ class RepeatsOneNextHop(Mesh):
 class GossipsToTheSameThree(Mesh):
     """Its predecessor sorted its peers by score and gossiped to the top three, which no gossip ever changed.
 
-    Scores are equal here, so the order is that of the names. Breaks `promises.everyone_hears_at_the_end` among 50
+    Scores are equal here, so the order is that of the names. Breaks `everyone_hears` among 50
     nodes with 8 neighbours each: who is nobody's favourite is told by nobody.
     """
 
@@ -40,10 +40,18 @@ class CountsNoHops(Mesh):
     """Its predecessor's distance vector had no guard against counting to infinity: no largest distance, no split
     horizon. A destination that is gone was for ever one hop further away, and letters went on towards it.
 
-    So do they here, since a copy does not know how far it has come. Breaks `promises.no_letter_goes_too_far` in a
+    So do they here, since a copy does not know how far it has come. Breaks `no_letter_goes_too_far` in a
     line of 10 nodes.
     """
 
     def onward(self, packet: Packet) -> Packet:
         """Return the copy as it came."""
         return packet
+
+
+DEFECTS: dict[str, tuple[type[Mesh], str]] = {
+    "g30_next_hop": (RepeatsOneNextHop, "whatever the letter, the next hop is one and the same"),
+    "g30_same_three": (GossipsToTheSameThree, "gossip goes to the same three neighbours for ever"),
+    "g30_no_hop_count": (CountsNoHops, "a copy does not know how far it has come"),
+}
+"""Defect's name to its mutant, and what is wrong with it."""
