@@ -29,6 +29,11 @@ def letter(event: Event) -> str:
     return name
 
 
+def origin(event: Event) -> str:
+    """Return the node that the letter of an announcement comes from."""
+    return letter(event).partition(">")[0]
+
+
 # -- what becomes of a letter ----------------------------------------------------------------------------
 
 
@@ -127,14 +132,22 @@ class TriesBackOff(Check):
     """A letter's k-th try is followed by ``first_s`` x 2^(k-1) of patience, ``max_s`` at most; there are ``tries``.
 
     A try that a crash kept from leaving is counted by its origin and announced by nobody, so numbers may be missing.
+    A node that was slowed down is not asked any more: its tries leave, and are announced, up to a step later than it
+    counts its patience from, and a step may last as long as a wait.
     """
 
     def __init__(self, path: str, first_s: float, max_s: float, tries: int) -> None:
-        super().__init__("tries_back_off", topic(path, "tried"))
+        super().__init__("tries_back_off", topic(path, "tried"), told("slow"))
         self.first_s, self.max_s, self.tries = first_s, max_s, tries
         self.last: dict[str, tuple[int, int]] = {}
+        self.slow: set[str] = set()
 
     def take(self, event: Event) -> str:
+        if event.kind == "slow":
+            self.slow.add(event.node)
+        return self._tried(event) if event.node not in self.slow else ""
+
+    def _tried(self, event: Event) -> str:
         name, number = letter(event), event.value.tries
         before, at_ns = self.last.get(name, (0, 0))
         self.last[name] = number, event.now_ns
@@ -156,7 +169,7 @@ class GoesNotTooFar(Check):
 
     def take(self, event: Event) -> str:
         name, via = letter(event), event.value.via
-        made = 1 + (0 if via == name.partition(">")[0] else self.hops[name, via])
+        made = 1 + (0 if via == origin(event) else self.hops[name, via])
         self.hops[name, event.node] = min(made, self.hops.get((name, event.node), made))
         return f"{name} reaches {event.node} on its hop {made}" if made > self.hops_max else ""
 
@@ -187,27 +200,26 @@ class BreakerRests(Check):
                 del memory[key]
 
 
-# -- what each transport promises ------------------------------------------------------------------------
-
-
-def fates(path: str) -> tuple[Check, ...]:
-    """Return what every transport promises of every letter."""
-    return nothing_accepted_is_lost(path), what_is_given_up_has_a_reason(path), DeliveredOnce(path)
+# -- what each transport promises, whoever is in reach ---------------------------------------------------
 
 
 def delivery(path: str, first_s: float, max_s: float, tries: int) -> tuple[Check, ...]:
     """Return the promises of the long-range transport."""
-    return *fates(path), AcknowledgedIsDelivered(path), TriesBackOff(path, first_s, max_s, tries)
+    return *_fates(path), AcknowledgedIsDelivered(path), TriesBackOff(path, first_s, max_s, tries)
 
 
 def mesh(path: str, hops_max: int) -> tuple[Check, ...]:
-    """Return the promises of the short-range transport, whoever is in reach."""
-    return *fates(path), AcknowledgedIsDelivered(path), GoesNotTooFar(path, hops_max)
+    """Return the promises of the short-range transport."""
+    return *_fates(path), AcknowledgedIsDelivered(path), GoesNotTooFar(path, hops_max)
 
 
 def bus(path: str, failures: int, open_s: float) -> tuple[Check, ...]:
     """Return the promises of the bus."""
-    return *fates(path), acknowledged_is_delivered_in_the_end(path), BreakerRests(path, failures, open_s)
+    return *_fates(path), acknowledged_is_delivered_in_the_end(path), BreakerRests(path, failures, open_s)
+
+
+def _fates(path: str) -> tuple[Check, ...]:
+    return what_is_given_up_has_a_reason(path), DeliveredOnce(path)
 
 
 # -- what a campaign must have seen ----------------------------------------------------------------------
@@ -223,12 +235,12 @@ def rare_in_delivery(path: str, tries: int) -> tuple[Check, ...]:
     )
 
 
-def rare_in_mesh(path: str, hops_max: int) -> tuple[Check, ...]:
+def rare_in_mesh(path: str) -> tuple[Check, ...]:
     """Return what is interesting in a mesh."""
     return (
-        Sometimes("a_letter_crossed_a_restart", topic(path, "delivered"), when=lambda e: bool(e.value.again)),
+        Sometimes("a_carrier_handed_on", topic(path, "heard"), when=lambda e: e.value.via != origin(e)),
         Sometimes("a_node_came_back", told("restart"), when=lambda e: True),
-        Sometimes("a_letter_was_acknowledged", topic(path, "acknowledged"), when=lambda e: True),
+        Sometimes("a_crash_with_writes_in_flight", told("writes_lost"), when=lambda e: True),
     )
 
 

@@ -56,7 +56,7 @@ def _is_json(value: bytes) -> bool:
 
 
 DEFECTS: dict[str, tuple[type[Delivery], str]] = {
-    "g28_codec": (ForgetsItsQueue, "the queue is written with one codec and read with another, so no restart survives it"),
+    "g28_codec": (ForgetsItsQueue, "the queue is written by one codec and read by another, so it survives no restart"),
     "g28_backoff": (IgnoresBackoff, "the time of the next try is computed and not looked at"),
     "g28_silence": (TakesSilenceForSuccess, "a wait for the acknowledgement that times out counts as delivered"),
 }

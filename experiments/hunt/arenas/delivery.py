@@ -49,7 +49,7 @@ class DeliveryArena(MessageArena):
     def promises(self, trial: Trial) -> tuple[Check, ...]:
         """Return the promises of delivery, and what is rare."""
         kept = checks.delivery("delivery", TIMES.backoff_first_s, TIMES.backoff_max_s, TIMES.tries)
-        return *kept, *checks.rare_in_delivery("delivery", TIMES.tries)
+        return checks.nothing_accepted_is_lost("delivery"), *kept, *checks.rare_in_delivery("delivery", TIMES.tries)
 
     def ask(self, play: Play, number: int) -> None:
         """Post a letter from one node to another: each pair has its turn."""

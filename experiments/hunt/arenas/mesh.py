@@ -76,7 +76,7 @@ class MeshArena(MessageArena):
         reach = {name: within(radios, name, hops) for name in trial.names}
         return (
             *checks.mesh("mesh", hops), checks.everything_arrives("mesh"),
-            checks.EveryoneHears("mesh", reach.__getitem__), *checks.rare_in_mesh("mesh", hops),
+            checks.EveryoneHears("mesh", reach.__getitem__), *checks.rare_in_mesh("mesh"),
         )  # fmt: skip
 
     def ask(self, play: Play, number: int) -> None:

@@ -30,10 +30,12 @@ from policies.transport.messages import (
     Took,
 )
 from policies.wire import Message
-from scenarios.defects import promises
+from scenarios.checks import transport as checks
 from scenarios.schema import Network
 from sim.cluster import Cluster
-from tests.policies.transport.offline import node
+from tests.policies.transport import announced as announcements
+from tests.policies.transport.announced import announced
+from tests.policies.transport.nodes import node
 from tests.policies.transport.storm import storm
 
 CONFIG = BusConfig()
@@ -46,7 +48,7 @@ ALWAYS = (0.0, 1e9)
 
 def seen(cluster: Cluster, kind: type[Message], path: str = "bus") -> list[Any]:
     """Return what the buses announced of one class."""
-    return [value for _, value in promises.announced(cluster.decisions, kind, path)]
+    return [value for _, value in announced(cluster, kind, path)]
 
 
 def ways(cluster: Cluster) -> list[str]:
@@ -54,15 +56,9 @@ def ways(cluster: Cluster) -> list[str]:
     return [routed.transport for routed in seen(cluster, Routed)]
 
 
-def broken(cluster: Cluster) -> list[str]:
+def broken(cluster: Cluster) -> dict[str, str]:
     """Return the promises of a bus that were broken so far."""
-    events = cluster.decisions
-    asked = (
-        promises.nothing_is_delivered_twice(events, "bus"),
-        promises.acknowledged_is_delivered_at_the_end(events, "bus"),
-        promises.an_open_breaker_rests(events, CONFIG.failures, CONFIG.open_s),
-    )
-    return [one for one in asked if one]
+    return announcements.broken(cluster, *checks.bus("bus", CONFIG.failures, CONFIG.open_s))
 
 
 # -- the breaker ---------------------------------------------------------------------------------------
@@ -171,7 +167,7 @@ def test_without_internet_the_mesh_carries() -> None:
     cluster.run(2)
     assert ways(cluster)[10:] == ["mesh"]
     assert len(seen(cluster, Delivered)) == 6
-    assert broken(cluster) == []
+    assert broken(cluster) == {}
 
 
 def test_a_failing_destination_closes_the_way_to_no_other() -> None:
@@ -199,7 +195,7 @@ def test_the_internet_returns_and_is_used_again() -> None:
     assert "mesh" in ways(cluster)
     assert cluster.policy("n0", "bus").breakers["delivery", "n2"] == Breaker()
     assert len(seen(cluster, Delivered)) == 30
-    assert broken(cluster) == []
+    assert broken(cluster) == {}
 
 
 def test_what_no_transport_can_bring_waits_for_one() -> None:
@@ -321,11 +317,11 @@ def test_no_weather_breaks_a_promise(seed: int, away: float, until: float) -> No
     cluster = Cluster(make, n=5, seed=seed, network=LOSSY)
     storm(cluster, seed, 40, "bus")
     cluster.run(1200)
-    delivered = {(e.node, v.letter): v.body for e, v in promises.announced(cluster.decisions, Delivered, "bus")}
+    delivered = {(e.node, v.letter): v.body for e, v in announced(cluster, Delivered, "bus")}
     kept = {(n, name): body for n in cluster.names for name, body in cluster.policy(n, "shelf").kept.items()}
 
-    assert promises.nothing_accepted_is_lost_at_the_end(cluster.decisions, "bus") == ""
-    assert broken(cluster) == []
+    assert announcements.broken(cluster, checks.nothing_accepted_is_lost("bus")) == {}
+    assert broken(cluster) == {}
     assert kept == delivered
     # A crash may come between the disk and the word: then a letter is delivered whose acceptance nobody was told.
     assert {accepted.letter for accepted in seen(cluster, Accepted)} <= {letter for _, letter in delivered}

@@ -16,6 +16,7 @@ from policies.config import DeliveryConfig
 from policies.port import Policy
 from policies.transport import Delivery
 from policies.transport.messages import (
+    ANNOUNCED,
     Accepted,
     Acknowledged,
     Carried,
@@ -31,9 +32,11 @@ from policies.transport.messages import (
     Tried,
 )
 from policies.wire import Message, encode
-from scenarios.defects import promises
+from scenarios.checks import transport as checks
 from scenarios.schema import Network
 from sim.cluster import Cluster
+from tests.policies.transport import announced as announcements
+from tests.policies.transport.announced import announced
 from tests.policies.transport.storm import storm
 
 CLEAR = Network(backbone_s=0.002, loss=0.0, duplicate=0.0)
@@ -44,19 +47,13 @@ ALL_TRIES_S = 35.0
 
 def seen(cluster: Cluster, kind: type[Message], path: str = "") -> list[Any]:
     """Return what was announced of one class."""
-    return [value for _, value in promises.announced(cluster.decisions, kind, path)]
+    return [value for _, value in announced(cluster, kind, path)]
 
 
-def broken(cluster: Cluster, path: str = "") -> list[str]:
+def broken(cluster: Cluster, path: str = "") -> dict[str, str]:
     """Return the promises of a delivery that were broken by the end of a run."""
-    events = cluster.decisions
-    asked = (
-        promises.nothing_accepted_is_lost_at_the_end(events, path),
-        promises.nothing_is_delivered_twice(events, path),
-        promises.acknowledged_is_delivered(events, path),
-        promises.tries_back_off(events, 1.0, 300.0, 5, path),
-    )
-    return [line for line in asked if line]
+    kept = checks.nothing_accepted_is_lost(path), *checks.delivery(path, 1.0, 300.0, 5)
+    return announcements.broken(cluster, *kept)
 
 
 def replies(cluster: Cluster, op_id: str) -> list[Any]:
@@ -89,7 +86,7 @@ def test_a_letter_crosses_and_both_ends_know() -> None:
     cluster = Cluster(Delivery, n=2, network=CLEAR)
     cluster.request("n0", "client", "1", Post("n1", b"hello"))
     cluster.run(5)
-    kinds = [type(msgspec.convert(d.value, promises.ANNOUNCED)) for d in cluster.decisions]
+    kinds = [type(msgspec.convert(d.value, ANNOUNCED)) for d in cluster.decisions]
 
     assert kinds == [Accepted, Tried, Delivered, Acknowledged]
     assert seen(cluster, Delivered)[0].body == b"hello"
@@ -103,8 +100,8 @@ def test_the_waits_are_the_documented_ones() -> None:
     cluster.crash("n1")
     cluster.request("n0", "client", "1", Post("n1", b"hello"))
     cluster.run(60)
-    times = [event.time_s for event, _ in promises.announced(cluster.decisions, Tried, "")]
-    times += [event.time_s for event, _ in promises.announced(cluster.decisions, Dead, "")]
+    times = [event.time_s for event, _ in announced(cluster, Tried)]
+    times += [event.time_s for event, _ in announced(cluster, Dead)]
     gaps = [b - a for a, b in pairwise(times)]
 
     assert len(gaps) == 5
@@ -191,7 +188,7 @@ def test_a_receiver_remembers_no_more_than_what_may_still_come() -> None:
 
     assert len(seen(cluster, Delivered)) >= 990  # five tries under 30 % loss each way, some are given up
     assert sum(len(numbers) for numbers in cluster.policy("n1").inbox._seen.values()) == 1
-    assert broken(cluster) == []
+    assert broken(cluster) == {}
 
 
 def test_an_origin_that_lost_its_disk_is_not_taken_for_its_old_self() -> None:
@@ -243,10 +240,10 @@ def test_a_consumer_has_every_letter_once_through_its_own_crashes(seed: int) -> 
     cluster = Cluster(shelves, n=3, seed=seed, network=LOSSY)
     storm(cluster, seed, 40, "delivery")
     cluster.run(2 * ALL_TRIES_S)
-    delivered = {(e.node, v.letter): v.body for e, v in promises.announced(cluster.decisions, Delivered, "delivery")}
+    delivered = {(e.node, v.letter): v.body for e, v in announced(cluster, Delivered, "delivery")}
     kept = {(n, name): body for n in cluster.names for name, body in cluster.policy(n, "shelf").kept.items()}
 
-    assert broken(cluster, "delivery") == []
+    assert broken(cluster, "delivery") == {}
     assert kept == delivered
     assert all(cluster.policy(n, "delivery").inbox.waiting == {} for n in cluster.names)
 
@@ -291,7 +288,7 @@ def test_no_weather_breaks_a_promise(seed: int, loss: float, duplicate: float, j
     posted = storm(cluster, seed, 30)
     cluster.run(2 * ALL_TRIES_S)
 
-    assert broken(cluster) == []
+    assert broken(cluster) == {}
     assert len(seen(cluster, Accepted)) <= posted
     assert all(cluster.policy(name).outbox.letters == {} for name in cluster.names)
 

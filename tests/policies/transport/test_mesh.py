@@ -17,10 +17,12 @@ from policies.transport import Mesh
 from policies.transport.buffer import Buffer, Id, Packet
 from policies.transport.messages import EVERYONE, Accepted, Acknowledged, Dead, Delivered, Heard, Post, Spread
 from policies.wire import Message, encode
-from scenarios.defects import promises
+from scenarios.checks import transport as checks
 from scenarios.schema import Network
 from sim.cluster import Cluster
 from sim.trace import Event
+from tests.policies.transport import announced as announcements
+from tests.policies.transport.announced import announced
 from tests.policies.transport.storm import storm
 
 Topology = Mapping[str, Collection[str]]
@@ -50,18 +52,12 @@ def post(cluster: Cluster, origin: str, to: str, op_id: str = "1") -> None:
 
 def seen(cluster: Cluster, kind: type[Message]) -> list[Any]:
     """Return what was announced of one class."""
-    return [value for _, value in promises.announced(cluster.decisions, kind, "")]
+    return [value for _, value in announced(cluster, kind)]
 
 
-def broken(cluster: Cluster) -> list[str]:
+def broken(cluster: Cluster) -> dict[str, str]:
     """Return the promises of safety that were broken so far."""
-    events = cluster.decisions
-    asked = (
-        promises.nothing_is_delivered_twice(events),
-        promises.acknowledged_is_delivered(events),
-        promises.no_letter_goes_too_far(events, 7),
-    )
-    return [one for one in asked if one]
+    return announcements.broken(cluster, *checks.mesh("", 7))
 
 
 def test_it_is_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +77,7 @@ def test_a_letter_crosses_a_line_of_up_to_eight(count: int, network: Network) ->
 
         assert len(seen(cluster, Heard)) == count - 1
         assert (len(seen(cluster, Delivered)), len(seen(cluster, Acknowledged))) == (1, 1)
-        assert broken(cluster) == []
+        assert broken(cluster) == {}
         assert all(len(cluster.policy(n).buffer) == 0 for n in cluster.names)
 
 
@@ -91,7 +87,7 @@ def test_the_eighth_hop_is_not_made() -> None:
     post(cluster, "n0", "n8")
     cluster.run(700)
 
-    heard = {event.node for event, _ in promises.announced(cluster.decisions, Heard, "")}
+    heard = {event.node for event, _ in announced(cluster, Heard)}
     assert heard == {f"n{k}" for k in range(1, 7)}  # n7 would carry it for nobody
     assert [dead.reason for dead in seen(cluster, Dead)] == ["expired"]
     assert seen(cluster, Delivered) == []
@@ -105,8 +101,8 @@ def test_fifty_nodes_hear_a_broadcast() -> None:
         post(cluster, "n0", EVERYONE)
         cluster.run(60)
 
-        assert promises.everyone_hears_at_the_end(cluster.decisions, cluster.names) == ""
-        assert broken(cluster) == []
+        assert announcements.broken(cluster, checks.EveryoneHears("", lambda origin, names=cluster.names: names)) == {}
+        assert broken(cluster) == {}
 
 
 def test_the_neighbours_are_not_always_the_same_three() -> None:
@@ -183,7 +179,7 @@ def test_a_letter_waits_for_who_is_away() -> None:
     cluster.restart("n0")
     cluster.run(60)
     assert len(seen(cluster, Acknowledged)) == 1
-    assert broken(cluster) == []
+    assert broken(cluster) == {}
 
 
 def test_waiting_is_quiet() -> None:
@@ -223,7 +219,7 @@ def test_a_broadcast_is_offered_for_its_life_and_then_over() -> None:
     cluster.restart("n2")
     cluster.run(200)
 
-    assert {event.node for event, _ in promises.announced(cluster.decisions, Delivered, "")} == {"n1", "n2"}
+    assert {event.node for event, _ in announced(cluster, Delivered)} == {"n1", "n2"}
     assert len(seen(cluster, Spread)) == 1
     assert all(len(cluster.policy(n).buffer) == 0 for n in cluster.names)
 
@@ -267,7 +263,7 @@ def test_what_did_not_fit_the_carrier_arrives_later() -> None:
         assert len(carrier.buffer) <= 2
 
     assert {d.body for d in seen(cluster, Delivered)} == {str(n).encode() for n in range(10)}
-    assert broken(cluster) == []
+    assert broken(cluster) == {}
 
 
 def test_an_origin_clears_its_letter_out_of_who_carries_it() -> None:
@@ -337,7 +333,7 @@ def test_no_weather_breaks_a_promise(seed: int, loss: float, duplicate: float) -
     storm(cluster, seed, 30)
     cluster.run(600)
 
-    assert promises.nothing_accepted_is_lost_at_the_end(cluster.decisions) == ""
-    assert broken(cluster) == []
+    assert announcements.broken(cluster, checks.nothing_accepted_is_lost("")) == {}
+    assert broken(cluster) == {}
     assert all(not cluster.policy(n).outbox.letters for n in cluster.names)
     assert all(len(cluster.policy(n).buffer) == 0 for n in cluster.names)
