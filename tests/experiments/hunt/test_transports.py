@@ -11,11 +11,7 @@ from experiments.hunt.arenas import arena
 from experiments.hunt.arenas.bus import away_s
 from experiments.hunt.arenas.mesh import STREET, TIMES, town, within
 from experiments.hunt.swarm import draw
-from policies.transport.messages import Tried
-from policies.wire import encode
 from scenarios import faults as f
-from scenarios.checks import Checks
-from scenarios.checks.transport import TriesBackOff
 from scenarios.trial import Trial
 
 SILENCE = f.Loss(at_s=0.0, for_s=1.0, share=1.0)
@@ -93,18 +89,3 @@ def test_the_internet_goes_in_every_trial_and_comes_back_in_half_of_them() -> No
     assert all(0.0 <= start <= shape.storm_s and start <= end for start, end in spells)
     assert all(end <= shape.storm_s or end == float("inf") for _, end in spells)
     assert 150 < sum(end <= shape.storm_s for _, end in spells) < 250
-
-
-@pytest.mark.parametrize(
-    ("slow", "why"), [((), "t=100000000ns: n0 tries n0>n1@0/1 again after 0.05 s"), (("n0",), ""), (("n1",), "t=1")]
-)
-def test_only_a_node_that_was_slowed_down_may_seem_impatient(slow: tuple[str, ...], why: str) -> None:
-    """Its tries leave up to a step late, so their distance says nothing; other nodes are held to their waits."""
-    checks = Checks(TriesBackOff("", 0.1, 30.0, 5))
-    for node in slow:
-        checks.tell(0, node, "slow")
-    for at_ns, tries in ((50_000_000, 1), (100_000_000, 2)):
-        checks.decided(at_ns, "n0", "", "tried", encode(Tried("n0>n1@0/1", tries)))
-
-    assert checks.checks[0].broken.startswith(why)
-    assert bool(checks.checks[0].broken) == bool(why)
