@@ -62,7 +62,12 @@ def happens() -> Check:
 
 
 CASES = [
-    (same, [(1, "a", "leader", 1), (2, "b", "leader", 2)], [(1, "a", "leader", 1), (2, "b", "leader", 1)], "t=2ns: not a"),
+    (
+        same,
+        [(1, "a", "leader", 1), (2, "b", "leader", 2)],
+        [(1, "a", "leader", 1), (2, "b", "leader", 1)],
+        "t=2ns: not a",
+    ),
     (each, [(1, "a", "begun", 3)], [(1, "a", "begun", 3), (4, "b", "begun", 9), (5, "c", "begun", 8)], "t=4ns: 9 > 3"),
     (
         in_order,
