@@ -53,7 +53,7 @@ class FaultScript:
         victims: who is meant.
         seed: names the draws of churn.
         duration_s: churn ends here.
-        begun_s: ``time.monotonic()`` at the run's start.
+        begun_s: the event loop's time at the run's start, which is ``time.monotonic()``.
     """
 
     def __init__(self, processes: Processes, victims: Victims, *, seed: int, duration_s: float, begun_s: float) -> None:
@@ -105,7 +105,7 @@ class FaultScript:
         self._record("crash", name, "start", "process", detail)
         self._falls[name] += 1
         fall = self._falls[name]
-        back_s = time.monotonic() - self._begun_s + down_s
+        back_s = self._now_s() + down_s
         await self._processes.kill(name)
         if disk == "lost":
             self._processes.wipe(name)
@@ -157,8 +157,7 @@ class FaultScript:
         if self._processes.up(name):
             self._processes.fill_disk(name)
             stopping = asyncio.ensure_future(self._processes.ended(name))
-            left_s = self._begun_s + f.end_s(fault) - time.monotonic()
-            done, _ = await asyncio.wait((stopping,), timeout=max(0.0, left_s))
+            done, _ = await asyncio.wait((stopping,), timeout=max(0.0, f.end_s(fault) - self._now_s()))
             stopping.cancel()
             if done and self._processes.up(name):  # else it was killed, or another spell has noted it
                 self._falls[name] += 1
@@ -192,12 +191,14 @@ class FaultScript:
         self._record(kind_of(fault), who, "end", "transport", {})
         await asyncio.gather(begun, self._links.tell_all())
 
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time() - self._begun_s
+
     async def _sleep_until(self, at_s: float) -> None:
-        await asyncio.sleep(max(0.0, self._begun_s + at_s - time.monotonic()))
+        await asyncio.sleep(max(0.0, at_s - self._now_s()))
 
     def _record(self, kind: str, node: str, phase: str, layer: str, detail: Any) -> None:
-        at_s = time.monotonic() - self._begun_s
-        self.rows.append((at_s, kind, node, phase, layer, json.dumps(detail)))
+        self.rows.append((self._now_s(), kind, node, phase, layer, json.dumps(detail)))
 
 
 def _detail(fault: Any) -> dict[str, Any]:
