@@ -271,7 +271,7 @@ def test_stopped_and_full_for_real(record: Callable[..., Record], tmp_path: Path
     )
 
     assert found.manifest["fault_layers"] == {"crash": ["kernel"], "full_disk": ["kernel"], "pause": ["process"]}
-    rows = {name: read(journal)[1] for name, journal in found.journals.items()}
+    rows = {name: list(read(journal)[1]) for name, journal in found.journals.items()}
     starts = {name: [row[2][3] for row in mine if row[2][0] == START] for name, mine in rows.items()}
     assert starts == {"desk-0": [0], "desk-1": [0, 1]}
     gap_ns = max(b[0] - a[0] for a, b in zip(rows["desk-0"], rows["desk-0"][1:], strict=False))
