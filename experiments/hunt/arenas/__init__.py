@@ -8,7 +8,7 @@ from experiments.hunt.arena import Arena
 from scenarios.schema import ScenarioError
 
 NAMES: dict[str, str] = {
-    "raft": "RaftArena", "village": "VillageArena", "tasks": "TasksArena", "fleet": "FleetArena",
+    "raft": "RaftArena", "village": "VillageArena", "tasks": "TasksArena", "fleet": "FleetArena", "edge": "EdgeArena",
     "delivery": "DeliveryArena", "mesh": "MeshArena", "bus": "BusArena",
 }  # fmt: skip
 """Arena to its class, in the module of its name."""
