@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from models.inference import SHAPES
+from models.links.loss import CHANNELS
 from policies.config import HarvestConfig, HarvestRules, OwnerLimits, PolicyConfig, PredictiveConfig
 from policies.edge import check_edge
 from scenarios import faults, sensors
@@ -86,7 +87,9 @@ class Network(Strict, frozen=True):
 
     home: Literal["cable", "fibre", "loopback"] = "cable"
     mobile: Literal["lte", "5g"] = "lte"
-    backbone_s: NonNegative = 0.012  # one-way
+    backbone: Literal["even", "cities"] = "even"  # cities: each node near a data centre, delays as measured
+    backbone_s: NonNegative = 0.012  # one-way, between any two nodes (backbone=even)
+    bursts: str = ""  # a measured channel whose bad spells every access link has; "": losses are independent
     loss: Share = 0.001  # of messages, end to end, after the access links' own loss
     jitter_sigma: NonNegative = 0.3
     duplicate: Share = 0.0005
@@ -237,6 +240,8 @@ def _cross_check(s: Scenario) -> None:
     except ValueError as error:
         raise ScenarioError(str(error)) from None
     _check_policy(s.policy)
+    if s.network.bursts and s.network.bursts not in CHANNELS:
+        raise ScenarioError(f"network.bursts={s.network.bursts!r}: allowed: {', '.join(sorted(CHANNELS))}")
     try:
         sensors.check(s.sensors, s.assume)
     except ValueError as error:

@@ -97,7 +97,7 @@ class Compute:
         world: whose nodes submit.
         shape: the served model.
         laws: executor law by node name.
-        links: access links by node number, and ``backbone_s`` between them.
+        links: access links by node number; what is between them is the network's.
         cores: CPU cores that all executors share, where they are processes of one host.
         hop_s: from one stage's step to the next one's, where it was measured as a whole; replaces the links' delay.
         session_s: opening a session, on top of its steps and hops.
@@ -109,12 +109,11 @@ class Compute:
         shape: inference.Shape,
         laws: dict[str, Law],
         links: Links,
-        backbone_s: float,
         cores: int | None = None,
         hop_s: float | None = None,
         session_s: float = 0.0,
     ) -> None:
-        self.world, self.shape, self.links, self.backbone_s = world, shape, links, backbone_s
+        self.world, self.shape, self.links = world, shape, links
         self.cores, self.hop_s, self.session_s = cores, hop_s, session_s
         self.executors = {name: Executor(law) for name, law in laws.items()}
         self.sessions: dict[tuple[str, int], Session] = {}
@@ -229,7 +228,8 @@ class Compute:
     def _link_s(self, a: int, b: int, size_bytes: float) -> float:
         links = self.links
         rate = min(links.up_bytes_per_s[a], links.down_bytes_per_s[b])
-        return links.one_way_s[a] + self.backbone_s + links.one_way_s[b] + size_bytes / rate
+        between_s = self.world.network.backbone_s(a, b)
+        return links.one_way_s[a] + between_s + links.one_way_s[b] + size_bytes / rate
 
     # -- fluid progress ------------------------------------------------------------------------------
 

@@ -7,14 +7,17 @@ no draws of its own: it reads further digits of the same ones, so that beginning
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from models import draws
+from models.links import backbone
+from models.links.loss import CHANNELS, Channel
 from policies.port import NS_PER_S
+from policies.rng import Rng
 from scenarios.schema import Network
 
 _BLOCK = 1024
@@ -27,6 +30,20 @@ class Access(NamedTuple):
     up_bytes_per_s: float
     down_bytes_per_s: float
     loss: float
+
+
+class _Spells:
+    """The good and bad spells of one access link (`models.links.loss`), advanced exactly between messages."""
+
+    def __init__(self, channel: Channel, seed: int, node: int) -> None:
+        self.channel, self._rng = channel, Rng(seed, str(node), "bad spells", 0)
+        self._bad, self._at_s = self._rng.random() < channel.bad_share, 0.0
+
+    def loss(self, now_s: float) -> float:
+        """Return the chance to lose a message now, above what a good link loses."""
+        chance = float(self.channel.bad_after(self._bad, now_s - self._at_s))
+        self._bad, self._at_s = self._rng.random() < chance, now_s
+        return self.channel.loss_bad - self.channel.loss_good if self._bad else 0.0
 
 
 class Links:
@@ -99,6 +116,11 @@ class MessageNetwork:
         self._draws: list[Iterator[tuple[float, float]]] = [iter(()) for _ in range(count)]
         self._drawn = [0] * count
         self._last_uniform = [0.0] * count
+        self.clock: Callable[[], int] = lambda: 0  # ns; the world's
+        cities = len(backbone.CITIES.heights)
+        self._near = backbone.draw_nodes(seed, np.arange(count), cities) if config.backbone == "cities" else None
+        channel = CHANNELS[config.bursts] if config.bursts else None
+        self._spells = [_Spells(channel, seed, node) for node in range(count)] if channel else []
         self._twice = False  # whether a fault duplicates the message just asked about
         # What a message needs of its two access links, by sender and receiver: (latency s, bytes/s, loss).
         self._paths: list[dict[int, tuple[float, float, float]]] = [{} for _ in range(count)]
@@ -114,6 +136,9 @@ class MessageNetwork:
         self._last_uniform[source] = uniform
         latency_s, bytes_per_s, loss = self._paths[source].get(target) or self._path(source, target)
         seconds = latency_s * factor + size_bytes / bytes_per_s
+        if self._spells:
+            now_s = self.clock() / NS_PER_S
+            loss += self._spells[source].loss(now_s) + self._spells[target].loss(now_s)
         if self.cuts or self.disturbances:
             more_loss, more_s = self._disturbed(source, target, uniform)
             if uniform < loss + more_loss or self.stopped(source, target):
@@ -141,6 +166,13 @@ class MessageNetwork:
         self._paths[node].clear()
         for paths in self._paths:
             paths.pop(node, None)
+
+    def backbone_s(self, source: int, target: int) -> float:
+        """Return the one-way delay between two nodes' ends of the backbone."""
+        if self._near is None:
+            return self.config.backbone_s
+        a, b = (backbone.CITIES.at(self._near[node]) for node in (source, target))
+        return float(backbone.delay(a, b)) if self._near[source] != self._near[target] else 0.0
 
     # -- faults --------------------------------------------------------------------------------------
 
@@ -200,7 +232,7 @@ class MessageNetwork:
     def _path(self, source: int, target: int) -> tuple[float, float, float]:
         links, config = self.links, self.config
         path = (
-            links.one_way_s[source] + config.backbone_s + links.one_way_s[target],
+            links.one_way_s[source] + self.backbone_s(source, target) + links.one_way_s[target],
             min(links.up_bytes_per_s[source], links.down_bytes_per_s[target]),
             config.loss + links.loss[source] + links.loss[target],
         )

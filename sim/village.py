@@ -27,7 +27,7 @@ from scenarios.digests import policies_manifest, versions
 from scenarios.groups import groups_of
 from scenarios.journal import Header, Journal
 from scenarios.record import RECORD_VERSION, Record
-from scenarios.schema import PRIORITIES, Scenario, ScenarioError, to_plain
+from scenarios.schema import PRIORITIES, Network, Scenario, ScenarioError, to_plain
 from scenarios.workload import requests
 from sim.around import VillageAround
 from sim.clients import Asked, Clients
@@ -104,7 +104,7 @@ class _Run:
         self.host = hosts.read_profile(scenario.profile) if scenario.network.home == "loopback" else None
         self.compute = Compute(
             self.world, self.shape, dict(zip(self.stock.name, self.laws, strict=True)), access,
-            scenario.network.backbone_s, scenario.cores or (int(self.host["cores"]) if self.host else None),
+            scenario.cores or (int(self.host["cores"]) if self.host else None),
             float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
         )  # fmt: skip
         self.world.jobs = self.compute
@@ -359,7 +359,7 @@ class _Run:
             "digest": self.world.digest,
             "seed": self.scenario.seed,
             "world": "sim",
-            "fidelity": FIDELITY,
+            "fidelity": {**FIDELITY, "network": _network_fidelity(self.scenario.network)},
             "config": to_plain(self.scenario),
             "versions": versions(),
             "policies": policies_manifest(self.mounted),
@@ -426,6 +426,11 @@ class _Run:
 
 START_WALL_NS = 1_750_000_000 * NS_PER_S
 """Wall clock at the start of every simulated run: a fixed date (June 2025), so that runs repeat exactly."""
+
+
+def _network_fidelity(network: Network) -> str:
+    between = "measured cities by coordinates" if network.backbone == "cities" else "one delay for every pair"
+    return f"{FIDELITY['network']}; backbone: {between}; loss: {network.bursts or 'independent'}"
 
 
 def _plain(value: Any) -> Any:

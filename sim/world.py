@@ -116,6 +116,7 @@ class World:
         self.engine = Engine()
         self.guard = None if guards is None else Guard(guards)
         self.network = network
+        network.clock = lambda: int(self.engine.now)
         self.start_wall_ns = start_wall_ns
         self.nodes: list[Node] = []
         self.by_name: dict[str, Node] = {}

@@ -119,6 +119,7 @@ BAD = [
     ({"faults": [{"kind": "loss", "at_s": 1, "share": 0.1, "nodes": ["x"]}]}, "faults[0].nodes='x': no such node"),
     ({"faults": [{"kind": "cascade", "at_s": 1, "group": "phone-1"}]}, "expected a group of at least two nodes"),
     ({"faults": [{"kind": "slow", "at_s": 1, "node": "leader", "factor": 0.5}]}, "factor=0.5: expected `float` >= 1.0"),
+    ({"network": {"bursts": "fog"}}, "network.bursts='fog': allowed: 5g.ucc, "),
     ({"world": "local", "faults": [{"kind": "heat_wave", "at_s": 1}]}, "faults[0].kind='heat_wave': not in this world"),
     *(
         ({"faults": [{**CRASH, "node": node}]}, f"faults[0].node={node!r}: no such node; allowed: leader, worker, ")

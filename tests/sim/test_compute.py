@@ -53,7 +53,7 @@ class Bench:
         self.heard: list[tuple[float, int, Any]] = []
         each = laws or [Roofline(SHAPE, device) for device in devices]
         named = {f"d{k}": law for k, law in enumerate(each)}
-        self.compute = Compute(self.world, SHAPE, named, links, BACKBONE_S, cores)
+        self.compute = Compute(self.world, SHAPE, named, links, cores)
         self.world.jobs = self.compute
         for name in named:
             self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0)))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from models.links.backbone import CITIES, delay, draw_nodes
+from models.links.loss import CHANNELS
 from scenarios.schema import Network
 from sim.network import Access, Disturbance, Links, MessageNetwork
 
 QUIET = {"backbone_s": 0.01, "loss": 0.0, "jitter_sigma": 0.0, "duplicate": 0.0}
 
 
-def a_network(count: int = 4, seed: int = 1, **config: float) -> MessageNetwork:
+def a_network(count: int = 4, seed: int = 1, **config: Any) -> MessageNetwork:
     """Return a network of equal links of 1 ms and 1 MB/s."""
     return MessageNetwork(seed, Links.alike(count, 0.001, 1e6), Network(**{**QUIET, **config}))
 
@@ -171,3 +175,50 @@ def test_another_link_changes_what_comes_after() -> None:
     assert network.delay_ns(1, 0, 0) - network.delay_ns(1, 2, 0) == pytest.approx(49e6, abs=2)
     network.relink(0, home)
     assert network.delay_ns(0, 1, 1000) == before_ns
+
+
+def test_nodes_near_cities_are_as_far_apart_as_the_cities_are() -> None:
+    """Delays between nodes are those of their cities' coordinates, the same both ways, and none within one city."""
+    network = a_network(40, backbone="cities")
+    cities = draw_nodes(1, np.arange(40), len(CITIES.heights))
+    for a, b in ((0, 1), (3, 17), (39, 2)):
+        expected_s = float(delay(CITIES.at(cities[a]), CITIES.at(cities[b]))) if cities[a] != cities[b] else 0.0
+        assert network.delay_ns(a, b, 0) == pytest.approx((0.002 + expected_s) * 1e9, abs=2)
+        assert network.delay_ns(b, a, 0) == network.delay_ns(a, b, 0)
+    same = [(a, b) for a in range(40) for b in range(a) if cities[a] == cities[b]]
+    assert same
+    assert network.backbone_s(*same[0]) == 0.0
+
+
+def test_a_bad_spell_takes_its_share_of_messages_and_lasts_as_measured() -> None:
+    """Long runs of losses come as the channel's rates say, and messages of one moment share their link's luck."""
+    channel = CHANNELS["lte.ucc"]
+    network = a_network(2, seed=3, bursts="lte.ucc")
+    lost = []
+    for k in range(40_000):
+        network.clock = lambda k=k: int(k * 0.25e9)
+        lost.append(network.delay_ns(0, 1, 0) < 0)
+    gone = np.array(lost, dtype=float)
+    # Either end's bad spell loses half of the messages; spells are independent.
+    extra = channel.loss_bad - channel.loss_good
+    assert gone.mean() == pytest.approx(2 * channel.bad_share * extra, rel=0.08)
+    near = np.mean((gone[1:] - gone.mean()) * (gone[:-1] - gone.mean())) / gone.var()
+    far = np.mean((gone[200:] - gone.mean()) * (gone[:-200] - gone.mean())) / gone.var()
+    assert near > 0.25
+    assert abs(far) < 0.05
+
+
+def test_another_nodes_messages_change_no_bad_spell() -> None:
+    """A link's spells are its own: what others send over other links moves none of them."""
+
+    def of_two(noise: int) -> list[int]:
+        network = a_network(4, bursts="lte.ucc")
+        seen = []
+        for k in range(400):
+            network.clock = lambda k=k: int(k * 0.5e9)
+            for _ in range(noise):
+                network.delay_ns(2, 3, 9)
+            seen.append(network.delay_ns(0, 1, 9))
+        return seen
+
+    assert of_two(0) == of_two(2)
