@@ -29,8 +29,8 @@ ASKED_IN_CALM = told("asked_in_calm")
 STEPS = told("steps")
 """The world's steps since it last told; it tells at a fixed interval of virtual time."""
 
-ENOUGH = 10
-"""So many tasks must be done before their work has to be seen in reports (our choice)."""
+ENOUGH = 5
+"""In so many reports tasks must have been done since the one before, until one has to see work (our choice)."""
 
 
 class EveryTaskEndsOnce(Check):
@@ -197,22 +197,23 @@ class SilentAgentGetsNothing(Check):
 
 
 class WorkShowsAsUtilization(Check):
-    """Where many tasks were done, some report has seen somebody work (liveness)."""
+    """Where report after report tells of tasks that were done, some report has seen somebody work (liveness)."""
 
     family = "liveness"
 
     def __init__(self) -> None:
         super().__init__("work_shows_as_utilization", COUNTS)
-        self.done = self.working_max = 0
+        self.done = self.busy_reports = self.working_max = 0
 
     def take(self, event: Event) -> str:
+        self.busy_reports += event.value.done > self.done
         self.done = event.value.done
         self.working_max = max(self.working_max, event.value.working)
         return ""
 
     def end(self) -> str:
-        idle = self.done >= ENOUGH and self.working_max == 0
-        return f"{self.done} tasks were done, and every report says that nobody worked" if idle else ""
+        unseen = self.busy_reports >= ENOUGH and self.working_max == 0
+        return f"{self.done} tasks were done, and every report says that nobody worked" if unseen else ""
 
 
 class AskedInCalmIsDone(Check):

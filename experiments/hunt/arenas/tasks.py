@@ -19,20 +19,24 @@ from policies.wire import encode
 from scenarios import faults as f
 from scenarios.checks import Check, tasks
 from scenarios.defects.tasks import DEFECTS, EXPECTS
+from scenarios.schema import ScenarioError
 from scenarios.trial import Trial
 from sim.world import Jobs, Node, StepCost
 
 _job: Any = msgspec.msgpack.Decoder(Job).decode
 
 SCALE = 1 / 200
-"""The documented time constants run two hundred times faster here, all of them, so that their ratios stay."""
 _DOCUMENTED = TasksConfig()
 TIMES = TasksConfig(
     heartbeat_s=_DOCUMENTED.heartbeat_s * SCALE, offline_after_s=_DOCUMENTED.offline_after_s * SCALE,
     poll_s=_DOCUMENTED.poll_s * SCALE, report_s=_DOCUMENTED.report_s * SCALE,
-    ageing_s=_DOCUMENTED.ageing_s * SCALE, patience_s=_DOCUMENTED.patience_s * SCALE, queue_max=40,
+    ageing_s=_DOCUMENTED.ageing_s * SCALE, patience_s=_DOCUMENTED.patience_s * SCALE,
 )  # fmt: skip
-"""A queue of forty is full in some seeds: 12 slots take some two seconds to empty it."""
+"""The documented time constants run two hundred times faster here, all of them, so that their ratios stay."""
+QUEUE_PER_AGENT = 10
+"""Open tasks that the queue holds for each agent, so that it is full in some seeds: 3 slots take 2 s to empty it."""
+CALM_MIN_S = 5.0
+"""So long a calm every accepted task needs to end: a full queue, after the longest lease and patience."""
 
 TOKEN_MS = 20
 """An executor's time a token (assumption: a small model on a laptop)."""
@@ -43,6 +47,18 @@ LOOK_S, STEPS_MAX = 0.5, 6000
 its coordinator wakes after a long pause; a node that turns round takes fifteen thousand."""
 CALM_ASK_S, CALM_GAP_S = 1.0, 0.5
 """The first task of the calm is asked so long after its beginning, and asked again so often."""
+
+
+class Cost(StepCost):
+    """A machine that is a hundred times slower at most, however many spells slow it.
+
+    Spells multiply. Three at once on the coordinator would make a single step last longer than the whole calm, and no
+    policy can do in the calm what its machine does not let it begin.
+    """
+
+    def times(self, factor: float) -> StepCost:
+        """Return the cost of the slower machine."""
+        return super().times(min(factor, 100.0))
 
 
 class Executors:
@@ -80,6 +96,12 @@ class TasksArena(MessageArena):
         f.Crash, f.Pause, f.Slow, f.Clock, f.Cascade, *f.NETWORKS, f.SlowDisk, f.FailingDisk, f.FullDisk,
     )  # fmt: skip
 
+    def check(self, trial: Trial) -> None:
+        """Refuse a trial that this arena cannot run, also one whose calm is too short for any policy."""
+        super().check(trial)
+        if trial.calm_s < CALM_MIN_S:
+            raise ScenarioError(f"calm_s={trial.calm_s}: arena {self.name} needs at least {CALM_MIN_S}")
+
     def committee(self, trial: Trial) -> int:
         """The coordinator alone."""
         return 1
@@ -91,7 +113,8 @@ class TasksArena(MessageArena):
     def mount(self, trial: Trial, name: str) -> Mapping[str, Policy]:
         """Mount the coordinator, or an agent."""
         if name == "n0":
-            return {"tasks": (Coordinator if trial.policy == CORRECT else DEFECTS[trial.policy])(TIMES)}
+            kind = Coordinator if trial.policy == CORRECT else DEFECTS[trial.policy]
+            return {"tasks": kind(msgspec.structs.replace(TIMES, queue_max=QUEUE_PER_AGENT * (trial.nodes - 1)))}
         number = int(name[1:]) - 1
         skills = [Capability(skill, 0.8 - 0.1 * place) for place, skill in enumerate(SKILLS[number % len(SKILLS)])]
         return {"agent": TaskAgent(TIMES, "n0", skills, specialist=number % len(SKILLS) == 0)}
@@ -106,7 +129,9 @@ class TasksArena(MessageArena):
         return Executors(play)
 
     def started(self, play: Play, node: Node) -> None:
-        """Begin to look at the world's clock, and plan what is asked in the calm."""
+        """Bound how slow a machine gets, begin to look at the world's clock, and plan what is asked in the calm."""
+        if node.incarnation == 0:
+            node.cost = Cost()
         if node.name == "n0" and node.incarnation == 0:
             play.memory["steps"] = 0
             play.world.engine.call_at(int(LOOK_S * NS_PER_S), self._look, play)
