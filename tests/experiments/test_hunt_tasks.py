@@ -36,7 +36,7 @@ SMALL: dict[str, tuple[int, int, tuple[Fault, ...]]] = {
     "g21_reserve": (5, 2, ()),
     "g22": (1, 2, (f.Crash(at_s=2.0, node="n1", down_s=0.2),)),
 }
-"""Defect to the seed, the requests and the faults of a small case: a coordinator, one agent, four seconds of storm, six of calm."""
+"""Defect to the seed, the requests and the faults of a small case: one agent, four seconds of storm, six of calm."""
 
 
 def small(defect: str, policy: str) -> Trial:
