@@ -70,7 +70,7 @@ def violations(config: HarvestRules, devices: Devices, readings: Readings, decis
         f"row {row}: {law.name} is {law.value[row]}; "
         f"allowed while {'draining' if drains[row] else 'contributing'}: {law.allowed}"
         for law in laws
-        for row in np.flatnonzero(law.broken & (d.contribute if law.name == "local_minute" else lends))
+        for row in (law.broken & (d.contribute if law.name == "local_minute" else lends)).nonzero()[0]
     ]
     caps = [
         ("compute_share", d.compute_share, np.where(d.contribute, compute, 0.0)),
@@ -80,7 +80,7 @@ def violations(config: HarvestRules, devices: Devices, readings: Readings, decis
     found += [
         f"row {row}: {name} is {values[row]}; allowed: 0 to {limit[row]:g}"
         for name, values, limit in caps
-        for row in np.flatnonzero(~((values >= 0) & (values <= limit * (1 + _SHARE_TOLERANCE))))
+        for row in (~((values >= 0) & (values <= limit * (1 + _SHARE_TOLERANCE)))).nonzero()[0]
     ]
     return found
 

@@ -243,7 +243,8 @@ class ClimbsAtOnce(FleetCheck):
 
 def _hottest_c(r: Readings, devices: Devices) -> np.ndarray:
     """Return what an edge ladder goes by: the hotter of die and, where there is one, battery."""
-    return np.where(devices.has_battery, np.maximum(r.die_c, r.battery_c), r.die_c)
+    battery_c = np.where(devices.has_battery, r.battery_c, -np.inf)
+    return np.maximum(r.die_c, battery_c)
 
 
 def allowed(
@@ -272,7 +273,8 @@ def allowed(
 
 def _since(holds: np.ndarray, since_s: np.ndarray, now_s: float) -> np.ndarray:
     """Return since when something has held without a break, infinity where it does not."""
-    return np.where(holds, np.minimum(since_s, now_s), np.inf)
+    held: np.ndarray = np.where(holds, np.minimum(since_s, now_s), np.inf)
+    return held
 
 
 def rare() -> tuple[Sometimes, ...]:

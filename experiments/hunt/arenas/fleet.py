@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter_ns
 from typing import ClassVar
 
@@ -39,7 +40,7 @@ KINDS = (
 """Kind of each device by its position, and whether it is set aside for the village; then again from the first."""
 
 READING_S = 60.0
-START_MIN = 120.0  # 2:00, when nearly all owners sleep: what disturbs the night is the trial's faults
+START_MIN = 120  # 2:00, when nearly all owners sleep: what disturbs the night is the trial's faults
 SHORTER = 4.0
 """By this much every time of the documented rule is divided, so that hours, the longest session, cool-down, dwell and
 idle time all end within a trial and keep their ratios; temperatures and charges are those of real time."""
@@ -118,7 +119,7 @@ class _Trial:
         self.world = World(MessageNetwork(trial.seed, Links.alike(count, 0.001, 1e6), Network()))
         ring = KeyRing(trial.seed)
         for name in trial.names:
-            self.world.add(name, lambda name=name: Cell({}, name, (), seed=trial.seed, keys=ring.handle(name)))  # type: ignore[misc]
+            self.world.add(name, partial(Cell, {}, name, (), seed=trial.seed, keys=ring.handle(name)))
         self.fleet = _fleet(trial, self._load)
         assert self.fleet.ladders is not None
         self.ladders = self.fleet.ladders
@@ -148,7 +149,7 @@ class _Trial:
             if self.checks.first_broken is not None:
                 break
         else:
-            self.checks.end(self.world.engine.now)
+            self.checks.end(int(self.world.engine.now))
         broken, now_ns = self.checks.first_broken, int(self.world.engine.now)
         kinds = {row[1] for row in self.faults.rows if row[3] == "start"}
         return Outcome(
@@ -188,7 +189,7 @@ class _Trial:
             self.watch(Event(int(self.world.engine.now), who, (FAULT, what), (), ""))
 
 
-def _fleet(trial: Trial, load: object) -> Night:
+def _fleet(trial: Trial, load: Callable[[int, float], float]) -> Night:
     """Return the devices of a trial, plugged in where they are set aside, and with charges from 0 to full."""
     scenario = Scenario(
         name="fleet", seed=trial.seed, duration_s=trial.end_s, start_minute=START_MIN, reading_s=READING_S,
@@ -196,7 +197,7 @@ def _fleet(trial: Trial, load: object) -> Night:
     )  # fmt: skip
     stock = _stock(trial)
     fleet = Night(
-        scenario, stock, take_load=load, on_speed=lambda row, speed: None, on_verdict=lambda row: None,  # type: ignore[arg-type]
+        scenario, stock, take_load=load, on_speed=lambda row, speed: None, on_verdict=lambda row: None,
         ladders=Ladders(EDGE, stock.dedicated, stock.has_battery, stock.row.ram_bytes,
                         LADDERS.get(trial.policy, ladder)),
     )  # fmt: skip
