@@ -246,6 +246,8 @@ def test_old_python_can_read_the_launcher() -> None:
         ("sweep +world=local", {"track", "torch", "jax", "local"}),
         ("run fleet.backend=jax", {"track", "jax"}),
         ("calibrate executor", {"track", "torch", "jax", "local"}),
+        ("validate physics --out p.md", {"track", "torch", "jax", "local", "dev"}),
+        ("validate battery run.csv", {"track"}),
         ("test nightly", {"track", "torch", "jax", "local", "dev"}),
         ("test --help", {"track"}),
     ],
