@@ -166,12 +166,12 @@ class FaultScript:
                 self._record("crash", name, "start", "kernel", detail)
         await self._sleep_until(f.end_s(fault))
         self._full[name] -= 1
+        self._record("full_disk", name, "end", "kernel", {})
         if not self._full[name]:
             if self._processes.up(name):
                 self._processes.empty_disk(name)
             else:
                 await self._restart(name)
-        self._record("full_disk", name, "end", "kernel", {})
 
     # -- networks ------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 ``first_token_s`` from the start of the session that answered it (queueing is in ``latency_s``, not in it); ``status``
 is answered, late, refused or lost; ``output`` is the digest of the answer and ``nodes`` are the workers that made it;
 ``phase`` is start or end, or skipped for a fault that found no victim; ``layer`` says who applied a fault (model,
-transport, process); ``detail`` is JSON or text."""
+transport, process, kernel); ``detail`` is JSON or text."""
 
 FLEET_TABLES: Mapping[str, tuple[str, ...]] = {
     "fleet": (

@@ -182,8 +182,10 @@ def test_a_full_disk_stops_a_node_until_there_is_room() -> None:
     fake, script = _play(
         f.Crash(at_s=0, down_s=3, node="c"), f.FullDisk(at_s=1, for_s=8, node="c"), stops_when_full=False
     )
-    assert [what for what, _ in fake.done if what in ("start", "full")] == ["start"]
-    assert _phases(script)[-1] == ("full_disk", "c", "end", "kernel")
+    assert [what for what, _ in fake.done if what in ("start", "full", "room")] == ["start"]
+    assert _phases(script) == [
+        ("crash", "c", "start", "process"), ("full_disk", "c", "start", "kernel"), ("full_disk", "c", "end", "kernel"),
+    ]  # fmt: skip
     assert len(script.restarts) == 1
 
     fake, _ = _play(f.FullDisk(at_s=0, for_s=2, node="c"), stops_when_full=False)
