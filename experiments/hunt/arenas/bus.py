@@ -52,7 +52,7 @@ class BusArena(MessageArena):
         "g33_false": "acknowledged_is_delivered_in_the_end", "g33_one_breaker": "an_open_breaker_rests",
     }  # fmt: skip
     canary = "g33_false"
-    shape = Trial(arena="bus", nodes=3, requests=10, storm_s=6.0, calm_s=24.0)
+    shape = Trial(arena="bus", nodes=4, requests=12, storm_s=6.0, calm_s=24.0)
     fewest = 2
     # No rot: a letter's one copy is on its origin's disk.
     kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Cascade, *f.NETWORKS, f.SlowDisk, f.FailingDisk, f.FullDisk)

@@ -36,7 +36,7 @@ class DeliveryArena(MessageArena):
         "g28_silence": "acknowledged_is_delivered",
     }  # fmt: skip
     canary = "g28_backoff"
-    shape = Trial(arena="delivery", nodes=3, requests=80, storm_s=6.0, calm_s=8.0)
+    shape = Trial(arena="delivery", nodes=4, requests=80, storm_s=6.0, calm_s=8.0)
     fewest = 2
     # No rot: a letter's one copy is on its origin's disk.
     kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Cascade, *f.NETWORKS, f.SlowDisk, f.FailingDisk, f.FullDisk)
