@@ -21,8 +21,9 @@ class TakesFalseForSuccess(Bus):
 class SharesOneBreaker(Bus):
     """Its predecessor kept one breaker for the bus, so that one dead transport closed the way to all.
 
-    Breaks `everything_arrives` among three nodes in reach of one another's radios whose long-range transport
-    answers False: letters wait for its pause although the mesh would carry them.
+    Breaks `everything_arrives` among three nodes in reach of one another's radios whose long-range transport answers
+    False: letters wait for its pause although the mesh would carry them. In the hunt `an_open_breaker_rests` mostly
+    fails first: each letter that the mesh brings takes the count of the other's failures back to nought.
     """
 
     def breaker_of(self, transport: str, to: str) -> tuple[str, str]:
