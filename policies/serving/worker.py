@@ -161,7 +161,8 @@ class Worker(Policy):
             return
         for job_id, running in self.jobs.items():
             if (running.client, running.op_id, running.stages) == (assign.client, assign.op_id, assign.stages):
-                self.jobs[job_id] = assign  # another leader wants what is under way: it goes on under the new number
+                if assign.attempt > running.attempt:  # a later leader's, which goes on under the new number
+                    self.jobs[job_id] = assign
                 return
         job = SessionJob(
             f"{assign.client}/{assign.op_id}/{assign.attempt}", assign.model, assign.stages, assign.prompt,

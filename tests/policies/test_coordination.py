@@ -18,7 +18,7 @@ from policies.gateway import Answer, Refused
 from policies.local import Lend
 from policies.port import NS_PER_S
 from policies.wire import encode
-from policies.work import Began, Gone, Leave, Placed, Report, Settled, SettledOp
+from policies.work import Assign, Began, Gone, Leave, Placed, Report, Settled, SettledOp
 from sim.keys import KeyRing
 from tests.policies.small_village import COMMITTEE, LEND, RULES, TWO_HOLD_ALL, SmallVillage, ready
 
@@ -435,7 +435,7 @@ def test_tries_end() -> None:
 
 
 def test_an_earlier_leader_cannot_end_what_a_later_one_began() -> None:
-    """It still says that its own attempt is settled: that is another attempt, and the request is answered."""
+    """It still assigns its own attempt, and says that it is settled: the later leader's goes on."""
     village = ready(1)
     old = village.leader
     village.session_s = None
@@ -447,9 +447,10 @@ def test_an_earlier_leader_cannot_end_what_a_later_one_began() -> None:
     village.run(15.0)
     village.ask("1")
     village.run(1.0)
-    late = Settled("anna", "1", earlier)
-    village.world.give(village.world.by_name["w1"], (p.MESSAGE, "worker", old, encode(late)))
-    village.run(1.0)
+    again = Assign("anna", "1", earlier, job.model, job.stages, job.prompt, job.source, 8, 4, 64)
+    for late in (again, Settled("anna", "1", earlier)):
+        village.world.give(village.world.by_name["w1"], (p.MESSAGE, "worker", old, encode(late)))
+        village.run(1.0)
 
     assert len(village.ran) == 1  # the later leader took over the session that was under way
     assert len(village.running) == 1
