@@ -61,6 +61,23 @@ in a group of conf/ (scenario=four_desks, policy/harvest=generous, world=local; 
 """
 
 
+HUNT_HELP = """\
+Words are key=value; the first word is the arena (`twin hunt` alone lists arenas and defects):
+  policy=correct       or a defect's name
+  seeds=1000           that many, from 1; or a range, 200..399
+  jobs=1               worker processes
+  failures=1           stop when so many seeds have broken a promise
+  kinds=crash,loss     draw only these kinds of fault
+  nodes=, requests=, storm_s=, calm_s=   the trial's shape, where it should not be the arena's
+  double=0.05          share of the seeds that run twice, in another process
+  out=FOLDER           where findings go, instead of runs/hunts/ARENA-POLICY-KEY; run again, it goes on
+  --json, -q           the result as JSON; no progress
+`twin hunt defects [arena=NAME] [jobs=2] [out=FILE.md]` hunts every known defect and shows how soon each is found.
+A finding is shrunk, written as FOLDER/CHECK-SEED.yaml, and printed with the line that replays it: twin replay LINE.
+Exit codes: 0 nothing broke, 3 a promise broke, a digest differed, the canary was not found or something never happened.
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -107,9 +124,7 @@ def verb_help(verb: str, rest: Sequence[str] = ()) -> str:
         )
         return f"{head}\n{extra}\n{RUN_HELP.rstrip()}"
     if verb == "hunt":
-        from experiments.hunt.verb import HELP
-
-        return f"{head}\n\n{HELP.rstrip()}"
+        return f"{head}\n\n{HUNT_HELP.rstrip()}"
     if verb == "test":
         return f"{head}\n\ntwin test [nightly] [pytest arguments]; with arguments pytest runs alone."
     from experiments.verbs import SUBJECTS, parser, subject_parser

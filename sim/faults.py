@@ -145,7 +145,9 @@ class Faults:
             cuts = self.world.network.cut_off([n.number for n in nodes], one_way=fault.one_way)
             return {",".join(victims): self._cut(cuts)}
         if isinstance(fault, f.Cut):
-            pairs = [(self.world.by_name[a].number, self.world.by_name[b].number) for a, b in fault.pairs]
+            # A role that nobody has at the moment cuts nobody off.
+            named = [(a, b) for pair in fault.pairs for a in self._resolve(pair[0]) for b in self._resolve(pair[1])]
+            pairs = [(self.world.by_name[a].number, self.world.by_name[b].number) for a, b in named if a != b]
             cuts = [cut for a, b in pairs for cut in self.world.network.sever(a, b, one_way=fault.one_way)]
             return {",".join(f"{a}-{b}" for a, b in fault.pairs): self._cut(cuts)}
         if isinstance(fault, f.NETWORKS):
@@ -333,7 +335,7 @@ class Faults:
     def _victims(self, fault: Any) -> list[str]:
         """Return the names of a spell's victims, each once."""
         if isinstance(fault, f.Cut):
-            return [name for pair in fault.pairs for name in pair]
+            return [name for pair in fault.pairs for who in pair for name in self._resolve(who)]
         named: Any = getattr(fault, fault.victims[0])
         if isinstance(named, tuple) and not named:
             return [node.name for node in self.world.nodes]

@@ -32,21 +32,6 @@ EVENTS_MAX = 20
 """Fault events that a shrunk case may have."""
 SHOWN = 3
 """Distinct broken checks that are shrunk and printed; the others are counted."""
-HELP = """\
-Words are key=value; the first word is the arena (`twin hunt` alone lists arenas and defects):
-  policy=correct       or a defect's name
-  seeds=1000           that many, from 1; or a range, 200..399
-  jobs=1               worker processes
-  failures=1           stop when so many seeds have broken a promise
-  kinds=crash,loss     draw only these kinds of fault
-  nodes=, requests=, storm_s=, calm_s=   the trial's shape, where it should not be the arena's
-  double=0.05          share of the seeds that run twice, in another process
-  out=FOLDER           where findings go, instead of runs/hunts/ARENA-POLICY-KEY; run again, it goes on
-  --json, -q           the result as JSON; no progress
-`twin hunt defects [arena=NAME] [jobs=2] [out=FILE.md]` hunts every known defect and shows how soon each is found.
-A finding is shrunk, written as FOLDER/CHECK-SEED.yaml, and printed with the line that replays it: twin replay LINE.
-Exit codes: 0 nothing broke, 3 a promise broke, a digest differed, the canary was not found or something never happened.
-"""
 KEYS = ("policy", "seeds", "jobs", "failures", "kinds", "nodes", "requests", "storm_s", "calm_s", "double", "out")
 
 

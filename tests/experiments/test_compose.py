@@ -81,6 +81,7 @@ def test_every_choice_of_conf_composes_into_the_schema() -> None:
     plain_desks = ["faults=none", "adversary=none"]
     needs = {
         "workload=azure_conv": ["workload.path=trace.csv"],
+        "faults=desks_storm": ["scenario=four_desks"],
         "fleet=desks_4": plain_desks,
         "fleet=desks_5": plain_desks,
     }

@@ -28,7 +28,7 @@ SMALL: dict[str, tuple[int, int, tuple[Fault, ...]]] = {
     "g02": (1, 1, ()),
     "g03_forward": (1, 1, ()),
     "g03_circle": (6, 3, ()),
-    "g03_twice": (1, 1, (f.Duplicate(at_s=0.0, for_s=4.0, share=0.3),)),
+    "g03_twice": (3, 1, (f.Duplicate(at_s=0.0, for_s=4.0, share=0.3),)),
     "g03_counts": (1, 1, ()),
     "g04_working": (1, 8, ()),
     "g04_fifo": (7, 4, ()),

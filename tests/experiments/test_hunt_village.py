@@ -21,7 +21,7 @@ SMALL = Trial(arena="village", nodes=4, requests=30, storm_s=16.0, calm_s=20.0)
 """Four nodes hold the model once, with n3; seed 1."""
 CRASH = (f.Crash(at_s=4.0, node="n3", down_s=5.0),)
 SILENCE = (f.Partition(at_s=4.0, for_s=6.0, group=("n3",)),)
-LATER = (f.Partition(at_s=8.0, for_s=6.0, group=("n3",)),)
+LATER = (f.Partition(at_s=11.0, for_s=6.0, group=("n3",)),)
 """Each takes n3 away for longer than its lease of 3 s and a tick of 1.5 s."""
 SCRIPTS: dict[str, tuple[f.Fault, ...]] = {
     "g04": (), "g06": CRASH, "g07": CRASH, "g08_busy": SILENCE, "g08_loss": CRASH, "g09": (), "g10": CRASH,

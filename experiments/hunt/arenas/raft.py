@@ -37,7 +37,6 @@ class RaftArena(MessageArena):
     what = "a Raft committee under crashes, partitions, bad links, bad clocks and bad disks"
     defects: ClassVar[Mapping[str, str]] = {name: (kind.__doc__ or "").split(":")[0] for name, kind in DEFECTS.items()}
     expects: ClassVar[Mapping[str, str]] = {
-        "forgets_its_vote": "one_leader_per_term", "votes_before_durable": "one_leader_per_term",
         "half_is_a_quorum": "one_leader_per_term", "ignores_the_log": "committed_stays",
         "cuts_on_every_append": "committed_stays",
     }  # fmt: skip

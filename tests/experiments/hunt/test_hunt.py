@@ -201,7 +201,7 @@ def test_a_replay_shows_a_column_for_each_node_around_the_failure() -> None:
 
 
 REFUSED = [
-    (["hunt", "rafd"], "arena='rafd': allowed: bus, delivery, mesh, raft"),
+    (["hunt", "rafd"], "arena='rafd': allowed: raft, village, "),
     (["hunt", "seeds=3"], "the first word is the arena"),
     (["hunt", "raft", "policy=nice"], "policy='nice': not in arena raft; allowed: correct, "),
     (["hunt", "raft", "seeds=9..3"], "seeds=9..3: expected the first seed before the last"),

@@ -134,7 +134,8 @@ class Town:
         self.world.run(self.world.engine.now / NS_PER_S + seconds)
 
     def cut(self, *names: str) -> None:
-        """Cut these off from all others."""
+        """Cut these off from all others, and heal earlier cuts."""
+        self.world.network.heal(self.world.network.cuts)
         self.world.network.cut_off([self.world.by_name[name].number for name in names])
 
     # -- what a test sees
