@@ -81,7 +81,7 @@ class _Run:
     """One run in the making."""
 
     def __init__(
-        self, scenario: Scenario, make: Callable[[village.NodeSpec], dict[str, Any]], guards: Guards | None
+        self, scenario: Scenario, make: Callable[[village.NodeSpec], dict[str, Any]], guards: Guards | None = None
     ) -> None:
         self.scenario, self.make = scenario, make
         self.shape = inference.SHAPES.get(scenario.model)
