@@ -20,7 +20,7 @@ from policies.port import NS_PER_S
 from policies.rng import Rng
 from scenarios.schema import Network
 
-_BLOCK = 1024
+_BLOCK = 384
 
 
 class Access(NamedTuple):

@@ -29,7 +29,7 @@ from sim.world import Jobs, Node, StepCost, World
 
 Watch = Callable[[Event], None]
 CORRECT = "correct"
-LOOKS = 100
+LOOKS = 50
 """Times in a run that nodes' states are looked at, and that it may end early because a check has broken."""
 
 

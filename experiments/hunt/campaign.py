@@ -29,6 +29,7 @@ from policies.rng import Rng
 from scenarios import faults as f
 from scenarios.schema import ScenarioError
 from scenarios.trial import Trial, build_trial, plain
+from sim.world import few_collections
 
 CHUNK = 25
 """Seeds a worker does between two reports: half a second of work."""
@@ -145,7 +146,8 @@ def run_chunk(point: list[str]) -> dict[str, Any]:
     digests: dict[str, str] = {}
     for seed in range(int(first), int(last) + 1):
         before_s = process_time()
-        outcome = place.run(draw(place, shape, seed, only))
+        with few_collections():
+            outcome = place.run(draw(place, shape, seed, only))
         checks_s += outcome.checks_share * (process_time() - before_s)
         steps, simulated_s = steps + outcome.steps, simulated_s + outcome.simulated_s
         sometimes.update({name: int(happened) for name, happened in outcome.sometimes.items()})
