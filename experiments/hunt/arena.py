@@ -151,7 +151,7 @@ class Play:
         self.world = World(MessageNetwork(trial.seed, links, arena.network))
         honest = [name for name in trial.names if name not in trial.liars]
         self.checks = Checks(*arena.promises(trial), honest=honest)
-        self.leader = ""
+        self.leader, self._leader_term = "", 0
         self.memory: dict[str, Any] = {}
         self.world.on_decide.append(self._on_decide)
         self.world.on_reply = lambda now, node, effect: arena.replied(self, now, node, effect)
@@ -249,9 +249,12 @@ class Play:
 
     def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
         _, path, kind, payload = effect
-        self.checks.decided(now, node.name, path, kind, payload)
+        value = self.checks.decided(now, node.name, path, kind, payload)
         if kind == "leader":
-            self.leader = node.name
+            # An announcement waits for its node's disk: that of an older term may come after that of a newer one.
+            term = getattr(value, "term", self._leader_term)
+            if term >= self._leader_term:
+                self.leader, self._leader_term = node.name, term
 
     def _on_fault(self, kind: str, who: str, phase: str) -> None:
         if phase == "start":

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from experiments.hunt.arena import Arena
+from experiments.hunt.arena import CORRECT, Arena
 from experiments.hunt.outcome import Outcome
 from scenarios import faults as f
 from scenarios.faults import Fault
@@ -42,7 +42,7 @@ class Shrunk:
 
 
 class Shrinker:
-    """Shrinks one trial.
+    """Shrinks one trial; a defect's stays one in which the correct policy keeps the promise.
 
     Args:
         arena: where it runs.
@@ -67,7 +67,7 @@ class Shrinker:
         while before != self.best and self.runs < self.runs_max:
             before = self.best
             self._fewer_faults()
-            for candidates in (_fewer_requests, self._fewer_nodes, self._shorter, _plainer):
+            for candidates in (self._fewer_requests, self._fewer_nodes, self._shorter, _plainer):
                 self._descend(candidates)
         return Shrunk(self.best, self.outcome, self.runs)
 
@@ -84,10 +84,16 @@ class Shrinker:
         self.runs += 1
         outcome = self.arena.run(trial)
         self.progress(self.runs, len(self.best.faults))
-        if outcome.check != self.check:
+        if outcome.check != self.check or not self._shows_the_defect(trial):
             return False
         self.best, self.outcome = trial, outcome
         return True
+
+    def _shows_the_defect(self, trial: Trial) -> bool:
+        """Whether a defect's case is about the defect: the correct policy must keep the promise in it."""
+        if trial.policy == CORRECT:
+            return True
+        return self.arena.run(msgspec.structs.replace(trial, policy=CORRECT)).check != self.check
 
     def _descend(self, candidates: Callable[[Trial], Iterator[Trial]]) -> None:
         """Take the first candidate that still breaks, again and again."""
@@ -108,6 +114,17 @@ class Shrinker:
             else:
                 parts = min(2 * parts, len(faults))
 
+    @property
+    def _live(self) -> bool:
+        """Whether what broke is that something did not come about by the end: then time and work must stay."""
+        return self.outcome.at_s >= self.best.end_s
+
+    def _fewer_requests(self, trial: Trial) -> Iterator[Trial]:
+        """Ask less; of what never came about at least one request is left."""
+        for fewer in sorted({0, 1, 2, trial.requests // 2, trial.requests - 1}):
+            if int(self._live) <= fewer < trial.requests:
+                yield msgspec.structs.replace(trial, requests=fewer)
+
     def _fewer_nodes(self, trial: Trial) -> Iterator[Trial]:
         """Leave out the last node, and name it nowhere."""
         if trial.nodes > self.arena.fewest:
@@ -117,6 +134,10 @@ class Shrinker:
 
     def _shorter(self, trial: Trial) -> Iterator[Trial]:
         """End earlier: a broken promise of safety needs no calm, and nothing after it."""
+        if self._live:
+            for share in SHORTER:
+                yield msgspec.structs.replace(trial, storm_s=_up(trial.storm_s * share))
+            return
         if 0 < self.outcome.at_s < trial.storm_s:
             yield msgspec.structs.replace(trial, storm_s=_up(self.outcome.at_s), calm_s=0.0)
         for share in SHORTER:
@@ -133,12 +154,6 @@ def _up(seconds: float) -> float:
 def _split(faults: Sequence[Fault], parts: int) -> list[tuple[Fault, ...]]:
     edges = [len(faults) * k // parts for k in range(parts + 1)]
     return [tuple(faults[a:b]) for a, b in pairwise(edges) if b > a]
-
-
-def _fewer_requests(trial: Trial) -> Iterator[Trial]:
-    for fewer in sorted({0, 1, 2, trial.requests // 2, trial.requests - 1}):
-        if 0 <= fewer < trial.requests:
-            yield msgspec.structs.replace(trial, requests=fewer)
 
 
 def _without(fault: Fault, node: str) -> Fault | None:

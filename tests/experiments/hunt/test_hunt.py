@@ -283,3 +283,20 @@ def test_a_trial_survives_its_file() -> None:
     assert build_trial(yaml.safe_load(yaml.safe_dump(plain(trial)))) == trial
     with pytest.raises(ScenarioError, match="storm: no such field; did you mean 'storm_s'"):
         build_trial({"arena": "raft", "storm": 3})
+
+
+def test_a_shrunk_case_is_about_its_defect() -> None:
+    """In it the correct policy keeps the promise that the defect breaks, be it one of what must come about by the end."""
+    place = arena("tasks")
+    check = place.expects["g22"]
+    found = next(
+        trial
+        for seed in range(1, 60)
+        if place.run(trial := draw(place, msgspec.structs.replace(place.shape, policy="g22"), seed)).check == check
+    )
+    small = Shrinker(place, found, check).shrink().trial
+
+    assert place.run(small).check == check
+    assert place.run(msgspec.structs.replace(small, policy="correct")).check != check
+    assert small.calm_s == found.calm_s
+    assert small.requests > 0
