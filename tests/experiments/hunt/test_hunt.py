@@ -286,7 +286,7 @@ def test_a_trial_survives_its_file() -> None:
 
 
 def test_a_shrunk_case_is_about_its_defect() -> None:
-    """In it the correct policy keeps the promise that the defect breaks, be it one of what must come about by the end."""
+    """In it the correct policy keeps the promise that the defect breaks, even one of what must come about."""
     place = arena("tasks")
     check = place.expects["g22"]
     found = next(
