@@ -47,6 +47,7 @@ class CommittedStays(StateCheck):
     def __init__(self) -> None:
         super().__init__("committed_stays")
         self.chosen: dict[int, tuple[int, int]] = {}
+        self.known_in: dict[int, int] = {}  # term of the member that was first seen with it: no earlier than the choice
         self.seen: dict[str, tuple[int, int]] = {}  # node to (term, commit) when last looked at
 
     def restarted(self, node: str) -> None:
@@ -69,12 +70,14 @@ class CommittedStays(StateCheck):
         self.seen[node] = (raft.term, raft.commit)
         for index in range(max(1, commit), raft.commit + 1):
             entry = (raft.log[index - 1][0], crc32(raft.log[index - 1][1]))
+            self.known_in.setdefault(index, raft.term)
             if self.chosen.setdefault(index, entry) != entry:
                 return f"{node} holds {entry} at committed index {index}, {self.chosen[index]} was chosen"
-        if raft.role == "leader" and raft.term >= max(t for t, _ in self.seen.values()):
-            last = len(self.chosen)
-            if last > len(raft.log) or (last and self.chosen[last] != _held(raft, last)):
-                return f"{node} leads term {raft.term} without committed index {last}"
+        last = len(self.chosen)
+        # A leader of an older term, paused or cut off, owes nothing to what was chosen after it.
+        owes = raft.role == "leader" and last and raft.term > self.known_in[last]
+        if owes and (last > len(raft.log) or self.chosen[last] != _held(raft, last)):
+            return f"{node} leads term {raft.term} without committed index {last}"
         return ""
 
 

@@ -172,3 +172,15 @@ def test_a_restarted_member_finds_its_commit_index_again() -> None:
     checks.look(2, ("a",), lambda node, path: raft(commit=0))
 
     assert check.holds
+
+
+def test_a_paused_leader_owes_nothing_to_what_was_chosen_after_it() -> None:
+    """Members of a newer term chose without it, and restarted since: its log may be short."""
+    check = CommittedStays()
+    checks = Checks(check)
+    states = {"a": raft(role="leader", term=2, commit=0, log=[]), "b": raft(term=3)}
+    checks.look(1, ("a", "b"), lambda node, path: states[node])
+    checks.restarted("b")
+    checks.look(2, ("a",), lambda node, path: states[node])
+
+    assert check.holds
