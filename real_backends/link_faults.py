@@ -12,6 +12,7 @@ import msgspec
 from real_backends.processes import NodeDown, Processes
 from real_backends.transports.faulty import Cut, Disturbance, LinkFaults
 from scenarios import faults as f
+from scenarios.disturbed import added
 
 
 class Links:
@@ -62,12 +63,4 @@ def link_faults(fault: Any, victims: Sequence[str]) -> LinkFaults:
     if isinstance(fault, f.Cut):
         pairs = fault.pairs if fault.one_way else [*fault.pairs, *((b, a) for a, b in fault.pairs)]
         return LinkFaults(cuts=tuple(Cut(sources=(a,), targets=(b,)) for a, b in pairs))
-    if isinstance(fault, f.Loss):
-        disturbance = Disturbance(nodes=touched, loss=fault.share)
-    elif isinstance(fault, f.Delay):
-        disturbance = Disturbance(nodes=touched, delay_s=fault.by_s)
-    elif isinstance(fault, f.Duplicate):
-        disturbance = Disturbance(nodes=touched, duplicate=fault.share)
-    else:
-        disturbance = Disturbance(nodes=touched, reorder=fault.share, reorder_s=fault.by_s)
-    return LinkFaults((disturbance,))
+    return LinkFaults((Disturbance(nodes=touched, **added(fault)),))

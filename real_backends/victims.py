@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from models import draws
 from real_backends.processes import NodeDown, Processes
 from scenarios import faults as f
+from scenarios.victims import Roll
 
 
 class Victims:
@@ -28,15 +28,15 @@ class Victims:
         groups: Mapping[str, Sequence[str]], leader: Callable[[], str], seed: int,
     ) -> None:  # fmt: skip
         self.workers = tuple(workers)
-        self._processes, self._committee, self._groups = processes, tuple(committee), groups
-        self._leader, self._seed = leader, seed
+        self._roll = Roll(tuple(committee), self.workers, groups, seed)
+        self._processes, self._leader = processes, leader
 
     async def of(self, fault: Any) -> list[str]:
         """Return the names of a fault's victims, each once; nobody, if it names nobody who is there now."""
         if isinstance(fault, f.Cut):
             return list(dict.fromkeys(name for pair in fault.pairs for name in pair))
         if isinstance(fault, f.Churn):
-            return list(self._groups.get(fault.group.removeprefix("group:"), ())) if fault.group else [*self.workers]
+            return self._roll.named(fault.group, 0) if fault.group else [*self.workers]
         named: Any = getattr(fault, fault.victims[0])
         if named == ():
             return list(self._processes.names)
@@ -45,22 +45,13 @@ class Victims:
         return list(dict.fromkeys(name for names in found for name in names))
 
     async def _resolve(self, who: int | str, at_s: float) -> list[str]:
-        if isinstance(who, int):
-            return [self._committee[who]]
-        role, _, name = who.partition(":")
-        found = who
-        if role == "group":
-            return list(self._groups.get(name, ()))
-        if role == "committee" and name:
-            found = self._committee[int(name)]
-        elif who == "leader":
-            found = self._leader()
+        if who == "leader":
+            found = [self._leader()]
         elif who == "worker":
-            found = await self._busy_worker()
-        elif who == "random":
-            # Keyed by the second it strikes, as in the twin.
-            found = self.workers[int(draws.integers(self._seed, "random victim", int(at_s), 0, len(self.workers)))]
-        return [found] if found else []
+            found = [await self._busy_worker()]
+        else:
+            found = self._roll.named(who, int(at_s))
+        return [name for name in found if name]
 
     async def _busy_worker(self) -> str:
         """Return the first worker that runs a session now, or else the first that answers.

@@ -16,7 +16,9 @@ import msgspec
 from models import draws
 from policies.port import NS_PER_S
 from scenarios import faults as f
+from scenarios.disturbed import added
 from scenarios.faults import Fault, kind_of
+from scenarios.victims import Roll
 from sim.disk import Disk, Draw
 from sim.network import Cut, Disturbance
 from sim.world import Node, StepCost, World
@@ -74,7 +76,8 @@ class Faults:
         parted: Callable[[], None] = lambda: None, slowed: Callable[[Node, float], None] = lambda node, factor: None,
         around: Around | None = None,
     ) -> None:  # fmt: skip
-        self.world, self.committee, self.workers, self.groups = world, committee, workers, groups or {}
+        self.world, self.committee, self.workers = world, committee, workers
+        self.roll = Roll(committee, workers, groups or {}, seed)
         self.seed, self.duration_s = seed, duration_s
         self.leader, self.busy, self.restart = leader, busy, restart
         self.parted, self.slowed, self.around = parted, slowed, around
@@ -151,7 +154,8 @@ class Faults:
             cuts = [cut for a, b in pairs for cut in self.world.network.sever(a, b, one_way=fault.one_way)]
             return {",".join(f"{a}-{b}" for a, b in fault.pairs): self._cut(cuts)}
         if isinstance(fault, f.NETWORKS):
-            disturbance = _disturbance(fault, frozenset(n.number for n in nodes) if fault.nodes else None)
+            touched = frozenset(n.number for n in nodes) if fault.nodes else None
+            disturbance = Disturbance(touched, **added(fault))
             self.world.network.disturb(disturbance)
             return {",".join(fault.nodes) or "*": lambda: self.world.network.calm(disturbance)}
         return {node.name: self._afflict(fault, node) for node in nodes}
@@ -343,35 +347,13 @@ class Faults:
         return list(dict.fromkeys(name for who in whos for name in self._resolve(who)))
 
     def _resolve(self, who: int | str) -> list[str]:
-        if isinstance(who, int):
-            return [self.committee[who]]
-        role, _, name = who.partition(":")
-        found = ""
-        if role == "group":
-            return list(self.groups.get(name, ()))
-        if role == "committee" and name:
-            found = self.committee[int(name)] if int(name) < len(self.committee) else ""
-        elif who == "leader":
-            found = self.leader()
+        if who == "leader":
+            found = [self.leader()]
         elif who == "worker":
-            found = next((name for name in sorted(self.busy()) if name not in self.committee), "")
-        elif who == "random":
-            # Keyed by the second it strikes, not by how many crashes came before: policies stay comparable.
-            second = self.world.engine.now // NS_PER_S
-            found = self.workers[int(draws.integers(self.seed, "random victim", second, 0, len(self.workers)))]
-        elif who in self.world.by_name:
-            found = who
-        return [found] if found else []
-
-
-def _disturbance(fault: Any, nodes: frozenset[int] | None) -> Disturbance:
-    if isinstance(fault, f.Loss):
-        return Disturbance(nodes, loss=fault.share)
-    if isinstance(fault, f.Delay):
-        return Disturbance(nodes, delay_s=fault.by_s)
-    if isinstance(fault, f.Duplicate):
-        return Disturbance(nodes, duplicate=fault.share)
-    return Disturbance(nodes, reorder=fault.share, reorder_s=fault.by_s)
+            found = [name for name in sorted(self.busy()) if name not in self.committee][:1]
+        else:
+            found = self.roll.named(who, self.world.engine.now // NS_PER_S)
+        return [name for name in found if name in self.world.by_name]
 
 
 def _surround(around: Around, fault: Any, node: Node) -> End:

@@ -18,6 +18,7 @@ from models.links import backbone
 from models.links.loss import CHANNELS, Channel
 from policies.port import NS_PER_S
 from policies.rng import Rng
+from scenarios.disturbed import stops, touches
 from scenarios.schema import Network
 
 _BLOCK = 384
@@ -78,13 +79,7 @@ class Cut:
     sources: frozenset[int] | None
     targets: frozenset[int] | None
 
-    def stops(self, source: int, target: int) -> bool:
-        """Whether a message is lost to this cut."""
-        if self.sources is None:
-            return self.targets is not None and target in self.targets and source not in self.targets
-        if self.targets is None:
-            return source in self.sources and target not in self.sources
-        return source in self.sources and target in self.targets
+    stops = stops
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +93,7 @@ class Disturbance:
     reorder: float = 0.0
     reorder_s: float = 0.0
 
-    def touches(self, source: int, target: int) -> bool:
-        """Whether a message between these two suffers."""
-        return self.nodes is None or source in self.nodes or target in self.nodes
+    touches = touches
 
 
 class MessageNetwork:

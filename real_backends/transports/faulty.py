@@ -16,6 +16,7 @@ import msgspec
 
 from policies.rng import Rng
 from real_backends.transports.frames import PeerHint, Receive, Transport
+from scenarios.disturbed import stops, touches
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,13 +25,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     sources: tuple[str, ...] | None = None
     targets: tuple[str, ...] | None = None
 
-    def stops(self, source: str, target: str) -> bool:
-        """Whether a frame is lost to this cut."""
-        if self.sources is None:
-            return self.targets is not None and target in self.targets and source not in self.targets
-        if self.targets is None:
-            return source in self.sources and target not in self.sources
-        return source in self.sources and target in self.targets
+    stops = stops
 
 
 class Disturbance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,9 +55,7 @@ class Disturbance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if not getattr(self, field) >= 0:
                 raise ValueError(f"{field}={getattr(self, field)}: allowed are seconds from 0")
 
-    def touches(self, source: str, target: str) -> bool:
-        """Whether a frame between these two suffers."""
-        return self.nodes is None or source in self.nodes or target in self.nodes
+    touches = touches
 
 
 class LinkFaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
