@@ -11,12 +11,12 @@ import statistics
 from time import perf_counter, process_time
 
 from experiments.bench.table import Line
+from experiments.hunt.arenas.raft import TIMES, Door
 from policies import port as p
 from policies.cell import Cell
-from policies.config import ConsensusConfig
 from policies.consensus import Raft
 from policies.local import Propose
-from policies.port import NS_PER_S, Effect, Policy
+from policies.port import NS_PER_S, Effect
 from policies.wire import encode
 from scenarios.checks import VillageChecks
 from scenarios.schema import Network
@@ -25,8 +25,6 @@ from sim.network import Links, MessageNetwork
 from sim.world import Node, World
 
 MEMBERS = tuple(f"n{i}" for i in range(5))
-CONSENSUS = ConsensusConfig(heartbeat_s=0.05, election_min_s=0.15, election_max_s=0.30)
-"""The time-outs of the Raft paper (Ongaro and Ousterhout 2014, section 9.3)."""
 REQUEST_EVERY_NS = NS_PER_S // 10
 CRASH_EVERY_S = 60.0
 DOWN_S = 5.0
@@ -51,17 +49,6 @@ LINES = (
     Line("elections", "elections"),
     Line("checks_broken", "checks broken", at_most=0),
 )
-
-
-class Door(Policy):
-    """Takes requests from clients and proposes them."""
-
-    messages = ()
-    requests = (Propose,)
-
-    def on_request(self, client: str, op_id: str, operation: Propose) -> None:
-        """Hand the command to consensus."""
-        self.port.tell("consensus", operation)
 
 
 class _Run:
@@ -116,9 +103,7 @@ class _Run:
 
 def _cell(name: str, seed: int, ring: KeyRing) -> Cell:
     others = tuple(member for member in MEMBERS if member != name)
-    return Cell(
-        {"consensus": Raft(CONSENSUS, MEMBERS), "door": Door()}, name, others, seed=seed, keys=ring.handle(name)
-    )
+    return Cell({"consensus": Raft(TIMES, MEMBERS), "door": Door()}, name, others, seed=seed, keys=ring.handle(name))
 
 
 def _checks_cpu_s(decisions: list[tuple[int, str, str, str, bytes]]) -> float:

@@ -38,15 +38,16 @@ def columns(events: Sequence[Event], names: Sequence[str], *, width: int = 100, 
         names = [name for name in names if any(event.node == name for event in events)]
     column = max(8, min(20, (width - 12) // max(1, len(names)) - 1))
     lines = [f"{'time s':>10}  " + " ".join(f"{name:<{column}}" for name in names)]
+    rule = "=" * min(width, 12 + len(names) * (column + 1))
     marked = broken_at_s < 0
     for event in events:
         at_s = event.now_ns / NS_PER_S
         if not marked and at_s > broken_at_s:
-            lines.append("=" * min(width, 10 + 2 + len(names) * (column + 1)))
+            lines.append(rule)
             marked = True
         lines.append(_line(event, names, column, at_s, width))
     if not marked:
-        lines.append("=" * min(width, 12 + len(names) * (column + 1)))
+        lines.append(rule)
     return "\n".join(lines)
 
 

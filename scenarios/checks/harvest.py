@@ -6,6 +6,7 @@ They know the configuration and what was read and decided, and share no code wit
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -57,9 +58,9 @@ class FleetCheck(Check):
         self.before_s = reading.time_s
         return why
 
+    @abstractmethod
     def read(self, reading: Reading, dt_s: float) -> str:
         """Take in a reading, ``dt_s`` after the one before; return what is wrong, or ""."""
-        raise NotImplementedError
 
     def first(self, broken: np.ndarray, says: Callable[[int], str]) -> str:
         """Word the first device that breaks the promise."""

@@ -19,6 +19,7 @@ what changes; a `StateCheck` looks at nodes' states now and then, where the worl
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping
 from time import perf_counter_ns
 from typing import Any, NamedTuple
@@ -56,7 +57,7 @@ def told(kind: str) -> Topic:
     return Topic("world", kind)
 
 
-class Check:
+class Check(ABC):
     """One promise.
 
     Args:
@@ -85,11 +86,11 @@ class Check:
         if not self.broken:
             self.broken, self.broken_ns = f"t={now_ns}ns: {why}", now_ns
 
+    @abstractmethod
     def take(self, event: Event) -> str:
         """Take in one event; return why it breaks the promise, or ""."""
-        raise NotImplementedError
 
-    def restarted(self, node: str) -> None:
+    def restarted(self, node: str) -> None:  # noqa: B027  (most checks remember nothing of one node)
         """A node lost its volatile state."""
 
     def end(self) -> str:
@@ -221,9 +222,9 @@ Look = Callable[[str, str], Policy | None]
 class StateCheck(Check):
     """A promise about nodes' states, asked every so often and at the end."""
 
+    @abstractmethod
     def look(self, nodes: Collection[str], policy: Look) -> str:
         """Return what is wrong with the states now, or ""."""
-        raise NotImplementedError
 
     def take(self, event: Event) -> str:
         return ""

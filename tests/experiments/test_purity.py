@@ -133,20 +133,17 @@ def test_a_step_with_too_many_bytes_is_named() -> None:
         run(n.Wordy, NETS["budget"])
 
 
+def poisoned_places() -> tuple[object, ...]:
+    """Return what now stands where poison may stand."""
+    return (
+        time.time, os.urandom, random.random, open, print, datetime.datetime, datetime.date, np.random.rand,
+        vars(n)["m"], vars(n)["dt"],
+    )  # fmt: skip
+
+
 def test_the_world_may_read_its_clock_between_steps_and_all_is_put_back() -> None:
     """Poison acts inside a step alone; after a run, and after a failed one, every function is the one of before."""
-    real = (
-        time.time,
-        os.urandom,
-        random.random,
-        open,
-        print,
-        datetime.datetime,
-        datetime.date,
-        np.random.rand,
-        vars(n)["m"],
-        vars(n)["dt"],
-    )
+    real = poisoned_places()
     with Poison(("tests.experiments.naughty",)) as poison:
         assert time.time is not real[0]
         assert time.time() > 0
@@ -160,18 +157,7 @@ def test_the_world_may_read_its_clock_between_steps_and_all_is_put_back() -> Non
     with pytest.raises(PurityError):
         run(n.Clock, NETS["poison"])
 
-    now = (
-        time.time,
-        os.urandom,
-        random.random,
-        open,
-        print,
-        datetime.datetime,
-        datetime.date,
-        np.random.rand,
-        vars(n)["m"],
-        vars(n)["dt"],
-    )
+    now = poisoned_places()
     assert all(one is other for one, other in zip(now, real, strict=True))
     assert "hash" not in vars(n)
 
