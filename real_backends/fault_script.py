@@ -76,6 +76,8 @@ class FaultScript:
             return
         assert isinstance(fault, f.Timed)
         await self._sleep_until(fault.at_s)
+        if isinstance(fault, f.Cut):
+            fault = msgspec.structs.replace(fault, pairs=tuple(await self._victims.pairs(fault)))
         victims = await self._victims.of(fault)
         if not victims:
             named: Any = getattr(fault, fault.victims[0])

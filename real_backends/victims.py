@@ -34,7 +34,7 @@ class Victims:
     async def of(self, fault: Any) -> list[str]:
         """Return the names of a fault's victims, each once; nobody, if it names nobody who is there now."""
         if isinstance(fault, f.Cut):
-            return list(dict.fromkeys(name for pair in fault.pairs for name in pair))
+            return list(dict.fromkeys(name for pair in await self.pairs(fault) for name in pair))
         if isinstance(fault, f.Churn):
             return self._roll.named(fault.group, 0) if fault.group else [*self.workers]
         named: Any = getattr(fault, fault.victims[0])
@@ -43,6 +43,11 @@ class Victims:
         whos = named if isinstance(named, tuple) else (named,)
         found = [await self._resolve(who, fault.at_s) for who in whos]
         return list(dict.fromkeys(name for names in found for name in names))
+
+    async def pairs(self, fault: f.Cut) -> list[tuple[str, str]]:
+        """Return the pairs of nodes that a cut parts now; a role that nobody has parts nobody."""
+        ends = [(await self._resolve(a, fault.at_s), await self._resolve(b, fault.at_s)) for a, b in fault.pairs]
+        return [(a, b) for first, second in ends for a in first for b in second if a != b]
 
     async def _resolve(self, who: int | str, at_s: float) -> list[str]:
         if who == "leader":

@@ -135,6 +135,7 @@ class Faults:
         detail = {k: v for k, v in msgspec.structs.asdict(fault).items() if k not in ("at_s", "node", "group", "nodes")}
         if not victims:
             self.record(kind_of(fault), _named(fault), "skipped", {"why": "nobody fits"})
+            return
         for who, end in self._inflict(number, fault, victims).items():
             self.record(kind_of(fault), who, "start", detail)
             self.active[(number, who)] = self._ending(kind_of(fault), who, end)

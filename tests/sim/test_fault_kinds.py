@@ -221,3 +221,21 @@ def test_rows_are_plain() -> None:
 
     assert yard.phases("delay") == [(1.0, "a,b", "start"), (3.0, "a,b", "end")]
     assert json.loads(yard.faults.rows[0][5]) == {"for_s": 2.0, "by_s": 0.2}
+
+
+def test_a_spell_that_strikes_nobody_is_skipped_and_does_nothing() -> None:
+    """Where nobody leads, bad links of the leader are nobody's: one row says so, and no disturbance is left."""
+    yard = Yard(f.Loss(at_s=1, share=0.5, nodes=("leader",), for_s=5), until_s=3)
+
+    assert yard.phases("loss") == [(1.0, "leader", "skipped")]
+    assert yard.world.network.disturbances == []
+
+
+def test_a_cut_may_name_members_by_index_and_groups() -> None:
+    """Roles and groups are resolved when the cut begins; a node is never cut off from itself."""
+    yard = Yard(f.Cut(at_s=1, pairs=(("committee:0", "group:pair"), ("a", "a2")), for_s=5), until_s=3)
+    network, number = yard.world.network, {node.name: node.number for node in yard.world.nodes}
+
+    assert network.stopped(number["a"], number["c"])
+    assert network.stopped(number["d"], number["a"])
+    assert not network.stopped(number["a"], number["b"])
