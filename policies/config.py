@@ -139,13 +139,16 @@ class ShardingConfig(Strict, frozen=True):
     context_tokens: Annotated[int, Meta(ge=16)] = 4096  # KV cache is reserved for slots x context
 
 
-class ConsensusConfig(Strict, frozen=True):
+class RaftConfig(Strict, frozen=True, tag_field="protocol", tag="raft"):
     """Raft's timing (Ongaro and Ousterhout 2014, section 5.6: broadcast time << election time-out)."""
 
     heartbeat_s: Positive = 1.0
     election_min_s: Positive = 5.0
     election_max_s: Positive = 10.0
     max_batch: Annotated[int, Meta(ge=1)] = 256  # entries in one AppendEntries
+
+
+ConsensusRules = RaftConfig
 
 
 class CoordinationConfig(Strict, frozen=True):
@@ -264,7 +267,7 @@ class PolicyConfig(Strict, frozen=True):
 
     harvest: HarvestRules = HarvestConfig()
     sharding: ShardingConfig = ShardingConfig()
-    consensus: ConsensusConfig = ConsensusConfig()
+    consensus: ConsensusRules = RaftConfig()
     coordination: CoordinationConfig = CoordinationConfig()
     gateway: GatewayConfig = GatewayConfig()
     edge: EdgeConfig = EdgeConfig()

@@ -17,22 +17,84 @@ class Lend(Message, frozen=True, tag="lend"):
     reason: str
 
 
+# -- to a replicated log ---------------------------------------------------------------------------------------------
+# What every protocol of `policies.consensus` takes and tells, whichever it is; `policies.consensus` has the contract.
+
+
 class Propose(Message, frozen=True, tag="propose"):
-    """coordination to consensus: replicate this command, opaque to consensus."""
+    """state machine to log: replicate this command, opaque to consensus.
+
+    It may be lost, and it may be committed twice: whoever proposes watches what is committed and proposes again, and
+    the state machine's client sessions make it happen once.
+    """
 
     command: bytes
 
 
+class Read(Message, frozen=True, tag="read"):
+    """state machine to log: which index must I have applied to answer a read that begins now?"""
+
+    token: int
+
+
+class Snapshot(Message, frozen=True, tag="snapshot"):
+    """state machine to log: ``state`` holds every command up to ``index``, which need not be kept any more."""
+
+    index: int
+    state: bytes
+
+
+class Reconfigure(Message, frozen=True, tag="reconfigure"):
+    """state machine to log: let these be the members; ``learners`` hear everything and do not vote."""
+
+    members: tuple[str, ...]
+    learners: tuple[str, ...] = ()
+
+
+class Transfer(Message, frozen=True, tag="transfer"):
+    """state machine to log: let ``to`` lead, if this member does and the protocol has leaders by choice."""
+
+    to: str
+
+
+# -- from a replicated log -------------------------------------------------------------------------------------------
+
+
 class Committed(Message, frozen=True, tag="committed"):
-    """consensus to coordination: the command at ``index`` is durable on a quorum."""
+    """log to state machine: the command at ``index`` is agreed for ever; told once a life, in order, without gaps."""
 
     index: int
     term: int
     command: bytes
 
 
+class Readable(Message, frozen=True, tag="readable"):
+    """log to state machine: what was applied up to ``index`` answers read ``token``; an ``index`` of -1: ask elsewhere.
+
+    It comes after the `Committed` of ``index``.
+    """
+
+    token: int
+    index: int
+
+
+class Restore(Message, frozen=True, tag="restore"):
+    """log to state machine: replace your state by this one, which holds every command up to ``index``."""
+
+    index: int
+    state: bytes
+
+
+class Configured(Message, frozen=True, tag="configured"):
+    """log to state machine: from ``index`` on these are the members and learners."""
+
+    index: int
+    members: tuple[str, ...]
+    learners: tuple[str, ...]
+
+
 class Leadership(Message, frozen=True, tag="leadership"):
-    """consensus to coordination and gateway: who leads ``term``, ``""`` while nobody is known."""
+    """log to state machine and watchers: who leads ``term``, ``""`` while nobody is known."""
 
     term: int
     leader: str

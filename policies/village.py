@@ -14,7 +14,7 @@ import msgspec
 from models import inference
 from policies.cell import Cell
 from policies.config import PolicyConfig
-from policies.consensus import Raft
+from policies.consensus import replicated_log
 from policies.coordination import Coordination
 from policies.edge import EdgeAgent, EdgeWatch
 from policies.gateway import Gateway
@@ -55,7 +55,8 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
         "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s),
     }
     if spec.me in spec.committee:
-        policies["consensus"] = Raft(config.consensus, spec.committee, "coordination", ("coordination", "gateway"))
+        watchers = ("coordination", "gateway")
+        policies["consensus"] = replicated_log(config.consensus, spec.committee, "coordination", watchers)
         policies["coordination"] = Coordination(config.coordination, config.sharding, spec.card)
         policies["gateway"] = Gateway(config.gateway)
     if spec.edge:

@@ -209,7 +209,7 @@ def build(data: dict[str, Any]) -> Scenario:
     Raises:
         ScenarioError: unknown key, wrong type, value out of range, or parts that contradict one another.
     """
-    data = with_rule(data)
+    data = with_protocol(with_rule(data))
     try:
         scenario = msgspec.convert(data, Scenario)
     except msgspec.ValidationError as error:
@@ -220,11 +220,20 @@ def build(data: dict[str, Any]) -> Scenario:
 
 def with_rule(data: Any) -> Any:
     """Name the documented harvest rule where limits are given without a rule."""
+    return _with_kind(data, "harvest", "rule", "documented")
+
+
+def with_protocol(data: Any) -> Any:
+    """Name Raft where consensus is given parameters without a protocol."""
+    return _with_kind(data, "consensus", "protocol", "raft")
+
+
+def _with_kind(data: Any, family: str, kind: str, default: str) -> Any:
     policy = data.get("policy") if isinstance(data, dict) else None
-    harvest = policy.get("harvest") if isinstance(policy, dict) else None
-    if not isinstance(harvest, dict) or "rule" in harvest:
+    group = policy.get(family) if isinstance(policy, dict) else None
+    if not isinstance(group, dict) or kind in group:
         return data
-    return {**data, "policy": {**policy, "harvest": {"rule": "documented", **harvest}}}
+    return {**data, "policy": {**policy, family: {kind: default, **group}}}
 
 
 def _cross_check(s: Scenario) -> None:

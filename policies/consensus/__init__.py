@@ -1,5 +1,34 @@
-"""Agreement on an order of opaque commands."""
+"""Agreement on an order of opaque commands: one interface, several protocols.
 
+A replicated log is a policy mounted beside its state machine. They speak by the local messages of `policies.local`:
+
+- the state machine tells it `Propose`, `Read`, `Snapshot`, `Reconfigure` and `Transfer`;
+- it tells the state machine (``applier``) `Committed`, `Readable`, `Restore` and `Configured`, and every watcher
+  `Leadership`;
+- it decides ``leader`` (`Elected`) when it begins to lead a term, and ``commit`` (`Chosen`) for each index.
+
+Index 1 is the first command. A command that is empty is the protocol's own and is not told to the state machine.
+After a restart commands are told again from the last snapshot on, so a state machine starts empty in every life.
+"""
+
+from __future__ import annotations
+
+from policies.config import ConsensusRules
 from policies.consensus.raft import Raft
+from policies.port import Policy
 
-__all__ = ["Raft"]
+__all__ = ["Raft", "replicated_log"]
+
+
+def replicated_log(
+    config: ConsensusRules, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+) -> Policy:
+    """Return one member of the log that ``config`` asks for.
+
+    Args:
+        config: a protocol's parameters; their class is the choice.
+        members: the whole committee, in the order in which everybody knows it.
+        applier: path of the state machine on this node, ``""`` for none.
+        watchers: paths that are told who leads.
+    """
+    return Raft(config, members, applier, watchers)

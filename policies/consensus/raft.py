@@ -14,7 +14,7 @@ from zlib import crc32
 
 import msgspec
 
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus.messages import Append, Appended, Chosen, Elected, RequestVote, Vote
 from policies.local import Committed, Leadership, Propose
 from policies.port import NS_PER_S, Policy
@@ -44,7 +44,7 @@ class Raft(Policy):
 
     def __init__(
         self,
-        config: ConsensusConfig,
+        config: RaftConfig,
         members: tuple[str, ...],
         applier: str = "",
         watchers: tuple[str, ...] = (),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus.messages import RequestVote
 from policies.consensus.messages import Vote as RaftVote
 from policies.consensus.raft import Raft
@@ -36,7 +36,7 @@ class PatientRaft(Raft):
     heard = 0
 
     def __init__(self) -> None:
-        super().__init__(ConsensusConfig(election_min_s=1000.0, election_max_s=2000.0), MEMBERS)
+        super().__init__(RaftConfig(election_min_s=1000.0, election_max_s=2000.0), MEMBERS)
 
     def on_message(self, sender: str, message: Any) -> None:
         super().on_message(sender, message)
@@ -159,7 +159,7 @@ class QuickRaft(Raft):
     """Campaigns soon, so that real time is short, yet later than a loaded machine holds a process back."""
 
     def __init__(self) -> None:
-        super().__init__(ConsensusConfig(heartbeat_s=0.05, election_min_s=0.5, election_max_s=1.0), MEMBERS)
+        super().__init__(RaftConfig(heartbeat_s=0.05, election_min_s=0.5, election_max_s=1.0), MEMBERS)
 
 
 @pytest.mark.parametrize("policy", [Quick, QuickRaft])

@@ -17,7 +17,7 @@ from experiments import check_policy
 from experiments.policy_shape import check_shape, sample
 from experiments.policy_source import check_source
 from experiments.policy_units import PolicyError
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus.raft import Raft
 from policies.coordination.leader import Coordination
 from policies.election import Election, Lead
@@ -435,7 +435,7 @@ def test_sound_policies_pass(capsys: pytest.CaptureFixture[str]) -> None:
     members = ("n0", "n1", "n2")
     check_policy(Election)
     check_policy(Sound)
-    check_policy(lambda: {"consensus": Raft(ConsensusConfig(), members)}, seconds=30)
+    check_policy(lambda: {"consensus": Raft(RaftConfig(), members)}, seconds=30)
 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[:2] for line in lines] == [["ok", "Election"], ["ok", "Sound"], ["ok", "Raft"]]

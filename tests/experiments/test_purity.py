@@ -14,7 +14,7 @@ import pytest
 
 from experiments.policy_source import check_source
 from experiments.policy_units import PolicyError
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus.raft import Raft
 from policies.election import Election
 from policies.port import Policy
@@ -170,7 +170,7 @@ def test_every_poisoned_name_has_a_replacement_and_exists() -> None:
 
 def make_raft() -> dict[str, Policy]:
     """Return a member of three."""
-    return {"consensus": Raft(ConsensusConfig(), ("n0", "n1", "n2"))}
+    return {"consensus": Raft(RaftConfig(), ("n0", "n1", "n2"))}
 
 
 @pytest.mark.parametrize("make", [Election, make_raft], ids=["Election", "Raft"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from policies import port as p
 from policies.cell import Cell
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus import Raft
 from policies.local import Propose
 from policies.port import NS_PER_S, Policy
@@ -15,7 +15,7 @@ from policies.wire import encode
 from sim.keys import KeyRing
 from tests.policies.raft_watch import Watch, Watched, message
 
-CONFIG = ConsensusConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0)
+CONFIG = RaftConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0)
 Letter = tuple[str, str, bytes]  # sender, receiver, payload
 
 
@@ -41,7 +41,7 @@ class HandCluster:
         disk: member to the batches not durable yet, (token, batch), oldest first.
     """
 
-    def __init__(self, size: int, kind: Callable[..., Raft] = Member, config: ConsensusConfig = CONFIG) -> None:
+    def __init__(self, size: int, kind: Callable[..., Raft] = Member, config: RaftConfig = CONFIG) -> None:
         self.names = tuple(f"n{i + 1}" for i in range(size))
         self.kind, self.config = kind, config
         self.watch = Watch(self.names)

@@ -12,7 +12,7 @@ import msgspec
 from policies import gateway as g
 from policies import port as p
 from policies.cell import Cell
-from policies.config import ConsensusConfig, CoordinationConfig, GatewayConfig, ShardingConfig
+from policies.config import CoordinationConfig, GatewayConfig, RaftConfig, ShardingConfig
 from policies.consensus import Raft
 from policies.coordination import Coordination
 from policies.coordination.leader import TERM_SHIFT
@@ -115,7 +115,7 @@ class SmallVillage:
             "harvest": Lender(), "worker": Worker(COMMITTEE, self.capability, self.rules.lease_s),
         }  # fmt: skip
         if name in COMMITTEE:
-            timing = ConsensusConfig(heartbeat_s=0.25, election_min_s=1.0, election_max_s=2.0)
+            timing = RaftConfig(heartbeat_s=0.25, election_min_s=1.0, election_max_s=2.0)
             sharding = ShardingConfig(slots=self.slots)
             policies["consensus"] = Raft(timing, COMMITTEE, "coordination", ("coordination", "gateway"))
             policies["coordination"] = Coordination(self.rules, sharding, CARD)

@@ -13,7 +13,7 @@ import pytest
 from models import draws
 from policies import port as p
 from policies.cell import Cell
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus import Raft
 from policies.consensus.messages import Append
 from policies.log import record
@@ -37,7 +37,7 @@ def downtime_s(trial: int, low_s: float, high_s: float, give_up_s: float = 60.0)
     shortest time-out, after it. All logs have different lengths, so that two of the four survivors cannot win.
     """
     world = World(MessageNetwork(trial, Links.alike(5, 0.0, 1e9), NETWORK))
-    config = ConsensusConfig(heartbeat_s=low_s / 2, election_min_s=low_s, election_max_s=high_s)
+    config = RaftConfig(heartbeat_s=low_s / 2, election_min_s=low_s, election_max_s=high_s)
     elected: list[int] = []
     world.on_decide.append(lambda now, node, effect: elected.append(now) if effect[2] == "leader" else None)
     keys = KeyRing(trial)

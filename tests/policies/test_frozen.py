@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from policies import port as p
 from policies.cell import Cell
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.frozen import FreezeError, freeze, thaw
 from policies.port import Effect, Input, Policy
 from sim.keys import KeyRing
@@ -73,7 +73,7 @@ def test_objects_come_back_as_they_were() -> None:
     shelf = Shelf(["a"], by_author={"x": ["a"]})
     value = [
         deque([1, 2], maxlen=3), Counter("abca"), OrderedDict(b=1, a=2), bytearray(b"x"), Fraction(1, 3),
-        ConsensusConfig(), 2**70, -(2**70), (True, 1, 1.0), ..., shelf,
+        RaftConfig(), 2**70, -(2**70), (True, 1, 1.0), ..., shelf,
     ]  # fmt: skip
     again = thaw(freeze(value, {}), {})
     array, slotted = thaw(freeze((np.arange(6.0).reshape(2, 3), Slotted(1, [2])), {}), {})

@@ -17,7 +17,7 @@ from models import draws
 from policies import cell as cell_module
 from policies import port as p
 from policies.cell import Cell
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus import raft as raft_module
 from policies.consensus.messages import RequestVote
 from policies.consensus.raft import Raft, majority
@@ -34,7 +34,7 @@ from tests.policies.raft_watch import Broken, Watch, Watched
 NAMES = tuple(f"n{i + 1}" for i in range(5))
 STORM_S = 60.0
 CALM_S = 20.0
-ONE_ENTRY = ConsensusConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0, max_batch=1)
+ONE_ENTRY = RaftConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0, max_batch=1)
 
 
 class Storm:
@@ -46,7 +46,7 @@ class Storm:
         self.world = World(MessageNetwork(seed, Links.alike(5, 0.005, 1e7), network))
         self.watch = Watch(NAMES, log_matching_every=50)
         self.crashes = 0
-        config = ConsensusConfig(heartbeat_s=0.25, election_min_s=1.0, election_max_s=2.0, max_batch=4)
+        config = RaftConfig(heartbeat_s=0.25, election_min_s=1.0, election_max_s=2.0, max_batch=4)
         for name in NAMES:
             self.world.add(name, self._make(kind, config, name), StepCost(fsync_ns=20_000_000))
         for node in self.world.nodes:
@@ -54,7 +54,7 @@ class Storm:
         self.world.engine.call_at(NS_PER_S, self._weather, 0)
         self.world.engine.call_at(NS_PER_S, self._ask, 0)
 
-    def _make(self, kind: Callable[..., Raft], config: ConsensusConfig, name: str) -> Callable[[], Watched]:
+    def _make(self, kind: Callable[..., Raft], config: RaftConfig, name: str) -> Callable[[], Watched]:
         peers = tuple(n for n in NAMES if n != name)
         keys = KeyRing(self.seed).handle(name)
         return lambda: Watched(Cell(kind(config, NAMES), name, peers, seed=self.seed, keys=keys), self.watch)

@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus import Raft
 from policies.consensus.messages import RequestVote
 from policies.election import AskVote, Election, Vote
@@ -274,7 +274,7 @@ def test_a_defect_is_found_and_its_counterexample_replays(defect: type[Election]
 
 # -- Raft --------------------------------------------------------------------------------------------
 
-CONFIG = ConsensusConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0)
+CONFIG = RaftConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0)
 
 
 class Member(Raft):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from experiments.hunt.arena import CORRECT, MessageArena, Play
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus import Raft
 from policies.local import Propose
 from policies.port import Policy
@@ -16,7 +16,7 @@ from scenarios.checks import Check, consensus
 from scenarios.defects.raft import DEFECTS
 from scenarios.trial import Trial
 
-TIMES = ConsensusConfig(heartbeat_s=0.05, election_min_s=0.15, election_max_s=0.30)
+TIMES = RaftConfig(heartbeat_s=0.05, election_min_s=0.15, election_max_s=0.30)
 """The time-outs of the Raft paper (Ongaro and Ousterhout 2014, section 9.3)."""
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from experiments.hunt.arena import CORRECT, MessageArena, Play
 from models import draws
-from policies.config import ConsensusConfig, CoordinationConfig, GatewayConfig, ShardingConfig
+from policies.config import CoordinationConfig, GatewayConfig, RaftConfig, ShardingConfig
 from policies.consensus import Raft
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
@@ -35,7 +35,7 @@ from sim.world import Jobs
 
 FASTER = 20.0
 COMMITTEE = 3
-TIMES = ConsensusConfig(heartbeat_s=0.1, election_min_s=0.5, election_max_s=1.0)
+TIMES = RaftConfig(heartbeat_s=0.1, election_min_s=0.5, election_max_s=1.0)
 """The documented ones divided by 10 only, as heartbeats are most of a run's steps: an election stays within a lease."""
 RULES = CoordinationConfig(
     lease_s=60.0 / FASTER, plan_every_s=30.0 / FASTER, ageing_s=60.0 / FASTER, queue_max=10, audit_share=0.0

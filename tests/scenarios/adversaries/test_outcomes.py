@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from policies.config import ConsensusConfig
+from policies.config import RaftConfig
 from policies.consensus.raft import Raft
 from policies.election import Election
 from policies.local import Propose
@@ -22,7 +22,7 @@ from scenarios.journal import effects_checksum, read
 from sim.cluster import Cluster
 
 NAMES = tuple(f"n{k}" for k in range(5))
-CONFIG = ConsensusConfig(heartbeat_s=0.05, election_min_s=0.15, election_max_s=0.3)
+CONFIG = RaftConfig(heartbeat_s=0.05, election_min_s=0.15, election_max_s=0.3)
 
 
 class Proposer(Policy):
