@@ -58,7 +58,7 @@ class Plots:
     def fleet(self, ax: Axes | None = None) -> Axes:
         """Devices contributing, charging and hot over the run."""
         ax = _axes(ax)
-        devices, unit = self._run.devices, _unit(self._run)
+        devices, unit = self._run.devices, time_unit(self._run)
         if len(devices):
             hot = devices["die_c"] >= self._run.config.get("policy", {}).get("harvest", {}).get("throttle_temp_c", 55.0)
             by_time = devices.assign(hot=hot).groupby("time_s")[["contributing", "plugged", "hot"]].sum()
@@ -97,7 +97,7 @@ class Plots:
     def events(self, ax: Axes | None = None) -> Axes:
         """Faults and leaders on one timeline."""
         ax = _axes(ax)
-        unit = _unit(self._run)
+        unit = time_unit(self._run)
         spans = leader_spans(self._run)
         kinds = ["leader", *dict.fromkeys(self._run.faults["kind"])]
         names = sorted({node for _, _, node in spans})
@@ -105,7 +105,7 @@ class Plots:
         for start, end, node in spans:
             colour = shades[names.index(node) % len(shades)]
             ax.barh(0, (end - start) / unit[0], left=start / unit[0], color=colour, height=0.5, alpha=0.85)
-            if end - start > 0.07 * _duration_s(self._run):
+            if end - start > 0.07 * duration_s(self._run):
                 ax.text((start + end) / 2 / unit[0], 0, node, ha="center", va="center", color="white", fontsize=8)
         for kind, start, end, _ in fault_spans(self._run):
             row = kinds.index(kind)
@@ -121,11 +121,17 @@ class Plots:
         ax.set_yticks(range(len(kinds)), kinds)
         ax.set_ylim(-0.6, len(kinds) - 0.4)
         ax.invert_yaxis()
-        ax.set_xlim(0, _duration_s(self._run) / unit[0])
+        ax.set_xlim(0, duration_s(self._run) / unit[0])
         return dress(ax, f"time ({unit[1]})", "", grid="x")
 
+    def agreement(self, ax: Axes | None = None) -> Axes:
+        """Views, their leaders, faults and commits on one timeline (`experiments.agreement_plot`)."""
+        from experiments.agreement_plot import agreement
+
+        return agreement(self._run, ax)
+
     def _bands(self, ax: Axes | None, rows: Any, lines: dict[str, tuple[str, str]], scale: float, label: str) -> Axes:
-        ax, unit = _axes(ax), _unit(self._run)
+        ax, unit = _axes(ax), time_unit(self._run)
         for column, (name, colour) in lines.items() if len(rows) else ():
             parts = rows.groupby("time_s")[column].quantile([BAND[0], 0.5, BAND[1]]).unstack() * scale
             x = parts.index / unit[0]
@@ -157,7 +163,7 @@ def leader_spans(run: Run) -> list[tuple[float, float, str]]:
     """Return (start, end, node) of every leadership, in seconds."""
     rows = run.decisions[run.decisions["kind"] == "leader"].sort_values("time_s", kind="stable")
     starts, nodes = rows["time_s"].tolist(), rows["node"].tolist()
-    return list(zip(starts, [*starts[1:], _duration_s(run)], nodes, strict=True)) if starts else []
+    return list(zip(starts, [*starts[1:], duration_s(run)], nodes, strict=True)) if starts else []
 
 
 def fault_spans(run: Run) -> list[tuple[str, float, float, str]]:
@@ -171,7 +177,7 @@ def fault_spans(run: Run) -> list[tuple[str, float, float, str]]:
             begun[key] = float(time_s)
         elif key in begun:
             found.append((key[0], begun.pop(key), float(time_s), key[1]))
-    found += [(kind, start, _duration_s(run), node) for (kind, node), start in begun.items()]
+    found += [(kind, start, duration_s(run), node) for (kind, node), start in begun.items()]
     return sorted(found, key=lambda span: (span[1], span[0], span[3]))
 
 
@@ -186,18 +192,19 @@ def _axes(ax: Axes | None) -> Axes:
     return new_axes() if ax is None else ax
 
 
-def _duration_s(run: Run) -> float:
+def duration_s(run: Run) -> float:
+    """Return how long the run lasted."""
     return float(run.config.get("duration_s") or run.summary.get("duration_s") or 1.0)
 
 
-def _unit(run: Run) -> tuple[float, str]:
+def time_unit(run: Run) -> tuple[float, str]:
     """Return seconds in the unit of the time axis, and its name."""
-    duration_s = _duration_s(run)
-    return (3600.0, "h") if duration_s > 7200 else (60.0, "min") if duration_s > 300 else (1.0, "s")
+    whole_s = duration_s(run)
+    return (3600.0, "h") if whole_s > 7200 else (60.0, "min") if whole_s > 300 else (1.0, "s")
 
 
 def _bins(run: Run) -> tuple[Any, tuple[float, str]]:
-    return np.linspace(0, _duration_s(run), 49), _unit(run)
+    return np.linspace(0, duration_s(run), 49), time_unit(run)
 
 
 def dress(ax: Axes, x: str, y: str, *, legend: bool = False, grid: str = "both") -> Axes:

@@ -79,6 +79,7 @@ def village_body(run: Run) -> str:
         verdict_html(run),
         section("Numbers", tiles_html(run)),
         section("Faults and leaders", figure_html(run.plot.events, 11.0, _events_height_in(run))),
+        _agreement(run),
         "<div class=grid>" + "".join(section(name, figure_html(draw)) for name, draw in figures) + "</div>",
         "<div class=grid>" + section("Refusals and losses, by reason", _reasons(run)) + section(
             "Requests by class", _classes(run)
@@ -124,6 +125,13 @@ def section(title: str, body: str) -> str:
 
 def _events_height_in(run: Run) -> float:
     return 0.9 + 0.32 * (1 + len(set(run.faults["kind"])))
+
+
+def _agreement(run: Run) -> str:
+    if not len(run.commits):
+        return ""  # a policy of one's own, without a replicated log
+    height_in = 1.2 + 0.42 * (2 + len(run.manifest.get("committee", ())))
+    return section("Agreement: views, leaders, faults, commits", figure_html(run.plot.agreement, 11.0, height_in))
 
 
 def verdict_html(run: Run) -> str:

@@ -61,6 +61,11 @@ class Run:
         return self._table("decisions")
 
     @cached_property
+    def commits(self) -> pd.DataFrame:
+        """One row an entry of the replicated log: when it was committed first and last, and by how many."""
+        return self._table("commits")
+
+    @cached_property
     def faults(self) -> pd.DataFrame:
         """What was done to the village, by whom."""
         return self._table("faults")
@@ -134,7 +139,7 @@ class Run:
 
     @property
     def plot(self) -> Any:
-        """``timeline, latency, fleet, battery, temperature, contributors, events``; each takes an ``ax``.
+        """``timeline, latency, fleet, battery, temperature, contributors, events, agreement``; each takes an ``ax``.
 
         Of a fleet's run: ``lent, heat, charge, power, harm, history`` (`experiments.fleet_plots`).
         """

@@ -21,6 +21,7 @@ from real_backends.replicas import ledger, replicas
 from real_backends.specs import roles
 from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
+from scenarios.commits import Commits
 from scenarios.digests import policies_manifest, versions
 from scenarios.hosts import profile_hash, read_profile
 from scenarios.record import RECORD_VERSION, Record
@@ -127,6 +128,7 @@ def gather(
         "requests": requests,
         "devices": _device_rows(scenario, events, kinds, begun_ns),
         "decisions": _decision_rows(events, begun_ns),
+        "commits": _commit_rows(events, begun_ns),
         "faults": list(fault_rows),
     }
     summary = request_summary(requests, scenario.duration_s)
@@ -245,6 +247,14 @@ def _decision_rows(events: Sequence[Event], begun_ns: int) -> list[tuple[Any, ..
         for name, event in events
         if event["kind"] == "decide" and event["name"] not in ("commit", "settled")
     ]
+
+
+def _commit_rows(events: Sequence[Event], begun_ns: int) -> list[tuple[Any, ...]]:
+    commits = Commits()
+    for name, event in events:
+        if event["kind"] == "decide" and (event["path"], event["name"]) == ("consensus", "commit"):
+            commits.take(_time_s(event, begun_ns), name, *event["detail"][1:3])  # a tag, then the fields of `Chosen`
+    return list(commits.rows())
 
 
 def _device_rows(

@@ -25,13 +25,16 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "time_s", "device", "kind", "soc", "plugged", "screen_on", "die_c", "skin_c", "speed", "contributing", "state",
     ),
     "decisions": ("time_s", "node", "path", "kind", "detail"),
+    "commits": ("index", "term", "first_s", "last_s", "members"),
     "faults": ("time_s", "kind", "node", "phase", "layer", "detail"),
 }  # fmt: skip
 """Columns by table. ``time_s`` and ``arrival_s`` count from the run's start, ``latency_s`` from the request's arrival,
 ``first_token_s`` from the start of the session that answered it (queueing is in ``latency_s``, not in it); ``status``
 is answered, late, refused or lost; ``output`` is the digest of the answer and ``nodes`` are the workers that made it;
 ``phase`` is start or end, or skipped for a fault that found no victim; ``layer`` says who applied a fault (model,
-transport, process, kernel); ``detail`` is JSON or text."""
+transport, process, kernel); ``detail`` is JSON or text. ``commits`` has a row an entry of the replicated log: when the
+first and the last honest member told that it is committed, and how many did; such announcements are not in
+``decisions``."""
 
 FLEET_TABLES: Mapping[str, tuple[str, ...]] = {
     "fleet": (

@@ -14,6 +14,7 @@ import numpy as np
 from models import inference
 from policies import port as p
 from policies import village
+from policies.consensus.messages import Chosen
 from policies.port import NS_PER_S, Effect, Keys
 from policies.readings import HARVEST_STATES, Row, Verdict
 from policies.wire import digest, encode
@@ -23,6 +24,7 @@ from scenarios.adversaries.choose import choose, play, with_role
 from scenarios.adversaries.work import lies_in_pipelines
 from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
+from scenarios.commits import Commits
 from scenarios.digests import policies_manifest, versions
 from scenarios.groups import groups_of
 from scenarios.journal import Header, Journal
@@ -95,6 +97,7 @@ class _Run:
         self.world = World(network, start_wall_ns=START_WALL_NS, guards=guards)
         self.checks = VillageChecks(self.shape.layers)
         self.rows: dict[str, list[tuple[Any, ...]]] = {"requests": [], "devices": [], "decisions": []}
+        self.commits = Commits()
         self.served_by: dict[tuple[str, str], str] = {}  # (client, op_id) to the nodes of the answer
         self.refusals: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
@@ -309,6 +312,8 @@ class _Run:
         value = self.checks.decided(now, node.name, path, kind, payload)
         if isinstance(value, SettledOp):
             self.served_by[(value.client, value.op_id)] = ",".join(value.nodes)
+        elif isinstance(value, Chosen):
+            self.commits.take(now / NS_PER_S, node.name, value.index, value.term)
         elif kind != "commit":
             plain = _plain(value) if value is not None else msgspec.msgpack.decode(payload)
             detail = json.dumps(plain, default=repr)
@@ -353,7 +358,7 @@ class _Run:
     def record(self) -> Record:
         """Return what the run left behind."""
         self._final_checks()
-        tables = {**self.rows, "faults": self.faults.rows}
+        tables = {**self.rows, "commits": self.commits.rows(), "faults": self.faults.rows}
         manifest = {
             "record_version": RECORD_VERSION,
             "digest": self.world.digest,

@@ -106,8 +106,10 @@ def synthetic_record(
         "versions": {"python": "3.11"},
         "checks": {"one_leader_per_term": "holds", "ledger_conserved": "holds"},
         "check_events": {"one_leader_per_term": 2},
+        "committee": ["desk-0", "desk-1"],
     }
-    tables = {"requests": rows, "devices": samples, "decisions": decisions, "faults": faults}
+    commits = [(1, 1, 2.0, 2.1, 2), (2, 2, duration_s / 2, duration_s / 2 + 0.1, 2)]
+    tables = {"requests": rows, "devices": samples, "decisions": decisions, "commits": commits, "faults": faults}
     return Record(summary, manifest, tables)
 
 

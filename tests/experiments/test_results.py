@@ -44,7 +44,9 @@ def test_a_failed_write_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
-@pytest.mark.parametrize("plot", ["timeline", "latency", "fleet", "battery", "temperature", "contributors", "events"])
+@pytest.mark.parametrize(
+    "plot", ["timeline", "latency", "fleet", "battery", "temperature", "contributors", "events", "agreement"]
+)
 def test_every_plot_draws_on_its_own_or_given_axes(plot: str, synthetic_record: Callable[..., Record]) -> None:
     """A plot returns the Axes it drew on, and copes with a run in which nothing happened."""
     from experiments.plots import new_axes
@@ -66,7 +68,7 @@ def test_the_report_is_one_small_file_without_network(synthetic_record: Callable
     assert path.stat().st_size < REPORT_BYTES_MAX
     assert not re.search(r"https?:|//[a-z0-9.-]+\.[a-z]{2,}/|<script|<link|<img|@import|url\((?!#)", text)
     assert text.index("checks passed") < text.index("<h2>Numbers") < text.index("<h2>How to reproduce")
-    assert len(re.findall(r"<svg", text)) == 7
+    assert len(re.findall(r"<svg", text)) == 8
     assert len(set(re.findall(r'\bid="([^"]+)"', text))) == len(re.findall(r'\bid="([^"]+)"', text))
 
 

@@ -1,0 +1,108 @@
+"""The timeline of agreement: views, who leads them, what was done to whom, and what was committed, on one axis."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments.plots import (
+    AMBER,
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    RED,
+    VIOLET,
+    dress,
+    duration_s,
+    fault_spans,
+    new_axes,
+    time_unit,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from experiments.results import Run
+
+BINS = 120
+"""Columns of the histogram of commits: finer ones are narrower than a line in a report."""
+LABEL_SHARE = 0.035
+"""A view narrower than this share of the time gets no number: it would cover its neighbours'."""
+
+
+def agreement(run: Run, ax: Axes | None = None) -> Axes:
+    """Draw a row a member of the committee, a row of views above, and commits a second below.
+
+    A bar is a view (a term in Raft) from the moment its leader began to lead until another did. Red is what a fault did
+    to a member; members that lie are marked.
+    """
+    ax = ax or new_axes()
+    scale, name = time_unit(run)
+    members = [str(member) for member in run.manifest.get("committee", ())]
+    rows = {member: row for row, member in enumerate(members, 1)}
+    _faults(ax, run, rows, scale)
+    _views(ax, run, rows, scale)
+    top = _commits(ax, run, len(members) + 1, scale)
+    liars = set(run.manifest.get("adversaries", {}))
+    labels = [f"{member} (liar)" if member in liars else member for member in members]
+    ax.set_yticks(range(len(members) + 2), ["view", *labels, f"commits\n(to {top:.3g}/s)"])
+    ax.set_ylim(len(members) + 1.5, -0.6)
+    ax.set_xlim(0, duration_s(run) / scale)
+    return dress(ax, f"time ({name})", "", grid="x")
+
+
+def views(run: Run) -> list[tuple[float, float, str, int]]:
+    """Return (start_s, end_s, leader, view) of every view that a leader said it leads."""
+    told = run.decisions
+    told = told[(told["kind"] == "leader") & (told["path"] == "consensus")].sort_values("time_s", kind="stable")
+    starts = told["time_s"].tolist()
+    ends = [*starts[1:], duration_s(run)]
+    terms = [_term(detail) for detail in told["detail"]]
+    return list(zip(starts, ends, told["node"].tolist(), terms, strict=True)) if starts else []
+
+
+def _term(detail: str) -> int:
+    value = json.loads(detail)  # the twin writes a message's fields by name, real nodes as they travel, tag first
+    return int(value["term"] if isinstance(value, dict) else value[1])
+
+
+def _views(ax: Axes, run: Run, rows: dict[str, int], scale: float) -> None:
+    shades = (BLUE, GREEN, VIOLET, AMBER, MUTED)
+    for start, end, leader, view in views(run):
+        if leader not in rows:
+            continue
+        colour = shades[rows[leader] % len(shades)]
+        for row, height in ((0, 0.5), (rows[leader], 0.34)):
+            ax.barh(row, (end - start) / scale, left=start / scale, height=height, color=colour, alpha=0.85)
+        ax.plot([start / scale], [rows[leader]], "|", color=colour, markersize=9, markeredgewidth=1.2)
+        if end - start > LABEL_SHARE * duration_s(run):
+            middle = (start + end) / 2 / scale
+            ax.text(middle, 0, str(view), ha="center", va="center", color="white", fontsize=8)
+
+
+def _faults(ax: Axes, run: Run, rows: dict[str, int], scale: float) -> None:
+    words: dict[tuple[float, int], list[str]] = {}  # faults that begin together share a line of words
+    for kind, start, end, node in fault_spans(run):
+        struck = [row for name, row in rows.items() if node == "*" or re.search(rf"\b{re.escape(name)}\b", node)]
+        for row in struck:
+            ax.barh(row, (end - start) / scale, left=start / scale, height=0.8, color=RED, alpha=0.16)
+        if struck:  # what befell a node outside the committee has its place in the other timeline
+            words.setdefault((start / scale, min(struck)), []).append(kind)
+    for (left, row), kinds in words.items():
+        ax.text(left, row - 0.42, ", ".join(kinds), color=RED, fontsize=7, va="top", ha="left")
+
+
+def _commits(ax: Axes, run: Run, row: int, scale: float) -> float:
+    """Draw commits a second as a histogram in one row; return the highest rate."""
+    edges = np.linspace(0.0, duration_s(run), BINS + 1)
+    count, _ = np.histogram(run.commits["first_s"].to_numpy(float), bins=edges)
+    rate = count / np.diff(edges)
+    top = float(rate.max(initial=0.0))
+    if top > 0.0:
+        left, width, height = edges[:-1] / scale, np.diff(edges) / scale, -0.85 * rate / top
+        ax.bar(left, height, width, bottom=row + 0.4, align="edge", color=INK, alpha=0.7)
+    return top
