@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import msgspec
+from policies.wire import Message
 
 Result = Literal["won", "lost", "pending"]
 
@@ -18,7 +18,7 @@ INDEX_MAX = 2**63 - 1
 """The largest int64: what nobody constrains."""
 
 
-class Voters(msgspec.Struct, frozen=True):
+class Voters(Message, frozen=True):
     """Whose agreement counts.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 from hypothesis import given
@@ -57,6 +57,16 @@ def test_the_committed_index_is_the_highest_that_each_half_has(voters: Voters, a
 def test_a_vote_is_decided_when_no_further_answer_can_change_it(voters: Voters, votes: dict[str, bool]) -> None:
     """It is won if every way to go on wins, lost if every way loses, and pending otherwise."""
     assert vote_result(voters, votes) == naive_result(voters, votes)
+
+
+def test_every_vote_among_three_in_every_configuration_is_counted_right() -> None:
+    """Nothing is left to chance where everything can be tried: 8 by 8 halves, each member says yes, no or nothing."""
+    halves = [half for k in range(4) for half in combinations("abc", k)]
+
+    for left, right, answers in product(halves, halves, product((True, False, None), repeat=3)):
+        voters = Voters(left, right)
+        votes = {name: answer for name, answer in zip("abc", answers, strict=True) if answer is not None}
+        assert vote_result(voters, votes) == naive_result(voters, votes), (voters, votes)
 
 
 @given(VOTERS, ACKED)
