@@ -140,12 +140,17 @@ class ShardingConfig(Strict, frozen=True):
 
 
 class RaftConfig(Strict, frozen=True, tag_field="protocol", tag="raft"):
-    """Raft's timing (Ongaro and Ousterhout 2014, section 5.6: broadcast time << election time-out)."""
+    """Raft's timing (Ongaro and Ousterhout 2014, section 5.6: broadcast time << election time-out) and its bounds."""
 
     heartbeat_s: Positive = 1.0
     election_min_s: Positive = 5.0
     election_max_s: Positive = 10.0
-    max_batch: Annotated[int, Meta(ge=1)] = 256  # entries in one AppendEntries
+    pre_vote: bool = True  # ask whether one would be elected before one begins a term (dissertation 2014, 9.6)
+    check_quorum: bool = True  # a leader that hears no quorum steps down; who hears a leader elects none (6.2, 4.2.3)
+    max_batch: Annotated[int, Meta(ge=1, le=65_536)] = 256  # entries in one AppendEntries
+    window: Annotated[int, Meta(ge=1, le=65_536)] = 256  # AppendEntries under way to one peer; TiKV's default
+    # Of one message: entries or a chunk of a snapshot, and the longest command; 1 MiB as in etcd and TiKV.
+    chunk_bytes: Annotated[int, Meta(ge=1, le=64 << 20)] = 1 << 20
 
 
 ConsensusRules = RaftConfig

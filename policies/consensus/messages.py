@@ -1,41 +1,8 @@
-"""What Raft members say to one another, and what they announce."""
+"""What members of a replicated log announce, whichever protocol they speak."""
 
 from __future__ import annotations
 
 from policies.wire import Message
-
-
-class RequestVote(Message, frozen=True, tag="request_vote"):
-    """RequestVote RPC (Ongaro and Ousterhout 2014, figure 2)."""
-
-    term: int
-    last_index: int
-    last_term: int
-
-
-class Vote(Message, frozen=True, tag="vote"):
-    """Answer to RequestVote."""
-
-    term: int
-    granted: bool
-
-
-class Append(Message, frozen=True, tag="append"):
-    """AppendEntries RPC; ``entries`` are (term, command) and follow ``prev_index``. Empty ones are heartbeats."""
-
-    term: int
-    prev_index: int
-    prev_term: int
-    commit: int
-    entries: tuple[tuple[int, bytes], ...]
-
-
-class Appended(Message, frozen=True, tag="appended"):
-    """Answer to Append: the log agrees with the leader's up to ``index``, or may agree up to there if not ``ok``."""
-
-    term: int
-    ok: bool
-    index: int
 
 
 class Elected(Message, frozen=True, tag="elected"):
@@ -50,3 +17,13 @@ class Chosen(Message, frozen=True, tag="chosen"):
     index: int
     term: int
     checksum: int
+
+
+class Restored(Message, frozen=True, tag="restored"):
+    """Decided: the speaker took over a state that holds every command up to ``index``, the last of them of ``term``.
+
+    The next `Chosen` of the speaker is of the index after it.
+    """
+
+    index: int
+    term: int

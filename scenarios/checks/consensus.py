@@ -6,11 +6,12 @@ from collections.abc import Collection
 from typing import Any
 from zlib import crc32
 
-from policies.consensus.messages import Chosen, Elected
+from policies.consensus.messages import Chosen, Elected, Restored
 from scenarios.checks.language import Check, Event, Happens, InOrder, Look, Same, Sometimes, StateCheck, decided, told
 
 ELECTED = decided("consensus", "leader", Elected)
 CHOSEN = decided("consensus", "commit", Chosen)
+RESTORED = decided("consensus", "restore", Restored)
 
 
 def one_leader_per_term() -> Same:
@@ -33,21 +34,39 @@ def _entry(event: Event) -> tuple[int, int]:
     return event.value.term, event.value.checksum
 
 
+class CommitsInOrder(InOrder):
+    """A node commits one index after another; a snapshot that it takes over goes on where it ends, and never back."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "commits_in_order", CHOSEN, RESTORED, number=lambda e: int(e.value.index), says="commits index"
+        )  # fmt: skip
+
+    def take(self, event: Event) -> str:
+        if event.kind != RESTORED.kind:
+            return super().take(event)
+        last, index = self.last.get(event.node, 0), event.value.index
+        self.last[event.node] = index
+        return f"{event.node} goes back to a snapshot of index {index} after {last}" if index < last else ""
+
+
 def commits_in_order() -> InOrder:
     """A node commits one index after another."""
-    return InOrder("commits_in_order", CHOSEN, number=lambda e: e.value.index, says="commits index")
+    return CommitsInOrder()
 
 
 class CommittedStays(StateCheck):
     """What a member has committed stays in its log, terms and commits only grow, and a leader holds all that is chosen.
 
-    Entries are compared as they are committed, and the last one again at every look.
+    Entries are compared as they are committed, and the last one again at every look. What a member's snapshot holds is
+    not looked at: it was when it was committed, there or where the snapshot was made.
     """
 
     def __init__(self) -> None:
         super().__init__("committed_stays")
         self.chosen: dict[int, tuple[int, int]] = {}
         self.known_in: dict[int, int] = {}  # term of the member that was first seen with it: no earlier than the choice
+        self.last = 0  # the highest index that was seen chosen
         self.seen: dict[str, tuple[int, int]] = {}  # node to (term, commit) when last looked at
 
     def restarted(self, node: str) -> None:
@@ -65,24 +84,27 @@ class CommittedStays(StateCheck):
 
     def _member(self, node: str, raft: Any) -> str:
         term, commit = self.seen.get(node, (0, 0))
-        if raft.term < term or raft.commit < commit or raft.commit > len(raft.log):
-            return f"{node} was at term {term}, commit {commit}; is at {raft.term}, {raft.commit} of {len(raft.log)}"
+        log = raft.log
+        if raft.term < term or raft.commit < commit or raft.commit > log.last:
+            return f"{node} was at term {term}, commit {commit}; is at {raft.term}, {raft.commit} of {log.last}"
         self.seen[node] = (raft.term, raft.commit)
-        for index in range(max(1, commit), raft.commit + 1):
-            entry = (raft.log[index - 1][0], crc32(raft.log[index - 1][1]))
+        for index in range(max(log.start + 1, commit), raft.commit + 1):
+            entry = _held(raft, index)
             self.known_in.setdefault(index, raft.term)
             if self.chosen.setdefault(index, entry) != entry:
                 return f"{node} holds {entry} at committed index {index}, {self.chosen[index]} was chosen"
-        last = len(self.chosen)
+            self.last = max(self.last, index)
+        last = self.last
         # A leader of an older term, paused or cut off, owes nothing to what was chosen after it.
-        owes = raft.role == "leader" and last and raft.term > self.known_in[last]
-        if owes and (last > len(raft.log) or self.chosen[last] != _held(raft, last)):
+        owes = raft.role == "leader" and last > log.start and raft.term > self.known_in[last]
+        if owes and (last > log.last or self.chosen[last] != _held(raft, last)):
             return f"{node} leads term {raft.term} without committed index {last}"
         return ""
 
 
 def _held(raft: Any, index: int) -> tuple[int, int]:
-    return raft.log[index - 1][0], crc32(raft.log[index - 1][1])
+    term, command = raft.log.entry(index)
+    return term, crc32(command)
 
 
 def commits_after_healing() -> Happens:

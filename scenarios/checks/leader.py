@@ -53,7 +53,7 @@ class PipelinesHaveWorkers(StateCheck):
 
     def look(self, nodes: Collection[str], policy: Look) -> str:
         for node, raft, work in leaders(nodes, policy):
-            if raft.applied < len(raft.log):
+            if raft.applied < raft.log.last:
                 continue  # that the pipeline is dissolved may be in there
             for line in work.lines.lines.values():
                 gone = [name for name in line.nodes if name not in work.lines.workers]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from policies.config import RaftConfig
-from policies.consensus.messages import RequestVote
-from policies.consensus.messages import Vote as RaftVote
 from policies.consensus.raft import Raft
+from policies.consensus.raft.messages import RequestVote
+from policies.consensus.raft.messages import Vote as RaftVote
 from policies.election import AskVote, Election, Vote
 from policies.port import Policy
 from policies.wire import Message

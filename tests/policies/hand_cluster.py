@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from policies import port as p
 from policies.cell import Cell
 from policies.config import RaftConfig
@@ -16,6 +18,8 @@ from sim.keys import KeyRing
 from tests.policies.raft_watch import Watch, Watched, message
 
 CONFIG = RaftConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0)
+PAPER = msgspec.structs.replace(CONFIG, pre_vote=False, check_quorum=False)
+"""Elections as figure 2 of the paper has them."""
 Letter = tuple[str, str, bytes]  # sender, receiver, payload
 
 
@@ -41,7 +45,7 @@ class HandCluster:
         disk: member to the batches not durable yet, (token, batch), oldest first.
     """
 
-    def __init__(self, size: int, kind: Callable[..., Raft] = Member, config: RaftConfig = CONFIG) -> None:
+    def __init__(self, size: int, kind: Callable[..., Raft] = Member, config: RaftConfig = PAPER) -> None:
         self.names = tuple(f"n{i + 1}" for i in range(size))
         self.kind, self.config = kind, config
         self.watch = Watch(self.names)
@@ -60,8 +64,8 @@ class HandCluster:
         return self.watch.cells[name].raft
 
     def log(self, name: str) -> list[tuple[int, bytes]]:
-        """Return a member's log."""
-        return self.raft(name).log
+        """Return the entries of a member's log, those after its snapshot."""
+        return self.raft(name).log.entries
 
     # -- what may happen -----------------------------------------------------------------------------
 

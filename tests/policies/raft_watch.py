@@ -4,19 +4,24 @@ and of what a crash may not undo. `Watched` stands around a Cell in any driver; 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
 from policies import port as p
 from policies.cell import Cell
-from policies.consensus.messages import Append, Appended, RequestVote, Vote
-from policies.consensus.raft import Raft, majority
+from policies.consensus.quorum import vote_result
+from policies.consensus.raft import Raft
+from policies.consensus.raft.configurations import MARK
+from policies.consensus.raft.log import Entry, Log
+from policies.consensus.raft.messages import MESSAGES, RequestVote, Vote
+from policies.consensus.raft.state import Saved
 from policies.port import Effect, Input
 
-message: Any = msgspec.msgpack.Decoder(RequestVote | Vote | Append | Appended).decode
+_any: Any = Union[MESSAGES]  # noqa: UP007  (built at run time)
+message: Any = msgspec.msgpack.Decoder(_any).decode
 _entry = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
-Entry = tuple[int, bytes]
+_snapshot = msgspec.msgpack.Decoder(Saved).decode
 
 
 class Broken(AssertionError):
@@ -52,7 +57,7 @@ class Watch:
         """
         raft, name = one.raft, one.cell.me
         term, commit = one.last
-        if raft.term < term or raft.commit < commit or raft.applied > raft.commit or raft.commit > len(raft.log):
+        if raft.term < term or raft.commit < commit or raft.applied > raft.commit or raft.commit > raft.log.last:
             raise Broken(f"monotone: {name} was at term {term}, commit {commit}; is at {raft.term}, {raft.commit}")
         self._votes(name, effects)
         self._leader(name, raft)
@@ -84,22 +89,24 @@ class Watch:
             if len(self.leaders) > 1:
                 self.seen.add("leader changed")
             for index, entry in self.chosen.items():
-                if index > len(raft.log) or raft.log[index - 1] != entry:
+                if index > raft.log.last or _held(raft, index) not in (None, entry):
                     raise Broken(f"leader completeness: {name} leads term {raft.term} without committed {index}")
         elif self.leaders[raft.term] != name:
             raise Broken(f"election safety: {name} and {self.leaders[raft.term]} lead term {raft.term}")
 
     def _committed(self, name: str, raft: Raft, before: int) -> None:
-        if before and raft.log[before - 1] != self.chosen[before]:
+        if before and _held(raft, before) not in (None, self.chosen[before]):
             raise Broken(f"immutable: {name} lost its committed entry {before}")
-        for index in range(before + 1, raft.commit + 1):
-            entry = raft.log[index - 1]
-            if entry[1] not in self.proposed:
+        if raft.log.start > before:
+            self.seen.add("snapshot installed")
+        for index in range(max(before, raft.log.start) + 1, raft.commit + 1):
+            entry = raft.log.entry(index)
+            if entry[1] not in self.proposed and not entry[1].startswith(MARK):
                 raise Broken(f"validity: {name} committed {entry[1]!r}, which nobody proposed")
             if index not in self.chosen:
                 self.chosen[index] = entry
-                holders = [m for m, other in self.cells.items() if other.durable_entry(index) == entry]
-                if len(holders) < majority(len(self.members)):
+                holders = [m for m, other in self.cells.items() if other.holds(index, entry)]
+                if vote_result(raft.configurations.current.voters, dict.fromkeys(holders, True)) != "won":
                     raise Broken(f"durable quorum: {index} was committed by {name} with only {holders} holding it")
             elif self.chosen[index] != entry:
                 raise Broken(f"agreement: {name} committed {entry} at {index}, another {self.chosen[index]}")
@@ -109,11 +116,20 @@ class Watch:
         logs = [one.raft.log for one in self.cells.values()]
         for number, a in enumerate(logs):
             for b in logs[number + 1 :]:
-                common = min(len(a), len(b))
-                while common and a[common - 1][0] != b[common - 1][0]:
+                common, start = min(a.last, b.last), max(a.start, b.start)
+                while common > start and a.term_at(common) != b.term_at(common):
                     common -= 1
-                if a[:common] != b[:common]:
+                if common > start and _between(a, start, common) != _between(b, start, common):
                     raise Broken(f"log matching: logs differ below index {common}, where their terms agree")
+
+
+def _held(raft: Raft, index: int) -> Entry | None:
+    """Return a member's entry, None if a snapshot holds it."""
+    return raft.log.entry(index) if index > raft.log.start else None
+
+
+def _between(log: Log, start: int, last: int) -> list[Entry]:
+    return log.entries[start - log.start : last - log.start]
 
 
 class Watched:
@@ -133,10 +149,12 @@ class Watched:
         assert isinstance(raft, Raft)
         return raft
 
-    def durable_entry(self, index: int) -> Entry | None:
-        """Return the entry that would be there after a crash now."""
-        saved = self.durable.get(f"/{index:012d}")
-        return None if saved is None else _entry(saved)
+    def holds(self, index: int, entry: Entry) -> bool:
+        """Whether the entry, or a snapshot that holds it, would be there after a crash now."""
+        if (saved := self.durable.get(f"/{index:012d}")) is not None:
+            return bool(_entry(saved) == entry)
+        snapshot = self.durable.get("/snapshot")
+        return snapshot is not None and _snapshot(snapshot).index >= index
 
     def step(self, now: int, wall: int, given: Input) -> tuple[Effect, ...]:
         """Feed one input; the watch looks on."""

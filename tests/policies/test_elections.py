@@ -15,7 +15,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.config import RaftConfig
 from policies.consensus import Raft
-from policies.consensus.messages import Append
+from policies.consensus.raft.messages import Append
 from policies.log import record
 from policies.port import NS_PER_S
 from policies.wire import encode
@@ -37,7 +37,10 @@ def downtime_s(trial: int, low_s: float, high_s: float, give_up_s: float = 60.0)
     shortest time-out, after it. All logs have different lengths, so that two of the four survivors cannot win.
     """
     world = World(MessageNetwork(trial, Links.alike(5, 0.0, 1e9), NETWORK))
-    config = RaftConfig(heartbeat_s=low_s / 2, election_min_s=low_s, election_max_s=high_s)
+    times = {"heartbeat_s": low_s / 2, "election_min_s": low_s, "election_max_s": high_s}
+    config = RaftConfig(
+        **times, pre_vote=False, check_quorum=False
+    )  # the paper's elections
     elected: list[int] = []
     world.on_decide.append(lambda now, node, effect: elected.append(now) if effect[2] == "leader" else None)
     keys = KeyRing(trial)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import port as p
-from policies.consensus.messages import Append, Appended, RequestVote, Vote
-from policies.consensus.raft import majority, quorum_index
+from policies.consensus.quorum import majority, quorum_index
+from policies.consensus.raft.messages import Append, Appended, Forward, RequestVote, Vote
 from policies.wire import encode
 from tests.policies.hand_cluster import HandCluster
 
@@ -413,21 +413,29 @@ def test_late_and_double_answers_move_nothing_back() -> None:
     cluster.propose("n1", A)
     cluster.settle()
     raft = cluster.raft("n1")
-    assert raft.match == {"n2": 2, "n3": 2}
+    assert {peer: progress.match for peer, progress in raft.progress.items()} == {"n2": 2, "n3": 2}
 
     for stale in (Appended(1, True, 1), Appended(0, True, 9), Appended(1, False, 0), Appended(0, False, 0)):
         cluster.tell("n2", "n1", stale)
-    assert raft.match == {"n2": 2, "n3": 2}
-    assert raft.next["n2"] == 3
+    assert (raft.progress["n2"].match, raft.progress["n2"].next) == (2, 3)
     assert raft.commit == 2
 
 
-def test_a_proposal_to_a_follower_goes_nowhere() -> None:
-    """Only a leader appends."""
+def test_a_proposal_to_a_follower_goes_to_the_leader() -> None:
+    """Only a leader appends; who follows passes it on, and who knows of no leader, or hears it passed on, drops it."""
     cluster = leader()
     cluster.propose("n2", A)
 
     assert len(cluster.log("n2")) == 1
+    assert cluster.said("n2", "n1") == [Forward(A)]
+    cluster.deliver()
+    assert cluster.log("n1")[-1] == (1, A)
+
+    cluster.post.clear()
+    cluster.tell("n2", "n3", Forward(B))
+    cluster.crash("n3")
+    cluster.restart("n3")
+    cluster.propose("n3", B)
     assert cluster.post == []
 
 

@@ -8,10 +8,11 @@ from zlib import crc32
 
 import pytest
 
-from policies.consensus.messages import Elected
+from policies.consensus.messages import Chosen, Elected, Restored
+from policies.consensus.raft.log import Log
 from policies.wire import encode
 from scenarios.checks import AtMost, Check, Checks, Each, Ends, Happens, InOrder, Same, Sometimes, decided, told
-from scenarios.checks.consensus import CommittedStays
+from scenarios.checks.consensus import CommittedStays, commits_in_order
 
 ELECTED = decided("consensus", "leader", Elected)
 BEGUN, ENDED, HEALED = told("begun"), told("ended"), told("healed")
@@ -137,17 +138,19 @@ def test_the_first_breach_in_time_comes_first() -> None:
     assert checks.first_broken is other
 
 
-def raft(**fields: Any) -> Any:
-    """Return the part of a member's state that is looked at."""
-    usual = {"term": 1, "commit": 2, "role": "follower", "log": [(1, b"x"), (1, b"y")]}
+def raft(log: tuple[tuple[int, bytes], ...] = ((1, b"x"), (1, b"y")), start: int = 0, **fields: Any) -> Any:
+    """Return the part of a member's state that is looked at; a snapshot holds its log up to ``start``."""
+    usual = {"term": 1, "commit": 2, "role": "follower", "log": Log()}
+    usual["log"].extend(log)
+    usual["log"].compact(start)
     return SimpleNamespace(**(usual | fields))
 
 
 LOOKS = [
     ([{"a": raft()}, {"a": raft(commit=1)}], "a was at term 1, commit 2; is at 1, 1 of 2"),
-    ([{"a": raft()}, {"a": raft(log=[(1, b"x"), (2, b"z")])}], f"a holds {(2, crc32(b'z'))} at committed index 2"),
-    ([{"a": raft(), "b": raft(log=[(1, b"x"), (1, b"z")])}], "b holds"),
-    ([{"a": raft(), "b": raft(role="leader", term=2, commit=0, log=[])}], "b leads term 2 without committed index 2"),
+    ([{"a": raft()}, {"a": raft(log=((1, b"x"), (2, b"z")))}], f"a holds {(2, crc32(b'z'))} at committed index 2"),
+    ([{"a": raft(), "b": raft(log=((1, b"x"), (1, b"z")))}], "b holds"),
+    ([{"a": raft(), "b": raft(role="leader", term=2, commit=0, log=())}], "b leads term 2 without committed index 2"),
     ([{"a": raft()}, {"a": raft(commit=3)}], "is at 1, 3 of 2"),
 ]
 
@@ -161,6 +164,30 @@ def test_what_a_member_has_committed_stays(looks: list[dict[str, Any]], why: str
         checks.look(1, tuple(states), lambda node, path, states=states: states[node])
 
     assert why in check.broken
+
+
+def test_what_a_snapshot_holds_is_not_looked_at() -> None:
+    """A member may forget what it committed, or never have had it; a leader owes only what its snapshot lacks."""
+    check = CommittedStays()
+    checks = Checks(check)
+    for states in ({"a": raft()}, {"a": raft(start=2)}, {"b": raft(start=2, role="leader", term=2)}):
+        checks.look(1, tuple(states), lambda node, path, states=states: states[node])
+
+    assert check.holds
+
+
+def test_a_snapshot_is_a_place_to_go_on_from() -> None:
+    """Commits go on after the index of a snapshot, which never takes a member back."""
+    check = commits_in_order()
+    checks = Checks(check)
+    for index in (1, 2):
+        checks.decided(1, "a", "consensus", "commit", encode(Chosen(index, 1, 0)))
+    checks.decided(2, "a", "consensus", "restore", encode(Restored(7, 1)))
+    checks.decided(3, "a", "consensus", "commit", encode(Chosen(8, 1, 0)))
+    assert check.holds
+
+    checks.decided(4, "a", "consensus", "restore", encode(Restored(5, 1)))
+    assert check.broken == "t=4ns: a goes back to a snapshot of index 5 after 8"
 
 
 def test_a_restarted_member_finds_its_commit_index_again() -> None:
@@ -178,7 +205,7 @@ def test_a_paused_leader_owes_nothing_to_what_was_chosen_after_it() -> None:
     """Members of a newer term chose without it, and restarted since: its log may be short."""
     check = CommittedStays()
     checks = Checks(check)
-    states = {"a": raft(role="leader", term=2, commit=0, log=[]), "b": raft(term=3)}
+    states = {"a": raft(role="leader", term=2, commit=0, log=()), "b": raft(term=3)}
     checks.look(1, ("a", "b"), lambda node, path: states[node])
     checks.restarted("b")
     checks.look(2, ("a",), lambda node, path: states[node])

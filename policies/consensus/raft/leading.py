@@ -1,0 +1,248 @@
+"""What a leader does: it brings every log into line with its own, counts who holds what, and commits.
+
+Safety: an entry is committed when a quorum holds it durably and it is of the leader's own term; the leader counts
+itself only for what its own disk has, although it sends entries while that still writes. The rest is flow control: a
+peer is sent no more than a window of batches that it has not answered (`policies.consensus.raft.progress`).
+"""
+
+from __future__ import annotations
+
+from policies.config import RaftConfig
+from policies.consensus.changes import between, enter_joint, leave_joint, simple
+from policies.consensus.quorum import committed_index, vote_result
+from policies.consensus.raft.configurations import MARK, command_of
+from policies.consensus.raft.elections import Elections
+from policies.consensus.raft.messages import Append, Appended, InstallSnapshot, Received, TimeoutNow
+from policies.consensus.raft.progress import SNAPSHOT, Progress
+from policies.wire import encode
+
+
+class Leading(Elections):
+    """A member that may lead.
+
+    Attributes:
+        progress: everybody else in the configuration, as the leader sees them; empty while it does not lead.
+        round: the latest round of reads, which every Append carries.
+        transferee: who is to lead next, ``""`` for nobody; meanwhile nothing is proposed.
+    """
+
+    def __init__(
+        self, config: RaftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(config, members, applier, watchers)
+        self.patience = max(1, round(config.election_min_s / config.heartbeat_s))  # heartbeats in an election time-out
+        self.progress: dict[str, Progress] = {}
+        self.round = 0
+        self.transferee = ""
+
+    # -- what reads add --------------------------------------------------------------------------------------------
+
+    def _round_answered(self) -> None:
+        """A peer answered a round of reads for the first time."""
+
+    # -- beginning and end -----------------------------------------------------------------------------------------
+
+    def _begin_leading(self) -> None:
+        self.progress = {peer: Progress(self.log.last + 1) for peer in self.others}
+        if self.config.check_quorum:
+            self.port.set_timer("quorum", self.election_ns)
+        self._append_own(b"")  # only an entry of this term may commit those before it (section 5.4.2)
+        self._beat()
+
+    def _end_leading(self) -> None:
+        self.progress, self.transferee = {}, ""
+        for timer in ("heartbeat", "quorum", "transfer"):
+            self.port.cancel_timer(timer)
+
+    def _configuration_changed(self) -> None:
+        super()._configuration_changed()
+        if self.role == "leader":
+            known = self.progress
+            self.progress = {peer: known.get(peer) or Progress(self.log.last + 1) for peer in self.others}
+
+    def _check_quorum(self) -> None:
+        """Step down unless a quorum has answered within the last election time-out."""
+        heard = {peer: True for peer, progress in self.progress.items() if progress.heard}
+        if vote_result(self.configurations.current.voters, {**heard, self.port.me: True}) != "won":
+            self._step_down(self.term)
+            return
+        for progress in self.progress.values():
+            progress.heard = False
+        self.port.set_timer("quorum", self.election_ns)
+
+    # -- proposals -------------------------------------------------------------------------------------------------
+
+    def _propose(self, command: bytes) -> None:
+        """Take in a command, unless it must wait: whoever proposes comes again."""
+        if self.transferee:
+            return
+        if command.startswith(MARK) or len(command) > self.config.chunk_bytes:
+            self._drop("command refused")
+        elif self.log.last - self.commit >= self.config.max_batch * self.config.window:
+            self._drop("too many entries not committed")  # more could not even be under way
+        else:
+            self._append_own(command)
+            self._spread()
+
+    def _append_own(self, command: bytes) -> None:
+        self._append((self.term, command))
+        self._save_entries(self.log.last)
+
+    def _reconfigure(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
+        """Begin a change of the members, unless one is under way or nothing of this term is committed yet.
+
+        That second condition is the correction of the single-server change published after the dissertation.
+        """
+        current = self.configurations.current
+        settled = self.configurations.index <= self.commit and self.log.term_at(self.commit) == self.term
+        if not settled or current.voters.joint or self.transferee:
+            self._drop("change of members refused for now")
+            return
+        try:
+            changes = between(current, members, learners)
+            moved = set(current.voters.incoming) ^ set(members)
+            after = simple(current, changes) if len(moved) <= 1 else enter_joint(current, changes, auto_leave=True)
+        except ValueError:
+            self._drop("change of members refused")
+            return
+        if after != current:
+            self._change(command_of(after))
+
+    def _change(self, command: bytes) -> None:
+        self._append_own(command)
+        self._configuration_changed()
+        self._spread()
+
+    def _transfer(self, to: str) -> None:
+        """Let ``to`` lead as soon as its log is complete; give up after an election time-out."""
+        voters = self.configurations.current.voters
+        if to == self.port.me or to not in self.progress or not (to in voters.incoming or to in voters.outgoing):
+            self._drop("transfer refused")
+            return
+        self.transferee = to
+        self.port.set_timer("transfer", self.election_ns)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        progress = self.progress[self.transferee]
+        if progress.match == self.log.last:
+            self.port.send(self.transferee, TimeoutNow(self.term))
+        elif progress.may_send(self.config.window):
+            self._replicate(self.transferee, progress)
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        """Send every peer what is new, or nothing; the next heartbeat is due a period after the last of these."""
+        self.port.set_timer("heartbeat", self.heartbeat_ns)
+        for peer, progress in self.progress.items():
+            progress.beats += 1
+            self._replicate(peer, progress)
+
+    def _spread(self) -> None:
+        """Send what is new to every peer that may be sent more; the others wait for their answers and the heartbeat."""
+        window, all_sent = self.config.window, True
+        for peer, progress in self.progress.items():
+            if progress.may_send(window):
+                self._replicate(peer, progress)
+            else:
+                all_sent = False
+        if all_sent:
+            self.port.set_timer("heartbeat", self.heartbeat_ns)
+
+    def _replicate(self, peer: str, progress: Progress) -> None:
+        """Send the entries that are due, or a heartbeat."""
+        log = self.log
+        prev = progress.next - 1
+        if prev < log.start:
+            if progress.state != SNAPSHOT:
+                self._send_snapshot(peer, progress)
+            prev = log.start  # a heartbeat beside the chunks
+        entries: tuple[tuple[int, bytes], ...] = ()
+        if prev < log.last and progress.state != SNAPSHOT and progress.may_send(self.config.window):
+            entries = log.slice(prev + 1, self.config.max_batch, self.config.chunk_bytes)
+            progress.sent(prev + len(entries))
+        append = Append(self.term, prev, log.term_at(prev), self.commit, entries, self.round)
+        self.port.send(peer, append, early=True)
+
+    def _send_snapshot(self, peer: str, progress: Progress) -> None:
+        assert self.snapshot is not None, f"log starts at {self.log.start} without a snapshot"
+        progress.send_snapshot(self.snapshot.index)
+        self._send_chunk(peer, progress)
+
+    def _send_chunk(self, peer: str, progress: Progress) -> None:
+        """Send the chunk that is due; a newer snapshot is begun instead, if there is one."""
+        snapshot = self.snapshot
+        assert snapshot is not None
+        if progress.snapshot != snapshot.index:
+            progress.send_snapshot(snapshot.index)
+        first, size = progress.offset, len(snapshot.state)
+        data = snapshot.state[first : first + self.config.chunk_bytes]
+        progress.waiting, progress.beats = True, 0
+        chunk = InstallSnapshot(
+            self.term, snapshot.index, snapshot.term, encode(snapshot.membership), size, first, data
+        )  # fmt: skip
+        self.port.send(peer, chunk)  # not early: the snapshot itself must be durable here
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def _on_appended(self, sender: str, answer: Appended) -> None:
+        if self.role != "leader" or answer.term != self.term:
+            return
+        progress = self.progress.get(sender)
+        if progress is None:
+            return
+        progress.heard = True
+        if answer.round > progress.round:
+            progress.round = min(answer.round, self.round)
+            self._round_answered()
+        if not answer.ok:
+            if progress.refused(min(answer.index, self.log.last)):
+                self._replicate(sender, progress)
+            elif progress.state == SNAPSHOT and progress.beats > self.patience:
+                self._send_chunk(sender, progress)  # the last one is long due
+            return
+        if progress.agreed(min(answer.index, self.log.last)):
+            self._advance_commit()
+            if sender == self.transferee and progress.match == self.log.last:
+                self._hand_over()
+        if progress.next <= self.log.last and progress.may_send(self.config.window) and self.role == "leader":
+            self._replicate(sender, progress)
+
+    def _on_received(self, sender: str, answer: Received) -> None:
+        progress = self.progress.get(sender)
+        if progress is None or answer.term != self.term or progress.state != SNAPSHOT:
+            return
+        progress.heard = True
+        if answer.index == progress.snapshot and progress.received(answer.offset):
+            self._send_chunk(sender, progress)
+
+    # -- commitment ------------------------------------------------------------------------------------------------
+
+    def _quorum_index(self) -> int:
+        """Return the highest index that a quorum holds durably."""
+        held = {peer: progress.match for peer, progress in self.progress.items()}
+        held[self.port.me] = self.durable
+        return committed_index(self.configurations.current.voters, held)
+
+    def _may_commit(self, index: int) -> bool:
+        """Whether counting commits this entry: only one of the own term (section 5.4.2, figure 8)."""
+        return self.log.term_at(index) == self.term
+
+    def _advance_commit(self) -> None:
+        index = self._quorum_index()
+        if index > self.commit and self._may_commit(index):
+            self.commit = index
+            self._apply()
+            self._after_commit()
+
+    def _after_commit(self) -> None:
+        """Leave a joint configuration that is committed; step down if the committed one is without this member."""
+        configurations = self.configurations
+        if configurations.index > self.commit:
+            return
+        if configurations.current.voters.joint:
+            self._change(command_of(leave_joint(configurations.current)))
+        elif not self.voting:
+            self._beat()  # the others learn of the commit, and elect one of them
+            self._step_down(self.term)

@@ -1,0 +1,143 @@
+"""Raft: one member, whole. This file only says who hears what; each rule lives in the layer that is named for it:
+
+- `state`: what is remembered, saved and told;
+- `elections`: votes, PreVote, CheckQuorum;
+- `leading`: replication, commitment, membership change, leadership transfer, sending snapshots;
+- `following`: taking in entries and snapshots;
+- `reads`: linearizable reads.
+
+Sources: Ongaro and Ousterhout, "In search of an understandable consensus algorithm", ATC 2014 and its extended version;
+Ongaro, "Consensus: bridging theory and practice", dissertation, Stanford 2014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from policies.consensus.raft import messages as m
+from policies.consensus.raft.reads import Reads
+from policies.consensus.raft.state import STATE_BYTES_MAX, Saved
+from policies.local import Propose, Read, Reconfigure, Snapshot, Transfer
+
+
+class Raft(Reads):
+    """One member. ``applier`` is the path of this node told of commits, ``watchers`` are told who leads.
+
+    ``members`` are the voters that the log begins with, the same on every node; one that joins later is made with them,
+    too, and waits until the leader finds it.
+
+    Raises:
+        ValueError: ``members`` names somebody twice.
+    """
+
+    messages = m.MESSAGES
+
+    # -- inputs ----------------------------------------------------------------------------------------------------
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        self._recover(saved)
+        self._arm_election()
+
+    def on_timer(self, name: str) -> None:
+        if name == "heartbeat":
+            self._beat()
+        elif name == "election":
+            self._on_election_timeout()
+        elif name == "quorum":
+            self._check_quorum()
+        elif name == "apply":
+            self._apply()
+        elif name == "reads":
+            self._reads_timeout()
+        else:
+            self.transferee = ""  # it took too long: the leader serves again
+
+    def on_durable(self, token: int) -> None:
+        # A driver that syncs many batches at once may name only the last; earlier ones are durable with it.
+        index = max((self.writing.pop(done) for done in [t for t in self.writing if t <= token]), default=0)
+        if index > self.durable and index <= self.log.last:
+            self.durable = index
+            if self.role == "leader":
+                self._advance_commit()
+
+    def on_local(self, sender: str, message: Any) -> None:
+        leads = self.role == "leader"
+        if isinstance(message, Propose):
+            if leads:
+                self._propose(message.command)
+            elif self.leader and len(message.command) <= self.config.chunk_bytes:
+                self.port.send(self.leader, m.Forward(message.command), early=True)
+        elif isinstance(message, Read):
+            self._on_read(message.token)
+        elif isinstance(message, Snapshot):
+            self._on_snapshot(message)
+        elif isinstance(message, Reconfigure):
+            if leads:
+                self._reconfigure(message.members, message.learners)
+            elif self.leader:
+                self.port.send(self.leader, m.ForwardChange(message.members, message.learners), early=True)
+        elif isinstance(message, Transfer) and leads:
+            self._transfer(message.to)
+
+    def on_message(self, sender: str, message: Any) -> None:
+        if sender not in self.others and sender not in self.members and sender not in self.port.peers:
+            return
+        kind = type(message)
+        if kind is m.Append or kind is m.Appended:  # nearly all of them
+            if message.term > self.term:
+                self._step_down(message.term)
+            if kind is m.Append:
+                self._on_append(sender, message)
+            else:
+                self._on_appended(sender, message)
+        elif kind in _WITHOUT_TERM:
+            self._on_forwarded(sender, message)
+        elif kind in _BALLOTS and self._hears_leader() and not (kind is m.RequestVote and message.forced):
+            return  # whoever asks was cut off, or is no member any more
+        elif kind is m.RequestPreVote:
+            self._on_request_pre_vote(sender, message)
+        else:
+            if message.term > self.term and not (kind is m.PreVote and message.granted):
+                self._step_down(message.term)
+            self._on_termed(sender, message)
+
+    def _on_termed(self, sender: str, message: Any) -> None:
+        kind = type(message)
+        if kind is m.RequestVote:
+            self._on_request_vote(sender, message)
+        elif kind is m.Vote:
+            self._on_vote(sender, message)
+        elif kind is m.PreVote:
+            self._on_pre_vote(sender, message)
+        elif kind is m.InstallSnapshot:
+            self._on_install_snapshot(sender, message)
+        elif kind is m.Received:
+            self._on_received(sender, message)
+        else:
+            self._on_timeout_now(sender, message)
+
+    def _on_forwarded(self, sender: str, message: Any) -> None:
+        kind = type(message)
+        if kind is m.AskRead:
+            self._on_ask_read(sender, message)
+        elif kind is m.ReadAt:
+            self._on_read_at(message)
+        elif self.role != "leader":
+            return  # not forwarded a second time: who proposed comes again
+        elif kind is m.Forward:
+            self._propose(message.command)
+        else:
+            self._reconfigure(message.members, message.learners)
+
+    def _on_snapshot(self, given: Snapshot) -> None:
+        """The state machine offers its state at an index that it has applied."""
+        if not self.log.start < given.index <= self.applied or len(given.state) > STATE_BYTES_MAX:
+            self._drop("snapshot refused")
+            return
+        membership = self.configurations.at(given.index)
+        self._compact(Saved(given.index, self.log.term_at(given.index), membership, given.state))
+
+
+_WITHOUT_TERM = frozenset((m.Forward, m.ForwardChange, m.AskRead, m.ReadAt))
+_BALLOTS = frozenset((m.RequestVote, m.RequestPreVote))
