@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from policies.consensus.changes import Change, Membership, between, enter_joint, leave_joint, simple
 from policies.consensus.quorum import Voters, vote_result
 from policies.wire import encode
+from tests.policies.consensus.transcripts import FOLDER, play
 
 NAMES = ("a", "b", "c", "d", "e")
 CHANGES = st.lists(
@@ -118,3 +120,59 @@ def test_what_is_no_membership_is_refused_in_one_line(what: object, says: str) -
     with pytest.raises(ValueError, match=says) as refusal:
         what()
     assert "\n" not in str(refusal.value)
+
+
+# -- transcripts -------------------------------------------------------------------------------------
+
+WORDS = {"voter": "add_voter", "learner": "add_learner", "remove": "remove", "update": "update"}
+
+
+class Told:
+    """The membership of a transcript; a change that is refused leaves it as it was."""
+
+    def __init__(self) -> None:
+        self.membership = Membership(Voters(()))
+
+    def simple(self, *changes: str) -> str:
+        """Directive: change at most one voter."""
+        return self._become(lambda: simple(self.membership, parsed(changes)))
+
+    def enter_joint(self, *changes: str, auto_leave: str = "no") -> str:
+        """Directive: change any."""
+        return self._become(lambda: enter_joint(self.membership, parsed(changes), auto_leave == "yes"))
+
+    def leave_joint(self) -> str:
+        """Directive: let the outgoing voters go."""
+        return self._become(lambda: leave_joint(self.membership))
+
+    def _become(self, how: Callable[[], Membership]) -> str:
+        try:
+            self.membership = how()
+        except ValueError as refusal:
+            return f"refused: {refusal}"
+        return shown(self.membership)
+
+
+def parsed(changes: tuple[str, ...]) -> list[Change]:
+    """Return what words like ``voter:a`` ask for."""
+    pairs = (change.split(":") for change in changes)
+    return [msgspec.convert((WORDS[word], member), Change) for word, member in pairs]
+
+
+def shown(membership: Membership) -> str:
+    """Return a line a group that is not empty, names in order."""
+    groups = {
+        "voters": membership.voters.incoming,
+        "outgoing": membership.voters.outgoing,
+        "learners": membership.learners,
+        "learners_next": membership.learners_next,
+    }
+    lines = [f"{group} {' '.join(sorted(held))}" for group, held in groups.items() if held]
+    return "\n".join(lines + ["auto_leave"] * membership.auto_leave)
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "changes").glob("*.txt")), ids=lambda path: path.stem)
+def test_the_published_changes_lead_where_published(path: Path) -> None:
+    """What is done and what is refused in the nine stories of etcd-io/raft's membership changes."""
+    told = Told()
+    play(path, {"simple": told.simple, "enter-joint": told.enter_joint, "leave-joint": told.leave_joint})

@@ -1,8 +1,9 @@
-"""Quorum mathematics against naive twins that count by the definition: every index, every set of members."""
+"""Quorum mathematics against naive twins that count by the definition, and against published verdicts (transcripts)."""
 
 from __future__ import annotations
 
 from itertools import combinations, product
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from policies.consensus.quorum import (
     quorum_index,
     vote_result,
 )
+from tests.policies.consensus.transcripts import FOLDER, play
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 HALF = st.lists(st.sampled_from(NAMES), unique=True, max_size=5).map(tuple)
@@ -32,10 +34,11 @@ def agree(voters: Voters, yes: set[str]) -> bool:
 
 
 def naive_commit(voters: Voters, acked: dict[str, int]) -> int:
-    """Try every index from the highest on."""
+    """Try every index that anybody has."""
     if not voters.incoming and not voters.outgoing:
         return INDEX_MAX
-    return max(i for i in range(13) if i == 0 or agree(voters, {name for name, index in acked.items() if index >= i}))
+    tried = (i for i in acked.values() if agree(voters, {name for name, index in acked.items() if index >= i}))
+    return max(tried, default=0)
 
 
 def naive_result(voters: Voters, votes: dict[str, bool]) -> str:
@@ -141,3 +144,37 @@ def test_a_member_named_twice_is_refused() -> None:
     """Who stands twice in a half would count twice."""
     with pytest.raises(ValueError, match=r"voters\.outgoing.*twice"):
         Voters(("a",), ("b", "b"))
+
+
+# -- transcripts -------------------------------------------------------------------------------------
+
+
+def names(joined: str) -> tuple[str, ...]:
+    """Return the names in ``a,b,c``."""
+    return tuple(joined.split(",")) if joined else ()
+
+
+def committed(incoming: str = "", outgoing: str = "", acked: str = "") -> str:
+    """Directive: the committed index, on which the naive twin must agree."""
+    voters = Voters(names(incoming), names(outgoing))
+    indices = {name: int(index) for name, index in (pair.split(":") for pair in names(acked))}
+    index = committed_index(voters, indices)
+
+    assert index == naive_commit(voters, indices)
+    return "everything" if index == INDEX_MAX else str(index)
+
+
+def vote(incoming: str = "", outgoing: str = "", yes: str = "", no: str = "") -> str:
+    """Directive: the result of a vote, on which the naive twin must agree."""
+    voters = Voters(names(incoming), names(outgoing))
+    votes = {**dict.fromkeys(names(yes), True), **dict.fromkeys(names(no), False)}
+    result = vote_result(voters, votes)
+
+    assert result == naive_result(voters, votes)
+    return result
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "quorum").glob("*.txt")), ids=lambda path: path.stem)
+def test_the_published_cases_come_out_as_published(path: Path) -> None:
+    """Majorities and joint majorities, for indices and for votes: 127 cases of etcd-io/raft."""
+    play(path, {"committed": committed, "vote": vote})
