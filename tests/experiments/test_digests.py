@@ -80,7 +80,7 @@ def test_the_manifest_names_class_source_and_parameters() -> None:
     assert list(manifest) == ["a", "b", "c"]
     assert manifest["a"]["source_sha256"] == manifest["b"]["source_sha256"]
     assert manifest["a"]["parameters_sha256"] != manifest["b"]["parameters_sha256"]
-    assert manifest["c"]["class"] == "policies.consensus.raft:Raft"
+    assert manifest["c"]["class"] == "policies.consensus.raft.member:Raft"
     assert digests.digest_of(manifest) == digests.digest_of(dict(reversed(manifest.items())))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,11 +11,11 @@ from policies import port as p
 from policies.cell import Cell
 from policies.config import RaftConfig
 from policies.consensus import Raft
-from policies.local import Propose
+from policies.local import Committed, Configured, Propose, Read, Readable, Reconfigure, Restore, Snapshot, Transfer
 from policies.port import NS_PER_S, Policy
-from policies.wire import encode
+from policies.wire import Message, encode
 from sim.keys import KeyRing
-from tests.policies.raft_watch import Watch, Watched, message
+from tests.policies.raft_watch import Broken, Watch, Watched, message
 
 CONFIG = RaftConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0)
 PAPER = msgspec.structs.replace(CONFIG, pre_vote=False, check_quorum=False)
@@ -24,12 +24,12 @@ Letter = tuple[str, str, bytes]  # sender, receiver, payload
 
 
 class Asked(Policy):
-    """Mixed into a Raft that runs alone: a client's request is a proposal."""
+    """Mixed into a Raft that a client asks what a state machine would."""
 
-    requests = (Propose,)
+    requests = (Propose, Read, Snapshot, Reconfigure, Transfer)
 
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
-        """Propose what the client asks."""
+        """Hand on what the client asks."""
         self.on_local(client, operation)
 
 
@@ -37,17 +37,62 @@ class Member(Asked, Raft):
     """Raft as it is."""
 
 
+class Machine(Policy):
+    """The state machine beside a member: it keeps what it is told.
+
+    Attributes:
+        index: the last index that it applied, or that its snapshot holds.
+        commands: everything applied, in order.
+        readable: read's token to the index at which it may be answered.
+        fresh: those that were not looked at yet.
+        looked_at: the index at which its state was compared with others' last.
+        members: the last configuration that was told, (members, learners).
+    """
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        """Begin empty."""
+        self.index, self.commands = 0, []
+        self.looked_at = 0
+        self.readable: dict[int, int] = {}
+        self.fresh: list[tuple[int, int]] = []
+        self.members: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+
+    def on_local(self, sender: str, message: Any) -> None:
+        """Take in what the log tells."""
+        if isinstance(message, Committed):
+            assert message.index > self.index, "told twice, or out of order"
+            self.index = message.index
+            self.commands.append(message.command)
+        elif isinstance(message, Restore):
+            self.index, self.commands = message.index, msgspec.msgpack.decode(message.state)
+        elif isinstance(message, Readable):
+            assert message.token not in self.readable, "a read answered twice"
+            self.readable[message.token] = message.index
+            self.fresh.append((message.token, message.index))
+        elif isinstance(message, Configured):
+            self.members = (message.members, message.learners)
+
+
 class HandCluster:
     """Members n1, n2, ...
+
+    Args:
+        size: how many there are.
+        kind: what they are.
+        config: their parameters.
+        voters: how many of them are members at first; None is all.
 
     Attributes:
         post: messages on their way, oldest first.
         disk: member to the batches not durable yet, (token, batch), oldest first.
     """
 
-    def __init__(self, size: int, kind: Callable[..., Raft] = Member, config: RaftConfig = PAPER) -> None:
+    def __init__(
+        self, size: int, kind: Callable[..., Raft] = Member, config: RaftConfig = PAPER, voters: int | None = None
+    ) -> None:
         self.names = tuple(f"n{i + 1}" for i in range(size))
         self.kind, self.config = kind, config
+        self.members = self.names[:voters]
         self.watch = Watch(self.names)
         self.now = NS_PER_S
         self.post: list[Letter] = []
@@ -56,12 +101,20 @@ class HandCluster:
         self.timers: dict[str, dict[str, int]] = {}
         self.life = dict.fromkeys(self.names, -1)
         self.down: set[str] = set(self.names)
+        self.reads: dict[int, tuple[str, int]] = {}  # token to who reads, and what was committed when it began
+        self.states: dict[int, list[bytes]] = {}  # index to what a machine had applied there
         for name in self.names:
             self.restart(name)
 
     def raft(self, name: str) -> Raft:
         """Return a member."""
         return self.watch.cells[name].raft
+
+    def machine(self, name: str) -> Machine:
+        """Return the state machine beside a member."""
+        machine = self.watch.cells[name].cell.policy("machine")
+        assert isinstance(machine, Machine)
+        return machine
 
     def log(self, name: str) -> list[tuple[int, bytes]]:
         """Return the entries of a member's log, those after its snapshot."""
@@ -83,6 +136,18 @@ class HandCluster:
                 self.timers[name][effect[2]] = effect[4]
             elif effect[0] == p.CANCEL_TIMER:
                 self.timers[name].pop(effect[2], None)
+        self._look_at(self.machine(name), name)
+
+    def _look_at(self, machine: Machine, name: str) -> None:
+        """Ask that machines agree, and that no read misses what was committed before it began."""
+        if machine.index != machine.looked_at:
+            machine.looked_at = machine.index
+            if self.states.setdefault(machine.index, list(machine.commands)) != machine.commands:
+                raise Broken(f"state: {name} differs from another at index {machine.index}")
+        while machine.fresh:
+            token, index = machine.fresh.pop()
+            if index >= 0 and not self.reads[token][1] <= index <= self.raft(name).applied:
+                raise Broken(f"stale read: {name} may read at {index}, {self.reads[token][1]} was committed before")
 
     def fire(self, name: str, timer: str) -> None:
         """Fire a timer now, whenever it was due."""
@@ -92,7 +157,23 @@ class HandCluster:
     def propose(self, name: str, command: bytes) -> None:
         """A client asks ``name``."""
         self.watch.proposed.add(command)
-        self.give(name, (p.REQUEST, "", "c", "1", encode(Propose(command))))
+        self.ask(name, Propose(command))
+
+    def ask(self, name: str, what: Message) -> None:
+        """The state machine of ``name`` asks its log."""
+        self.give(name, (p.REQUEST, "", "c", "1", encode(what)))
+
+    def read(self, name: str) -> int:
+        """The state machine of ``name`` asks for a read; return its token."""
+        token = len(self.reads) + 1
+        self.reads[token] = (name, max(self.watch.chosen, default=0))
+        self.ask(name, Read(token))
+        return token
+
+    def compact(self, name: str) -> None:
+        """The state machine of ``name`` offers a snapshot of all that it applied."""
+        machine = self.machine(name)
+        self.ask(name, Snapshot(machine.index, encode(machine.commands)))
 
     def deliver(self, index: int = 0) -> None:
         """Deliver one message that is on its way."""
@@ -120,7 +201,8 @@ class HandCluster:
         self.life[name] += 1
         peers = tuple(n for n in self.names if n != name)
         keys = KeyRing(1).handle(name)
-        cell = Cell(self.kind(self.config, self.names), name, peers, seed=1, keys=keys)
+        policies = {"": self.kind(self.config, self.members, "machine"), "machine": Machine()}
+        cell = Cell(policies, name, peers, seed=1, keys=keys)
         Watched(cell, self.watch)
         self.disk[name], self.timers[name] = [], {}
         self.give(name, (p.START, "", dict(self.saved[name]), self.life[name]))

@@ -22,20 +22,23 @@ from policies.config import RaftConfig
 from policies.consensus import quorum
 from policies.consensus.quorum import majority
 from policies.consensus.raft import Raft
-from policies.local import Propose
+from policies.local import Propose, Reconfigure, Transfer
 from policies.port import NS_PER_S
 from policies.wire import encode
 from scenarios.schema import Network
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
 from sim.world import StepCost, World
-from tests.policies.hand_cluster import PAPER, HandCluster, Member
+from tests.policies.hand_cluster import CONFIG, PAPER, HandCluster, Member
 from tests.policies.raft_watch import Broken, Watch, Watched
 
 NAMES = tuple(f"n{i + 1}" for i in range(5))
 STORM_S = 60.0
 CALM_S = 20.0
 ONE_ENTRY = msgspec.structs.replace(PAPER, max_batch=1)
+TINY = msgspec.structs.replace(CONFIG, max_batch=2, window=2, chunk_bytes=8)
+"""Everything on, and every bound within reach."""
+MEMBERS = (NAMES[:3], NAMES[:2], NAMES[1:4], NAMES[2:4], NAMES[:4])
 
 
 class Storm:
@@ -319,10 +322,10 @@ class RaftMachine(RuleBasedStateMachine):
 
     kind: Callable[..., Raft] = Member
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(config=st.sampled_from([ONE_ENTRY, TINY]))
+    def begin(self, config: RaftConfig) -> None:
         """Three members, and one of them leads, so that short programs get somewhere."""
-        self.cluster = HandCluster(3, self.kind, ONE_ENTRY)
+        self.cluster = HandCluster(4, self.kind, config, voters=3)
         self.cluster.elect("n1")
         self.commands = 0
 
@@ -345,7 +348,7 @@ class RaftMachine(RuleBasedStateMachine):
         letter = self.cluster.post[data.draw(st.integers(0, len(self.cluster.post) - 1))]
         self.cluster.post.append(letter)
 
-    @rule(name=st.sampled_from(NAMES[:3]), timer=st.sampled_from(["election", "heartbeat"]))
+    @rule(name=st.sampled_from(NAMES[:3]), timer=st.sampled_from(["election", "heartbeat", "quorum", "transfer"]))
     def fire(self, name: str, timer: str) -> None:
         """A timer fires, however early."""
         self.cluster.now += NS_PER_S
@@ -371,9 +374,32 @@ class RaftMachine(RuleBasedStateMachine):
         self.cluster.propose(name, b"%d" % self.commands)
 
     @rule(name=st.sampled_from(NAMES[:3]))
+    def compact(self, name: str) -> None:
+        """A state machine offers a snapshot."""
+        if name not in self.cluster.down:
+            self.cluster.compact(name)
+
+    @rule(name=st.sampled_from(NAMES[:3]))
+    def read(self, name: str) -> None:
+        """A client reads."""
+        if name not in self.cluster.down:
+            self.cluster.read(name)
+
+    @rule(name=st.sampled_from(NAMES[:3]), to=st.sampled_from(NAMES[:3]))
+    def transfer(self, name: str, to: str) -> None:
+        """A leader is asked to let another lead."""
+        self.cluster.ask(name, Transfer(to))
+
+    @rule(name=st.sampled_from(NAMES[:3]), members=st.sampled_from(MEMBERS), learner=st.booleans())
+    def reconfigure(self, name: str, members: tuple[str, ...], learner: bool) -> None:
+        """Other members are asked for, one more or less or two others at once, and perhaps a learner."""
+        learners = tuple(n for n in NAMES[:4] if n not in members) if learner else ()
+        self.cluster.ask(name, Reconfigure(members, learners))
+
+    @rule(name=st.sampled_from(NAMES[:4]))
     def quiet(self, name: str) -> None:
-        """For a while everything works for two of three."""
-        others = [n for n in NAMES[:3] if n != name]
+        """For a while everything works for all but one."""
+        others = [n for n in NAMES[:4] if n != name]
         self.cluster.settle(*others)
 
     def teardown(self) -> None:
@@ -382,17 +408,27 @@ class RaftMachine(RuleBasedStateMachine):
         for name in sorted(cluster.down):
             cluster.restart(name)
         cluster.settle()
-        for name in NAMES[:3] * 3:
+        leader = ""
+        for name in NAMES[:4] * 3:
+            cluster.now += 3 * NS_PER_S
             cluster.fire(name, "election")
             cluster.settle()
-        leader = next(n for n in NAMES[:3] if cluster.raft(n).role == "leader")
+            leader = next((n for n in NAMES[:4] if cluster.raft(n).role == "leader"), leader)
+            if leader:
+                cluster.fire(leader, "transfer")
+                cluster.fire(leader, "heartbeat")
+                cluster.settle()
+        token = cluster.read(leader)
         cluster.propose(leader, b"last")
         cluster.settle()
         for _ in range(2):
             cluster.now += NS_PER_S
             cluster.fire(leader, "heartbeat")
             cluster.settle()
-        assert {cluster.log(n)[cluster.raft(n).commit - 1][1] for n in NAMES[:3]} == {b"last"}
+        members = cluster.raft(leader).configurations.current
+        assert not members.voters.joint
+        assert {cluster.machine(n).commands[-1] for n in members.everybody} == {b"last"}
+        assert cluster.machine(leader).readable[token] > 0
 
 
 MODEST = settings(

@@ -24,6 +24,7 @@ class Elections(State):
     Attributes:
         votes: voter to its answer, while it campaigns or asks whether it should.
         drawn_for: the term that ``election_ns``, its time-out, was drawn for.
+        lease_ns: for how long a leader that spoke is taken to live; 0 without CheckQuorum.
         heard_ns: when the leader last spoke; kept with CheckQuorum only.
     """
 
@@ -33,6 +34,7 @@ class Elections(State):
         super().__init__(config, members, applier, watchers)
         self.votes: dict[str, bool] = {}
         self.drawn_for, self.election_ns = -1, 0
+        self.lease_ns = int(config.election_min_s * NS_PER_S) if config.check_quorum else 0
         self.heard_ns = 0
 
     # -- what leading adds -----------------------------------------------------------------------------------------
@@ -66,19 +68,13 @@ class Elections(State):
             self.election_ns = int(self.port.rng.uniform(low, high) * NS_PER_S)
         self.port.set_timer("election", self.election_ns)
 
-    def _hear_leader(self) -> None:
-        """The leader of this term spoke."""
-        if self.config.check_quorum:
-            self.heard_ns = self.port.now
-        self._arm_election()
-
     def _hears_leader(self) -> bool:
         """Whether a leader lives, as far as this member can tell: then it takes no notice of who asks for votes."""
-        if not self.config.check_quorum or not self.leader:
+        if not self.lease_ns or not self.leader:
             return False
         if self.role == "leader":
             return True  # it would have stepped down
-        return self.port.now - self.heard_ns < int(self.config.election_min_s * NS_PER_S)
+        return self.port.now - self.heard_ns < self.lease_ns
 
     def _on_election_timeout(self) -> None:
         if not self.voting:

@@ -48,7 +48,9 @@ class Following(Leading):
             self._drop("another leader of this term")
             return False
         self.role = "follower"
-        self._hear_leader()
+        if self.lease_ns:
+            self.heard_ns = self.port.now
+        self._arm_election()
         if leader != self.leader:
             self._follow(leader)
         return True
@@ -66,10 +68,11 @@ class Following(Leading):
         elif prev > log.last or log.term_at(prev) != append.prev_term:
             self.port.send(sender, Appended(self.term, False, self._hint(append), append.round))
             return
-        if entries:
-            if not _well_formed(entries):
+        for _, command in entries:
+            if command.startswith(MARK) and not _well_formed(command):
                 self._drop("malformed configuration dropped")
                 return
+        if entries:
             self._accept(prev, entries)
         last = prev + len(entries)
         self.port.send(sender, Appended(self.term, True, last, append.round))
@@ -136,12 +139,10 @@ class Following(Leading):
         self.port.send(sender, Appended(self.term, True, chunk.index))
 
 
-def _well_formed(entries: tuple[Entry, ...]) -> bool:
-    """Whether every configuration among the entries can be read."""
+def _well_formed(command: bytes) -> bool:
+    """Whether a configuration can be read."""
     try:
-        for _, command in entries:
-            if command.startswith(MARK):
-                membership_in(command)
+        membership_in(command)
     except WireError:
         return False
     return True

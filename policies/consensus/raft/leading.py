@@ -154,12 +154,12 @@ class Leading(Elections):
         """Send the entries that are due, or a heartbeat."""
         log = self.log
         prev = progress.next - 1
+        entries: tuple[tuple[int, bytes], ...] = ()
         if prev < log.start:
             if progress.state != SNAPSHOT:
                 self._send_snapshot(peer, progress)
             prev = log.start  # a heartbeat beside the chunks
-        entries: tuple[tuple[int, bytes], ...] = ()
-        if prev < log.last and progress.state != SNAPSHOT and progress.may_send(self.config.window):
+        elif prev < log.last and progress.may_send(self.config.window):
             entries = log.slice(prev + 1, self.config.max_batch, self.config.chunk_bytes)
             progress.sent(prev + len(entries))
         append = Append(self.term, prev, log.term_at(prev), self.commit, entries, self.round)
@@ -196,18 +196,25 @@ class Leading(Elections):
         if answer.round > progress.round:
             progress.round = min(answer.round, self.round)
             self._round_answered()
-        if not answer.ok:
-            if progress.refused(min(answer.index, self.log.last)):
-                self._replicate(sender, progress)
-            elif progress.state == SNAPSHOT and progress.beats > self.patience:
-                self._send_chunk(sender, progress)  # the last one is long due
-            return
-        if progress.agreed(min(answer.index, self.log.last)):
-            self._advance_commit()
-            if sender == self.transferee and progress.match == self.log.last:
-                self._hand_over()
-        if progress.next <= self.log.last and progress.may_send(self.config.window) and self.role == "leader":
+        last = self.log.last
+        if answer.ok:
+            if answer.index < progress.match or progress.match == last:
+                return  # nothing new: nearly all heartbeats end here
+            self._on_agreed(sender, progress, min(answer.index, last))
+        elif progress.refused(min(answer.index, last)):
             self._replicate(sender, progress)
+        elif progress.state == SNAPSHOT and progress.beats > self.patience:
+            self._send_chunk(sender, progress)  # the last one is long due
+
+    def _on_agreed(self, peer: str, progress: Progress, index: int) -> None:
+        if progress.agreed(index) and index > self.commit:
+            self._advance_commit()
+        if self.role != "leader":
+            return  # what was committed removed it
+        if peer == self.transferee and progress.match == self.log.last:
+            self._hand_over()
+        elif progress.next <= self.log.last and progress.may_send(self.config.window):
+            self._replicate(peer, progress)
 
     def _on_received(self, sender: str, answer: Received) -> None:
         progress = self.progress.get(sender)

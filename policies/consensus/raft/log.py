@@ -27,10 +27,9 @@ class Log:
 
     def term_at(self, index: int) -> int:
         """Return the term of the entry at ``index``; 0 where it is not known, as at index 0."""
-        at = index - self.start
-        if 0 < at <= len(self.entries):
-            return self.entries[at - 1][0]
-        return self.start_term if at == 0 else 0
+        if self.start < index <= self.last:
+            return self.entries[index - self.start - 1][0]
+        return self.start_term if index == self.start else 0
 
     @property
     def last_term(self) -> int:

@@ -55,7 +55,10 @@ class Raft(Reads):
 
     def on_durable(self, token: int) -> None:
         # A driver that syncs many batches at once may name only the last; earlier ones are durable with it.
-        index = max((self.writing.pop(done) for done in [t for t in self.writing if t <= token]), default=0)
+        index = self.writing.pop(token, 0)
+        if self.writing:
+            for done in [earlier for earlier in self.writing if earlier <= token]:
+                index = max(index, self.writing.pop(done))
         if index > self.durable and index <= self.log.last:
             self.durable = index
             if self.role == "leader":
