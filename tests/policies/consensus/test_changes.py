@@ -90,6 +90,15 @@ def test_the_changes_between_two_memberships_lead_from_one_to_the_other(
     assert between(after, *goal) == ()
 
 
+@given(STABLE)
+def test_what_is_already_so_changes_nothing(before: Membership) -> None:
+    """Not even the order: members keep the places in which they joined."""
+    for name in before.voters.incoming:
+        assert simple(before, [Change("add_voter", name)]) == before
+    for name in before.learners:
+        assert simple(before, [Change("add_learner", name)]) == before
+
+
 @given(STABLE, CHANGES)
 def test_a_membership_survives_the_wire(before: Membership, changes: list[Change]) -> None:
     """It reads back as it was written, joint or not."""
