@@ -42,11 +42,6 @@ class Voters(Message, frozen=True):
         """Whether two majorities are asked."""
         return bool(self.outgoing)
 
-    @property
-    def halves(self) -> tuple[tuple[str, ...], ...]:
-        """The groups of which each must agree; an empty group is none."""
-        return tuple(half for half in (self.incoming, self.outgoing) if half)
-
 
 def majority(n: int) -> int:
     """Return the size of a majority of ``n`` members."""
@@ -55,8 +50,8 @@ def majority(n: int) -> int:
 
 def quorum_index(match: Iterable[int]) -> int:
     """Return the highest index that a majority of members has reached; ``match`` holds one index a member."""
-    ordered = sorted(match, reverse=True)
-    return ordered[majority(len(ordered)) - 1]
+    ordered = sorted(match)
+    return ordered[-majority(len(ordered))]
 
 
 def committed_index(voters: Voters, acked: Mapping[str, int]) -> int:
@@ -69,7 +64,11 @@ def committed_index(voters: Voters, acked: Mapping[str, int]) -> int:
     Returns:
         The index; `INDEX_MAX` where there is no voter at all, for an empty half constrains nothing.
     """
-    return min((quorum_index(acked.get(name, 0) for name in half) for half in voters.halves), default=INDEX_MAX)
+    held, committed = acked.get, INDEX_MAX
+    for half in (voters.incoming, voters.outgoing):  # asked for every acknowledgement, so in plain steps
+        if half and (index := quorum_index([held(name, 0) for name in half])) < committed:
+            committed = index
+    return committed
 
 
 def vote_result(voters: Voters, votes: Mapping[str, bool]) -> Result:
@@ -84,7 +83,9 @@ def vote_result(voters: Voters, votes: Mapping[str, bool]) -> Result:
         Without a voter it is won, for an empty half constrains nothing.
     """
     pending = False
-    for half in voters.halves:
+    for half in (voters.incoming, voters.outgoing):
+        if not half:
+            continue
         needed = majority(len(half))
         granted = sum(votes.get(name, False) for name in half)
         refused = sum(not votes.get(name, True) for name in half)
