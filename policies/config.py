@@ -153,7 +153,27 @@ class RaftConfig(Strict, frozen=True, tag_field="protocol", tag="raft"):
     chunk_bytes: Annotated[int, Meta(ge=1, le=64 << 20)] = 1 << 20
 
 
-ConsensusRules = RaftConfig
+class HotstuffConfig(Strict, frozen=True, tag_field="protocol", tag="hotstuff"):
+    """HotStuff's rules and timing (`policies.consensus.hotstuff`). Numbers without a source are our choices.
+
+    Time-outs suit machines on one network and find their own length elsewhere: they grow by ``timeout_factor`` with
+    each leader that is given up and shrink while blocks commit in half the shorter one.
+    """
+
+    chain: Literal[2, 3] = 2  # certificates in a row that commit a block: Jolteon's rule, or classic HotStuff's
+    tenure: Annotated[int, Meta(ge=1, le=65_536)] = 256  # views in a row that one member leads; 1 is classic rotation
+    timeout_s: Positive = 1.0  # without a commit although something waits for one, until the leader is given up
+    timeout_factor: Annotated[float, Meta(ge=1, le=10)] = 2.0
+    timeout_max_s: Positive = 60.0
+    heartbeat_s: Positive = 1.0  # an idle leader says so often that it is there
+    batch_max: Annotated[int, Meta(ge=1)] = 400  # commands in a block; libhotstuff's default block size
+    batch_max_bytes: Annotated[int, Meta(ge=1)] = 262_144  # also the largest command
+    batch_wait_s: NonNegative = 0.001  # an idle leader waits so long for more commands
+    pool_max: Annotated[int, Meta(ge=1)] = 4096  # commands kept from any one member until they are committed
+    checkpoint_every: Annotated[int, Meta(ge=1)] = 128  # commands; PBFT's period of checkpoints (1999, section 4.3)
+
+
+ConsensusRules = RaftConfig | HotstuffConfig
 
 
 class CoordinationConfig(Strict, frozen=True):

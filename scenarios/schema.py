@@ -15,7 +15,15 @@ from msgspec import Meta
 
 from models.inference import SHAPES
 from models.links.loss import CHANNELS
-from policies.config import HarvestConfig, HarvestRules, OwnerLimits, PolicyConfig, PredictiveConfig
+from policies.config import (
+    HarvestConfig,
+    HarvestRules,
+    HotstuffConfig,
+    OwnerLimits,
+    PolicyConfig,
+    PredictiveConfig,
+    RaftConfig,
+)
 from policies.edge import check_edge
 from scenarios import faults, sensors
 from scenarios.adversaries.behaviours import Behaviour, Silent, WrongResults
@@ -284,6 +292,10 @@ def _check_fleet(s: Scenario) -> None:
         raise ScenarioError("fleet.size=0: expected at least one device")
     if fleet.committee > mains:
         raise ScenarioError(f"fleet.committee={fleet.committee}: needs machines on the mains, the fleet has {mains}")
+    if isinstance(s.policy.consensus, HotstuffConfig) and fleet.committee < 4:
+        raise ScenarioError(
+            f"fleet.committee={fleet.committee}: hotstuff bears f liars among n >= 3f + 1; allowed: 4 to 9"
+        )
     if fleet.dedicated > mains:
         raise ScenarioError(f"fleet.dedicated={fleet.dedicated}: needs machines on the mains, the fleet has {mains}")
     if not fleet.time_zones_h:
@@ -312,7 +324,17 @@ def check_harvest(h: HarvestRules) -> None:
 
 def _check_policy(policy: PolicyConfig) -> None:
     check_harvest(policy.harvest)
-    c = policy.consensus
+    if isinstance(policy.consensus, RaftConfig):
+        _check_raft(policy.consensus)
+    else:
+        _check_hotstuff(policy.consensus)
+    try:
+        check_edge(policy.edge)
+    except ValueError as error:
+        raise ScenarioError(f"policy.{error}") from None
+
+
+def _check_raft(c: RaftConfig) -> None:
     if c.election_min_s >= c.election_max_s:
         raise ScenarioError(
             f"policy.consensus.election_min_s={c.election_min_s}: expected < election_max_s={c.election_max_s}"
@@ -321,10 +343,11 @@ def _check_policy(policy: PolicyConfig) -> None:
         raise ScenarioError(
             f"policy.consensus.heartbeat_s={c.heartbeat_s}: expected < election_min_s={c.election_min_s}"
         )
-    try:
-        check_edge(policy.edge)
-    except ValueError as error:
-        raise ScenarioError(f"policy.{error}") from None
+
+
+def _check_hotstuff(c: HotstuffConfig) -> None:
+    if c.timeout_max_s < c.timeout_s:
+        raise ScenarioError(f"policy.consensus.timeout_max_s={c.timeout_max_s}: expected >= timeout_s={c.timeout_s}")
 
 
 def _check_workload(w: Workload) -> None:

@@ -13,11 +13,12 @@ After a restart commands are told again from the last snapshot on, so a state ma
 
 from __future__ import annotations
 
-from policies.config import ConsensusRules
+from policies.config import ConsensusRules, HotstuffConfig
+from policies.consensus.hotstuff import HotStuff
 from policies.consensus.raft import Raft
 from policies.port import Policy
 
-__all__ = ["Raft", "replicated_log"]
+__all__ = ["HotStuff", "Raft", "replicated_log"]
 
 
 def replicated_log(
@@ -31,4 +32,6 @@ def replicated_log(
         applier: path of the state machine on this node, ``""`` for none.
         watchers: paths that are told who leads.
     """
+    if isinstance(config, HotstuffConfig):
+        return HotStuff(config, members, applier, watchers)
     return Raft(config, members, applier, watchers)

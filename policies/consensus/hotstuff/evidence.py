@@ -1,0 +1,53 @@
+"""Evidence: two signed votes of one member in one view, which anybody can verify and no correct member ever gives.
+
+A proposal counts as its leader's vote. A member remembers a few signatures of each other one and compares; what it
+reports carries both signatures, so that nobody can be accused by words.
+"""
+
+from __future__ import annotations
+
+from policies.consensus.hotstuff.certificates import vote_bytes
+from policies.consensus.hotstuff.messages import Evidence
+from policies.port import Keys
+
+VIEWS_MAX = 16
+"""Views remembered of each member; the lowest is forgotten first."""
+
+
+def proves(evidence: Evidence, keys: Keys) -> bool:
+    """Whether ``evidence`` shows that its culprit signed two blocks in one view of one epoch."""
+    (block, signature), (other, its_signature) = evidence.first, evidence.second
+    return (
+        block != other
+        and keys.verify(evidence.culprit, vote_bytes(evidence.epoch, evidence.view, block), signature)
+        and keys.verify(evidence.culprit, vote_bytes(evidence.epoch, evidence.view, other), its_signature)
+    )
+
+
+class Witness:
+    """Remembers verified votes of one epoch and finds the contradiction.
+
+    Attributes:
+        seen: member to view to (block, signature).
+        accused: members that were reported; once is enough.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[str, dict[int, tuple[bytes, bytes]]] = {}
+        self.accused: set[str] = set()
+
+    def saw(self, voter: str, epoch: int, view: int, block: bytes, signature: bytes) -> Evidence | None:
+        """Take in a vote whose signature was verified; return evidence if it contradicts an earlier one."""
+        views = self.seen.setdefault(voter, {})
+        first = views.setdefault(view, (block, signature))
+        if len(views) > VIEWS_MAX:
+            del views[min(views)]
+        if first[0] == block or voter in self.accused:
+            return None
+        self.accused.add(voter)
+        return Evidence(voter, epoch, view, first, (block, signature))
+
+    def contradicts(self, voter: str, view: int, block: bytes) -> bool:
+        """Whether a vote, if it were verified, would be evidence; so that only such a one is verified for it."""
+        first = self.seen.get(voter, {}).get(view)
+        return first is not None and first[0] != block and voter not in self.accused

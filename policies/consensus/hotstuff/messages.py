@@ -1,0 +1,172 @@
+"""What members say to one another. Every signature covers an encoded array that begins with its domain.
+
+A *term* is a tenure: `tenure` views in a row that one member leads. Digests are BLAKE2b-256 (RFC 7693).
+"""
+
+from __future__ import annotations
+
+from policies.wire import Message
+
+COMMAND, READ, RECONFIGURE = 0, 1, 2
+"""Kinds of entries: a command of the state machine, a read's place in the log, another set of members."""
+
+
+class Certificate(Message, frozen=True, tag="qc"):
+    """Quorum certificate: a quorum of ``epoch`` voted for ``block`` in ``view``; ``votes`` are (member, signature)."""
+
+    epoch: int
+    view: int
+    block: bytes
+    votes: tuple[tuple[str, bytes], ...]
+
+
+class TimeOutCertificate(Message, frozen=True, tag="tc"):
+    """A quorum gave ``term`` up; ``votes`` are (member, view of its highest certificate, signature).
+
+    ``high`` is a certificate of the highest of those views.
+    """
+
+    epoch: int
+    term: int
+    votes: tuple[tuple[str, int, bytes], ...]
+    high: Certificate
+
+
+class Entry(Message, frozen=True, tag="entry"):
+    """What a block orders: the ``number``-th thing that ``origin`` asked for in one of its lives."""
+
+    origin: str
+    number: int
+    kind: int
+    data: bytes
+
+    @property
+    def alone(self) -> bool:
+        """Whether it must have a block to itself."""
+        return self.kind == RECONFIGURE
+
+
+class Block(Message, frozen=True, tag="block"):
+    """A batch of entries; its parent is the block that ``qc`` certifies."""
+
+    epoch: int
+    view: int
+    height: int
+    qc: Certificate
+    entries: tuple[Entry, ...]
+
+
+class Proposal(Message, frozen=True, tag="proposal"):
+    """The leader's block. ``signature`` is its own vote for it, so that two blocks in one view are two votes.
+
+    ``tc`` says why the view is entered, where it is not by the block's certificate.
+    """
+
+    block: Block
+    tc: TimeOutCertificate | None
+    signature: bytes
+
+
+class Vote(Message, frozen=True, tag="vote"):
+    """A vote for a block, to the leader of the next view."""
+
+    epoch: int
+    view: int
+    block: bytes
+    signature: bytes
+
+
+class TimeOut(Message, frozen=True, tag="time_out"):
+    """The sender gives ``term`` up: it votes in none of its views any more.
+
+    ``seen`` is (view, block, its leader's signature, the sender's own) of the last proposal that it voted for in this
+    epoch. So a certificate is made although the one who collects votes is down, and a leader who told two halves two
+    blocks is found out although neither was certified.
+    """
+
+    epoch: int
+    term: int
+    high: Certificate
+    signature: bytes
+    seen: tuple[int, bytes, bytes, bytes]
+
+
+class Status(Message, frozen=True, tag="status"):
+    """Why the sender is in its view: a leader's heartbeat, and an answer to those who are behind."""
+
+    epoch: int
+    high: Certificate
+    tc: TimeOutCertificate | None
+
+
+class Forward(Message, frozen=True, tag="forward"):
+    """Entries for the leader's pool; to ``all`` when the leader has not committed them for a while."""
+
+    entries: tuple[Entry, ...]
+    all: bool
+
+
+class Fetch(Message, frozen=True, tag="fetch"):
+    """Asks for ``block`` and those before it, down to, and without, ``height``."""
+
+    block: bytes
+    height: int
+
+
+class Blocks(Message, frozen=True, tag="blocks"):
+    """Answer to `Fetch`: each block is the parent of the one before it."""
+
+    blocks: tuple[Block, ...]
+
+
+class CheckpointVote(Message, frozen=True, tag="checkpoint_vote"):
+    """The sender's state after ``index`` commands, the last of them in ``block``, has this digest."""
+
+    epoch: int
+    index: int
+    height: int
+    block: bytes
+    state: bytes
+    signature: bytes
+
+
+class StableCheckpoint(Message, frozen=True, tag="checkpoint"):
+    """A quorum of ``epoch`` signed the same checkpoint; ``votes`` are (member, signature)."""
+
+    epoch: int
+    index: int
+    height: int
+    block: bytes
+    state: bytes
+    votes: tuple[tuple[str, bytes], ...]
+
+
+class Handover(Message, frozen=True, tag="handover"):
+    """Proof that an epoch ended: ``blocks`` are the one that changed the members and those that commit it, oldest
+    first; ``qc`` certifies the last."""
+
+    blocks: tuple[Block, ...]
+    qc: Certificate
+
+
+class Transferred(Message, frozen=True, tag="transferred"):
+    """State for one who is too far behind: a stable checkpoint, its block, the state, and all epochs' ends before it.
+
+    ``first`` is the index of the first command of ``block``.
+    """
+
+    stable: StableCheckpoint
+    block: Block
+    first: int
+    state: bytes
+    handovers: tuple[Handover, ...]
+
+
+class Evidence(Message, frozen=True, tag="evidence"):
+    """Decided: ``culprit`` signed two votes in one view. `policies.consensus.hotstuff.evidence.proves` verifies it."""
+
+    culprit: str
+    epoch: int
+    view: int
+    first: tuple[bytes, bytes]
+    second: tuple[bytes, bytes]

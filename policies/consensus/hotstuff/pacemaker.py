@@ -1,0 +1,132 @@
+"""The pacemaker: when a leader is given up, and which view a member is in. Liveness, whole; `safety` trusts none of it.
+
+A view is entered by a certificate: the one of the view before it, or, for the first view of a term, a time-out
+certificate of the term before. Time-outs are of terms: a quorum gives a leader up for all that is left of its tenure.
+
+A leader is given up when
+
+- nothing was committed for one time-out although something waits (`stalled`);
+- the entry that has waited longest was not committed for two, although others were: a leader cannot starve one member;
+- it was not heard of for one, and two heartbeats, although nothing waits.
+
+All count from the start of the term. Time-outs grow by a factor with each term given up, to a bound, and one step is
+taken back when a block commits within half of the shorter time. No draw is made: members differ by their messages.
+Who has seen f + 1 others give a term up, one of them correct, gives it up as well, so that members come together.
+"""
+
+from __future__ import annotations
+
+from policies.config import HotstuffConfig
+from policies.consensus.hotstuff.certificates import faulty
+from policies.consensus.hotstuff.messages import TimeOut, TimeOutCertificate
+from policies.port import NS_PER_S
+
+NEVER = 1 << 62
+
+
+class Pacemaker:
+    """One member's clock of views.
+
+    Attributes:
+        view: the view it is in.
+        tc: the time-out certificate by which it entered this view, if it did by one.
+        backoff: by how many factors time-outs are longer than at first.
+        given_up: the last term that this member gave up.
+        time_outs: the newest time-out of each member, verified.
+    """
+
+    def __init__(self, config: HotstuffConfig, view: int) -> None:
+        self.tenure = config.tenure
+        self.first_ns, self.max_ns = int(config.timeout_s * NS_PER_S), int(config.timeout_max_s * NS_PER_S)
+        self.factor, self.heartbeat_ns = config.timeout_factor, int(config.heartbeat_s * NS_PER_S)
+        self.backoff = 0
+        self.restart(view, 0)
+
+    def restart(self, view: int, now_ns: int) -> None:
+        """Begin an epoch, or a life."""
+        self.view = view
+        self.tc: TimeOutCertificate | None = None
+        self.entered_ns = self.heard_ns = self.moved_ns = now_ns
+        self.given_up, self.gave_up_ns = -1, now_ns
+        self.time_outs: dict[str, TimeOut] = {}
+
+    @property
+    def term(self) -> int:
+        """The term of the view."""
+        return self.view // self.tenure
+
+    @property
+    def timeout_ns(self) -> int:
+        """The present time-out."""
+        return self._timeout(self.backoff)
+
+    def _timeout(self, backoff: int) -> int:
+        return min(self.max_ns, int(self.first_ns * self.factor**backoff))
+
+    # -- views ---------------------------------------------------------------------------------------
+
+    def enter(self, view: int, tc: TimeOutCertificate | None, now_ns: int) -> bool:
+        """Enter a view by a verified certificate; return whether it is a later one than ours."""
+        if view <= self.view:
+            return False
+        if view // self.tenure > self.term:
+            self.entered_ns = self.heard_ns = now_ns
+        self.view, self.tc = view, tc
+        if tc is not None:
+            self.lengthen()
+        return True
+
+    def entered_by(self, tc: TimeOutCertificate) -> int:
+        """Return the view that a time-out certificate enters."""
+        return (tc.term + 1) * self.tenure
+
+    # -- time-outs -----------------------------------------------------------------------------------
+
+    def deadline(self, oldest_ns: int | None, unfinished_ns: int | None) -> int:
+        """Return when the leader is to be given up, or, once it is, when to say so again.
+
+        Args:
+            oldest_ns: since when the oldest entry of the pool has waited.
+            unfinished_ns: since when there are blocks with entries that are not committed.
+        """
+        wait = self.timeout_ns
+        if self.given_up >= self.term:
+            return self.gave_up_ns + wait
+        at = self.heard_ns + 2 * self.heartbeat_ns + wait
+        since = min(NEVER if oldest_ns is None else oldest_ns, NEVER if unfinished_ns is None else unfinished_ns)
+        if since < NEVER:
+            at = min(at, max(since, self.entered_ns, self.moved_ns) + wait)
+        if oldest_ns is not None:
+            at = min(at, max(oldest_ns, self.entered_ns) + 2 * wait)
+        return at
+
+    def give_up(self, term: int, now_ns: int) -> None:
+        """Note that this member gives a term up."""
+        self.given_up, self.gave_up_ns = max(self.given_up, term), now_ns
+
+    def add(self, voter: str, time_out: TimeOut) -> None:
+        """Take in a member's verified time-out; only its newest term is kept."""
+        before = self.time_outs.get(voter)
+        if before is None or before.term < time_out.term:
+            self.time_outs[voter] = time_out
+
+    def to_join(self, members: tuple[str, ...]) -> int | None:
+        """Return a term that some correct member gave up and this one did not, if there is one from ours on."""
+        terms = sorted((t.term for m in members if (t := self.time_outs.get(m))), reverse=True)
+        index = faulty(len(members))
+        if index >= len(terms) or terms[index] < self.term or terms[index] <= self.given_up:
+            return None
+        return terms[index]
+
+    # -- back-off ------------------------------------------------------------------------------------
+
+    def committed(self, took_ns: int, now_ns: int) -> None:
+        """Note a commit of a block that came ``took_ns`` ago."""
+        self.moved_ns = now_ns
+        if self.backoff and 2 * took_ns <= self._timeout(self.backoff - 1):
+            self.backoff -= 1
+
+    def lengthen(self) -> None:
+        """A leader was given up: be more patient with the next, up to the bound."""
+        if self._timeout(self.backoff) < self.max_ns:
+            self.backoff += 1

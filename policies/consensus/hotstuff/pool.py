@@ -1,0 +1,87 @@
+"""The pool: entries that wait to be committed, in the order in which they came. Liveness only.
+
+Each member's entries stay in its own pool until they are committed, so a leader that ignores them delays them and no
+more. A sender fills only its own quota, ``pool_max`` entries, so that a flood crowds out nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from policies.consensus.hotstuff.certificates import entry_key
+from policies.consensus.hotstuff.messages import Entry
+
+DONE_MAX = 4096
+"""Keys of committed entries remembered, so that a copy that comes late is not ordered again."""
+
+
+class Waiting(NamedTuple):
+    """An entry in the pool: who sent it here, and when."""
+
+    entry: Entry
+    sender: str
+    since_ns: int
+
+
+class Pool:
+    """Entries by key.
+
+    Args:
+        pool_max: entries kept from any one sender.
+    """
+
+    def __init__(self, pool_max: int) -> None:
+        self.pool_max = pool_max
+        self.waiting: dict[bytes, Waiting] = {}
+        self.held: dict[str, int] = {}  # entries by sender
+        self.done: dict[bytes, None] = {}
+
+    def add(self, entry: Entry, sender: str, now_ns: int) -> bytes | None:
+        """Take an entry in; return its key, or None if it is known already or the sender's quota is full."""
+        key = entry_key(entry)
+        if key in self.waiting or key in self.done or self.held.get(sender, 0) >= self.pool_max:
+            return None
+        self.waiting[key] = Waiting(entry, sender, now_ns)
+        self.held[sender] = self.held.get(sender, 0) + 1
+        return key
+
+    def take(self, ordered: Collection[bytes], count: int, size: int) -> tuple[Entry, ...]:
+        """Return the oldest entries that are not ``ordered`` in blocks already, within ``count`` and ``size`` bytes.
+
+        An entry of another kind than a command or a read stands alone in its block.
+        """
+        batch: list[Entry] = []
+        for key, (entry, _, _) in self.waiting.items():
+            if key in ordered:
+                continue
+            size -= len(entry.data)
+            if len(batch) == count or (batch and (size < 0 or entry.alone or batch[0].alone)):
+                break
+            batch.append(entry)
+        return tuple(batch)
+
+    def commit(self, keys: Collection[bytes]) -> None:
+        """Forget entries that are committed."""
+        for key in keys:
+            found = self.waiting.pop(key, None)
+            if found is not None:
+                self.held[found.sender] -= 1
+            self.done[key] = None
+        while len(self.done) > DONE_MAX:
+            del self.done[next(iter(self.done))]
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """When the entry that waits longest came, or None for an empty pool."""
+        return next(iter(self.waiting.values())).since_ns if self.waiting else None
+
+    def of(self, sender: str, before_ns: int, count: int) -> tuple[Entry, ...]:
+        """Return the oldest ``count`` entries that ``sender`` sent here no later than ``before_ns``."""
+        found: list[Entry] = []
+        for waiting in self.waiting.values():
+            if waiting.since_ns > before_ns or len(found) == count:
+                break
+            if waiting.sender == sender:
+                found.append(waiting.entry)
+        return tuple(found)

@@ -1,0 +1,185 @@
+"""The trunk: what is committed, and how disk and state machine hear of it.
+
+It decides nothing: `safety` says up to which block the tree is committed, this file numbers the commands, tells them in
+order, keeps blocks durable, and begins again from a checkpoint. Saved keys: ``b/<digest>`` a block, ``checkpoint`` the
+stable checkpoint with its state (`Transferred`), ``handover/<epoch>`` the end of an epoch, and ``safety``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from policies.consensus.hotstuff.certificates import block_digest, entry_key
+from policies.consensus.hotstuff.epoch import change_in
+from policies.consensus.hotstuff.messages import COMMAND, READ, Block, Entry, Handover, Transferred
+from policies.consensus.hotstuff.tree import Tree
+from policies.consensus.messages import Chosen
+from policies.local import Committed, Configured, Readable, Restore
+from policies.port import Port
+from policies.wire import encode
+
+APPLY_MAX = 256
+"""Entries told to the state machine in one step, so that a restart does not block the node (a step stays short)."""
+
+_block = msgspec.msgpack.Decoder(Block).decode
+
+
+class Arrived(NamedTuple):
+    """A block that is not committed: when it came, and its entries' keys."""
+
+    since_ns: int
+    keys: tuple[bytes, ...]
+
+
+class Span(NamedTuple):
+    """The commands of one committed block: indices ``first`` to ``last``."""
+
+    first: int
+    last: int
+    block: bytes
+
+
+class Trunk:
+    """One member's blocks.
+
+    Args:
+        tenure: views of a term.
+        applier: path of the state machine, "" for none.
+        root, block: the block from which it begins, and its digest.
+
+    Attributes:
+        commit: index of the last committed command.
+        applied: index of the last command told.
+        spans: committed blocks with commands since the stable checkpoint, oldest first.
+        reads: own reads that wait for their place in the log, by number: tokens.
+    """
+
+    port: Port
+
+    def __init__(self, tenure: int, applier: str, root: bytes, block: Block) -> None:
+        self.tenure, self.applier = tenure, applier
+        self.tree = Tree(root, block)
+        self.arrived: dict[bytes, Arrived] = {}
+        self.commit = self.applied = 0
+        self.spans: list[Span] = []
+        self.told: deque[tuple[int, int, Entry]] = deque()  # (index, term, entry) committed and not told yet
+        self.reads: dict[int, int] = {}
+
+    # -- blocks --------------------------------------------------------------------------------------
+
+    def insert(self, digest: bytes, block: Block) -> None:
+        """Hold a block whose parent is held, durably."""
+        if digest in self.tree.blocks:
+            return
+        self.tree.add(digest, block)
+        self.arrived[digest] = Arrived(self.port.now, tuple(map(entry_key, block.entries)))
+        self.port.save(f"b/{digest.hex()}", encode(block))
+
+    def forget(self, digests: list[bytes]) -> None:
+        """Erase blocks that the tree has forgotten."""
+        for digest in digests:
+            self.arrived.pop(digest, None)
+            self.port.erase(f"b/{digest.hex()}")
+
+    def unfinished(self, digest: bytes) -> list[bytes]:
+        """Return the blocks up to ``digest`` that have entries and are not committed."""
+        blocks = self.tree.blocks
+        return [one for one in self.tree.path(digest) if blocks[one].entries]
+
+    def commit_to(self, head: bytes) -> list[Arrived]:
+        """Commit up to ``head``, or up to the first block before it that ends the epoch; return what was committed."""
+        blocks = self.tree.blocks
+        for digest in self.tree.path(head):
+            if change_in(blocks[digest]) is not None:
+                head = digest
+                break
+        path, forgotten = self.tree.commit(head)
+        committed = [self.arrived.pop(digest) for digest in path]
+        for digest in path:
+            self._number(digest, blocks[digest])
+        self.forget(forgotten)
+        return committed
+
+    def _number(self, digest: bytes, block: Block) -> None:
+        first, term = self.commit + 1, block.view // self.tenure
+        for entry in block.entries:
+            if entry.kind == COMMAND:
+                self.commit += 1
+            self.told.append((self.commit, term, entry))
+        if self.commit >= first:
+            self.spans.append(Span(first, self.commit, digest))
+
+    # -- the state machine ---------------------------------------------------------------------------
+
+    def tell(self) -> None:
+        """Tell the state machine what is committed, a limited number at a time."""
+        told, port, applier = self.told, self.port, self.applier
+        for _ in range(min(APPLY_MAX, len(told))):
+            index, term, (origin, number, kind, data) = _fields(*told.popleft())
+            if kind == COMMAND:
+                if index <= self.applied:
+                    continue  # the state restored has it
+                self.applied = index
+                port.decide("commit", Chosen(index, term, crc32(data)))
+                if applier:
+                    port.tell(applier, Committed(index, term, data))
+            elif kind == READ:
+                token = self.reads.pop(number, None) if origin == port.me else None
+                if token is not None and applier:
+                    port.tell(applier, Readable(token, index))
+        if told:
+            port.set_timer("apply", 0)
+
+    def configured(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
+        """Tell the state machine who the members are from here on."""
+        while self.told:
+            self.tell()
+        if self.applier:
+            self.port.tell(self.applier, Configured(self.commit, members, learners))
+
+    # -- beginnings ----------------------------------------------------------------------------------
+
+    def begin(self, start: Transferred) -> None:
+        """Begin from a stable checkpoint: its block is the last committed one, its state the state machine's."""
+        stable = start.stable
+        self.tree = Tree(stable.block, start.block)
+        self.arrived, self.spans = {}, []
+        self.told.clear()
+        self.commit, self.applied = start.first - 1, stable.index
+        if self.applier:
+            self.port.tell(self.applier, Restore(stable.index, start.state))
+        self._number(stable.block, start.block)
+
+    def recover(self, saved: Mapping[str, bytes]) -> None:
+        """Hold the blocks that were durable and still lead somewhere; erase the others."""
+        blocks = sorted((_block(data) for key, data in saved.items() if key.startswith("b/")), key=lambda b: b.height)
+        tree = self.tree
+        for block in blocks:
+            digest = block_digest(block)
+            if digest in tree.blocks:
+                continue
+            if block.qc.block in tree.blocks:
+                tree.add(digest, block)
+                self.arrived[digest] = Arrived(self.port.now, tuple(map(entry_key, block.entries)))
+            else:
+                self.port.erase(f"b/{digest.hex()}")
+
+    def drop_below(self, span: Span) -> None:
+        """Forget what a stable checkpoint in this span covers."""
+        self.forget(self.tree.drop_below(self.tree.blocks[span.block].height))
+        self.spans = self.spans[self.spans.index(span) :]
+
+
+def saved_handovers(saved: Mapping[str, bytes]) -> dict[int, Handover]:
+    """Return the ends of epochs that were durable, by epoch."""
+    decode = msgspec.msgpack.Decoder(Handover).decode
+    return {int(key[9:]): decode(data) for key, data in sorted(saved.items()) if key.startswith("handover/")}
+
+
+def _fields(index: int, term: int, entry: Entry) -> tuple[int, int, tuple[str, int, int, bytes]]:
+    return index, term, (entry.origin, entry.number, entry.kind, entry.data)
