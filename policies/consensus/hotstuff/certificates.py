@@ -10,31 +10,19 @@ from hashlib import blake2b
 from policies.consensus.hotstuff.messages import (
     Block,
     Certificate,
+    CheckpointVote,
     Entry,
     StableCheckpoint,
     TimeOut,
     TimeOutCertificate,
     Vote,
 )
+from policies.consensus.quorum import byzantine_quorum
 from policies.port import Keys
 from policies.wire import encode
 
 KNOWN_MAX = 256
 """Certificates remembered as verified, so that each is verified once however often it comes."""
-
-
-def faulty(n: int) -> int:
-    """Return f, the largest number of faulty members that ``n`` bear: n >= 3f + 1 (Pease, Shostak and Lamport 1980)."""
-    return (n - 1) // 3
-
-
-def quorum(n: int) -> int:
-    """Return how many of ``n`` make a quorum: any two of them share a correct member.
-
-    >>> [(n, quorum(n)) for n in (4, 5, 6, 7)]
-    [(4, 3), (5, 4), (6, 4), (7, 5)]
-    """
-    return (n + faulty(n)) // 2 + 1
 
 
 def block_digest(block: Block) -> bytes:
@@ -64,9 +52,10 @@ def time_out_bytes(epoch: int, term: int, high_view: int) -> bytes:
     return encode(("hotstuff time-out", epoch, term, high_view))
 
 
-def checkpoint_bytes(epoch: int, index: int, height: int, block: bytes, state: bytes) -> bytes:
+def checkpoint_bytes(point: CheckpointVote | StableCheckpoint) -> bytes:
     """Return what a checkpoint vote signs. ``block`` chains over all that was committed before it."""
-    return encode(("hotstuff checkpoint", epoch, index, height, block, state))
+    c = point
+    return encode(("hotstuff checkpoint", c.epoch, c.index, c.first, c.height, c.block, c.state))
 
 
 class Verifier:
@@ -114,13 +103,12 @@ def signed(keys: Keys, members: tuple[str, ...], data: bytes, votes: tuple[tuple
 
 def stable(keys: Keys, members: tuple[str, ...], checkpoint: StableCheckpoint) -> bool:
     """Whether a quorum of ``members`` signed a checkpoint."""
-    c = checkpoint
-    return signed(keys, members, checkpoint_bytes(c.epoch, c.index, c.height, c.block, c.state), c.votes)
+    return signed(keys, members, checkpoint_bytes(checkpoint), checkpoint.votes)
 
 
 def _enough(members: tuple[str, ...], count: int, signers: set[str]) -> bool:
     """Whether the signers are members, a quorum, and none of them stands there twice."""
-    return quorum(len(members)) <= len(signers) == count and signers <= set(members)
+    return byzantine_quorum(len(members)) <= len(signers) == count and signers <= set(members)
 
 
 class Votes:
@@ -136,7 +124,7 @@ class Votes:
             return None
         self.latest[voter] = vote
         same = [(m, v.signature) for m in members if (v := self.latest.get(m)) and _key(v) == _key(vote)]
-        if len(same) != quorum(len(members)):
+        if len(same) != byzantine_quorum(len(members)):
             return None
         return Certificate(vote.epoch, vote.view, vote.block, tuple(same))
 
@@ -150,9 +138,9 @@ def time_out_certificate(
 ) -> TimeOutCertificate | None:
     """Return the certificate that verified time-outs of ``term`` make, or None while they are too few."""
     same = [(name, t) for name in members if (t := time_outs.get(name)) and t.term == term]
-    if len(same) < quorum(len(members)):
+    if len(same) < byzantine_quorum(len(members)):
         return None
-    same = same[: quorum(len(members))]
+    same = same[: byzantine_quorum(len(members))]
     high = max((t.high for _, t in same), key=lambda qc: qc.view)
     votes = tuple((name, t.high.view, t.signature) for name, t in same)
     return TimeOutCertificate(same[0][1].epoch, term, votes, high)

@@ -120,10 +120,12 @@ class Blocks(Message, frozen=True, tag="blocks"):
 
 
 class CheckpointVote(Message, frozen=True, tag="checkpoint_vote"):
-    """The sender's state after ``index`` commands, the last of them in ``block``, has this digest."""
+    """The sender's state after ``index`` commands has digest ``state``; ``block`` holds the commands from ``first`` to
+    that one, or more."""
 
     epoch: int
     index: int
+    first: int
     height: int
     block: bytes
     state: bytes
@@ -135,6 +137,7 @@ class StableCheckpoint(Message, frozen=True, tag="checkpoint"):
 
     epoch: int
     index: int
+    first: int
     height: int
     block: bytes
     state: bytes
@@ -150,14 +153,12 @@ class Handover(Message, frozen=True, tag="handover"):
 
 
 class Transferred(Message, frozen=True, tag="transferred"):
-    """State for one who is too far behind: a stable checkpoint, its block, the state, and all epochs' ends before it.
-
-    ``first`` is the index of the first command of ``block``.
-    """
+    """State for one who is too far behind: a stable checkpoint, its block and that one's certificate, the state, and
+    the ends of all epochs before it."""
 
     stable: StableCheckpoint
     block: Block
-    first: int
+    qc: Certificate
     state: bytes
     handovers: tuple[Handover, ...]
 

@@ -17,8 +17,8 @@ Who has seen f + 1 others give a term up, one of them correct, gives it up as we
 from __future__ import annotations
 
 from policies.config import HotstuffConfig
-from policies.consensus.hotstuff.certificates import faulty
 from policies.consensus.hotstuff.messages import TimeOut, TimeOutCertificate
+from policies.consensus.quorum import faults
 from policies.port import NS_PER_S
 
 NEVER = 1 << 62
@@ -113,7 +113,7 @@ class Pacemaker:
     def to_join(self, members: tuple[str, ...]) -> int | None:
         """Return a term that some correct member gave up and this one did not, if there is one from ours on."""
         terms = sorted((t.term for m in members if (t := self.time_outs.get(m))), reverse=True)
-        index = faulty(len(members))
+        index = faults(len(members))
         if index >= len(terms) or terms[index] < self.term or terms[index] <= self.given_up:
             return None
         return terms[index]

@@ -76,12 +76,15 @@ class Pool:
         """When the entry that waits longest came, or None for an empty pool."""
         return next(iter(self.waiting.values())).since_ns if self.waiting else None
 
-    def of(self, sender: str, before_ns: int, count: int) -> tuple[Entry, ...]:
-        """Return the oldest ``count`` entries that ``sender`` sent here no later than ``before_ns``."""
+    def of(self, sender: str, before_ns: int, count: int, size: int) -> tuple[Entry, ...]:
+        """Return the oldest entries of ``sender`` that came no later than ``before_ns``, within bounds as in `take`."""
         found: list[Entry] = []
-        for waiting in self.waiting.values():
-            if waiting.since_ns > before_ns or len(found) == count:
+        for entry, by, since_ns in self.waiting.values():
+            if since_ns > before_ns or len(found) == count:
                 break
-            if waiting.sender == sender:
-                found.append(waiting.entry)
+            if by == sender:
+                size -= len(entry.data)
+                if found and size < 0:
+                    break
+                found.append(entry)
         return tuple(found)

@@ -31,7 +31,7 @@ from policies.consensus.hotstuff.messages import Block, Certificate, TimeOutCert
 from policies.consensus.hotstuff.tree import Tree
 from policies.wire import encode
 
-_saved = msgspec.msgpack.Decoder(tuple[int, int, bytes, Certificate, Certificate]).decode
+_saved = msgspec.msgpack.Decoder(tuple[int, bytes, Certificate, Certificate]).decode
 
 
 class Safety:
@@ -89,6 +89,13 @@ class Safety:
         if lock.view > self.lock.view:
             self.lock = lock
 
+    def start_above(self, qc: Certificate) -> None:
+        """Take in the certificate of a committed block from which the tree begins: every later one extends it."""
+        if qc.view > self.high.view:
+            self.high = qc
+        if qc.view > self.lock.view:
+            self.lock = qc
+
     def commits(self, qc: Certificate, tree: Tree) -> bytes | None:
         """Return the block that a certificate commits, or None; its ancestors are committed with it."""
         for _ in range(self.chain - 1):
@@ -103,9 +110,8 @@ class Safety:
 
     def saved(self) -> bytes:
         """Return the promises as bytes."""
-        return encode((self.root.epoch, self.voted, self.voted_block, self.high, self.lock))
+        return encode((self.voted, self.voted_block, self.high, self.lock))
 
     def restore(self, data: bytes) -> None:
         """Take up the promises of an earlier life."""
-        _, voted, block, high, lock = _saved(data)
-        self.voted, self.voted_block, self.high, self.lock = voted, block, high, lock
+        self.voted, self.voted_block, self.high, self.lock = _saved(data)

@@ -74,6 +74,10 @@ class Tree:
         kept = {*self.path(high), *self.path(voted)}
         return self._forget([d for d in self.pending if d not in kept])
 
+    def prune(self) -> list[bytes]:
+        """Forget all that is not committed."""
+        return self._forget(list(self.pending))
+
     def drop_below(self, height: int) -> list[bytes]:
         """Forget blocks below a stable checkpoint."""
         return self._forget([d for d, block in self.blocks.items() if block.height < height and d != self.root])

@@ -7,6 +7,7 @@ stable checkpoint with its state (`Transferred`), ``handover/<epoch>`` the end o
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -15,10 +16,10 @@ from zlib import crc32
 import msgspec
 
 from policies.consensus.hotstuff.certificates import block_digest, entry_key
-from policies.consensus.hotstuff.epoch import change_in
-from policies.consensus.hotstuff.messages import COMMAND, READ, Block, Entry, Handover, Transferred
+from policies.consensus.hotstuff.epoch import change_in, change_of
+from policies.consensus.hotstuff.messages import COMMAND, READ, Block, Certificate, Entry, Transferred
 from policies.consensus.hotstuff.tree import Tree
-from policies.consensus.messages import Chosen
+from policies.consensus.messages import Chosen, Restored
 from policies.local import Committed, Configured, Readable, Restore
 from policies.port import Port
 from policies.wire import encode
@@ -91,13 +92,14 @@ class Trunk:
         blocks = self.tree.blocks
         return [one for one in self.tree.path(digest) if blocks[one].entries]
 
-    def commit_to(self, head: bytes) -> list[Arrived]:
-        """Commit up to ``head``, or up to the first block before it that ends the epoch; return what was committed."""
+    def change_below(self, head: bytes) -> bytes | None:
+        """Return the first block up to ``head`` that is not committed and changes the members, if there is one."""
         blocks = self.tree.blocks
-        for digest in self.tree.path(head):
-            if change_in(blocks[digest]) is not None:
-                head = digest
-                break
+        return next((digest for digest in self.tree.path(head) if change_in(blocks[digest]) is not None), None)
+
+    def commit_to(self, head: bytes) -> list[Arrived]:
+        """Commit up to ``head``; return what was committed."""
+        blocks = self.tree.blocks
         path, forgotten = self.tree.commit(head)
         committed = [self.arrived.pop(digest) for digest in path]
         for digest in path:
@@ -132,27 +134,26 @@ class Trunk:
                 token = self.reads.pop(number, None) if origin == port.me else None
                 if token is not None and applier:
                     port.tell(applier, Readable(token, index))
+            elif applier and (change := change_of(data)) is not None:
+                port.tell(applier, Configured(index, *change))
         if told:
             port.set_timer("apply", 0)
-
-    def configured(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
-        """Tell the state machine who the members are from here on."""
-        while self.told:
-            self.tell()
-        if self.applier:
-            self.port.tell(self.applier, Configured(self.commit, members, learners))
 
     # -- beginnings ----------------------------------------------------------------------------------
 
     def begin(self, start: Transferred) -> None:
         """Begin from a stable checkpoint: its block is the last committed one, its state the state machine's."""
         stable = start.stable
+        self.forget(list(self.tree.blocks))
         self.tree = Tree(stable.block, start.block)
         self.arrived, self.spans = {}, []
         self.told.clear()
-        self.commit, self.applied = start.first - 1, stable.index
+        self.commit, self.applied = stable.first - 1, stable.index
+        self.port.decide("restore", Restored(stable.index, start.block.view // self.tenure))
         if self.applier:
             self.port.tell(self.applier, Restore(stable.index, start.state))
+            if start.handovers and (change := change_in(start.handovers[-1].blocks[0])) is not None:
+                self.port.tell(self.applier, Configured(stable.index, *change))
         self._number(stable.block, start.block)
 
     def recover(self, saved: Mapping[str, bytes]) -> None:
@@ -169,16 +170,20 @@ class Trunk:
             else:
                 self.port.erase(f"b/{digest.hex()}")
 
+    def span_of(self, index: int) -> Span | None:
+        """Return the block that holds a command that was told, or None if it is not held any more, or not yet."""
+        if not self.spans or not self.spans[0].first <= index <= self.applied:
+            return None
+        return self.spans[bisect_left(self.spans, index, key=lambda span: span.last)]
+
+    def certified_by(self, digest: bytes) -> Certificate | None:
+        """Return a certificate of a committed block: the one that its child on the trunk or above it holds."""
+        return next((block.qc for block in self.tree.blocks.values() if block.qc.block == digest), None)
+
     def drop_below(self, span: Span) -> None:
         """Forget what a stable checkpoint in this span covers."""
         self.forget(self.tree.drop_below(self.tree.blocks[span.block].height))
         self.spans = self.spans[self.spans.index(span) :]
-
-
-def saved_handovers(saved: Mapping[str, bytes]) -> dict[int, Handover]:
-    """Return the ends of epochs that were durable, by epoch."""
-    decode = msgspec.msgpack.Decoder(Handover).decode
-    return {int(key[9:]): decode(data) for key, data in sorted(saved.items()) if key.startswith("handover/")}
 
 
 def _fields(index: int, term: int, entry: Entry) -> tuple[int, int, tuple[str, int, int, bytes]]:

@@ -1,0 +1,97 @@
+"""Asking: how commands, reads and changes of members get into the pool, and to whoever leads. Liveness only.
+
+A member sends its own entries to the leader, again to each new leader, and after half a time-out to all, who pass them
+on: then every correct member waits for them, and a leader that orders none of them is given up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.consensus.hotstuff.messages import COMMAND, READ, RECONFIGURE, Entry, Forward
+from policies.consensus.hotstuff.pacemaker import NEVER
+from policies.consensus.hotstuff.pool import Pool
+from policies.consensus.hotstuff.validity import orderly
+from policies.local import Readable
+from policies.wire import encode
+
+if TYPE_CHECKING:
+    from policies.consensus.hotstuff.node import HotStuff
+
+
+class Asking:
+    """The pool of one member and its ways in."""
+
+    def __init__(self, node: HotStuff) -> None:
+        self.node, self.pool = node, Pool(node.config.pool_max)
+        self.resent_ns = 0
+
+    def propose(self, command: bytes) -> None:
+        """Ask for a command. An empty one would be the protocol's own, and is refused."""
+        if command:
+            self._ask(COMMAND, command)
+        else:
+            self.node.refuse("an empty command")
+
+    def read(self, token: int) -> None:
+        """Ask for a read's place in the log."""
+        entry = self._ask(READ, b"")
+        if entry is not None:
+            self.node.trunk.reads[entry.number] = token
+        elif self.node.applier:
+            self.node.port.tell(self.node.applier, Readable(token, -1))
+
+    def reconfigure(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
+        """Ask for other members."""
+        self._ask(RECONFIGURE, encode((members, learners)))
+
+    def _ask(self, kind: int, data: bytes) -> Entry | None:
+        node, port = self.node, self.node.port
+        # The number is drawn: who could guess it could have a read ordered before it was asked.
+        entry = Entry(port.me, port.rng.bits64() >> 1, kind, data)
+        if not orderly(entry, node.config):
+            node.refuse("a command that is too large, or members that are none")
+            return None
+        if self.pool.add(entry, port.me, port.now) is None:
+            node.refuse("a command for which the pool has no room")
+            return None
+        if node.role != "leader":
+            self._send((entry,), (node.leader,), False)
+        return entry
+
+    def _send(self, entries: tuple[Entry, ...], to: tuple[str, ...], everybody: bool) -> None:
+        if entries:
+            message = Forward(entries, everybody)
+            for name in to:
+                self.node.port.send(name, message)
+
+    def new_leader(self) -> None:
+        """Hand a new leader what we wait for."""
+        if self.node.role != "leader":
+            self._send(self._own(self.node.port.now), (self.node.leader,), False)
+
+    def on_forward(self, sender: str, forward: Forward) -> None:
+        """Others ask."""
+        node = self.node
+        if sender not in node.audience or len(forward.entries) > node.config.batch_max:
+            return node.refuse("entries of a stranger, or too many")
+        now, pool = node.port.now, self.pool
+        fresh = tuple(e for e in forward.entries if orderly(e, node.config) and pool.add(e, sender, now) is not None)
+        if forward.all and node.role != "leader":
+            self._send(fresh, (node.leader,), False)  # whoever asked may be unheard by the leader, or ignored
+        return None
+
+    def _own(self, before_ns: int) -> tuple[Entry, ...]:
+        """Return own entries that came no later than ``before_ns``, as many as a message may hold."""
+        config = self.node.config
+        return self.pool.of(self.node.port.me, before_ns, config.batch_max, config.batch_max_bytes)
+
+    def deadline(self) -> int:
+        """Return when to ask everybody."""
+        oldest = self.pool.oldest_ns
+        return NEVER if oldest is None else max(oldest, self.resent_ns) + self.node.pace.timeout_ns // 2
+
+    def ask_all(self) -> None:
+        """Tell everybody what has waited for half a time-out."""
+        now = self.resent_ns = self.node.port.now
+        self._send(self._own(now - self.node.pace.timeout_ns // 2), self.node.others, True)

@@ -1,0 +1,248 @@
+"""Catching up: blocks, ends of epochs and whole states for those who lack them, and what may then be forgotten.
+
+Liveness, but for what it believes: blocks by their digests, the end of an epoch by its certificates, a state by the
+digest that a quorum signed, each under the members of the epoch that the proof before it led to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from policies.consensus.hotstuff import messages as m
+from policies.consensus.hotstuff.certificates import block_digest, checkpoint_bytes, stable, state_digest
+from policies.consensus.hotstuff.checkpoint import Checkpoints
+from policies.consensus.hotstuff.epoch import Epoch, after, ends
+from policies.consensus.hotstuff.messages import Block, Certificate
+from policies.consensus.hotstuff.pacemaker import NEVER
+from policies.consensus.hotstuff.sync import BLOCKS_MAX, BYTES_MAX, Sync
+from policies.wire import encode
+
+if TYPE_CHECKING:
+    from policies.consensus.hotstuff.node import HotStuff
+
+_transferred = msgspec.msgpack.Decoder(m.Transferred).decode
+_handover = msgspec.msgpack.Decoder(m.Handover).decode
+
+
+class CatchUp:
+    """One member's means to catch up, and to let others.
+
+    Attributes:
+        start: the stable checkpoint from which our tree begins, None for the genesis block.
+        handovers: the end of each epoch before ours.
+        pending: the proved end of our epoch, while the block that ends it is being fetched.
+    """
+
+    def __init__(self, node: HotStuff) -> None:
+        self.node, self.sync = node, Sync()
+        self.checkpoints = Checkpoints(node.config.checkpoint_every)
+        self.start: m.Transferred | None = None
+        self.handovers: list[m.Handover] = []
+        self.pending: m.Handover | None = None
+
+    # -- blocks --------------------------------------------------------------------------------------
+
+    def want(self, qc: Certificate, whom: str) -> None:
+        """Fetch the block of a believed certificate, and what leads to it."""
+        if self.sync.want(qc):
+            self._fetch(whom)
+
+    def _fetch(self, whom: str) -> None:
+        missing, node = self.sync.missing, self.node
+        if missing is not None and whom != node.port.me:
+            node.port.send(whom, m.Fetch(missing, node.trunk.tree.height))
+        self.sync.asked_ns = node.port.now
+
+    def deadline(self) -> int:
+        """Return when to ask somebody else."""
+        return NEVER if self.sync.wanted is None else self.sync.asked_ns + self.node.pace.timeout_ns // 4
+
+    def ask_another(self) -> None:
+        """Ask the next member for what is missing."""
+        if self.node.others:
+            self._fetch(self.sync.ask(self.node.others, self.node.port.now))
+
+    def on_fetch(self, sender: str, fetch: m.Fetch) -> None:
+        """Somebody lacks blocks: send them, or, where they are forgotten, the state that holds them."""
+        if self.start is not None and fetch.height < self.start.block.height:
+            self.node.port.send(sender, self.start)
+            return
+        blocks: list[Block] = []
+        size = 0
+        for block in self.node.trunk.tree.down(fetch.block, fetch.height):
+            size += sum(len(entry.data) for entry in block.entries)
+            blocks.append(block)
+            if len(blocks) == BLOCKS_MAX or size > BYTES_MAX:
+                break
+        if blocks:
+            self.node.port.send(sender, m.Blocks(tuple(blocks)))
+
+    def on_blocks(self, sender: str, answer: m.Blocks) -> None:
+        """An answer: hold the blocks once they reach down to ours."""
+        node, sync = self.node, self.sync
+        if not sync.take(answer.blocks):
+            return node.refuse("blocks that were not asked for")
+        if sync.missing not in node.trunk.tree.blocks:
+            return self._fetch(sender)
+        wanted = sync.wanted
+        for digest, block in sync.finish():
+            node.trunk.insert(digest, block)
+        assert wanted is not None
+        node.learn(wanted, sender)
+        self._end_epoch(sender)
+        return node.take_up_parked()
+
+    # -- epochs --------------------------------------------------------------------------------------
+
+    def other_epoch(self, sender: str, number: int) -> None:
+        """Somebody speaks of another epoch: prove that it is over, or let us be proved that ours is."""
+        if number < self.node.epoch.number:
+            if number >= 0:
+                self.node.port.send(sender, self.handovers[number])
+        else:
+            self.node.port.send(sender, self.node.status())
+
+    def proof(self, change: bytes, qc: Certificate) -> m.Handover:
+        """Return the proof that ``qc`` commits ``change``, a block that ends the epoch."""
+        tree = self.node.trunk.tree
+        path = tree.path(qc.block)
+        return m.Handover(tuple(tree.blocks[digest] for digest in path[path.index(change) :]), qc)
+
+    def on_handover(self, sender: str, handover: m.Handover) -> None:
+        """Somebody proves that our epoch is over."""
+        node = self.node
+        if self.pending is not None or handover.qc.epoch != node.epoch.number:
+            return
+        if not ends(handover, node.epoch, node.config.chain, node.verifier, node.port.keys):
+            return node.refuse("a handover that proves nothing")
+        self.pending = handover
+        root = handover.blocks[1].qc
+        if root.block not in node.trunk.tree.blocks:
+            return self.want(root, sender)
+        return self._end_epoch(sender)
+
+    def _end_epoch(self, sender: str) -> None:
+        """Hand over once the block that ends the epoch, and all before it, is here."""
+        handover, node = self.pending, self.node
+        if handover is None or handover.blocks[1].qc.block not in node.trunk.tree.blocks:
+            return
+        node.commit_to(handover.blocks[1].qc.block, handover)
+
+    def keep(self, handover: m.Handover) -> None:
+        """The epoch is over: keep the proof, durably, and forget what was under way."""
+        self.node.port.save(f"handover/{len(self.handovers):09d}", encode(handover))
+        self.handovers.append(handover)
+        self.pending, self.sync = None, Sync()
+        self.checkpoints.votes.clear()
+
+    # -- checkpoints ---------------------------------------------------------------------------------
+
+    def snapshot(self, index: int, state: bytes) -> None:
+        """The state machine gave us its state after ``index`` commands: sign it if a checkpoint is due."""
+        node = self.node
+        span = node.trunk.span_of(index)
+        if span is None or not node.member or not self.checkpoints.due(index):
+            return
+        block = node.trunk.tree.blocks[span.block]
+        if block.epoch != node.epoch.number:
+            return  # the next one is signed by those who are members now
+        self.checkpoints.keep(index, state)
+        vote = m.CheckpointVote(
+            block.epoch, index, span.first, block.height, span.block, state_digest(state), b""
+        )  # fmt: skip
+        vote = msgspec.structs.replace(vote, signature=node.port.keys.sign(checkpoint_bytes(vote)))
+        for name in node.others:
+            node.port.send(name, vote)
+        self._add(node.port.me, vote)
+
+    def on_checkpoint_vote(self, sender: str, vote: m.CheckpointVote) -> None:
+        """A member signed its state."""
+        node = self.node
+        if sender not in node.epoch.members:
+            return node.refuse("a checkpoint of a stranger")
+        if not node.port.keys.verify(sender, checkpoint_bytes(vote), vote.signature):
+            return node.refuse("a checkpoint with a false signature")
+        return self._add(sender, vote)
+
+    def _add(self, voter: str, vote: m.CheckpointVote) -> None:
+        node = self.node
+        checkpoint = self.checkpoints.add(voter, vote, node.epoch.members)
+        if checkpoint is None or checkpoint.index not in self.checkpoints.mine:
+            return
+        state, span = self.checkpoints.mine[checkpoint.index], node.trunk.span_of(checkpoint.index)
+        qc = None if span is None else node.trunk.certified_by(span.block)
+        if state_digest(state) != checkpoint.state:
+            node.port.note("diverged", index=checkpoint.index)  # our state machine is not the quorum's
+        elif span is not None and qc is not None:
+            block = node.trunk.tree.blocks[span.block]
+            self._stand_on(m.Transferred(checkpoint, block, qc, state, tuple(self.handovers)))
+            node.trunk.drop_below(span)
+
+    def _stand_on(self, start: m.Transferred) -> None:
+        self.start = start
+        self.checkpoints.drop(start.stable.index)
+        self.node.port.save("checkpoint", encode(start))
+
+    def on_transferred(self, sender: str, start: m.Transferred) -> None:
+        """A whole state for us, who asked for blocks that are forgotten."""
+        node = self.node
+        if self.sync.wanted is None or start.stable.height <= node.trunk.tree.height:
+            return node.refuse("a state that was not asked for")
+        epoch = self._proved(start)
+        if epoch is None:
+            return node.refuse("a state that nothing proves")
+        if epoch.number != node.epoch.number:
+            for handover in start.handovers[node.epoch.number :]:
+                self.keep(handover)
+            node.begin_epoch(epoch)
+        node.safety.start_above(start.qc)
+        node.trunk.begin(start)
+        node.save()
+        self._stand_on(start)
+        wanted, self.sync = self.sync.wanted, Sync()
+        if wanted is not None:
+            node.learn(wanted, sender)
+        return node.learn(start.qc, sender)
+
+    def _proved(self, start: m.Transferred) -> Epoch | None:
+        """Return the epoch of a state that is proved, or None."""
+        node, epoch, point = self.node, self.node.epoch, start.stable
+        for handover in start.handovers[epoch.number :]:
+            if not ends(handover, epoch, node.config.chain, node.verifier, node.port.keys):
+                return None
+            epoch = after(handover, epoch.number + 1)
+        right = (
+            epoch.number == point.epoch == start.block.epoch == start.qc.epoch == len(start.handovers)
+            and block_digest(start.block) == point.block == start.qc.block
+            and start.block.height == point.height
+            and state_digest(start.state) == point.state
+            and stable(node.port.keys, epoch.members, point)
+            and node.verifier.certificate(node.port.keys, epoch.members, start.qc)
+        )
+        return epoch if right else None
+
+    # -- after a crash -------------------------------------------------------------------------------
+
+    def recover(self, saved: Mapping[str, bytes]) -> None:
+        """Begin where the last life's durable checkpoint and epochs' ends lead."""
+        node = self.node
+        proofs = [_handover(data) for key, data in sorted(saved.items()) if key.startswith("handover/")]
+        if "checkpoint" in saved:
+            self.start = _transferred(saved["checkpoint"])
+            self.handovers = list(self.start.handovers)
+            self.checkpoints.last = self.start.stable.index
+            if self.handovers:
+                node.begin_epoch(after(self.handovers[-1], len(self.handovers)))
+            node.safety.start_above(self.start.qc)
+            node.trunk.begin(self.start)
+        node.trunk.recover(saved)
+        for handover in proofs[len(self.handovers) :]:
+            root = handover.blocks[1].qc.block
+            if not node.trunk.tree.path(root):
+                break
+            node.commit_to(root, None)
+            self.handovers.append(handover)
+            node.begin_epoch(after(handover, len(self.handovers)))

@@ -1,0 +1,62 @@
+"""Checkpoints: when so many have signed the same state that older blocks may be forgotten.
+
+A member signs the digest of its state machine's snapshot, the first in each ``every`` commands. A quorum makes it
+stable. State machines that take snapshots at the same indices come to equal digests, or one of them has gone astray.
+"""
+
+from __future__ import annotations
+
+from policies.consensus.hotstuff.certificates import checkpoint_bytes
+from policies.consensus.hotstuff.messages import CheckpointVote, StableCheckpoint
+from policies.consensus.quorum import byzantine_quorum
+
+SNAPSHOTS_MAX = 2
+"""Own snapshots kept that are not stable yet; the older goes first."""
+
+
+class Checkpoints:
+    """One member's checkpoints.
+
+    Args:
+        every: commands from one checkpoint to the next.
+
+    Attributes:
+        mine: own snapshots that are signed and not stable yet, by index.
+        last: index of the last one signed.
+        votes: the newest vote of each member.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.mine: dict[int, bytes] = {}
+        self.last = 0
+        self.votes: dict[str, CheckpointVote] = {}
+
+    def due(self, index: int) -> bool:
+        """Whether a snapshot at ``index`` is the first in its stretch of ``every`` commands."""
+        return index // self.every > self.last // self.every
+
+    def keep(self, index: int, state: bytes) -> None:
+        """Keep an own snapshot until it is stable."""
+        self.mine[index], self.last = state, index
+        if len(self.mine) > SNAPSHOTS_MAX:
+            del self.mine[min(self.mine)]
+
+    def add(self, voter: str, vote: CheckpointVote, members: tuple[str, ...]) -> StableCheckpoint | None:
+        """Take in a verified vote; return the checkpoint that it makes stable."""
+        before = self.votes.get(voter)
+        if before is not None and before.index >= vote.index:
+            return None
+        self.votes[voter] = vote
+        data = checkpoint_bytes(vote)
+        same = [(m, v.signature) for m in members if (v := self.votes.get(m)) and checkpoint_bytes(v) == data]
+        if len(same) != byzantine_quorum(len(members)):
+            return None
+        return StableCheckpoint(
+            vote.epoch, vote.index, vote.first, vote.height, vote.block, vote.state, tuple(same)
+        )  # fmt: skip
+
+    def drop(self, index: int) -> None:
+        """Forget own snapshots that a stable checkpoint has overtaken."""
+        self.mine = {at: state for at, state in self.mine.items() if at > index}
+        self.last = max(self.last, index)
