@@ -116,7 +116,12 @@ class HotStuff(Policy):
                     "restore this member's disk, or let it join anew under another name"
                 )
             self.safety.restore(promises)
-            self.commit_to(root, None)
+            if self.catch_up.start is not None:
+                self.safety.start_above(self.catch_up.start.qc)
+            if self.safety.high.block not in self.trunk.tree.blocks:
+                raise DamagedLog(f"safety: block {self.safety.high.block.hex()} was promised and is not saved")
+            if self.trunk.tree.path(root):  # else the checkpoint is above it
+                self.commit_to(root, None)
         self.pace.restart(max(self.pace.view, self.safety.high.view + 1), self.port.now)
         self._begin_term()
         self._take_up_vote()

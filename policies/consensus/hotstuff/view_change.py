@@ -41,8 +41,9 @@ class ViewChange:
         node = self.node
         if sender not in node.epoch.members:
             return node.refuse("a time-out of a stranger")
+        if time_out.term < node.term or time_out.high.view < node.safety.high.view:
+            node.port.send(sender, node.status())  # it gives up because it was not told
         if time_out.term < node.term:
-            node.port.send(sender, node.status())
             return None
         before = node.pace.time_outs.get(sender)
         if before is not None and before.term >= time_out.term:

@@ -1,0 +1,176 @@
+"""Bounds: floods of any kind cost their sender's own place, and malformed things are counted and dropped."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from policies.config import HotstuffConfig
+from policies.consensus.hotstuff import messages as m
+from policies.consensus.hotstuff.certificates import vote_bytes
+from policies.consensus.hotstuff.messages import Entry, Forward, Vote
+from policies.consensus.hotstuff.pool import DONE_MAX, Pool
+from policies.consensus.hotstuff.sync import HELD_MAX, Sync
+from policies.wire import encode
+from scenarios.adversaries import behaviours as b
+from sim.keys import KeyRing
+from tests.policies.consensus.hotstuff.small_log import CALM, Put, SmallLog
+
+
+def size_of(member: Any) -> int:
+    """Return how many things a member remembers, of all kinds that others can make it remember."""
+    catch_up, trunk = member.catch_up, member.trunk
+    return sum(
+        map(
+            len,
+            (
+                member.votes.latest, member.pace.time_outs, member.verifier.known, member.own, trunk.tree.blocks,
+                trunk.arrived, trunk.told, trunk.reads, member.asking.pool.waiting, catch_up.sync.parts,
+                catch_up.checkpoints.votes, catch_up.checkpoints.mine, member.refused,
+            ),
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("chain", [2, 3])
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b.Flood(path="consensus", tags=("vote",), field=(1,), every_s=0.001),
+        b.Flood(path="consensus", tags=("time_out",), field=(1,), every_s=0.001),
+        b.Flood(path="consensus", tags=("proposal",), field=(0, 2), every_s=0.001),
+        b.Flood(path="consensus", tags=("status",), field=(1, 2), every_s=0.001),
+    ],
+)
+def test_memory_does_not_grow_with_a_flood_of_views_to_come(flood: Any, chain: Literal[2, 3]) -> None:
+    """After one second of a thousand messages a second as after three: the same; and the log goes on."""
+    log = SmallLog(4, chain, network=CALM, adversaries={"n3": [flood]}, snapshot_every=5, checkpoint_every=5)
+    honest = log.members[:3]
+    asked = log.run(1, every=0.1, at=honest)
+    sizes = []
+    for _ in range(2):
+        log.run(1)
+        sizes.append(max(size_of(log.member(name)) for name in honest))
+
+    assert sizes[1] <= sizes[0] + 10
+    log.require_safe()
+    log.run(10)
+    log.require_live(asked, honest)
+
+
+def test_signed_votes_for_far_views_take_one_place_and_move_nothing() -> None:
+    """A member may sign any view it likes: ten thousand such votes are one place and no later view."""
+    log = SmallLog(4, network=CALM)
+    log.run(0.1)
+    member, ring = log.member("n0"), KeyRing(1)
+    view = member.pace.view
+    for k in range(10_000):
+        data = vote_bytes(0, view + k, b"x" * 32)
+        member.on_message("n3", Vote(0, view + k, b"x" * 32, ring.signature("n3", data)))
+
+    assert member.pace.view == view
+    assert len(member.votes.latest) == 1
+
+
+def test_a_sender_fills_its_own_quota_of_the_pool_and_no_other() -> None:
+    """``pool_max`` entries of one sender; another's still find room."""
+    pool = Pool(100)
+    for k in range(1000):
+        pool.add(Entry("b", k, 0, b"x"), "b", 0)
+    assert len(pool.waiting) == 100
+    assert pool.add(Entry("c", 1, 0, b"x"), "c", 0) is not None
+
+    for k in range(2 * DONE_MAX):
+        pool.commit([b"%d" % k])
+    assert len(pool.done) == DONE_MAX
+
+
+def test_a_pool_hands_out_what_came_first_within_count_and_bytes() -> None:
+    """Oldest first; not what is ordered already; a change of members alone; one larger than a batch alone."""
+    pool = Pool(100)
+    keys = [pool.add(Entry("b", k, 0, b"x" * 10), "b", k) for k in range(6)]
+    assert keys[0] is not None
+
+    assert [e.number for e in pool.take([keys[0]], 3, 1000)] == [1, 2, 3]
+    assert [e.number for e in pool.take([], 6, 35)] == [0, 1, 2]
+    assert [e.number for e in pool.take([], 6, 5)] == [0]
+    pool.commit([key for key in keys[:4] if key is not None])
+    pool.add(Entry("b", 9, m.RECONFIGURE, b""), "b", 9)
+    assert [e.number for e in pool.take([], 6, 1000)] == [4, 5]
+
+
+def test_blocks_that_never_link_are_held_up_to_a_bound() -> None:
+    """A liar that makes up an endless chain of digests cannot: each block must be the parent of the one before."""
+    sync = Sync()
+    qc = m.Certificate(0, 9, b"x", ())
+    sync.want(qc)
+
+    assert not sync.take((m.Block(0, 9, 1, qc, ()),))
+    assert sync.parts == []
+    assert HELD_MAX > 0
+
+
+STRANGE: dict[str, Any] = {
+    "entries of a stranger, or too many": Forward(tuple(Entry("n1", k, 0, b"") for k in range(500)), False),
+    "a proposal of no leader": m.Proposal(m.Block(0, 1, 1, m.Certificate(0, 0, b"", ()), ()), None, b""),
+    "a vote with a false signature": Vote(0, 99, b"x", b""),
+    "a false time-out": m.TimeOut(0, 0, m.Certificate(0, 0, b"", ()), b"", (0, b"", b"", b"")),
+    "a status with a false certificate": m.Status(0, m.Certificate(0, 1 << 60, b"x", ()), None),
+    "blocks that were not asked for": m.Blocks((m.Block(0, 9, 1, m.Certificate(0, 0, b"", ()), ()),)),
+    "a checkpoint with a false signature": m.CheckpointVote(0, 1, 1, 1, b"", b"", b""),
+    "a handover that proves nothing": m.Handover((), m.Certificate(0, 1, b"x", ())),
+}
+
+
+@pytest.mark.parametrize("reason", STRANGE)
+def test_what_is_not_believed_is_counted_and_noted_once(reason: str) -> None:
+    """A hundred of one kind: a hundred counted, one note, nothing raised, nothing changed."""
+    log = SmallLog(4, network=CALM)
+    log.put("n1")
+    log.run(0.5)
+    member = log.member("n0")
+    before = (member.pace.view, member.commit, size_of(member))
+    payload = encode(STRANGE[reason])
+    for _ in range(100):
+        log.cluster.world.give(log.cluster.world.by_name["n0"], (1, "consensus", "n2", payload))
+        log.run(0.001)
+
+    assert member.refused == {reason: 100}
+    assert [note.fields for note in log.cluster.notes if note.name == "refused"] == [{"reason": reason}]
+    assert (member.pace.view, member.commit, size_of(member)) == (*before[:2], before[2] + 1)
+
+
+def test_a_command_larger_than_a_batch_and_an_empty_one_are_refused_where_they_are_asked() -> None:
+    """Noted and dropped: they reach no block."""
+    log = SmallLog(4, network=CALM, batch_max_bytes=100)
+    log.put("n1", b"x" * 101)
+    log.cluster.request("n1", "client", "empty", Put(b""), "app")
+    log.run(1)
+
+    assert log.app("n2").state == []
+    assert set(log.member("n1").refused) == {
+        "a command that is too large, or members that are none", "an empty command",
+    }  # fmt: skip
+
+
+def test_batches_stay_within_count_and_bytes() -> None:
+    """A burst of 100 commands of 10 bytes is cut into blocks of at most 7, or of 50 bytes."""
+    for config, most in (({"batch_max": 7}, 7), ({"batch_max_bytes": 50}, 5)):
+        log = SmallLog(4, network=CALM, **config)
+        asked = [log.put("n0", b"%010d" % k) for k in range(100)]
+        log.run(3)
+        sizes = [len(block.entries) for block in log.member("n2").trunk.tree.blocks.values() if block.view]
+
+        assert max(sizes) == most
+        log.require_live(asked, log.members)
+
+
+def test_defaults_are_as_in_the_configuration_file() -> None:
+    """conf/policy/consensus/hotstuff.yaml says what the struct says."""
+    from pathlib import Path
+
+    import msgspec
+
+    path = Path(__file__).parents[4] / "conf" / "policy" / "consensus" / "hotstuff.yaml"
+    assert msgspec.yaml.decode(path.read_bytes(), type=HotstuffConfig) == HotstuffConfig()

@@ -1,0 +1,153 @@
+"""Epochs: other members take over, votes of another epoch count for nothing, and newcomers find their way in."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from policies.consensus.hotstuff.certificates import Verifier
+from policies.consensus.hotstuff.epoch import TERMS, ends, genesis
+from policies.consensus.hotstuff.messages import Handover, Vote
+from policies.local import Configured
+from policies.wire import encode
+from sim.keys import KeyRing
+from tests.policies.consensus.hotstuff.small_log import CALM, Members, SmallLog
+
+CHAINS = pytest.mark.parametrize("chain", [2, 3])
+OLD, NEW = tuple(f"n{k}" for k in range(4)), tuple(f"n{k}" for k in range(4, 8))
+
+
+def changed(chain: Literal[2, 3], **more: Any) -> SmallLog:
+    """Return a log that has passed from the old four to the new four."""
+    log = SmallLog(8, chain, network=CALM, members=4, **more)
+    log.run(1, every=0.05, at=OLD)
+    log.cluster.request("n1", "client", "change", Members(NEW), "app")
+    log.run(2)
+    return log
+
+
+@CHAINS
+@pytest.mark.parametrize("every", [0, 5])
+def test_four_hand_over_to_four_others_with_all_that_was_agreed(every: int, chain: Literal[2, 3]) -> None:
+    """The new four hold what the old ones agreed on, by blocks or by a checkpoint, and go on; the old ones stop."""
+    log = changed(chain, snapshot_every=every, checkpoint_every=5)
+    before = log.app("n0").state
+    asked = log.run(1, every=0.05, at=NEW)
+    log.run(1)
+
+    log.require_safe()
+    log.require_live([*before, *asked], NEW)
+    assert [log.member(name).epoch.number for name in (*OLD, *NEW)] == [1] * 8
+    assert log.app("n0").state == before
+    assert log.app("n0").configured == [Configured(20, NEW, ())]
+    assert log.app("n5").configured[-1] == Configured(log.app("n5").configured[-1].index, NEW, ())
+
+
+@CHAINS
+def test_a_term_has_one_leader_across_epochs(chain: Literal[2, 3]) -> None:
+    """Terms of the next epoch begin where none of the one before can reach."""
+    log = changed(chain)
+    log.run(1, every=0.05, at=NEW)
+    leaders: dict[int, set[str]] = {}
+    for decision in log.cluster.decisions:
+        if decision.kind == "leader":
+            leaders.setdefault(decision.value[1], set()).add(decision.node)
+
+    assert all(len(names) == 1 for names in leaders.values())
+    assert min(term for term, names in leaders.items() if names <= set(NEW)) == TERMS
+
+
+@CHAINS
+def test_both_epochs_survive_a_power_cut_of_everybody(chain: Literal[2, 3]) -> None:
+    """All eight restart: the members of the new epoch know that they are, and promise nothing twice."""
+    log = changed(chain)
+    log.run(0.5, every=0.05, at=NEW)
+    for name in (*OLD, *NEW):
+        log.cluster.crash(name)
+    for name in (*OLD, *NEW):
+        log.cluster.restart(name)
+    asked = log.run(0.5, every=0.05, at=NEW)
+    log.run(5)
+
+    log.require_safe()
+    log.require_live(asked, NEW)
+    assert log.evidence() == []
+
+
+@CHAINS
+def test_a_member_that_slept_through_the_change_is_told(chain: Literal[2, 3]) -> None:
+    """n3 stays a member, was down during the change, and takes part after it."""
+    log = SmallLog(5, chain, network=CALM, members=4)
+    log.run(0.5, every=0.05, at=OLD)
+    log.cluster.crash("n3")
+    log.cluster.request("n1", "client", "change", Members(("n1", "n2", "n3", "n4")), "app")
+    log.run(2)
+    log.cluster.restart("n3")
+    asked = log.run(1, every=0.1, at=("n1", "n2", "n4"))
+    log.run(5)
+    asked += log.run(0.5, every=0.1, at=("n3",))
+    log.run(2)
+
+    log.require_safe()
+    log.require_live(asked, ("n1", "n2", "n3", "n4"))
+
+
+@CHAINS
+def test_a_learner_hears_everything_and_does_not_vote(chain: Literal[2, 3]) -> None:
+    """n4 learns; with one of four members down the quorum of three still needs each of the others."""
+    log = SmallLog(5, chain, network=CALM, members=4)
+    log.cluster.request("n1", "client", "change", Members(OLD, ("n4",)), "app")
+    log.run(1)
+    asked = log.run(1, every=0.1, at=(*OLD, "n4"))
+    log.run(1)
+    log.require_live(asked, (*OLD, "n4"))
+    for name in ("n2", "n3"):
+        log.cluster.crash(name)
+    log.run(0.1)
+    before = log.member("n0").commit
+    log.run(3, every=0.1, at=("n0", "n1", "n4"))
+
+    assert log.member("n0").commit == before
+
+
+@CHAINS
+def test_votes_of_another_epoch_count_for_nothing(chain: Literal[2, 3]) -> None:
+    """A vote says its epoch in what it signs: one of epoch 0 is not counted in epoch 1, whoever resends it."""
+    log = changed(chain)
+    member, ring = log.member("n4"), KeyRing(1)
+    from policies.consensus.hotstuff.certificates import vote_bytes
+
+    view, block = member.pace.view, b"x" * 32
+    for name in ("n5", "n6", "n7"):
+        member.on_message(name, Vote(0, view, block, ring.signature(name, vote_bytes(0, view, block))))
+        member.on_message(name, Vote(1, view, block, ring.signature(name, vote_bytes(0, view, block))))
+
+    assert member.votes.latest == {}
+    assert member.refused["a vote with a false signature"] == 3
+
+
+@CHAINS
+def test_a_handover_is_believed_only_with_its_certificates(chain: Literal[2, 3]) -> None:
+    """Blocks that do not follow one another, too few of them, or another epoch's members prove nothing."""
+    log = changed(chain)
+    handover: Handover = log.member("n4").catch_up.handovers[0]
+    keys, epoch = KeyRing(1).handle("n0"), genesis(OLD)[1]
+    strangers = genesis(NEW)[1]
+
+    assert ends(handover, epoch, chain, Verifier(), keys)
+    assert not ends(handover, strangers, chain, Verifier(), keys)
+    assert not ends(Handover(handover.blocks[:-1], handover.qc), epoch, chain, Verifier(), keys)
+    assert not ends(Handover(handover.blocks[:1], handover.blocks[1].qc), epoch, chain, Verifier(), keys)
+    assert not ends(Handover(handover.blocks[1:], handover.qc), epoch, chain, Verifier(), keys)
+
+
+def test_members_that_cannot_be_are_never_ordered() -> None:
+    """Nobody, or somebody twice: refused where it is asked, with a note."""
+    log = SmallLog(4, network=CALM)
+    for k, members in enumerate(((), ("n0", "n0", "n1", "n2"))):
+        log.cluster.request("n1", "client", str(k), Members(members), "app")
+    log.run(1)
+
+    assert log.member("n1").refused == {"a command that is too large, or members that are none": 2}
+    assert encode(log.member("n0").epoch) == encode(genesis(OLD)[1])
