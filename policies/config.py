@@ -173,7 +173,19 @@ class HotstuffConfig(Strict, frozen=True, tag_field="protocol", tag="hotstuff"):
     checkpoint_every: Annotated[int, Meta(ge=1)] = 128  # commands; PBFT's period of checkpoints (1999, section 4.3)
 
 
-ConsensusRules = RaftConfig | HotstuffConfig
+class PbftConfig(Strict, frozen=True, tag_field="protocol", tag="pbft"):
+    """PBFT's parameters (Castro and Liskov, OSDI 1999 and TOCS 2002), with defaults for homes on LTE."""
+
+    # Assumption: half of Raft's shortest election time-out, as a request is first sent to all, then its primary left.
+    timeout_s: Positive = 2.5
+    resend_s: Positive = 1.0  # Raft's heartbeat: what is lost is said again this often
+    checkpoint_every: Annotated[int, Meta(ge=1, le=512)] = 32  # batches; the paper's 128 makes view changes large
+    in_flight: Annotated[int, Meta(ge=1, le=1024)] = 8  # batches proposed and not executed (our choice)
+    max_batch: Annotated[int, Meta(ge=1)] = 256  # commands in one batch; as Raft's
+    pool_max: Annotated[int, Meta(ge=1)] = 1000  # requests of one member that wait; documented queue limit
+
+
+ConsensusRules = RaftConfig | HotstuffConfig | PbftConfig
 
 
 class CoordinationConfig(Strict, frozen=True):

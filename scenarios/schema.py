@@ -16,13 +16,14 @@ from msgspec import Meta
 from models.inference import SHAPES
 from models.links.loss import CHANNELS
 from policies.config import (
+    ConsensusRules,
     HarvestConfig,
     HarvestRules,
     HotstuffConfig,
     OwnerLimits,
+    PbftConfig,
     PolicyConfig,
     PredictiveConfig,
-    RaftConfig,
 )
 from policies.edge import check_edge
 from scenarios import faults, sensors
@@ -292,9 +293,9 @@ def _check_fleet(s: Scenario) -> None:
         raise ScenarioError("fleet.size=0: expected at least one device")
     if fleet.committee > mains:
         raise ScenarioError(f"fleet.committee={fleet.committee}: needs machines on the mains, the fleet has {mains}")
-    if isinstance(s.policy.consensus, HotstuffConfig) and fleet.committee < 4:
+    if isinstance(s.policy.consensus, HotstuffConfig | PbftConfig) and fleet.committee < 4:
         raise ScenarioError(
-            f"fleet.committee={fleet.committee}: hotstuff bears f liars among n >= 3f + 1; allowed: 4 to 9"
+            f"fleet.committee={fleet.committee}: a Byzantine protocol bears f liars among n >= 3f + 1; allowed: 4 to 9"
         )
     if fleet.dedicated > mains:
         raise ScenarioError(f"fleet.dedicated={fleet.dedicated}: needs machines on the mains, the fleet has {mains}")
@@ -324,30 +325,27 @@ def check_harvest(h: HarvestRules) -> None:
 
 def _check_policy(policy: PolicyConfig) -> None:
     check_harvest(policy.harvest)
-    if isinstance(policy.consensus, RaftConfig):
-        _check_raft(policy.consensus)
-    else:
-        _check_hotstuff(policy.consensus)
+    _check_consensus(policy.consensus)
     try:
         check_edge(policy.edge)
     except ValueError as error:
         raise ScenarioError(f"policy.{error}") from None
 
 
-def _check_raft(c: RaftConfig) -> None:
-    if c.election_min_s >= c.election_max_s:
-        raise ScenarioError(
-            f"policy.consensus.election_min_s={c.election_min_s}: expected < election_max_s={c.election_max_s}"
-        )
-    if c.heartbeat_s >= c.election_min_s:
-        raise ScenarioError(
-            f"policy.consensus.heartbeat_s={c.heartbeat_s}: expected < election_min_s={c.election_min_s}"
-        )
-
-
-def _check_hotstuff(c: HotstuffConfig) -> None:
-    if c.timeout_max_s < c.timeout_s:
-        raise ScenarioError(f"policy.consensus.timeout_max_s={c.timeout_max_s}: expected >= timeout_s={c.timeout_s}")
+def _check_consensus(c: ConsensusRules) -> None:
+    """Refuse parameters that contradict one another."""
+    if isinstance(c, PbftConfig):
+        pairs = [("in_flight", c.in_flight, "<=", "2 * checkpoint_every", 2 * c.checkpoint_every)]
+    elif isinstance(c, HotstuffConfig):
+        pairs = [("timeout_s", c.timeout_s, "<=", "timeout_max_s", c.timeout_max_s)]
+    else:
+        pairs = [
+            ("election_min_s", c.election_min_s, "<", "election_max_s", c.election_max_s),
+            ("heartbeat_s", c.heartbeat_s, "<", "election_min_s", c.election_min_s),
+        ]
+    for field, value, sign, other, limit in pairs:
+        if value > limit or (sign == "<" and value == limit):
+            raise ScenarioError(f"policy.consensus.{field}={value}: expected {sign} {other}={limit}")
 
 
 def _check_workload(w: Workload) -> None:

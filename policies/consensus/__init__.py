@@ -13,12 +13,13 @@ After a restart commands are told again from the last snapshot on, so a state ma
 
 from __future__ import annotations
 
-from policies.config import ConsensusRules, HotstuffConfig
+from policies.config import ConsensusRules, HotstuffConfig, PbftConfig
 from policies.consensus.hotstuff import HotStuff
+from policies.consensus.pbft import Pbft
 from policies.consensus.raft import Raft
 from policies.port import Policy
 
-__all__ = ["HotStuff", "Raft", "replicated_log"]
+__all__ = ["HotStuff", "Pbft", "Raft", "replicated_log"]
 
 
 def replicated_log(
@@ -34,4 +35,6 @@ def replicated_log(
     """
     if isinstance(config, HotstuffConfig):
         return HotStuff(config, members, applier, watchers)
+    if isinstance(config, PbftConfig):
+        return Pbft(config, members, applier, watchers)
     return Raft(config, members, applier, watchers)

@@ -12,7 +12,11 @@ class Elected(Message, frozen=True, tag="elected"):
 
 
 class Chosen(Message, frozen=True, tag="chosen"):
-    """Decided: the command with this checksum is committed at ``index``."""
+    """Decided: the command with this checksum is committed at ``index``.
+
+    ``term`` is equal at all honest members; 0 where the protocol cannot promise that: under PBFT a batch that a later
+    view proposes again is committed in one view here and in another there.
+    """
 
     index: int
     term: int

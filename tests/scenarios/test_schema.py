@@ -89,6 +89,14 @@ BAD = [
     ),
     ({"policy": {"consensus": {"heartbeat_s": 5}}}, "policy.consensus.heartbeat_s=5.0: expected < election_min_s=5.0"),
     (
+        {"policy": {"consensus": {"protocol": "pbft", "in_flight": 9, "checkpoint_every": 4}}},
+        "policy.consensus.in_flight=9: expected <= 2 * checkpoint_every=8",
+    ),
+    (
+        {"fleet": {"committee": 3}, "policy": {"consensus": {"protocol": "pbft"}}},
+        "fleet.committee=3: a Byzantine protocol bears f liars among n >= 3f + 1",
+    ),
+    (
         {"policy": {"edge": {"hot_c": 70}}},
         "policy.edge: warm_c, hot_c, critical_c are 45, 70, 65; allowed: values that do not fall",
     ),

@@ -1,0 +1,162 @@
+"""What keeps PBFT going: requests that are not forgotten, patience that grows, and bounded memory of what is ahead.
+
+Nothing in this file can make two members disagree; it can only make them wait (sections 4.1, 4.4 and 4.5.2).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from policies.consensus.pbft.messages import Batch, Item, PrePrepare, Request, ViewChange, digest_of
+from policies.port import Port
+
+DONE_MAX = 4096
+"""Executed requests that are remembered, so that a late copy is not ordered again (our own bound; who is beyond it is
+ordered twice, which the state machine's sessions see)."""
+BACKOFF_MAX = 10
+"""Doublings of the view-change time-out at most: a factor of 1024 (our own bound)."""
+AHEAD_MAX = 64
+"""Pre-prepares of later views kept for each sender (our own bound): a liar can only displace its own."""
+
+
+class Waiting:
+    """A request in the pool."""
+
+    def __init__(self, request: Request, since: int) -> None:
+        self.request, self.since = request, since
+        self.proposed = -1  # the view in which this member, its primary, gave it a place
+
+
+class Pool:
+    """Requests that wait for their place, oldest first.
+
+    Each origin may have so many, so that no member's flood crowds out another's request; as all are executed in the
+    order they came, none waits for ever behind others (fairness as in section 4.1's first-in first-out).
+    """
+
+    def __init__(self, each_max: int) -> None:
+        self.each_max = each_max
+        self.waiting: dict[bytes, Waiting] = {}
+        self.queue: dict[bytes, None] = {}  # of these, what this member as the primary has not proposed in its view
+        self.held: dict[str, int] = {}
+        self.done: dict[bytes, None] = {}
+
+    def add(self, request: Request, now: int) -> bool:
+        """Take a request; returns whether it is new and its origin had room."""
+        key = digest_of((request.origin, request.number, request.command))
+        if key in self.done:
+            return False
+        if key in self.waiting:
+            if request.signature:
+                self.waiting[key].request = request
+            return False
+        held = self.held.get(request.origin, 0)
+        if held >= self.each_max:
+            return False
+        self.held[request.origin] = held + 1
+        self.waiting[key] = Waiting(request, now)
+        self.queue[key] = None
+        return True
+
+    def executed(self, item: Item) -> None:
+        """A request has happened."""
+        key = digest_of(item)
+        self.done[key] = None
+        if len(self.done) > DONE_MAX:
+            del self.done[next(iter(self.done))]
+        self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        self.queue.pop(key, None)
+        if (gone := self.waiting.pop(key, None)) is not None:
+            self.held[gone.request.origin] -= 1
+
+    def oldest(self) -> bytes:
+        """Return the name of the request that has waited longest, or nothing."""
+        return next(iter(self.waiting), b"")
+
+    def take(self, count_max: int, bytes_max: int) -> Batch:
+        """Return the next batch to propose; empty if nothing waits that was not proposed in this view."""
+        batch, size = list[Item](), 0
+        for key in self.queue:
+            request = self.waiting[key].request
+            size += len(request.command)
+            if batch and (size > bytes_max or len(batch) >= count_max):
+                break
+            batch.append((request.origin, request.number, request.command))
+        for item in batch:
+            del self.queue[digest_of(item)]
+        return tuple(batch)
+
+    def own(self, me: str, before: int) -> Iterator[Request]:
+        """Yield this member's requests that came before a time."""
+        return (e.request for e in self.waiting.values() if e.request.origin == me and e.since <= before)
+
+    def begin_view(self, me: str) -> None:
+        """Forget what others asked the last primary alone, for they will ask the next one; all else waits again."""
+        for key, entry in list(self.waiting.items()):
+            if entry.request.origin != me and not entry.request.signature:
+                self._drop(key)
+        self.queue = dict.fromkeys(self.waiting)
+
+
+class Patience:
+    """One timer: progress is due. What it waits for is named, so that progress elsewhere does not calm it."""
+
+    def __init__(self, timeout_ns: int) -> None:
+        self.timeout_ns = timeout_ns
+        self.failures = 0  # views in a row that ended before anything was executed
+        self.awaited = b""
+
+    def begin(self, port: Port) -> None:
+        """Take the timer."""
+        self.port = port
+
+    def wait_for(self, awaited: bytes) -> None:
+        """Arm the timer for something else than before, or disarm it if there is nothing."""
+        if awaited == self.awaited:
+            return
+        self.awaited = awaited
+        if awaited:
+            self.again()
+        else:
+            self.port.cancel_timer("patience")
+
+    def again(self) -> None:
+        """Give what is awaited the full time, twice as long after each view that failed."""
+        self.port.set_timer("patience", self.timeout_ns << min(self.failures, BACKOFF_MAX))
+
+
+class Ahead:
+    """What members said of views that this member has not reached: bounded for each of them."""
+
+    def __init__(self) -> None:
+        self.changes: dict[str, ViewChange] = {}  # each member's for the highest view
+        self.proposals: dict[str, deque[PrePrepare]] = {}
+
+    def change(self, change: ViewChange) -> bool:
+        """Keep a member's signed view change if it is its newest."""
+        known = self.changes.get(change.member)
+        if known is not None and known.view > change.view:
+            return False
+        self.changes[change.member] = change
+        return True
+
+    def for_view(self, view: int) -> list[ViewChange]:
+        """Return the view changes to exactly this view, in order of member."""
+        return [c for _, c in sorted(self.changes.items()) if c.view == view]
+
+    def pulls_to(self, view: int, faults: int) -> int:
+        """Return the view to join because more members than can lie have left ``view``, or -1 (section 4.5.2)."""
+        higher = sorted(c.view for c in self.changes.values() if c.view > view)
+        return higher[0] if len(higher) > faults else -1
+
+    def propose(self, sender: str, m: PrePrepare) -> None:
+        """Keep a pre-prepare of a later view."""
+        self.proposals.setdefault(sender, deque(maxlen=AHEAD_MAX)).append(m)
+
+    def proposals_of(self, primary: str, view: int) -> list[PrePrepare]:
+        """Return what the primary of a view that begins has proposed already; older ones are forgotten."""
+        kept = [m for m in self.proposals.pop(primary, ()) if m.view >= view]
+        return [m for m in kept if m.view == view]

@@ -1,0 +1,174 @@
+"""What members of PBFT say to one another, and what of it is proof that can be shown to others.
+
+Names are those of Castro and Liskov (OSDI 1999; TOCS 20(4), 2002), version with signatures. ``seq`` numbers batches,
+``view`` names the primary, and a ``digest`` stands for a batch. Votes are (member, signature) pairs.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from policies.wire import Message, encode
+
+Item = tuple[str, int, bytes]
+"""A request as it stands in a batch: who proposed it, its number there, the command."""
+Batch = tuple[Item, ...]
+Votes = tuple[tuple[str, bytes], ...]
+
+
+def digest_of(value: object) -> bytes:
+    """Return the 32-byte name of a batch, of a state or of anything plain (BLAKE2b, RFC 7693)."""
+    return blake2b(encode(value), digest_size=32).digest()
+
+
+NULL = digest_of(())
+"""The null request, with which a new view fills a gap."""
+
+
+class Request(Message, frozen=True, tag="request"):
+    """Please order this. Its origin signs it when it asks everybody, so that others may pass it on."""
+
+    origin: str
+    number: int
+    command: bytes
+    signature: bytes = b""
+
+
+class PrePrepare(Message, frozen=True, tag="pre_prepare"):
+    """The primary gives a batch its place; signed over the batch's digest."""
+
+    view: int
+    seq: int
+    batch: Batch
+    signature: bytes
+
+
+class Prepare(Message, frozen=True, tag="prepare"):
+    """A backup has this digest at this place of the view, and will have no other."""
+
+    view: int
+    seq: int
+    digest: bytes
+    signature: bytes
+
+
+class Commit(Message, frozen=True, tag="commit"):
+    """A member holds a prepared certificate of this digest, durably."""
+
+    view: int
+    seq: int
+    digest: bytes
+    signature: bytes
+
+
+class Point(Message, frozen=True):
+    """Where a member stands after a batch; equal at all correct members.
+
+    Attributes:
+        seq, index: the batch and the last index in it.
+        chain: digest of all batches up to here, in order.
+        applied: the index that ``state`` holds; 0 where this is the log's checkpoint alone.
+        state: digest of the state machine's snapshot, or nothing.
+    """
+
+    seq: int
+    index: int
+    chain: bytes
+    applied: int = 0
+    state: bytes = b""
+
+
+class Checkpoint(Message, frozen=True, tag="checkpoint"):
+    """A member stands, or stood, here."""
+
+    point: Point
+    signature: bytes
+
+
+class Stable(Message, frozen=True, tag="stable"):
+    """A quorum stood here: proof that nothing before it is needed any more."""
+
+    point: Point
+    votes: Votes
+
+
+class Prepared(Message, frozen=True):
+    """A prepared certificate: the primary's pre-prepare and matching prepares of a quorum less one."""
+
+    view: int
+    seq: int
+    digest: bytes
+    signature: bytes
+    prepares: Votes
+
+
+class ViewChange(Message, frozen=True, tag="view_change"):
+    """``member`` moves to ``view``: its stable checkpoint, and all that it holds prepared after it (the set P)."""
+
+    member: str
+    view: int
+    stable: Stable
+    prepared: tuple[Prepared, ...]
+    signature: bytes
+
+
+class NewView(Message, frozen=True, tag="new_view"):
+    """The new primary's view begins.
+
+    ``changes`` (the set V) say what must be proposed again (the set O); everybody computes that alone, so O is only
+    the primary's signature of each pre-prepare, in order.
+    """
+
+    view: int
+    changes: tuple[ViewChange, ...]
+    again: tuple[bytes, ...]
+    signature: bytes
+
+
+class Decided(Message, frozen=True, tag="decided"):
+    """A batch with the commits of a quorum: proof enough for who was not there."""
+
+    view: int
+    seq: int
+    batch: Batch
+    commits: Votes
+
+
+class Transferred(Message, frozen=True, tag="transferred"):
+    """The state at a checkpoint, for who is so far behind that the batches are gone."""
+
+    stable: Stable
+    state: bytes
+
+
+class Missing(Message, frozen=True, tag="missing"):
+    """Who has the batch of this digest?"""
+
+    seq: int
+    digest: bytes
+
+
+class Body(Message, frozen=True, tag="body"):
+    """Here is a batch; its digest is its proof."""
+
+    seq: int
+    batch: Batch
+
+
+class Status(Message, frozen=True, tag="status"):
+    """Where the sender stands, said in every period, so that others may repeat what it lacks.
+
+    Only ``ask`` is asked for batches and states; everybody repeats its own votes.
+    """
+
+    view: int
+    active: bool
+    executed: int
+    stable: int
+    ask: str
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    Request, PrePrepare, Prepare, Commit, Checkpoint, Stable, ViewChange, NewView, Decided, Transferred, Missing, Body,
+    Status,
+)  # fmt: skip

@@ -1,0 +1,119 @@
+"""One member of PBFT driven by hand, and what four members can sign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policies import port as p
+from policies.cell import Cell
+from policies.config import PbftConfig
+from policies.consensus.pbft import Pbft
+from policies.consensus.pbft import messages as m
+from policies.consensus.pbft.proofs import GENESIS, Committee, again
+from policies.wire import encode
+from sim.keys import KeyRing
+
+NAMES = ("n0", "n1", "n2", "n3")
+RING = KeyRing(1)
+CONFIG = PbftConfig(checkpoint_every=4, in_flight=8, max_batch=8, pool_max=20)
+BATCH: m.Batch = (("n0", 1, b"a"),)
+OTHER: m.Batch = (("n0", 2, b"b"),)
+
+
+class Keys:
+    """What `Committee` asks of a port: one identity's keys."""
+
+    def __init__(self, name: str) -> None:
+        self.me, self.keys = name, RING.handle(name)
+
+
+def signer(name: str) -> Committee:
+    """Return the committee as ``name`` holds it, to sign and to verify."""
+    committee = Committee(NAMES)
+    committee.begin(Keys(name), 8)  # type: ignore[arg-type]
+    return committee
+
+
+SIGN = {name: signer(name).sign for name in NAMES}
+
+
+def pre_prepare(view: int, seq: int, batch: m.Batch, by: str = "") -> m.PrePrepare:
+    place = (view, seq, m.digest_of(batch))
+    return m.PrePrepare(view, seq, batch, SIGN[by or NAMES[view % 4]]("pre-prepare", *place))
+
+
+def prepare(name: str, view: int, seq: int, batch: m.Batch) -> m.Prepare:
+    place = (view, seq, m.digest_of(batch))
+    return m.Prepare(*place, SIGN[name]("prepare", *place))
+
+
+def commit(name: str, view: int, seq: int, batch: m.Batch) -> m.Commit:
+    place = (view, seq, m.digest_of(batch))
+    return m.Commit(*place, SIGN[name]("commit", *place))
+
+
+def prepared(view: int, seq: int, batch: m.Batch) -> m.Prepared:
+    place = (view, seq, m.digest_of(batch))
+    primary = NAMES[view % 4]
+    votes = tuple((name, SIGN[name]("prepare", *place)) for name in NAMES if name != primary)[:2]
+    return m.Prepared(*place, SIGN[primary]("pre-prepare", *place), votes)
+
+
+def change(name: str, view: int, certificates: tuple[m.Prepared, ...] = (), stable: m.Stable = GENESIS) -> m.ViewChange:
+    signature = SIGN[name]("view-change", view, m.digest_of((stable, certificates)))
+    return m.ViewChange(name, view, stable, certificates, signature)
+
+
+def stable_at(point: m.Point, names: tuple[str, ...] = NAMES[:3]) -> m.Stable:
+    return m.Stable(point, tuple((name, SIGN[name]("checkpoint", point)) for name in names))
+
+
+class One:
+    """One member driven by hand: what it sends is looked at, what it saves is kept."""
+
+    def __init__(self, name: str = "n3", saved: dict[str, bytes] | None = None) -> None:
+        self.name, self.disk, self.now = name, dict(saved or {}), 0
+        self.pbft = Pbft(CONFIG, NAMES)
+        peers = tuple(other for other in NAMES if other != name)
+        self.cell = Cell(self.pbft, name, peers, seed=1, keys=RING.handle(name))
+        self.sent: list[tuple[str, Any]] = []
+        self.step((p.START, "", dict(self.disk), len(self.disk)))
+
+    def step(self, given: p.Input, *, durable: bool = True) -> None:
+        queue = [given]
+        while queue:
+            for effect in self.cell.step(self.now, 0, queue.pop(0)):
+                if effect[0] == p.SEND:
+                    self.sent.append((effect[2], self.cell._decode[""](effect[3])))
+                elif effect[0] == p.SAVE and durable:
+                    for key, value in effect[3]:
+                        self.disk.update({key[1:]: value} if value is not None else {})
+                        if value is None:
+                            self.disk.pop(key[1:], None)
+                    queue.append((p.DURABLE, "", effect[2]))
+
+    def hear(self, sender: str, *messages: Any, durable: bool = True) -> None:
+        for message in messages:
+            self.step((p.MESSAGE, "", sender, encode(message)), durable=durable)
+
+    def said(self, kind: type) -> list[Any]:
+        """Return what it told n1 (n2 if it is n1) of one class."""
+        to = "n1" if self.name != "n1" else "n2"
+        return [message for name, message in self.sent if name == to and isinstance(message, kind)]
+
+    def again(self) -> One:
+        """Return the member's next life, with what was durable."""
+        return One(self.name, {f"/{k}": v for k, v in self.disk.items()})
+
+
+def bare(view: int, seq: int, batch: m.Batch) -> m.Prepared:
+    return m.Prepared(view, seq, m.digest_of(batch), b"", ())
+
+
+def new_view(
+    changes: tuple[m.ViewChange, ...], view: int = 1, places: list[tuple[int, bytes]] | None = None
+) -> m.NewView:
+    primary = NAMES[view % 4]
+    places = again(changes)[1] if places is None else places
+    made = tuple(SIGN[primary]("pre-prepare", view, seq, digest) for seq, digest in places)
+    return m.NewView(view, changes, made, SIGN[primary]("new-view", view, m.digest_of((changes, made))))

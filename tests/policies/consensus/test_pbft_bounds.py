@@ -1,0 +1,147 @@
+"""PBFT's checkpoints, state transfer, and the bounds of all that others can fill."""
+
+from __future__ import annotations
+
+import pytest
+
+from policies import port as p
+from policies.consensus.pbft import Pbft
+from policies.consensus.pbft import messages as m
+from policies.consensus.pbft.proofs import GENESIS
+from policies.local import Propose, Snapshot
+from policies.log import DamagedLog
+from tests.policies.consensus.pbft_hand import (
+    BATCH,
+    CONFIG,
+    NAMES,
+    SIGN,
+    One,
+    change,
+    commit,
+    pre_prepare,
+    prepare,
+    stable_at,
+)
+
+# -- checkpoints and state transfer -------------------------------------------------------------------
+
+
+def test_a_state_is_taken_only_with_a_quorums_word_for_its_digest() -> None:
+    """A wrong state, a word of two, and a state behind what is applied change nothing."""
+    state = b"state"
+    point = m.Point(8, 20, b"chain", 20, m.digest_of(state))
+    member = One()
+    member.hear("n0", m.Transferred(stable_at(point), b"lie"))
+    member.hear("n0", m.Transferred(stable_at(point, NAMES[:2]), state))
+    assert member.pbft.applied == 0
+
+    member.hear("n0", m.Transferred(stable_at(point), state))
+    assert (member.pbft.applied, member.pbft.execution.point.seq, member.pbft.voter.stable.point.seq) == (20, 8, 8)
+    assert member.again().pbft.applied == 20
+    old = m.Point(4, 10, b"chain", 10, m.digest_of(state))
+    member.hear("n0", m.Transferred(stable_at(old), state))
+    assert member.pbft.applied == 20
+
+
+def test_a_decided_batch_is_taken_from_one_peer_with_its_proof_and_not_without() -> None:
+    """A quorum's commits are proof whoever shows them; two of them, or one three times, are none."""
+
+    def shown(*names: str) -> m.Decided:
+        return m.Decided(3, 1, BATCH, tuple((name, commit(name, 3, 1, BATCH).signature) for name in names))
+
+    member = One()
+    member.hear("n0", shown("n0", "n1"), shown("n0", "n1", "n1"), shown("n1", "n1", "n1"))
+    assert member.pbft.applied == 0
+
+    member.hear("n0", shown("n0", "n1", "n2"))
+    assert member.pbft.applied == 1
+
+
+def test_a_window_moves_with_a_quorum_at_one_point_and_forgets_what_is_below() -> None:
+    """Three equal checkpoints move it; three that differ do not."""
+    member = One()
+    member.hear("n0", pre_prepare(0, 1, BATCH))
+    for i, name in enumerate(("n0", "n1", "n2")):
+        point = m.Point(4, i, b"chain")
+        member.hear(name, m.Checkpoint(point, SIGN[name]("checkpoint", point)))
+    assert member.pbft.voter.stable == GENESIS
+
+    point = m.Point(8, 8, b"chain")
+    for name in ("n0", "n1", "n2"):
+        member.hear(name, m.Checkpoint(point, SIGN[name]("checkpoint", point)))
+    assert member.pbft.voter.stable.point == member.again().pbft.voter.stable.point == point
+    assert not member.pbft.voter.slots
+    assert not [key for key in member.disk if key[0] in "abp"]
+
+
+def test_a_saved_record_that_is_none_stops_the_member_with_one_clear_line() -> None:
+    """It stays down; it does not go on without what it may have promised."""
+    with pytest.raises(DamagedLog, match="n3: a saved record of consensus is not one"):
+        One("n3", {"/stable": b"\xc1"})
+
+
+# -- bounds -------------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_what_is_ahead_takes_bounded_memory() -> None:
+    """View changes, pre-prepares, votes, checkpoints and requests of one liar displace only one another."""
+    member = One()
+    for i in range(1, 400):
+        view = 1 + 4 * i  # n1 leads
+        point = m.Point(i, i, b"c")
+        member.hear(
+            "n1", change("n1", view), pre_prepare(view, 1, BATCH), prepare("n1", view, 1 + i % 8, BATCH),
+            m.Checkpoint(point, SIGN["n1"]("checkpoint", point)),
+            m.Request("n1", i, b"x", SIGN["n1"]("request", i, b"x")),
+        )  # fmt: skip
+    pbft = member.pbft
+
+    assert pbft.term == 0
+    assert len(pbft.ahead.changes) == 1
+    assert len(pbft.ahead.proposals["n1"]) == 64
+    assert all(set(slot.prepares) <= {"n1"} for slot in pbft.voter.slots.values())
+    assert len(pbft.voter.slots) <= 8
+    assert len(pbft.checkpoints.said["n1"]) == 8
+    assert len(pbft.pool.waiting) == CONFIG.pool_max
+
+
+def test_strangers_and_nonsense_are_dropped_and_noted_once() -> None:
+    """Whoever is no member is not heard, and a log full of notes is no defence."""
+    member = One()
+    for _ in range(3):
+        member.hear("n9", pre_prepare(0, 1, BATCH))
+        member.step((p.MESSAGE, "", "n0", b"\xff"))
+
+    assert member.pbft.dropped == {"stranger": 3}
+    assert member.cell.malformed == 3
+
+
+def test_a_member_has_room_for_so_many_requests_of_its_own() -> None:
+    """Beyond the bound a request is refused and noted; the state machine proposes again."""
+    member = One()
+    for i in range(30):
+        member.pbft.on_local("app", Propose(b"%d" % i))
+
+    assert len(member.pbft.pool.waiting) == CONFIG.pool_max
+    assert member.pbft.dropped == {"request without room": 10}
+
+
+def test_snapshots_that_nobody_shares_are_bounded() -> None:
+    """Of own snapshots without a quorum only the newest few are kept."""
+    member = One()
+    for seq in range(1, 9):
+        batch = (("n0", seq, b"c%d" % seq),)
+        votes = tuple((name, commit(name, 0, seq, batch).signature) for name in NAMES[:3])
+        member.hear("n0", m.Decided(0, seq, batch, votes))
+        member.pbft.on_local("app", Snapshot(seq, b"s"))
+
+    assert sorted(member.pbft.execution.pending) == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("members", "says"), [(("a", "b", "c"), "PBFT needs 4 or more"), (("a", "b", "c", "a"), "named twice")]
+)
+def test_a_committee_that_cannot_outvote_a_liar_is_refused(members: tuple[str, ...], says: str) -> None:
+    """Fewer than four members, or one named twice."""
+    with pytest.raises(ValueError, match=says):
+        Pbft(CONFIG, members)
