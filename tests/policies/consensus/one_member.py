@@ -9,7 +9,6 @@ import msgspec
 
 from policies import port as p
 from policies.cell import Cell
-from policies.config import RaftConfig
 from policies.consensus.messages import Chosen
 from policies.consensus.raft import Raft
 from policies.consensus.raft.messages import MESSAGES, Appended, Vote
@@ -17,9 +16,8 @@ from policies.local import Propose
 from policies.port import NS_PER_S
 from policies.wire import Codec, Message, encode
 from sim.keys import KeyRing
-from tests.policies.consensus.raft_story import MACHINE, Machine
+from tests.policies.hand_cluster import PAPER, Machine, Member
 
-CONFIG = RaftConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0, pre_vote=False, check_quorum=False)
 decode = Codec(MESSAGES).decode
 Entry = tuple[int, bytes]
 
@@ -35,7 +33,7 @@ class One:
     def __init__(self, size: int = 3, terms: Iterable[int] = (), term: int = 0, vote: str = "", me: str = "n1") -> None:
         names = tuple(f"n{i + 1}" for i in range(size))
         self.others = tuple(name for name in names if name != me)
-        mounted = {"": Raft(CONFIG, names, applier=MACHINE), MACHINE: Machine()}
+        mounted = {"": Member(PAPER, names, "machine"), "machine": Machine()}
         self.cell = Cell(mounted, me, self.others, seed=1, keys=KeyRing(1).handle(me))
         self.sent: list[tuple[str, Message]] = []
         self.chosen: list[int] = []
@@ -55,9 +53,9 @@ class One:
     @property
     def applied(self) -> list[bytes]:
         """What its state machine was told, in order."""
-        machine = self.cell.policy(MACHINE)
+        machine = self.cell.policy("machine")
         assert isinstance(machine, Machine)
-        return [command for _, command in machine.applied]
+        return machine.commands
 
     def give(self, given: tuple[Any, ...]) -> None:
         """Feed one input and keep what leaves."""
@@ -97,7 +95,7 @@ class One:
     def propose(self, command: bytes) -> None:
         """A client proposes; nothing is durable yet."""
         self.sent.clear()
-        self.give((p.REQUEST, MACHINE, "c", "1", encode(Propose(command))))
+        self.give((p.REQUEST, "", "c", "1", encode(Propose(command))))
 
     def lead(self) -> One:
         """Be elected by all, with the empty entry of the new term held by all."""

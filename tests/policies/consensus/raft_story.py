@@ -12,77 +12,40 @@ from typing import Any
 import msgspec
 
 from policies import port as p
-from policies.cell import Cell
 from policies.config import RaftConfig
 from policies.consensus.changes import Membership
-from policies.consensus.raft import Raft
 from policies.consensus.raft.configurations import MARK, membership_in
-from policies.local import Committed, Propose, Reconfigure, Restore, Snapshot, Transfer
-from policies.port import NS_PER_S, Policy
-from policies.wire import Message, encode
-from sim.keys import KeyRing
+from policies.local import Reconfigure, Snapshot, Transfer
+from policies.port import NS_PER_S
+from policies.wire import encode
 from tests.policies.hand_cluster import CONFIG, HandCluster
-from tests.policies.raft_watch import Watched, message
-
-MACHINE = "machine"
-_applied = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
-
-
-class Machine(Policy):
-    """A state machine that remembers every command, and passes on to the log what a client asks."""
-
-    requests = (Propose, Snapshot, Reconfigure, Transfer)
-
-    def __init__(self) -> None:
-        self.applied: list[tuple[int, bytes]] = []
-
-    def on_request(self, client: str, op_id: str, operation: Any) -> None:
-        """Pass it on."""
-        self.port.tell("", operation)
-
-    def on_local(self, sender: str, message: Any) -> None:
-        """Apply a command, or take a whole state over."""
-        if isinstance(message, Committed):
-            self.applied.append((message.index, message.command))
-        elif isinstance(message, Restore):
-            self.applied = _applied(message.state)
+from tests.policies.raft_watch import message
 
 
 class Stage(HandCluster):
-    """Members with a state machine each, and a clock each.
+    """Members with a clock each.
 
     Attributes:
-        founders: whom every member takes for the first voters, also one that joins later.
         clock: member to its own time.
         due: member to the deadlines of its timers.
     """
 
     def __init__(self, size: int, config: RaftConfig) -> None:
-        self.founders = tuple(f"n{i + 1}" for i in range(size))
-        self.clock: dict[str, int] = {}
-        self.due: dict[str, dict[str, int]] = {}
+        names = [f"n{i + 1}" for i in range(size)]
+        self.clock = dict.fromkeys(names, NS_PER_S)
+        self.due: dict[str, dict[str, int]] = {name: {} for name in names}
         super().__init__(size, config=config)
 
     def join(self) -> None:
         """Start one more machine, which nobody has heard of."""
         name = f"n{len(self.names) + 1}"
         self.names += (name,)
-        self.saved[name], self.life[name] = {}, -1
+        self.clock[name], self.due[name], self.saved[name], self.life[name] = NS_PER_S, {}, {}, -1
         self.restart(name)
-
-    def restart(self, name: str) -> None:
-        """Start a member, with what was durable."""
-        self.down.discard(name)
-        self.life[name] += 1
-        peers = tuple(n for n in self.names if n != name)
-        mounted = {"": Raft(self.config, self.founders, applier=MACHINE), MACHINE: Machine()}
-        Watched(Cell(mounted, name, peers, seed=1, keys=KeyRing(1).handle(name)), self.watch)
-        self.disk[name], self.timers[name], self.due[name] = [], {}, {}
-        self.give(name, (p.START, "", dict(self.saved[name]), self.life[name]))
 
     def give(self, name: str, given: tuple[Any, ...]) -> None:
         """Feed one input at the member's own time, and keep what leaves."""
-        now = self.clock.setdefault(name, NS_PER_S)
+        now = self.clock[name]
         for effect in self.watch.cells[name].step(now, now, given):
             if effect[0] == p.SEND:
                 self.post.append((name, effect[2], effect[3]))
@@ -92,16 +55,7 @@ class Stage(HandCluster):
                 self.due[name][effect[2]], self.timers[name][effect[2]] = effect[3], effect[4]
             elif effect[0] == p.CANCEL_TIMER:
                 self.timers[name].pop(effect[2], None)
-
-    def machine(self, name: str) -> Machine:
-        """Return a member's state machine."""
-        machine = self.watch.cells[name].cell.policy(MACHINE)
-        assert isinstance(machine, Machine)
-        return machine
-
-    def ask(self, name: str, operation: Message) -> None:
-        """A client asks the state machine of ``name``."""
-        self.give(name, (p.REQUEST, MACHINE, "c", "1", encode(operation)))
+        self._look_at(self.machine(name), name)
 
     def pass_time(self, name: str, until: int) -> None:
         """Let a member's clock run, and its timers fire in order."""
@@ -161,8 +115,7 @@ class Story:
 
     def propose(self, name: str, command: str) -> str:
         """A client proposes at a member."""
-        self.stage.watch.proposed.add(command.encode())
-        self.stage.ask(name, Propose(command.encode()))
+        self.stage.propose(name, command.encode())
         return ""
 
     def propose_conf_change(self, name: str, members: str, learners: str = "") -> str:
@@ -177,8 +130,10 @@ class Story:
 
     def compact(self, name: str, index: str) -> str:
         """The state machine gives its state at ``index`` to the log, which forgets the entries up to there."""
-        held = [pair for pair in self.stage.machine(name).applied if pair[0] <= int(index)]
-        self.stage.ask(name, Snapshot(int(index), encode(held)))
+        raft, commands = self.stage.raft(name), self.stage.machine(name).commands
+        later = [raft.log.entry(i)[1] for i in range(int(index) + 1, raft.applied + 1)]
+        told = [command for command in later if command and not command.startswith(MARK)]
+        self.stage.ask(name, Snapshot(int(index), encode(commands[: len(commands) - len(told)])))
         return ""
 
     def tick_heartbeat(self, name: str) -> str:
@@ -253,7 +208,7 @@ class Story:
 
     def applied(self, name: str) -> str:
         """The commands that a member's state machine holds."""
-        return " ".join(command.decode() for _, command in self.stage.machine(name).applied)
+        return " ".join(command.decode() for command in self.stage.machine(name).commands)
 
     def messages(self, name: str) -> str:
         """The kinds of messages on their way to a member."""

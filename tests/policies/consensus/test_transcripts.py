@@ -56,6 +56,14 @@ def test_what_is_stale_or_malformed_is_refused_with_its_line(path: Path, content
         played(path, content)
 
 
+def test_what_breaks_within_a_directive_says_where(path: Path) -> None:
+    """A property that does not hold, or a name that nobody has, comes with file, line and directive."""
+    with pytest.raises(ValueError, match="invalid literal") as broken:
+        played(path, STORY + "double hey times=often\n----\n")
+
+    assert broken.value.__notes__ == ["some.txt:3: double hey times=often"]
+
+
 def test_rewriting_writes_what_came_out_and_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that nobody takes it for a pass; played again it stands, comments and all."""
     monkeypatch.setenv(REWRITE, "1")

@@ -119,4 +119,8 @@ def _carry_out(path: Path, block: Block, directives: Directives) -> str:
         bound = inspect.signature(directives[word]).bind(*words, **options)
     except TypeError as error:
         raise TranscriptError(f"{path.name}:{block.line}: {word}: {error}") from None
-    return directives[word](*bound.args, **bound.kwargs)
+    try:
+        return directives[word](*bound.args, **bound.kwargs)
+    except Exception as error:
+        error.add_note(f"{path.name}:{block.line}: {block.directive}")
+        raise
