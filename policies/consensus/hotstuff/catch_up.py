@@ -23,6 +23,10 @@ from policies.wire import encode
 if TYPE_CHECKING:
     from policies.consensus.hotstuff.node import HotStuff
 
+COMPARE_HEARTBEATS = 4
+"""A member compares what it knows with another's so seldom: a faulty leader keeps nobody in the dark for longer than
+this many heartbeats a member (our choice)."""
+
 _transferred = msgspec.msgpack.Decoder(m.Transferred).decode
 _handover = msgspec.msgpack.Decoder(m.Handover).decode
 
@@ -42,6 +46,7 @@ class CatchUp:
         self.start: m.Transferred | None = None
         self.handovers: list[m.Handover] = []
         self.pending: m.Handover | None = None
+        self.compared_ns = self.compared = 0
 
     # -- blocks --------------------------------------------------------------------------------------
 
@@ -80,6 +85,16 @@ class CatchUp:
         if blocks:
             self.node.port.send(sender, m.Blocks(tuple(blocks)))
 
+    def compare_deadline(self) -> int:
+        """Return when to tell another member what we know."""
+        return self.compared_ns + COMPARE_HEARTBEATS * self.node.pace.heartbeat_ns if self.node.others else NEVER
+
+    def compare(self) -> None:
+        """Tell one other member after another what we know: who knows more answers, though our leader hide it."""
+        others = self.node.others
+        self.compared_ns, self.compared = self.node.port.now, self.compared + 1
+        self.node.port.send(others[self.compared % len(others)], self.node.status())
+
     def on_blocks(self, sender: str, answer: m.Blocks) -> None:
         """An answer: hold the blocks once they reach down to ours."""
         node, sync = self.node, self.sync
@@ -90,6 +105,8 @@ class CatchUp:
         wanted = sync.wanted
         for digest, block in sync.finish():
             node.trunk.insert(digest, block)
+            for name, signature in block.qc.votes:
+                node.saw(name, block.qc.view, block.qc.block, signature)
         assert wanted is not None
         node.learn(wanted, sender)
         self._end_epoch(sender)

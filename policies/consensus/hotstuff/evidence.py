@@ -10,7 +10,7 @@ from policies.consensus.hotstuff.certificates import vote_bytes
 from policies.consensus.hotstuff.messages import Evidence
 from policies.port import Keys
 
-VIEWS_MAX = 16
+VIEWS_MAX = 64
 """Views remembered of each member; the lowest is forgotten first."""
 
 
@@ -25,7 +25,10 @@ def proves(evidence: Evidence, keys: Keys) -> bool:
 
 
 class Witness:
-    """Remembers verified votes of one epoch and finds the contradiction.
+    """Remembers what votes of one epoch were heard, and finds the contradiction.
+
+    Signatures are verified only where two votes contradict each other, so a vote that comes too late to be counted
+    costs nothing and is remembered all the same.
 
     Attributes:
         seen: member to view to (block, signature).
@@ -36,18 +39,18 @@ class Witness:
         self.seen: dict[str, dict[int, tuple[bytes, bytes]]] = {}
         self.accused: set[str] = set()
 
-    def saw(self, voter: str, epoch: int, view: int, block: bytes, signature: bytes) -> Evidence | None:
-        """Take in a vote whose signature was verified; return evidence if it contradicts an earlier one."""
+    def saw(self, voter: str, epoch: int, view: int, block: bytes, signature: bytes, keys: Keys) -> Evidence | None:
+        """Take in a member's vote, verified or not; return evidence if it contradicts an earlier one."""
         views = self.seen.setdefault(voter, {})
         first = views.setdefault(view, (block, signature))
         if len(views) > VIEWS_MAX:
             del views[min(views)]
         if first[0] == block or voter in self.accused:
             return None
-        self.accused.add(voter)
-        return Evidence(voter, epoch, view, first, (block, signature))
-
-    def contradicts(self, voter: str, view: int, block: bytes) -> bool:
-        """Whether a vote, if it were verified, would be evidence; so that only such a one is verified for it."""
-        first = self.seen.get(voter, {}).get(view)
-        return first is not None and first[0] != block and voter not in self.accused
+        evidence = Evidence(voter, epoch, view, first, (block, signature))
+        if proves(evidence, keys):
+            self.accused.add(voter)
+            return evidence
+        if view in views and keys.verify(voter, vote_bytes(epoch, view, block), signature):
+            views[view] = (block, signature)  # what was heard first was no vote at all
+        return None

@@ -367,7 +367,7 @@ class HotStuff(Policy):
         if sender not in self.epoch.members:
             return self.refuse("a vote of a stranger")
         if vote.view <= self.safety.high.view:
-            return None  # a quorum has spoken without it
+            return self.saw(sender, vote.view, vote.block, vote.signature)  # a quorum has spoken without it
         if not self.port.keys.verify(sender, vote_bytes(vote.epoch, vote.view, vote.block), vote.signature):
             return self.refuse("a vote with a false signature")
         return self.count(sender, vote)
@@ -381,8 +381,10 @@ class HotStuff(Policy):
             self.learn(qc, voter)
 
     def saw(self, voter: str, view: int, block: bytes, signature: bytes) -> None:
-        """Remember a verified vote, and announce it if it contradicts another."""
-        evidence = self.witness.saw(voter, self.epoch.number, view, block, signature)
+        """Remember a member's vote, and announce it if it contradicts another."""
+        if voter not in self.epoch.members:
+            return
+        evidence = self.witness.saw(voter, self.epoch.number, view, block, signature, self.port.keys)
         if evidence is not None:
             self.port.decide("evidence", evidence)
 
@@ -446,16 +448,17 @@ class HotStuff(Policy):
 
     # -- time ----------------------------------------------------------------------------------------
 
-    def _deadlines(self) -> tuple[int, int, int, int]:
-        """Return when to give up, to speak as the leader, to ask all about our own entries, and to fetch again."""
-        give_up = speak = NEVER
+    def _deadlines(self) -> tuple[int, int, int, int, int]:
+        """Return when to give up, to speak as the leader, to ask all for our entries, to fetch again, to compare."""
+        give_up = speak = compare = NEVER
         pace = self.pace
         if self.member:
+            compare = self.catch_up.compare_deadline()
             give_up = pace.deadline(self.asking.pool.oldest_ns, self._unfinished_ns())
             if self.role == "leader":
                 pause_ns = pace.timeout_ns // 4 if self.proposal is not None else pace.heartbeat_ns
                 speak = self.spoke_ns + pause_ns
-        return give_up, speak, self.asking.deadline(), self.catch_up.deadline()
+        return give_up, speak, self.asking.deadline(), self.catch_up.deadline(), compare
 
     def _unfinished_ns(self) -> int | None:
         """Return since when there is a block with entries that is certified, or may be, and not committed."""
@@ -466,7 +469,9 @@ class HotStuff(Policy):
 
     def _tick(self) -> None:
         now = self.port.now
-        give_up, speak, resend, fetch = self._deadlines()
+        give_up, speak, resend, fetch, compare = self._deadlines()
+        if now >= compare:
+            self.catch_up.compare()
         if now >= fetch:
             self.catch_up.ask_another()
         if now >= resend:

@@ -44,7 +44,7 @@ class ViewChange:
         if time_out.term < node.term or time_out.high.view < node.safety.high.view:
             node.port.send(sender, node.status())  # it gives up because it was not told
         if time_out.term < node.term:
-            return None
+            return self._look_at(sender, time_out.seen)
         before = node.pace.time_outs.get(sender)
         if before is not None and before.term >= time_out.term:
             return None  # said again
@@ -66,9 +66,9 @@ class ViewChange:
         """Take in the last vote of who gave up: it may complete a certificate, or show a leader's two blocks."""
         view, block, leaders, own = seen
         node, verify = self.node, self.node.port.keys.verify
-        data, leader = vote_bytes(node.epoch.number, view, block), node.leader_of(view)
-        if node.witness.contradicts(leader, view, block) and verify(leader, data, leaders):
-            node.saw(leader, view, block, leaders)
+        data = vote_bytes(node.epoch.number, view, block)
+        if view > 0:
+            node.saw(node.leader_of(view), view, block, leaders)
         if view > node.safety.high.view and (sender == node.port.me or verify(sender, data, own)):
             node.count(sender, Vote(node.epoch.number, view, block, own))
 
@@ -94,9 +94,11 @@ class ViewChange:
         if not node.believe(status.high) or not self.believe(status.tc):
             return node.refuse("a status with a false certificate")
         by_tc = 0 if status.tc is None else node.pace.entered_by(status.tc)
-        if max(status.high.view + 1, by_tc) // node.config.tenure < node.term:
+        late = max(status.high.view + 1, by_tc) // node.config.tenure < node.term
+        if late or status.high.view < node.safety.high.view:
             node.port.send(sender, node.status())
-            return None
+            if late:
+                return None
         if by_tc > status.high.view + 1:
             node.enter(by_tc, status.tc)
         if sender == node.leader:
