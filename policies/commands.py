@@ -1,13 +1,23 @@
-"""Commands: what goes through consensus, opaque to it, and is applied by `policies.state`."""
+"""Commands: what goes through consensus, opaque to it, and is applied by `policies.state`.
+
+A proposer may lie, so a command carries what every member needs to judge it for itself: receipts and payments carry
+their signatures, a change of a register names the version it is meant for.
+"""
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Annotated, Union
 
 import msgspec
+from msgspec import Meta
 
 from policies.jobs import Stage
-from policies.wire import Message
+from policies.wire import Message, WireError
+
+Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""What MessagePack, and every machine that may apply the state, holds as a signed integer."""
+Value = Int | str
+"""What a register holds."""
 
 
 class Join(Message, frozen=True, tag="join"):
@@ -72,12 +82,25 @@ class Receipt(Message, frozen=True):
     stages: tuple[Stage, ...]
 
 
+class Vouched(Message, frozen=True):
+    """Another pipeline ran the same request to the same output: its head signed the receipt with these stages."""
+
+    stages: tuple[Stage, ...]
+    signature: bytes
+
+
 class Complete(Message, frozen=True, tag="complete"):
-    """A request is answered; the stages of its receipt earn token-layers."""
+    """A request is answered; the stages of its receipt earn token-layers, and rewards if a verifier vouched for it."""
 
     receipt: Receipt
     first_token_ns: int
     signature: bytes
+    vouched: Vouched | None = None
+
+
+def verifiers_receipt(receipt: Receipt, vouched: Vouched) -> Receipt:
+    """Return the receipt that the verifier signed: the executor's, with the verifier's own stages."""
+    return msgspec.structs.replace(receipt, stages=vouched.stages)
 
 
 class Refuse(Message, frozen=True, tag="refuse"):
@@ -88,11 +111,87 @@ class Refuse(Message, frozen=True, tag="refuse"):
     reason: str
 
 
-Command = Union[Join, Evict, Place, Dissolve, Accept, Attach, Complete, Refuse]  # noqa: UP007
+# -- credits ---------------------------------------------------------------------------------------------------------
+
+
+class Payment(Message, frozen=True):
+    """The owner of ``source`` pays; ``number`` is one more than that of the account's last payment."""
+
+    source: str
+    to: str
+    micro_credits: int
+    number: int
+
+
+class Pay(Message, frozen=True, tag="pay"):
+    """A payment, signed by the node that pays."""
+
+    payment: Payment
+    signature: bytes
+
+
+# -- registers: the dynamic configuration ----------------------------------------------------------------------------
+
+
+class Configure(Message, frozen=True, tag="configure"):
+    """Let ``key`` be ``value``, if its version is still this one; 0: it is not set yet."""
+
+    key: str
+    value: Value
+    expected_version: int
+
+
+class Put(Message, frozen=True, tag="put"):
+    """Let ``key`` be ``value``, whatever it was."""
+
+    key: str
+    value: Value
+
+
+class CompareAndSet(Message, frozen=True, tag="compare_and_set"):
+    """Let ``key`` be ``value``, if it is ``expected``."""
+
+    key: str
+    expected: Value
+    value: Value
+
+
+class Add(Message, frozen=True, tag="add"):
+    """Add to a number; a register that is not set counts as 0."""
+
+    key: str
+    amount: Int
+
+
+Operation = Configure | Put | CompareAndSet | Add
+
+
+class InSession(Message, frozen=True, tag="in_session"):
+    """A client's operation, to be done once however often it is proposed.
+
+    ``sequence`` counts the client's operations from 1; ``seen`` is how many commands the proposer had applied.
+    """
+
+    client: str
+    sequence: int
+    seen: int
+    operation: Operation
+
+
+Command = Union[  # noqa: UP007
+    Join, Evict, Place, Dissolve, Accept, Attach, Complete, Refuse, Pay, Configure, Put, CompareAndSet, Add, InSession
+]
 
 _decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 
 
 def decode(command: bytes) -> Command:
-    """Return the command in ``command``."""
-    return _decoder.decode(command)
+    """Return the command in ``command``.
+
+    Raises:
+        WireError: the bytes are no command.
+    """
+    try:
+        return _decoder.decode(command)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WireError(str(error)) from None

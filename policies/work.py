@@ -145,3 +145,16 @@ class SettledOp(Message, frozen=True, tag="settled_op"):
     tokens: int
     nodes: tuple[str, ...]
     attempts: int
+
+
+# announced by every member of the committee
+
+
+class Credited(Message, frozen=True, tag="credited"):
+    """As its ``command``-th command this member credited a request's work, and the rewards where it was verified."""
+
+    client: str
+    op_id: str
+    command: int
+    token_layers: int
+    micro_credits: int

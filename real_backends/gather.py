@@ -92,7 +92,7 @@ def gather(
     checks.answered.events = len(asked)
     checks.answered.broken = f"{lost[0]}: no outcome heard" if lost else ""
     members = {name: replica for name, replica in replicas(states).items() if name not in lying}
-    checks.ledger.ask(dict(members))
+    checks.ask_states(dict(members))
     _check_retries(checks, retries)
     nodes = {e["detail"][2]: ",".join(e["detail"][6]) for _, e in events if e["name"] == "settled"}
     references = _answers(scenario, asked)

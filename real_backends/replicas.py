@@ -19,12 +19,14 @@ class Replica:
         state_digest: digest of the whole state.
         ledger: node to token-layers earned.
         earned: token-layers of all settled receipts.
+        balances: account to micro-credits.
     """
 
     applied: int
     state_digest: str
     ledger: dict[str, int]
     earned: int
+    balances: dict[str, int]
 
     def digest(self) -> str:
         """Return the digest of the whole state."""
@@ -36,7 +38,10 @@ def report(policies: Mapping[str, Policy]) -> dict[str, Any]:
     state = getattr(policies.get("coordination"), "state", None)
     if not isinstance(state, VillageState):
         return {}
-    return {"applied": state.applied, "state_digest": state.digest(), "ledger": state.ledger, "earned": state.earned}
+    return {
+        "applied": state.applied, "state_digest": state.digest(), "ledger": state.ledger, "earned": state.earned,
+        "balances": state.balances,
+    }  # fmt: skip
 
 
 def replicas(states: Mapping[str, Mapping[str, Any]]) -> dict[str, Replica]:

@@ -381,7 +381,7 @@ class _Run:
         return Record(self._summary(), manifest, tables, journals)
 
     def _final_checks(self) -> None:
-        self.checks.ledger.ask({n: s for n, s in self._states().items() if s is not None})
+        self.checks.ask_states({n: s for n, s in self._states().items() if s is not None})
         if self.fleet.violations:
             self.checks.envelope.broken = self.fleet.violations[0]
         self.checks.envelope.events = self.fleet.tick_number

@@ -13,21 +13,23 @@ from typing import Any
 import msgspec
 
 from policies import commands
-from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Receipt, Refuse
+from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Receipt, Refuse, Vouched
 from policies.config import CoordinationConfig, ShardingConfig
 from policies.coordination.efforts import Effort, Efforts, Vote
 from policies.coordination.lines import Line, Lines, WorkerView
 from policies.jobs import Done, Lost, PlanJob, Progress
-from policies.local import Ask, Busy, Committed, Leadership, Propose, Settlement
+from policies.local import Ask, Busy, Committed, Leadership, Propose, Restore, Settlement, Snapshot
 from policies.port import NS_PER_S, Policy
 from policies.problem import Plan, Problem, Worker
 from policies.state import OpKey, VillageState
+from policies.state.contributions import work
 from policies.wire import encode
 from policies.work import (
     RESEND_NS,
     Assign,
     Began,
     Capability,
+    Credited,
     Gone,
     Leased,
     Leave,
@@ -47,6 +49,10 @@ honest stages share the blame of a lying one, but rarely three times after re-pl
 TERM_SHIFT = 20
 """A pipeline's number, and an attempt's, is its leader's term shifted by this, plus a count: unique, and it tells whose
 it is. What an earlier leader still says of its attempts touches none of a later one's."""
+
+SNAPSHOT_EVERY = 1024
+"""Commands between two snapshots (our choice: a restart applies fewer than these, and a snapshot, which costs about a
+millisecond, is rare)."""
 
 _plan = msgspec.msgpack.Decoder(Plan).decode
 
@@ -90,7 +96,10 @@ class Coordination(Policy):
 
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, Committed):
-            self._on_committed(commands.decode(message.command))
+            self._on_committed(message)
+        elif isinstance(message, Restore):
+            self.state = VillageState.restore(message.state)
+            self._rebuild()
         elif isinstance(message, Leadership):
             self._on_leadership(message)
         elif isinstance(message, Ask):
@@ -136,6 +145,10 @@ class Coordination(Policy):
 
     def _on_leadership(self, news: Leadership) -> None:
         self.leader, self.term = news.leader, news.term
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Make the soft state anew from the replicated one."""
         self.port.cancel_timer("tick")
         self.port.cancel_timer("resend")
         if self.plan_job:
@@ -157,10 +170,21 @@ class Coordination(Policy):
     def _propose(self, command: commands.Command) -> None:
         self.port.tell("consensus", Propose(encode(command)))
 
-    def _on_committed(self, command: commands.Command) -> None:
-        changed = self.state.apply(command)
-        if not self.leading:
-            return
+    def _on_committed(self, message: Committed) -> None:
+        supply = self.state.credits.supply
+        command, changed = self.state.apply_encoded(message.command, self.port.keys.verify)
+        if self.state.applied % SNAPSHOT_EVERY == 0:  # on every member after the same command, so they can be compared
+            self.port.tell("consensus", Snapshot(message.index, self.state.snapshot()))
+        if isinstance(command, Complete) and changed:
+            r, minted = command.receipt, self.state.credits.supply - supply
+            done = sum(token_layers for _, token_layers in work(r))
+            self.port.decide("credited", Credited(r.client, r.op_id, self.state.applied, done, minted))
+        if command is None:
+            self.port.note("no_command", index=message.index)
+        elif self.leading:
+            self._on_applied(command, changed)
+
+    def _on_applied(self, command: commands.Command, changed: bool) -> None:
         if isinstance(command, Place):
             self._on_placed(command, changed)
         elif not changed:
@@ -371,7 +395,7 @@ class Coordination(Policy):
         others = any(effort.voters.isdisjoint(other.nodes) for other in self.lines.lines.values())
         needed = 2 if effort.audited(self.config.audit_share) and (others or len(effort.votes) > 1) else 1
         if len(votes) >= needed:
-            self._settle(effort, votes[0].answer)
+            self._settle(effort, _vouched(votes))
         elif effort.tries >= self.config.tries or not others:
             self._give_up(effort, "workers lost")
         else:
@@ -434,6 +458,15 @@ class Coordination(Policy):
         self.strikes[node] = self.strikes.get(node, 0) + 1
         if self.strikes[node] == STRIKES_MAX:
             self._propose(Evict(node, f"{STRIKES_MAX} answers differed from the majority's"))
+
+
+def _vouched(votes: list[Vote]) -> Complete:
+    """Return the first vote's answer, with the second vote's word for it if there is one."""
+    answer = votes[0].answer
+    if len(votes) < 2:
+        return answer
+    other = votes[1].answer
+    return msgspec.structs.replace(answer, vouched=Vouched(other.receipt.stages, other.signature))
 
 
 def _settlement(outcome: Complete | Refuse) -> Settlement:

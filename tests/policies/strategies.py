@@ -7,9 +7,33 @@ from typing import Any
 from hypothesis import strategies as st
 
 from policies import port as p
-from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Receipt, Refuse
+from policies.commands import (
+    Accept,
+    Add,
+    Attach,
+    CompareAndSet,
+    Complete,
+    Configure,
+    Dissolve,
+    Evict,
+    InSession,
+    Join,
+    Pay,
+    Payment,
+    Place,
+    Put,
+    Receipt,
+    Refuse,
+    Vouched,
+)  # fmt: skip
 from policies.jobs import Done, Lost, Progress, Stage
 from policies.wire import encode
+
+
+def believe(identity: str, data: bytes, signature: bytes) -> bool:
+    """Take every signature for good: for tests that are about something else."""
+    return True
+
 
 few = st.integers(0, 3)
 names = st.sampled_from(["a", "b", "c", "d"])
@@ -52,6 +76,14 @@ ops = st.tuples(st.sampled_from(["anna", "ben"]), st.sampled_from(["1", "2", "3"
 stages = st.lists(names, min_size=1, max_size=3).map(
     lambda nodes: tuple(Stage(node, 2 * k, 2 * k + 2) for k, node in enumerate(nodes))
 )
+registers = st.sampled_from(["x", "y"])
+values = st.integers(0, 3) | st.sampled_from(["", "on"])
+operations = st.one_of(
+    st.builds(Configure, registers, values, few),
+    st.builds(Put, registers, values),
+    st.builds(CompareAndSet, registers, values, values),
+    st.builds(Add, registers, st.integers(-2, 2)),
+)
 commands = st.one_of(
     st.builds(Join, names),
     st.builds(Evict, names, st.just("lied")),
@@ -60,8 +92,11 @@ commands = st.one_of(
     st.builds(lambda op, source: Accept(*op, "m", "p", source, 3, 4, 1, 0, 9), ops, names),
     st.builds(lambda op, source: Attach(*op, source), ops, names),
     st.builds(
-        lambda op, where, tokens: Complete(Receipt(*op, f"out{tokens}", tokens, where), 1, b""),
-        ops, stages, st.integers(0, 5),
+        lambda op, where, tokens, vouched: Complete(Receipt(*op, f"out{tokens}", tokens, where), 1, b"", vouched),
+        ops, stages, st.integers(0, 5), st.none() | st.builds(Vouched, stages, st.just(b"")),
     ),
     st.builds(lambda op: Refuse(*op, "no"), ops),
+    st.builds(Pay, st.builds(Payment, names, names, st.integers(-1, 40), st.integers(0, 3)), st.just(b"")),
+    operations,
+    st.builds(InSession, st.sampled_from(["anna", "ben"]), few, few, operations),
 )  # fmt: skip

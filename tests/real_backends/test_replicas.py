@@ -17,6 +17,7 @@ from real_backends.gather import _check_retries
 from scenarios.checks import VillageChecks
 from scenarios.clients import Finish
 from scenarios.workload import Request
+from tests.policies.strategies import believe
 
 
 class _Coordination:
@@ -25,9 +26,9 @@ class _Coordination:
     def __init__(self, *tokens: int) -> None:
         self.state = VillageState()
         for k, count in enumerate(tokens):
-            self.state.apply(Accept("c", f"op-{k}", "m", "p", "desk-0", 1, count, 2, 0, 1))
+            self.state.apply(Accept("c", f"op-{k}", "m", "p", "desk-0", 1, count, 2, 0, 1), believe)
             stages = (Stage("desk-0", 0, 3), Stage("desk-1", 3, 8))
-            self.state.apply(Complete(Receipt("c", f"op-{k}", "out", count, stages), 0, b""))
+            self.state.apply(Complete(Receipt("c", f"op-{k}", "out", count, stages), 0, b""), believe)
 
 
 def _told(coordination: Any) -> dict[str, Any]:
@@ -49,16 +50,18 @@ def test_a_replica_answers_as_the_state_does() -> None:
 
 
 @pytest.mark.parametrize(("change", "broken"), [({}, ""), ({"earned": 1}, "desk-1: the ledger sums to 192, 1"),
+                                                ({"balances": {"": -3, "a": 3, "b": -1, "c": 1}}, "account b holds -1"),
+                                                ({"balances": {"a": 1}}, "sum to 1 micro-credits"),
                                                 ({"state_digest": "x"}, "applied 2 commands and differ")])  # fmt: skip
 def test_the_ledger_check_reads_replicas(change: dict[str, Any], broken: str) -> None:
     """Two equal replicas hold; a ledger that does not sum up or a state that differs at the same command is named."""
     told = _told(_Coordination(24))
     other = {"replica": {**told["replica"], **change}}
     checks = VillageChecks(8)
-    checks.ledger.ask(dict(replicas.replicas({"desk-0": told, "desk-1": other})))
+    checks.ask_states(dict(replicas.replicas({"desk-0": told, "desk-1": other})))
 
-    assert broken in checks.ledger.broken
-    assert checks.ledger.holds is (not change)
+    broke = [check for check in (checks.ledger, checks.overdraft, checks.equal) if not check.holds]
+    assert [broken in check.broken for check in broke] == [True] * bool(broken)
 
 
 @pytest.mark.parametrize(("status", "output", "holds"), [("answered", "out", True), ("answered", "new", False),

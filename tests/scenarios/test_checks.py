@@ -13,8 +13,9 @@ from policies.harvest.messages import Session
 from policies.jobs import Stage
 from policies.state import VillageState
 from policies.wire import Message, encode
-from policies.work import Gone, Placed, SettledOp
+from policies.work import Credited, Gone, Placed, SettledOp
 from scenarios.checks import Check, VillageChecks
+from tests.policies.strategies import believe
 
 LAYERS = 8
 PATHS = {"leader": "consensus", "commit": "consensus", "harvest": "harvest"}
@@ -31,6 +32,11 @@ def play(*history: tuple[int, str, str, Message]) -> VillageChecks:
 def commit(now: int, node: str, index: int, term: int = 1, checksum: int = 7) -> tuple[int, str, str, Message]:
     """A commit."""
     return now, node, "commit", Chosen(index, term, checksum)
+
+
+def credit(now: int, node: str, command: int) -> tuple[int, str, str, Message]:
+    """A member credits the request."""
+    return now, node, "credited", Credited("c", "op", command, 8, 5)
 
 
 def settle(now: int, node: str, output: str = "", refused: str = "") -> tuple[int, str, str, Message]:
@@ -86,6 +92,12 @@ HISTORIES: list[tuple[Callable[[VillageChecks], Check], list[Any], list[Any], st
         [settle(1, "a", "x"), settle(2, "b", refused="late")],
         "t=2ns: b settles c/op as ('late', ''), it was settled as ('', 'x')",
     ),
+    (
+        lambda checks: checks.credited,
+        [credit(1, "a", 4), credit(2, "b", 4), credit(3, "a", 4)],
+        [credit(1, "a", 4), credit(2, "b", 4), credit(3, "b", 9)],
+        "t=3ns: b credits c/op as (command, token-layers, micro-credits) (9, 8, 5), it was credited as (4, 8, 5)",
+    ),
     *(
         (
             lambda checks: checks.coverage,
@@ -136,9 +148,9 @@ def ledger(*tokens: int) -> VillageState:
     state = VillageState()
     for number, count in enumerate(tokens):
         op = f"op{number}"
-        state.apply(Accept("c", op, "m", "p", "a", 1, count, 0, 0, 1))
+        state.apply(Accept("c", op, "m", "p", "a", 1, count, 0, 0, 1), believe)
         receipt = Receipt("c", op, "out", count, (Stage("a", 0, 3), Stage("b", 3, 8)))
-        state.apply(Complete(receipt, 1, b""))
+        state.apply(Complete(receipt, 1, b""), believe)
     return state
 
 
@@ -160,9 +172,10 @@ def test_ledgers_that_differ_after_the_same_commands_are_named() -> None:
     moved = ledger(5, 6)
     moved.ledger["a"], moved.ledger["b"] = moved.ledger["b"], moved.ledger["a"]
     checks = VillageChecks(LAYERS)
-    checks.ledger.ask({"a": ledger(5, 6), "b": moved})
+    checks.ask_states({"a": ledger(5, 6), "b": moved})
 
-    assert checks.ledger.broken == "b and a applied 4 commands and differ"
+    assert checks.ledger.holds
+    assert checks.equal.broken == "b and a applied 4 commands and differ"
 
 
 def test_what_a_check_decodes_it_returns_for_the_record_and_a_strangers_words_are_left_alone() -> None:
@@ -184,4 +197,4 @@ def test_every_check_has_its_own_name() -> None:
     """Names are what manifests and summaries show."""
     names = [verdict.name for verdict in VillageChecks().all]
 
-    assert len(names) == len(set(names)) == 8
+    assert len(names) == len(set(names)) == 11

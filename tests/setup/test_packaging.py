@@ -119,7 +119,7 @@ def test_tree_keeps_its_import_contracts() -> None:
         ("policies/port.py", "import models.clock", "A policy reaches no clock"),
         ("policies/port.py", "def late():\n    import torch", "A policy opens no file"),
         ("policies/harvest/solar.py", "import policies.consensus.vote", "Families of policies do not know"),
-        ("policies/state.py", "import policies.harvest.solar", "In policies only the village"),
+        ("policies/wire.py", "import policies.harvest.solar", "In policies only the village"),
         ("policies/consensus/vote.py", "import policies.village", "Families of policies do not know"),
     ],
 )

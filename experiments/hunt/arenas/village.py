@@ -25,7 +25,7 @@ from policies.sharding import over_bytes
 from policies.work import Capability
 from scenarios import faults as f
 from scenarios.checks import Check, Sometimes, consensus, leader, requests, told
-from scenarios.checks.village import LedgerConserved
+from scenarios.checks.state import EqualStates, LedgerConserved, NoOverdraft, credited_once
 from scenarios.defects.village import DEFECTS, EXPECTS, Village
 from scenarios.trial import Trial
 from scenarios.workload import Request
@@ -122,7 +122,7 @@ class VillageArena(MessageArena):
         """
         whole = problem(trial)
         return (
-            *consensus.safety(), LedgerConserved(),
+            *consensus.safety(), LedgerConserved(), NoOverdraft(), EqualStates(), credited_once(),
             leader.CapacityRecovers(whole, RULES.lease_s + 2 * RULES.plan_every_s),
             requests.fresh_requests_are_answered(), requests.every_request_ends(), requests.one_outcome_per_request(),
             requests.shards_cover_the_model(CARD.layers), requests.shards_fit_the_memory(whole),

@@ -1,0 +1,7 @@
+"""The village's state machine: a deterministic apply(state, command), in parts that each fit in one small file."""
+
+from policies.state.requests import OpKey
+from policies.state.snapshot import SnapshotError
+from policies.state.village import Verify, VillageState
+
+__all__ = ["OpKey", "SnapshotError", "Verify", "VillageState"]
