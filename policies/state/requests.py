@@ -11,9 +11,9 @@ from policies.state.part import Part
 
 OpKey = tuple[str, str]  # (client, op_id)
 
-OUTCOMES_MAX = 4096
-"""Outcomes that are remembered, oldest forgotten first (our bound: at 10 requests a second, longer than a client's
-documented patience of 300 s, and a snapshot of some hundred bytes each stays near a megabyte).
+OUTCOMES_MAX = 2048
+"""Outcomes that are remembered, oldest forgotten first (our bound: at 6 requests a second, longer than the documented
+time-out of 300 s, and a snapshot of some hundred bytes each stays below a megabyte).
 
 A request that is asked again after so many later ones counts as new. Only an old receipt that comes with a new
 acceptance could then be credited again; who can forge acceptances could as well ask for the work anew."""

@@ -9,10 +9,12 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from policies.registry import Done
 from policies.state.ledger import MINT
 from policies.work import Credited
 from scenarios.checks.language import Event, Look, Same, StateCheck, decided
 
+DONE = decided("registry", "done", Done)
 CREDITED = decided("coordination", "credited", Credited)
 
 
@@ -92,6 +94,19 @@ class EqualStates(OfStates):
             if digest != expected:
                 return f"{node} and {first} applied {state.applied} commands and differ"
         return ""
+
+
+def done_once() -> Same:
+    """Every member does a client's operation by the same command and to the same result, and never again (S18)."""
+    return Same(
+        "done_once", DONE, key=lambda e: (e.value.client, e.value.sequence), value=_done,
+        says=lambda e, first: f"{e.node} does {e.value.client}/{e.value.sequence} as (command, result) {_done(e)}, "
+        f"it was done as {first}",
+    )  # fmt: skip
+
+
+def _done(event: Event) -> tuple[int, object]:
+    return event.value.command, event.value.result
 
 
 def credited_once() -> Same:
