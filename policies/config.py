@@ -299,6 +299,22 @@ class TasksConfig(Strict, frozen=True):
     patience_s: Positive = 300.0  # for a dependency nobody submits, or an agent nobody is; documented largest time-out
 
 
+class CommitteeConfig(Strict, frozen=True):
+    """Who may sit on the committee. Documented for the village's GOLD quorums, or said otherwise."""
+
+    size: Annotated[int, Meta(ge=1, le=100)] = 4
+    min_trust: Share = 0.7  # documented threshold of use
+    min_stability: Share = 0.5  # assumption: up at least half of the time
+    min_networks: Annotated[int, Meta(ge=1)] = 3
+    min_vendors: Annotated[int, Meta(ge=1)] = 2
+    min_regions: Annotated[int, Meta(ge=1)] = 2
+    min_countries: Annotated[int, Meta(ge=1)] = 2
+    site_max: Annotated[int, Meta(ge=1)] = 1  # "max 1 per region and ASN": members that share both (our reading)
+    # Of one value of these no more members may come than may fail, so that its outage leaves a quorum (our rule).
+    within_faults: tuple[Literal["network", "vendor", "region", "country"], ...] = ("network",)
+    rotate: Annotated[int, Meta(ge=0)] = 1  # members that leave each epoch, by lot (our choice)
+
+
 class PolicyConfig(Strict, frozen=True):
     """One group per policy family."""
 

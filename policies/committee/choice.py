@@ -1,0 +1,156 @@
+"""The choice of a committee: a pure function of candidates, rules, epoch and beacon, the same on every node.
+
+Candidates that fall short of trust or stability are out. The others draw lots: a device has as many tickets as its
+trust times its stability allows, a ticket's number is a hash of beacon, epoch and name, and the lowest ticket counts.
+So a device is first with the probability of its share of the tickets, nobody can know an epoch's lots before its
+beacon, and integers alone decide (no rounding differs between machines). Then seats are filled in the order of the
+lots, those who sit already first, under the rules of diversity; where the next in order would make the rules
+impossible, the one after is taken, and a seat is taken back if need be.
+
+The beacon must be random and known to all only after the candidates are fixed, or devices will choose names that win;
+who provides it is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from policies.committee.candidates import GROUNDS, Candidate, Ground
+from policies.committee.check import CommitteeError, check_size, faults
+from policies.config import CommitteeConfig
+from policies.wire import Message, encode
+
+TICKETS = 10
+"""Tickets of a device without fault: the weight's resolution, a tenth (our choice; each costs a hash)."""
+STEPS_MAX = 20_000
+"""Seats tried before the search gives up (our bound: about a tenth of a second; a feasible draw needs about n)."""
+
+
+class Committee(Message, frozen=True):
+    """Who agrees for the village in an epoch; ``faults`` of them may lie."""
+
+    epoch: int
+    members: tuple[str, ...]
+    faults: int
+
+
+def tickets(candidate: Candidate) -> int:
+    """Return a device's weight in the lottery, at least 1."""
+    return max(1, round(TICKETS * candidate.trust * candidate.stability))
+
+
+def lot(candidate: Candidate, beacon: bytes, epoch: int) -> int:
+    """Return a device's best ticket; the lowest goes first."""
+    salt = epoch.to_bytes(8, "big")
+    names = (encode((candidate.node, ticket)) for ticket in range(tickets(candidate)))
+    drawn = (blake2b(name, digest_size=8, key=beacon[:64], salt=salt).digest() for name in names)
+    return int.from_bytes(min(drawn), "big")
+
+
+def select(
+    candidates: Sequence[Candidate],
+    config: CommitteeConfig,
+    epoch: int,
+    beacon: bytes,
+    sitting: Sequence[str] = (),
+) -> Committee:
+    """Return the committee of an epoch.
+
+    Args:
+        candidates: the fleet's devices, in any order.
+        config: size and rules.
+        epoch: 0 or more.
+        beacon: the epoch's public randomness, 16 bytes or more; 64 are used.
+        sitting: last epoch's members. All but ``config.rotate`` of those who still qualify keep their seats where the
+            rules allow it; those leave whose lots are worst.
+
+    Raises:
+        CommitteeError: no committee satisfies the rules, a device is named twice, the beacon is short; says why.
+    """
+    twice = [node for node, count in Counter(c.node for c in candidates).items() if count > 1]
+    if twice:
+        raise CommitteeError(f"candidates: {twice[0]!r} is named twice")
+    if epoch < 0 or len(beacon) < 16:
+        raise CommitteeError(f"epoch={epoch}, beacon of {len(beacon)} bytes: allowed are 0 or more, and 16 or more")
+    check_size(config.size, len(candidates), faults(config.size))
+    qualified = [c for c in candidates if c.trust >= config.min_trust and c.stability >= config.min_stability]
+    _require_enough(candidates, qualified, config)
+    drawn = sorted(qualified, key=lambda c: (lot(c, beacon, epoch), c.node))
+    kept = [c for c in drawn if c.node in sitting]
+    kept = kept[: max(0, len(kept) - config.rotate)]
+    stay = {c.node for c in kept}
+    new = [c for c in drawn if c.node not in stay and c.node not in sitting]
+    last = [c for c in drawn if c.node not in stay and c.node in sitting]  # who rotates out returns if nobody else can
+    members = _Seats([*kept, *new, *last], config).fill()
+    return Committee(epoch, tuple(c.node for c in members), faults(config.size))
+
+
+def _minimum(config: CommitteeConfig) -> dict[Ground, int]:
+    least = (config.min_networks, config.min_vendors, config.min_regions, config.min_countries)
+    return dict(zip(GROUNDS, least, strict=True))
+
+
+def _require_enough(candidates: Sequence[Candidate], qualified: Sequence[Candidate], config: CommitteeConfig) -> None:
+    if len(qualified) < config.size:
+        raise CommitteeError(
+            f"committee={config.size}: {len(qualified)} of {len(candidates)} devices qualify (trust of "
+            f"{config.min_trust} and stability of {config.min_stability} or more)"
+        )
+    for ground, needed in _minimum(config).items():
+        found = len({c.at(ground) for c in qualified})
+        if found < needed:
+            raise CommitteeError(
+                f"committee={config.size}: devices that qualify have {found} {ground} values, {needed} needed"
+            )
+
+
+class _Seats:
+    """The search for the first lawful committee in the order of the lots."""
+
+    def __init__(self, order: list[Candidate], config: CommitteeConfig) -> None:
+        self.order, self.config, self.minimum = order, config, _minimum(config)
+        self.most = max(1, faults(config.size))
+        self.steps = 0
+
+    def fill(self) -> list[Candidate]:
+        members: list[Candidate] = []
+        at = [0]  # for each seat, where in the order to go on looking
+        while len(members) < self.config.size:
+            found = next((k for k in range(at[-1], len(self.order)) if self._may(self.order[k], members)), None)
+            if found is not None:
+                members.append(self.order[found])
+                at[-1] = found + 1
+                at.append(found + 1)
+            else:  # nobody fits this seat: take the one before back
+                at.pop()
+                if members:
+                    members.pop()
+            self.steps += 1
+            if not at or self.steps > STEPS_MAX:
+                raise CommitteeError(self._why())
+        return members
+
+    def _may(self, candidate: Candidate, members: list[Candidate]) -> bool:
+        """Whether a committee that begins so keeps the upper bounds, and can still reach the lower ones."""
+        site = sum((m.region, m.network) == (candidate.region, candidate.network) for m in members)
+        if site >= self.config.site_max:
+            return False
+        for ground in self.config.within_faults:
+            if sum(m.at(ground) == candidate.at(ground) for m in members) >= self.most:
+                return False
+        left = self.config.size - len(members) - 1
+        return all(
+            len({candidate.at(ground), *(m.at(ground) for m in members)}) + left >= needed
+            for ground, needed in self.minimum.items()
+        )
+
+    def _why(self) -> str:
+        c = self.config
+        tried = "no choice" if self.steps <= STEPS_MAX else f"none of the first {STEPS_MAX} choices"
+        needs = ", ".join(f"{needed} {ground} values" for ground, needed in self.minimum.items())
+        return (
+            f"committee={c.size}: {tried} of {len(self.order)} devices has {needs}, at most {c.site_max} at one site "
+            f"(region and network) and at most {self.most} of one {' or '.join(c.within_faults) or 'ground'}"
+        )
