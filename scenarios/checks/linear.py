@@ -80,7 +80,8 @@ class Verdict(NamedTuple):
         linearizable: None is unknown: the effort allowed did not suffice.
         steps: placements tried.
         placed: of the part that is at fault, the longest sequence that explains all answers before the stuck one's.
-        stuck: the one of the earliest answer that no sequence explains with all answers before it.
+        stuck: the one of the earliest answer that no sequence explains with all answers before it; operations that
+            were answered later may take part, with the answers that they got.
         among: operations of that part.
     """
 
