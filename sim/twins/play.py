@@ -1,0 +1,257 @@
+"""Plays a Twins scenario: Cells in lock-step, without an engine, a network or disks.
+
+All messages in flight arrive together, one hop after they were sent; a save is durable at once; when nothing is in
+flight, the earliest timer fires. A message goes to every instance of its receiver that the sender reaches in the
+*sender's* round (Bano et al., OPODIS 2021, section 4); what it does not reach is lost. A round that nobody can leave,
+because its groups hold no quorum, is opened once its timers were no help: partial synchrony promises no less. When all
+correct members are past the script, everybody reaches everybody, and they must decide within so many rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from policies import port as p
+from policies.cell import Cell
+from policies.local import Propose
+from policies.port import Input, Policy
+from scenarios.adversaries.twins import ANOTHER_LIFE
+from scenarios.checks import Check, Checks, consensus
+from sim.keys import KeyRing
+from sim.trace import Event
+from sim.twins.scenario import Scenario
+
+HOP_NS = p.NS_PER_MS
+"""From sending to arriving: any time far below the protocol's time-outs."""
+ROUNDS_EACH = 4
+"""Rounds after the script, times the members, within which they must decide: each leads four times (our bound)."""
+QUIET_MAX = 3
+"""Moments, times the instances, at which only timers help, before a round is opened (our bound)."""
+EVENTS_MAX = 50_000
+"""Inputs after which a run has not ended: a hundred times what one of seven rounds takes (our bound)."""
+
+LeaderOf = Callable[[int], str]
+"""Returns who leads a round, "" for nobody."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a protocol must offer to be run: a leader of each round that can be told, and the round a member is in.
+
+    Attributes:
+        make: (members, who leads) to a fresh policy.
+        round_of: the round of such a policy.
+        commands: that each member is asked for at the start, so that there is something to decide.
+    """
+
+    make: Callable[[tuple[str, ...], LeaderOf], Policy]
+    round_of: Callable[[Policy], int]
+    commands: int = 0
+
+
+class Outcome(NamedTuple):
+    """What came of a scenario.
+
+    Attributes:
+        broken: name of the check that broke, "" if none did.
+        why: its words.
+        decided: places in the log that the correct member which is furthest has decided.
+        rounds: highest round of a correct member.
+        waited: rounds from the end of the script until all correct members had decided anew; -1 is never.
+        opened: rounds of the script that were opened because nobody could leave them.
+        events: inputs that Cells were given.
+    """
+
+    broken: str
+    why: str
+    decided: int
+    rounds: int
+    waited: int
+    opened: int
+    events: int
+
+
+def safety() -> tuple[Check, ...]:
+    """Return what every protocol promises, whatever its twins do."""
+    return consensus.committed_entries_agree(), consensus.commits_in_order()
+
+
+def play(
+    scenario: Scenario,
+    protocol: Protocol,
+    promises: Sequence[Check] | None = None,
+    *,
+    seed: int = 1,
+    watch: Callable[[Event], None] | None = None,
+) -> Outcome:
+    """Run one scenario.
+
+    Args:
+        scenario: the script.
+        protocol: whom it is played with.
+        promises: fresh checks of what correct members announce; default `safety`.
+        seed: of keys and draws.
+        watch: told every step.
+    """
+    return _Run(scenario, protocol, safety() if promises is None else promises, seed, watch).go()
+
+
+class _Clients(Policy):
+    """Asks its member for commands when it starts."""
+
+    def __init__(self, commands: int) -> None:
+        self.commands = commands
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        for number in range(self.commands):
+            self.port.tell("consensus", Propose(f"{self.port.me} {number}".encode()))
+
+
+class _Run:
+    """One run; instances are known by their numbers."""
+
+    def __init__(
+        self, scenario: Scenario, protocol: Protocol, promises: Sequence[Check], seed: int,
+        watch: Callable[[Event], None] | None,
+    ) -> None:  # fmt: skip
+        self.scenario, self.round_of, self.watch = scenario, protocol.round_of, watch
+        members = tuple(f"n{k}" for k in range(scenario.nodes))
+        self.names = [members[scenario.identity(k)] for k in range(scenario.instances)]
+        self.copies = {name: [k for k, of in enumerate(self.names) if of == name] for name in members}
+        self.correct = range(scenario.twins, scenario.nodes)
+        self.reach = [[set(reached) for reached in script] for script in scenario.reach()]
+        self.opened_to, self.opened = scenario.first - 1, 0  # rounds up to there are whole
+        self.checks = Checks(*promises, honest=[members[k] for k in self.correct])
+        self.decided: dict[str, int] = dict.fromkeys(members, 0)
+        self.now = self.events = 0
+        self.flying: list[tuple[int, Input]] = []
+        self.timers: list[dict[tuple[str, str], tuple[int, int]]] = [
+            {} for _ in self.names
+        ]  # to (deadline, generation)
+        ring = KeyRing(seed)
+
+        def leader_of(number: int) -> str:
+            leader = scenario.leader(number)
+            return "" if leader is None else members[leader]
+
+        self.cells: list[Cell] = []
+        for name in self.names:
+            policies = {"consensus": protocol.make(members, leader_of), "clients": _Clients(protocol.commands)}
+            others = tuple(member for member in members if member != name)
+            self.cells.append(Cell(policies, name, others, seed=seed, keys=ring.handle(name)))
+        self.policies = [cell.policy("consensus") for cell in self.cells]
+
+    def go(self) -> Outcome:
+        """Start everybody and run to the end."""
+        for k in range(len(self.cells)):
+            self._step(k, (p.START, "", {}, 0 if k < self.scenario.nodes else ANOTHER_LIFE))
+        waited = self._until_decided()
+        broken = self.checks.first_broken
+        name, why = (broken.name, broken.broken) if broken else ("", "")
+        if not broken and waited < 0:
+            name, why = "decides_after_the_script", f"rounds {self._rounds()}, decided {self.decided}"
+        most = max(self.decided[self.names[k]] for k in self.correct)
+        return Outcome(name, why, most, max(self._rounds()), waited, self.opened, self.events)
+
+    def _until_decided(self) -> int:
+        """Run until all correct members decided after the script; return the rounds it took, or -1."""
+        calm_from, before = -1, self.decided
+        quiet, rounds = 0, self._rounds()
+        while self.events < EVENTS_MAX and self.checks.first_broken is None:
+            if calm_from < 0 and min(rounds) > self.scenario.last:
+                calm_from, before, self.opened_to = max(rounds), dict(self.decided), self.scenario.last
+            if calm_from >= 0:
+                if all(self.decided[self.names[k]] > before[self.names[k]] for k in self.correct):
+                    return max(rounds) - calm_from
+                if max(rounds) > calm_from + ROUNDS_EACH * self.scenario.nodes:
+                    return -1
+            if self.flying:
+                self._hop()
+            else:
+                quiet += 1
+                if quiet > QUIET_MAX * len(self.cells):
+                    quiet = self._open()
+                if not self._fire(self._earliest()):
+                    return -1
+            now_at = self._rounds()
+            if now_at != rounds:
+                quiet, rounds = 0, now_at
+        return -1
+
+    def _rounds(self) -> list[int]:
+        """Return the rounds of the correct members."""
+        return [self.round_of(self.policies[k]) for k in self.correct]
+
+    def _open(self) -> int:
+        """Make whole the lowest round of the script in which somebody is stuck; return 0."""
+        stuck = [number for number in map(self.round_of, self.policies) if number > self.opened_to]
+        if stuck and min(stuck) <= self.scenario.last:
+            self.opened_to, self.opened = min(stuck), self.opened + 1
+        return 0
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def _hop(self) -> None:
+        """Let everything in flight arrive, then the timers fire that are due."""
+        self.now += HOP_NS
+        arriving, self.flying = self.flying, []
+        for k, given in arriving:
+            self._step(k, given)
+        self._fire(self.now)
+
+    def _earliest(self) -> int:
+        """Return the deadline of the earliest timer, or -1."""
+        return min((deadline for timers in self.timers for deadline, _ in timers.values()), default=-1)
+
+    def _fire(self, until_ns: int) -> bool:
+        """Fire the timers that are due by then; return whether any was."""
+        due = [
+            (deadline, k, path, name, generation)
+            for k, timers in enumerate(self.timers)
+            for (path, name), (deadline, generation) in timers.items()
+            if deadline <= until_ns
+        ]
+        self.now = max(self.now, until_ns)
+        for _, k, path, name, generation in sorted(due):
+            if self.timers[k].get((path, name), (0, -1))[1] == generation:
+                del self.timers[k][path, name]
+                self._step(k, (p.TIMER, path, name, generation))
+        return bool(due)
+
+    # -- steps ---------------------------------------------------------------------------------------
+
+    def _step(self, k: int, given: Input) -> None:
+        cell, timers = self.cells[k], self.timers[k]
+        self.events += 1
+        effects = cell.step(self.now, self.now, given)
+        if self.watch is not None:
+            self.watch(Event(self.now, f"{self.names[k]}#{k}", given, effects, ""))
+        for effect in effects:
+            kind = effect[0]
+            if kind == p.SEND:
+                self._send(k, effect[1], effect[2], effect[3])
+            elif kind == p.SET_TIMER:
+                timers[effect[1], effect[2]] = (effect[3], effect[4])
+            elif kind == p.CANCEL_TIMER:
+                timers.pop((effect[1], effect[2]), None)
+            elif kind == p.SAVE:
+                self._step(k, (p.DURABLE, effect[1], effect[2]))
+            elif kind == p.DECIDE:
+                self.checks.decided(self.now, self.names[k], effect[1], effect[2], effect[3])
+                if effect[2] == "commit":
+                    self.decided[self.names[k]] += 1
+
+    def _send(self, k: int, path: str, to: str, payload: bytes) -> None:
+        name, _, at = to.partition("/")
+        given = (p.MESSAGE, at or path, self.names[k], payload)
+        if name == self.names[k]:
+            self.flying.append((k, given))  # to itself, not to its twin
+            return
+        number = self.round_of(self.policies[k])
+        copies = self.copies.get(name, [])
+        if self.opened_to < number <= self.scenario.last:
+            reached = self.reach[number - self.scenario.first][k]
+            copies = [other for other in copies if other in reached]
+        self.flying.extend((other, given) for other in copies)
