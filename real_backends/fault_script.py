@@ -7,6 +7,8 @@ Each row of the record names the layer that a fault acts in:
 - ``kernel``: a full disk is a limit of zero bytes on the size of the node's files (RLIMIT_FSIZE, set on the running
   process by prlimit(2)): the kernel refuses every write (EFBIG), and a node stops at its first failed one.
 - ``transport``: what befalls links is done to frames, above TLS.
+- ``namespace``: where each node has a network of its own, the kernel parts nodes, below TLS and TCP. One-way cuts stay
+  with the transport: TCP speaks in neither direction when its acknowledgements are lost.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 import msgspec
 
 from models import draws
-from real_backends.link_faults import Links, link_faults
+from real_backends.link_faults import Links, link_faults, parted
 from real_backends.processes import Processes
 from real_backends.victims import Victims
 from scenarios import faults as f
@@ -82,7 +84,7 @@ class FaultScript:
         if not victims:
             named: Any = getattr(fault, fault.victims[0])
             who = named if isinstance(named, str) else ",".join(map(str, named))
-            self._record(kind_of(fault), who, "skipped", _layer(fault), {"why": "nobody fits"})
+            self._record(kind_of(fault), who, "skipped", self._layer(fault), {"why": "nobody fits"})
         elif isinstance(fault, f.NETWORKS):
             await self._disturb(fault, victims)
         else:
@@ -184,6 +186,9 @@ class FaultScript:
             who = ",".join(f"{a}-{b}" for a, b in fault.pairs)
         else:
             who = ",".join(fault.nodes) or "*"
+        if self._layer(fault) == "namespace":
+            await self._part(fault, victims, who)
+            return
         wrong = link_faults(fault, victims)
         self._links.begin(wrong)
         self._record(kind_of(fault), who, "start", "transport", _detail(fault))
@@ -192,6 +197,24 @@ class FaultScript:
         self._links.end(wrong)
         self._record(kind_of(fault), who, "end", "transport", {})
         await asyncio.gather(begun, self._links.tell_all())
+
+    async def _part(self, fault: f.Partition | f.Cut, victims: Sequence[str], who: str) -> None:
+        """Let the kernel part nodes; it does so for those that are down or paused, too."""
+        network = self._processes.network
+        assert network is not None
+        pairs = parted(fault, victims, self._processes.names)
+        network.part(pairs)
+        self._record(kind_of(fault), who, "start", "namespace", _detail(fault))
+        await self._sleep_until(f.end_s(fault))
+        network.join(pairs)
+        self._record(kind_of(fault), who, "end", "namespace", {})
+
+    def _layer(self, fault: Fault) -> str:
+        if isinstance(fault, f.Partition | f.Cut) and not fault.one_way and self._processes.network is not None:
+            return "namespace"
+        return (
+            "transport" if isinstance(fault, f.NETWORKS) else "kernel" if isinstance(fault, f.FullDisk) else "process"
+        )
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time() - self._begun_s
@@ -205,7 +228,3 @@ class FaultScript:
 
 def _detail(fault: Any) -> dict[str, Any]:
     return {field: value for field, value in msgspec.structs.asdict(fault).items() if field not in _VICTIM_FIELDS}
-
-
-def _layer(fault: Any) -> str:
-    return "transport" if isinstance(fault, f.NETWORKS) else "kernel" if isinstance(fault, f.FullDisk) else "process"

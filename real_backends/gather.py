@@ -30,7 +30,6 @@ from scenarios.summary import request_summary
 
 FIDELITY = {
     "compute": "real executors, one thread a process",
-    "network": "TLS 1.3 over loopback",
     "signatures": "Ed25519",
     "clocks": "the host's",
     "disk": "the host's, fsync a commit",
@@ -67,6 +66,8 @@ def gather(
     states: Mapping[str, Any],
     begun_ns: int,
     retries: Sequence[tuple[int, Asked, Asked]] = (),
+    *,
+    in_namespaces: bool = False,
 ) -> Record:
     """Put the record together.
 
@@ -81,6 +82,7 @@ def gather(
         states: each node's last state, for the manifest.
         begun_ns: monotonic time of the run's start.
         retries: (gateway, request, the same asked again) of every retry at the end.
+        in_namespaces: whether each node had a network namespace of its own, or all shared the loopback interface.
     """
     committee = list(kinds)[: scenario.fleet.committee]
     liars = roles(scenario)
@@ -104,7 +106,11 @@ def gather(
         "digest": _digest(journals),
         "seed": scenario.seed,
         "world": "local",
-        "fidelity": FIDELITY,
+        "fidelity": {
+            **FIDELITY,
+            "network": f"TLS 1.3 over {'a bridge of namespaces' if in_namespaces else 'loopback'}",
+        },
+        "cuts": "namespace" if in_namespaces else "above TLS",
         "config": to_plain(scenario),
         "versions": versions(),
         "policies": policies_manifest(dict(policies)),

@@ -54,6 +54,13 @@ class Links:
                     return  # it is told when it is back
 
 
+def parted(fault: f.Partition | f.Cut, victims: Sequence[str], names: Sequence[str]) -> set[tuple[str, str]]:
+    """Return the pairs of nodes that a fault keeps from talking to each other, each pair once."""
+    if isinstance(fault, f.Cut):
+        return {(min(pair), max(pair)) for pair in fault.pairs}
+    return {(min(a, b), max(a, b)) for a in victims for b in names if b not in victims}
+
+
 def link_faults(fault: Any, victims: Sequence[str]) -> LinkFaults:
     """Return what a fault of the network does to links."""
     touched = tuple(victims) if isinstance(fault, f.Partition | f.Cut) or fault.nodes else None

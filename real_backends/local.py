@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from real_backends.clients import GATEWAY, Clients
 from real_backends.executors import DESK_TINY
 from real_backends.fault_script import FaultScript, check_faults
 from real_backends.gather import gather, last_leader
+from real_backends.namespaces import Namespaces, NotPermitted
 from real_backends.node import load_policy, make_sensors
 from real_backends.processes import NodeDown, Processes
 from real_backends.replicas import replicas
@@ -56,13 +59,30 @@ def run_local(scenario: Scenario, folder: Path, *, policy: Any = None, progress:
     spec = specs.node_spec(scenario, next(iter(specs.node_kinds(scenario))))
     mounted = (load_policy(where) if where else village.node)(spec)
     work = _requests(scenario) if GATEWAY in mounted else []  # a policy that runs alone serves no clients
-    run = _run(scenario, folder, where, mounted, work, progress or (lambda share, text: None))
+    with _network(scenario) as network:
+        run = _run(scenario, folder, where, mounted, work, progress or (lambda share, text: None), network)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(run)
+        with ThreadPoolExecutor(1) as pool:  # a notebook has a loop of its own
+            return pool.submit(asyncio.run, run).result()
+
+
+def _network(scenario: Scenario) -> AbstractContextManager[Namespaces | None]:
+    """Return the namespaces that the scenario asks for, or nothing: then cuts are made above TLS.
+
+    Raises:
+        ScenarioError: it insists on them, and they are not permitted here.
+    """
+    if scenario.cuts == "tls":
+        return contextlib.nullcontext()
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(run)
-    with ThreadPoolExecutor(1) as pool:  # a notebook has a loop of its own
-        return pool.submit(asyncio.run, run).result()
+        return Namespaces(tuple(specs.node_kinds(scenario)))
+    except NotPermitted as error:
+        if scenario.cuts == "auto":
+            return contextlib.nullcontext()
+        raise ScenarioError(f"cuts='namespace': not permitted here ({error}); allowed: tls, auto") from None
 
 
 def _check(scenario: Scenario) -> None:
@@ -112,11 +132,12 @@ async def _run(
     mounted: Mapping[str, Policy],
     work: list[Request],
     progress: Progress,
+    network: Namespaces | None,
 ) -> Record:
     kinds = specs.node_kinds(scenario)
     committee = tuple(kinds)[: scenario.fleet.committee]
     clients = Clients(committee, scenario.model, DESK_TINY.vocab, scenario.workload.retry_s, scenario.seed)
-    processes = Processes(scenario, tuple(kinds), folder, policy, clients.on_frame)
+    processes = Processes(scenario, tuple(kinds), folder, policy, clients.on_frame, network)
     tasks: list[asyncio.Task[None]] = []
     try:
         progress(0.0, f"starting {len(kinds)} processes")
@@ -149,8 +170,9 @@ async def _run(
         await processes.stop_all()
     progress(1.0, "comparing the answers with one process alone")
     return gather(
-        scenario, folder, kinds, mounted, clients.asked, faults.rows, faults.restarts, states, begun_ns, retries
-    )
+        scenario, folder, kinds, mounted, clients.asked, faults.rows, faults.restarts, states, begun_ns, retries,
+        in_namespaces=network is not None,
+    )  # fmt: skip
 
 
 async def _last_states(processes: Processes) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ import msgspec
 from policies.wire import encode
 from real_backends.cluster import free_addresses
 from real_backends.identity import OWNER, Identity, make_village
+from real_backends.namespaces import Namespaces
 from real_backends.node import NodeConfig
 from real_backends.transports.frames import CONTROL, REPLY, Control, Receive, decode
 from real_backends.transports.tls import TlsTransport
@@ -52,11 +53,15 @@ class Processes:
         folder: where everything of the run lies; the caller removes it.
         policy: as in `real_backends.node.NodeConfig`.
         on_reply: called for REPLY frames.
+        network: namespaces that the nodes run in; the caller closes it. None: they share this machine's loopback.
     """
 
-    def __init__(self, scenario: Scenario, names: Sequence[str], folder: Path, policy: str, on_reply: Receive) -> None:
-        self.names, self.folder = tuple(names), folder
-        self.addresses = free_addresses((*names, OWNER))
+    def __init__(
+        self, scenario: Scenario, names: Sequence[str], folder: Path, policy: str, on_reply: Receive,
+        network: Namespaces | None = None,
+    ) -> None:  # fmt: skip
+        self.names, self.folder, self.network = tuple(names), folder, network
+        self.addresses = free_addresses((*names, OWNER)) if network is None else network.addresses
         self._scenario, self._policy, self._on_reply = scenario, policy, on_reply
         self._begun_ns = time.monotonic_ns()
         self._running: dict[str, asyncio.subprocess.Process] = {}
@@ -109,9 +114,10 @@ class Processes:
         # One thread a process: nodes of one host must not fight for its cores.
         search = os.pathsep.join((str(ROOT), *sys.path))
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": search}
+        inside = () if self.network is None else self.network.enter(name)
         with (self.folder / f"{name}.stderr").open("ab") as stderr:
             self._running[name] = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "real_backends.node", str(path),
+                *inside, sys.executable, "-m", "real_backends.node", str(path),
                 stdin=asyncio.subprocess.PIPE, stdout=stderr, stderr=stderr, env=environment,
             )  # fmt: skip
         self._expected.add(name)

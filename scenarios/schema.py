@@ -203,6 +203,9 @@ class Scenario(Strict, frozen=True):
     reading_s: Positive = 60.0  # period of the devices' sensors, and of the fleet's ticks
     backends: tuple[Literal["torch", "jax"], ...] = ("torch",)  # executors by worker, in turn (world=local)
     cores: Annotated[int, Meta(ge=1)] | None = None  # CPU cores that all workers share (machines of one host)
+    cuts: Literal["tls", "auto", "namespace"] = (
+        "tls"  # what parts two nodes: frames above TLS, or the kernel (world=local)
+    )
     profile: str = ""  # executor profile measured by `twin calibrate executor`; workers then run at its speed
     sensors: str | tuple[str, ...] = "trace"  # one or several of scenarios.sensors.NAMES (world=local)
     assume: dict[str, bool | float] = msgspec.field(default_factory=dict)  # readings that they lack, by field of a Row

@@ -53,7 +53,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 class FakeProcesses:
     """Nodes that only note what is done to them."""
 
-    names = NAMES
+    names, network = NAMES, None
 
     def __init__(self) -> None:
         self.done: list[tuple[str, str]] = []
