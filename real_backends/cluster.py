@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from policies.cell import Cell
-from policies.port import Policy
+from policies.port import Keys, Policy
 from policies.wire import Message, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.identity import OWNER, Identity, make_village
 from real_backends.keys import Ed25519Keys
 from real_backends.node_files import read_events
-from real_backends.serve import Sensors, Serve
+from real_backends.serve import JobRunner, Sensors, Serve
 from real_backends.stores.blobs import BlobStore
 from real_backends.stores.file import FileStorage
 from real_backends.transports.faulty import FaultyTransport, LinkFaults
 from real_backends.transports.frames import REPLY, REQUEST, Reply, Request, decode
 from real_backends.transports.tls import Address, TlsTransport
+from scenarios.adversaries.choose import Role, play, with_role
 from scenarios.journal import Header
 
 
@@ -59,6 +60,8 @@ class LocalCluster:
         folder: where identities and each node's files go.
         seed: of random streams and of faults.
         sensors: given a node's name, its sensors.
+        executors: given a node's name, what runs its jobs.
+        roles: what the nodes that lie do.
     """
 
     def __init__(
@@ -69,11 +72,14 @@ class LocalCluster:
         *,
         seed: int = 1,
         sensors: Callable[[str], Sensors | None] = lambda name: None,
+        executors: Callable[[str], JobRunner | None] = lambda name: None,
+        roles: Mapping[str, Role] | None = None,
     ) -> None:
         self.names, self.folder = tuple(names), folder
         self.nodes: dict[str, Serve] = {}
         self.replies: asyncio.Queue[Reply] = asyncio.Queue()
-        self._policies, self._sensors, self._seed = policies, sensors, seed
+        self._policies, self._sensors, self._executors, self._seed = policies, sensors, executors, seed
+        self._roles = roles or {}
         self._storages: dict[str, FileStorage] = {}
         self._identities = folder / "identities"
         self.registry = make_village(self._identities, (*self.names, OWNER))
@@ -99,14 +105,21 @@ class LocalCluster:
         links = TlsTransport(identity, self.registry, self.addresses)
         transport = FaultyTransport(links, self._seed, exempt=(OWNER,))
         storage = self._storages[name] = FileStorage(folder / "node.log")
-        keys = Ed25519Keys(identity.private_key(), self.registry)
+        role = self._roles.get(name)
+
+        def make_cell(keys: Keys) -> Cell:
+            return Cell(self._policies(name), name, peers, seed=self._seed, keys=keys)
+
         serve = Serve(
-            lambda: Cell(self._policies(name), name, peers, seed=self._seed, keys=keys),
+            lambda: play(role, make_cell, me=name, peers=peers, seed=self._seed, key_of=self.keys),
             transport,
             storage,
             BlobExchange(transport, BlobStore(folder / "blobs")),
-            header=Header(node=name, peers=peers, seed=self._seed, world="local", policies={}, config={}),
+            header=Header(
+                node=name, peers=peers, seed=self._seed, world="local", policies={}, config=with_role({}, role)
+            ),
             folder=folder,
+            executor=self._executors(name),
             sensors=self._sensors(name),
         )
         await serve.start()
@@ -121,6 +134,10 @@ class LocalCluster:
         """Stop a node as a kill would: what was not synced is not acknowledged, nothing more is sent."""
         await self.nodes.pop(name).kill()
         self._storages.pop(name).close()
+
+    def keys(self, name: str) -> Keys:
+        """Return a node's key handle."""
+        return Ed25519Keys(Identity(name, self._identities).private_key(), self.registry)
 
     def set_faults(self, name: str, faults: LinkFaults) -> None:
         """Replace what one node takes to be wrong with the links."""

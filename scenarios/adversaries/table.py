@@ -28,6 +28,9 @@ Every behaviour has `from_s` and `until_s` (seconds of the run; in `world: local
 it is the whole node's, `path`: one mounted policy, or all. Raft here tolerates crashes, not lies: what is expected of a
 Byzantine protocol it need not hold, and `tests/scenarios/adversaries/test_outcomes.py` shows where it does not.
 
+Each behaviour has also stood on one of four real nodes (`tests/real_backends/test_adversaries.py`), beside a broadcast
+that promises something whatever one of four does; the honest three kept the promise and went on.
+
 What a committee member that lies announces is neither a promise nor a fact, so checks hear honest members only. What a
 liar's executor hands on in others' pipelines is wrong in the twin alone; in `world: local` a wrapper changes what the
 node says of its jobs, not the activations that it passes on.
