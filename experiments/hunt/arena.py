@@ -22,6 +22,7 @@ from scenarios.checks import Check, Checks
 from scenarios.schema import Network, ScenarioError
 from scenarios.trial import Trial
 from sim.faults import Faults
+from sim.guard import Guards
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
 from sim.trace import FAULT, Event, Traced, innermost
@@ -89,8 +90,12 @@ class Arena(ABC):
         return trial.nodes
 
     @abstractmethod
-    def run(self, trial: Trial, watch: Watch | None = None) -> Outcome:
-        """Run a trial; ``watch`` is told every event."""
+    def run(self, trial: Trial, watch: Watch | None = None, guards: Guards | None = None) -> Outcome:
+        """Run a trial; ``watch`` is told every event.
+
+        Raises:
+            PurityError: with ``guards``, a policy is no pure function of its inputs.
+        """
 
 
 def groups(trial: Trial) -> dict[str, tuple[str, ...]]:
@@ -132,9 +137,11 @@ class MessageArena(Arena):
         """Return who leads now, or ""."""
         return play.leader
 
-    def run(self, trial: Trial, watch: Watch | None = None) -> Outcome:
+    def run(self, trial: Trial, watch: Watch | None = None, guards: Guards | None = None) -> Outcome:
         """Run a trial."""
-        return Play(self, trial, watch).go()
+        played = Play(self, trial, watch, guards)
+        with played.world.guarded():
+            return played.go()
 
 
 class Play:
@@ -145,10 +152,12 @@ class Play:
         memory: whatever the arena wants to remember.
     """
 
-    def __init__(self, arena: MessageArena, trial: Trial, watch: Watch | None = None) -> None:
+    def __init__(
+        self, arena: MessageArena, trial: Trial, watch: Watch | None = None, guards: Guards | None = None
+    ) -> None:
         self.arena, self.trial, self.watch = arena, trial, watch
         links = Links.alike(trial.nodes, arena.one_way_s, arena.bytes_per_s)
-        self.world = World(MessageNetwork(trial.seed, links, arena.network))
+        self.world = World(MessageNetwork(trial.seed, links, arena.network), guards=guards)
         honest = [name for name in trial.names if name not in trial.liars]
         self.checks = Checks(*arena.promises(trial), honest=honest)
         self.leader, self._leader_term = "", 0

@@ -2,7 +2,8 @@
 
 Seeds are done in chunks, each one point of a `experiments.sweep`: its journal is what a campaign resumes from. Beside
 the seeds run those of the arena's canary, a defect that must be found: a hunt that does not find it is blind. A share
-of the seeds is run once more in a fresh process with another hash seed, and must give the same digest.
+of the seeds is run once more in a fresh process with another hash seed, and must give the same digest. A smaller share
+runs with the purity nets of `sim.guard` under every step, which change no digest.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from policies.rng import Rng
 from scenarios import faults as f
 from scenarios.schema import ScenarioError
 from scenarios.trial import Trial, build_trial, plain
+from sim.guard import Guards
+from sim.poison import PurityError
 from sim.world import few_collections
 
 CHUNK = 25
@@ -37,6 +40,10 @@ CANARY_SEEDS = 200
 """Seeds in which the canary must be found."""
 DOUBLE_SHARE = 0.05
 """Share of seeds that run twice: FoundationDB's ratio."""
+GUARDED_SHARE = 0.01
+"""Share of seeds that run guarded, so that all of them together cost less than one per cent."""
+GUARDS = Guards(copy_every=256, lines_max=0)
+"""Their nets. Copies are rare and lines are not counted: both are dear, and a step that does not end is seen anyway."""
 ENOUGH_SEEDS = 200
 """From here on what never happened counts against a campaign."""
 
@@ -51,6 +58,7 @@ class Plan:
         kinds: names of the only kinds of fault; () is all of the arena's.
         failures: stop when so many seeds have broken a promise.
         double: share of the seeds that run twice.
+        guarded: share of the seeds that run with purity nets.
     """
 
     shape: Trial
@@ -58,6 +66,7 @@ class Plan:
     kinds: tuple[str, ...] = ()
     failures: int = 1
     double: float = DOUBLE_SHARE
+    guarded: float = GUARDED_SHARE
 
 
 @dataclass
@@ -68,6 +77,14 @@ class Found:
     check: str
     why: str
     at_s: float
+
+
+@dataclass
+class Impure:
+    """A guarded seed in which a policy was no pure function of its inputs."""
+
+    seed: int
+    why: str
 
 
 @dataclass
@@ -83,6 +100,7 @@ class Campaign:
         kinds: how many seeds met each kind of fault.
         canary_seed: the first seed that found the canary, None if none did.
         doubled: seeds that ran twice, and those whose digests differed.
+        guarded: seeds that ran with purity nets, and those that ended in one.
     """
 
     seeds: int = 0
@@ -96,6 +114,8 @@ class Campaign:
     canary_seed: int | None = None
     doubled: int = 0
     mismatches: list[str] = field(default_factory=list)
+    guarded: int = 0
+    impure: list[Impure] = field(default_factory=list)
 
     @property
     def checks_share(self) -> float:
@@ -111,6 +131,9 @@ class Campaign:
         self.checks_s += result["checks_s"]
         self.found += [Found(**row) for row in result["found"]]
         self.found.sort(key=lambda one: one.seed)
+        self.guarded += result["guarded"]
+        self.impure += [Impure(**row) for row in result["impure"]]
+        self.impure.sort(key=lambda one: one.seed)
         self.sometimes.update({name: 0 for name in result["sometimes"]})
         self.sometimes.update(result["sometimes"])
         self.kinds.update(result["kinds"])
@@ -134,8 +157,11 @@ def kinds_of(names: Sequence[str], allowed: Sequence[type]) -> tuple[type, ...]:
 
 
 def run_chunk(point: list[str]) -> dict[str, Any]:
-    """Run the seeds of one chunk; a point is its shape, its kinds, its first and last seed, and the doubled share."""
-    shape, kinds, first, last, double = build_trial(json.loads(point[1])), point[2], *point[3:6]
+    """Run the seeds of one chunk.
+
+    A point is its shape, its kinds, its first and last seed, and the shares that are doubled and guarded.
+    """
+    shape, kinds, first, last, double, guarded = build_trial(json.loads(point[1])), point[2], *point[3:7]
     place = arena(shape.arena)
     only = kinds_of([name for name in kinds.split(",") if name], place.kinds)
     begun = process_time()
@@ -144,10 +170,17 @@ def run_chunk(point: list[str]) -> dict[str, Any]:
     struck: Counter[str] = Counter()
     found: list[dict[str, Any]] = []
     digests: dict[str, str] = {}
+    nets, impure = 0, []
     for seed in range(int(first), int(last) + 1):
         before_s = process_time()
-        with few_collections():
-            outcome = place.run(draw(place, shape, seed, only))
+        guards = GUARDS if Rng(seed, shape.arena, "guarded", 0).random() < float(guarded) else None
+        nets += guards is not None
+        try:
+            with few_collections():
+                outcome = place.run(draw(place, shape, seed, only), guards=guards)
+        except PurityError as error:
+            impure.append({"seed": seed, "why": str(error)})
+            continue
         checks_s += outcome.checks_share * (process_time() - before_s)
         steps, simulated_s = steps + outcome.steps, simulated_s + outcome.simulated_s
         sometimes.update({name: int(happened) for name, happened in outcome.sometimes.items()})
@@ -159,7 +192,7 @@ def run_chunk(point: list[str]) -> dict[str, Any]:
     return {
         "seeds": int(last) - int(first) + 1, "cpu_s": process_time() - begun, "steps": steps,
         "simulated_s": simulated_s, "checks_s": checks_s, "found": found, "sometimes": dict(sometimes),
-        "kinds": dict(struck), "digests": digests,
+        "kinds": dict(struck), "digests": digests, "guarded": nets, "impure": impure,
     }  # fmt: skip
 
 
@@ -185,7 +218,7 @@ def run(plan: Plan, folder: Path, *, jobs: int, progress: Progress) -> Campaign:
             state.canary_seed = min(caught) if caught else None
             return False
         state.add(point.result)
-        return len(state.found) >= plan.failures
+        return bool(state.impure) or len(state.found) >= plan.failures
 
     def report(share: float, text: str) -> None:
         rate = state.seeds / state.cpu_s if state.cpu_s else 0.0
@@ -193,7 +226,8 @@ def run(plan: Plan, folder: Path, *, jobs: int, progress: Progress) -> Campaign:
         progress(
             share,
             f"{state.seeds} seeds, {rate:.0f}/s a core, {state.simulated_s / 3600:.1f} h simulated, "
-            f"{len(state.found)} broken, {len(state.kinds)}/{len(place.kinds)} kinds, "
+            f"{len(state.found)} broken, {len(state.impure)} of {state.guarded} guarded impure, "
+            f"{len(state.kinds)}/{len(place.kinds)} kinds, "
             f"{seen_things}/{len(state.sometimes)} rare things seen",
         )
 
@@ -213,14 +247,14 @@ def _key(words: list[str]) -> str:
 
 def _canary(plan: Plan, defect: str) -> Plan:
     shape = msgspec.structs.replace(plan.shape, policy=defect)
-    return Plan(shape, range(1, CANARY_SEEDS + 1), double=0.0)
+    return Plan(shape, range(1, CANARY_SEEDS + 1), double=0.0, guarded=0.0)
 
 
 def _chunks(what: str, plan: Plan) -> Iterator[list[str]]:
     shape, kinds = json.dumps(plain(plan.shape)), ",".join(plan.kinds)
     for first in range(plan.seeds.start, plan.seeds.stop, CHUNK):
         last = min(first + CHUNK, plan.seeds.stop) - 1
-        yield [what, shape, kinds, str(first), str(last), str(plan.double)]
+        yield [what, shape, kinds, str(first), str(last), str(plan.double), str(plan.guarded)]
 
 
 def _double(plan: Plan, digests: dict[str, str], state: Campaign) -> None:

@@ -59,7 +59,8 @@ def hunt(words: list[str]) -> int:
         "seeds": done.seeds, "seeds_per_core_s": done.seeds / done.cpu_s if done.cpu_s else None,
         "steps": done.steps, "simulated_h": done.simulated_s / 3600, "checks_share": done.checks_share,
         "found": [vars(one) for one in done.found], "sometimes": dict(done.sometimes), "kinds": dict(done.kinds),
-        "canary_seed": done.canary_seed, "doubled": done.doubled, "mismatches": done.mismatches, "bad": bad,
+        "canary_seed": done.canary_seed, "doubled": done.doubled, "mismatches": done.mismatches,
+        "guarded": done.guarded, "impure": [vars(one) for one in done.impure], "bad": bad,
         "shrunk": [
             {"trial": plain(one.trial), "check": one.outcome.check, "why": one.outcome.why, "runs": one.runs,
              "file": str(file), "line": line}
@@ -178,10 +179,11 @@ def _write(one: Shrunk, folder: Path) -> Path:
 def verdict(plan: c.Plan, done: c.Campaign) -> list[str]:
     """Return what is wrong with what a campaign came to, a line each."""
     bad = [f"{len(done.found)} seeds broke a promise"] if done.found else []
+    bad += [f"seed {one.seed}: no pure function of its inputs: {one.why}" for one in done.impure]
     bad += [f"seed {seed}: another digest in another process" for seed in done.mismatches]
     if done.canary_seed is None:
         bad.append(f"the canary was not found in {c.CANARY_SEEDS} seeds: this hunt is blind")
-    if done.seeds >= c.ENOUGH_SEEDS and not done.found:
+    if done.seeds >= c.ENOUGH_SEEDS and not done.found and not done.impure:
         bad += [f"never happened in {done.seeds} seeds: {name}" for name in done.never()]
     return bad
 
@@ -194,7 +196,8 @@ def text(
     out = [
         f"{plan.shape.arena} · {plan.shape.policy} · {done.seeds} seeds · {done.simulated_s / 3600:.1f} h simulated · "
         f"{rate:.0f} seeds/s a core · checks {done.checks_share:.0%}",
-        f"canary found at seed {done.canary_seed} · {done.doubled} seeds run twice, {len(done.mismatches)} differ",
+        f"canary found at seed {done.canary_seed} · {done.doubled} seeds run twice, {len(done.mismatches)} differ · "
+        f"{done.guarded} guarded, {len(done.impure)} impure",
         f"rare things: {_counts(done.sometimes)}",
         f"faults: {_counts(done.kinds)}",
     ]

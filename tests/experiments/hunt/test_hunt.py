@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from experiments.cli import main
 from experiments.compose import UsageError
 from experiments.hunt import campaign, line
 from experiments.hunt.arenas import NAMES, arena
+from experiments.hunt.arenas.raft import Door, RaftArena
 from experiments.hunt.columns import around, columns, replay
 from experiments.hunt.shrink import Shrinker
 from experiments.hunt.swarm import draw
+from experiments.hunt.verb import verdict
+from policies.port import Policy
 from scenarios import faults as f
 from scenarios.schema import ScenarioError
 from scenarios.trial import Trial, build_trial, plain
@@ -136,6 +140,43 @@ def test_a_digest_that_differs_in_another_process_is_told(tmp_path: Path, monkey
                         progress=no_progress)  # fmt: skip
 
     assert (done.doubled, len(done.mismatches)) == (10, 10)
+
+
+class Clocked(Door):
+    """A door that looks at the clock, once in a while, and keeps what it sees to itself."""
+
+    def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        if operation.command.startswith(b"0003"):
+            self.seen = time.monotonic() > 0
+        super().on_request(client, op_id, operation)
+
+
+def test_an_impure_policy_is_named_by_a_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads a clock is named with its place by the first guarded seed; no digest would have shown it."""
+    real = RaftArena.mount
+
+    def mount(self: RaftArena, trial: Trial, name: str) -> dict[str, Policy]:
+        return {**real(self, trial, name), **({"door": Clocked()} if trial.policy == "correct" else {})}
+
+    monkeypatch.setattr(RaftArena, "mount", mount)
+    small = shape(requests=5, storm_s=1.0, calm_s=1.0)
+    plan = campaign.Plan(small, range(1, 51), double=0.0, failures=99, guarded=0.2)
+    done = campaign.run(plan, tmp_path / "guarded", jobs=1, progress=no_progress)
+
+    assert 0 < done.guarded < done.seeds == 25  # the first chunk ends it
+    assert len(done.impure) == done.guarded
+    assert f"{Path(__file__).name}:" in done.impure[0].why
+    assert "time.monotonic" in done.impure[0].why
+    assert f"seed {done.impure[0].seed}: no pure function of its inputs" in verdict(plan, done)[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_guards_change_no_history_and_find_nothing_in_the_correct_policies(name: str) -> None:
+    """A guarded trial has the digest of a bare one."""
+    place = arena(name)
+    trial = draw(place, place.shape, 5)
+
+    assert place.run(trial, guards=campaign.GUARDS).digest == place.run(trial).digest
 
 
 def test_shrinking_ends_with_less_that_still_breaks_the_same_promise() -> None:
