@@ -72,6 +72,10 @@ class Desk:
         else:
             self._later(self.times.plan_s, node, path, job_id, job)
 
+    def answer(self, job: SessionJob) -> str:
+        """Return what a session that went well answers."""
+        return answer_digest(job.model, job.prompt, job.new_tokens)
+
     def cancel(self, node: Node, job_id: int) -> None:
         """Stop a session; other jobs run out, and the Cell drops their outcome."""
         self.sessions.pop((node.name, job_id), None)
@@ -101,7 +105,7 @@ class Desk:
             if self.sessions.pop((node.name, job_id), None) is None:
                 return  # cancelled, or lost with one of its stages
             outcome: Outcome = self._trouble(node, job) or Done(
-                answer_digest(job.model, job.prompt, job.new_tokens),
+                self.answer(job),
                 job.new_tokens,
                 int(self.times.session_s * NS_PER_S),
             )

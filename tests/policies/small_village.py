@@ -5,6 +5,7 @@ jobs as a test says. Messages can be lost by their tag; everything else is the p
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,16 +18,16 @@ from policies.consensus import Raft
 from policies.coordination import Coordination
 from policies.coordination.leader import TERM_SHIFT
 from policies.gateway import Gateway, Submit
-from policies.jobs import Done, LoadJob, Lost, Outcome, PlanJob, SessionJob
+from policies.jobs import SessionJob
 from policies.local import Lend
 from policies.port import NS_PER_S, Effect, Input, Policy
 from policies.problem import Problem
 from policies.serving import Worker
-from policies.sharding import PLANNERS
 from policies.state import VillageState
 from policies.wire import encode
 from policies.work import Capability, Gone, Placed, SettledOp
 from scenarios.schema import Network
+from sim.desk import Desk, Times
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
 from sim.world import Node, World
@@ -35,8 +36,8 @@ COMMITTEE = ("k1", "k2", "k3")
 CARD = Problem("m", 4, 900.0, 100.0, 0.0, 100.0)
 ONE_HOLDS_ALL, TWO_HOLD_ALL = 4000.0, 2000.0  # memory_bytes of a worker
 RULES = CoordinationConfig(lease_s=10.0, plan_every_s=5.0, audit_share=0.0)
+FOR_EVER_S = 1e9
 LEND = Lend(True, 1.0, 1.0, "idle")
-_job: Any = msgspec.msgpack.Decoder(SessionJob | LoadJob | PlanJob).decode
 _reply: Any = msgspec.msgpack.Decoder(g.Accepted | g.Answer | g.Refused | g.Redirect | g.Come).decode
 _decided = {"settled": SettledOp, "placed": Placed, "gone": Gone}
 
@@ -66,16 +67,35 @@ class Tap:
         )
 
 
+class Bench(Desk):
+    """The desk, with liars whose sessions answer wrongly, and a list of what it was asked."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, Times(session_s=1.0, load_s=0.5, plan_s=0.5, lost_s=0.0))
+        self.ran: list[str] = []
+        self.liars: set[str] = set()
+
+    def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
+        """Take a job."""
+        if msgspec.msgpack.decode(payload)[0] == "session":
+            op, _, attempt = msgspec.msgpack.decode(payload, type=SessionJob).op.rpartition("/")
+            self.ran.append(f"{op}/{int(attempt) % (1 << TERM_SHIFT)}")
+        super().submit(node, path, job_id, payload)
+
+    def answer(self, job: SessionJob) -> str:
+        """Return the answer, or a lie."""
+        lied = sorted(self.liars & {stage.node for stage in job.stages})
+        return f"lie of {lied[0]}" if lied else f"answer to {job.prompt}"
+
+
 class SmallVillage:
     """Workers w1, w2, ... all lent from the start.
 
     Attributes:
         replies: (gateway, client, op_id, message) in order.
         decided: (node, value) of settled, placed and gone, in order.
-        running: (node, job id) to the session that the desk works on.
-        ran: client/op_id/count of every session that was started, in order; an attempt counts from 1 in its term.
-        liars: nodes whose sessions give a wrong answer.
-        session_s: how long a session takes; None: for ever.
+        desk: does the jobs; ``ran`` has client/op_id/count of every session that was started, in order (an attempt
+            counts from 1 in its term), ``liars`` are nodes whose sessions give a wrong answer.
         lose: (sender, receiver, tag) to whether the message is lost.
     """
 
@@ -93,14 +113,10 @@ class SmallVillage:
         self.capability = Capability(memory_bytes, 0.01, 0.001, 0.001, 1e7, 0.01)
         self.replies: list[tuple[str, str, str, Any]] = []
         self.decided: list[tuple[str, Any]] = []
-        self.running: dict[tuple[str, int], SessionJob] = {}
-        self.ran: list[str] = []
-        self.liars: set[str] = set()
-        self.session_s: float | None = 1.0
         self.lose: Callable[[str, str, str], bool] = lambda sender, to, tag: False
         network = Network(backbone_s=0.01, loss=0.0, jitter_sigma=0.3, duplicate=0.0)
         self.world = World(MessageNetwork(1, Links.alike(len(names), 0.005, 1e7), network))
-        self.world.jobs = self
+        self.world.jobs = self.desk = Bench(self.world)
         self.world.on_reply = lambda now, node, e: self.replies.append((node.name, e[2], e[3], _reply(e[4])))
         self.world.on_decide.append(self._on_decide)
         for name in names:
@@ -127,45 +143,6 @@ class SmallVillage:
         if effect[2] in _decided:
             self.decided.append((node.name, msgspec.msgpack.decode(effect[3], type=_decided[effect[2]])))
 
-    # -- the desk (`sim.world.Jobs`) -----------------------------------------------------------------
-
-    def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
-        """Take a job; all but endless sessions are answered after a while."""
-        job = _job(payload)
-        after_s: float | None = 0.5
-        outcome: Outcome = Done("", 0, 0)
-        if isinstance(job, PlanJob):
-            outcome = Done("", 0, 0, PLANNERS[job.planner](job.problem, job.budget))
-        elif isinstance(job, SessionJob):
-            op, _, attempt = job.op.rpartition("/")
-            self.ran.append(f"{op}/{int(attempt) % (1 << TERM_SHIFT)}")
-            self.running[(node.name, job_id)] = job
-            after_s = self.session_s
-            lied = sorted(self.liars & {stage.node for stage in job.stages})
-            outcome = Done(f"lie of {lied[0]}" if lied else f"answer to {job.prompt}", job.new_tokens, 7)
-        if after_s is not None:
-            at = self.world.engine.now + int(after_s * NS_PER_S)
-            self.world.engine.call_at(at, self._end, (node, node.epoch, path, job_id, outcome))
-
-    def _end(self, argument: tuple[Node, int, str, int, Outcome]) -> None:
-        node, epoch, path, job_id, outcome = argument
-        self.running.pop((node.name, job_id), None)
-        if node.epoch == epoch:
-            self.world.give(node, (p.JOB, path, job_id, encode(outcome)))
-
-    def cancel(self, node: Node, job_id: int) -> None:
-        """Stop a job."""
-        self.running.pop((node.name, job_id), None)
-
-    def node_down(self, node: Node) -> None:
-        """A machine is gone: its own sessions end unheard, those through it are lost."""
-        for (name, job_id), job in list(self.running.items()):
-            if name == node.name:
-                del self.running[(name, job_id)]
-            elif any(stage.node == node.name for stage in job.stages):
-                head = self.world.by_name[name]
-                self._end((head, head.epoch, "worker", job_id, Lost("stage is down", node.name)))
-
     # -- what a test does ----------------------------------------------------------------------------
 
     def lend(self, name: str, lend: Lend) -> None:
@@ -186,6 +163,10 @@ class SmallVillage:
         """Let time pass."""
         self.world.run(self.world.engine.now / NS_PER_S + seconds)
 
+    def take(self, session_s: float = FOR_EVER_S) -> None:
+        """Let sessions that begin from now on take so long."""
+        self.desk.times = replace(self.desk.times, session_s=session_s)
+
     def ask(self, op_id: str, at: str = "", *, client: str = "anna", **fields: Any) -> None:
         """A client asks the leader's gateway, or another."""
         usual = {"model": "m", "prompt": f"p{op_id}", "prompt_tokens": 8, "new_tokens": 4, "priority": 2}
@@ -200,6 +181,11 @@ class SmallVillage:
         """The member that leads."""
         (name,) = [k for k in COMMITTEE if self.world.by_name[k].up and self.coordination(k).leading]
         return name
+
+    @property
+    def running(self) -> dict[tuple[str, int], SessionJob]:
+        """(node, job id) to the session that the desk works on."""
+        return {key: job for key, (_, job) in self.desk.sessions.items()}
 
     def attempt(self, count: int) -> int:
         """The number of an attempt of the present leader."""

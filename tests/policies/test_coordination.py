@@ -51,11 +51,11 @@ def test_workers_are_placed_and_a_request_is_answered() -> None:
 def test_a_silent_worker_loses_its_lease_and_its_request_runs_elsewhere() -> None:
     """The pipeline is dissolved when the lease ends, and the request is answered by the other one."""
     village = ready(2)
-    village.session_s = None
+    village.take()
     village.ask("1")
     village.run(1.0)
     ((head, _),) = village.running
-    village.session_s = 1.0
+    village.take(1.0)
     village.lose = lambda sender, to, tag: sender == head
     village.run(30.0)
 
@@ -68,11 +68,11 @@ def test_a_silent_worker_loses_its_lease_and_its_request_runs_elsewhere() -> Non
 def test_a_stage_that_dies_costs_an_attempt_not_the_request() -> None:
     """The head reports which node failed; the request is run again, and the node gets no more until it is heard of."""
     village = ready(4, memory_bytes=TWO_HOLD_ALL)
-    village.session_s = None
+    village.take()
     village.ask("1")
     village.run(1.0)
     (job,) = village.running.values()
-    village.session_s = 1.0
+    village.take(1.0)
     village.crash(job.stages[1].node)
     village.run(5.0)
 
@@ -83,11 +83,11 @@ def test_a_stage_that_dies_costs_an_attempt_not_the_request() -> None:
 def test_a_head_that_restarts_within_its_lease_does_not_hold_its_request_for_ever() -> None:
     """It renews with an empty memory: what ran on it is gone, and is run again."""
     village = ready(1)
-    village.session_s = None
+    village.take()
     village.ask("1")
     village.run(1.0)
     village.crash("w1")
-    village.session_s = 1.0
+    village.take(1.0)
     village.restart("w1")
     village.run(30.0)
 
@@ -99,13 +99,13 @@ def test_a_head_that_restarts_within_its_lease_does_not_hold_its_request_for_eve
 def test_a_head_that_restarts_and_first_refuses_another_request_loses_both() -> None:
     """Its refusal already took the line out of work; its renewal still says what became of what ran before."""
     village = ready(1)
-    village.session_s = None
+    village.take()
     village.ask("before")
     village.run(1.0)
     village.crash("w1")
     village.ask("after")
     village.run(1.0)
-    village.session_s = 1.0
+    village.take(1.0)
     village.world.start(village.world.by_name["w1"])
     village.run(3.0)  # it is not lent yet, and hears the assignment that is sent again
     village.lend("w1", LEND)
@@ -129,11 +129,11 @@ def test_attempts_are_not_burnt_on_a_worker_that_says_it_cannot() -> None:
 def test_a_device_that_leaves_in_order_hands_its_work_over_at_once() -> None:
     """Its owner comes back: the session stops, the pipeline goes, the request runs elsewhere without a lease's wait."""
     village = ready(2)
-    village.session_s = None
+    village.take()
     village.ask("1")
     village.run(1.0)
     ((head, _),) = village.running
-    village.session_s = 1.0
+    village.take(1.0)
     village.lend(head, TAKEN)
     village.run(5.0)
 
@@ -206,7 +206,7 @@ def test_only_the_assigned_worker_confirms_an_assignment() -> None:
 def test_an_audit_outvotes_a_liar_and_evicts_it_after_its_strikes() -> None:
     """With every request run twice and a third opinion at hand, no lie is settled and the liar goes."""
     village = ready(3, rules=rules(audit_share=1.0))
-    village.liars = {"w1"}
+    village.desk.liars = {"w1"}
     for number in range(12):
         village.ask(str(number))
         village.run(10.0)
@@ -222,7 +222,7 @@ def test_an_audit_outvotes_a_liar_and_evicts_it_after_its_strikes() -> None:
 def test_two_answers_of_one_pipeline_are_one_vote(liar: str) -> None:
     """Between a liar and an honest worker nobody wins by being run again: the request is refused, nobody is struck."""
     village = ready(2, rules=rules(audit_share=1.0))
-    village.liars = {liar}
+    village.desk.liars = {liar}
     village.ask("1")
     village.run(20.0)
 
@@ -234,10 +234,10 @@ def test_two_answers_of_one_pipeline_are_one_vote(liar: str) -> None:
 def test_an_answer_that_nobody_contradicts_stands_where_no_other_pipeline_is_free() -> None:
     """An audit waits for a second opinion and asks nobody twice; at the deadline the only answer stands."""
     village = ready(2, rules=rules(audit_share=1.0), slots=1)
-    village.session_s = None
+    village.take()
     village.ask("endless")  # takes one line for ever
     village.run(1.0)
-    village.session_s = 1.0
+    village.take(1.0)
     village.ask("1", deadline_s=30.0)
     village.run(20.0)
     assert village.answers("1") == []
@@ -252,11 +252,11 @@ def test_an_answer_that_nobody_contradicts_stands_where_no_other_pipeline_is_fre
 def test_a_report_that_cannot_be_true_is_a_lost_attempt(what: str) -> None:
     """A forged signature, or more tokens than were asked for, earns nothing and holds nothing up."""
     village = ready(2)
-    village.session_s = None
+    village.take()
     village.ask("1")
     village.run(1.0)
     ((head, _), job) = next(iter(village.running.items()))
-    village.session_s = 1.0
+    village.take(1.0)
     report = Report("anna", "1", village.attempt(1), "", "", "lie", 10**9 if what == "tokens" else 4, 0, bytes(64))
     if what == "tokens":
         report = msgspec.structs.replace(report, signature=signed(village, head, job.stages, report))
@@ -275,7 +275,7 @@ def signed(village: SmallVillage, head: str, stages: Any, report: Report) -> byt
 def test_a_head_can_blame_only_its_own_line() -> None:
     """A report that names a stranger takes no other pipeline out of work."""
     village = ready(2)
-    village.session_s = None
+    village.take()
     village.ask("1")
     village.run(1.0)
     ((head, _),) = village.running
@@ -342,7 +342,7 @@ def test_the_queue_holds_each_request_at_most_once(program: list[tuple[str, int]
 def test_urgent_requests_overtake_and_patient_ones_are_not_forgotten() -> None:
     """Over one slot: the urgent one first, but one that waited two classes' worth before it."""
     village = ready(1, slots=1, rules=rules(ageing_s=5.0))
-    village.session_s = 4.0
+    village.take(4.0)
     village.ask("running")
     village.run(1.0)
     village.ask("old", priority=3)
@@ -351,20 +351,20 @@ def test_urgent_requests_overtake_and_patient_ones_are_not_forgotten() -> None:
     village.ask("urgent", priority=0)
     village.run(60.0)
 
-    assert [op.split("/")[1] for op in village.ran] == ["running", "urgent", "late", "old"]
+    assert [op.split("/")[1] for op in village.desk.ran] == ["running", "urgent", "late", "old"]
     village = ready(1, slots=1, rules=rules(ageing_s=0.1))
-    village.session_s = 4.0
+    village.take(4.0)
     for op_id, priority in (("running", 0), ("old", 3), ("urgent", 0)):
         village.ask(op_id, priority=priority)
         village.run(1.0)
     village.run(60.0)
-    assert [op.split("/")[1] for op in village.ran] == ["running", "old", "urgent"]
+    assert [op.split("/")[1] for op in village.desk.ran] == ["running", "old", "urgent"]
 
 
 def test_a_full_queue_says_come_again_and_records_nothing() -> None:
     """Beyond queue_max a client is told to wait; its request is not owed an outcome."""
     village = ready(1, slots=1, rules=rules(queue_max=2))
-    village.session_s = None
+    village.take()
     for number in range(5):
         village.ask(str(number))
         village.run(0.5)
@@ -376,7 +376,7 @@ def test_a_full_queue_says_come_again_and_records_nothing() -> None:
 def test_a_request_past_its_deadline_is_refused_in_the_queue() -> None:
     """At the next tick, with an outcome that is recorded."""
     village = ready(1, slots=1)
-    village.session_s = None
+    village.take()
     village.ask("running", deadline_s=1000.0)
     village.ask("late", deadline_s=3.0)
     village.run(12.0)
@@ -388,7 +388,7 @@ def test_a_request_past_its_deadline_is_refused_in_the_queue() -> None:
 def test_a_head_that_goes_on_renewing_but_never_answers_does_not_hold_a_request_for_ever() -> None:
     """A lease's length after the deadline it is refused, and its slot is free again."""
     village = ready(1)
-    village.session_s = None
+    village.take()
     village.ask("1", deadline_s=5.0)
     village.run(12.0)
     assert village.answers("1") == []
@@ -403,11 +403,11 @@ def test_a_slot_that_a_refusal_frees_is_used_at_once() -> None:
     """A running request that is refused past its deadline makes room for the next, which need not wait for a tick."""
     village = ready(1, slots=1, rules=rules(plan_every_s=20.0))
     village.run(20.0)
-    village.session_s = None
+    village.take()
     village.ask("1", deadline_s=5.0)
     village.run(1.0)
     village.ask("2")
-    village.session_s = 1.0
+    village.take(1.0)
     while not village.answers("1"):
         village.run(0.5)
     village.run(2.0)
@@ -419,7 +419,7 @@ def test_a_slot_that_a_refusal_frees_is_used_at_once() -> None:
 def test_tries_end() -> None:
     """A request whose attempts are all lost is refused after as many as the rules allow."""
     village = ready(1, rules=rules(tries=3))
-    village.session_s = None
+    village.take()
     village.ask("1")
     for attempt in (1, 2, 3):
         village.run(8.0)  # the head is heard of again within half a lease
@@ -438,7 +438,7 @@ def test_an_earlier_leader_cannot_end_what_a_later_one_began() -> None:
     """It still assigns its own attempt, and says that it is settled: the later leader's goes on."""
     village = ready(1)
     old = village.leader
-    village.session_s = None
+    village.take()
     village.ask("1")
     village.run(0.5)
     (job,) = village.running.values()
@@ -452,7 +452,7 @@ def test_an_earlier_leader_cannot_end_what_a_later_one_began() -> None:
         village.world.give(village.world.by_name["w1"], (p.MESSAGE, "worker", old, encode(late)))
         village.run(1.0)
 
-    assert len(village.ran) == 1  # the later leader took over the session that was under way
+    assert len(village.desk.ran) == 1  # the later leader took over the session that was under way
     assert len(village.running) == 1
 
 

@@ -32,7 +32,7 @@ def test_the_same_op_asked_twice_runs_once() -> None:
     village.ask("1")
     village.run(1.0)
 
-    assert village.ran == ["anna/1/1"]
+    assert village.desk.ran == ["anna/1/1"]
     assert len(set(map(encode, outcomes(village, "1")))) == 1
     assert len(outcomes(village, "1")) == 2  # one for those that waited together, one for the late one
     assert sum(village.state.ledger.values()) == 4 * 4
@@ -45,7 +45,7 @@ def test_the_same_op_of_two_clients_is_two_requests() -> None:
     village.ask("1", client="ben")
     village.run(5.0)
 
-    assert sorted(village.ran) == ["anna/1/1", "ben/1/1"]
+    assert sorted(village.desk.ran) == ["anna/1/1", "ben/1/1"]
 
 
 def test_another_gateway_gives_the_same_outcome() -> None:
@@ -65,7 +65,7 @@ def test_another_gateway_gives_the_same_outcome() -> None:
     village.run(1.0)
     assert len(outcomes(village, "1")) == 2
     assert len(set(map(encode, outcomes(village, "1")))) == 1
-    assert village.ran == ["anna/1/1"]
+    assert village.desk.ran == ["anna/1/1"]
 
 
 def test_a_refusal_is_an_outcome_too() -> None:
@@ -82,11 +82,11 @@ def test_a_refusal_is_an_outcome_too() -> None:
 def test_a_second_attempt_does_not_complete_a_request_again() -> None:
     """The first answer counts; a late report of the attempt before is settled and changes nothing."""
     village = ready(2)
-    village.session_s = None
+    village.take()
     village.ask("1")
     village.run(1.0)
     ((head, _),) = village.running
-    village.session_s = 1.0
+    village.take(1.0)
     village.crash(head)  # its lease ends, the request runs elsewhere
     village.run(30.0)
     before = village.state.digest()

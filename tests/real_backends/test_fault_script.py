@@ -23,7 +23,9 @@ from scenarios import faults as f
 from scenarios.faults import FaultError
 from scenarios.journal import read
 from scenarios.record import Record
-from scenarios.schema import Scenario, ScenarioError, build
+from scenarios.schema import ScenarioError
+from tests.real_backends import beating
+from tests.real_backends.beating import desks
 
 NAMES = ("a", "b", "c", "d")
 
@@ -210,54 +212,18 @@ def test_what_the_kernel_cannot_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FaultError, match=r"faults\[0\].writes='torn': .* world=local allows lost"):
         check_faults([f.Crash(at_s=0, node="a", writes="torn")])
     with pytest.raises(ScenarioError, match=r"faults\[0\].writes='corrupted'"):
-        run_local(_scenario(faults=[{"kind": "crash", "at_s": 1, "node": "desk-0", "writes": "corrupted"}]), tmp_path)
+        run_local(desks(2, faults=[{"kind": "crash", "at_s": 1, "node": "desk-0", "writes": "corrupted"}]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 # -- a real kernel --------------------------------------------------------------------------------------
 
-POLICY = '''
-from policies.port import Policy
-from policies.wire import Message
-
-
-class Beat(Message, tag="beat"):
-    number: int
-
-
-class Beating(Policy):
-    """Counts durably."""
-
-    messages = (Beat,)
-
-    def on_start(self, saved):
-        self.number = int(saved.get("number", b"0"))
-        self.port.decide("restored", Beat(self.number))
-        self.port.set_timer("beat", 20_000_000)
-
-    def on_timer(self, name):
-        self.number += 1
-        self.port.save("number", str(self.number).encode())
-        self.port.decide("beat", Beat(self.number))
-        self.port.set_timer("beat", 20_000_000)
-'''
-
-
-def _scenario(**changes: Any) -> Scenario:
-    return build({
-        "name": "test", "world": "local", "seed": 3, "duration_s": 3.0, "model": "desk-tiny", "reading_s": 0.5,
-        "fleet": {"phones": 0, "tablets": 0, "laptops": 0, "desktops": 2, "gpu_boxes": 0, "dedicated": 0,
-                  "committee": 1},
-        "workload": {"kind": "synthetic", "requests": 0}, "record": {"journals": "all"}, **changes,
-    })  # fmt: skip
-
 
 @pytest.fixture
 def record(tmp_path: Path) -> Callable[..., Record]:
     """Runs two real nodes that count under some faults."""
-    (tmp_path / "beating.py").write_text(POLICY)
     return lambda *faults: run_local(
-        _scenario(faults=list(faults)), tmp_path / "run", policy=f"{tmp_path / 'beating.py'}:Beating"
+        desks(2, duration_s=3.0, faults=list(faults)), tmp_path / "run", policy=f"{beating.__file__}:Beating"
     )
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 from experiments.report import render
 from experiments.results import Run
-from policies.port import START
+from policies.port import MESSAGE, START
 from real_backends.cluster import until
 from real_backends.gather import _device_rows
 from real_backends.local import run_local
@@ -32,78 +33,22 @@ from real_backends.sensors.trace import MAINS_DESK, TraceSensors
 from real_backends.specs import node_kinds
 from scenarios.journal import read
 from scenarios.record import frame, write
-from scenarios.schema import Scenario, ScenarioError, build, to_plain
+from scenarios.schema import ScenarioError, build, to_plain
+from tests.real_backends import beating
+from tests.real_backends.beating import desks
 
-POLICY = '''
-from policies.port import Policy
-from policies.wire import Message
-
-
-class Beat(Message, tag="beat"):
-    number: int
-
-
-class Beating(Policy):
-    """Counts durably and tells its peers."""
-
-    messages = (Beat,)
-
-    def on_start(self, saved):
-        self.number = int(saved.get("number", b"0"))
-        self.port.decide("restored", Beat(self.number))
-        self.port.set_timer("beat", 20_000_000)
-
-    def on_timer(self, name):
-        self.number += 1
-        self.port.save("number", str(self.number).encode())
-        self.port.broadcast(Beat(self.number))
-        self.port.decide("beat", Beat(self.number))
-        self.port.set_timer("beat", 20_000_000)
-
-
-def pair(spec):
-    return {"one": Beating(), "two": Beating()}
-
-
-class Broken(Policy):
-    def on_start(self, saved):
-        raise ZeroDivisionError("in the policy")
-
-
-class Sensing(Policy):
-    def on_start(self, saved):
-        self.port.sense(50_000_000)
-'''
-
-
-def _scenario(desks: int, **changes: Any) -> Scenario:
-    return build({
-        "name": "test", "world": "local", "seed": 3, "duration_s": 1.0, "model": "desk-tiny", "reading_s": 0.5,
-        "fleet": {"phones": 0, "tablets": 0, "laptops": 0, "desktops": desks, "gpu_boxes": 0, "dedicated": 0,
-                  "committee": 1},
-        "workload": {"kind": "synthetic", "requests": 0},
-        "record": {"journals": "all"},
-        **changes,
-    })  # fmt: skip
-
-
-@pytest.fixture
-def policy_file(tmp_path: Path) -> Path:
-    """A user's file with policies that need no executor, so that processes start at once."""
-    path = tmp_path / "beating.py"
-    path.write_text(POLICY)
-    return path
+FILE = beating.__file__
 
 
 def _children() -> list[psutil.Process]:
     return [c for c in psutil.Process().children(recursive=True) if "real_backends.node" in " ".join(c.cmdline())]
 
 
-def test_a_killed_process_restarts_with_its_log(tmp_path: Path, policy_file: Path) -> None:
+def test_a_killed_process_restarts_with_its_log(tmp_path: Path) -> None:
     """After SIGKILL a node knows what it had announced, in a new incarnation; its journal stays readable."""
 
     async def run() -> tuple[list[Any], list[Any], list[int]]:
-        processes = Processes(_scenario(2), ("desk-0", "desk-1"), tmp_path, f"{policy_file}:Beating", lambda *f: None)
+        processes = Processes(desks(2), ("desk-0", "desk-1"), tmp_path, f"{FILE}:Beating", lambda *f: None)
 
         def values(kind: str) -> list[int]:
             events = read_events(tmp_path / "desk-1" / "events.jsonl")
@@ -129,10 +74,10 @@ def test_a_killed_process_restarts_with_its_log(tmp_path: Path, policy_file: Pat
     assert _children() == []
 
 
-def test_a_partition_cuts_the_link_between_two_processes(tmp_path: Path, policy_file: Path) -> None:
+def test_a_partition_cuts_the_link_between_two_processes(tmp_path: Path) -> None:
     """While the first node is cut off the others hear nothing from it; the record says when, and by which layer."""
-    scenario = _scenario(2, duration_s=2.0, faults=[{"kind": "partition", "at_s": 0.5, "group": [0], "for_s": 0.5}])
-    record = run_local(scenario, tmp_path, policy=f"{policy_file}:pair")
+    scenario = desks(2, duration_s=2.0, faults=[{"kind": "partition", "at_s": 0.5, "group": [0], "for_s": 0.5}])
+    record = run_local(scenario, tmp_path, policy=f"{FILE}:pair")
 
     assert [row[1:5] for row in record.tables["faults"]] == [
         ("partition", "desk-0", "start", "transport"),
@@ -144,11 +89,32 @@ def test_a_partition_cuts_the_link_between_two_processes(tmp_path: Path, policy_
     assert {row[2] for row in record.tables["decisions"]} == {"one", "two"}
 
 
-def test_port_in_use_is_one_clear_line(tmp_path: Path, policy_file: Path) -> None:
+def test_a_cut_that_names_a_role_parts_whoever_has_it(tmp_path: Path) -> None:
+    """The leader and the node it is cut from hear nothing from each other for a while, and the third hears both."""
+    fault = {"kind": "cut", "at_s": 0.7, "for_s": 1.0, "pairs": [["leader", "desk-2"]]}
+    record = run_local(desks(3, 3, duration_s=2.5, faults=[fault]), tmp_path, policy=f"{FILE}:Leading")
+    nodes = record.manifest["nodes"]
+
+    assert [row[1:5] for row in record.tables["faults"]] == [
+        ("cut", "desk-0-desk-2", "start", "transport"), ("cut", "desk-0-desk-2", "end", "transport"),
+    ]  # fmt: skip
+    assert {name for name in nodes if nodes[name]["faults"].get("cut", 0) > 10} == {"desk-0", "desk-2"}
+    times = {name: _heard(journal, "desk-0") for name, journal in record.journals.items()}
+    begin, end = max(pairwise(times["desk-2"]), key=lambda gap: gap[1] - gap[0])
+    assert end - begin > 0.9e9
+    assert sum(begin < at < end for at in times["desk-1"]) > 10
+
+
+def _heard(journal: bytes, sender: str) -> list[int]:
+    """Return when a node heard another, ns of the host's monotonic clock."""
+    return [row[0] for row in read(journal)[1] if row[2][0] == MESSAGE and row[2][2] == sender]
+
+
+def test_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     """A node that cannot listen ends the run with one line that names node and port; nothing is left running."""
 
     async def run() -> None:
-        processes = Processes(_scenario(1), ("desk-0",), tmp_path, f"{policy_file}:Beating", lambda *f: None)
+        processes = Processes(desks(1), ("desk-0",), tmp_path, f"{FILE}:Beating", lambda *f: None)
         with socket.create_server(processes.addresses["desk-0"]):
             try:
                 await processes.start_all()
@@ -160,15 +126,16 @@ def test_port_in_use_is_one_clear_line(tmp_path: Path, policy_file: Path) -> Non
     assert _children() == []
 
 
-def test_a_faulty_policy_ends_the_run(tmp_path: Path, policy_file: Path) -> None:
+def test_a_faulty_policy_ends_the_run(tmp_path: Path) -> None:
     """The user hears which node ended and the policy's own last words."""
     with pytest.raises(NodeFailed, match=r"desk-0 ended with exit code 1: ZeroDivisionError: in the policy"):
-        run_local(_scenario(1), tmp_path, policy=f"{policy_file}:Broken")
+        run_local(desks(1), tmp_path, policy=f"{FILE}:Broken")
     assert _children() == []
 
 
 LAUNCHER = """
 import sys
+from itertools import pairwise
 from pathlib import Path
 import msgspec
 from real_backends.local import run_local
@@ -180,12 +147,12 @@ run_local(scenario, Path(sys.argv[2]), policy=sys.argv[3], progress=lambda share
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
-def test_an_ended_launcher_leaves_no_process_behind(tmp_path: Path, policy_file: Path, sign: signal.Signals) -> None:
+def test_an_ended_launcher_leaves_no_process_behind(tmp_path: Path, sign: signal.Signals) -> None:
     """Ctrl-C stops the nodes; when the launcher is killed outright they see its end and stop by themselves."""
-    plain = json.dumps(to_plain(_scenario(2, duration_s=60.0)))
+    plain = json.dumps(to_plain(desks(2, duration_s=60.0)))
     root = Path(__file__).parents[2]
     launcher = subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, plain, str(tmp_path), f"{policy_file}:Beating"],
+        [sys.executable, "-c", LAUNCHER, plain, str(tmp_path), f"{FILE}:Beating"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)},
     )  # fmt: skip
     try:
@@ -217,19 +184,19 @@ def test_an_ended_launcher_leaves_no_process_behind(tmp_path: Path, policy_file:
 def test_what_cannot_run_is_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     """A scenario that one machine cannot run is refused before any process starts or file is written."""
     with pytest.raises(ScenarioError, match=message):
-        run_local(_scenario(2, **changes), tmp_path)
+        run_local(desks(2, **changes), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("where", "message"),
-    [("nowhere.py:X", "no file 'nowhere.py'"), ("{}:Missing", "the file has Beating, Broken, Sensing"),
+    [("nowhere.py:X", "no file 'nowhere.py'"), ("{}:Missing", "the file has Beating, Leading, Broken, Sensing"),
      ("{}", "expected FILE")],
 )  # fmt: skip
-def test_a_wrong_policy_is_one_clear_line(policy_file: Path, where: str, message: str) -> None:
+def test_a_wrong_policy_is_one_clear_line(where: str, message: str) -> None:
     """The error names what was asked for and what the file has."""
     with pytest.raises(ValueError, match=message):
-        load_policy(where.format(policy_file))
+        load_policy(where.format(FILE))
 
 
 def test_committee_comes_from_the_mains() -> None:
@@ -240,12 +207,12 @@ def test_committee_comes_from_the_mains() -> None:
     assert node_kinds(mixed) == {
         "desktop-0": "desktop", "gpu-box-0": "gpu_box", "laptop-0": "laptop", "phone-0": "phone",
     }  # fmt: skip
-    assert list(node_kinds(_scenario(2))) == ["desk-0", "desk-1"]
+    assert list(node_kinds(desks(2))) == ["desk-0", "desk-1"]
 
 
 def test_host_sensors_give_a_whole_row() -> None:
     """Whatever this machine lacks has its neutral value and is listed."""
-    sensors = make_sensors(_scenario(1, sensors="host"))
+    sensors = make_sensors(desks(1, sensors="host"))
     assert isinstance(sensors, HostSensors)
     row = sensors.read(0)
 
@@ -261,15 +228,15 @@ HEAD = (
 )
 
 
-def test_sensors_that_vanish_mid_run_are_counted_and_shown(tmp_path: Path, policy_file: Path) -> None:
+def test_sensors_that_vanish_mid_run_are_counted_and_shown(tmp_path: Path) -> None:
     """Missing, assumed and gone sensors are in the manifest; an unknown temperature is NaN in a column of floats."""
     trace = tmp_path / "heat.csv"
     trace.write_text(f"{HEAD}0,true,80,true,40,30,true,false,50,false,9,60,0\n0.5,true,80,true,,30,true,,50,,9,60,0\n")
     changes = {"sensors": f"trace:{trace}", "assume": {"skin_c": 33}, "record": {"devices_every_s": 0.5}}
-    scenario = _scenario(2, duration_s=1.5, reading_s=0.5, **changes)
+    scenario = desks(2, duration_s=1.5, reading_s=0.5, **changes)
     folder = tmp_path / "work"
     folder.mkdir()
-    record = run_local(scenario, folder, policy=f"{policy_file}:Sensing")
+    record = run_local(scenario, folder, policy=f"{FILE}:Sensing")
     manifest, devices = json.loads(json.dumps(record.manifest)), frame("devices", record.tables["devices"])
 
     assert (manifest["sensors_missing"], manifest["sensors_assumed"]) == (["skin_c"], {"skin_c": 33.0})
@@ -288,7 +255,7 @@ def test_a_device_that_never_knew_its_heat_leaves_a_column_of_floats() -> None:
     """An event's null is NaN, also where no row of the column has a number."""
     detail = {**msgspec.structs.asdict(MAINS_DESK), "soc": None, "die_c": None, "skin_c": None}
     event = {"now_ns": 7, "kind": "readings", "path": "", "name": "row", "detail": detail}
-    devices = frame("devices", _device_rows(_scenario(1), [("desk-0", event)], {"desk-0": "desktop"}, 0))
+    devices = frame("devices", _device_rows(desks(1), [("desk-0", event)], {"desk-0": "desktop"}, 0))
 
     assert all(devices[column].dtype == np.float64 for column in ("soc", "die_c", "skin_c"))
     assert devices[["soc", "die_c", "skin_c"]].isna().all(axis=None)
@@ -296,8 +263,8 @@ def test_a_device_that_never_knew_its_heat_leaves_a_column_of_floats() -> None:
 
 def test_a_scenario_chooses_any_reader_and_lays_assumptions_over_it() -> None:
     """What a scenario names is what a node opens."""
-    host = make_sensors(_scenario(1, sensors="host", assume={"skin_c": 31}))
-    merged = make_sensors(_scenario(1, sensors=["sysfs", "psutil"], assume={"metered": False}))
+    host = make_sensors(desks(1, sensors="host", assume={"skin_c": 31}))
+    merged = make_sensors(desks(1, sensors=["sysfs", "psutil"], assume={"metered": False}))
 
     assert report(host)["assumed"]["skin_c"] == 31.0
     assert report(merged)["assumed"] == {"metered": False}

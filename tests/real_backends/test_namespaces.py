@@ -25,19 +25,15 @@ from real_backends.namespaces import Namespaces, NotPermitted
 from real_backends.transports.tls import SILENT_S
 from scenarios.faults import Cut, Partition
 from scenarios.journal import read
-from scenarios.schema import Scenario, ScenarioError, build, to_plain
+from scenarios.schema import Scenario, ScenarioError, to_plain
+from tests.real_backends.beating import desks
 
 ELECTION = f"{election.__file__}:Election"
 DIAL = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
 
 
 def _scenario(**changes: Any) -> Scenario:
-    return build({
-        "name": "test", "world": "local", "seed": 3, "duration_s": 3.0, "model": "desk-tiny", "reading_s": 0.5,
-        "fleet": {"phones": 0, "tablets": 0, "laptops": 0, "desktops": 3, "gpu_boxes": 0, "dedicated": 0,
-                  "committee": 3},
-        "workload": {"kind": "synthetic", "requests": 0}, "record": {"journals": "all"}, "cuts": "namespace", **changes,
-    })  # fmt: skip
+    return desks(3, 3, **{"cuts": "namespace", **changes})
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from scenarios.journal import read
 from scenarios.record import Record
 from scenarios.schema import build
 from sim.village import simulate
+from tests.real_backends import beating
+from tests.real_backends.beating import desks
 
 NONE = dict.fromkeys(("phones", "tablets", "laptops", "gpu_boxes"), 0)
 LIARS: dict[str, list[dict[str, Any]]] = {
@@ -98,42 +100,13 @@ def test_forged_receipts_and_free_rides_earn_nothing(records: dict[str, Record])
     assert manifest["notes"]["bad_report"] > 0
 
 
-POLICY = """
-from policies.port import Policy
-from policies.wire import Message
-
-
-class Beat(Message, tag="beat"):
-    number: int
-
-
-class Beating(Policy):
-    messages = (Beat,)
-
-    def on_start(self, saved):
-        self.number = 0
-        self.port.set_timer("beat", 50_000_000)
-
-    def on_timer(self, name):
-        self.number += 1
-        self.port.broadcast(Beat(self.number))
-        self.port.set_timer("beat", 50_000_000)
-"""
-
-
 def test_adversaries_attach_in_real_processes(tmp_path: Path) -> None:
     """Over real sockets the honest member hears nothing of the silent one, and lies alone of the other."""
-    (tmp_path / "beating.py").write_text(POLICY)
-    scenario = build({
-        "name": "real", "world": "local", "duration_s": 1.5, "model": "desk-tiny", "record": {"journals": "all"},
-        "fleet": {**NONE, "desktops": 3, "dedicated": 0, "committee": 3},
-        "workload": {"kind": "synthetic", "requests": 0},
-        "adversaries": [
-            {"committee": [1], "behaviour": "silent"},
-            {"committee": [2], "behaviours": [{"kind": "corrupt", "tags": ["beat"], "field": [0], "by": 10**6}]},
-        ],
-    })  # fmt: skip
-    record = run_local(scenario, tmp_path / "run", policy=f"{tmp_path / 'beating.py'}:Beating")
+    scenario = desks(3, 3, duration_s=1.5, adversaries=[
+        {"committee": [1], "behaviour": "silent"},
+        {"committee": [2], "behaviours": [{"kind": "corrupt", "tags": ["beat"], "field": [0], "by": 10**6}]},
+    ])  # fmt: skip
+    record = run_local(scenario, tmp_path, policy=f"{beating.__file__}:Beating")
     heard: dict[str, list[int]] = {}
     for given in (row[2] for row in read(record.journals["desk-0"])[1]):
         if given[0] == MESSAGE:
