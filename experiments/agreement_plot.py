@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,8 +37,8 @@ LABEL_SHARE = 0.035
 def agreement(run: Run, ax: Axes | None = None) -> Axes:
     """Draw a row a member of the committee, a row of views above, and commits a second below.
 
-    A bar is a view (a term in Raft) from the moment its leader began to lead until another did. Red is what a fault did
-    to a member; members that lie are marked.
+    A bar is a view (a term in Raft, of several views under HotStuff) from the moment an honest member entered it. Red
+    areas are what faults did; a red cross is proof of a member's guilt, on its row.
     """
     ax = ax or new_axes()
     scale, name = time_unit(run)
@@ -46,6 +46,8 @@ def agreement(run: Run, ax: Axes | None = None) -> Axes:
     rows = {member: row for row, member in enumerate(members, 1)}
     _faults(ax, run, rows, scale)
     _views(ax, run, rows, scale)
+    for time_s, member in accused(run):
+        ax.plot([time_s / scale], [rows[member]], "x", color=RED, markersize=7, markeredgewidth=1.8)
     top = _commits(ax, run, len(members) + 1, scale)
     liars = set(run.manifest.get("adversaries", {}))
     labels = [f"{member} (liar)" if member in liars else member for member in members]
@@ -56,18 +58,32 @@ def agreement(run: Run, ax: Axes | None = None) -> Axes:
 
 
 def views(run: Run) -> list[tuple[float, float, str, int]]:
-    """Return (start_s, end_s, leader, view) of every view that a leader said it leads."""
+    """Return (start_s, end_s, leader, view) of every view, as the first honest member that entered it said.
+
+    A view that is older than one already begun is a member's that comes late, and none of its own.
+    """
     told = run.decisions
-    told = told[(told["kind"] == "leader") & (told["path"] == "consensus")].sort_values("time_s", kind="stable")
-    starts = told["time_s"].tolist()
-    ends = [*starts[1:], duration_s(run)]
-    terms = [_term(detail) for detail in told["detail"]]
-    return list(zip(starts, ends, told["node"].tolist(), terms, strict=True)) if starts else []
+    told = told[(told["kind"] == "follows") & (told["path"] == "consensus")].sort_values("time_s", kind="stable")
+    begun: list[tuple[float, str, int]] = []
+    for time_s, detail in zip(told["time_s"], told["detail"], strict=True):
+        view, leader = _fields(detail, "term", "leader")
+        if not begun or view > begun[-1][2]:
+            begun.append((float(time_s), leader, view))
+    ends = [*(start for start, _, _ in begun[1:]), duration_s(run)]
+    return [(start, end, leader, view) for (start, leader, view), end in zip(begun, ends, strict=True)]
 
 
-def _term(detail: str) -> int:
-    value = json.loads(detail)  # the twin writes a message's fields by name, real nodes as they travel, tag first
-    return int(value["term"] if isinstance(value, dict) else value[1])
+def accused(run: Run) -> list[tuple[float, str]]:
+    """Return (time_s, member) of everything that proves a member's guilt, as honest members announced it."""
+    told = run.decisions
+    told = told[(told["kind"] == "evidence") & (told["path"] == "consensus")]
+    return [(float(t), _fields(d, "culprit")[0]) for t, d in zip(told["time_s"], told["detail"], strict=True)]
+
+
+def _fields(detail: str, *names: str) -> tuple[Any, ...]:
+    """Return the first fields of a message: the twin writes them by name, real nodes as they travel, tag first."""
+    value = json.loads(detail)
+    return tuple(value[n] for n in names) if isinstance(value, dict) else tuple(value[1 : 1 + len(names)])
 
 
 def _views(ax: Axes, run: Run, rows: dict[str, int], scale: float) -> None:
@@ -78,7 +94,6 @@ def _views(ax: Axes, run: Run, rows: dict[str, int], scale: float) -> None:
         colour = shades[rows[leader] % len(shades)]
         for row, height in ((0, 0.5), (rows[leader], 0.34)):
             ax.barh(row, (end - start) / scale, left=start / scale, height=height, color=colour, alpha=0.85)
-        ax.plot([start / scale], [rows[leader]], "|", color=colour, markersize=9, markeredgewidth=1.2)
         if end - start > LABEL_SHARE * duration_s(run):
             middle = (start + end) / 2 / scale
             ax.text(middle, 0, str(view), ha="center", va="center", color="white", fontsize=8)

@@ -11,6 +11,13 @@ class Elected(Message, frozen=True, tag="elected"):
     term: int
 
 
+class Follows(Message, frozen=True, tag="follows"):
+    """Decided: to the speaker's knowledge ``leader`` leads ``term``; the speaker may be wrong, or late."""
+
+    term: int
+    leader: str
+
+
 class Chosen(Message, frozen=True, tag="chosen"):
     """Decided: the command with this checksum is committed at ``index``.
 

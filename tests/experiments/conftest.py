@@ -76,6 +76,7 @@ def synthetic_record(
     decisions = [
         (1.0, "desk-0", "consensus", "leader", '{"term":1}'),
         (duration_s / 3, "desk-1", "consensus", "leader", '{"term":2}'),
+        (1.0, "desk-0", "consensus", "follows", '{"term":1,"leader":"desk-0"}'),
     ]
     faults = [
         (duration_s / 3 - 5, "crash", "desk-0", "start", "model", ""),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from experiments.agreement_plot import agreement, views
+from experiments.agreement_plot import accused, agreement, views
 from experiments.results import Run
 from scenarios.record import Record
 
@@ -14,9 +14,11 @@ from scenarios.record import Record
 def a_run() -> Run:
     """Return a run of two members; one leads view 1 in the twin's words, the other view 4 in a real node's."""
     decisions = [
-        (2.0, "desk-0", "consensus", "leader", json.dumps({"term": 1})),
-        (6.0, "desk-1", "consensus", "leader", json.dumps(["elected", 4])),
-        (7.0, "desk-1", "one", "leader", json.dumps({"term": 9})),
+        (2.0, "desk-0", "consensus", "follows", json.dumps({"term": 1, "leader": "desk-0"})),
+        (6.0, "desk-1", "consensus", "follows", json.dumps(["follows", 4, "desk-1"])),
+        (6.5, "desk-0", "consensus", "follows", json.dumps(["follows", 1, "desk-0"])),
+        (7.0, "desk-1", "one", "follows", json.dumps({"term": 9, "leader": "desk-1"})),
+        (8.0, "desk-0", "consensus", "evidence", json.dumps({"culprit": "desk-1"})),
     ]
     faults = [
         (5.0, "crash", "desk-0", "start", "model", ""), (8.0, "crash", "desk-0", "end", "model", ""),
@@ -27,8 +29,9 @@ def a_run() -> Run:
     return Run(Record({}, manifest, {"decisions": decisions, "faults": faults, "commits": commits}))
 
 
-def test_a_view_lasts_from_its_leaders_word_to_the_next_ones() -> None:
-    """Views are read in both worlds' words, of consensus alone, and the last one ends with the run."""
+def test_a_view_lasts_from_the_first_word_of_it_to_the_next_ones() -> None:
+    """Views are read in both worlds' words, of consensus alone; late words count for nothing."""
+    assert accused(a_run()) == [(8.0, "desk-1")]
     assert views(a_run()) == [(2.0, 6.0, "desk-0", 1), (6.0, 10.0, "desk-1", 4)]
 
 

@@ -25,7 +25,7 @@ from policies.consensus.hotstuff.safety import Safety
 from policies.consensus.hotstuff.trunk import Trunk
 from policies.consensus.hotstuff.validity import well_formed
 from policies.consensus.hotstuff.view_change import ViewChange
-from policies.consensus.messages import Elected
+from policies.consensus.messages import Elected, Follows
 from policies.local import Leadership, Propose, Read, Reconfigure, Snapshot
 from policies.log import DamagedLog
 from policies.port import NS_PER_S, Policy
@@ -213,6 +213,7 @@ class HotStuff(Policy):
         self.role = "leader" if self.leader == self.port.me else "follower"
         if self.role == "leader":
             self.port.decide("leader", Elected(self.term))
+        self.port.decide("follows", Follows(self.term, self.leader))
         self.asking.new_leader()
         for path in self.watchers:
             self.port.tell(path, Leadership(self.term, self.leader))

@@ -15,7 +15,7 @@ from zlib import crc32
 import msgspec
 
 from policies.config import PbftConfig
-from policies.consensus.messages import Chosen, Elected
+from policies.consensus.messages import Chosen, Elected, Follows
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.execution import Checkpoints, Execution
 from policies.consensus.pbft.liveness import Ahead, Patience, Pool
@@ -307,6 +307,8 @@ class Pbft(Policy):
         self.role = "leader" if self.leader == self.port.me else "follower"
         if self.role == "leader":
             self.port.decide("leader", Elected(view))
+        if self.leader:
+            self.port.decide("follows", Follows(view, self.leader))
         for path in self.watchers:
             self.port.tell(path, Leadership(view, self.leader))
 

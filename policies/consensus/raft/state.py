@@ -14,7 +14,7 @@ import msgspec
 
 from policies.config import RaftConfig
 from policies.consensus.changes import Membership
-from policies.consensus.messages import Chosen, Restored
+from policies.consensus.messages import Chosen, Follows, Restored
 from policies.consensus.quorum import Voters
 from policies.consensus.raft.configurations import MARK, Configurations, membership_in
 from policies.consensus.raft.log import Entry, Log
@@ -173,6 +173,8 @@ class State(Policy):
     def _follow(self, leader: str) -> None:
         if leader != self.leader:
             self.leader = leader
+            if leader:
+                self.port.decide("follows", Follows(self.term, leader))
             for path in self.watchers:
                 self.port.tell(path, Leadership(self.term, leader))
 
