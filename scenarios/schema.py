@@ -102,6 +102,9 @@ class Network(Strict, frozen=True):
     loss: Share = 0.001  # of messages, end to end, after the access links' own loss
     jitter_sigma: NonNegative = 0.3
     duplicate: Share = 0.0005
+    sharing: Literal["max_min", "rtt_weighted", "lv08"] = "max_min"  # how bulk transfers share access links
+    slow_start: bool = False  # bulk transfers begin as TCP does (not with lv08, which has that in its latency)
+    loss_bound: bool = False  # a path's loss bounds a bulk transfer's rate (Mathis)
 
 
 Priority = Literal["critical", "high", "normal", "low", "background"]
@@ -267,6 +270,7 @@ def _cross_check(s: Scenario) -> None:
         sensors.check(s.sensors, s.assume)
     except ValueError as error:
         raise ScenarioError(str(error)) from None
+    _check_network(s.network)
     _check_workload(s.workload)
     _check_faults(s)
 
@@ -349,6 +353,11 @@ def _check_consensus(c: ConsensusRules) -> None:
     for field, value, sign, other, limit in pairs:
         if value > limit or (sign == "<" and value == limit):
             raise ScenarioError(f"policy.consensus.{field}={value}: expected {sign} {other}={limit}")
+
+
+def _check_network(n: Network) -> None:
+    if n.sharing == "lv08" and n.slow_start:
+        raise ScenarioError("network.slow_start=True: expected false with network.sharing='lv08', which has it already")
 
 
 def _check_workload(w: Workload) -> None:

@@ -1,15 +1,20 @@
-"""Simulated compute: sessions, shard loads and plans, as fluid flows over executors.
+"""Simulated compute: sessions, shard loads and plans, as fluid flows over executors and access links.
 
-An executor's law: all decode streams of a device advance together, one token per ``a + b n + c (sum of contexts)``; a
-prefill takes an equal share beside them. A session runs through its stages one after another, so a token costs
-the sum of its stages' steps and hops. Rates change only when the set of streams on a device or its speed
-changes; between those events progress is linear, and the finish is one event. Messages are not simulated
-per token; this fluid law is what the manifest calls ``compute: fluid``.
+A session is a row of legs, one after another: the prompt's way to the head, the prompt through each stage and its
+activations' way to the next one, then all further tokens. What a leg takes alone is the executors' own law
+(`sim.sessions`): decode streams of a batch advance together, and a token costs the sum of its stages' steps and hops.
+What legs share is `sim.sharing`'s: an executor is a resource of capacity 1, the cores of one host are one of as many,
+and a leg is a flow whose rate is at most 1 second of itself a second, and which takes of each resource the share of
+its time at which that works for it. So two prompts on one device take half of it each, a batch as much as one
+prompt, and pipelined sessions run at min(1 / slowest stage, sessions / round). Prompts and activations of prompts are
+flows over access links (`sim.bulk`); a single token's are messages, which pay the link's rate and do not share it.
+
+When a batch changes, only its streams are renewed; when a speed does, only what runs there. Between such events
+progress is linear, and an end is one event. This is what the manifest calls ``compute: fluid``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
@@ -22,8 +27,10 @@ from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import PLANNERS
 from policies.wire import encode
-from sim.laws import DecodeCost, Law, PrefillCost
-from sim.network import Links
+from sim.bulk import Bulk
+from sim.laws import Law
+from sim.sessions import CORES, Carry, Decode, Executor, Prefill, Session, StageCost, alone
+from sim.sharing import Flow, Sharing
 from sim.world import Node, World
 
 LOAD_BYTES_PER_S = 1.0e9
@@ -37,59 +44,6 @@ TOKEN_BYTES = 4
 _job: Any = msgspec.msgpack.Decoder(Job).decode  # type: ignore[arg-type]
 
 
-@dataclass
-class Executor:
-    """One device's compute.
-
-    Attributes:
-        law: what its steps cost.
-        speed: share of full speed it runs at now: lent share x throttle; 0 pauses it.
-        sessions: sessions with a stage here.
-        busy_share: share of full speed in use now, at most ``speed``; for the power law.
-        busy_area: integral of ``busy_share`` since the fleet last asked, seconds.
-    """
-
-    law: Law
-    speed: float = 1.0
-    sessions: dict[int, Session] = field(default_factory=dict)
-    busy_share: float = 0.0
-    busy_area: float = 0.0
-    busy_since_ns: int = 0
-
-
-@dataclass
-class StageCost:
-    """What one stage of a session costs on its executor."""
-
-    executor: Executor
-    decode: DecodeCost
-    prefill: PrefillCost
-
-
-@dataclass
-class Session:
-    """One running session job."""
-
-    number: int
-    node: Node
-    epoch: int
-    path: str
-    job_id: int
-    job: SessionJob
-    stages: list[StageCost]
-    hops_s: float
-    prefill_hops_s: float
-    context: float
-    started_ns: int
-    decoding: bool = False
-    progress: float = 0.0  # of the phase, 0..1
-    rate: float = 0.0  # progress a second
-    at_ns: int = 0
-    generation: int = 0
-    first_token_ns: int = 0
-    lost: bool = False
-
-
 class Compute:
     """Runs the world's jobs.
 
@@ -97,7 +51,6 @@ class Compute:
         world: whose nodes submit.
         shape: the served model.
         laws: executor law by node name.
-        links: access links by node number; what is between them is the network's.
         cores: CPU cores that all executors share, where they are processes of one host.
         hop_s: from one stage's step to the next one's, where it was measured as a whole; replaces the links' delay.
         session_s: opening a session, on top of its steps and hops.
@@ -108,14 +61,19 @@ class Compute:
         world: World,
         shape: inference.Shape,
         laws: dict[str, Law],
-        links: Links,
         cores: int | None = None,
         hop_s: float | None = None,
         session_s: float = 0.0,
     ) -> None:
-        self.world, self.shape, self.links = world, shape, links
+        self.world, self.shape = world, shape
         self.cores, self.hop_s, self.session_s = cores, hop_s, session_s
-        self.executors = {name: Executor(law) for name, law in laws.items()}
+        self.executors = {name: Executor(name, law) for name, law in laws.items()}
+        self.sharing = Sharing(world.engine)
+        for name in self.executors:
+            self.sharing.add(name, 1.0)
+        if cores:
+            self.sharing.add(CORES, float(cores))
+        self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
         self.sessions: dict[tuple[str, int], Session] = {}
         self.liars: dict[str, range] = {}  # node to the times (ns) at which its activations are wrong
         self.tokens = 0
@@ -140,14 +98,14 @@ class Compute:
 
     def cancel(self, node: Node, job_id: int) -> None:
         """Stop a session; other jobs run out unheard (the Cell drops their outcome)."""
+        self._catch_up()
         session = self.sessions.get((node.name, job_id))
         if session is not None:
             self._end(session)
 
     def node_down(self, node: Node) -> None:
         """A node crashed: its own sessions vanish, those that pass through it are lost to their heads."""
-        executor = self.executors.get(node.name)
-        for session in list(executor.sessions.values()) if executor else ():
+        for session in self._through(node):
             if session.node is node:
                 self._end(session)
             else:
@@ -155,28 +113,40 @@ class Compute:
 
     def cut(self) -> None:
         """A partition began: sessions across it are lost."""
+        network = self.world.network
+        self._catch_up()
         for session in list(self.sessions.values()):
-            if self.world.network.parted([self.world.by_name[stage.node].number for stage in session.job.stages]):
+            leg = session.legs[0]
+            if network.parted(self._numbers(session.job)) or (
+                isinstance(leg, Carry) and network.stopped(leg.source, leg.target)
+            ):
                 self._lose(session, "link down", "")
 
     def leave(self, name: str) -> None:
-        """A device is on another network: sessions through it are lost."""
-        executor = self.executors.get(name)
-        for session in list(executor.sessions.values()) if executor else ():
+        """A device is on another network: sessions through it are lost, and its link has other rates."""
+        node = self.world.by_name[name]
+        for session in self._through(node):
             self._lose(session, "link down", name)
+        self.bulk.relink(node.number)
 
     def set_speed(self, name: str, speed: float) -> None:
-        """Change a device's speed; its sessions re-rate."""
+        """Change a device's speed; what runs on it is renewed."""
         executor = self.executors[name]
         if executor.speed != speed:
+            self._catch_up()
+            for session in executor.sessions.values():
+                self._look(session)
             executor.speed = speed
-            self._rerate(executor.sessions.values())
+            self._renew([executor])
 
     def take_load(self, name: str, elapsed_s: float) -> float:
         """Return the mean busy share of a device since the last call."""
         executor = self.executors[name]
-        self._account(executor)
-        load, executor.busy_area = executor.busy_area / elapsed_s, 0.0
+        if executor.sessions:
+            self._catch_up()
+            for session in executor.sessions.values():
+                self._look(session)
+        load, executor.busy_s = executor.busy_s / elapsed_s, 0.0
         return min(1.0, load)
 
     # -- sessions ------------------------------------------------------------------------------------
@@ -188,24 +158,35 @@ class Compute:
         if dead is not None:
             self._tell(node, path, job_id, Lost("stage is down", dead), now + int(LOST_AFTER_S * NS_PER_S))
             return
-        numbers = [n.number for n in nodes if n is not None]
+        numbers = self._numbers(job)
         if self.world.network.parted(numbers):
             self._tell(node, path, job_id, Lost("link down"), now + int(LOST_AFTER_S * NS_PER_S))
             return
-        hops_s = self._hops_s(numbers, self.shape.activation_bytes())
-        prefill_hops_s = self.session_s + self._hops_s(numbers, self.shape.activation_bytes() * job.prompt_tokens)
-        source = self.world.by_name.get(job.source)
-        if source is not None and source is not node:
-            prefill_hops_s += self._link_s(source.number, node.number, TOKEN_BYTES * job.prompt_tokens)
         self._next += 1
         session = Session(
-            self._next, node, node.epoch, path, job_id, job, self._stage_costs(job), hops_s, prefill_hops_s,
-            job.prompt_tokens + job.new_tokens / 2, now, at_ns=now,
+            self._next, node, node.epoch, path, job_id, job, self._stage_costs(job), self._hops_s(numbers),
+            job.prompt_tokens + job.new_tokens / 2, now, self._legs(node, job, numbers),
         )  # fmt: skip
         self.sessions[(node.name, job_id)] = session
-        for stage in session.stages:
-            stage.executor.sessions[session.number] = session
-        self._rerate_neighbours(session)
+        for executor in session.executors:
+            executor.sessions[session.number] = session
+        self._begin(session)
+        self._renew([executor for executor in session.executors if not executor.law.batching])
+
+    def _numbers(self, job: SessionJob) -> list[int]:
+        return [self.world.by_name[stage.node].number for stage in job.stages]
+
+    def _through(self, node: Node) -> list[Session]:
+        """Return the sessions with a stage at a node, and those that carry bytes from it."""
+        self._catch_up()
+        executor = self.executors.get(node.name)
+        staged = list(executor.sessions.values()) if executor else []
+        carrying = [
+            session
+            for session in self.sessions.values()
+            if isinstance(session.legs[0], Carry) and session.legs[0].source == node.number
+        ]
+        return staged + [session for session in carrying if session not in staged]
 
     def _stage_costs(self, job: SessionJob) -> list[StageCost]:
         costs = []
@@ -215,128 +196,143 @@ class Compute:
             costs.append(StageCost(executor, decode, executor.law.prefill(layers, last, job.prompt_tokens)))
         return costs
 
-    def _hops_s(self, numbers: list[int], size_bytes: float) -> float:
-        """Stage to stage, and the token from the last stage back to the head."""
+    def _legs(self, node: Node, job: SessionJob, numbers: list[int]) -> list[Carry | Prefill | Decode]:
+        """Return what a session does from the prompt's blob to the last token."""
+        legs: list[Carry | Prefill | Decode] = []
+        source = self.world.by_name.get(job.source)
+        if source is not None and source is not node:
+            legs.append(Carry(source.number, node.number, TOKEN_BYTES * job.prompt_tokens))
+        apart = len(numbers) > 1
+        for k, (a, b) in enumerate(zip(numbers, [*numbers[1:], numbers[0]], strict=True)):
+            before_s = (self.session_s if k == 0 else 0.0) + (self.hop_s or 0.0) * apart
+            legs.append(Prefill(k, before_s))
+            if apart and self.hop_s is None:
+                tokens_bytes = (
+                    self.shape.activation_bytes() * job.prompt_tokens if k < len(numbers) - 1 else TOKEN_BYTES
+                )
+                legs.append(Carry(a, b, tokens_bytes))
+        return [*legs, Decode()]
+
+    def _hops_s(self, numbers: list[int]) -> float:
+        """One token's activations from stage to stage, and the token from the last stage back to the head."""
         if len(numbers) == 1:
             return 0.0
-        forward = sum(self._hop_s(a, b, size_bytes) for a, b in pairwise(numbers))
-        return forward + self._hop_s(numbers[-1], numbers[0], TOKEN_BYTES)
+        if self.hop_s is not None:
+            return self.hop_s * len(numbers)
+        activation_bytes = self.shape.activation_bytes()
+        forward_s = sum(self._message_s(a, b, activation_bytes) for a, b in pairwise(numbers))
+        return forward_s + self._message_s(numbers[-1], numbers[0], TOKEN_BYTES)
 
-    def _hop_s(self, a: int, b: int, size_bytes: float) -> float:
-        return self._link_s(a, b, size_bytes) if self.hop_s is None else self.hop_s
+    def _message_s(self, a: int, b: int, size_bytes: float) -> float:
+        latency_s, bytes_per_s, _ = self.world.network.path(a, b)
+        return latency_s + size_bytes / bytes_per_s
 
-    def _link_s(self, a: int, b: int, size_bytes: float) -> float:
-        links = self.links
-        rate = min(links.up_bytes_per_s[a], links.down_bytes_per_s[b])
-        between_s = self.world.network.backbone_s(a, b)
-        return links.one_way_s[a] + between_s + links.one_way_s[b] + size_bytes / rate
+    def _catch_up(self) -> None:
+        """Hear of what has ended by now before anything else changes."""
+        self.sharing.catch_up()
+        self.bulk.sharing.catch_up()
 
-    # -- fluid progress ------------------------------------------------------------------------------
+    # -- running -------------------------------------------------------------------------------------
 
-    def _rerate_neighbours(self, session: Session) -> None:
-        if self.cores:
-            self._rerate(self.sessions.values())
-            return
-        touched: dict[int, Session] = {}
-        for stage in session.stages:
-            touched.update(stage.executor.sessions)
-        self._rerate(touched.values())
-
-    def _rerate(self, sessions: Any) -> None:
-        """Recompute rates and finish events of these sessions; everything else is untouched."""
-        now = self.world.engine.now
-        executors: dict[int, Executor] = {}
-        for session in list(sessions):
-            session.progress += session.rate * (now - session.at_ns) / NS_PER_S
-            session.at_ns = now
-            seconds = self._phase_s(session)
-            session.rate = 0.0 if seconds is None or session.lost else 1.0 / seconds
-            session.generation += 1
-            if session.rate > 0.0:
-                left_s = max(0.0, 1.0 - session.progress) / session.rate
-                self.world.engine.call_at(
-                    now + int(left_s * NS_PER_S) + 1, self._phase_done, (session, session.generation)
-                )
-            for stage in session.stages:
-                executors[id(stage.executor)] = stage.executor
-        for executor in executors.values():
-            self._account(executor)
-            executor.busy_share = self._busy(executor)
-
-    def _phase_s(self, session: Session) -> float | None:
-        """Seconds the whole phase would take at the present rates; None while a stage is paused."""
-        if any(stage.executor.speed <= 0.0 for stage in session.stages):
-            return None
-        hops_s = session.hops_s if session.decoding else session.prefill_hops_s
-        if session.stages[0].executor.law.batching:
-            step_s = sum(_shared_step_s(stage, session) for stage in session.stages)
+    def _begin(self, session: Session) -> None:
+        """Begin a session's next leg."""
+        leg = session.legs[0]
+        session.alone, session.left, session.flow = None, 1.0, None
+        if isinstance(leg, Carry):
+            session.flow = self.bulk.send(
+                leg.source, leg.target, leg.size_bytes, lambda flow: self._leg_done(session, flow)
+            )
+        elif isinstance(leg, Prefill):
+            self._run(session)
+        elif session.job.new_tokens < 2:  # the prefill spoke the only token
+            self._finish(session)
         else:
-            step_s = _queued_step_s(session, hops_s)
-        return max((step_s + hops_s) * self._crowding() * _steps(session), 1e-9)
+            session.join_batches()
+            self._renew(session.executors)
 
-    def _crowding(self) -> float:
-        """How much slower everything runs because more sessions want to run than their one host has cores.
+    def _run(self, session: Session) -> None:
+        """Let a leg on executors run, unless it is paused."""
+        session.alone = alone(session, bool(self.cores))
+        if session.alone is not None:
+            session.flow = self.sharing.start(
+                list(session.alone.work_s),
+                session.left * session.alone.seconds,
+                takes=session.alone.takes(),
+                cap_per_s=1.0,
+                done=lambda flow: self._leg_done(session, flow),
+            )
 
-        A session keeps one thread busy at a time, and a hop inside a host is work of its cores too. The host shares its
-        cores equally (processor sharing), so ``n`` sessions on ``c`` cores each take ``max(1, n / c)`` times as long.
-        Other work of the host is not modelled.
-        """
-        return max(1.0, len(self.sessions) / self.cores) if self.cores else 1.0
-
-    def _busy(self, executor: Executor) -> float:
-        """Share of full speed in use: a stage waits while others and links work.
-
-        What takes turns adds up; decode streams of a batch step together, so the fullest stands for all.
-        """
-        turns, batch = 0.0, 0.0
-        for session in executor.sessions.values():
-            if session.rate <= 0.0:
+    def _renew(self, executors: list[Executor]) -> None:
+        """What runs on these executors goes on by their law of now; everything else is untouched."""
+        if not any(executor.sessions for executor in executors):
+            return
+        self.sharing.catch_up()
+        sessions = {number: session for executor in executors for number, session in executor.sessions.items()}
+        changes = []
+        for session in sessions.values():
+            flow = session.flow
+            if isinstance(session.legs[0], Carry) or (flow is not None and flow.finished_s is not None):
                 continue
-            work_s = sum(_work_s(stage, session) for stage in session.stages if stage.executor is executor)
-            share = session.rate * _steps(session) * work_s
-            if session.decoding and executor.law.batching:
-                batch = max(batch, share)
-            else:
-                turns += share
-        return min(1.0, turns + batch) * executor.speed
+            if flow is None:
+                self._run(session)
+                continue
+            now = alone(session, bool(self.cores))
+            if now == session.alone:
+                continue
+            self._look(session)
+            if now is None:
+                self.sharing.cancel(flow)
+                session.alone, session.flow = None, None
+            elif session.left > 0.0:  # else it ends at this very moment
+                session.alone = now
+                changes.append((flow, session.left * now.seconds, now.takes()))
+        if changes:
+            self.sharing.renew(changes)
 
-    def _account(self, executor: Executor) -> None:
-        now = self.world.engine.now
-        executor.busy_area += executor.busy_share * (now - executor.busy_since_ns) / NS_PER_S
-        executor.busy_since_ns = now
+    def _look(self, session: Session) -> None:
+        """Bring a leg's progress up to now, and charge its executors with what they did for it."""
+        if session.alone is None or session.flow is None:
+            return
+        left = self.sharing.left(session.flow) / session.alone.seconds
+        for executor in session.executors:
+            if executor.name in session.alone.work_s:
+                work_s = session.alone.work_s[executor.name]
+                executor.busy_s += (session.left - left) * work_s * executor.speed
+        session.left = left
 
-    def _phase_done(self, argument: tuple[Session, int]) -> None:
-        session, generation = argument
-        if session.generation != generation:
+    def _leg_done(self, session: Session, flow: Flow) -> None:
+        if session.flow is not flow:
+            return  # it ended at the very moment at which its session did
+        self._look(session)
+        if isinstance(session.legs[0], Decode):
+            self._finish(session)
             return
+        session.legs.pop(0)
+        if isinstance(session.legs[0], Decode):
+            session.first_token_ns = self.world.engine.now - session.started_ns
+        self._begin(session)
+
+    def _finish(self, session: Session) -> None:
+        """The last token is there: the head hears the answer."""
         now = self.world.engine.now
-        if not session.decoding:
-            session.first_token_ns = now - session.started_ns
-            session.decoding, session.progress, session.rate, session.at_ns = True, 0.0, 0.0, now
-            self._rerate_neighbours(session)
-            return
         self._end(session)
         self.tokens += session.job.new_tokens
         output = answer_digest(session.job.model, session.job.prompt, session.job.new_tokens)
         wrong = [s.node for s in session.job.stages if now in self.liars.get(s.node, ())]
         if wrong:
             output = blake2b(f"{output}{wrong}".encode(), digest_size=20).hexdigest()
-        self._tell(
-            session.node,
-            session.path,
-            session.job_id,
-            Done(output, session.job.new_tokens, session.first_token_ns),
-            now,
-        )
+        done = Done(output, session.job.new_tokens, session.first_token_ns)
+        self._tell(session.node, session.path, session.job_id, done, now)
 
     def _end(self, session: Session) -> None:
-        session.generation += 1
+        self._look(session)
+        flow, session.flow = session.flow, None
+        if flow is not None:
+            (self.bulk.sharing if isinstance(session.legs[0], Carry) else self.sharing).cancel(flow)
         self.sessions.pop((session.node.name, session.job_id), None)
-        for stage in session.stages:
-            stage.executor.sessions.pop(session.number, None)
-            self._account(stage.executor)
-            stage.executor.busy_share = self._busy(stage.executor)
-        self._rerate_neighbours(session)
+        session.leave()
+        if session.decoding or not all(executor.law.batching for executor in session.executors):
+            self._renew(session.executors)
 
     def _lose(self, session: Session, reason: str, node: str) -> None:
         self._end(session)
@@ -346,45 +342,6 @@ class Compute:
     def _tell(self, node: Node, path: str, job_id: int, outcome: Outcome, at_ns: int, epoch: int | None = None) -> None:
         if epoch is None or epoch == node.epoch:
             self.world.give_at(at_ns, node, (p.JOB, path, job_id, encode(outcome)))
-
-
-def _steps(session: Session) -> int:
-    """Steps of the present phase; the prefill speaks the first token."""
-    return session.job.new_tokens - 1 if session.decoding else 1
-
-
-def _work_s(stage: StageCost, session: Session) -> float:
-    """What one step of a session keeps a stage's device at work, the other streams of its batch included."""
-    executor = stage.executor
-    if not session.decoding:
-        return stage.prefill.scaled_s / executor.speed + stage.prefill.overhead_s
-    cost = stage.decode
-    streams = [s for s in executor.sessions.values() if s.decoding] if executor.law.batching else [session]
-    contexts = sum(s.context for s in streams)
-    scaled_s = cost.base_s + cost.per_stream_s * len(streams) + cost.per_context_s * contexts
-    return scaled_s / executor.speed + cost.overhead_s
-
-
-def _shared_step_s(stage: StageCost, session: Session) -> float:
-    """One step of a batching executor: its decode streams advance together, a prefill takes an equal share."""
-    sessions = stage.executor.sessions.values()
-    prefilling = sum(not s.decoding for s in sessions)
-    others = prefilling if session.decoding else prefilling - 1 + (prefilling < len(sessions))
-    return _work_s(stage, session) * (1 + others)
-
-
-def _queued_step_s(session: Session, hops_s: float) -> float:
-    """One step through serial servers: at each stage it waits for the others that are there.
-
-    The mean-value approximation for closed queueing networks (Schweitzer 1979): another session is at a stage with
-    the share of its time that the stage takes, here taken equal for all sessions.
-    """
-    own = [_work_s(stage, session) for stage in session.stages]
-    whole_s = sum(own) + hops_s
-    return sum(
-        t * (1.0 + (len(stage.executor.sessions) - 1) * t / whole_s)
-        for t, stage in zip(own, session.stages, strict=True)
-    )
 
 
 def answer_digest(model: str, prompt: str, new_tokens: int) -> str:

@@ -160,6 +160,10 @@ class MessageNetwork:
         for paths in self._paths:
             paths.pop(node, None)
 
+    def path(self, source: int, target: int) -> tuple[float, float, float]:
+        """Return a path's one-way latency (s), its access links' rate (bytes/s) and its share of messages lost."""
+        return self._paths[source].get(target) or self._path(source, target)
+
     def backbone_s(self, source: int, target: int) -> float:
         """Return the one-way delay between two nodes' ends of the backbone."""
         if self._near is None:

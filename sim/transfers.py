@@ -66,6 +66,11 @@ class Tcp:
         held_bytes = min(size_bytes, bytes_per_s * rtt_s)
         return max(0, math.ceil(math.log2(1.0 + held_bytes / window_bytes)) - 1) * rtt_s
 
+    def terms(self, size_bytes: float, rtt_s: float, bytes_per_s: float) -> tuple[float, float]:
+        """Return the rate (bytes/s) that loss leaves a transfer, and its wait (s), over a path of this rate."""
+        cap_bytes_per_s = self.cap_bytes_per_s(rtt_s)
+        return cap_bytes_per_s, self.slow_start_s(size_bytes, rtt_s, min(cap_bytes_per_s, bytes_per_s))
+
 
 class Transfer:
     """One transfer, from `Transfers.send` on.
@@ -138,10 +143,8 @@ class Transfers:
         route = self.topology.route(source, target)
         cap_bytes_per_s, wait_s = math.inf, 0.0
         if tcp is not None:
-            rtt_s = 2.0 * route.latency_s
-            cap_bytes_per_s = tcp.cap_bytes_per_s(rtt_s)
-            rate = min(cap_bytes_per_s, *(link.bytes_per_s / route.crossings.get(link.name, 1) for link in route.links))
-            wait_s = tcp.slow_start_s(size_bytes, rtt_s, rate)
+            rate = min(link.bytes_per_s / route.crossings.get(link.name, 1) for link in route.links)
+            cap_bytes_per_s, wait_s = tcp.terms(size_bytes, 2.0 * route.latency_s, rate)
         path = self._resources(route)
         back = self._resources(self.topology.route(target, source, relay=route.relay))
         transfer = Transfer(source, target, size_bytes, route, mode)

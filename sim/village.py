@@ -46,8 +46,8 @@ from sim.world import Node, StepCost, World
 Progress = Callable[[float, str], None]
 
 FIDELITY = {
-    "compute": "fluid",
-    "network": "messages one by one; transfers at the access rate, links not shared",
+    "compute": "fluid: an executor's own batch law; executors and host cores shared, max_min",
+    "network": "messages one by one; bulk bytes share access links",
     "battery": "two-pair circuit, its fast pair in R0; one exponential-midpoint step a reading",
     "thermal": "three nodes, exact over a reading; step-wise limit cycle in closed form",
     "owners": "habits by assumption, keyed draws",
@@ -106,7 +106,7 @@ class _Run:
         # Processes of one host share its cores, and a hop between them costs what was measured.
         self.host = hosts.read_profile(scenario.profile) if scenario.network.home == "loopback" else None
         self.compute = Compute(
-            self.world, self.shape, dict(zip(self.stock.name, self.laws, strict=True)), access,
+            self.world, self.shape, dict(zip(self.stock.name, self.laws, strict=True)),
             scenario.cores or (int(self.host["cores"]) if self.host else None),
             float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
         )  # fmt: skip
@@ -435,7 +435,9 @@ START_WALL_NS = 1_750_000_000 * NS_PER_S
 
 def _network_fidelity(network: Network) -> str:
     between = "measured cities by coordinates" if network.backbone == "cities" else "one delay for every pair"
-    return f"{FIDELITY['network']}; backbone: {between}; loss: {network.bursts or 'independent'}"
+    tcp = "slow start" * network.slow_start, "bounded by loss" * network.loss_bound
+    bulk = ", ".join([network.sharing, *filter(None, tcp)])
+    return f"{FIDELITY['network']}, {bulk}; backbone: {between}; loss: {network.bursts or 'independent'}"
 
 
 def _plain(value: Any) -> Any:

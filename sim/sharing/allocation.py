@@ -108,6 +108,9 @@ class Allocation:
     def settle(self, now_s: float = 0.0) -> list[Bundle]:
         """Fill what changed, and return the bundles that have another level or other shares than before."""
         self._now_s = now_s
+        if not self._changed:
+            for share in list(self._newcomers):
+                self._admit(share)
         while self._changed or self._newcomers:
             self._pass()
             for resource in self._suspects:
@@ -118,6 +121,25 @@ class Allocation:
         moved = list(self._moved)
         self._moved.clear()
         return moved
+
+    def _admit(self, share: Share) -> None:
+        """Let a newcomer have its cap at once if there is room for it, and nobody who would rather have it."""
+        level = share.cap_level
+        if level == math.inf:
+            return
+        for resource, slope in share.legs:
+            if resource.updates > SUM_AGAIN:
+                resource.sum_up()
+            if resource.held.size or resource.used_per_s + slope * level > resource.capacity_per_s * (1.0 + ROUNDING):
+                return
+        for resource, slope in share.legs:
+            resource.used_per_s += slope * level
+            resource.updates += 1
+        del self._newcomers[share]
+        alone = Bundle(None)
+        alone.at_s, alone.level = self._now_s, level
+        alone.take(share)
+        self._moved[alone] = None
 
     def _pass(self) -> None:
         """Fill once, as if what held nobody could take anything."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 
 def require_above_zero(item: str, value: float) -> None:
@@ -33,3 +33,11 @@ def require_path(item: str, path: Sequence[str], known: Container[str]) -> None:
             raise ValueError(f"{item} names {name}, which is unknown; allowed: resources that were added")
         if name in path[:k]:
             raise ValueError(f"{item} names {name} twice; allowed: each resource once")
+
+
+def require_takes(path: Sequence[str], takes: Mapping[str, float]) -> None:
+    """Raise ValueError unless what a flow takes is above 0, and of resources on its path."""
+    for name, amount in takes.items():
+        if name not in path:
+            raise ValueError(f"flow: takes names {name}; allowed: resources on its path")
+        require_above_zero(f"flow: takes of {name}", amount)

@@ -10,13 +10,13 @@ free for others from its exact end on, not from the wake.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
 
 from sim.engine import NS_PER_S, Engine
 from sim.sharing.allocation import Allocation
-from sim.sharing.allowed import require_above_zero, require_at_least_zero, require_cap, require_path
+from sim.sharing.allowed import require_above_zero, require_at_least_zero, require_cap, require_path, require_takes
 from sim.sharing.modes import named
 from sim.sharing.parts import Bundle, Resource, Share
 
@@ -129,7 +129,7 @@ class Sharing:
         if name not in self._resources:
             raise ValueError(f"resource {name}: unknown; allowed: one that was added")
         require_above_zero(f"resource {name}: capacity_per_s", capacity_per_s)
-        self._catch_up()
+        self.catch_up()
         resource = self._resources[name]
         self._allocation.set_capacity(resource, capacity_per_s)
         if self._law.weight_s_bytes:  # the RTT that weighs a flow depends on the capacity
@@ -179,10 +179,7 @@ class Sharing:
         else:
             require_path("flow: back", back, self._resources)
         takes = dict(takes or {})
-        for name, amount in takes.items():
-            if name not in path:
-                raise ValueError(f"flow: takes names {name}; allowed: resources on its path")
-            require_above_zero(f"flow: takes of {name}", amount)
+        require_takes(path, takes)
         require_at_least_zero("flow: size", size)
         require_at_least_zero("flow: latency_s", latency_s)
         require_at_least_zero("flow: after_s", after_s)
@@ -203,7 +200,7 @@ class Sharing:
 
         A flow that has ended, or was cancelled before, stays as it is.
         """
-        self._catch_up()
+        self.catch_up()
         if flow.finished_s is None and not flow.cancelled:
             flow.cancelled = True
             if flow._share is not None:
@@ -212,21 +209,55 @@ class Sharing:
             self._wake()
         return flow._left
 
+    def renew(self, changes: Iterable[tuple[Flow, float, Mapping[str, float]]]) -> None:
+        """Change flows in their course, all at one moment and shared anew once: now.
+
+        Args:
+            changes: flows, each with what it has still to carry (above 0) and how much of each resource on its path one
+                unit of it takes from now on (as in `start`). One that has ended or was cancelled stays as it is.
+
+        Raises:
+            ValueError: as for `start`.
+        """
+        self.catch_up()
+        for flow, left, takes in changes:
+            require_above_zero("flow: left", left)
+            require_takes(flow.path, takes)
+            if flow.finished_s is not None or flow.cancelled:
+                continue
+            running = flow._share is not None
+            if running:
+                self._part(flow)
+            flow._left, flow._takes = left, dict(takes)
+            if running:
+                self._enter(flow)
+        self._settle()
+        self._wake()
+
     def left(self, flow: Flow) -> float:
         """Return what a flow has still to carry now."""
-        self._catch_up()
+        self.catch_up()
         share = flow._share
         if share is None:
             return flow._left
         share.bundle.bring_up(self._at_s)
         return max(0.0, (share.target - share.bundle.served) * share.weight * flow._rate_factor)
 
+    def catch_up(self) -> None:
+        """Live through the moments up to the engine's time: what has ended by now is told now."""
+        while self._moments and self._due_ns(self._moments[0][0]) <= self.engine.now:
+            ended = self._live_through()
+            for flow in ended:
+                if flow._done is not None:
+                    flow._done(flow)
+        self._at_s = max(self._at_s, (self.engine.now - self._epoch_ns) / NS_PER_S)
+
     # -- moments -------------------------------------------------------------------------------------
 
     def _clock_s(self) -> float:
         """Return the engine's time since the epoch, s; moves the epoch on if it is far behind."""
         if self.engine.now - self._epoch_ns >= EPOCH_S * NS_PER_S:
-            self._catch_up()
+            self.catch_up()
             self._move_epoch()
         return (self.engine.now - self._epoch_ns) / NS_PER_S
 
@@ -258,17 +289,8 @@ class Sharing:
         if due_ns == self._wake_ns:
             self._wake_ns = None
         self._clock_s()
-        self._catch_up()
+        self.catch_up()
         self._wake()
-
-    def _catch_up(self) -> None:
-        """Live through the moments up to the engine's time."""
-        while self._moments and self._due_ns(self._moments[0][0]) <= self.engine.now:
-            ended = self._live_through()
-            for flow in ended:
-                if flow._done is not None:
-                    flow._done(flow)
-        self._at_s = max(self._at_s, (self.engine.now - self._epoch_ns) / NS_PER_S)
 
     def _live_through(self) -> list[Flow]:
         """Live through the next moment: flows begin or end, and rates follow; return those that ended."""

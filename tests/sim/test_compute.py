@@ -47,13 +47,15 @@ class Ear:
 class Bench:
     """A world of devices and nothing but their compute."""
 
-    def __init__(self, *devices: inference.Device, laws: list[Law] | None = None, cores: int | None = None) -> None:
+    def __init__(
+        self, *devices: inference.Device, laws: list[Law] | None = None, cores: int | None = None, **network: Any
+    ) -> None:
         links = Links.alike(len(laws or devices), ONE_WAY_S, RATE)
-        self.world = World(MessageNetwork(1, links, Network(backbone_s=BACKBONE_S)))
+        self.world = World(MessageNetwork(1, links, Network(backbone_s=BACKBONE_S, **network)))
         self.heard: list[tuple[float, int, Any]] = []
         each = laws or [Roofline(SHAPE, device) for device in devices]
         named = {f"d{k}": law for k, law in enumerate(each)}
-        self.compute = Compute(self.world, SHAPE, named, links, cores)
+        self.compute = Compute(self.world, SHAPE, named, cores)
         self.world.jobs = self.compute
         for name in named:
             self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0)))
@@ -64,12 +66,14 @@ class Bench:
         function, *arguments = call
         self.world.engine.call_at(round(time_s * 1e9), lambda _: function(*arguments), None)
 
-    def ask(self, time_s: float, prompt: int, new: int, *cuts: int, head: int = 0) -> int:
-        """Submit a session at a time; stage k on device head + k, cut at these layers."""
+    def ask(
+        self, time_s: float, prompt: int, new: int, *cuts: int, head: int = 0, step: int = 1, source: str = ""
+    ) -> int:
+        """Submit a session at a time; stage k on device head + k x step, cut at these layers."""
         self._jobs += 1
         edges = [0, *cuts, LAYERS]
-        stages = tuple(Stage(f"d{head + k}", a, b) for k, (a, b) in enumerate(pairwise(edges)))
-        job = SessionJob("op", SHAPE.name, stages, "prompt", "", prompt, new, 64)
+        stages = tuple(Stage(f"d{head + k * step}", a, b) for k, (a, b) in enumerate(pairwise(edges)))
+        job = SessionJob("op", SHAPE.name, stages, "prompt", source, prompt, new, 64)
         node = self.world.by_name[stages[0].node]
         self.at(time_s, self.compute.submit, node, "worker", self._jobs, encode(job))
         return self._jobs
@@ -310,3 +314,123 @@ def test_a_measured_executor_serves_one_step_at_a_time() -> None:
     assert alone_s == pytest.approx(prompt_s + 49 * step_s, rel=1e-6)
     assert [ended[job][0] for job in both] == pytest.approx([2 * alone_s] * 2, rel=1e-6)
     assert two.compute.take_load("d0", 10.0) * 10.0 == pytest.approx(2 * alone_s, rel=1e-6)
+
+
+WAY_S = 2 * ONE_WAY_S + BACKBONE_S
+
+
+def test_two_sessions_on_one_uplink_share_it() -> None:
+    """Prompts' activations that leave one device at the same time have half of its link up each."""
+    bench = Bench(FAST, FAST, FAST)
+    jobs = [bench.ask(0, 400, 1, 8), bench.ask(0, 400, 1, 8, step=2)]
+    ended = bench.run()
+
+    first_s, second_s = 2 * prefill_s(400, 8, False), prefill_s(400, LAYERS - 8, True)
+    activations_s = 2 * 400 * SHAPE.activation_bytes() / RATE
+    for job in jobs:  # the tokens come back by the head's link down, together too
+        assert ended[job][0] == pytest.approx(first_s + WAY_S + activations_s + second_s + WAY_S + 8 / RATE, rel=1e-6)
+
+
+def test_sessions_share_links_with_other_transfers() -> None:
+    """While a long transfer leaves a stage, its activations have half of the link; what ends leaves all of it."""
+    bench = Bench(FAST, FAST, FAST)
+    job = bench.ask(0, 400, 1, 8)
+    ends: list[float] = []
+    begin_s = prefill_s(400, 8, False)
+    bench.at(begin_s, bench.compute.bulk.send, 0, 2, 1e8, lambda flow: ends.append(flow.finished_s))
+    ended_s, _ = bench.run()[job]
+
+    size = 400 * SHAPE.activation_bytes()
+    assert ended_s == pytest.approx(begin_s + WAY_S + 2 * size / RATE + prefill_s(400, 8) + WAY_S + 4 / RATE, rel=1e-6)
+    assert ends == [pytest.approx(begin_s + WAY_S + (1e8 + size) / RATE, rel=1e-6)]
+
+
+def test_a_prompt_comes_to_its_head_over_the_link() -> None:
+    """The prompt's ids, four bytes each, cross from the node that holds them before the head begins."""
+    bench = Bench(FAST, FAST)
+    job = bench.ask(0, 700, 1, source="d1")
+
+    assert bench.run()[job][0] == pytest.approx(WAY_S + 4 * 700 / RATE + prefill_s(700), rel=1e-6)
+
+
+@pytest.mark.parametrize(("tokens", "rounds"), [(700, 0), (5000, 1), (12_000, 2)])
+def test_a_short_prompt_pays_slow_start(tokens: int, rounds: int) -> None:
+    """With slow start a prompt also waits a round trip for each window of 10 x 1460 x 2^k bytes before its last."""
+    bench = Bench(FAST, FAST, slow_start=True)
+    job = bench.ask(0, tokens, 1, source="d1")
+
+    assert RATE * 2 * WAY_S > 4 * 12_000  # the data end before a window fills the path
+    expected_s = rounds * 2 * WAY_S + WAY_S + 4 * tokens / RATE + prefill_s(tokens)
+    assert bench.run()[job][0] == pytest.approx(expected_s, rel=1e-6)
+
+
+def test_loss_bounds_a_prompt_by_mathis() -> None:
+    """With loss_bound a prompt's rate is MSS / RTT x sqrt(3/2) / sqrt(loss) where that is below the link's."""
+    bench = Bench(FAST, FAST, loss=0.02, loss_bound=True)
+    job = bench.ask(0, 5000, 1, source="d1")
+
+    rate = 1460 / (2 * WAY_S) * (1.5 / 0.02) ** 0.5
+    assert rate < RATE
+    assert bench.run()[job][0] == pytest.approx(WAY_S + 20_000 / rate + prefill_s(5000), rel=1e-6)
+
+
+@pytest.mark.parametrize("how", ["cut", "down", "switch"])
+def test_a_prompt_on_its_way_is_lost_with_its_source(how: str) -> None:
+    """A cut between them, a crash of the source or its switch to another network ends a prompt's upload."""
+    bench = Bench(FAST, FAST, FAST)
+    job = bench.ask(0, 10_000, 1, source="d1")
+    kept = bench.ask(0, 100, 1, source="d2")
+
+    def strike() -> None:
+        if how == "down":
+            bench.world.crash(bench.world.by_name["d1"])
+        elif how == "switch":
+            bench.compute.leave("d1")
+        else:
+            bench.world.network.sever(0, 1)
+            bench.compute.cut()
+
+    bench.at(WAY_S + 0.01, strike)
+    ended = bench.run()
+
+    assert isinstance(ended[job][1], Lost)
+    assert ended[job][0] == pytest.approx(WAY_S + 0.01 + LOST_AFTER_S)
+    assert isinstance(ended[kept][1], Done)
+
+
+@pytest.mark.parametrize(("cores", "slower"), [(1, 3.0), (2, 1.5), (3, 1.0), (8, 1.0)])
+def test_executors_of_one_host_share_its_cores(cores: int, slower: float) -> None:
+    """Three sessions on three executors of a host with c cores take max(1, 3 / c) times as long as one."""
+    alone, crowd = Bench(laws=[measured(UNMEASURED)], cores=cores), Bench(laws=[measured(UNMEASURED)] * 3, cores=cores)
+    one, three = alone.ask(0, 100, 50), [crowd.ask(0, 100, 50, head=k) for k in range(3)]
+    alone_s, ended = alone.run()[one][0], crowd.run()
+
+    assert [ended[job][0] for job in three] == pytest.approx([slower * alone_s] * 3, rel=1e-6)
+
+
+def test_a_pipeline_runs_no_faster_than_its_slowest_stage() -> None:
+    """With many sessions in flight the slowest serial stage is busy all the time, and never more than that."""
+    bench, sessions, tokens = Bench(laws=[measured(UNMEASURED)] * 3), 60, 200
+    for _ in range(sessions):
+        bench.ask(0, 10, tokens, LAYERS - 4, LAYERS - 2)
+    last_s = max(time_s for time_s, _ in bench.run().values())
+
+    profile = UNMEASURED
+    step_s = profile["decode_s_step"] + (LAYERS - 4) * profile["decode_s_layer"]
+    slowest_s = sessions * (tokens - 1) * step_s
+    assert slowest_s < last_s < 1.1 * slowest_s  # prompts and the first and last hops come on top
+
+
+def test_a_session_that_is_cancelled_as_it_ends_has_ended() -> None:
+    """At the nanosecond of its end the answer comes first, and the device is free once, not twice."""
+    bench, again = Bench(FAST), Bench(FAST)
+    first = bench.ask(0, 100, 50)
+    ended_s, _ = bench.run()[first]
+    node = again.world.by_name["d0"]
+    again.at(ended_s, again.compute.cancel, node, 1)
+    job = again.ask(0, 100, 50)
+
+    ended = again.run()
+    assert ended[job][0] == ended_s
+    assert isinstance(ended[job][1], Done)
+    assert (again.compute.executors["d0"].streams, again.compute.executors["d0"].contexts) == (0, 0.0)

@@ -180,6 +180,31 @@ def test_a_cancelled_flow_leaves_its_rate_to_others_and_tells_what_is_left() -> 
     assert (gone.finished_s, gone.cancelled, done) == (None, True, [])
 
 
+def test_a_renewed_flow_goes_on_as_it_was_told() -> None:
+    """From a change on a flow carries what it was told to, at its new price; others have what that leaves."""
+    engine = Engine()
+    sharing = Sharing(engine)
+    sharing.add("executor", 1.0)
+    one = sharing.start(["executor"], 4.0, cap_per_s=1.0)
+    two = sharing.start(["executor"], 4.0, cap_per_s=1.0)
+    gone = sharing.start(["executor"], 9.0, cap_per_s=1.0, after_s=50.0)
+    sharing.cancel(gone)
+
+    def renew(_: Any) -> None:
+        left = sharing.left(one), sharing.left(two)
+        assert left == pytest.approx((3.0, 3.0), rel=1e-12)
+        sharing.renew([(one, 3.0, {"executor": 0.25}), (two, 0.75, {"executor": 0.5}), (gone, 1.0, {})])
+
+    engine.call_at(2 * NS_PER_S, renew, None)  # each has had half of it for two seconds
+    engine.run()
+
+    assert two.finished_s == pytest.approx(2.75, rel=1e-12)  # 0.25 + 0.5 is not all: both run at their caps
+    assert one.finished_s == pytest.approx(5.0, rel=1e-12)
+    assert gone.finished_s is None
+    sharing.renew([(one, 1.0, {})])  # ended: stays so
+    assert sharing.left(one) == 0.0
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_new_capacity_holds_from_its_moment_on(mode: str) -> None:
     """Half the bytes at one rate and half at a tenth of it; also where the capacity weighs the flow."""
@@ -254,6 +279,12 @@ def _start(**changes: Any) -> None:
     sharing.start(**{"path": ["a"], "size": 1.0, **changes})
 
 
+def _renew(left: float, takes: dict[str, float]) -> None:
+    sharing = Sharing(Engine())
+    sharing.add("a", 1.0)
+    sharing.renew([(sharing.start(["a"], 1.0), left, takes)])
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -270,6 +301,8 @@ def _start(**changes: Any) -> None:
         (lambda: _start(size=-1.0), r"flow: size \(-1.0\) must be at least 0 and finite"),
         (lambda: _start(size=math.nan), r"flow: size \(nan\) must be at least 0 and finite"),
         (lambda: _start(weight=0.0), r"flow: weight \(0.0\) must be above 0 and finite"),
+        (lambda: _renew(0.0, {}), r"flow: left \(0.0\) must be above 0"),
+        (lambda: _renew(1.0, {"b": 1.0}), r"flow: takes names b; allowed: resources on its path"),
         (lambda: _start(cap_per_s=0.0), r"flow: cap_per_s \(0.0\) must be above 0"),
         (lambda: max_min_rates({"a": math.inf}, []), r"resource a: capacity_per_s \(inf\) must be above 0 and finite"),
         (lambda: max_min_rates({"a": 1.0}, [Demand(["b"])]), r"demand 0: path names b, which is unknown"),

@@ -1,0 +1,186 @@
+"""What a session does and how long each part of it takes alone, by its executors' own law.
+
+Alone means: as if nothing else wanted the executors, except what the law itself knows of. That is the batch, whose n
+streams all advance one token per ``a + b n + c (sum of contexts)`` (`sim.laws`), and the queue of a serial server.
+How parts that want one executor at the same time share it is not said here but in `sim.compute`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from policies.jobs import SessionJob
+from sim.laws import DecodeCost, Law, PrefillCost
+from sim.sharing import Flow
+from sim.world import Node
+
+CORES = "cores of the host"
+"""Name of the resource that executors of one host share; no node's name has a blank."""
+
+
+@dataclass(eq=False)
+class Executor:
+    """One device's compute.
+
+    Attributes:
+        name: its node's.
+        law: what its steps cost.
+        speed: share of full speed it runs at now: lent share x throttle; 0 pauses it.
+        sessions: sessions with a stage here, by number.
+        streams, contexts: those of them that decode, and the sum of their mean contexts.
+        busy_s: seconds at full speed it has worked since the fleet last asked.
+    """
+
+    name: str
+    law: Law
+    speed: float = 1.0
+    sessions: dict[int, Session] = field(default_factory=dict)
+    streams: int = 0
+    contexts: float = 0.0
+    busy_s: float = 0.0
+
+
+class StageCost(NamedTuple):
+    """What one stage of a session costs on its executor."""
+
+    executor: Executor
+    decode: DecodeCost
+    prefill: PrefillCost
+
+
+class Carry(NamedTuple):
+    """A leg of a session: bytes from node to node, by number."""
+
+    source: int
+    target: int
+    size_bytes: float
+
+
+class Prefill(NamedTuple):
+    """A leg of a session: the prompt through one stage, after ``before_s`` of hand-over inside the host."""
+
+    stage: int
+    before_s: float
+
+
+class Decode(NamedTuple):
+    """A leg of a session: the tokens after the first one, through all stages in turn."""
+
+
+class Alone(NamedTuple):
+    """A leg alone: how long it takes, and the seconds of that at which each resource works for it."""
+
+    seconds: float
+    work_s: Mapping[str, float]
+
+    def takes(self) -> dict[str, float]:
+        """Return the share of its time at which each resource works for it."""
+        return {name: work_s / self.seconds for name, work_s in self.work_s.items()}
+
+
+@dataclass(eq=False)
+class Session:
+    """One running session job.
+
+    Attributes:
+        hops_s: from stage to stage and back to the head, for one token.
+        context: mean over its decoding.
+        legs: what it has still to do, the present one first.
+        alone: the present leg alone; None while it carries, or a stage on its way is paused.
+        left: share of the present leg still to do when it was last looked at.
+        flow: the present leg's; None while it is paused.
+        executors: of its stages, each once.
+        decoding: whether it is a stream of its executors' batches.
+    """
+
+    number: int
+    node: Node
+    epoch: int
+    path: str
+    job_id: int
+    job: SessionJob
+    stages: list[StageCost]
+    hops_s: float
+    context: float
+    started_ns: int
+    legs: list[Carry | Prefill | Decode]
+    alone: Alone | None = None
+    left: float = 1.0
+    flow: Flow | None = None
+    decoding: bool = False
+    first_token_ns: int = 0
+
+    def __post_init__(self) -> None:
+        self.executors = list(dict.fromkeys(stage.executor for stage in self.stages))
+
+    def join_batches(self) -> None:
+        """Decode from now on, as a stream of each executor."""
+        self.decoding = True
+        for executor in self.executors:
+            executor.streams += 1
+            executor.contexts += self.context
+
+    def leave(self) -> None:
+        """Be gone from all executors."""
+        for executor in self.executors:
+            executor.sessions.pop(self.number, None)
+            if self.decoding:
+                executor.streams -= 1
+                executor.contexts -= self.context
+
+
+def alone(session: Session, one_host: bool) -> Alone | None:
+    """Return a session's present leg alone, at the executors' present speeds; None if one of them is paused.
+
+    Args:
+        session: its present leg is no `Carry`.
+        one_host: whether its executors share a host's cores; then its hops are work of those.
+    """
+    leg = session.legs[0]
+    stages = [session.stages[leg.stage]] if isinstance(leg, Prefill) else session.stages
+    if any(stage.executor.speed <= 0.0 for stage in stages):
+        return None
+    if isinstance(leg, Prefill):
+        rounds, hops_s, parts = 1, leg.before_s, [1]
+        steps = [_prefill_s(stage) for stage in stages]
+        waited_s = 0.0  # it wants all of a server, so that sharing alone makes it wait
+    else:
+        rounds, hops_s = session.job.new_tokens - 1, session.hops_s
+        steps = [_decode_s(stage, session) for stage in stages]
+        # A batch's step serves all its streams; each stands for its part.
+        parts = [stage.executor.streams if stage.executor.law.batching else 1 for stage in stages]
+        waited_s = _waited_s(stages, steps, hops_s)
+    work_s: dict[str, float] = {}
+    for stage, step_s, part in zip(stages, steps, parts, strict=True):
+        name = stage.executor.name
+        work_s[name] = work_s.get(name, 0.0) + step_s * rounds / part
+    if one_host:
+        work_s[CORES] = (sum(steps) + hops_s) * rounds
+    return Alone((sum(steps) + hops_s + waited_s) * rounds, work_s)
+
+
+def _prefill_s(stage: StageCost) -> float:
+    return stage.prefill.scaled_s / stage.executor.speed + stage.prefill.overhead_s
+
+
+def _decode_s(stage: StageCost, session: Session) -> float:
+    """One token at one stage; in a batch, the step of all its streams."""
+    executor, cost = stage.executor, stage.decode
+    streams, contexts = (executor.streams, executor.contexts) if executor.law.batching else (1, session.context)
+    scaled_s = cost.base_s + cost.per_stream_s * streams + cost.per_context_s * contexts
+    return scaled_s / executor.speed + cost.overhead_s
+
+
+def _waited_s(stages: list[StageCost], steps: list[float], hops_s: float) -> float:
+    """Return what one token waits at serial servers for the steps of the other sessions there.
+
+    The mean-value approximation for closed queueing networks (Schweitzer 1979): another session is at a stage with
+    the share of its time that the stage takes, here taken equal for all sessions.
+    """
+    if all(stage.executor.law.batching for stage in stages):
+        return 0.0
+    whole_s = sum(steps) + hops_s
+    others = [0 if stage.executor.law.batching else len(stage.executor.sessions) - 1 for stage in stages]
+    return sum(step_s * n * step_s / whole_s for step_s, n in zip(steps, others, strict=True))
