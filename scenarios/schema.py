@@ -96,6 +96,7 @@ class Network(Strict, frozen=True):
 
     home: Literal["cable", "fibre", "loopback"] = "cable"
     mobile: Literal["lte", "5g"] = "lte"
+    access: Literal["typical", "fitted"] = "typical"  # fitted: each device's rates drawn from those measured (cable)
     backbone: Literal["even", "cities"] = "even"  # cities: each node near a data centre, delays as measured
     backbone_s: NonNegative = 0.012  # one-way, between any two nodes (backbone=even)
     bursts: str = ""  # a measured channel whose bad spells every access link has; "": losses are independent
@@ -356,6 +357,8 @@ def _check_consensus(c: ConsensusRules) -> None:
 
 
 def _check_network(n: Network) -> None:
+    if n.access == "fitted" and n.home != "cable":  # fixed lines were measured, whatever their kind
+        raise ScenarioError(f"network.home={n.home!r}: expected 'cable' with network.access='fitted'")
     if n.sharing == "lv08" and n.slow_start:
         raise ScenarioError("network.slow_start=True: expected false with network.sharing='lv08', which has it already")
 

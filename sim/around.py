@@ -64,8 +64,8 @@ class VillageAround(FleetAround):
         row, network = node.number, self.world.network
         if to == "mobile":
             self._home.setdefault(row, network.access(row))
-            m = self.mobile
-            network.relink(row, Access(m.one_way_s, m.up_bytes_per_s, m.down_bytes_per_s, m.loss))
+            up, down = (float(rates[row]) for rates in self.fleet.stock.mobile)
+            network.relink(row, Access(self.mobile.one_way_s, up, down, self.mobile.loss))
         elif to == "none":
             self._cuts.setdefault(row, []).extend(network.cut_off([row]))
         else:

@@ -31,8 +31,7 @@ def access_links(scenario: Scenario, stock: Inventory) -> Links:
         return Links.alike(len(stock.name), one_way_s / 2, hosts.LOOPBACK_BYTES_PER_S)  # a message has two ends
     home, wifi = links.LINKS[scenario.network.home], links.LINKS["wifi"]
     mobile = [kind in ("phone", "tablet", "laptop") for kind in stock.kind]
-    up = stock.home_bytes_per_s.tolist()
-    down = (stock.home_bytes_per_s * (home.down_bytes_per_s / home.up_bytes_per_s)).tolist()
+    up, down = (rates.tolist() for rates in stock.home)
     one_way = [wifi.one_way_s if m else home.one_way_s for m in mobile]
     return Links(one_way, up, down, [wifi.loss if m else home.loss for m in mobile])
 

@@ -437,7 +437,8 @@ def _network_fidelity(network: Network) -> str:
     between = "measured cities by coordinates" if network.backbone == "cities" else "one delay for every pair"
     tcp = "slow start" * network.slow_start, "bounded by loss" * network.loss_bound
     bulk = ", ".join([network.sharing, *filter(None, tcp)])
-    return f"{FIDELITY['network']}, {bulk}; backbone: {between}; loss: {network.bursts or 'independent'}"
+    loss = network.bursts or "independent"
+    return f"{FIDELITY['network']}, {bulk}; rates: {network.access}; backbone: {between}; loss: {loss}"
 
 
 def _plain(value: Any) -> Any:

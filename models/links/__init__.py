@@ -4,11 +4,11 @@
 ``backbone``: coordinates instead of a matrix; ``loss``: Gilbert and Elliott's channel; ``replay``: rates of a trace.
 """
 
-from models.links.access import DRAWN, FITS, LINKS, Link, draw_rates
+from models.links.access import DRAWN, FITS, LINKS, Link, draw_rates, least_rates
 from models.links.delays import jitter_factor, one_way_s
 from models.links.tcp import mathis_bytes_per_s, pftk_bytes_per_s, tcp_transfer_s, transfer_s
 
 __all__ = [
-    "DRAWN", "FITS", "LINKS", "Link", "draw_rates", "jitter_factor", "mathis_bytes_per_s", "one_way_s",
-    "pftk_bytes_per_s", "tcp_transfer_s", "transfer_s",
+    "DRAWN", "FITS", "LINKS", "Link", "draw_rates", "jitter_factor", "least_rates", "mathis_bytes_per_s",
+    "one_way_s", "pftk_bytes_per_s", "tcp_transfer_s", "transfer_s",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from models import draws
-from models.distributions.law import Fit, read_fits
+from models.distributions.law import Fit, Law, read_fits
 
 FILE = Path(__file__).parent / "fitted.json"
 FITS: Mapping[str, Fit] = read_fits(FILE)
@@ -172,11 +172,30 @@ def draw_rates(seed: int, technology: str, entity: Any, xp: Any = np) -> tuple[A
     Raises:
         ValueError: no such technology.
     """
-    if technology not in DRAWN:
-        raise ValueError(f"technology is {technology!r}; allowed: {', '.join(DRAWN)}")
-    row = DRAWN[technology]
-    down = draws.open_uniform(seed, "link rate down", entity, 0, xp)
-    own = draws.open_uniform(seed, "link rate up", entity, 0, xp)
-    tied = draws.uniform(seed, "link rates alike", entity, 0, xp) < abs(row.rank_correlation)
+    row = _row(technology)
+    down = draws.open_uniform(seed, f"link rate down {technology}", entity, 0, xp)
+    own = draws.open_uniform(seed, f"link rate up {technology}", entity, 0, xp)
+    tied = draws.uniform(seed, f"link rates alike {technology}", entity, 0, xp) < abs(row.rank_correlation)
     up = xp.where(tied, down if row.rank_correlation > 0.0 else 1.0 - down, own)
     return FITS[row.down].law.quantile(down, xp) * _MBIT, FITS[row.up].law.quantile(up, xp) * _MBIT
+
+
+def least_rates(technology: str) -> tuple[float, float]:
+    """Return the least rates above 0, down and up, that `draw_rates` draws, bytes/s.
+
+    Raises:
+        ValueError: no such technology.
+    """
+    row = _row(technology)
+    down, up = (FITS[name].law for name in (row.down, row.up))
+    return _least_mbps(down) * _MBIT, _least_mbps(up) * _MBIT
+
+
+def _least_mbps(law: Law) -> float:
+    return float(law.quantile(np.nextafter(law.zero, 1.0)))
+
+
+def _row(technology: str) -> Drawn:
+    if technology not in DRAWN:
+        raise ValueError(f"technology is {technology!r}; allowed: {', '.join(DRAWN)}")
+    return DRAWN[technology]

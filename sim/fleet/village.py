@@ -21,11 +21,11 @@ from policies.config import HarvestRules
 from policies.harvest import Devices, make, violations
 from policies.readings import Decision, Readings
 from scenarios.groups import entities, zones
-from scenarios.hosts import LOOPBACK_BYTES_PER_S
 from scenarios.schema import KINDS, Scenario
 from sim.fleet import physics
 from sim.fleet.around import Surroundings
 from sim.fleet.ladders import Ladders
+from sim.fleet.lines import Lines, home_lines, mobile_lines
 from sim.fleet.reading import USER_LOAD
 from sim.fleet.stock import Roster, cell_tables, fixed
 from sim.owners import Habits, habits
@@ -41,7 +41,8 @@ class Inventory:
     row: devices.Table
     dedicated: np.ndarray
     zone_min: np.ndarray
-    home_bytes_per_s: np.ndarray
+    home: Lines
+    mobile: Lines
     entity: np.ndarray  # who draws: the same for a device whatever else the fleet holds
 
     @property
@@ -51,7 +52,7 @@ class Inventory:
 
 
 def inventory(scenario: Scenario) -> Inventory:
-    """Draw the fleet: a device model of its kind for each, uniformly, and a home link."""
+    """Draw the fleet: a device model of its kind for each, uniformly, and its lines."""
     fleet = scenario.fleet
     counts = fleet.counts
     kinds = tuple(kind for kind, count in zip(KINDS, counts, strict=True) for _ in range(count))
@@ -62,19 +63,13 @@ def inventory(scenario: Scenario) -> Inventory:
     models = [devices.by_kind(kind) for kind in kinds]
     picks = draws.integers(scenario.seed, "device model", entity, 0, np.array([len(m) for m in models]))
     rows = [of_kind[pick] for of_kind, pick in zip(models, picks.tolist(), strict=True)]
-    n = len(kinds)
     mains = [i for i, kind in enumerate(kinds) if kind in ("gpu_box", "desktop")]
-    dedicated = np.zeros(n, dtype=bool)
+    dedicated = np.zeros(len(kinds), dtype=bool)
     dedicated[list(reversed(mains))[: fleet.dedicated]] = True
     zone = np.array(fleet.time_zones_h)[zones(scenario)] * 60.0
-    home = links.LINKS.get(scenario.network.home)
-    rate = (
-        draws.lognormal(scenario.seed, "home link", entity, 0, home.up_bytes_per_s, home.sigma)
-        if home
-        else np.full(n, LOOPBACK_BYTES_PER_S)
-    )
     model = np.array([devices.find_index(row.name) for row in rows])
-    return Inventory(names, kinds, model, devices.table(tuple(rows)), dedicated, zone, rate, entity)
+    home, mobile = home_lines(scenario, entity), mobile_lines(scenario, entity)
+    return Inventory(names, kinds, model, devices.table(tuple(rows)), dedicated, zone, home, mobile, entity)
 
 
 class State(NamedTuple):
@@ -215,7 +210,7 @@ class Fleet:
             on_wifi=at_home,
             metered=~at_home & ~now.offline & mobile.metered,
             bandwidth_bytes_per_s=np.where(
-                now.offline | self.off, 0.0, np.where(at_home, stock.home_bytes_per_s, mobile.up_bytes_per_s)
+                now.offline | self.off, 0.0, np.where(at_home, stock.home.up_bytes_per_s, stock.mobile.up_bytes_per_s)
             ),
             screen_on=now.screen_on,
             idle_s=now.idle_s,

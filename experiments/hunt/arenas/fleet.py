@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.hunt.arena import Arena, Watch, groups
 from experiments.hunt.outcome import Outcome
-from models import devices, draws, links
+from models import devices, draws
 from policies.cell import Cell
 from policies.config import EdgeConfig, HarvestConfig, PolicyConfig
 from policies.edge import ladder
@@ -28,6 +28,7 @@ from scenarios.trial import Trial
 from sim.around import FleetAround
 from sim.faults import Faults
 from sim.fleet.ladders import Ladders
+from sim.fleet.lines import home_lines, mobile_lines
 from sim.fleet.village import Fleet, Inventory
 from sim.guard import Guards
 from sim.keys import KeyRing
@@ -196,7 +197,7 @@ def _fleet(trial: Trial, load: Callable[[int, float], float]) -> Night:
         name="fleet", seed=trial.seed, duration_s=trial.end_s, start_minute=START_MIN, reading_s=READING_S,
         policy=PolicyConfig(harvest=HARVESTS, edge=EDGE),
     )  # fmt: skip
-    stock = _stock(trial)
+    stock = _stock(trial, scenario)
     fleet = Night(
         scenario, stock, take_load=load, on_speed=lambda row, speed: None, on_verdict=lambda row: None,
         ladders=Ladders(EDGE, stock.dedicated, stock.has_battery, stock.row.ram_bytes,
@@ -213,18 +214,17 @@ def _fleet(trial: Trial, load: Callable[[int, float], float]) -> Night:
     return fleet
 
 
-def _stock(trial: Trial) -> Inventory:
-    """Draw a device model of its kind for each position, and a home link."""
+def _stock(trial: Trial, scenario: Scenario) -> Inventory:
+    """Draw a device model of its kind for each position, and its lines."""
     kinds = [KINDS[k % len(KINDS)] for k in range(trial.nodes)]
     entity = np.arange(trial.nodes)
     models = [devices.by_kind(kind) for kind, _ in kinds]
     picks = draws.integers(trial.seed, "device model", entity, 0, np.array([len(of_kind) for of_kind in models]))
     rows = tuple(of_kind[pick] for of_kind, pick in zip(models, picks.tolist(), strict=True))
-    home = links.LINKS["cable"]
-    rate = draws.lognormal(trial.seed, "home link", entity, 0, home.up_bytes_per_s, home.sigma)
     return Inventory(
         trial.names, tuple(kind for kind, _ in kinds), np.array([devices.find_index(row.name) for row in rows]),
-        devices.table(rows), np.array([dedicated for _, dedicated in kinds]), np.zeros(trial.nodes), rate, entity,
+        devices.table(rows), np.array([dedicated for _, dedicated in kinds]), np.zeros(trial.nodes),
+        home_lines(scenario, entity), mobile_lines(scenario, entity), entity,
     )  # fmt: skip
 
 
