@@ -44,14 +44,23 @@ class Law(Protocol):
         ...
 
 
+SPAN = 1000
+"""Tokens between the evaluations that give a prompt's cost; any number would do."""
+
+
 class Roofline:
-    """The cost law of `models.inference`: linear in streams and contexts, so that four evaluations give it."""
+    """The cost law of `models.inference`.
+
+    It is linear in streams and contexts, and quadratic in the tokens of a prompt; so four evaluations give a stage's
+    decode steps, and three its prompts (Newton's forward differences).
+    """
 
     batching = True
 
     def __init__(self, shape: inference.Shape, device: inference.Device) -> None:
         self.shape, self.device = shape, device
         self._known: dict[tuple[int, bool], DecodeCost] = {}
+        self._prompts: dict[tuple[int, bool], tuple[float, float, float]] = {}
 
     def decode(self, layers: int, last: bool) -> DecodeCost:
         """Cost of a decode step of one stage."""
@@ -70,8 +79,17 @@ class Roofline:
     def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
         """Cost of a prompt in one stage."""
         overhead_s = self.decode(layers, last).overhead_s
-        whole_s = float(inference.prefill_s(self.shape, layers, self.device, tokens, 0, last))
+        key = (layers, last)
+        if key not in self._prompts:
+            one, two, three = (self._prompt(key, 1 + k * SPAN) for k in range(3))
+            self._prompts[key] = one, two - one, three - 2.0 * two + one
+        first_s, difference_s, second_s = self._prompts[key]
+        spans = (tokens - 1) / SPAN
+        whole_s = first_s + spans * difference_s + spans * (spans - 1.0) / 2.0 * second_s
         return PrefillCost(whole_s - overhead_s, overhead_s)
+
+    def _prompt(self, key: tuple[int, bool], tokens: int) -> float:
+        return float(inference.prefill_s(self.shape, key[0], self.device, tokens, 0, key[1]))
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,14 @@ def test_one_stream_takes_its_prefill_and_its_steps(speed: float, new: int) -> N
     assert (done.tokens, done.output) == (new, answer_digest(SHAPE.name, "prompt", new))
 
 
+@given(st.integers(1, 131_072), st.integers(1, LAYERS), st.booleans(), st.sampled_from([FAST, SLOW]))
+def test_prompts_cost_what_the_law_says(tokens: int, layers: int, last: bool, device: inference.Device) -> None:
+    """A prompt's cost is the law's own at any length, though the law is asked three times a stage only."""
+    cost = Roofline(SHAPE, device).prefill(layers, last, tokens)
+
+    assert sum(cost) == pytest.approx(prefill_s(tokens, layers, last, device=device), rel=1e-11)
+
+
 @pytest.mark.parametrize("streams", [1, 2, 4])
 def test_equal_streams_share_prefill_and_advance_as_one_batch(streams: int) -> None:
     """n equal sessions prefill in n times the time and then step together over n contexts."""
@@ -396,6 +404,19 @@ def test_a_prompt_on_its_way_is_lost_with_its_source(how: str) -> None:
     assert isinstance(ended[job][1], Lost)
     assert ended[job][0] == pytest.approx(WAY_S + 0.01 + LOST_AFTER_S)
     assert isinstance(ended[kept][1], Done)
+
+
+def test_a_device_that_moved_carries_at_its_new_rate() -> None:
+    """After a switch of networks prompts cross the new link, though its old one was in use before."""
+    bench = Bench(FAST, FAST)
+    bench.ask(0, 700, 1, source="d1")
+    bench.run(10.0)
+    network = bench.world.network
+    network.relink(1, network.access(1)._replace(up_bytes_per_s=RATE / 8))
+    bench.compute.leave("d1")
+    job = bench.ask(20.0, 700, 1, source="d1")
+
+    assert bench.run()[job][0] == pytest.approx(20.0 + WAY_S + 4 * 700 / (RATE / 8) + prefill_s(700), rel=1e-6)
 
 
 @pytest.mark.parametrize(("cores", "slower"), [(1, 3.0), (2, 1.5), (3, 1.0), (8, 1.0)])
