@@ -6,7 +6,8 @@ record was written, and one atomic batch. Recovery reads records until the first
 and truncates there: what follows was never acknowledged, because a batch is acknowledged only after ``sync`` returned.
 Unless a later record says that what is damaged had been durable: then the disk has lost what was promised, and a node
 that went on without it could vote twice. It refuses to start (after the protocol-aware recovery of Alagappan et al.,
-FAST'18: a crash's torn tail and a disk's damage must be told apart). The same code runs over both worlds' disks.
+FAST'18: a crash's torn tail and a disk's damage must be told apart). A whole record that found more durable than stands
+before it belongs elsewhere: a write that the disk misdirected. The same code runs over both worlds' disks.
 """
 
 from __future__ import annotations
@@ -82,13 +83,17 @@ def recover(storage: Storage) -> dict[str, bytes]:
         key to value, in order of key: the encoder sorts a mapping, and does so slowly if it is almost sorted.
 
     Raises:
-        DamagedLog: the damage is in what was durable.
+        DamagedLog: the damage is in what was durable, or a record stands where another belongs.
     """
     data = storage.read()
     saved: dict[str, bytes] = {}
     end = 0
-    for body, end in frames(data):  # noqa: B007  (the last end is where the log is whole)
-        for key, value in _decode(body)[1]:
+    for body, after in frames(data):
+        durable, batch = _decode(body)
+        if durable > end:
+            raise DamagedLog(f"byte {end}: the record here was written behind byte {durable}")
+        end = after
+        for key, value in batch:
             if value is None:
                 saved.pop(key, None)
             else:

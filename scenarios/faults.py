@@ -190,13 +190,16 @@ class FullDisk(Spell, frozen=True, kw_only=True, tag="full_disk"):
 
 
 class Rot(Timed, frozen=True, kw_only=True, tag="rot"):
-    """Bits of a durable record flip; the node notices when it next reads its disk.
+    """A bit of a durable record flips, or a write turns out to have landed at another place, over what stood there.
 
-    By default never in the last good copy of a datum: the newest durable record of a disk, which nothing behind it
-    proves to have been there, is spared. ``last_copy`` allows it, and no crash-fault protocol survives that.
+    The node notices when it next reads its disk. By default never in the last good copy of a datum: the newest durable
+    record of a disk, which nothing behind it proves to have been there, is spared. ``last_copy`` allows it, and no
+    crash-fault protocol survives that. Both happen: Bairavasundaram et al., "An Analysis of Data Corruption in the
+    Storage Stack" (FAST'08).
     """
 
     node: str
+    damage: Literal["bit", "misdirected"] = "bit"
     last_copy: bool = False
 
 

@@ -1,4 +1,4 @@
-"""A simulated disk: bytes that are lost, torn, scattered or garbled when they were not synced, and that may rot.
+"""A simulated disk: bytes that are lost, torn, scattered or garbled when not synced, that may rot or land elsewhere.
 
 It implements `policies.log.Storage`, so the recovery code that ships is the recovery code that runs here.
 """
@@ -94,11 +94,34 @@ class Disk:
 
         By default only where a later durable write proves that it had been durable, so that recovery can tell.
         """
-        durable = bisect_right(self._ends, self.synced)
-        end = self.synced if last_copy else max(self._proven[:durable], default=0)
+        end = self._exposed(last_copy)
         if end:
             self._flip(0, end, draw)
         return end > 0
+
+    def misdirect(self, draw: Draw, *, last_copy: bool = False) -> bool:
+        """Let one durable write have landed at another place; return whether there was any that may, and a place.
+
+        Its own place reads as zeros. By default both lie where `rot` may strike.
+        """
+        end = self._exposed(last_copy)
+        begins = [0, *self._ends]
+        writes = [(b, e) for b, e in zip(begins, self._ends, strict=False) if b < e <= end and e - b < end]
+        if not writes:
+            return False
+        begin, after = writes[int(draw() * len(writes))]
+        written = self._data[begin:after]
+        places = end - len(written)  # where it may begin, its own place left out
+        at = int(draw() * places)
+        at += at >= begin
+        self._data[begin:after] = bytes(len(written))
+        self._data[at : at + len(written)] = written
+        return True
+
+    def _exposed(self, last_copy: bool) -> int:
+        """Return how many of the first bytes may be damaged."""
+        durable = bisect_right(self._ends, self.synced)
+        return self.synced if last_copy else max(self._proven[:durable], default=0)
 
     def _flip(self, begin: int, end: int, draw: Draw) -> None:
         bit = int(draw() * 8 * (end - begin))

@@ -315,8 +315,10 @@ class Faults:
     def _rot(self, number: int, fault: f.Rot) -> None:
         for index, name in enumerate(self._resolve(fault.node)):
             disk = self.world.by_name[name].disk
-            struck = disk.rot(self._draws((number << 20) + index), last_copy=fault.last_copy)
-            self.record("rot", name, "start" if struck else "skipped", {"last_copy": fault.last_copy})
+            strike = disk.rot if fault.damage == "bit" else disk.misdirect
+            struck = strike(self._draws((number << 20) + index), last_copy=fault.last_copy)
+            detail = {"damage": fault.damage, "last_copy": fault.last_copy}
+            self.record("rot", name, "start" if struck else "skipped", detail)
 
     def _draws(self, key: int) -> Draw:
         """Return draws for the damage that one fault does to one disk."""

@@ -71,6 +71,8 @@ def _fault(rng: Rng, kind: type, at_s: float, shape: Trial, arena: Arena, may_ro
         given["for_s"] = round(rng.uniform(LENGTH_MIN_SHARE, 0.5) * shape.storm_s, 4)
     if "node" in fields:
         given["node"] = rng.choice(may_rot) if kind is f.Rot else _who(rng, shape, arena)
+    if kind is f.Rot:  # a coin that is drawn already, the last digit of a time: another draw would change every seed
+        given["damage"] = ("bit", "misdirected")[round(given["at_s"] * 10_000) % 2]
     if kind in _DRAWS:
         given |= _DRAWS[kind](rng, shape, arena)
     return kind(**given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -133,3 +134,50 @@ def test_rot_spares_the_last_good_copy_unless_it_may_strike_it(values: list[byte
     alone.sync()
     assert alone.rot(drawing(at), last_copy=True)
     assert sum(int.bit_count(a ^ b) for a, b in zip(alone.read(), before, strict=True)) == 1
+
+
+RECORDS = st.lists(st.tuples(st.binary(max_size=9), st.booleans()), min_size=1, max_size=7)
+
+
+@given(RECORDS, st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True))
+def test_a_misdirected_write_is_noticed_wherever_it_landed(
+    values: list[tuple[bytes, bool]], which: float, where: float
+) -> None:
+    """One write's bytes stand elsewhere and its own place is empty; recovery refuses, whatever was synced together."""
+    disk, at = Disk(), [0]
+    for value, sync in values:
+        disk.append(record([("k", value)], disk.synced))
+        at.append(disk.size)
+        if sync:
+            disk.sync()
+    disk.sync()
+    before, proven = disk.read(), max(disk._proven)
+    struck = disk.misdirect(drawing(which, where))
+    after = disk.read()
+
+    assert struck is (at.index(proven) > 1)  # where one record alone is proven, it has nowhere to go
+    assert after[proven:] == before[proven:]
+    if struck:
+        whole = list(pairwise(at))
+        moved = [(b, e) for b, e in whole if after[b:e] != before[b:e]]
+        assert any(before[b:e] in after and after.find(before[b:e]) != b for b, e in moved)
+        with pytest.raises(DamagedLog):
+            recover(disk)
+    else:
+        assert after == before
+
+
+def test_a_record_that_stands_where_another_belongs_is_noticed() -> None:
+    """A later record of the same length, whole, over an earlier one: it says itself that it was written behind it."""
+    disk = Disk()
+    for value in (b"1", b"2", b"3"):
+        disk.append(record([("k", value)], disk.synced))
+        disk.sync()
+    size = disk.size // 3
+    first, second, third = (disk.read()[k * size : (k + 1) * size] for k in range(3))
+    for data in (second + second + third, third + second + third, first + third + third):
+        astray = Disk()
+        astray.append(data)
+        astray.sync()
+        with pytest.raises(DamagedLog, match="the record here was written behind byte"):
+            recover(astray)

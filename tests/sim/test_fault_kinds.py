@@ -156,9 +156,10 @@ def test_a_disk_that_cannot_write_stops_its_node_until_it_can(kind: Any) -> None
     assert [phase for _, _, phase in yard.phases(f.kind_of(kind(at_s=0, node="a")))] == ["start", "end"]
 
 
-def test_a_rotten_disk_keeps_its_node_down_when_it_is_next_read() -> None:
+@pytest.mark.parametrize("damage", ["bit", "misdirected"])
+def test_a_damaged_disk_keeps_its_node_down_when_it_is_next_read(damage: Any) -> None:
     """Nothing happens before the restart; then the log refuses, and the node stays down for good."""
-    yard = Yard(f.Rot(at_s=6.5, node="a"), f.Crash(at_s=8.5, node="a", down_s=1.0))
+    yard = Yard(f.Rot(at_s=6.5, node="a", damage=damage), f.Crash(at_s=8.5, node="a", down_s=1.0))
 
     assert yard.ticks("a") == list(range(9))
     assert yard.phases("damaged_log") == [(9.5, "a", "start")]
