@@ -64,6 +64,13 @@ def parser(verb: str) -> argparse.ArgumentParser:
             made.add_argument("--against", default="", metavar="RUN", help="compare with this Run, not the candidate's")
     elif verb in SUBJECTS:
         made.add_argument("what", choices=SUBJECTS[verb], help=f"its own words: twin {verb} WHAT --help")
+    elif verb == "committee":
+        made.add_argument("--fleet", type=int, default=500, metavar="N", help="devices that may sit (default 500)")
+        made.add_argument("--faulty", default="0.05,0.1,0.2", metavar="SHARES", help="shares of them, with commas")
+        text = "tickets of a faulty device for each of an honest one: 1 is trust that tells nothing (default)"
+        made.add_argument("--odds", default="1", metavar="A/B", help=text)
+        made.add_argument("--check", type=int, default=0, metavar="EPOCHS", help="draw so many committees of each size")
+        made.add_argument("--seed", type=int, default=1, help="of these draws")
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
     return _common(made)
@@ -216,6 +223,16 @@ def _info(words: list[str]) -> int:
     return 0
 
 
+def _committee(words: list[str]) -> int:
+    from experiments.committee import main
+    from policies.committee import CommitteeError
+
+    try:
+        return main(parser("committee").parse_args(words))
+    except CommitteeError as error:
+        raise UsageError(str(error)) from None
+
+
 def _test(words: list[str]) -> int:
     from experiments.selftest import test
 
@@ -237,5 +254,5 @@ def _bench(words: list[str]) -> int:
 _VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run, "sweep": sweep, "compare": _compare, "replay": _replay, "promote": _promote,
     "calibrate": partial(_on_subject, "calibrate"), "validate": partial(_on_subject, "validate"),
-    "show": _show, "ls": _ls, "info": _info, "test": _test, "bench": _bench, "hunt": _hunt,
+    "show": _show, "ls": _ls, "info": _info, "committee": _committee, "test": _test, "bench": _bench, "hunt": _hunt,
 }  # fmt: skip

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from models.inference import SHAPES
 from models.links.loss import CHANNELS
+from policies.committee import CommitteeError, check_size
 from policies.config import (
     ConsensusRules,
     HarvestConfig,
@@ -299,12 +300,10 @@ def _check_fleet(s: Scenario) -> None:
     fleet, mains = s.fleet, s.fleet.desktops + s.fleet.gpu_boxes
     if fleet.size == 0:
         raise ScenarioError("fleet.size=0: expected at least one device")
-    if fleet.committee > mains:
-        raise ScenarioError(f"fleet.committee={fleet.committee}: needs machines on the mains, the fleet has {mains}")
-    if isinstance(s.policy.consensus, HotstuffConfig | PbftConfig) and fleet.committee < 4:
-        raise ScenarioError(
-            f"fleet.committee={fleet.committee}: a Byzantine protocol bears f liars among n >= 3f + 1; allowed: 4 to 9"
-        )
+    try:
+        check_size(fleet.committee, mains, f=1 if isinstance(s.policy.consensus, HotstuffConfig | PbftConfig) else 0)
+    except CommitteeError as error:
+        raise ScenarioError(f"fleet.{error}: machines on the mains") from None
     if fleet.dedicated > mains:
         raise ScenarioError(f"fleet.dedicated={fleet.dedicated}: needs machines on the mains, the fleet has {mains}")
     if not fleet.time_zones_h:

@@ -69,7 +69,10 @@ BAD = [
     # Several fields that contradict one another.
     ({"model": "gpt-9"}, "model='gpt-9': allowed: desk-tiny, llama-3.1-8b, "),
     ({"fleet": {**TINY, "phones": 0, "desktops": 0}}, "fleet.size=0: expected at least one device"),
-    ({"fleet": {**TINY, "committee": 2}}, "fleet.committee=2: needs machines on the mains, the fleet has 1"),
+    (
+        {"fleet": {**TINY, "committee": 2}},
+        "fleet.committee=2: the fleet has 1 devices that may sit on it: machines on the mains",
+    ),
     ({"fleet": {**TINY, "dedicated": 2}}, "fleet.dedicated=2: needs machines on the mains, the fleet has 1"),
     ({"fleet": {"time_zones_h": []}}, "fleet.time_zones_h=[]: expected at least one, e.g. [0.0]"),
     (

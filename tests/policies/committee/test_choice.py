@@ -16,9 +16,15 @@ from policies.config import CommitteeConfig
 
 BEACON = bytes(range(32))
 kinds = st.builds(
-    Candidate, st.just(""), st.sampled_from([0.7, 0.9, 0.9, 0.9, 0.3]), st.sampled_from([0.9, 0.9, 0.9, 0.4]), st.sampled_from("pqrst"),
-    st.sampled_from("uv"), st.sampled_from("xyz"), st.sampled_from("mn"),
-)  # fmt: skip
+    Candidate,
+    node=st.just(""),
+    trust=st.sampled_from([0.7, 0.9, 0.9, 0.9, 0.3]),
+    stability=st.sampled_from([0.9, 0.9, 0.9, 0.4]),
+    network=st.sampled_from("pqrst"),
+    vendor=st.sampled_from("uv"),
+    region=st.sampled_from("xyz"),
+    country=st.sampled_from("mn"),
+)
 fleets = st.lists(kinds, min_size=6, max_size=10).map(
     lambda found: [msgspec.structs.replace(c, node=f"d{k}") for k, c in enumerate(found)]
 )
