@@ -15,11 +15,12 @@ from scenarios.checks.language import (
     StateCheck,
     Topic,
     decided,
+    said,
     told,
 )  # fmt: skip
 from scenarios.checks.village import VillageChecks
 
 __all__ = [
     "AtMost", "Check", "Checks", "Each", "Ends", "Event", "Happens", "InOrder", "Look", "Same", "Sometimes",
-    "StateCheck", "Topic", "VillageChecks", "decided", "told",
+    "StateCheck", "Topic", "VillageChecks", "decided", "said", "told",
 ]  # fmt: skip

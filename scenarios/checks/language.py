@@ -57,6 +57,14 @@ def told(kind: str) -> Topic:
     return Topic("world", kind)
 
 
+def said(path: str) -> Topic:
+    """Return the topic of what policies at ``path`` send to one another; a value is (to, the message as a plain list).
+
+    Only worlds that call `Checks.said` offer it: it costs a decoding a message.
+    """
+    return Topic(path, "said")
+
+
 class Check(ABC):
     """One promise.
 
@@ -285,6 +293,14 @@ class Checks:
         if heard is not None:
             begun = perf_counter_ns()
             self._ask(Event(now_ns, node, "world", kind, value), heard[1])
+            self.spent_ns += perf_counter_ns() - begun
+
+    def said(self, now_ns: int, node: str, path: str, to: str, payload: bytes) -> None:
+        """Take in a message that a node has sent."""
+        heard = self._hear.get((path, "said"))
+        if heard is not None and (self.honest is None or node in self.honest):
+            begun = perf_counter_ns()
+            self._ask(Event(now_ns, node, path, "said", (to, msgspec.msgpack.decode(payload))), heard[1])
             self.spent_ns += perf_counter_ns() - begun
 
     def _ask(self, event: Event, checks: list[Check]) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from policies import port as p
 from policies.cell import Cell
-from policies.local import Propose
+from policies.local import Committed, Propose
 from policies.port import Input, Policy
 from scenarios.adversaries.twins import ANOTHER_LIFE
 from scenarios.checks import Check, Checks, consensus
@@ -27,7 +27,7 @@ HOP_NS = p.NS_PER_MS
 """From sending to arriving: any time far below the protocol's time-outs."""
 ROUNDS_EACH = 4
 """Rounds after the script, times the members, within which they must decide: each leads four times (our bound)."""
-QUIET_MAX = 3
+QUIET_MAX = 1
 """Moments, times the instances, at which only timers help, before a round is opened (our bound)."""
 EVENTS_MAX = 50_000
 """Inputs after which a run has not ended: a hundred times what one of seven rounds takes (our bound)."""
@@ -41,14 +41,12 @@ class Protocol:
     """What a protocol must offer to be run: a leader of each round that can be told, and the round a member is in.
 
     Attributes:
-        make: (members, who leads) to a fresh policy.
+        make: (members, who leads, path of the state machine) to a fresh policy.
         round_of: the round of such a policy.
-        commands: that each member is asked for at the start, so that there is something to decide.
     """
 
-    make: Callable[[tuple[str, ...], LeaderOf], Policy]
+    make: Callable[[tuple[str, ...], LeaderOf, str], Policy]
     round_of: Callable[[Policy], int]
-    commands: int = 0
 
 
 class Outcome(NamedTuple):
@@ -98,15 +96,21 @@ def play(
     return _Run(scenario, protocol, safety() if promises is None else promises, seed, watch).go()
 
 
-class _Clients(Policy):
-    """Asks its member for commands when it starts."""
-
-    def __init__(self, commands: int) -> None:
-        self.commands = commands
+class _Client(Policy):
+    """Asks its member for a command, and for the next once that is committed, so that there is always one to decide."""
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
-        for number in range(self.commands):
-            self.port.tell("consensus", Propose(f"{self.port.me} {number}".encode()))
+        self.asked = 0
+        self._ask()
+
+    def on_local(self, sender: str, message: Any) -> None:
+        if isinstance(message, Committed) and message.command == self.command:
+            self.asked += 1
+            self._ask()
+
+    def _ask(self) -> None:
+        self.command = f"{self.port.me} {self.asked}".encode()
+        self.port.tell("consensus", Propose(self.command))
 
 
 class _Run:
@@ -138,7 +142,7 @@ class _Run:
 
         self.cells: list[Cell] = []
         for name in self.names:
-            policies = {"consensus": protocol.make(members, leader_of), "clients": _Clients(protocol.commands)}
+            policies = {"consensus": protocol.make(members, leader_of, "client"), "client": _Client()}
             others = tuple(member for member in members if member != name)
             self.cells.append(Cell(policies, name, others, seed=seed, keys=ring.handle(name)))
         self.policies = [cell.policy("consensus") for cell in self.cells]
@@ -246,6 +250,7 @@ class _Run:
     def _send(self, k: int, path: str, to: str, payload: bytes) -> None:
         name, _, at = to.partition("/")
         given = (p.MESSAGE, at or path, self.names[k], payload)
+        self.checks.said(self.now, self.names[k], path, name, payload)
         if name == self.names[k]:
             self.flying.append((k, given))  # to itself, not to its twin
             return

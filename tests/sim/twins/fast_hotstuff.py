@@ -74,7 +74,7 @@ class FastHotStuff(Policy):
     messages = (Block, Vote, NewView, Ask)
     direct = True
 
-    def __init__(self, members: tuple[str, ...], leader_of: Callable[[int], str]) -> None:
+    def __init__(self, members: tuple[str, ...], leader_of: Callable[[int], str], applier: str) -> None:
         self.members, self.leader_of = members, leader_of
         self.quorum = len(members) - (len(members) - 1) // 3
         self.blocks, self.high = _given()

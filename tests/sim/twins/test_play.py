@@ -24,8 +24,8 @@ ALL = ((0, 1, 2, 3, 4),)
 class FewVotes(FastHotStuff):
     """Half of four is a quorum."""
 
-    def __init__(self, members: tuple[str, ...], leader_of: Any) -> None:
-        super().__init__(members, leader_of)
+    def __init__(self, members: tuple[str, ...], leader_of: Any, applier: str) -> None:
+        super().__init__(members, leader_of, applier)
         self.quorum = 2
 
 
@@ -129,7 +129,7 @@ def _heard(scenario: Scenario) -> tuple[set[tuple[int, str, str]], Outcome]:
         if event.given[0] == p.MESSAGE and event.given[2] != event.node.partition("#")[0]:
             heard.add((msgspec.msgpack.decode(event.given[3])[1], event.given[2], event.node))
 
-    protocol = Protocol(lambda members, leader_of: Speaker(members, scenario.last), number_of)
+    protocol = Protocol(lambda members, leader_of, applier: Speaker(members, scenario.last), number_of)
     return heard, play(scenario, protocol, watch=watch)
 
 
@@ -185,5 +185,5 @@ def test_a_round_that_nobody_can_leave_is_opened() -> None:
 
     halves = Round((0, 4), ((0, 1, 4), (2, 3)))
     scenario = Scenario(4, 1, 1, (halves, halves))
-    outcome = play(scenario, Protocol(lambda members, leader_of: Together(members, 2), number_of))
+    outcome = play(scenario, Protocol(lambda members, leader_of, applier: Together(members, 2), number_of))
     assert (outcome.broken, outcome.opened) == ("", 2)
