@@ -3,7 +3,7 @@
 All messages in flight arrive together, one hop after they were sent; a save is durable at once; when nothing is in
 flight, the earliest timer fires. A message goes to every instance of its receiver that the sender reaches in the
 *sender's* round (Bano et al., OPODIS 2021, section 4); what it does not reach is lost. A round that nobody can leave,
-because its groups hold no quorum, is opened once its timers were no help: partial synchrony promises no less. When all
+because its groups hold no quorum, is opened after a while: partial synchrony promises no less. When all
 correct members are past the script, everybody reaches everybody, and they must decide within so many rounds.
 """
 
@@ -27,8 +27,6 @@ HOP_NS = p.NS_PER_MS
 """From sending to arriving: any time far below the protocol's time-outs."""
 ROUNDS_EACH = 4
 """Rounds after the script, times the members, within which they must decide: each leads four times (our bound)."""
-QUIET_MAX = 1
-"""Moments, times the instances, at which only timers help, before a round is opened (our bound)."""
 EVENTS_MAX = 50_000
 """Inputs after which a run has not ended: a hundred times what one of seven rounds takes (our bound)."""
 
@@ -43,10 +41,12 @@ class Protocol:
     Attributes:
         make: (members, who leads, path of the state machine) to a fresh policy.
         round_of: the round of such a policy.
+        patience_s: how long it may stay in one round although a quorum reach one another; longer than its time-outs.
     """
 
     make: Callable[[tuple[str, ...], LeaderOf, str], Policy]
     round_of: Callable[[Policy], int]
+    patience_s: float
 
 
 class Outcome(NamedTuple):
@@ -121,6 +121,7 @@ class _Run:
         watch: Callable[[Event], None] | None,
     ) -> None:  # fmt: skip
         self.scenario, self.round_of, self.watch = scenario, protocol.round_of, watch
+        self.patience_ns = int(protocol.patience_s * p.NS_PER_S)
         members = tuple(f"n{k}" for k in range(scenario.nodes))
         self.names = [members[scenario.identity(k)] for k in range(scenario.instances)]
         self.copies = {name: [k for k, of in enumerate(self.names) if of == name] for name in members}
@@ -162,7 +163,7 @@ class _Run:
     def _until_decided(self) -> int:
         """Run until all correct members decided after the script; return the rounds it took, or -1."""
         calm_from, before = -1, self.decided
-        quiet, rounds = 0, self._rounds()
+        moved_ns, rounds = self.now, self._rounds()
         while self.events < EVENTS_MAX and self.checks.first_broken is None:
             if calm_from < 0 and min(rounds) > self.scenario.last:
                 calm_from, before, self.opened_to = max(rounds), dict(self.decided), self.scenario.last
@@ -173,27 +174,24 @@ class _Run:
                     return -1
             if self.flying:
                 self._hop()
-            else:
-                quiet += 1
-                if quiet > QUIET_MAX * len(self.cells):
-                    quiet = self._open()
-                if not self._fire(self._earliest()):
-                    return -1
-            now_at = self._rounds()
-            if now_at != rounds:
-                quiet, rounds = 0, now_at
+            elif not self._fire(self._earliest()):
+                return -1
+            if (now_at := self._rounds()) != rounds:
+                moved_ns, rounds = self.now, now_at
+            elif self.now > moved_ns + self.patience_ns:
+                moved_ns = self.now
+                self._open()
         return -1
 
     def _rounds(self) -> list[int]:
         """Return the rounds of the correct members."""
         return [self.round_of(self.policies[k]) for k in self.correct]
 
-    def _open(self) -> int:
-        """Make whole the lowest round of the script in which somebody is stuck; return 0."""
+    def _open(self) -> None:
+        """Make whole the lowest round of the script in which somebody is stuck."""
         stuck = [number for number in map(self.round_of, self.policies) if number > self.opened_to]
         if stuck and min(stuck) <= self.scenario.last:
             self.opened_to, self.opened = min(stuck), self.opened + 1
-        return 0
 
     # -- time ----------------------------------------------------------------------------------------
 

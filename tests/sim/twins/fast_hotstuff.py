@@ -190,5 +190,6 @@ def number_of(policy: Any) -> int:
     return int(policy.number)
 
 
-CORRECT = Protocol(FastHotStuff, number_of)
-CARELESS = Protocol(Careless, number_of)
+PATIENCE_S = 5.0
+CORRECT = Protocol(FastHotStuff, number_of, PATIENCE_S)
+CARELESS = Protocol(Careless, number_of, PATIENCE_S)

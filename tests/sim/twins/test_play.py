@@ -15,7 +15,7 @@ from policies.port import NS_PER_MS, Policy
 from policies.wire import Message
 from sim.trace import Event
 from sim.twins import Generator, Outcome, Protocol, Round, Scenario, play, read
-from tests.sim.twins.fast_hotstuff import CARELESS, CORRECT, FastHotStuff, number_of
+from tests.sim.twins.fast_hotstuff import CARELESS, CORRECT, PATIENCE_S, FastHotStuff, number_of
 
 ATTACK = Path(__file__).parent / "fhs_twins.json"
 ALL = ((0, 1, 2, 3, 4),)
@@ -55,6 +55,7 @@ def test_no_scenario_of_a_sample_breaks_the_correct_rule() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1800)  # a minute of an idle core
 def test_no_scenario_at_all_breaks_the_correct_rule() -> None:
     """All 50,625 scenarios of four nodes, one twin, two groups and four rounds."""
     assert {play(one, CORRECT).broken for one in Generator(first=3)} == {""}
@@ -62,7 +63,7 @@ def test_no_scenario_at_all_breaks_the_correct_rule() -> None:
 
 def test_a_sample_finds_a_quorum_that_is_too_small() -> None:
     """Where half of the members is a quorum, twins make two halves decide apart, within a sample of 100."""
-    few = Protocol(FewVotes, number_of)
+    few = Protocol(FewVotes, number_of, PATIENCE_S)
     found = [
         one.broken for one in (play(s, few) for s in Generator(rounds=4, first=3).sample(100, seed=1)) if one.broken
     ]
@@ -72,7 +73,7 @@ def test_a_sample_finds_a_quorum_that_is_too_small() -> None:
 def test_who_never_decides_after_the_script_is_found() -> None:
     """A member that gives no leader up waits for ever for one that nobody heard."""
     alone = Scenario(4, 1, 3, (Round((0, 4), ((0, 4), (1, 2, 3))),))
-    assert play(alone, Protocol(Stubborn, number_of)).broken == "decides_after_the_script"
+    assert play(alone, Protocol(Stubborn, number_of, PATIENCE_S)).broken == "decides_after_the_script"
     assert play(alone, CORRECT).broken == ""
 
 
@@ -129,7 +130,7 @@ def _heard(scenario: Scenario) -> tuple[set[tuple[int, str, str]], Outcome]:
         if event.given[0] == p.MESSAGE and event.given[2] != event.node.partition("#")[0]:
             heard.add((msgspec.msgpack.decode(event.given[3])[1], event.given[2], event.node))
 
-    protocol = Protocol(lambda members, leader_of, applier: Speaker(members, scenario.last), number_of)
+    protocol = Protocol(lambda members, leader_of, applier: Speaker(members, scenario.last), number_of, PATIENCE_S)
     return heard, play(scenario, protocol, watch=watch)
 
 
@@ -185,5 +186,5 @@ def test_a_round_that_nobody_can_leave_is_opened() -> None:
 
     halves = Round((0, 4), ((0, 1, 4), (2, 3)))
     scenario = Scenario(4, 1, 1, (halves, halves))
-    outcome = play(scenario, Protocol(lambda members, leader_of, applier: Together(members, 2), number_of))
+    outcome = play(scenario, Protocol(lambda members, leader_of, applier: Together(members, 2), number_of, 0.1))
     assert (outcome.broken, outcome.opened) == ("", 2)
