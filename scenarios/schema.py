@@ -303,7 +303,7 @@ def _check_fleet(s: Scenario) -> None:
     try:
         check_size(fleet.committee, mains, f=1 if isinstance(s.policy.consensus, HotstuffConfig | PbftConfig) else 0)
     except CommitteeError as error:
-        raise ScenarioError(f"fleet.{error}: machines on the mains") from None
+        raise ScenarioError(f"fleet.{error}") from None
     if fleet.dedicated > mains:
         raise ScenarioError(f"fleet.dedicated={fleet.dedicated}: needs machines on the mains, the fleet has {mains}")
     if not fleet.time_zones_h:

@@ -27,7 +27,7 @@ def check_size(n: int, fleet: int, f: int = 0) -> None:
         CommitteeError: fewer than 3f + 1 members, or more than there are devices.
     """
     if n < 3 * f + 1 or n < 1:
-        raise CommitteeError(f"committee={n}: {f} liars need {3 * f + 1} members or more (n >= 3f + 1)")
+        raise CommitteeError(f"committee={n}: to bear f={f} liars it needs n >= 3f + 1 = {3 * f + 1} members")
     if n > fleet:
         raise CommitteeError(f"committee={n}: the fleet has {fleet} devices that may sit on it")
 

@@ -71,7 +71,7 @@ BAD = [
     ({"fleet": {**TINY, "phones": 0, "desktops": 0}}, "fleet.size=0: expected at least one device"),
     (
         {"fleet": {**TINY, "committee": 2}},
-        "fleet.committee=2: the fleet has 1 devices that may sit on it: machines on the mains",
+        "fleet.committee=2: the fleet has 1 devices that may sit on it",
     ),
     ({"fleet": {**TINY, "dedicated": 2}}, "fleet.dedicated=2: needs machines on the mains, the fleet has 1"),
     ({"fleet": {"time_zones_h": []}}, "fleet.time_zones_h=[]: expected at least one, e.g. [0.0]"),
@@ -97,7 +97,7 @@ BAD = [
     ),
     (
         {"fleet": {"committee": 3}, "policy": {"consensus": {"protocol": "pbft"}}},
-        "fleet.committee=3: a Byzantine protocol bears f liars among n >= 3f + 1",
+        "fleet.committee=3: to bear f=1 liars it needs n >= 3f + 1 = 4 members",
     ),
     (
         {"policy": {"edge": {"hot_c": 70}}},

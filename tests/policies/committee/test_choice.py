@@ -174,7 +174,7 @@ def test_a_named_committee_is_checked() -> None:
     check_members(fleet, fleet, 1)
     check_size(4, 4, 1)
     for members, f, says in (
-        (["a", "b", "c"], 1, "committee=3: 1 liars need 4 members or more"),
+        (["a", "b", "c"], 1, "committee=3: to bear f=1 liars it needs n >= 3f + 1 = 4 members"),
         (["a", "b", "a", "c"], 1, "committee: 'a' is named twice"),
         (["a", "b", "c", "e"], 1, "committee: 'e' is not of the fleet of 4 devices"),
         ([], 0, "committee=0"),
