@@ -9,15 +9,7 @@ import pytest
 
 from policies.config import RaftConfig
 from policies.consensus import Raft
-from policies.consensus.raft.messages import (
-    Append,
-    Appended,
-    PreVote,
-    RequestPreVote,
-    RequestVote,
-    TimeoutNow,
-    Vote,
-)  # fmt: skip
+from policies.consensus.raft.messages import Append, Appended, PreVote, RequestPreVote, RequestVote, TimeoutNow, Vote
 from policies.local import Propose, Transfer
 from policies.port import NS_PER_S
 from scenarios.schema import Network

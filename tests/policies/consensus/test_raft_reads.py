@@ -1,4 +1,4 @@
-"""Linearizable reads by ReadIndex (Ongaro's dissertation, section 6.4), and two published ways to get them wrong."""
+"""Linearizable reads by ReadIndex (Ongaro's dissertation, section 6.4), and two ways to get them wrong."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def cut_off(kind: type[Member]) -> None:
 
 
 def just_elected(kind: type[Member]) -> None:
-    """n1 committed an entry that n2 holds without knowing that; n2 is elected, and a client reads there."""
+    """n1 committed an entry that n2 does not know to be committed; n2 is elected, and a client reads there."""
     cluster = HandCluster(3, kind, PAPER)
     cluster.elect("n1")
     beat(cluster)
