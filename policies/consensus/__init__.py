@@ -7,8 +7,10 @@ A replicated log is a policy mounted beside its state machine. They speak by the
   `Leadership`;
 - it decides ``leader`` (`Elected`) when it begins to lead a term, and ``commit`` (`Chosen`) for each index.
 
-Index 1 is the first command. A command that is empty is the protocol's own and is not told to the state machine.
-After a restart commands are told again from the last snapshot on, so a state machine starts empty in every life.
+Index 1 is the first command. A command that is empty is the protocol's own and is not told to the state machine, nor
+is one that begins with the byte 0xC1, which MessagePack never uses: such a proposal is refused. After a restart
+commands are told again from the last snapshot on, so a state machine starts empty in every life. A state taken over
+in place of commands, then or later, is decided as ``restore`` (`Restored`).
 """
 
 from __future__ import annotations

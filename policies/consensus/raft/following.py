@@ -50,7 +50,10 @@ class Following(Leading):
         self.role = "follower"
         if self.lease_ns:
             self.heard_ns = self.port.now
-        self._arm_election()
+        if self.drawn_for == term:
+            self.port.set_timer("election", self.election_ns)
+        else:
+            self._arm_election()
         if leader != self.leader:
             self._follow(leader)
         return True
@@ -100,11 +103,10 @@ class Following(Leading):
             return
 
     def _take_in(self, entries: tuple[Entry, ...]) -> None:
-        first, configured = self.log.last + 1, self.configurations.index
-        for entry in entries:
-            self._append(entry)
-        self._save_entries(first)
-        if self.configurations.index != configured:
+        first = self.log.last + 1
+        self.log.extend(entries)
+        self._save_entries(first, entries)
+        if self._configure(first, entries):
             self._configuration_changed()
 
     # -- snapshots -------------------------------------------------------------------------------------------------

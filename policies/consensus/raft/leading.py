@@ -8,13 +8,16 @@ peer is sent no more than a window of batches that it has not answered (`policie
 from __future__ import annotations
 
 from policies.config import RaftConfig
-from policies.consensus.changes import between, enter_joint, leave_joint, simple
+from policies.consensus.changes import Membership, between, enter_joint, leave_joint, simple
 from policies.consensus.quorum import committed_index, vote_result
 from policies.consensus.raft.configurations import MARK, command_of
 from policies.consensus.raft.elections import Elections
 from policies.consensus.raft.messages import Append, Appended, InstallSnapshot, Received, TimeoutNow
 from policies.consensus.raft.progress import SNAPSHOT, Progress
 from policies.wire import encode
+
+MEMBERS_MAX = 64
+"""Members and learners of one configuration (our bound: a leader sends to each of them)."""
 
 
 class Leading(Elections):
@@ -85,8 +88,8 @@ class Leading(Elections):
             self._spread()
 
     def _append_own(self, command: bytes) -> None:
-        self._append((self.term, command))
-        self._save_entries(self.log.last)
+        index = self.log.append(self.term, command)
+        self._save_entries(index, ((self.term, command),))
 
     def _reconfigure(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
         """Begin a change of the members, unless one is under way or nothing of this term is committed yet.
@@ -98,6 +101,9 @@ class Leading(Elections):
         if not settled or current.voters.joint or self.transferee:
             self._drop("change of members refused for now")
             return
+        if len(members) + len(learners) > MEMBERS_MAX:
+            self._drop("change of members refused")
+            return
         try:
             changes = between(current, members, learners)
             moved = set(current.voters.incoming) ^ set(members)
@@ -106,10 +112,11 @@ class Leading(Elections):
             self._drop("change of members refused")
             return
         if after != current:
-            self._change(command_of(after))
+            self._change(after)
 
-    def _change(self, command: bytes) -> None:
-        self._append_own(command)
+    def _change(self, membership: Membership) -> None:
+        self._append_own(command_of(membership))
+        self.configurations.add(self.log.last, membership)
         self._configuration_changed()
         self._spread()
 
@@ -249,7 +256,7 @@ class Leading(Elections):
         if configurations.index > self.commit:
             return
         if configurations.current.voters.joint:
-            self._change(command_of(leave_joint(configurations.current)))
+            self._change(leave_joint(configurations.current))
         elif not self.voting:
             self._beat()  # the others learn of the commit, and elect one of them
             self._step_down(self.term)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policies.consensus.raft import messages as m
+from policies.consensus.raft.messages import Append, Appended
 from policies.consensus.raft.reads import Reads
 from policies.consensus.raft.state import STATE_BYTES_MAX, Saved
 from policies.local import Propose, Read, Reconfigure, Snapshot, Transfer
@@ -84,18 +85,21 @@ class Raft(Reads):
             self._transfer(message.to)
 
     def on_message(self, sender: str, message: Any) -> None:
-        if sender not in self.others and sender not in self.members and sender not in self.port.peers:
+        member = sender in self.others or sender in self.members
+        if not member and sender not in self.port.peers:
             return
+        # Whom this member does not know may be of a configuration that it has yet to hear of: it may lead or campaign.
         kind = type(message)
-        if kind is m.Append or kind is m.Appended:  # nearly all of them
+        if kind is Append or kind is Appended:  # nearly all of them
             if message.term > self.term:
                 self._step_down(message.term)
-            if kind is m.Append:
+            if kind is Append:
                 self._on_append(sender, message)
             else:
                 self._on_appended(sender, message)
         elif kind in _WITHOUT_TERM:
-            self._on_forwarded(sender, message)
+            if member:
+                self._on_forwarded(sender, message)
         elif kind in _BALLOTS and self._hears_leader() and not (kind is m.RequestVote and message.forced):
             return  # whoever asks was cut off, or is no member any more
         elif kind is m.RequestPreVote:
@@ -135,7 +139,7 @@ class Raft(Reads):
 
     def _on_snapshot(self, given: Snapshot) -> None:
         """The state machine offers its state at an index that it has applied."""
-        if not self.log.start < given.index <= self.applied or len(given.state) > STATE_BYTES_MAX:
+        if not self.log.start < given.index <= min(self.applied, self.log.last) or len(given.state) > STATE_BYTES_MAX:
             self._drop("snapshot refused")
             return
         membership = self.configurations.at(given.index)

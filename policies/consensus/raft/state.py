@@ -103,10 +103,13 @@ class State(Policy):
         if _SNAPSHOT in saved:
             self._restore(_snapshot(saved[_SNAPSHOT]))
         keys = sorted(key for key in saved if key not in (_META, _SNAPSHOT))
-        for index, key in enumerate(keys, start=self.log.start + 1):
+        first = self.log.start + 1
+        for index, key in enumerate(keys, start=first):
             if key != f"{index:012d}":
                 raise DamagedLog(f"log entry {index}: missing, and {key} is there; restore this member's disk or data")
-            self._append(_entry(saved[key]))
+        entries = tuple(_entry(saved[key]) for key in keys)
+        self.log.extend(entries)
+        self._configure(first, entries)
         self.durable = self.log.last
         self._configuration_changed()
 
@@ -124,20 +127,23 @@ class State(Policy):
 
     # -- the log ---------------------------------------------------------------------------------------------------
 
-    def _append(self, entry: Entry) -> None:
-        """Add an entry; a configuration is acted on from now, committed or not."""
-        index = self.log.append(*entry)
-        if entry[1].startswith(MARK):
-            self.configurations.add(index, membership_in(entry[1]))
+    def _configure(self, first: int, entries: tuple[Entry, ...]) -> bool:
+        """Note the configurations among new entries, which are in effect from now on; return whether there are any."""
+        configured = False
+        for index, (_, command) in enumerate(entries, start=first):
+            if command.startswith(MARK):
+                self.configurations.add(index, membership_in(command))
+                configured = True
+        return configured
 
     def _save_meta(self) -> None:
         self.port.save(_META, encode((self.term, self.voted_for)))
 
-    def _save_entries(self, first: int) -> None:
-        log, token = self.log, 0
-        for index in range(first, log.last + 1):
-            token = self.port.save(f"{index:012d}", encode(log.entry(index)))
-        self.writing[token] = log.last
+    def _save_entries(self, first: int, entries: tuple[Entry, ...]) -> None:
+        token = 0
+        for index, entry in enumerate(entries, start=first):
+            token = self.port.save(f"{index:012d}", encode(entry))
+        self.writing[token] = self.log.last
 
     def _truncate(self, last: int) -> None:
         """Cut off every entry after ``last``."""
