@@ -157,7 +157,7 @@ class HotstuffConfig(Strict, frozen=True, tag_field="protocol", tag="hotstuff"):
     """HotStuff's rules and timing (`policies.consensus.hotstuff`). Numbers without a source are our choices.
 
     Time-outs suit machines on one network and find their own length elsewhere: they grow by ``timeout_factor`` with
-    each leader that is given up and shrink while blocks commit in half the shorter one.
+    each leader that is given up and shrink with each block that is certified quickly enough for the shorter one.
     """
 
     chain: Literal[2, 3] = 2  # certificates in a row that commit a block: Jolteon's rule, or classic HotStuff's

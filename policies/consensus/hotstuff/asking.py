@@ -15,6 +15,9 @@ from policies.consensus.hotstuff.validity import orderly
 from policies.local import Readable
 from policies.wire import encode
 
+FOREIGN_TIMEOUTS = 8
+"""Others' entries stay in the pool for so many time-outs: longer than it takes to give a leader up who ignores them."""
+
 if TYPE_CHECKING:
     from policies.consensus.hotstuff.node import HotStuff
 
@@ -85,6 +88,22 @@ class Asking:
         """Return own entries that came no later than ``before_ns``, as many as a message may hold."""
         config = self.node.config
         return self.pool.of(self.node.port.me, before_ns, config.batch_max, config.batch_max_bytes)
+
+    def begin_anew(self) -> None:
+        """A state came that may hold what waits here: who asked sees to it, and may ask again."""
+        self.pool = Pool(self.node.config.pool_max)
+        node, reads = self.node, self.node.trunk.reads
+        for token in reads.values():
+            if node.applier:
+                node.port.tell(node.applier, Readable(token, -1))
+        reads.clear()
+
+    def forget_foreign(self) -> None:
+        """Forget others' entries that wait too long: they may be committed, and we have forgotten that.
+
+        Whoever still waits for one tells all again.
+        """
+        self.pool.expire(self.node.port.me, self.node.port.now - FOREIGN_TIMEOUTS * self.node.pace.timeout_ns)
 
     def deadline(self) -> int:
         """Return when to ask everybody."""

@@ -215,14 +215,20 @@ class CatchUp:
             for handover in start.handovers[node.epoch.number :]:
                 self.keep(handover)
             node.begin_epoch(epoch)
-        node.safety.start_above(start.qc)
-        node.trunk.begin(start)
-        node.save()
-        self._stand_on(start)
         wanted, self.sync = self.sync.wanted, Sync()
+        if start.stable.block in node.trunk.tree.blocks:
+            node.commit_to(start.stable.block, None)  # all that we lacked was to know that it is committed
+        else:
+            # Then our highest certificate is below it: all later ones are of blocks that extend it.
+            node.safety.start_above(start.qc)
+            node.trunk.begin(start)
+            node.save()
+            self._stand_on(start)
+            node.asking.begin_anew()
+            node.trunk.tell()
         if wanted is not None:
             node.learn(wanted, sender)
-        return node.learn(start.qc, sender)
+        return None
 
     def _proved(self, start: m.Transferred) -> Epoch | None:
         """Return the epoch of a state that is proved, or None."""

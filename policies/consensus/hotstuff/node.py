@@ -85,6 +85,7 @@ class HotStuff(Policy):
         self.seen: Seen = NOTHING_SEEN  # as in `TimeOut`
         self.announced, self.spoke_ns = -1, 0  # last view told without a proposal; when we last spoke as the leader
         self.armed_ns = NEVER
+        self.armed_for: tuple[Any, ...] = ()  # what the timer was set for, as in `_arm`
         self.refused: dict[str, int] = {}
 
     @property
@@ -123,6 +124,7 @@ class HotStuff(Policy):
             if self.trunk.tree.path(root):  # else the checkpoint is above it
                 self.commit_to(root, None)
         self.pace.restart(max(self.pace.view, self.safety.high.view + 1), self.port.now)
+        self.trunk.tell()
         self._begin_term()
         self._take_up_vote()
         self._drive()
@@ -140,7 +142,6 @@ class HotStuff(Policy):
 
     def on_timer(self, name: str) -> None:
         if name == "tick":
-            self.armed_ns = NEVER
             self._tick()
         elif name == "apply":
             self.trunk.tell()
@@ -257,10 +258,7 @@ class HotStuff(Policy):
         """As the leader, propose if there is a reason to; as anybody, see when we must look again."""
         if self.role == "leader" and self.member and self.pace.view > self.safety.voted:
             self._lead()
-        at = min(self._deadlines())
-        if at < self.armed_ns:
-            self.armed_ns = at
-            self.port.set_timer("tick", at - self.port.now)
+        self._arm()
 
     def _lead(self) -> None:
         safety, view, tc, tree = self.safety, self.pace.view, self.pace.tc, self.trunk.tree
@@ -417,6 +415,8 @@ class HotStuff(Policy):
             self.catch_up.want(qc, sender)
             return
         tree = self.trunk.tree
+        if (arrived := self.trunk.arrived.get(qc.block)) is not None:
+            self.pace.certified(self.port.now - arrived.since_ns)
         self.safety.observe(qc, tree)
         if self.proposal is not None and self.proposal.block.view <= qc.view:
             self.proposal = None
@@ -430,10 +430,9 @@ class HotStuff(Policy):
     def commit_to(self, head: bytes, handover: m.Handover | None) -> None:
         """Commit up to a block; ``handover`` proves that it ends the epoch, if it does."""
         now = self.port.now
-        for since_ns, keys in self.trunk.commit_to(head):
+        for _, keys in self.trunk.commit_to(head):
             self.asking.pool.commit(keys)
-            if keys:
-                self.pace.committed(now - since_ns, now)
+            self.pace.moved_ns = now
         self.trunk.tell()
         if handover is not None:
             self.hand_over(handover)
@@ -465,10 +464,24 @@ class HotStuff(Policy):
         """Return since when there is a block with entries that is certified, or may be, and not committed."""
         safety = self.safety
         tip = safety.voted_block if safety.voted == self.pace.view and safety.voted_block else safety.high.block
-        blocks = self.trunk.unfinished(tip)
-        return self.trunk.arrived[blocks[0]].since_ns if blocks else None
+        return self.trunk.unfinished_ns(tip)
+
+    def _arm(self) -> None:
+        """Set the timer to the earliest deadline, if one may have come nearer; that one went away a tick finds out."""
+        safety, pace = self.safety, self.pace
+        nearer = (
+            pace.view, pace.given_up, safety.voted, safety.high.view, self.asking.pool.oldest_ns,
+            self.proposal is None, self.catch_up.sync.wanted is None,
+        )  # fmt: skip
+        if nearer != self.armed_for:
+            self.armed_for = nearer
+            at = min(self._deadlines())
+            if at < self.armed_ns:
+                self.armed_ns = at
+                self.port.set_timer("tick", at - self.port.now)
 
     def _tick(self) -> None:
+        self.armed_ns, self.armed_for = NEVER, ()
         now = self.port.now
         give_up, speak, resend, fetch, compare = self._deadlines()
         if now >= compare:
@@ -477,6 +490,7 @@ class HotStuff(Policy):
             self.catch_up.ask_another()
         if now >= resend:
             self.asking.ask_all()
+            self.asking.forget_foreign()
         if now >= speak:
             self.say(self.proposal if self.proposal is not None else self.status())
         if now >= give_up:

@@ -10,7 +10,9 @@ A leader is given up when
 - it was not heard of for one, and two heartbeats, although nothing waits.
 
 All count from the start of the term. Time-outs grow by a factor with each term given up, to a bound, and one step is
-taken back when a block commits within half of the shorter time. No draw is made: members differ by their messages.
+taken back with each block that is certified so quickly that a commit would fit into half of the shorter time: a leader
+who fails in its turn makes them longer than the network needs for as long as it takes the next ones to certify a block.
+No draw is made: members differ by their messages.
 Who has seen f + 1 others give a term up, one of them correct, gives it up as well, so that members come together.
 """
 
@@ -36,7 +38,7 @@ class Pacemaker:
     """
 
     def __init__(self, config: HotstuffConfig, view: int) -> None:
-        self.tenure = config.tenure
+        self.tenure, self.chain = config.tenure, config.chain
         self.first_ns, self.max_ns = int(config.timeout_s * NS_PER_S), int(config.timeout_max_s * NS_PER_S)
         self.factor, self.heartbeat_ns = config.timeout_factor, int(config.heartbeat_s * NS_PER_S)
         self.backoff = 0
@@ -120,10 +122,9 @@ class Pacemaker:
 
     # -- back-off ------------------------------------------------------------------------------------
 
-    def committed(self, took_ns: int, now_ns: int) -> None:
-        """Note a commit of a block that came ``took_ns`` ago."""
-        self.moved_ns = now_ns
-        if self.backoff and 2 * took_ns <= self._timeout(self.backoff - 1):
+    def certified(self, took_ns: int) -> None:
+        """Note that a block was certified ``took_ns`` after it came: a commit takes a few times that."""
+        if self.backoff and 2 * (self.chain + 1) * took_ns <= self._timeout(self.backoff - 1):
             self.backoff -= 1
 
     def lengthen(self) -> None:

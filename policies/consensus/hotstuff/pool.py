@@ -71,6 +71,12 @@ class Pool:
         while len(self.done) > DONE_MAX:
             del self.done[next(iter(self.done))]
 
+    def expire(self, me: str, before_ns: int) -> None:
+        """Forget entries that others sent before a time."""
+        late = [key for key, w in self.waiting.items() if w.since_ns < before_ns and w.sender != me]
+        for key in late:
+            self.held[self.waiting.pop(key).sender] -= 1
+
     @property
     def oldest_ns(self) -> int | None:
         """When the entry that waits longest came, or None for an empty pool."""

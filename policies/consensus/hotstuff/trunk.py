@@ -87,10 +87,10 @@ class Trunk:
             self.arrived.pop(digest, None)
             self.port.erase(f"b/{digest.hex()}")
 
-    def unfinished(self, digest: bytes) -> list[bytes]:
-        """Return the blocks up to ``digest`` that have entries and are not committed."""
+    def unfinished_ns(self, digest: bytes) -> int | None:
+        """Return when the first block up to ``digest`` came that has entries and is not committed, if there is one."""
         blocks = self.tree.blocks
-        return [one for one in self.tree.path(digest) if blocks[one].entries]
+        return next((self.arrived[one].since_ns for one in self.tree.path(digest) if blocks[one].entries), None)
 
     def change_below(self, head: bytes) -> bytes | None:
         """Return the first block up to ``head`` that is not committed and changes the members, if there is one."""

@@ -33,15 +33,15 @@ def test_time_outs_double_with_each_leader_given_up_and_stop_at_the_bound() -> N
     assert waits == [1, 2, 4, 8, 10, 10]
 
 
-def test_time_outs_come_down_only_as_far_as_commits_are_quick() -> None:
-    """With four doublings behind it, a network that takes 1.5 s a commit keeps 4 s, and one of 0.1 s returns to 1 s."""
+def test_time_outs_come_down_only_as_far_as_blocks_are_certified_quickly() -> None:
+    """Four doublings up, the two-chain's three round trips must fit into half a time-out: 0.5 s each keep 4 s."""
     slow, quick = Pacemaker(CONFIG, 1), Pacemaker(CONFIG, 1)
     for _ in range(4):
         slow.lengthen()
         quick.lengthen()
     for _ in range(10):
-        slow.committed(after(1.5), 0)
-        quick.committed(after(0.1), 0)
+        slow.certified(after(0.5))
+        quick.certified(after(0.1))
 
     assert (slow.timeout_ns, quick.timeout_ns) == (after(4), after(1))
 
@@ -54,7 +54,7 @@ def test_a_leader_is_given_up_for_stalling_for_starving_or_for_silence() -> None
     assert pace.deadline(0, None) == after(1.0)  # what came at 0 waits, and nothing is committed
     assert pace.deadline(None, after(0.5)) == after(1.5)  # a block stays unfinished since 0.5 s
     pace.heard_ns = after(10)
-    pace.committed(0, after(1.9))
+    pace.moved_ns = after(1.9)
     assert pace.deadline(0, None) == after(2.0)  # commits go on without it
     pace.give_up(0, after(2.0))
     assert pace.deadline(0, None) == after(3.0)  # said again
