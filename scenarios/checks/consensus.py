@@ -75,7 +75,7 @@ class CommittedStays(StateCheck):
     def look(self, nodes: Collection[str], policy: Look) -> str:
         for node in nodes:
             raft: Any = policy(node, "consensus")
-            if raft is None or not hasattr(raft, "commit"):
+            if raft is None or not hasattr(raft, "log"):  # a log of entries; blocks are judged by what is decided
                 continue
             why = self._member(node, raft)
             if why:

@@ -420,8 +420,9 @@ class HotStuff(Policy):
         self.safety.observe(qc, tree)
         if self.proposal is not None and self.proposal.block.view <= qc.view:
             self.proposal = None
-        head = self.safety.commits(qc, tree)
-        if head is not None:
+        by = self.safety.committing(qc, tree)
+        if by is not None:
+            head, qc = by
             change = self.trunk.change_below(head)
             self.commit_to(change or head, self.catch_up.proof(change, qc) if change else None)
         else:

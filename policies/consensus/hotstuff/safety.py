@@ -106,6 +106,18 @@ class Safety:
         head = tree.blocks.get(qc.block)
         return qc.block if head is not None and head.height > tree.height else None
 
+    def committing(self, qc: Certificate, tree: Tree) -> tuple[bytes, Certificate] | None:
+        """Return the highest block that ``qc`` or a certificate below it commits, and that certificate.
+
+        Who fetched blocks holds certificates that it never saw by themselves; a quorum believed them before it voted.
+        """
+        while (block := tree.blocks.get(qc.block)) is not None and block.height > tree.height:
+            head = self.commits(qc, tree)
+            if head is not None:
+                return head, qc
+            qc = block.qc
+        return None
+
     # -- what a crash must not take ------------------------------------------------------------------
 
     def saved(self) -> bytes:

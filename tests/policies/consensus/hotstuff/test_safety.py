@@ -67,6 +67,18 @@ def test_a_gap_in_the_views_commits_nothing(chain: Literal[2, 3], views: tuple[i
     assert grown.safety.commits(grown.grow(*views), grown.tree) is None
 
 
+@pytest.mark.parametrize("chain", [2, 3])
+def test_a_chain_below_the_newest_certificate_commits_as_well(chain: Literal[2, 3]) -> None:
+    """Who fetched the blocks of views 1 to 3 and 8 at once learns of the commit although 8 does not follow 3."""
+    grown = Grown(chain)
+    qc = grown.grow(1, 2, 3, 8)
+
+    assert grown.safety.commits(qc, grown.tree) is None
+    assert grown.safety.committing(qc, grown.tree) == (grown.qc[4 - chain].block, grown.qc[3])
+    grown.tree.commit(grown.qc[4 - chain].block)
+    assert grown.safety.committing(qc, grown.tree) is None
+
+
 def test_what_is_committed_is_not_committed_again() -> None:
     """A certificate whose chain begins at or below the root says nothing new."""
     grown = Grown(2)
