@@ -216,11 +216,11 @@ class CatchUp:
                 self.keep(handover)
             node.begin_epoch(epoch)
         wanted, self.sync = self.sync.wanted, Sync()
+        node.safety.start_above(start.qc)
         if start.stable.block in node.trunk.tree.blocks:
             node.commit_to(start.stable.block, None)  # all that we lacked was to know that it is committed
         else:
-            # Then our highest certificate is below it: all later ones are of blocks that extend it.
-            node.safety.start_above(start.qc)
+            # Then our highest certificate was below it: all later ones are of blocks that extend it.
             node.trunk.begin(start)
             node.save()
             self._stand_on(start)

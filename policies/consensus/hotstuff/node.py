@@ -84,6 +84,7 @@ class HotStuff(Policy):
         self.own: dict[int, Vote] = {}  # own votes whose promise is being written, by token
         self.seen: Seen = NOTHING_SEEN  # as in `TimeOut`
         self.announced, self.spoke_ns = -1, 0  # last view told without a proposal; when we last spoke as the leader
+        self.nudged_ns: int | None = None  # since when another member waits for a commit that we do not wait for
         self.armed_ns = NEVER
         self.armed_for: tuple[Any, ...] = ()  # what the timer was set for, as in `_arm`
         self.refused: dict[str, int] = {}
@@ -228,7 +229,7 @@ class HotStuff(Policy):
         self.witness, self.votes = Witness(), Votes()
         self.proposal = self.parked = None
         self.own.clear()
-        self.seen, self.announced = NOTHING_SEEN, -1
+        self.seen, self.announced, self.nudged_ns = NOTHING_SEEN, -1, None
 
     def hand_over(self, handover: m.Handover) -> None:
         """The block that changes the members is committed: the next epoch begins."""
@@ -280,6 +281,15 @@ class HotStuff(Policy):
         self._promise(digest, block, signature, signature)
         self.say(self.proposal)
 
+    def nudge(self) -> None:
+        """Move the chain although we lack nothing, for a member that did not see the certificate we committed by.
+
+        The chain may have gone on beside that certificate, so that nobody can show it. At most once a time-out:
+        a liar gets a few empty blocks out of it.
+        """
+        if self.nudged_ns is None and self.port.now - self.pace.moved_ns >= self.pace.timeout_ns:
+            self.nudged_ns = self.port.now
+
     def _worth_a_block(self, entries: tuple[Entry, ...]) -> bool:
         """Whether an idle leader begins a block now: not without entries, nor before it has waited for company."""
         if entries:
@@ -288,6 +298,8 @@ class HotStuff(Policy):
             if len(entries) == self.config.batch_max or now >= ripe_ns:
                 return True
             self.port.set_timer("batch", ripe_ns - now)
+        if self.nudged_ns is not None:
+            return True
         if self.announced != self.pace.view:
             self.announced = self.pace.view  # else nobody would hear of the last certificate
             self.say(self.status())
@@ -433,7 +445,7 @@ class HotStuff(Policy):
         now = self.port.now
         for _, keys in self.trunk.commit_to(head):
             self.asking.pool.commit(keys)
-            self.pace.moved_ns = now
+            self.pace.moved_ns, self.nudged_ns = now, None
         self.trunk.tell()
         if handover is not None:
             self.hand_over(handover)
@@ -465,14 +477,15 @@ class HotStuff(Policy):
         """Return since when there is a block with entries that is certified, or may be, and not committed."""
         safety = self.safety
         tip = safety.voted_block if safety.voted == self.pace.view and safety.voted_block else safety.high.block
-        return self.trunk.unfinished_ns(tip)
+        since_ns = self.trunk.unfinished_ns(tip)
+        return self.nudged_ns if since_ns is None else since_ns
 
     def _arm(self) -> None:
         """Set the timer to the earliest deadline, if one may have come nearer; that one went away a tick finds out."""
         safety, pace = self.safety, self.pace
         nearer = (
             pace.view, pace.given_up, safety.voted, safety.high.view, self.asking.pool.oldest_ns,
-            self.proposal is None, self.catch_up.sync.wanted is None,
+            self.proposal is None, self.catch_up.sync.wanted is None, self.nudged_ns,
         )  # fmt: skip
         if nearer != self.armed_for:
             self.armed_for = nearer
