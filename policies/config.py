@@ -188,6 +188,47 @@ class PbftConfig(Strict, frozen=True, tag_field="protocol", tag="pbft"):
 ConsensusRules = RaftConfig | HotstuffConfig | PbftConfig
 
 
+class SwimConfig(Strict, frozen=True, tag_field="detector", tag="swim"):
+    """SWIM with Lifeguard; the defaults are memberlist's for a local network (config.go, DefaultLANConfig)."""
+
+    probe_s: Positive = 1.0  # protocol period
+    ack_s: Positive = 0.5  # of it, until others are asked to probe
+    indirect: Annotated[int, Meta(ge=0, le=64)] = 3  # others that are asked
+    gossip_s: Positive = 0.2
+    gossip_to: Annotated[int, Meta(ge=1, le=64)] = 3
+    retransmit_mult: Annotated[int, Meta(ge=1, le=64)] = 4  # times log10(n + 1): how often an update is passed on
+    packet_bytes: Annotated[int, Meta(ge=256, le=65_507)] = 1400  # UDPBufferSize: bound of what is piggybacked
+    suspicion_mult: Annotated[int, Meta(ge=1, le=64)] = 4  # times log10(n) probe periods: the shortest suspicion
+    suspicion_max_mult: Annotated[int, Meta(ge=1, le=64)] = 6  # times the shortest: the longest (Lifeguard)
+    awareness_max: Annotated[int, Meta(ge=1, le=64)] = 8  # local health reaches one less than this (Lifeguard)
+    push_pull_s: Positive = 30.0  # whole tables are exchanged; Serf tries dead members as often (ReconnectInterval)
+    lifeguard: bool = True  # arXiv 1707.00788: all three of its components, or none
+    members_max: Annotated[int, Meta(ge=1)] = 1024  # names that are remembered (our own bound)
+
+
+class PhiConfig(Strict, frozen=True, tag_field="detector", tag="phi"):
+    """Phi accrual (Hayashibara et al., SRDS 2004); defaults as in Akka's remote failure detector, or said otherwise."""
+
+    heartbeat_s: Positive = 1.0
+    window: Annotated[int, Meta(ge=2, le=10_000)] = 1000  # intervals remembered of each peer; also the paper's
+    std_min_s: Positive = 0.1
+    pause_s: NonNegative = 3.0  # acceptable pause, added to the mean; the paper has none
+    suspect_phi: Annotated[float, Meta(gt=0, le=100)] = 3.0  # one wrong suspicion in 10^3 heartbeats (assumption)
+    dead_phi: Annotated[float, Meta(gt=0, le=100)] = 8.0  # Akka's and Cassandra's threshold
+    members_max: Annotated[int, Meta(ge=1)] = 1024  # names that are remembered (our own bound)
+
+
+MembershipRules = SwimConfig | PhiConfig
+
+
+class LeaseConfig(Strict, frozen=True):
+    """Leader election by leases, for groups without a log (Gray and Cheriton, SOSP 1989)."""
+
+    lease_s: Positive = 10.0  # a vote binds its voter this long (assumption: Chubby's is 12 s)
+    renew_s: Positive = 3.0  # so that two renewals may be lost (assumption)
+    drift: Share = 0.01  # clocks of two members differ by less than this share in rate (assumption; real ones: 1e-4)
+
+
 class CoordinationConfig(Strict, frozen=True):
     """The leader's rules for assigning requests."""
 

@@ -100,6 +100,17 @@ class Leadership(Message, frozen=True, tag="leadership"):
     leader: str
 
 
+class Seen(Message, frozen=True, tag="seen"):
+    """failure detector to watchers: ``peer`` is held ``alive``, ``suspect`` or ``dead`` from now on.
+
+    ``incarnation`` is the life of the peer that this is about; it never falls, as long as this node lives.
+    """
+
+    peer: str
+    status: str
+    incarnation: int
+
+
 class Ask(Message, frozen=True, tag="ask"):
     """gateway to coordination: see that this request is accepted and answered once."""
 

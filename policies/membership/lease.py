@@ -1,0 +1,159 @@
+"""A leader for a group without a log: a lease held by the votes of a majority, and a token that outlives it.
+
+A vote binds its voter to one member for the lease's length on the voter's clock; the leader counts from before it
+asked, and a little less, so that while clocks run at nearly equal rates no two hold a lease at once (Gray and Cheriton,
+SOSP 1989). Whatever clocks do, terms do not repeat: a vote is durable before it leaves, and a term goes to one member
+(as in Raft, section 5.2). So the term is a fencing token: a resource that refuses terms older than the newest it has
+seen (`Fence`) is safe from a leader that was paused and does not know that its lease is over.
+
+Saved key: ``vote`` (term, member). A voter that rises again does not know how long it is bound and waits for a lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from policies.config import LeaseConfig
+from policies.local import Leadership
+from policies.membership.messages import AskLease, Grant
+from policies.port import NS_PER_S, Policy
+from policies.wire import encode
+
+
+class Fence:
+    """What a resource keeps to refuse leaders of the past; the newest token must be as durable as the resource."""
+
+    def __init__(self, newest: int = 0) -> None:
+        self.newest = newest
+
+    def admits(self, token: int) -> bool:
+        """Return whether a leader of this term may act, and refuse all older ones from now on."""
+        if token < self.newest:
+            return False
+        self.newest = token
+        return True
+
+
+class LeaseElection(Policy):
+    """One member of a group that elects a leader.
+
+    Args:
+        config: times.
+        members: the whole group, in the order in which everybody knows it.
+        watchers: paths of this node that are told who leads (`Leadership`); its term is the fencing token.
+
+    Raises:
+        ValueError: a member is named twice, or the lease ends before it can be renewed.
+    """
+
+    messages = (AskLease, Grant)
+
+    def __init__(self, config: LeaseConfig, members: tuple[str, ...], watchers: tuple[str, ...] = ()) -> None:
+        if len(set(members)) < len(members):
+            raise ValueError(f"members={members!r}: a member is named twice; every member votes once")
+        if config.renew_s >= config.lease_s * (1 - config.drift):
+            raise ValueError(f"renew_s={config.renew_s}: expected < lease_s * (1 - drift)")
+        self.config, self.members, self.watchers = config, members, watchers
+        self.lease_ns, self.renew_ns = int(config.lease_s * NS_PER_S), int(config.renew_s * NS_PER_S)
+        self.held_ns = int(self.lease_ns * (1 - config.drift))
+        self.term, self.voted_for = 0, ""
+        self.newest = 0  # the highest term heard of
+        self.bound_until = 0  # before then this member's vote is given
+        self.role, self.leader = "follower", ""
+        self.asking = self.round = self.asked_at = 0  # the term asked for, the question, and when it was put
+        self.granted: set[str] = set()
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        if "vote" in saved:
+            self.term, self.voted_for = msgspec.msgpack.decode(saved["vote"], type=tuple[int, str])
+            self.bound_until = self.port.now + self.lease_ns
+        self._wait()
+
+    def _wait(self) -> None:
+        """Try to lead when this member's vote is free, and a little later at random, so that members do not tie."""
+        free = max(0, self.bound_until - self.port.now)
+        self.port.set_timer("campaign", free + self.port.rng.below(self.renew_ns))
+
+    def on_timer(self, name: str) -> None:
+        if name == "campaign":
+            self._follow("")
+            self._ask(max(self.term, self.newest) + 1)
+        elif name == "renew":
+            self._ask(self.term)
+        else:
+            self._lose()
+
+    def _ask(self, term: int) -> None:
+        """Ask everybody for the lease of a term; it counts from now, before anybody can have granted it."""
+        self.asking, self.round, self.asked_at, self.granted = term, self.round + 1, self.port.now, set()
+        self._bind(term, self.port.me)
+        if self.role == "leader":
+            self.port.set_timer("renew", self.renew_ns)
+        else:
+            self._wait_again()
+        for peer in self.members:
+            if peer != self.port.me:
+                self.port.send(peer, AskLease(term, self.round))
+        self._count(self.port.me)
+
+    def _wait_again(self) -> None:
+        self.port.set_timer("campaign", self.renew_ns + self.port.rng.below(self.lease_ns))
+
+    def _bind(self, term: int, member: str) -> None:
+        """Give this member's vote for the length of a lease from now."""
+        self.term, self.voted_for = term, member
+        self.port.save("vote", encode((term, member)))
+        self.bound_until = self.port.now + self.lease_ns
+
+    def on_message(self, sender: str, message: Any) -> None:
+        if sender not in self.members:
+            return
+        if isinstance(message, AskLease):
+            self._on_ask(sender, message)
+        elif message.round == self.round and message.granted and message.term == self.asking:
+            self._count(sender)
+        elif not message.granted:
+            self.newest = max(self.newest, message.term)
+
+    def _on_ask(self, sender: str, ask: AskLease) -> None:
+        renews = (ask.term, sender) == (self.term, self.voted_for)
+        free = ask.term > self.term and self.port.now >= self.bound_until
+        if not (renews or free):
+            self.port.send(sender, Grant(self.term, ask.round, False))
+            return
+        if self.role == "leader":
+            self._lose()
+        self._bind(ask.term, sender)
+        self._wait()
+        self._follow(sender)
+        self.port.send(sender, Grant(ask.term, ask.round, True))
+
+    def _count(self, voter: str) -> None:
+        self.granted.add(voter)
+        if 2 * len(self.granted) <= len(self.members) or self.port.now >= self.asked_at + self.held_ns:
+            return
+        self.port.set_timer("lease", self.asked_at + self.held_ns - self.port.now)
+        if self.role != "leader":
+            self.role = "leader"
+            self.port.cancel_timer("campaign")
+            self.port.set_timer("renew", self.renew_ns)
+            self._follow(self.port.me)
+            self.port.note("lease", term=self.term, held=True)
+
+    def _lose(self) -> None:
+        """The lease is over: stop leading at once, and give the others a chance."""
+        self.role = "follower"
+        self.port.cancel_timer("renew")
+        self.port.cancel_timer("lease")
+        self.port.note("lease", term=self.term, held=False)
+        self._follow("")
+        self._wait()
+
+    def _follow(self, leader: str) -> None:
+        if leader != self.leader:
+            self.leader = leader
+            for path in self.watchers:
+                self.port.tell(path, Leadership(self.term, leader))

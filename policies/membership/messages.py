@@ -1,0 +1,74 @@
+"""What members of a group say to one another about who is alive."""
+
+from __future__ import annotations
+
+from policies.wire import Message
+
+Update = tuple[str, int, int, str]
+"""What is gossiped: member, incarnation, status (an index into `STATUSES`), and who says so."""
+
+ALIVE, SUSPECT, DEAD = range(3)
+STATUSES = ("alive", "suspect", "dead")
+
+
+class Ping(Message, frozen=True, tag="ping"):
+    """Are you there? ``number`` is the sender's."""
+
+    number: int
+    updates: tuple[Update, ...]
+
+
+class Ack(Message, frozen=True, tag="ack"):
+    """``target`` is there: the sender itself, or whom it was asked to probe."""
+
+    number: int
+    target: str
+    updates: tuple[Update, ...]
+
+
+class PingRequest(Message, frozen=True, tag="ping_request"):
+    """Probe ``target`` for me."""
+
+    number: int
+    target: str
+    updates: tuple[Update, ...]
+
+
+class Nack(Message, frozen=True, tag="nack"):
+    """The target has not answered me either, but I am here and heard you (Lifeguard)."""
+
+    number: int
+
+
+class Gossip(Message, frozen=True, tag="gossip"):
+    """News alone."""
+
+    updates: tuple[Update, ...]
+
+
+class Sync(Message, frozen=True, tag="sync"):
+    """The sender's whole table; ``answer`` asks for the receiver's."""
+
+    answer: bool
+    table: tuple[Update, ...]
+
+
+class Heartbeat(Message, frozen=True, tag="heartbeat"):
+    """The sender is there, in this life."""
+
+    incarnation: int
+
+
+class AskLease(Message, frozen=True, tag="ask_lease"):
+    """Let the sender lead ``term``; ``round`` tells answers apart."""
+
+    term: int
+    round: int
+
+
+class Grant(Message, frozen=True, tag="grant"):
+    """The lease of this term is the asker's for a while, or is not: then ``term`` is the newest this member knows."""
+
+    term: int
+    round: int
+    granted: bool

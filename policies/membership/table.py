@@ -1,0 +1,58 @@
+"""Who is held to be what: a table whose entries only grow, so that gossip in any order ends in one table.
+
+An entry is (incarnation, status), compared in that order: of one life, dead outweighs suspect outweighs alive, and only
+the member itself begins a new life, by which it refutes whatever was said of the last one (SWIM, section 4.2). The
+paper lets "dead" outweigh every suspicion; here a suspicion of a later life outweighs it, for there was such a life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from policies.membership.messages import ALIVE, DEAD, STATUSES, SUSPECT, Update
+
+Entry = tuple[int, int]  # incarnation, status
+
+
+class Table:
+    """One member's view of the group.
+
+    Args:
+        members: who is expected from the start; held alive until shown otherwise.
+        names_max: names that are remembered at most; further ones are not taken in.
+    """
+
+    def __init__(self, members: Iterable[str], names_max: int) -> None:
+        self.entries: dict[str, Entry] = {name: (0, ALIVE) for name in members}
+        self.names_max = names_max
+
+    def learn(self, member: str, incarnation: int, status: int) -> bool:
+        """Take in an update; returns whether it was news."""
+        if not 0 <= status < len(STATUSES) or incarnation < 0:
+            return False
+        known = self.entries.get(member)
+        if known is None and len(self.entries) >= self.names_max:
+            return False
+        if known is not None and (incarnation, status) <= known:
+            return False
+        self.entries[member] = (incarnation, status)
+        return True
+
+    def of(self, *statuses: int) -> list[str]:
+        """Return the members of these statuses, in the order in which they became known."""
+        return [name for name, (_, status) in self.entries.items() if status in statuses]
+
+    def __len__(self) -> int:
+        """How many are not held dead."""
+        return len(self.of(ALIVE, SUSPECT))
+
+    def updates(self, by: str) -> tuple[Update, ...]:
+        """Return the whole table as updates."""
+        return tuple((name, life, status, by) for name, (life, status) in self.entries.items())
+
+
+def softened(update: Update) -> Update:
+    """Return an update with "dead" turned into "suspect": in a table of somebody who was cut off, hold it open to
+    refutation (memberlist's ``mergeState`` does the same)."""
+    member, incarnation, status, by = update
+    return (member, incarnation, SUSPECT if status == DEAD else status, by)
