@@ -59,77 +59,48 @@ class LeaseElection(Policy):
         self.config, self.members, self.watchers = config, members, watchers
         self.lease_ns, self.renew_ns = int(config.lease_s * NS_PER_S), int(config.renew_s * NS_PER_S)
         self.held_ns = int(self.lease_ns * (1 - config.drift))
-        self.term, self.voted_for = 0, ""
+        self.term, self.voted_for = 0, ""  # this member's last vote
         self.newest = 0  # the highest term heard of
         self.bound_until = 0  # before then this member's vote is given
-        self.role, self.leader = "follower", ""
+        self.role, self.leader, self.token = "follower", "", 0
         self.asking = self.round = self.asked_at = 0  # the term asked for, the question, and when it was put
         self.granted: set[str] = set()
+        self.told = 0  # the term that watchers heard of last
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
         if "vote" in saved:
             self.term, self.voted_for = msgspec.msgpack.decode(saved["vote"], type=tuple[int, str])
             self.bound_until = self.port.now + self.lease_ns
-        self._wait()
-
-    def _wait(self) -> None:
-        """Try to lead when this member's vote is free, and a little later at random, so that members do not tie."""
-        free = max(0, self.bound_until - self.port.now)
-        self.port.set_timer("campaign", free + self.port.rng.below(self.renew_ns))
+        self._wait(self.renew_ns)
 
     def on_timer(self, name: str) -> None:
         if name == "campaign":
-            self._follow("")
+            self._follow("", self.term)
             self._ask(max(self.term, self.newest) + 1)
         elif name == "renew":
-            self._ask(self.term)
+            # Above a term that somebody tried in vain, so that whoever voted in it can come back to this leader.
+            self._ask(self.term if self.newest <= self.term else self.newest + 1)
+        elif name == "give up":
+            self._release(self.lease_ns)
         else:
             self._lose()
+
+    # -- as a candidate and leader -------------------------------------------------------------------
+
+    def _wait(self, spread_ns: int) -> None:
+        """Try to lead when this member's vote is free, and a little later at random, so that members do not tie."""
+        free = max(0, self.bound_until - self.port.now)
+        self.port.set_timer("campaign", free + self.port.rng.below(spread_ns))
 
     def _ask(self, term: int) -> None:
         """Ask everybody for the lease of a term; it counts from now, before anybody can have granted it."""
         self.asking, self.round, self.asked_at, self.granted = term, self.round + 1, self.port.now, set()
         self._bind(term, self.port.me)
-        if self.role == "leader":
-            self.port.set_timer("renew", self.renew_ns)
-        else:
-            self._wait_again()
+        self.port.set_timer("renew" if self.role == "leader" else "give up", self.renew_ns)
         for peer in self.members:
             if peer != self.port.me:
                 self.port.send(peer, AskLease(term, self.round))
         self._count(self.port.me)
-
-    def _wait_again(self) -> None:
-        self.port.set_timer("campaign", self.renew_ns + self.port.rng.below(self.lease_ns))
-
-    def _bind(self, term: int, member: str) -> None:
-        """Give this member's vote for the length of a lease from now."""
-        self.term, self.voted_for = term, member
-        self.port.save("vote", encode((term, member)))
-        self.bound_until = self.port.now + self.lease_ns
-
-    def on_message(self, sender: str, message: Any) -> None:
-        if sender not in self.members:
-            return
-        if isinstance(message, AskLease):
-            self._on_ask(sender, message)
-        elif message.round == self.round and message.granted and message.term == self.asking:
-            self._count(sender)
-        elif not message.granted:
-            self.newest = max(self.newest, message.term)
-
-    def _on_ask(self, sender: str, ask: AskLease) -> None:
-        renews = (ask.term, sender) == (self.term, self.voted_for)
-        free = ask.term > self.term and self.port.now >= self.bound_until
-        if not (renews or free):
-            self.port.send(sender, Grant(self.term, ask.round, False))
-            return
-        if self.role == "leader":
-            self._lose()
-        self._bind(ask.term, sender)
-        self._wait()
-        self._follow(sender)
-        self.port.send(sender, Grant(ask.term, ask.round, True))
 
     def _count(self, voter: str) -> None:
         self.granted.add(voter)
@@ -138,22 +109,65 @@ class LeaseElection(Policy):
         self.port.set_timer("lease", self.asked_at + self.held_ns - self.port.now)
         if self.role != "leader":
             self.role = "leader"
-            self.port.cancel_timer("campaign")
+            self.port.cancel_timer("give up")
             self.port.set_timer("renew", self.renew_ns)
-            self._follow(self.port.me)
-            self.port.note("lease", term=self.term, held=True)
+        if self.token != self.asking:
+            self.token = self.asking
+            self.port.note("lease", term=self.token, held=True)
+        self._follow(self.port.me, self.token)
 
     def _lose(self) -> None:
         """The lease is over: stop leading at once, and give the others a chance."""
-        self.role = "follower"
+        self.port.note("lease", term=self.token, held=False)
+        self.role, self.token = "follower", 0
         self.port.cancel_timer("renew")
         self.port.cancel_timer("lease")
-        self.port.note("lease", term=self.term, held=False)
-        self._follow("")
-        self._wait()
+        self._follow("", self.term)
+        self._release(self.lease_ns)
 
-    def _follow(self, leader: str) -> None:
-        if leader != self.leader:
-            self.leader = leader
-            for path in self.watchers:
-                self.port.tell(path, Leadership(self.term, leader))
+    def _release(self, spread_ns: int) -> None:
+        """Give the round up: late answers to it are ignored, so this member's own vote is free again."""
+        self.round += 1
+        self.bound_until = self.port.now
+        self._wait(spread_ns)
+
+    # -- as a voter ----------------------------------------------------------------------------------
+
+    def on_message(self, sender: str, message: Any) -> None:
+        if sender not in self.members:
+            return
+        if isinstance(message, AskLease):
+            self._on_ask(sender, message)
+        elif message.granted and message.round == self.round and message.term == self.asking:
+            self._count(sender)
+        elif not message.granted:
+            self.newest = max(self.newest, message.term)
+
+    def _on_ask(self, sender: str, ask: AskLease) -> None:
+        """Grant a term once, and none to another while this member's vote is given; the same one may go on."""
+        renews = sender == self.voted_for and ask.term >= self.term
+        free = ask.term > self.term and self.port.now >= self.bound_until
+        if not (renews or free):
+            self.port.send(sender, Grant(self.term, ask.round, False))
+            return
+        if self.role == "leader":  # its own vote was free, so its lease is over
+            self._lose()
+        self.port.cancel_timer("give up")
+        self.round += 1
+        self._bind(ask.term, sender)
+        self._wait(self.renew_ns)
+        self._follow(sender, ask.term)
+        self.port.send(sender, Grant(ask.term, ask.round, True))
+
+    def _bind(self, term: int, member: str) -> None:
+        """Give this member's vote for the length of a lease from now."""
+        self.term, self.voted_for = term, member
+        self.port.save("vote", encode((term, member)))
+        self.bound_until = self.port.now + self.lease_ns
+
+    def _follow(self, leader: str, term: int) -> None:
+        if (leader, term) == (self.leader, self.told):
+            return
+        self.leader, self.told = leader, term
+        for path in self.watchers:
+            self.port.tell(path, Leadership(term, leader))
