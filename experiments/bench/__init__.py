@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-NAMES = ("engine", "sharing", "raft", "hunt", "fleet_spec", "determinism", "first_village", "million_day")
+NAMES = (
+    "engine", "sharing", "raft", "hunt", "membership", "fleet_spec", "determinism", "first_village", "million_day",
+)  # fmt: skip
 """The benchmarks, quick ones first."""
 
 

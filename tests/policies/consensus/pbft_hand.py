@@ -77,20 +77,39 @@ class One:
         peers = tuple(other for other in NAMES if other != name)
         self.cell = Cell(self.pbft, name, peers, seed=1, keys=RING.handle(name))
         self.sent: list[tuple[str, Any]] = []
+        self.timers: dict[str, tuple[int, int]] = {}  # name to deadline and generation
         self.step((p.START, "", dict(self.disk), len(self.disk)))
 
-    def step(self, given: p.Input, *, durable: bool = True) -> None:
-        queue = [given]
+    def step(self, given: p.Input, *, durable: bool = True) -> list[str]:
+        """Take a step and those in which its saves become durable; returns the kinds of what it decided."""
+        queue, kinds = [given], list[str]()
         while queue:
             for effect in self.cell.step(self.now, 0, queue.pop(0)):
                 if effect[0] == p.SEND:
                     self.sent.append((effect[2], self.cell._decode[""](effect[3])))
+                elif effect[0] == p.SET_TIMER:
+                    self.timers[effect[2]] = effect[3:]
+                elif effect[0] == p.CANCEL_TIMER:
+                    del self.timers[effect[2]]
+                elif effect[0] == p.DECIDE:
+                    kinds.append(effect[2])
                 elif effect[0] == p.SAVE and durable:
                     for key, value in effect[3]:
                         self.disk.update({key[1:]: value} if value is not None else {})
                         if value is None:
                             self.disk.pop(key[1:], None)
                     queue.append((p.DURABLE, "", effect[2]))
+        return kinds
+
+    def tell(self, message: Any) -> None:
+        """Give it a local message, as its state machine would; it is taken with the next step."""
+        self.cell._local.append(("", "app", message))
+        self.hear("n0" if self.name != "n0" else "n1", m.Missing(1, b""))
+
+    def fire(self, name: str) -> None:
+        """Let time pass until this timer fires."""
+        self.now, generation = self.timers.pop(name)
+        self.step((p.TIMER, "", name, generation))
 
     def hear(self, sender: str, *messages: Any, durable: bool = True) -> None:
         for message in messages:

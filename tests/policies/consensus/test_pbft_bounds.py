@@ -10,6 +10,7 @@ from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.proofs import GENESIS
 from policies.local import Propose, Snapshot
 from policies.log import DamagedLog
+from policies.wire import encode
 from tests.policies.consensus.pbft_hand import (
     BATCH,
     CONFIG,
@@ -41,6 +42,37 @@ def test_a_state_is_taken_only_with_a_quorums_word_for_its_digest() -> None:
     old = m.Point(4, 10, b"chain", 10, m.digest_of(state))
     member.hear("n0", m.Transferred(stable_at(old), state))
     assert member.pbft.applied == 20
+
+
+def test_a_state_within_a_batch_is_gone_on_from_within_it() -> None:
+    """A snapshot may fall between two commands of a batch: the next member told is the one after it, once."""
+    batch = (("n0", 1, b"a"), ("n0", 2, b""), ("n1", 1, b"b"), ("n2", 1, b"c"))
+    point = m.Point(8, 20, b"chain", 22, m.digest_of(b"state"))
+    member = One()
+    member.hear("n0", m.Transferred(stable_at(point), b"state"))
+    votes = tuple((name, commit(name, 0, 9, batch).signature) for name in NAMES[:3])
+    decided = [e for e in member.step((p.MESSAGE, "", "n1", encode(m.Decided(0, 9, batch, votes)))) if e == "commit"]
+    assert (member.pbft.applied, decided) == (23, ["commit"])
+
+
+def test_a_checkpoint_that_a_quorum_did_not_sign_moves_no_window() -> None:
+    """Whoever shows it; and one with its proof does."""
+    point = m.Point(8, 8, b"chain")
+    member = One()
+    member.hear("n0", stable_at(point, NAMES[:2]))
+    assert member.pbft.voter.stable == GENESIS
+
+    member.hear("n0", stable_at(point))
+    assert member.pbft.voter.stable.point == point
+
+
+def test_a_view_change_that_its_member_did_not_sign_pulls_nobody() -> None:
+    """One liar cannot speak for others, and so cannot be f + 1 members."""
+    member = One()
+    for name in ("n0", "n1", "n2"):
+        member.hear("n0", m.ViewChange(name, 5, GENESIS, (), change("n0", 5).signature))
+
+    assert member.pbft.term == 0
 
 
 def test_a_decided_batch_is_taken_from_one_peer_with_its_proof_and_not_without() -> None:
@@ -78,6 +110,61 @@ def test_a_saved_record_that_is_none_stops_the_member_with_one_clear_line() -> N
     """It stays down; it does not go on without what it may have promised."""
     with pytest.raises(DamagedLog, match="n3: a saved record of consensus is not one"):
         One("n3", {"/stable": b"\xc1"})
+
+
+# -- patience -----------------------------------------------------------------------------------------
+
+
+def test_each_view_that_fails_doubles_the_time_given_to_the_next() -> None:
+    """The clock runs once a quorum has left, and progress makes it short again (section 4.4)."""
+    member, waits = One(), list[int]()
+    for view in (1, 2):
+        for name in ("n0", "n1"):
+            member.hear(name, change(name, view))
+        assert (member.pbft.term, member.pbft.role) == (view, "follower")
+        waits.append(member.timers["patience"][0] - member.now)
+        member.fire("patience")
+    assert waits == [2 * member.pbft.patience.timeout_ns, 4 * member.pbft.patience.timeout_ns]
+
+    votes = tuple((name, commit(name, 0, 1, BATCH).signature) for name in NAMES[:3])
+    member.hear("n0", m.Decided(0, 1, BATCH, votes))
+    assert member.pbft.patience.failures == 0
+
+
+def test_without_a_quorum_that_leaves_a_member_waits_for_ever() -> None:
+    """So that one that is cut off does not run through the views."""
+    member = One()
+    for name in ("n0", "n1"):
+        member.hear(name, change(name, 4))
+    member = member.again()
+
+    assert (member.pbft.term, "patience" in member.timers) == (4, False)
+
+
+def test_a_request_is_sent_to_the_primary_then_to_all_and_then_the_view_is_left() -> None:
+    """Each step takes one time-out; a signed request may be passed on by those who hear it."""
+    member = One()
+    member.tell(Propose(b"x"))
+    assert [to for to, message in member.sent if isinstance(message, m.Request)] == ["n0"]
+    member.fire("patience")
+    (asked,) = member.said(m.Request)
+    member.fire("patience")
+    assert member.pbft.term == 1
+
+    other = One("n2")
+    other.hear("n3", asked)
+    assert [to for to, message in other.sent if isinstance(message, m.Request)] == ["n0"]
+    other.hear("n0", m.Request("n1", 1, b"y"))
+    other.hear("n1", m.Request("n1", 1, b"y"))
+    assert len(other.pbft.pool.waiting) == 1
+
+
+def test_numbers_of_requests_are_not_used_again_in_another_life() -> None:
+    """Else a request could be taken for one that was executed before the crash."""
+    member = One()
+    numbers = {life.pbft.number for life in (member, One("n3", {"/view": encode((0, True))}), One("n2"))}
+
+    assert len(numbers) == 3
 
 
 # -- bounds -------------------------------------------------------------------------------------------

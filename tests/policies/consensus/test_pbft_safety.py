@@ -266,6 +266,18 @@ def test_a_member_rises_again_in_the_view_it_had_entered() -> None:
     assert [v.seq for v in risen.said(m.Prepare)] == [1, 3]
 
 
+def unproposed(view: int, seq: int, batch: m.Batch) -> m.Prepared:
+    """Return a certificate of backups alone, whose primary proposed nothing."""
+    return msgspec.structs.replace(prepared(view, seq, batch), signature=SIGN["n3"]("pre-prepare", view, seq, b""))
+
+
+def twice(view: int, seq: int, batch: m.Batch) -> m.Prepared:
+    """Return a certificate in which the primary's prepare stands for a backup's."""
+    place = (view, seq, m.digest_of(batch))
+    votes = tuple((name, SIGN[name]("prepare", *place)) for name in NAMES[:2])
+    return m.Prepared(*place, SIGN[NAMES[view]]("pre-prepare", *place), votes)
+
+
 FORGED = {
     "below quorum": new_view(GOOD[:2]),
     "a member twice": new_view((GOOD[0], GOOD[1], GOOD[1])),
@@ -276,6 +288,8 @@ FORGED = {
     "a change that is not signed": new_view((*GOOD[:2], msgspec.structs.replace(GOOD[2], signature=bytes(64)))),
     "not the primary's": msgspec.structs.replace(new_view(GOOD), signature=SIGN["n2"]("new-view", 1, b"")),
     "a forged certificate": new_view((change("n0", 1, (bare(0, 2, BATCH),)), *GOOD[1:])),
+    "a certificate without the primary": new_view((change("n0", 1, (unproposed(0, 2, BATCH),)), *GOOD[1:])),
+    "a certificate in which the primary votes twice": new_view((change("n0", 1, (twice(0, 2, BATCH),)), *GOOD[1:])),
     "a certificate of this view": new_view((change("n0", 1, (prepared(1, 2, BATCH),)), *GOOD[1:])),
     "a place beyond the window": new_view((change("n0", 1, (prepared(0, 9, BATCH),)), *GOOD[1:])),
     "a place without end": new_view((change("n0", 1, (prepared(0, 2**60, BATCH),)), *GOOD[1:]), places=[]),
@@ -291,6 +305,14 @@ def test_a_new_view_that_does_not_follow_from_its_proofs_is_not_entered(forged: 
     member.hear("n1", FORGED[forged])
 
     assert (member.pbft.term, member.said(m.Prepare)) == (0, [])
+
+
+def test_a_new_view_begins_at_the_latest_stable_checkpoint() -> None:
+    """What was prepared at or below it is not proposed again, whoever's checkpoint it is and whatever the order."""
+    stable = stable_at(m.Point(2, 2, b"chain"))
+    ahead = (prepared(0, 4, OTHER),)
+    for order in permutations((change("n0", 1, HELD), change("n1", 1, ahead, stable), change("n2", 1))):
+        assert again(order) == (stable, [(3, m.NULL), (4, m.digest_of(OTHER))])
 
 
 def test_a_decided_batch_is_in_every_new_view() -> None:

@@ -1,0 +1,122 @@
+"""What it costs to know who is alive, against the size of the group: SWIM with Lifeguard beside phi accrual.
+
+In simulated time, at the detectors' defaults and over links that lose one message in a hundred: how long after a crash
+the first member suspects and the last one knows, how often members that live are suspected or held dead, and what a
+member sends. Then the same group with a quarter of its members slow, with Lifeguard and without. Simulated figures do
+not depend on this machine; a seed gives the same ones everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import NamedTuple
+
+from experiments.bench.table import Line
+from policies.config import MembershipRules, PhiConfig, SwimConfig
+from policies.membership import failure_detector
+from scenarios.adversaries.behaviours import Delay
+from scenarios.schema import Network
+from sim.cluster import Cluster
+
+SIZES = (8, 16, 32, 64, 128)
+CRASHES = 3
+WARM_S = 10.0
+"""Everybody has heard of everybody's first life by then."""
+QUIET_S = 30.0
+"""One push-pull period of SWIM, in which bytes and false accusations are counted."""
+DETECT_S = 45.0
+"""Above the longest suspicion at 128 members that at least one other confirms."""
+SLOW_N, SLOW, SLOW_BY_S, SLOW_S = 16, 4, 8.0, 60.0
+"""Messages of a quarter of the members take 8 s, which is longer than plain SWIM suspects (assumption)."""
+LINK = Network(backbone_s=0.002, jitter_sigma=0.5, loss=0.01, duplicate=0.0)
+DETECTORS: dict[str, MembershipRules] = {"swim": SwimConfig(), "phi": PhiConfig()}
+
+TITLE = f"membership: {CRASHES} crashes a size, 1 % of messages lost; simulated time"
+LINES = (
+    *(
+        Line(f"{name}_{n}_{key}", f"{name}, {n} members: {label}", decimals)
+        for name in DETECTORS
+        for n in SIZES
+        for key, label, decimals in (
+            ("first_s", "first suspicion after (s)", 2),
+            ("all_s", "known to all after, worst (s)", 2),
+            ("false_suspect_per_h", "false suspicions/member/h", 1),
+            ("false_dead", "false deaths", 0),
+            ("bytes_per_s", "bytes/s sent by a member", 0),
+        )
+    ),
+    Line("slow_plain", f"{SLOW} of {SLOW_N} slow, plain SWIM: false deaths"),
+    Line("slow_lifeguard", f"{SLOW} of {SLOW_N} slow, Lifeguard: false deaths"),
+)
+
+
+class Seen(NamedTuple):
+    """A change of a member's view."""
+
+    time_s: float
+    by: str
+    whom: str
+    status: str
+
+
+class Group:
+    """One simulated group and what its members saw."""
+
+    def __init__(self, config: MembershipRules, n: int, seed: int, slow: int = 0) -> None:
+        self.names = tuple(f"n{i}" for i in range(n))
+        late = {name: (Delay(bound_s=SLOW_BY_S, exactly=True, from_s=WARM_S),) for name in self.names[:slow]}
+        self.cluster = Cluster(lambda: failure_detector(config, self.names), n, seed, LINK, adversaries=late or None)
+
+    def seen(self, since_s: float, *statuses: str) -> list[Seen]:
+        """Return the accusations since a time."""
+        notes = (x for x in self.cluster.notes if x.name == "seen" and x.time_s >= since_s)
+        all_ = (Seen(x.time_s, x.node, str(x.fields["peer"]), str(x.fields["status"])) for x in notes)
+        return [seen for seen in all_ if seen.status in statuses]
+
+
+def measure(sizes: Sequence[int] = SIZES) -> dict[str, float]:
+    """Return the table's figures; fewer ``sizes`` return those alone."""
+    figures: dict[str, float] = {}
+    for name, config in DETECTORS.items():
+        for n in sizes:
+            figures |= {f"{name}_{n}_{key}": value for key, value in of_size(config, n).items()}
+    for key, lifeguard in (("slow_plain", False), ("slow_lifeguard", True)):
+        figures[key] = false_deaths_among_slow(SwimConfig(lifeguard=lifeguard))
+    return figures
+
+
+def of_size(config: MembershipRules, n: int, seed: int = 1) -> dict[str, float]:
+    """Return the figures of one detector and size: a quiet spell, then crashes one by one."""
+    group = Group(config, n, seed)
+    cluster = group.cluster
+    cluster.run(WARM_S)
+    begun_bytes = cluster.world.network.bytes
+    cluster.run(QUIET_S)
+    sent = (cluster.world.network.bytes - begun_bytes) / QUIET_S / n
+    firsts, lasts, wrong = list[float](), list[float](), group.seen(WARM_S, "suspect", "dead")
+    for i in range(min(CRASHES, n - 3)):
+        at_s, victim = cluster.now_s, group.names[i]
+        cluster.crash(victim)
+        cluster.run(DETECT_S + 0.37 * i)  # the next crash falls at another phase of the period
+        saw = group.seen(at_s, "suspect", "dead")
+        firsts.append(min(x.time_s for x in saw if x.whom == victim) - at_s)
+        known = {x.by: x.time_s - at_s for x in saw if x.whom == victim and x.status == "dead"}
+        up = n - 1 - i
+        lasts.append(max(known.values()) if len(known) == up else float("nan"))
+        wrong += [x for x in saw if x.whom not in group.names[: i + 1]]
+    hours = (cluster.now_s - WARM_S) / 3600
+    return {
+        "first_s": mean(firsts),
+        "all_s": max(lasts),
+        "false_suspect_per_h": sum(x.status == "suspect" for x in wrong) / n / hours,
+        "false_dead": sum(x.status == "dead" for x in wrong),
+        "bytes_per_s": sent,
+    }
+
+
+def false_deaths_among_slow(config: SwimConfig, seed: int = 1) -> float:
+    """Return how often members that are not slow were held dead by anybody while others were slow."""
+    group = Group(config, SLOW_N, seed, slow=SLOW)
+    group.cluster.run(WARM_S + SLOW_S)
+    return float(sum(x.whom not in group.names[:SLOW] for x in group.seen(WARM_S, "dead")))
