@@ -327,7 +327,10 @@ class RaftMachine(RuleBasedStateMachine):
         """Three members, and one of them leads, so that short programs get somewhere."""
         self.cluster = HandCluster(4, self.kind, config, voters=3)
         self.cluster.elect("n1")
-        self.commands = 0
+        self.commands = 4
+        for number in range(self.commands):  # so that there is something to compact, which n3 lacks
+            self.cluster.propose("n1", b"%d" % number)
+            self.cluster.settle("n1", "n2")
 
     @precondition(lambda self: self.cluster.post)
     @rule(data=st.data())

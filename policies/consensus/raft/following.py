@@ -117,6 +117,13 @@ class Following(Leading):
         if chunk.index <= self.commit:
             self.port.send(sender, Appended(self.term, True, self.commit))
             return
+        if chunk.index <= self.log.last and self.log.term_at(chunk.index) == chunk.index_term:
+            # The log agrees with all that the state holds; what follows may have been counted and must stay.
+            self.incoming = None
+            self.commit = chunk.index
+            self._apply()
+            self.port.send(sender, Appended(self.term, True, chunk.index))
+            return
         if chunk.size > STATE_BYTES_MAX or chunk.offset + len(chunk.data) > chunk.size:
             self._drop("impossible snapshot dropped")
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from policies.consensus.raft.messages import Append, Appended, Forward
+from policies.consensus.raft.messages import Append, Appended, AskRead, Forward, ForwardChange
 from policies.consensus.raft.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from tests.policies.hand_cluster import CONFIG, HandCluster
 
@@ -100,6 +100,20 @@ def test_a_command_longer_than_a_message_may_be_is_refused_wherever_it_is_propos
     for _ in range(2):
         cluster.propose("n1", bytes(NARROW.chunk_bytes))
     assert [len(said.entries) for said in cluster.said("n1", "n2")] == [1, 1]
+
+
+def test_who_is_no_member_proposes_and_reads_nothing() -> None:
+    """A node of the network that is not in the committee is not served; one that no member was told of is not heard."""
+    cluster = HandCluster(4, config=NARROW, voters=3)
+    cluster.elect("n1")
+    cluster.settle()
+    last, term = cluster.raft("n1").log.last, cluster.raft("n1").term
+    for ask in (Forward(b"a"), ForwardChange(("n4",), ()), AskRead(1)):
+        cluster.tell("n4", "n1", ask)
+    cluster.tell("stranger", "n1", Append(9, 0, 0, 0, ()))
+
+    assert (cluster.raft("n1").log.last, cluster.raft("n1").term) == (last, term)
+    assert cluster.said("n1", "n4") == []
 
 
 @pytest.mark.parametrize("number", [-1, 2**62 + 1])

@@ -161,9 +161,10 @@ def test_chunks_are_taken_in_order_whatever_comes_twice() -> None:
 
     cluster.post.clear()
     cluster.tell("n2", "n1", chunk(3, STATE[3:]))
-    assert cluster.post == []
+    assert (cluster.post, cluster.raft("n1").durable) == ([], 0)
     cluster.sync("n1")
     assert cluster.said("n1", "n2") == [Appended(1, True, 5)]
+    assert cluster.raft("n1").durable == 5
     assert (cluster.machine("n1").commands, cluster.machine("n1").index) == ([b"abc"], 5)
 
 
@@ -176,6 +177,24 @@ def test_a_snapshot_of_less_than_is_committed_changes_nothing() -> None:
 
     assert cluster.log("n2") == before
     assert cluster.said("n2", "n1") == [Appended(1, True, 6)]
+
+
+def test_a_snapshot_of_what_the_log_holds_leaves_the_log_alone() -> None:
+    """Entries after it were answered for and may be counted: to drop them would lose what is committed (openraft
+    cecb5de8). The member only learns that so much is committed."""
+    cluster = cluster_with(3)
+    index = cluster.raft("n3").commit + 1
+    for command in (b"later", b"last"):
+        cluster.propose("n1", command)
+    cluster.settle("n1", "n3")
+    assert (cluster.raft("n1").commit, cluster.raft("n3").commit) == (index + 1, index - 1)
+    before = list(cluster.log("n3"))
+    cluster.tell("n1", "n3", InstallSnapshot(1, index, 1, MEMBERS, 6, 0, STATE))
+    cluster.sync("n3")
+
+    assert cluster.log("n3") == before
+    assert (cluster.raft("n3").log.start, cluster.raft("n3").commit) == (0, index)
+    assert cluster.said("n3", "n1")[-1] == Appended(1, True, index)
 
 
 @pytest.mark.parametrize(
