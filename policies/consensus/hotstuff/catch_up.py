@@ -266,6 +266,7 @@ class CatchUp:
             root = handover.blocks[1].qc.block
             if not node.trunk.tree.path(root):
                 break
-            node.commit_to(root, None)
+            for _, keys in node.trunk.commit_to(root):
+                node.asking.pool.commit(keys)
             self.handovers.append(handover)
             node.begin_epoch(after(handover, len(self.handovers)))

@@ -437,8 +437,9 @@ class HotStuff(Policy):
             head, qc = by
             change = self.trunk.change_below(head)
             self.commit_to(change or head, self.catch_up.proof(change, qc) if change else None)
-        else:
-            self.trunk.forget(tree.thin(self.safety.high.block, self.safety.voted_block))
+        elif forgotten := tree.thin(self.safety.high.block, self.safety.voted_block):
+            self.trunk.forget(forgotten)
+            self.save()
 
     def commit_to(self, head: bytes, handover: m.Handover | None) -> None:
         """Commit up to a block; ``handover`` proves that it ends the epoch, if it does."""
@@ -446,6 +447,7 @@ class HotStuff(Policy):
         for _, keys in self.trunk.commit_to(head):
             self.asking.pool.commit(keys)
             self.pace.moved_ns, self.nudged_ns = now, None
+        self.save()  # with the blocks that a commit forgets: what is saved must not name one of them
         self.trunk.tell()
         if handover is not None:
             self.hand_over(handover)
