@@ -16,6 +16,8 @@ DONE_MAX = 4096
 ordered twice, which the state machine's sessions see)."""
 BACKOFF_MAX = 10
 """Doublings of the view-change time-out at most: a factor of 1024 (our own bound)."""
+PRIMARY = b"primary"
+"""What is awaited while nothing is to be done: that the primary is heard, within two time-outs."""
 AHEAD_MAX = 64
 """Pre-prepares of later views kept for each sender (our own bound): a liar can only displace its own."""
 
@@ -124,8 +126,27 @@ class Patience:
             self.port.cancel_timer("patience")
 
     def again(self) -> None:
-        """Give what is awaited the full time, twice as long after each view that failed."""
-        self.port.set_timer("patience", self.timeout_ns << min(self.failures, BACKOFF_MAX))
+        """Give what is awaited the full time, twice as long after each view that failed (section 4.5.2)."""
+        doubled = min(self.failures, BACKOFF_MAX) + (self.awaited == PRIMARY)
+        self.port.set_timer("patience", self.timeout_ns << doubled)
+
+
+class Doubts:
+    """Who would leave which view: a member leaves an active view only with a quorum, so that one which alone hears
+    nothing is not stuck in a view that nobody else moves to. The paper has each leave on its own; this is the stop
+    message of Sousa and Bessani, "From Byzantine consensus to BFT state machine replication" (EDCC 2012)."""
+
+    def __init__(self) -> None:
+        self.given_up: dict[str, int] = {}  # member to the last view that it has given up
+        self.impatient = False  # this member with its view
+
+    def hear(self, sender: str, view: int, impatient: bool) -> None:
+        """Note what another says of its view; whoever is in a view has given all earlier ones up."""
+        self.given_up[sender] = view if impatient else view - 1
+
+    def others(self, view: int) -> int:
+        """Return how many others have given ``view`` up."""
+        return sum(given_up >= view for given_up in self.given_up.values())
 
 
 class Ahead:

@@ -18,7 +18,7 @@ from policies.config import PbftConfig
 from policies.consensus.messages import Chosen, Elected, Follows
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.execution import Checkpoints, Execution
-from policies.consensus.pbft.liveness import Ahead, Patience, Pool
+from policies.consensus.pbft.liveness import PRIMARY, Ahead, Doubts, Patience, Pool
 from policies.consensus.pbft.proofs import Committee
 from policies.consensus.pbft.safety import Voter
 from policies.local import Committed, Leadership, Propose, Read, Readable, Restore, Snapshot
@@ -51,6 +51,7 @@ class Pbft(Policy):
         self.voter, self.execution = Voter(self.committee), Execution()
         self.checkpoints, self.ahead = Checkpoints(self.committee), Ahead()
         self.pool, self.patience = Pool(config.pool_max), Patience(int(config.timeout_s * NS_PER_S))
+        self.doubts = Doubts()
         self.role, self.leader = "follower", ""
         self.number = 0  # of this member's last request
         self.reads: dict[int, list[int]] = {}  # number of a request to the reads that it orders
@@ -93,6 +94,7 @@ class Pbft(Policy):
         for seq in sorted(self.voter.slots):  # what was promised and perhaps not said
             self._vote(seq)
         self._execute()
+        self._propose()
         self._tick()
 
     def on_timer(self, name: str) -> None:
@@ -100,10 +102,12 @@ class Pbft(Policy):
             self._tick()
         elif name == "apply":
             self._execute()
-        elif self.voter.active and self._ask_all():
-            self.patience.again()
-        else:
+        elif not self.voter.active:
             self._leave(self.voter.view + 1)
+        else:
+            self.patience.again()
+            if not self._ask_all():
+                self._doubt()
 
     def on_durable(self, token: int) -> None:
         for seq in self.voter.durable(token):
@@ -213,7 +217,8 @@ class Pbft(Policy):
 
     def _wait(self) -> None:
         if self.voter.active:
-            self.patience.wait_for(self.pool.oldest() or self._unfinished())
+            idle = b"" if self.role == "leader" else PRIMARY
+            self.patience.wait_for(self.pool.oldest() or self._unfinished() or idle)
 
     def _unfinished(self) -> bytes:
         """Return the name of the next place if it was proposed and not executed, or nothing."""
@@ -262,7 +267,7 @@ class Pbft(Policy):
                     self.port.tell(self.applier, Committed(index, 0, command))
             self._executed(entry.batch)
         if executed:
-            self.patience.failures = 0
+            self.patience.failures, self.doubts.impatient = 0, False
             self._propose()
 
     def _executed(self, batch: m.Batch) -> None:
@@ -312,8 +317,25 @@ class Pbft(Policy):
         for path in self.watchers:
             self.port.tell(path, Leadership(view, self.leader))
 
+    def _doubt(self) -> None:
+        """This member waited in vain: it says so, and leaves the view if a quorum would."""
+        self.doubts.impatient = True
+        self._say_status()
+        self._leave_together()
+
+    def _leave_together(self) -> None:
+        view, others = self.voter.view, self.doubts.others(self.voter.view)
+        if not self.voter.active or others <= self.committee.faults:
+            return
+        if not self.doubts.impatient:  # one of them is correct, and may need the others to go on
+            self.doubts.impatient = True
+            self._say_status()
+        if others + 1 >= self.committee.quorum:
+            self._leave(view + 1)
+
     def _leave(self, view: int) -> None:
         change = self.voter.leave(view)
+        self.doubts.impatient = False
         self.patience.failures += 1
         self.patience.wait_for(b"")
         self._follow()
@@ -346,6 +368,7 @@ class Pbft(Policy):
         if not self.voter.enter(new):
             return
         self.patience.wait_for(b"")
+        self.doubts.impatient = False
         self.pool.begin_view(self.port.me)
         self._follow()
         if self.role == "leader":
@@ -365,14 +388,19 @@ class Pbft(Policy):
     def _tick(self) -> None:
         self.port.set_timer("tick", self.period_ns)
         self.turn = (self.turn + 1) % len(self.others)
+        self._say_status()
         ask, voter = self.others[self.turn], self.voter
-        self._all(m.Status(voter.view, voter.active, self.execution.point.seq, voter.stable.point.seq, ask))
         for seq, digest in voter.lacking()[:REPEAT_MAX]:
             self.port.send(ask, m.Missing(seq, digest))
         if not voter.active:
             self._all(voter.change())
             self._ask_all()  # the others may go on without this member, and order what it asks
         self._repeat_requests(self.port.now - self.period_ns)
+
+    def _say_status(self) -> None:
+        voter, ask = self.voter, self.others[self.turn]
+        done, low = self.execution.point.seq, voter.stable.point.seq
+        self._all(m.Status(voter.view, voter.active, self.doubts.impatient, done, low, ask))
 
     def _repeat_requests(self, before: int) -> None:
         if self.role == "leader":
@@ -385,6 +413,11 @@ class Pbft(Policy):
 
     def _on_status(self, sender: str, status: m.Status) -> None:
         """Tell a peer what it lacks, at most twice in a period; votes only if it has not moved since it last spoke."""
+        self.doubts.hear(sender, status.view, status.impatient)
+        if sender == self.leader and status.view == self.voter.view and self.patience.awaited == PRIMARY:
+            self.doubts.impatient = False
+            self.patience.again()
+        self._leave_together()
         seq, answered = self.heard.get(sender, (-1, -self.period_ns))
         if self.port.now - answered < self.period_ns // 2:
             return

@@ -158,11 +158,13 @@ class Body(Message, frozen=True, tag="body"):
 class Status(Message, frozen=True, tag="status"):
     """Where the sender stands, said in every period, so that others may repeat what it lacks.
 
-    Only ``ask`` is asked for batches and states; everybody repeats its own votes.
+    It is also the primary's sign of life. ``impatient``: the sender would leave this view if a quorum did. Only ``ask``
+    is asked for batches and states; everybody repeats its own votes.
     """
 
     view: int
     active: bool
+    impatient: bool
     executed: int
     stable: int
     ask: str

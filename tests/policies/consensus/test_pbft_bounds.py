@@ -141,6 +141,24 @@ def test_without_a_quorum_that_leaves_a_member_waits_for_ever() -> None:
     assert (member.pbft.term, "patience" in member.timers) == (4, False)
 
 
+def test_a_silent_primary_is_given_up_and_one_that_is_heard_is_not() -> None:
+    """While nothing is to be done the primary's status is awaited; f + 1 impatient members make the others so."""
+    member = One()
+    for _ in range(5):
+        member.now = member.timers["patience"][0] - 1
+        member.hear("n0", m.Status(0, True, False, 0, 0, "n0"))
+    assert not member.pbft.doubts.impatient
+    member.fire("patience")
+    assert member.pbft.doubts.impatient
+    member.hear("n0", m.Status(0, True, False, 0, 0, "n0"))
+    assert not member.pbft.doubts.impatient
+
+    member.hear("n1", m.Status(0, True, True, 0, 0, "n0"))
+    assert (member.pbft.term, member.pbft.doubts.impatient) == (0, False)
+    member.hear("n2", m.Status(0, True, True, 0, 0, "n0"))
+    assert member.pbft.term == 1
+
+
 def test_a_request_is_sent_to_the_primary_then_to_all_and_then_the_view_is_left() -> None:
     """Each step takes one time-out; a signed request may be passed on by those who hear it."""
     member = One()
@@ -149,7 +167,11 @@ def test_a_request_is_sent_to_the_primary_then_to_all_and_then_the_view_is_left(
     member.fire("patience")
     (asked,) = member.said(m.Request)
     member.fire("patience")
-    assert member.pbft.term == 1
+    assert member.said(m.Status)[-1].impatient
+    assert member.pbft.term == 0
+    for name, term in (("n1", 0), ("n2", 1)):
+        member.hear(name, m.Status(0, True, True, 0, 0, "n0"))
+        assert member.pbft.term == term
 
     other = One("n2")
     other.hear("n3", asked)

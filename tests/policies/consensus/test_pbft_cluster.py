@@ -70,7 +70,7 @@ def test_the_first_primary_leads_its_view_and_says_so() -> None:
 
 @pytest.mark.parametrize(("n", "down"), [(4, 1), (7, 2)])
 def test_crashes_of_f_primaries_in_a_row_cost_time_and_no_command(n: int, down: int) -> None:
-    """With f members down, the others go on in the first view whose primary is up."""
+    """With f members down, the others go on in a view whose primary is up."""
     committee = Committee(n)
     committee.put("n3", 10, every_s=0.01)
     for i in range(down):
@@ -98,6 +98,16 @@ def test_with_more_than_f_down_nothing_is_committed_and_all_goes_on_when_they_ar
     committee.require_live()
 
 
+def test_a_primary_that_crashes_while_nothing_is_asked_is_followed_by_the_next() -> None:
+    """Its watchers need somebody who leads, so its silence is enough."""
+    committee = Committee(4)
+    committee.run(1)
+    committee.crash("n0")
+    committee.run(3)
+
+    assert {committee.pbft(name).leader for name in ("n1", "n2", "n3")} == {"n1"}
+
+
 def test_a_member_that_was_cut_off_catches_up_by_decided_batches() -> None:
     """More was decided than a window holds; batches with their proofs bring a member back, and its views converge."""
     committee = Committee(4)
@@ -110,6 +120,7 @@ def test_a_member_that_was_cut_off_catches_up_by_decided_batches() -> None:
 
     assert committee.commands("n3") == committee.commands("n0")
     assert committee.cluster.policy("n3", "app").restored == 0
+    assert set(committee.views) == {0}
 
 
 def test_a_member_behind_the_snapshot_gets_the_state() -> None:
@@ -203,7 +214,8 @@ LIARS: dict[str, b.Behaves] = {
     "old digests": b.Corrupt(tags=("prepare", "commit"), field=(2,), change="old", resign=True),
     "checkpoint lies": b.Corrupt(tags=("checkpoint",), field=(0, 2), change="digest", resign=True),
     "checkpoint jumps": b.Corrupt(tags=("checkpoint",), field=(0, 0), by=1000, resign=True),
-    "status lies": b.Corrupt(tags=("status",), field=(2,), change="set", to=-5),
+    "status lies": b.Corrupt(tags=("status",), field=(3,), change="set", to=-5),
+    "always impatient": b.Corrupt(tags=("status",), field=(2,), change="set", to=True),
     "garbage": b.Corrupt(tags=("pre_prepare", "commit", "status"), field=(1,), change="set", to="x"),
     "splits places": b.Split(tags=("pre_prepare",), field=(1,), resign=True),
     "splits votes": b.Split(tags=("prepare", "commit"), field=(2,), resign=True),
