@@ -95,6 +95,11 @@ class Pool:
         """Yield this member's requests that came before a time."""
         return (e.request for e in self.waiting.values() if e.request.origin == me and e.since <= before)
 
+    def asked_alone(self, key: bytes, me: str) -> bool:
+        """Return whether the request of this name is this member's own and only its primary knows of it."""
+        entry = self.waiting.get(key)
+        return entry is not None and entry.request.origin == me and not entry.request.signature
+
     def begin_view(self, me: str) -> None:
         """Forget what others asked the last primary alone, for they will ask the next one; all else waits again."""
         for key, entry in list(self.waiting.items()):

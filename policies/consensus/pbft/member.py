@@ -105,8 +105,10 @@ class Pbft(Policy):
         elif not self.voter.active:
             self._leave(self.voter.view + 1)
         else:
+            alone = self.pool.asked_alone(self.patience.awaited, self.port.me)
+            self._ask_all()
             self.patience.again()
-            if not self._ask_all():
+            if not alone:
                 self._doubt()
 
     def on_durable(self, token: int) -> None:
@@ -171,15 +173,14 @@ class Pbft(Policy):
             return sender == r.origin and self.role == "leader"
         return self.committee.verify(r.origin, r.signature, "request", r.number, r.command)
 
-    def _ask_all(self) -> bool:
-        """Sign what this member has waited for too long and ask everybody; False if that was done before."""
+    def _ask_all(self) -> None:
+        """Sign what this member waits for, and ask everybody, so that all wait for it."""
         fresh = [r for r in self.pool.own(self.port.me, self.port.now) if not r.signature]
         for request in fresh[: self.config.max_batch]:
             signature = self.committee.sign("request", request.number, request.command)
             signed = m.Request(request.origin, request.number, request.command, signature)
             self.pool.add(signed, self.port.now)
             self._all(signed)
-        return bool(fresh)
 
     def _read(self, token: int) -> None:
         """Order an empty request; what is applied when it comes by answers all reads that began before it was made."""

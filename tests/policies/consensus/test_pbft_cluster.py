@@ -108,6 +108,15 @@ def test_a_primary_that_crashes_while_nothing_is_asked_is_followed_by_the_next()
     assert {committee.pbft(name).leader for name in ("n1", "n2", "n3")} == {"n1"}
 
 
+def test_requests_that_keep_coming_do_not_calm_those_who_wait() -> None:
+    """Each time-out is of the oldest request, so that a dead primary is left however many follow."""
+    committee = Committee(4)
+    committee.crash("n0")
+    wanted = [c for _ in range(20) for name in ("n1", "n2", "n3") for c in committee.put(name, every_s=0.08)]
+
+    assert set(wanted[:20]) <= set(committee.commands("n1"))
+
+
 def test_a_member_that_was_cut_off_catches_up_by_decided_batches() -> None:
     """More was decided than a window holds; batches with their proofs bring a member back, and its views converge."""
     committee = Committee(4)
