@@ -1,4 +1,4 @@
-"""The figure of a run that the README shows: ``python -m experiments.figure RUN OUT.png``."""
+"""The figures of runs that the README shows: ``python -m experiments.figure RUN OUT.png``, or one plot by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,19 @@ def draw(run: Run, out: Path) -> None:
     figure.savefig(out, dpi=130)
 
 
+def draw_one(run: Run, out: Path, plot: str) -> None:
+    """Draw one plot of a run (`experiments.plots.Plots`) into a PNG of its own."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    getattr(run.plot, plot)(ax=figure.add_subplot())
+    figure.savefig(out, dpi=130)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m experiments.figure RUN OUT.png")
-    draw(open_run(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python -m experiments.figure RUN OUT.png [PLOT]")
+    if len(sys.argv) == 4:
+        draw_one(open_run(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    else:
+        draw(open_run(sys.argv[1]), Path(sys.argv[2]))
