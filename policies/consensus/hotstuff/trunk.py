@@ -24,8 +24,8 @@ from policies.local import Committed, Configured, Readable, Restore
 from policies.port import Port
 from policies.wire import encode
 
-APPLY_MAX = 256
-"""Entries told to the state machine in one step, so that a restart does not block the node (a step stays short)."""
+APPLY_MAX = 20
+"""Entries told to the state machine in one step: each may hold two signatures of 0.11 ms, and a step stays below 5 ms."""
 
 _block = msgspec.msgpack.Decoder(Block).decode
 

@@ -26,8 +26,8 @@ from policies.log import DamagedLog
 from policies.port import NS_PER_S, Policy
 from policies.wire import Message
 
-APPLY_MAX = 256
-"""Commands executed in one step, about, so that catching up does not block the node (a step stays short)."""
+APPLY_MAX = 20
+"""Commands executed in one step: each may hold two signatures of 0.11 ms, and a step stays below 5 ms."""
 BATCH_BYTES = 256 * 1024
 """Commands of one batch, and what one answer to a member that is behind holds (our own bound)."""
 COMMAND_BYTES = 1024 * 1024
