@@ -8,8 +8,9 @@ peer is sent no more than a window of batches that it has not answered (`policie
 from __future__ import annotations
 
 from policies.config import RaftConfig
+from policies.consensus import quorum
 from policies.consensus.changes import Membership, between, enter_joint, leave_joint, simple
-from policies.consensus.quorum import committed_index, vote_result
+from policies.consensus.quorum import vote_result
 from policies.consensus.raft.configurations import MARK, command_of
 from policies.consensus.raft.elections import Elections
 from policies.consensus.raft.messages import Append, Appended, InstallSnapshot, Received, TimeoutNow
@@ -235,9 +236,11 @@ class Leading(Elections):
 
     def _quorum_index(self) -> int:
         """Return the highest index that a quorum holds durably."""
+        if self.all_vote:  # nearly always, and then nobody need be named
+            return quorum.quorum_index([self.durable, *[progress.match for progress in self.progress.values()]])
         held = {peer: progress.match for peer, progress in self.progress.items()}
         held[self.port.me] = self.durable
-        return committed_index(self.configurations.current.voters, held)
+        return quorum.committed_index(self.configurations.current.voters, held)
 
     def _may_commit(self, index: int) -> bool:
         """Whether counting commits this entry: only one of the own term (section 5.4.2, figure 8)."""

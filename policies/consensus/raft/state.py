@@ -57,6 +57,7 @@ class State(Policy):
         writing: token of a save to the last index that it holds.
         voting: whether it has a vote in its configuration.
         others: everybody else in its configuration.
+        all_vote: there are no learners and no second half of voters, and it votes itself.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class State(Policy):
         self.commit = self.applied = 0
         self.durable = 0
         self.writing: dict[int, int] = {}
-        self.voting = False
+        self.voting = self.all_vote = False
         self.others: tuple[str, ...] = ()
         self.dropped = 0  # inputs that it would not take
         self.noted: set[str] = set()
@@ -86,6 +87,7 @@ class State(Policy):
         me = self.port.me
         self.voting = me in voters.incoming or me in voters.outgoing
         self.others = tuple(name for name in everybody if name != me)
+        self.all_vote = self.voting and not voters.joint and len(voters.incoming) == len(everybody)
 
     def _applied_to(self, index: int) -> None:
         """The state machine was told everything up to ``index``."""
