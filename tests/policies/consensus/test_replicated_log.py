@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from policies.config import ConsensusRules, RaftConfig
+from policies.config import ConsensusRules, HotstuffConfig, RaftConfig
 from policies.consensus import replicated_log
 from policies.local import Reconfigure
 from policies.port import Policy
@@ -18,6 +18,8 @@ from tests.policies.consensus.log_machine import Do, LogMachine, Look
 
 PROTOCOLS: dict[str, ConsensusRules] = {
     "raft": RaftConfig(heartbeat_s=0.05, election_min_s=0.15, election_max_s=0.30, chunk_bytes=64),
+    "hotstuff": HotstuffConfig(chain=2, timeout_s=0.2, heartbeat_s=0.2, checkpoint_every=10),
+    "hotstuff, three-chain": HotstuffConfig(chain=3, timeout_s=0.2, heartbeat_s=0.2, checkpoint_every=10),
 }
 COMMANDS = 30
 
