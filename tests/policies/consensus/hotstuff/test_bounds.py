@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import pytest
 
-from policies.config import HotstuffConfig
 from policies.consensus.hotstuff import messages as m
 from policies.consensus.hotstuff.certificates import vote_bytes
 from policies.consensus.hotstuff.messages import Entry, Forward, Vote
@@ -164,13 +163,3 @@ def test_batches_stay_within_count_and_bytes() -> None:
 
         assert max(sizes) == most
         log.require_live(asked, log.members)
-
-
-def test_defaults_are_as_in_the_configuration_file() -> None:
-    """conf/policy/consensus/hotstuff.yaml says what the struct says."""
-    from pathlib import Path
-
-    import msgspec
-
-    path = Path(__file__).parents[4] / "conf" / "policy" / "consensus" / "hotstuff.yaml"
-    assert msgspec.yaml.decode(path.read_bytes(), type=HotstuffConfig) == HotstuffConfig()
