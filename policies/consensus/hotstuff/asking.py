@@ -30,11 +30,11 @@ class Asking:
         self.resent_ns = 0
 
     def propose(self, command: bytes) -> None:
-        """Ask for a command. An empty one would be the protocol's own, and is refused."""
-        if command:
+        """Ask for a command; what is empty or begins with 0xC1 is a protocol's own (`policies.consensus`)."""
+        if command and command[0] != 0xC1:
             self._ask(COMMAND, command)
         else:
-            self.node.refuse("an empty command")
+            self.node.refuse("a command that is kept for protocols")
 
     def read(self, token: int) -> None:
         """Ask for a read's place in the log."""

@@ -17,10 +17,11 @@ from policies.consensus.hotstuff import messages as m
 from policies.consensus.hotstuff.asking import Asking
 from policies.consensus.hotstuff.catch_up import CatchUp
 from policies.consensus.hotstuff.certificates import Verifier, Votes, block_digest, vote_bytes
-from policies.consensus.hotstuff.epoch import Epoch, after, change_in, genesis
+from policies.consensus.hotstuff.epoch import Epoch, after, genesis
 from policies.consensus.hotstuff.evidence import Witness
-from policies.consensus.hotstuff.messages import Block, Certificate, Entry, TimeOutCertificate, Vote
+from policies.consensus.hotstuff.messages import Block, Certificate, TimeOutCertificate, Vote
 from policies.consensus.hotstuff.pacemaker import NEVER, Pacemaker
+from policies.consensus.hotstuff.proposing import Proposing
 from policies.consensus.hotstuff.safety import Safety
 from policies.consensus.hotstuff.trunk import Trunk
 from policies.consensus.hotstuff.validity import well_formed
@@ -28,7 +29,7 @@ from policies.consensus.hotstuff.view_change import ViewChange
 from policies.consensus.messages import Elected, Follows
 from policies.local import Leadership, Propose, Read, Reconfigure, Snapshot
 from policies.log import DamagedLog
-from policies.port import NS_PER_S, Policy
+from policies.port import Policy
 from policies.wire import encode
 
 Seen = tuple[int, bytes, bytes, bytes]
@@ -77,14 +78,12 @@ class HotStuff(Policy):
         self.pace = Pacemaker(config, start)
         self.verifier, self.witness, self.votes = Verifier(), Witness(), Votes()
         self.trunk = Trunk(config.tenure, applier, self.epoch.root.block, block)
-        self.asking, self.view_change, self.catch_up = Asking(self), ViewChange(self), CatchUp(self)
+        self.proposing, self.asking = Proposing(self), Asking(self)
+        self.view_change, self.catch_up = ViewChange(self), CatchUp(self)
         self.role, self.leader = "follower", ""
-        self.proposal: m.Proposal | None = None  # ours, not certified yet
         self.parked: tuple[str, m.Proposal] | None = None  # the newest whose parent is being fetched
         self.own: dict[int, Vote] = {}  # own votes whose promise is being written, by token
         self.seen: Seen = NOTHING_SEEN  # as in `TimeOut`
-        self.announced, self.spoke_ns = -1, 0  # last view told without a proposal; when we last spoke as the leader
-        self.nudged_ns: int | None = None  # since when another member waits for a commit that we do not wait for
         self.armed_ns = NEVER
         self.armed_for: tuple[Any, ...] = ()  # what the timer was set for, as in `_arm`
         self.refused: dict[str, int] = {}
@@ -139,7 +138,7 @@ class HotStuff(Policy):
         if self.leader_of(view + 1) == self.port.me:
             self.count(self.port.me, Vote(block.epoch, view, digest, own))
         if self.role == "leader" and self.safety.follows(block, None):
-            self.proposal = m.Proposal(block, None, leaders)
+            self.proposing.proposal = m.Proposal(block, None, leaders)
 
     def on_timer(self, name: str) -> None:
         if name == "tick":
@@ -227,9 +226,10 @@ class HotStuff(Policy):
         self.safety = Safety(self.config.chain, self.config.tenure, epoch.root, start)
         self.pace.restart(start, self.port.now)
         self.witness, self.votes = Witness(), Votes()
-        self.proposal = self.parked = None
+        self.proposing.reset()
+        self.parked = None
         self.own.clear()
-        self.seen, self.announced, self.nudged_ns = NOTHING_SEEN, -1, None
+        self.seen = NOTHING_SEEN
 
     def hand_over(self, handover: m.Handover) -> None:
         """The block that changes the members is committed: the next epoch begins."""
@@ -243,67 +243,15 @@ class HotStuff(Policy):
                 self.port.send(name, handover)  # it cannot know yet that it is one of us
         self._begin_term()
 
-    def say(self, message: Any) -> None:
-        """Speak as the leader, to all who listen, itself among them."""
-        self.spoke_ns = self.pace.heard_ns = self.port.now
-        for name in self.audience:
-            self.port.send(name, message)
-
     def status(self) -> m.Status:
         """Return in which view we are, and why."""
         return m.Status(self.epoch.number, self.safety.high, self.pace.tc)
 
-    # -- proposing -----------------------------------------------------------------------------------
-
     def _drive(self) -> None:
         """As the leader, propose if there is a reason to; as anybody, see when we must look again."""
         if self.role == "leader" and self.member and self.pace.view > self.safety.voted:
-            self._lead()
+            self.proposing.lead()
         self._arm()
-
-    def _lead(self) -> None:
-        safety, view, tc, tree = self.safety, self.pace.view, self.pace.tc, self.trunk.tree
-        high = safety.high
-        block = Block(self.epoch.number, view, tree.blocks[high.block].height + 1, high, ())
-        if (tc is not None and high.view < tc.high.view) or not safety.may_vote(block, tc, tree):
-            return  # what entered the view is a certificate whose block is still being fetched
-        path = tree.path(high.block)
-        entries: tuple[Entry, ...] = ()
-        if not any(change_in(tree.blocks[digest]) for digest in path):
-            ordered = {key for digest in path for key in self.trunk.arrived[digest].keys}
-            entries = self.asking.pool.take(ordered, self.config.batch_max, self.config.batch_max_bytes)
-        if not any(tree.blocks[digest].entries for digest in path) and not self._worth_a_block(entries):
-            return
-        block = msgspec.structs.replace(block, entries=entries)
-        digest = block_digest(block)
-        signature = self.port.keys.sign(vote_bytes(block.epoch, view, digest))
-        self.proposal = m.Proposal(block, None if safety.follows(block, None) else tc, signature)
-        self._promise(digest, block, signature, signature)
-        self.say(self.proposal)
-
-    def nudge(self) -> None:
-        """Move the chain although we lack nothing, for a member that did not see the certificate we committed by.
-
-        The chain may have gone on beside that certificate, so that nobody can show it. At most once a time-out:
-        a liar gets a few empty blocks out of it.
-        """
-        if self.nudged_ns is None and self.port.now - self.pace.moved_ns >= self.pace.timeout_ns:
-            self.nudged_ns = self.port.now
-
-    def _worth_a_block(self, entries: tuple[Entry, ...]) -> bool:
-        """Whether an idle leader begins a block now: not without entries, nor before it has waited for company."""
-        if entries:
-            now, oldest = self.port.now, self.asking.pool.oldest_ns
-            ripe_ns = (now if oldest is None else oldest) + int(self.config.batch_wait_s * NS_PER_S)
-            if len(entries) == self.config.batch_max or now >= ripe_ns:
-                return True
-            self.port.set_timer("batch", ripe_ns - now)
-        if self.nudged_ns is not None:
-            return True
-        if self.announced != self.pace.view:
-            self.announced = self.pace.view  # else nobody would hear of the last certificate
-            self.say(self.status())
-        return False
 
     # -- voting --------------------------------------------------------------------------------------
 
@@ -352,10 +300,10 @@ class HotStuff(Policy):
             self._send_vote(block.view, digest, self.seen[3])  # the first may be lost
         elif self.safety.may_vote(block, proposal.tc, self.trunk.tree):
             signature = self.port.keys.sign(vote_bytes(block.epoch, block.view, digest))
-            self._promise(digest, block, proposal.signature, signature)
+            self.promise(digest, block, proposal.signature, signature)
             self._send_vote(block.view, digest, signature)
 
-    def _promise(self, digest: bytes, block: Block, leaders: bytes, own: bytes) -> None:
+    def promise(self, digest: bytes, block: Block, leaders: bytes, own: bytes) -> None:
         """Vote for a block: from here on for no other in its view, in this life or a later one."""
         self.safety.vote(block.view, digest)
         self.seen = (block.view, digest, leaders, own)
@@ -430,8 +378,7 @@ class HotStuff(Policy):
         if (arrived := self.trunk.arrived.get(qc.block)) is not None:
             self.pace.certified(self.port.now - arrived.since_ns)
         self.safety.observe(qc, tree)
-        if self.proposal is not None and self.proposal.block.view <= qc.view:
-            self.proposal = None
+        self.proposing.certified(qc)
         by = self.safety.committing(qc, tree)
         if by is not None:
             head, qc = by
@@ -446,7 +393,7 @@ class HotStuff(Policy):
         now = self.port.now
         for _, keys in self.trunk.commit_to(head):
             self.asking.pool.commit(keys)
-            self.pace.moved_ns, self.nudged_ns = now, None
+            self.pace.moved_ns, self.proposing.nudged_ns = now, None
         self.save()  # with the blocks that a commit forgets: what is saved must not name one of them
         self.trunk.tell()
         if handover is not None:
@@ -458,7 +405,7 @@ class HotStuff(Policy):
         """Enter a view by a certificate that is believed."""
         term = self.term
         if self.pace.enter(view, tc, self.port.now) and self.term != term:
-            self.proposal = None
+            self.proposing.proposal = None
             self._begin_term()
 
     # -- time ----------------------------------------------------------------------------------------
@@ -471,8 +418,7 @@ class HotStuff(Policy):
             compare = self.catch_up.compare_deadline()
             give_up = pace.deadline(self.asking.pool.oldest_ns, self._unfinished_ns())
             if self.role == "leader":
-                pause_ns = pace.timeout_ns // 4 if self.proposal is not None else pace.heartbeat_ns
-                speak = self.spoke_ns + pause_ns
+                speak = self.proposing.deadline()
         return give_up, speak, self.asking.deadline(), self.catch_up.deadline(), compare
 
     def _unfinished_ns(self) -> int | None:
@@ -480,14 +426,14 @@ class HotStuff(Policy):
         safety = self.safety
         tip = safety.voted_block if safety.voted == self.pace.view and safety.voted_block else safety.high.block
         since_ns = self.trunk.unfinished_ns(tip)
-        return self.nudged_ns if since_ns is None else since_ns
+        return self.proposing.nudged_ns if since_ns is None else since_ns
 
     def _arm(self) -> None:
         """Set the timer to the earliest deadline, if one may have come nearer; that one went away a tick finds out."""
         safety, pace = self.safety, self.pace
         nearer = (
             pace.view, pace.given_up, safety.voted, safety.high.view, self.asking.pool.oldest_ns,
-            self.proposal is None, self.catch_up.sync.wanted is None, self.nudged_ns,
+            self.proposing.proposal is None, self.proposing.nudged_ns, self.catch_up.sync.wanted is None,
         )  # fmt: skip
         if nearer != self.armed_for:
             self.armed_for = nearer
@@ -508,7 +454,7 @@ class HotStuff(Policy):
             self.asking.ask_all()
             self.asking.forget_foreign()
         if now >= speak:
-            self.say(self.proposal if self.proposal is not None else self.status())
+            self.proposing.speak()
         if now >= give_up:
             self.view_change.give_up(max(self.term, self.pace.given_up))
 

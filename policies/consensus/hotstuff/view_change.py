@@ -46,7 +46,7 @@ class ViewChange:
         if time_out.term < node.term:
             return self._look_at(sender, time_out.seen)
         if time_out.high.view == node.safety.high.view:
-            node.nudge()  # it knows what we know, and waits for something all the same
+            node.proposing.nudge()  # it knows what we know, and waits for something all the same
         before = node.pace.time_outs.get(sender)
         if before is not None and before.term >= time_out.term:
             return None  # said again
