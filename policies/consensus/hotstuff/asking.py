@@ -90,8 +90,15 @@ class Asking:
         return self.pool.of(self.node.port.me, before_ns, config.batch_max, config.batch_max_bytes)
 
     def begin_anew(self) -> None:
-        """A state came that may hold what waits here: who asked sees to it, and may ask again."""
+        """A state came that may hold what waits here, and others may have forgotten it as committed.
+
+        What is our own is asked for anew, under other numbers; it may so be committed twice. Reads are not: whoever
+        asked is told to ask again.
+        """
+        own = [w.entry for w in self.pool.waiting.values() if w.sender == self.node.port.me and w.entry.kind != READ]
         self.pool = Pool(self.node.config.pool_max)
+        for entry in own:
+            self._ask(entry.kind, entry.data)
         node, reads = self.node, self.node.trunk.reads
         for token in reads.values():
             if node.applier:

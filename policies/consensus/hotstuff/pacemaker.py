@@ -85,22 +85,20 @@ class Pacemaker:
     # -- time-outs -----------------------------------------------------------------------------------
 
     def deadline(self, oldest_ns: int | None, unfinished_ns: int | None) -> int:
-        """Return when the leader is to be given up, or, once it is, when to say so again.
+        """Return when the leader is to be given up, or, once it is, when to say so again, if there is still a reason.
 
         Args:
             oldest_ns: since when the oldest entry of the pool has waited.
             unfinished_ns: since when there are blocks with entries that are not committed.
         """
         wait = self.timeout_ns
-        if self.given_up >= self.term:
-            return self.gave_up_ns + wait
         at = self.heard_ns + 2 * self.heartbeat_ns + wait
         since = min(NEVER if oldest_ns is None else oldest_ns, NEVER if unfinished_ns is None else unfinished_ns)
         if since < NEVER:
             at = min(at, max(since, self.entered_ns, self.moved_ns) + wait)
         if oldest_ns is not None:
             at = min(at, max(oldest_ns, self.entered_ns) + 2 * wait)
-        return at
+        return max(at, self.gave_up_ns + wait) if self.given_up >= self.term else at
 
     def give_up(self, term: int, now_ns: int) -> None:
         """Note that this member gives a term up."""

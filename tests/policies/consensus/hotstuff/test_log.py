@@ -146,6 +146,19 @@ def test_a_leader_that_ignores_one_member_is_given_up(chain: Literal[2, 3]) -> N
 
 
 @CHAINS
+def test_a_member_that_the_leader_does_not_hear_is_served_through_the_others(chain: Literal[2, 3]) -> None:
+    """What n3 sends n0 is lost: its command is passed on and committed, and the leader stays."""
+    log = SmallLog(4, chain, network=CALM)
+    log.run(0.5)
+    log.cluster.world.network.sever(3, 0, one_way=True)
+    asked = log.run(1, every=0.5, at=["n3"])
+    log.run(0.5)
+
+    log.require_live(asked, log.members)
+    assert {log.member(name).term for name in log.members} == {0}
+
+
+@CHAINS
 def test_a_read_sees_every_command_committed_before_it_was_asked(chain: Literal[2, 3]) -> None:
     """At any member, after what another member has answered; a read costs a place in the log and no index."""
     log = SmallLog(4, chain, network=CALM)
