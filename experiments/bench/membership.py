@@ -20,13 +20,13 @@ from scenarios.schema import Network
 from sim.cluster import Cluster
 
 SIZES = (8, 16, 32, 64, 128)
-CRASHES = 3
+CRASHES = 2
 WARM_S = 10.0
 """Everybody has heard of everybody's first life by then."""
-QUIET_S = 30.0
-"""One push-pull period of SWIM, in which bytes and false accusations are counted."""
-DETECT_S = 45.0
-"""Above the longest suspicion at 128 members that at least one other confirms."""
+SPANS_S = {"swim": (30.0, 30.0), "phi": (10.0, 10.0)}
+"""A quiet spell, in which bytes and false accusations are counted (one push-pull period of SWIM), and the time after
+each crash (above the longest suspicion at 128 members that others share). Phi's messages grow with the square of the
+group, so its spells are shorter."""
 SLOW_N, SLOW, SLOW_BY_S, SLOW_S = 16, 4, 8.0, 60.0
 """Messages of a quarter of the members take 8 s, which is longer than plain SWIM suspects (assumption)."""
 LINK = Network(backbone_s=0.002, jitter_sigma=0.5, loss=0.01, duplicate=0.0)
@@ -80,25 +80,25 @@ def measure(sizes: Sequence[int] = SIZES) -> dict[str, float]:
     figures: dict[str, float] = {}
     for name, config in DETECTORS.items():
         for n in sizes:
-            figures |= {f"{name}_{n}_{key}": value for key, value in of_size(config, n).items()}
+            figures |= {f"{name}_{n}_{key}": value for key, value in of_size(config, n, *SPANS_S[name]).items()}
     for key, lifeguard in (("slow_plain", False), ("slow_lifeguard", True)):
         figures[key] = false_deaths_among_slow(SwimConfig(lifeguard=lifeguard))
     return figures
 
 
-def of_size(config: MembershipRules, n: int, seed: int = 1) -> dict[str, float]:
+def of_size(config: MembershipRules, n: int, quiet_s: float, detect_s: float, seed: int = 1) -> dict[str, float]:
     """Return the figures of one detector and size: a quiet spell, then crashes one by one."""
     group = Group(config, n, seed)
     cluster = group.cluster
     cluster.run(WARM_S)
     begun_bytes = cluster.world.network.bytes
-    cluster.run(QUIET_S)
-    sent = (cluster.world.network.bytes - begun_bytes) / QUIET_S / n
+    cluster.run(quiet_s)
+    sent = (cluster.world.network.bytes - begun_bytes) / quiet_s / n
     firsts, lasts, wrong = list[float](), list[float](), group.seen(WARM_S, "suspect", "dead")
     for i in range(min(CRASHES, n - 3)):
         at_s, victim = cluster.now_s, group.names[i]
         cluster.crash(victim)
-        cluster.run(DETECT_S + 0.37 * i)  # the next crash falls at another phase of the period
+        cluster.run(detect_s + 0.37 * i)  # the next crash falls at another phase of the period
         saw = group.seen(at_s, "suspect", "dead")
         firsts.append(min(x.time_s for x in saw if x.whom == victim) - at_s)
         known = {x.by: x.time_s - at_s for x in saw if x.whom == victim and x.status == "dead"}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import bench
-from experiments.bench import determinism, engine, first_village, fleet_spec, million_day, raft, sharing
+from experiments.bench import determinism, engine, first_village, fleet_spec, membership, million_day, raft, sharing
 from experiments.bench.table import Line, missed, show
 from sim import fog, world
 from sim.sharing import MODES
@@ -257,3 +257,13 @@ def test_the_benchmarks_figures(record_property: Callable[[str, Any], None]) -> 
 
     assert figures["first_village.checks_broken"] == 0
     assert figures["raft.checks_broken"] == 0
+
+
+def test_a_small_group_fills_the_table_of_membership() -> None:
+    """Every figure of the sizes asked for is there, nobody is held dead wrongly, and Lifeguard spares the healthy."""
+    figures = membership.measure((8,))
+
+    assert set(figures) == {key for key in keys(membership) if "_8_" in key or key.startswith("slow")}
+    assert all(value >= 0 for value in figures.values())  # nor is one no number: all learned of every crash
+    assert figures["swim_8_false_dead"] == figures["phi_8_false_dead"] == 0
+    assert figures["slow_lifeguard"] < figures["slow_plain"] / 10
