@@ -57,6 +57,13 @@ def test_what_outweighs_what_is_as_published(known: tuple[int, int], said: tuple
     assert table.learn("a", *said) is wins
 
 
+def test_the_same_news_twice_is_news_once() -> None:
+    """Else it would be passed on for ever."""
+    table = Table((), 5)
+
+    assert [table.learn("a", 1, SUSPECT) for _ in range(2)] == [True, False]
+
+
 def test_names_beyond_the_bound_and_impossible_updates_are_not_taken_in() -> None:
     """A flood of invented names fills the table to its bound; a status that is none changes nothing."""
     table = Table(("a",), 3)
