@@ -66,7 +66,7 @@ class LogsMatch(StateCheck):
 
     def _compare(self, node: str, member: Any) -> str:
         log = member.log
-        begin = max(log.start, self.seen.get(node, 0)) + 1
+        begin = min(max(log.start, self.seen.get(node, 0)), log.last) + 1  # a log that was cut is for others to judge
         before = log.entry(begin - 1)[0] if begin - 1 > log.start else None
         for index in range(begin, log.last + 1):
             term, command = log.entry(index)
@@ -96,7 +96,7 @@ class CommittedIsDurable(StateCheck):
         if not up:
             return ""
         node, most = max(up.items(), key=lambda item: int(item[1].commit))
-        for index in range(max(self.asked, most.log.start) + 1, most.commit + 1):
+        for index in range(max(self.asked, most.log.start) + 1, min(most.commit, most.log.last) + 1):
             entry = most.log.entry(index)
             lack = [name for name, member in up.items() if not _holds(member, index, entry)]
             if 2 * (len(self.voters) - len(lack)) <= len(self.voters):
@@ -108,7 +108,7 @@ class CommittedIsDurable(StateCheck):
 def _holds(member: Any, index: int, entry: tuple[int, bytes]) -> bool:
     if index <= member.log.start:
         return True  # its snapshot does
-    return bool(index <= member.durable and member.log.entry(index) == entry)
+    return bool(index <= min(member.durable, member.log.last) and member.log.entry(index) == entry)
 
 
 class StateInOrder(StateCheck):

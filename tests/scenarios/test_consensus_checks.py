@@ -298,6 +298,14 @@ def test_a_promise_holds_and_breaks(name: str) -> None:
     assert re.search(line, feed(make(), *breaks).broken)
 
 
+def test_a_log_that_was_cut_is_not_these_checks_concern() -> None:
+    """A member that lost what it had committed breaks `StateInOrder`; the checks of logs still answer."""
+    steps = looks({"a": member(1, 1, 1, commit=3)}, {"a": member(1, commit=3, durable=3)})
+    assert feed(logs.LogsMatch(), *steps).broken == ""
+    assert feed(logs.CommittedIsDurable("a"), *steps).broken == ""
+    assert "commit 3, last 1" in feed(logs.StateInOrder(), *steps).broken
+
+
 def test_a_liars_words_break_no_promise() -> None:
     """What a member that is not honest says, votes and decides is not held against anybody."""
     check = byzantine.NoDoubleVote(RAFT)
