@@ -1,7 +1,7 @@
 """The checker's verdicts are the published ones of Porcupine on Jepsen's histories of etcd and on a key-value service.
 
-Of the 102 and 6 histories four stand beside this file (`porcupine/README.md`); the others are judged where the folder
-of data has them.
+Of the 102 and 6 histories four and two stand beside this file (`porcupine/README.md`); the others are judged where the
+folder of data has them.
 """
 
 from __future__ import annotations
