@@ -25,7 +25,7 @@ from policies.port import Port
 from policies.wire import encode
 
 APPLY_MAX = 20
-"""Entries told to the state machine in one step: each may hold two signatures of 0.11 ms, and a step stays below 5 ms."""
+"""Entries told to the state machine in one step: each may hold two signatures of 0.11 ms; a step stays below 5 ms."""
 
 _block = msgspec.msgpack.Decoder(Block).decode
 

@@ -27,7 +27,7 @@ from policies.port import NS_PER_S, Policy
 from policies.wire import Message
 
 APPLY_MAX = 20
-"""Commands executed in one step: each may hold two signatures of 0.11 ms, and a step stays below 5 ms."""
+"""Commands executed in one step: each may hold two signatures of 0.11 ms; a step stays below 5 ms."""
 BATCH_BYTES = 256 * 1024
 """Commands of one batch, and what one answer to a member that is behind holds (our own bound)."""
 COMMAND_BYTES = 1024 * 1024

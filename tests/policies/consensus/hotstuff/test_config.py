@@ -39,8 +39,8 @@ def test_defaults_are_as_in_the_configuration_file() -> None:
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        (scenario(3), "fleet.committee=3: hotstuff bears f liars among n >= 3f + 1; allowed: 4 to 9"),
-        (scenario(timeout_max_s=0.5), "policy.consensus.timeout_max_s=0.5: expected >= timeout_s=1.0"),
+        (scenario(3), "fleet.committee=3: to bear f=1 liars it needs n >= 3f + 1 = 4 members"),
+        (scenario(timeout_max_s=0.5), "policy.consensus.timeout_s=1.0: expected <= timeout_max_s=0.5"),
         (scenario(chain=4), "policy.consensus.chain=4: expected one of 2, 3"),
         (scenario(tenur=4), "policy.consensus.tenur: no such field; did you mean 'tenure'?"),
     ],
