@@ -1,0 +1,46 @@
+"""HotStuff for Twins: a round is a view, each view is a term of its own, and its leader is told."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from policies.config import HotstuffConfig
+from policies.consensus.hotstuff import HotStuff
+from policies.port import Policy
+from sim.twins.play import LeaderOf, Protocol
+
+TIMES = HotstuffConfig(
+    tenure=1, timeout_s=1.0, timeout_factor=1.0, heartbeat_s=10.0, batch_max=8, batch_wait_s=0.0
+)  # fmt: skip
+"""Time-outs of one length, far above a hop: in lock-step nothing is won by patience."""
+PATIENCE_S = 1.5
+"""A member with something to decide gives its leader up after one time-out; half of one is left for the messages."""
+
+
+class Scripted(HotStuff):
+    """A member that is told who leads."""
+
+    def __init__(self, config: HotstuffConfig, members: tuple[str, ...], leader_of: LeaderOf, applier: str) -> None:
+        self.told = leader_of
+        super().__init__(config, members, applier)
+
+    def leader_of(self, view: int) -> str:
+        """Return who leads a view, "" for nobody."""
+        return self.told(view)
+
+
+def hotstuff(chain: Literal[2, 3], member: type[Scripted] = Scripted) -> Protocol:
+    """Return the protocol with that commit rule; ``member`` may be one with a defect."""
+    config = msgspec.structs.replace(TIMES, chain=chain)
+
+    def make(members: tuple[str, ...], leader_of: LeaderOf, applier: str) -> Policy:
+        return member(config, members, leader_of, applier)
+
+    return Protocol(make, view_of, PATIENCE_S)
+
+
+def view_of(member: Any) -> int:
+    """Return the view that a member is in."""
+    return int(member.pace.view)

@@ -1,0 +1,91 @@
+"""HotStuff under Twins: no scenario breaks either commit rule, and rules that are bent are caught at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from policies.consensus.hotstuff import certificates
+from policies.consensus.hotstuff.safety import Safety
+from scenarios.checks import Check, byzantine, consensus
+from scenarios.checks.votes import HOTSTUFF
+from sim.twins import Generator, Scenario, play, read
+from sim.twins.hotstuff import hotstuff
+
+MEMBERS = ("n0", "n1", "n2", "n3")
+
+
+def promises(chain: Literal[2, 3]) -> tuple[Check, ...]:
+    """Everything that is asked of a run with n0 twinned."""
+    lock = (byzantine.LockIsKept(HOTSTUFF),) if chain == 3 else ()
+    return (
+        consensus.one_leader_per_term(), consensus.committed_entries_agree(), consensus.commits_in_order(),
+        *byzantine.safety(MEMBERS, {"n0"}, HOTSTUFF), *lock, *byzantine.rare(),
+    )  # fmt: skip
+
+
+def broken(scenarios: list[Scenario], chain: Literal[2, 3] = 2) -> Counter[str]:
+    """Count what scenarios break, "" for nothing."""
+    return Counter(play(one, hotstuff(chain), promises(chain)).broken for one in scenarios)
+
+
+@pytest.mark.parametrize("chain", [2, 3])
+def test_a_sample_breaks_nothing(chain: Literal[2, 3]) -> None:
+    """With one twin of four, all promises hold in every scenario of a sample, and all decide again after it."""
+    assert set(broken(Generator(rounds=4).sample(60, seed=1), chain)) == {""}
+
+
+def test_equivocation_is_seen() -> None:
+    """In a sample some twin signs two blocks in one view, and evidence of it names the twin's identity."""
+    seen = Counter[str]()
+    for one in Generator(rounds=4).sample(30, seed=2):
+        checks = promises(2)
+        play(one, hotstuff(2), checks)
+        seen.update(check.name for check in checks if getattr(check, "happened", False))
+    assert seen["an_equivocation_was_seen"] > 0
+    assert seen["a_view_change"] > 0
+
+
+@pytest.mark.parametrize("chain", [2, 3])
+def test_the_attack_on_fast_hotstuff_fails(chain: Literal[2, 3]) -> None:
+    """The public file of the attack breaks nothing here."""
+    (scenario,) = read((Path(__file__).parent / "fhs_twins.json").read_text())
+    assert play(scenario, hotstuff(chain)).broken == ""
+
+
+def test_a_quorum_that_is_too_small_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two of four certify, certificates break their promise, and agreement breaks."""
+    monkeypatch.setattr(certificates, "byzantine_quorum", lambda n: 2)
+    found = broken(Generator(rounds=4).sample(10, seed=1))
+    assert found["certificates_have_quorums"] > 0
+    only_agreement = [play(one, hotstuff(2)).broken for one in Generator(rounds=4).sample(40, seed=1)]
+    assert "committed_entries_agree" in only_agreement
+
+
+def test_a_second_vote_in_a_view_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who forgets that it has voted in a view votes for both blocks of a twin."""
+    right = Safety.may_vote
+
+    def forgets(self: Safety, *args: object) -> bool:
+        voted, self.voted = self.voted, -1
+        may = right(self, *args)  # type: ignore[arg-type]
+        self.voted = voted
+        return may
+
+    def vote(self: Safety, view: int, block: bytes) -> None:
+        self.voted, self.voted_block = max(view, self.voted), block
+
+    monkeypatch.setattr(Safety, "may_vote", forgets)
+    monkeypatch.setattr(Safety, "vote", vote)
+    assert broken(Generator(rounds=4).sample(10, seed=1))["no_double_vote"] > 0
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7200)  # ten minutes of an idle core
+@pytest.mark.parametrize("chain", [2, 3])
+def test_no_scenario_at_all_breaks_anything(chain: Literal[2, 3]) -> None:
+    """All 50,625 scenarios of four nodes, one twin, two groups and four rounds."""
+    assert set(broken(list(Generator(rounds=4)), chain)) == {""}
