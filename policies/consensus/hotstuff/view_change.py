@@ -96,7 +96,8 @@ class ViewChange:
         if not node.believe(status.high) or not self.believe(status.tc):
             return node.refuse("a status with a false certificate")
         by_tc = 0 if status.tc is None else node.pace.entered_by(status.tc)
-        late = max(status.high.view + 1, by_tc) // node.config.tenure < node.term
+        start = node.epoch.start_view(node.config.tenure)  # the epoch's root is of an earlier epoch's view
+        late = max(status.high.view + 1, by_tc, start) // node.config.tenure < node.term
         if late or status.high.view < node.safety.high.view:
             node.port.send(sender, node.status())
             if late:

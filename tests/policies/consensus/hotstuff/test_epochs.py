@@ -56,6 +56,7 @@ def test_a_term_has_one_leader_across_epochs(chain: Literal[2, 3]) -> None:
 
     assert all(len(names) == 1 for names in leaders.values())
     assert min(term for term, names in leaders.items() if names <= set(NEW)) == TERMS
+    assert {log.member(name).pace.given_up for name in NEW} == {-1}  # and nobody gives one of them up
 
 
 @CHAINS
@@ -123,7 +124,7 @@ def test_votes_of_another_epoch_count_for_nothing(chain: Literal[2, 3]) -> None:
         member.on_message(name, Vote(0, view, block, ring.signature(name, vote_bytes(0, view, block))))
         member.on_message(name, Vote(1, view, block, ring.signature(name, vote_bytes(0, view, block))))
 
-    assert member.votes.latest == {}
+    assert all(vote.block != block for vote in member.votes.latest.values())
     assert member.refused["a vote with a false signature"] == 3
 
 
