@@ -19,7 +19,7 @@ import msgspec
 from policies.consensus.pbft.messages import Checkpoint, Decided, Point, Stable, Transferred, digest_of
 from policies.consensus.pbft.proofs import GENESIS, Committee
 from policies.port import Port
-from policies.wire import encode
+from policies.wire import Message, encode
 
 PENDING_MAX = 4
 """Own snapshots kept while a quorum for one of them is missing; the oldest goes (our own bound)."""
@@ -124,10 +124,15 @@ class Execution:
 
     # -- for those behind ----------------------------------------------------------------------------
 
-    def after(self, seq: int, bytes_max: int) -> list[Decided]:
-        """Return decided batches that follow ``seq``, some ``bytes_max`` of them, at least one if there is one."""
-        found, size = list[Decided](), 0
-        while (entry := self.decided.get(seq := seq + 1)) and size < bytes_max:
+    def lacked(self, seq: int, count_max: int, bytes_max: int) -> list[Message]:
+        """Return what brings a member that has executed ``seq`` on: the snapshot if batches are gone, else batches.
+
+        Some ``bytes_max`` of them, at least one if there is one, at most ``count_max``.
+        """
+        if seq < self.base.stable.point.seq:
+            return [self.base]
+        found, size = list[Message](), 0
+        while len(found) < count_max and size < bytes_max and (entry := self.decided.get(seq := seq + 1)):
             found.append(entry)
             size += sum(len(command) + 32 for _, _, command in entry.batch)
         return found

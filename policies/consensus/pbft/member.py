@@ -1,9 +1,10 @@
 """PBFT: one member (Castro and Liskov, OSDI 1999; TOCS 20(4), 2002), the version with signatures.
 
 This file routes; what may be signed is in `safety`, what proves what in `proofs`, what is agreed in `execution`, and
-what keeps it going in `liveness`. Where it differs from the paper: members stand for the clients; commits are signed,
-so that a decided batch is proof in itself and one peer suffices to catch up; and reads go through the log, because the
-paper's read-only shortcut lets a faulty primary block a client for ever (arXiv 2107.11144). Membership is fixed.
+what keeps it going in `liveness` and `catch_up`. Where it differs from the paper: members stand for the clients;
+commits are signed, so that a decided batch is proof in itself and one peer suffices to catch up; a view is left only by
+a quorum that would leave it; and reads go through the log, because the paper's read-only shortcut lets a faulty primary
+block a client for ever (arXiv 2107.11144). Membership is fixed: `Reconfigure` is refused with a note.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from policies.config import PbftConfig
 from policies.consensus.messages import Chosen, Elected, Follows
 from policies.consensus.pbft import messages as m
+from policies.consensus.pbft.catch_up import REPEAT_MAX, lacked
 from policies.consensus.pbft.execution import Checkpoints, Execution
 from policies.consensus.pbft.liveness import PRIMARY, Ahead, Doubts, Patience, Pool
 from policies.consensus.pbft.proofs import Committee
@@ -32,8 +34,6 @@ BATCH_BYTES = 256 * 1024
 """Commands of one batch, and what one answer to a member that is behind holds (our own bound)."""
 COMMAND_BYTES = 1024 * 1024
 """The largest command; it gets a batch of its own (our own bound)."""
-REPEAT_MAX = 8
-"""Places, requests or batches for which a member repeats itself in one period."""
 
 
 class Pbft(Policy):
@@ -423,26 +423,12 @@ class Pbft(Policy):
         if self.port.now - answered < self.period_ns // 2:
             return
         self.heard[sender] = (status.executed, self.port.now)
-        for answer in self._answers(sender, status, stuck=status.executed == seq):
-            self.port.send(sender, answer)
-
-    def _answers(self, sender: str, status: m.Status, stuck: bool) -> list[Message]:
-        voter, execution, answers = self.voter, self.execution, list[Message]()
-        if voter.newest is not None and voter.newest.view > status.view - (not status.active):
-            answers.append(voter.newest)
-        if voter.stable.point.seq > status.stable:
-            answers.append(voter.stable)
-        said = self.checkpoints.said.get(self.port.me, ())
-        answers += [c for c in said if stuck and c.point.seq > status.stable]
+        stuck, said = status.executed == seq, self.checkpoints.said.get(self.port.me, ())
+        lacking = lacked(self.voter, status, said, stuck)
         if status.ask == self.port.me:
-            if status.executed < execution.base.stable.point.seq:
-                answers.append(execution.base)
-            else:
-                answers += execution.after(status.executed, BATCH_BYTES)[: self.window]
-        if stuck and voter.active and status.view == voter.view:
-            places = [seq for seq in sorted(voter.slots) if seq > status.executed][:REPEAT_MAX]
-            answers += [vote for seq in places for vote in voter.repeated(seq)]
-        return answers
+            lacking += self.execution.lacked(status.executed, self.window, BATCH_BYTES)
+        for answer in lacking:
+            self.port.send(sender, answer)
 
     def _on_missing(self, sender: str, missing: m.Missing) -> None:
         slot = self.voter.slots.get(missing.seq)
