@@ -6,9 +6,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from policies import port as p
 from policies.config import LeaseConfig
 from policies.membership import Fence, LeaseElection
+from policies.membership.messages import AskLease
 from policies.port import NS_PER_S
+from policies.wire import encode
 from scenarios.adversaries import behaviours as b
 from scenarios.schema import Network
 from sim.cluster import Cluster
@@ -192,3 +195,16 @@ def test_what_cannot_work_is_refused(config: LeaseConfig, members: tuple[str, ..
     """A lease that ends before it is renewed, a member that votes twice."""
     with pytest.raises(ValueError, match=says):
         LeaseElection(config, members)
+
+
+def test_a_question_of_an_older_term_that_comes_late_is_not_granted() -> None:
+    """Not even to whom this member has voted for since: its terms only grow."""
+    group = Electorate(3)
+    group.run(3)
+    (leader,) = group.leaders()
+    voter = next(name for name in group.names if name != leader)
+    term = group.cluster.policy(voter).term
+    late = (p.MESSAGE, "", leader, encode(AskLease(term - 1, 1)))
+    group.cluster.world.give(group.cluster.world.by_name[voter], late)
+
+    assert group.cluster.policy(voter).term == term

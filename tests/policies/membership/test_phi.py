@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from policies import port as p
 from policies.config import PhiConfig
 from policies.membership import PhiAccrual
+from policies.membership.messages import ALIVE, Heartbeat
 from policies.membership.phi import Intervals
 from policies.port import NS_PER_S
+from policies.wire import encode
 from tests.policies.membership.groups import ROUGH, Group
 
 FAST = PhiConfig(heartbeat_s=0.2, std_min_s=0.02, pause_s=0.4)
@@ -106,3 +109,15 @@ def test_strangers_join_up_to_the_bound() -> None:
     group.run(2)
 
     assert len(group.detector("n0").alive()) == 4  # three peers and itself
+
+
+def test_a_heartbeat_of_an_earlier_life_that_comes_late_is_not_heard() -> None:
+    """The incarnation that watchers are told never falls."""
+    group = Group(FAST, 3)
+    group.run(1)
+    group.crash("n1")
+    group.restart("n1")
+    group.run(1)
+    group.cluster.world.give(group.cluster.world.by_name["n0"], (p.MESSAGE, "", "n1", encode(Heartbeat(1))))
+
+    assert group.detector("n0").table.entries["n1"] == (2, ALIVE)
