@@ -208,3 +208,28 @@ def test_a_question_of_an_older_term_that_comes_late_is_not_granted() -> None:
     group.cluster.world.give(group.cluster.world.by_name[voter], late)
 
     assert group.cluster.policy(voter).term == term
+
+
+def test_half_of_a_group_is_no_majority() -> None:
+    """Cut in two equal halves nobody leads."""
+    group = Electorate(4)
+    group.run(3)
+    group.cluster.partition(["n0", "n1"])
+    group.run(10)
+
+    assert group.leaders() == []
+
+
+def test_a_voter_that_rises_again_is_bound_by_the_vote_of_its_last_life() -> None:
+    """It remembers the term, and gives its vote to nobody else for the length of a lease."""
+    group = Electorate(3)
+    group.run(3)
+    (leader,) = group.leaders()
+    voter, third = (name for name in group.names if name != leader)
+    term = group.cluster.policy(voter).term
+    group.crash(voter)
+    group.cluster.restart(voter)
+    asked = (p.MESSAGE, "", third, encode(AskLease(term + 1, 1)))
+    group.cluster.world.give(group.cluster.world.by_name[voter], asked)
+
+    assert (group.cluster.policy(voter).term, group.cluster.policy(voter).voted_for) == (term, leader)
