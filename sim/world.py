@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -151,13 +151,19 @@ class World:
         return node
 
     def start(self, node: Node) -> None:
-        """Start or restart a node with what its disk kept; one whose durable records are damaged stays down."""
+        """Start or restart a node with what its disk kept; one whose durable records are damaged stays down.
+
+        A policy may find the damage: each record is whole, and what they hold together cannot be.
+        """
         try:
             saved = recover(node.disk)
+            self._begin(node, saved)
         except DamagedLog:
+            node.up = False
             self.mark("damaged", node.name)
             self.on_disk_failure(node, "damaged")
-            return
+
+    def _begin(self, node: Node, saved: Mapping[str, bytes]) -> None:
         node.up = True
         node.incarnation += 1
         if node.incarnation:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import port as p
+from policies.log import DamagedLog
 from policies.wire import FRAME_OVERHEAD_BYTES, encode
 from scenarios.schema import Network
 from sim.network import Links, MessageNetwork
@@ -49,6 +50,19 @@ def a_node(
 def kinds(seen: list[tuple[int, tuple[Any, ...]]]) -> list[int]:
     """Return the kinds of the inputs seen."""
     return [given[0] for _, given in seen]
+
+
+def test_a_policy_that_finds_its_saved_state_impossible_stays_down() -> None:
+    """What a policy cannot begin with is damage like any other: its node is down, says why, and the world goes on."""
+    world, told = a_world(), []
+    world.on_disk_failure = lambda node, why: told.append((node.name, why))
+
+    def refuse(given: Any) -> Iterable[Any]:
+        raise DamagedLog("entry 2 is missing, and entry 3 is there")
+
+    node, _ = a_node(world, "a", refuse)
+
+    assert (node.up, told) == (False, [("a", "damaged")])
 
 
 def test_effects_leave_and_the_next_input_is_taken_only_after_the_steps_cost() -> None:
