@@ -157,7 +157,7 @@ def _check(events: Sequence[Event], restarts: Sequence[tuple[int, str]], layers:
         while waiting and waiting[-1][0] <= event["now_ns"]:
             checks.restarted(waiting.pop()[1])
         if event["kind"] == "decide":
-            # Announcements hold no bytes, so their plain form encodes to what was announced.
+            # The plain form encodes to what was announced, but for signatures in evidence, which no check looks at.
             checks.decided(event["now_ns"], name, event["path"], event["name"], encode(event["detail"]))
     return checks
 

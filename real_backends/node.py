@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,7 +32,7 @@ from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
 from real_backends.executors import DEFAULT_SEED, DESK_TINY, make_checkpoint
 from real_backends.executors_host import ExecutorHost
-from real_backends.identity import OWNER, Identity, read_registry
+from real_backends.identity import OWNER, Identity, Registry, read_registry
 from real_backends.keys import Ed25519Keys
 from real_backends.sensors import Sensors, open_sensors, report
 from real_backends.serve import Serve
@@ -46,6 +46,9 @@ from scenarios.digests import policies_manifest
 from scenarios.journal import Header
 from scenarios.schema import Scenario, build
 
+WARM = b"warm\n"
+"""Said on standard output by a node that was launched and could begin at once."""
+
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a node process is told.
@@ -58,7 +61,8 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         backend: executor of this node, "torch" or "jax".
         scenario: the whole scenario, plain.
         policy: what every node runs instead of the village's policies, as ``file.py:Name`` (`load_policy`).
-        begun_ns: monotonic clock, which processes of one host share, as the launcher began; adversaries count from it.
+        begun_ns: the run's start, from which adversaries count, on the monotonic clock, which processes of one host
+            share; 0 where it has not begun yet: a node that was launched says that it is warm, and is told then.
     """
 
     name: str
@@ -115,22 +119,40 @@ def answer_blob(payload: bytes) -> tuple[str, str] | None:
     return answer.output, answer.holder
 
 
-def make_serve(config: NodeConfig) -> tuple[Serve, ExecutorHost]:
-    """Put one node together from its configuration."""
+class Parts(NamedTuple):
+    """What a node has before its part in the run begins."""
+
+    scenario: Scenario
+    identity: Identity
+    registry: Registry
+    transport: FaultyTransport
+    blobs: BlobExchange
+    executor: ExecutorHost
+    clock: SystemClock
+
+
+def make_parts(config: NodeConfig) -> Parts:
+    """Make a node's links and executor; nothing runs yet."""
     scenario = build(config.scenario)
     identity = Identity(config.name, Path(config.identities))
     registry = read_registry(identity.folder)
-    folder = Path(config.folder)
     clock = SystemClock()
     links = TlsTransport(identity, registry, config.addresses)
     transport = FaultyTransport(links, scenario.seed, exempt=(OWNER,))
-    blobs = BlobExchange(transport, BlobStore(folder / "blobs"))
+    blobs = BlobExchange(transport, BlobStore(Path(config.folder) / "blobs"))
     models = {DESK_TINY.name: lambda: (DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED))}
     executor = ExecutorHost(transport, blobs, models, config.backend, PLANNERS, clock)
+    return Parts(scenario, identity, registry, transport, blobs, executor, clock)
+
+
+def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
+    """Put one node together from its configuration and its parts; ``begun_ns`` as in `NodeConfig`."""
+    scenario, identity, registry, transport, blobs, executor, clock = parts
+    folder = Path(config.folder)
     node_spec = specs.node_spec(scenario, config.name)
     mount = load_policy(config.policy) if config.policy else village.node
     policies = mount(node_spec)
-    role = specs.roles(scenario, config.begun_ns).get(config.name)
+    role = specs.roles(scenario, begun_ns).get(config.name)
     header = Header(
         node=config.name,
         peers=node_spec.peers,
@@ -184,7 +206,16 @@ def make_serve(config: NodeConfig) -> tuple[Serve, ExecutorHost]:
         on_control=on_control,
         clock=clock,
     )
-    return serve, executor
+    return serve
+
+
+def hear_launcher(stop: asyncio.Event, begun: asyncio.Future[int]) -> None:
+    """Read standard input: one line when the run begins, with the time, and its end when the launcher is gone."""
+    said = os.read(0, 64)  # a line is shorter, and a pipe never splits what was written at once
+    if not said:
+        stop.set()
+    elif not begun.done():
+        begun.set_result(int(said))
 
 
 async def run(config: NodeConfig) -> None:
@@ -199,13 +230,21 @@ async def run(config: NodeConfig) -> None:
     # Ctrl-C reaches the whole process group; the launcher decides what it means.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     launched = stat.S_ISFIFO(os.fstat(0).st_mode)  # by hand, standard input is a terminal or nothing
+    begun: asyncio.Future[int] = loop.create_future()
     if launched:
-        loop.add_reader(0, lambda: None if os.read(0, 1) else stop.set())
-    serve, executor = make_serve(config)
+        loop.add_reader(0, hear_launcher, stop, begun)
+    parts = make_parts(config)
     if not config.policy:
-        await executor.stages.warm_up()
-    await serve.start()
+        await parts.executor.stages.warm_up()
     stopping = loop.create_task(stop.wait())
+    if launched and not config.begun_ns:
+        os.write(1, WARM)
+        os.dup2(2, 1)  # nobody reads what else is printed
+        await asyncio.wait((stopping, begun), return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            return
+    serve = make_serve(config, parts, begun.result() if begun.done() else config.begun_ns)
+    await serve.start()
     await asyncio.wait((stopping, serve.stopped), return_when=asyncio.FIRST_COMPLETED)
     if launched:
         loop.remove_reader(0)

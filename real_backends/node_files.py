@@ -51,13 +51,22 @@ class EventFile:
         self._encoder = msgspec.json.Encoder(order="deterministic")
 
     def add(self, now_ns: int, kind: str, path: str, name: str, detail: Any) -> None:
-        """Append one event; bytes become base64, a message keeps its array form ``[tag, field, ...]``."""
-        event = {"now_ns": now_ns, "kind": kind, "path": path, "name": name, "detail": detail}
+        """Append one event; bytes become hexadecimal, a message keeps its array form ``[tag, field, ...]``."""
+        event = {"now_ns": now_ns, "kind": kind, "path": path, "name": name, "detail": _hexed(detail)}
         self._file.write(self._encoder.encode(event) + b"\n")
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _hexed(detail: Any) -> Any:
+    """Return plain data with its bytes as hexadecimal text, as the twin's tables have them; JSON has no bytes."""
+    if isinstance(detail, bytes):
+        return detail.hex()
+    if isinstance(detail, list | tuple):
+        return [_hexed(one) for one in detail]
+    return detail
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from policies.wire import encode
 from real_backends.cluster import free_addresses
 from real_backends.identity import OWNER, Identity, make_village
 from real_backends.namespaces import Namespaces
-from real_backends.node import NodeConfig
+from real_backends.node import WARM, NodeConfig
 from real_backends.transports.frames import CONTROL, REPLY, Control, Receive, decode
 from real_backends.transports.tls import TlsTransport
 from scenarios.schema import Scenario, to_plain
@@ -63,7 +63,7 @@ class Processes:
         self.names, self.folder, self.network = tuple(names), folder, network
         self.addresses = free_addresses((*names, OWNER)) if network is None else network.addresses
         self._scenario, self._policy, self._on_reply = scenario, policy, on_reply
-        self._begun_ns = time.monotonic_ns()
+        self._begun_ns = 0  # until all are warm
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._expected: set[str] = set()  # nodes that should be up
         self._paused: set[str] = set()
@@ -84,18 +84,36 @@ class Processes:
     async def start_all(self) -> None:
         """Start every node and return once each of them answers.
 
+        The run begins when all are warm, so that liars keep to its times however long that took.
+
         Raises:
             NodeFailed: a process ended, for example because its port was taken, or did not answer in time.
         """
         await self.owner.start(self._on_frame, lambda peer, hint: None)
         for name in self.names:
             await self.start(name)
+        silent = set(self.names)
         try:
             async with asyncio.timeout(READY_S):
+                await asyncio.gather(*(self._warm(name, silent) for name in self.names))
+                self._begun_ns = time.monotonic_ns()
+                for name in self.names:
+                    stdin = self._running[name].stdin
+                    assert stdin is not None
+                    stdin.write(b"%d\n" % self._begun_ns)
                 await asyncio.gather(*(self.ask(name, "ping") for name in self.names))
         except TimeoutError:
-            silent = ", ".join(name for name, command in self._answers if command == "ping")
-            raise NodeFailed(f"{silent}: not ready within {READY_S:g} s") from None
+            silent = silent or {name for name, command in self._answers if command == "ping"}
+            raise NodeFailed(f"{', '.join(sorted(silent))}: not ready within {READY_S:g} s") from None
+
+    async def _warm(self, name: str, silent: set[str]) -> None:
+        """Return when a process that was just started has done what takes long, or raise NodeFailed if it ended."""
+        process = self._running[name]
+        assert process.stdout is not None
+        if await process.stdout.readline() != WARM:
+            await process.wait()
+            self.check()
+        silent.discard(name)
 
     async def start(self, name: str) -> None:
         """Start a node's process; after a kill it finds its log."""
@@ -118,7 +136,8 @@ class Processes:
         with (self.folder / f"{name}.stderr").open("ab") as stderr:
             self._running[name] = await asyncio.create_subprocess_exec(
                 *inside, sys.executable, "-m", "real_backends.node", str(path),
-                stdin=asyncio.subprocess.PIPE, stdout=stderr, stderr=stderr, env=environment,
+                stdin=asyncio.subprocess.PIPE, stdout=stderr if self._begun_ns else asyncio.subprocess.PIPE,
+                stderr=stderr, env=environment,
             )  # fmt: skip
         self._expected.add(name)
 

@@ -316,7 +316,7 @@ class _Run:
             self.commits.take(now / NS_PER_S, node.name, value.index, value.term)
         elif kind != "commit":
             plain = _plain(value) if value is not None else msgspec.msgpack.decode(payload)
-            detail = json.dumps(plain, default=repr)
+            detail = json.dumps(plain, default=bytes.hex)
             self.rows["decisions"].append((now / NS_PER_S, node.name, path, kind, detail))
 
     def _on_request_end(self, asked: Asked) -> None:

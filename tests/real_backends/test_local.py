@@ -25,12 +25,13 @@ from real_backends.cluster import until
 from real_backends.gather import _device_rows
 from real_backends.local import run_local
 from real_backends.node import NodeConfig, load_policy, make_sensors
-from real_backends.node_files import read_events
+from real_backends.node_files import EventFile, read_events
 from real_backends.processes import NodeFailed, Processes
 from real_backends.sensors import report
 from real_backends.sensors.host import HostSensors
 from real_backends.sensors.trace import MAINS_DESK, TraceSensors
 from real_backends.specs import node_kinds
+from scenarios.adversaries.choose import role_in
 from scenarios.journal import read
 from scenarios.record import frame, write
 from scenarios.schema import ScenarioError, build, to_plain
@@ -72,6 +73,33 @@ def test_a_killed_process_restarts_with_its_log(tmp_path: Path) -> None:
     _, rows = read((tmp_path / "desk-1" / "node.journal").read_bytes())
     assert [row[2][3] for row in rows if row[2][0] == START] == [0, 1]
     assert _children() == []
+
+
+def test_liars_keep_to_the_times_of_the_run(tmp_path: Path) -> None:
+    """They count from a moment when every process was up, the same for all, however long starting took."""
+    silent = {"kind": "silent", "from_s": 0.5}
+    scenario = desks(
+        3, 3, duration_s=1.0, adversaries=[{"committee": [1, 2], "behaviours": [silent]}], adversaries_max=2
+    )
+    record = run_local(scenario, tmp_path, policy=f"{FILE}:Beating")
+
+    journals = {name: read(journal) for name, journal in record.journals.items()}
+    roles = {name: role_in(header.config) for name, (header, _) in journals.items()}
+    assert roles["desk-0"] is None
+    (begun_ns,) = {role.begun_ns for role in roles.values() if role is not None}
+    now_ns, wall_ns, *_ = next(iter(journals["desk-0"][1]))
+    begun_wall_ns = begun_ns + wall_ns - now_ns
+    assert now_ns > begun_ns
+    assert all(path.stat().st_mtime_ns < begun_wall_ns for path in tmp_path.glob("desk-*.stderr"))
+
+
+def test_events_have_bytes_as_hexadecimal_text(tmp_path: Path) -> None:
+    """JSON has no bytes, and signatures in evidence read the same in both worlds' tables."""
+    events = EventFile(tmp_path / "events.jsonl")
+    events.add(1, "decide", "consensus", "evidence", ["evidence", "d", [b"\x01\xff", b""]])
+    events.close()
+
+    assert [event["detail"] for event in read_events(tmp_path / "events.jsonl")] == [["evidence", "d", ["01ff", ""]]]
 
 
 def test_a_partition_cuts_the_link_between_two_processes(tmp_path: Path) -> None:
