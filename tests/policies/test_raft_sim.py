@@ -1,11 +1,8 @@
-"""Raft in bad weather: the simulated world, a machine that Hypothesis drives, and bugs planted to be found.
-
-The bugs are those of real systems; each has the smallest script that shows it, and the property that must fail.
-"""
+"""Raft in bad weather: the simulated world, and a machine that Hypothesis drives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,12 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from models import draws
-from policies import cell as cell_module
 from policies import port as p
 from policies.cell import Cell
 from policies.config import RaftConfig
-from policies.consensus import quorum
-from policies.consensus.quorum import majority
 from policies.consensus.raft import Raft
 from policies.local import Propose, Reconfigure, Transfer
 from policies.port import NS_PER_S
@@ -29,13 +23,13 @@ from scenarios.schema import Network
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
 from sim.world import StepCost, World
-from tests.policies.hand_cluster import CONFIG, PAPER, HandCluster, Member
+from tests.mutants.raft import ONE_ENTRY, VotesForAll
+from tests.policies.hand_cluster import CONFIG, HandCluster, Member
 from tests.policies.raft_watch import Broken, Watch, Watched
 
 NAMES = tuple(f"n{i + 1}" for i in range(5))
 STORM_S = 60.0
 CALM_S = 20.0
-ONE_ENTRY = msgspec.structs.replace(PAPER, max_batch=1)
 TINY = msgspec.structs.replace(CONFIG, max_batch=2, window=2, chunk_bytes=8)
 """Everything on, and every bound within reach."""
 MEMBERS = (NAMES[:3], NAMES[:2], NAMES[1:4], NAMES[2:4], NAMES[:4])
@@ -122,196 +116,6 @@ def test_nothing_committed_is_lost_in_thirty_storms_and_the_calm_heals_them() ->
 
     assert seen == {"leader changed", "crash with writes in flight"}
     assert min(commits) > 100
-
-
-# -- planted bugs ------------------------------------------------------------------------------------
-
-
-class CommitsOldTerms(Member):
-    """R2: a leader commits entries of earlier terms by counting (PySyncObj issue 169)."""
-
-    def _may_commit(self, index: int) -> bool:
-        return True
-
-
-def figure_8(kind: Callable[..., Raft]) -> None:
-    """The paper's figure 8: an entry of term 1 that reaches a majority, and may be overwritten all the same."""
-    cluster = HandCluster(5, kind, ONE_ENTRY)
-    cluster.elect("n1")
-    cluster.propose("n1", b"old")
-    cluster.sync("n1")
-    cluster.pass_on("n1", "n2")  # (a) on n1 and n2 only
-    cluster.post.clear()
-    cluster.crash("n1")
-    cluster.ask_votes("n5", "n3", "n4")
-    cluster.sync("n5")  # (b) n5 leads term 2; its entry at index 2 stays its own
-    cluster.post.clear()
-    cluster.crash("n5")
-    cluster.restart("n1")
-    for _ in range(2):
-        cluster.ask_votes("n1", "n2", "n3")
-    cluster.sync("n1")  # (c) n1 leads term 3, and brings only the old entry to n3 and n4
-    for name in ("n3", "n4"):
-        for _ in range(2):
-            cluster.pass_on("n1", name)
-            cluster.pass_on(name, "n1")
-    assert [term for term, _ in cluster.log("n4")] == [1, 1]
-    cluster.post.clear()
-    cluster.crash("n1")
-    cluster.restart("n5")
-    for _ in range(2):
-        cluster.ask_votes("n5", "n3", "n4")  # (d) n5 may win
-    assert cluster.raft("n5").role == "leader"
-
-
-class VotesForAll(Member):
-    """R8: a member votes for whoever asks (Xraft issue 33; DaosRaft issue 70 is its cousin)."""
-
-    def _may_vote(self, candidate: str) -> bool:
-        return True
-
-
-def two_candidates(kind: Callable[..., Raft]) -> None:
-    """n1 and n3 campaign in one term; n2 hears both."""
-    cluster = HandCluster(3, kind)
-    for name in ("n1", "n3"):
-        cluster.ask_votes(name, "n2")
-
-
-def vote_and_crash(kind: Callable[..., Raft]) -> None:
-    """n2 is asked by n1, crashes before its disk has the vote, and is asked by n3."""
-    cluster = HandCluster(3, kind)
-    for name in ("n1", "n3"):
-        cluster.fire(name, "election")
-        cluster.sync(name)
-        cluster.pass_on(name, "n2", sync=False)
-        cluster.crash("n2")
-        cluster.restart("n2")
-
-
-def answer_without_a_sync(kind: Callable[..., Raft]) -> None:
-    """n1's disk has an entry; n2 has it in memory only when its answer could arrive."""
-    cluster = HandCluster(3, kind)
-    cluster.elect("n1")
-    cluster.propose("n1", b"a")
-    cluster.sync("n1")
-    cluster.pass_on("n1", "n2", sync=False)
-    cluster.pass_on("n2", "n1")
-
-
-class CutsOnEveryAppend(Member):
-    """R4: an old Append cuts what follows it (openraft 9540c904, willemt/raft issue 118, raftos issue 26)."""
-
-    def _accept(self, prev: int, entries: tuple[tuple[int, bytes], ...]) -> None:
-        super()._accept(prev, entries)
-        self._truncate(prev + len(entries))
-
-
-def late_copy(kind: Callable[..., Raft]) -> None:
-    """An Append arrives again after later entries were committed."""
-    cluster = HandCluster(3, kind, ONE_ENTRY)
-    cluster.elect("n1")
-    cluster.propose("n1", b"a")
-    late = next(letter for letter in cluster.post if letter[1] == "n2")
-    cluster.propose("n1", b"b")
-    cluster.settle()
-    cluster.fire("n1", "heartbeat")
-    cluster.now += NS_PER_S
-    cluster.fire("n1", "heartbeat")
-    cluster.settle()
-    assert cluster.raft("n2").commit == 3
-    cluster.post.append(late)
-    cluster.deliver()
-
-
-class LongestLogWins(Member):
-    """R5: logs are compared by length before term (openraft a48a3282)."""
-
-    def _up_to_date(self, last_term: int, last_index: int) -> bool:
-        return (last_index, last_term) >= (self.log.last, self.log.last_term)
-
-
-def long_but_old(kind: Callable[..., Raft]) -> None:
-    """n1 has a long tail of an old term; the others committed an entry of a later one."""
-    cluster = HandCluster(3, kind)
-    cluster.elect("n1")
-    for command in (b"a", b"b", b"c"):
-        cluster.propose("n1", command)
-    cluster.sync("n1")
-    cluster.crash("n1")
-    cluster.restart("n1")
-    cluster.post.clear()
-    cluster.elect("n2", "n2", "n3")
-    for _ in range(2):
-        cluster.ask_votes("n1", "n2")
-
-
-def unsorted(match: Iterable[int]) -> int:
-    """R9: the middle of an unsorted list (openraft issue 1802)."""
-    found = list(match)
-    return found[majority(len(found)) - 1]
-
-
-def one_answer_of_five(kind: Callable[..., Raft]) -> None:
-    """Only n3 of four followers has the entry."""
-    cluster = HandCluster(5, kind)
-    cluster.elect("n1")
-    cluster.propose("n1", b"a")
-    cluster.sync("n1")
-    cluster.pass_on("n1", "n3")
-    cluster.pass_on("n3", "n1")
-
-
-class TakesAnySyncForTheLast(Member):
-    """R13: a completed write counts for the writes after it (openraft 2af491fb; etcd's append ABA race)."""
-
-    def on_durable(self, token: int) -> None:
-        if self.writing.pop(token, 0):
-            self.durable = self.log.last
-            if self.role == "leader":
-                self._advance_commit()
-
-
-def two_writes_one_sync(kind: Callable[..., Raft]) -> None:
-    """The leader's first write is durable, its second is not, and one follower has both."""
-    cluster = HandCluster(3, kind)
-    cluster.elect("n1")
-    cluster.propose("n1", b"a")
-    cluster.propose("n1", b"b")
-    cluster.sync("n1", 1)
-    cluster.pass_on("n1", "n2")
-    cluster.pass_on("n2", "n1", sync=False)
-
-
-Patch = tuple[Any, str, Any]
-WAIT_FOR_NOTHING: Patch = (cell_module, "_WAITS_FOR_DURABILITY", frozenset())
-PLANTED: dict[str, tuple[Callable[[Callable[..., Raft]], None], Callable[..., Raft] | Patch, str]] = {
-    "R2 old terms counted": (figure_8, CommitsOldTerms, "leader completeness"),
-    "R3 vote before durable": (vote_and_crash, WAIT_FOR_NOTHING, "one vote a term"),
-    "R3 answer before durable": (answer_without_a_sync, WAIT_FOR_NOTHING, "durable quorum"),
-    "R4 stale append cuts": (late_copy, CutsOnEveryAppend, "monotone|immutable"),
-    "R5 length before term": (long_but_old, LongestLogWins, "leader completeness"),
-    "R8 votes for all": (two_candidates, VotesForAll, "one vote a term"),
-    "R9 progress unsorted": (one_answer_of_five, (quorum, "quorum_index", unsorted), "durable quorum"),
-    "R13 any sync is the last": (two_writes_one_sync, TakesAnySyncForTheLast, "durable quorum"),
-}
-
-
-@pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_bug_breaks_its_property_and_the_honest_member_does_not(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same script is green with Raft as it is and red with the bug."""
-    script, bug, broken = PLANTED[name]
-    script(Member)
-    kind: Callable[..., Raft] = Member
-    if isinstance(bug, tuple):
-        monkeypatch.setattr(*bug)
-    else:
-        kind = bug
-
-    with pytest.raises((Broken, IndexError) if "R4" in name else Broken, match=broken):
-        script(kind)
 
 
 # -- a machine that looks for trouble ----------------------------------------------------------------

@@ -93,13 +93,14 @@ class Leading(Elections):
         self._save_entries(index, ((self.term, command),))
 
     def _reconfigure(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
-        """Begin a change of the members, unless one is under way or nothing of this term is committed yet.
-
-        That second condition is the correction of the single-server change published after the dissertation.
-        """
+        """Begin a change of the members, unless one is under way or nothing of this term is committed yet."""
         current = self.configurations.current
-        settled = self.configurations.index <= self.commit and self.log.term_at(self.commit) == self.term
-        if not settled or current.voters.joint or self.transferee:
+        if (
+            self.configurations.index > self.commit
+            or not self._may_reconfigure()
+            or current.voters.joint
+            or self.transferee
+        ):
             self._drop("change of members refused for now")
             return
         if len(members) + len(learners) > MEMBERS_MAX:
@@ -114,6 +115,10 @@ class Leading(Elections):
             return
         if after != current:
             self._change(after)
+
+    def _may_reconfigure(self) -> bool:
+        """Whether an entry of this term is committed: the published correction of the dissertation's single change."""
+        return self.log.term_at(self.commit) == self.term
 
     def _change(self, membership: Membership) -> None:
         self._append_own(command_of(membership))

@@ -1,0 +1,66 @@
+"""A mutant: one published bug put into a policy of ours, a frozen scenario, and the property that must fail there.
+
+The scenario is a function of what runs in it. With the correct policy it passes; with the mutant it raises `Broken`,
+whose first words name the property. All other errors are failures of the museum itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.policies.raft_watch import Broken
+
+SCRIPTED, TWINS = "scripted", "Twins"
+"""Layers: a scenario driven step by step or by a short script; a schedule for twins (Bano et al., 2021)."""
+
+Patch = tuple[Any, str, Any]
+"""Object, attribute, what stands there in the mutant."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One bug.
+
+    Attributes:
+        id: of the bug in the catalogue; several mutants may share one.
+        what: the bug, in one line.
+        source: where it was met.
+        layer: what kills it here.
+        property: what must fail, with the catalogue's name of it (S1 to S19, L1 to L7) where there is one.
+        scenario: the frozen scenario, a function of what runs.
+        correct: what runs as it should.
+        wrong: what runs with the bug.
+        broken: a pattern of what `Broken` says.
+        patch: replaced while ``wrong`` runs, for a bug in a function.
+        defect: the same bug's name in the hunt's table (docs/defects.md), "" if no arena has it.
+    """
+
+    id: str
+    what: str
+    source: str
+    layer: str
+    property: str
+    scenario: Callable[[Any], None]
+    correct: Any
+    wrong: Any
+    broken: str
+    patch: Patch | None = None
+    defect: str = ""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A published bug that has no place in our protocols, and why."""
+
+    id: str
+    what: str
+    source: str
+    why: str
+
+
+def require(holds: bool, what: str) -> None:
+    """Raise `Broken` with ``what`` unless it holds."""
+    if not holds:
+        raise Broken(what)
