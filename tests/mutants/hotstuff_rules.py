@@ -1,4 +1,4 @@
-"""Published bugs of the HotStuff family in its rules of voting and committing (`tests.mutants.ballots`), one by Twins."""
+"""Published bugs of the HotStuff family in its rules of voting and committing (`tests.mutants.ballots`)."""
 
 from __future__ import annotations
 

@@ -373,11 +373,11 @@ MUTANTS = (
     ),
     _raft(
         "R3", "a vote leaves before it is durable", "Vanlightly/raft-tlaplus RaftFsync", "S5", vote_and_crash, Member,
-        "one vote a term", patch=WAIT_FOR_NOTHING,
+        "one vote a term", patches=(WAIT_FOR_NOTHING,),
     ),
     _raft(
         "R3", "an acknowledgement leaves before it is durable", "etcd issue 14370", "S8", answer_without_a_sync, Member,
-        "durable quorum", patch=WAIT_FOR_NOTHING,
+        "durable quorum", patches=(WAIT_FOR_NOTHING,),
     ),
     _raft(
         "R4", "an old Append cuts what follows it", "openraft 9540c904; willemt/raft issue 118; raftos issue 26", "S9",
@@ -404,7 +404,7 @@ MUTANTS = (
     ),
     _raft(
         "R9", "the middle of unsorted progress is taken for what a quorum holds", "openraft issue 1802", "S8",
-        one_answer_of_five, Member, "durable quorum", patch=(quorum, "quorum_index", unsorted),
+        one_answer_of_five, Member, "durable quorum", patches=((quorum, "quorum_index", unsorted),),
     ),
     _raft(
         "R10", "an answer of an earlier term counts", "openraft cecb5de8", "S8", answer_of_a_cut_log, CountsOldAnswers,

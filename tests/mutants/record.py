@@ -33,7 +33,7 @@ class Mutant:
         correct: what runs as it should.
         wrong: what runs with the bug.
         broken: a pattern of what `Broken` says.
-        patch: replaced while ``wrong`` runs, for a bug in a function.
+        patches: what is replaced while ``wrong`` runs, for a bug in a function.
         defect: the same bug's name in the hunt's table (docs/defects.md), "" if no arena has it.
     """
 
@@ -46,7 +46,7 @@ class Mutant:
     correct: Any
     wrong: Any
     broken: str
-    patch: Patch | None = None
+    patches: tuple[Patch, ...] = ()
     defect: str = ""
 
 

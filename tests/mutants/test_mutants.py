@@ -13,8 +13,8 @@ from tests.policies.raft_watch import Broken
 def test_a_mutant_is_killed_and_the_correct_policy_lives(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scenario raises nothing with the correct policy, and names the broken property with the mutant."""
     mutant.scenario(mutant.correct)
-    if mutant.patch is not None:
-        monkeypatch.setattr(*mutant.patch)
+    for patch in mutant.patches:
+        monkeypatch.setattr(*patch)
 
     with pytest.raises(Broken, match=mutant.broken):
         mutant.scenario(mutant.wrong)
