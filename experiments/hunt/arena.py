@@ -16,6 +16,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.port import NS_PER_S, Effect, Keys, Policy
 from scenarios import faults as f
+from scenarios.adversaries.behaviours import Behaviour
 from scenarios.adversaries.choose import Role, play
 from scenarios.adversaries.wrapped import Steps
 from scenarios.checks import Check, Checks
@@ -49,6 +50,7 @@ class Arena(ABC):
         faults_max: faults a drawn schedule has at most.
         timeouts_s: the protocols' own time-outs, around which delays are drawn.
         liars_max: the budget f: nodes that may lie.
+        lies: what they may do, by name; where there are any, a share of the drawn trials has liars.
     """
 
     name: ClassVar[str]
@@ -62,6 +64,7 @@ class Arena(ABC):
     faults_max: ClassVar[int] = 12
     timeouts_s: ClassVar[tuple[float, ...]] = ()
     liars_max: ClassVar[int] = 0
+    lies: ClassVar[Mapping[str, tuple[Behaviour, ...]]] = {}
 
     def check(self, trial: Trial) -> None:
         """Refuse a trial that this arena cannot run.
@@ -180,12 +183,15 @@ class Play:
         trial, peers = self.trial, tuple(other for other in self.trial.names if other != name)
         wrong = trial.liars.get(name)
         role = Role(wrong) if wrong else None
+        heard = self.checks.hears_messages and not wrong
 
         def cell(keys: Keys) -> Cell:
             return Cell(self.arena.mount(trial, name), name, peers, seed=trial.seed, keys=keys)
 
         def steps() -> Steps:
             inside: Steps = play(role, cell, me=name, peers=peers, seed=trial.seed, key_of=ring.handle)
+            if heard:
+                inside = Traced(self._on_said, name, inside)
             return inside if self.watch is None else Traced(self._on_step, name, inside)
 
         return steps
@@ -264,6 +270,12 @@ class Play:
             term = getattr(value, "term", self._leader_term)
             if term >= self._leader_term:
                 self.leader, self._leader_term = node.name, term
+
+    def _on_said(self, name: str, now: int, given: p.Input, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            if effect[0] == p.SEND:
+                to, _, at = effect[2].partition("/")
+                self.checks.said(now, name, at or effect[1], to, effect[3])
 
     def _on_fault(self, kind: str, who: str, phase: str) -> None:
         if phase == "start":

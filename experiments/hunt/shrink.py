@@ -1,8 +1,8 @@
 """Shrinking: from a trial that breaks a promise to the smallest one found that breaks the same promise.
 
 Faults are taken out by delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input",
-IEEE TSE 28(2), 2002); then requests, nodes and time are cut, and each fault is made plainer. Every step is kept only if
-the run still breaks the same check, so the result is a failure by construction.
+IEEE TSE 28(2), 2002); then lies, requests, nodes and time are cut, and each fault is made plainer. Every step is kept
+only if the run still breaks the same check, so the result is a failure by construction.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Shrinker:
         while before != self.best and self.runs < self.runs_max:
             before = self.best
             self._fewer_faults()
-            for candidates in (self._fewer_requests, self._fewer_nodes, self._shorter, _plainer):
+            for candidates in (_fewer_lies, self._fewer_requests, self._fewer_nodes, self._shorter, _plainer):
                 self._descend(candidates)
         return Shrunk(self.best, self.outcome, self.runs)
 
@@ -130,7 +130,8 @@ class Shrinker:
         if trial.nodes > self.arena.fewest:
             gone = trial.names[-1]
             faults = tuple(left for one in trial.faults if (left := _without(one, gone)) is not None)
-            yield msgspec.structs.replace(trial, nodes=trial.nodes - 1, faults=faults)
+            liars = {name: lies for name, lies in trial.liars.items() if name != gone}
+            yield msgspec.structs.replace(trial, nodes=trial.nodes - 1, faults=faults, liars=liars)
 
     def _shorter(self, trial: Trial) -> Iterator[Trial]:
         """End earlier: a broken promise of safety needs no calm, and nothing after it."""
@@ -167,6 +168,18 @@ def _without(fault: Fault, node: str) -> Fault | None:
         return msgspec.structs.replace(fault, pairs=pairs) if pairs else None
     left = tuple(who for who in value if who != node)
     return msgspec.structs.replace(fault, **{field: left}) if left or not value else None
+
+
+def _fewer_lies(trial: Trial) -> Iterator[Trial]:
+    """Make a liar honest, or leave out one of its lies, or let them begin at the start."""
+    for name, lies in trial.liars.items():
+        others = {liar: does for liar, does in trial.liars.items() if liar != name}
+        yield msgspec.structs.replace(trial, liars=others)
+        for k in range(len(lies) if len(lies) > 1 else 0):
+            yield msgspec.structs.replace(trial, liars={**others, name: lies[:k] + lies[k + 1 :]})
+        if any(one.from_s for one in lies):
+            whole = tuple(msgspec.structs.replace(one, from_s=0.0) for one in lies)
+            yield msgspec.structs.replace(trial, liars={**others, name: whole})
 
 
 def _plainer(trial: Trial) -> Iterator[Trial]:

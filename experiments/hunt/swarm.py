@@ -1,4 +1,4 @@
-"""Swarms: for each seed another mix of faults.
+"""Swarms: for each seed another mix of faults, and of liars where an arena allows them.
 
 Every kind is switched on or off by the seed (swarm testing: Groce and others, ISSTA 2012; what a run leaves out matters
 as much as what it has, since one kind may hide another). Draws are keyed by the seed and the arena alone.
@@ -14,6 +14,7 @@ import msgspec
 from experiments.hunt.arena import Arena, groups
 from policies.rng import Rng
 from scenarios import faults as f
+from scenarios.adversaries.behaviours import Behaviour
 from scenarios.faults import Fault
 from scenarios.trial import Trial
 
@@ -21,6 +22,8 @@ LENGTH_MIN_SHARE = 0.02
 """Shortest spell, as a share of the storm; the longest is half of it (our choice: several fit, and some overlap)."""
 NEAR_SHARE = 0.03
 """How soon after another a fault comes that comes soon, as a share of the storm (our choice)."""
+LIARS_SHARE = 0.6
+"""Share of the trials with liars, where an arena allows some: the others show the crash faults alone (our choice)."""
 
 
 def draw(arena: Arena, shape: Trial, seed: int, kinds: Sequence[type] = ()) -> Trial:
@@ -28,7 +31,7 @@ def draw(arena: Arena, shape: Trial, seed: int, kinds: Sequence[type] = ()) -> T
 
     Args:
         arena: whose faults are drawn.
-        shape: everything but seed and faults.
+        shape: everything but seed, faults and, unless it names some, liars.
         kinds: draw only these; () is all the arena's.
     """
     rng = Rng(seed, arena.name, "swarm", 0)
@@ -46,7 +49,22 @@ def draw(arena: Arena, shape: Trial, seed: int, kinds: Sequence[type] = ()) -> T
         kind = on[rng.below(len(on))]
         drawn.append(_fault(rng, kind, min(at_s, 0.95 * shape.storm_s), shape, arena, may_rot))
     faults = tuple(sorted((one for one in drawn if one is not None), key=lambda one: getattr(one, "at_s", 0.0)))
-    return msgspec.structs.replace(shape, seed=seed, faults=faults)
+    return msgspec.structs.replace(shape, seed=seed, faults=faults, liars=shape.liars or _liars(arena, shape, seed))
+
+
+def _liars(arena: Arena, shape: Trial, seed: int) -> dict[str, tuple[Behaviour, ...]]:
+    """Draw who lies, and how: nobody, or up to the arena's budget; from the start, or from some moment in the storm."""
+    rng = Rng(seed, arena.name, "liars", 0)
+    if not arena.lies or rng.random() >= LIARS_SHARE:
+        return {}
+    names = list(shape.names[: arena.committee(shape)])
+    liars = [names.pop(rng.below(len(names))) for _ in range(1 + rng.below(arena.liars_max))]
+    drawn = {}
+    for name in sorted(liars):
+        lies = arena.lies[rng.choice(tuple(arena.lies))]
+        from_s = round(rng.uniform(0.0, shape.storm_s), 4) if rng.random() < 0.5 else 0.0
+        drawn[name] = tuple(one.starting(from_s) for one in lies)
+    return drawn
 
 
 def _near_timeout_s(rng: Rng, arena: Arena, longest_s: float) -> float:

@@ -253,6 +253,7 @@ class Checks:
         self.checks, self.honest = checks, honest
         self.states = [check for check in checks if isinstance(check, StateCheck)]
         self.spent_ns = 0
+        self._last: tuple[bytes, Any] = (b"", None)
         self._hear: dict[tuple[str, str], tuple[Callable[[bytes], Any] | None, list[Check]]] = {}
         for check in checks:
             for topic in check.topics:
@@ -262,6 +263,11 @@ class Checks:
     def all(self) -> list[Check]:
         """The promises that a single run can break."""
         return [check for check in self.checks if check.family != "sometimes"]
+
+    @property
+    def hears_messages(self) -> bool:
+        """Whether any of them listens to what nodes say to one another."""
+        return any(kind == "said" for _, kind in self._hear)
 
     @property
     def sometimes(self) -> Mapping[str, bool]:
@@ -300,7 +306,9 @@ class Checks:
         heard = self._hear.get((path, "said"))
         if heard is not None and (self.honest is None or node in self.honest):
             begun = perf_counter_ns()
-            self._ask(Event(now_ns, node, path, "said", (to, msgspec.msgpack.decode(payload))), heard[1])
+            if payload != self._last[0]:  # what is said to all is decoded once
+                self._last = (payload, msgspec.msgpack.decode(payload))
+            self._ask(Event(now_ns, node, path, "said", (to, self._last[1])), heard[1])
             self.spent_ns += perf_counter_ns() - begun
 
     def _ask(self, event: Event, checks: list[Check]) -> None:

@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 
 from policies.config import PbftConfig
-from policies.consensus.messages import Chosen, Elected, Follows
+from policies.consensus.messages import Chosen, Elected, Follows, Restored
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.catch_up import REPEAT_MAX, lacked
 from policies.consensus.pbft.execution import Checkpoints, Execution
@@ -88,8 +88,8 @@ class Pbft(Policy):
         except msgspec.MsgspecError as error:
             raise DamagedLog(f"{me}: a saved record of consensus is not one ({error})") from None
         self.number = self.port.rng.bits64() >> 2  # numbers of another life are not used again
-        if self.execution.base.state and self.applier:
-            self.port.tell(self.applier, Restore(self.execution.applied, self.execution.base.state))
+        if self.execution.base.state:
+            self._tell_state(self.execution.applied, self.execution.base.state)
         self._follow()
         for seq in sorted(self.voter.slots):  # what was promised and perhaps not said
             self._vote(seq)
@@ -456,10 +456,15 @@ class Pbft(Policy):
         if not (self.committee.proves_stable(given.stable) and self.execution.restore(given)):
             self._drop("state without proof")
             return
-        if self.applier:
-            self.port.tell(self.applier, Restore(given.stable.point.applied, given.state))
+        self._tell_state(given.stable.point.applied, given.state)
         self._stabilise(given.stable)
         self._execute()
+
+    def _tell_state(self, index: int, state: bytes) -> None:
+        """A state stands for all commands up to ``index``; its view is not one that all members share."""
+        self.port.decide("restore", Restored(index, 0))
+        if self.applier:
+            self.port.tell(self.applier, Restore(index, state))
 
 
 _HANDLERS: dict[type[Message], Callable[[Pbft, str, Any], None]] = {

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from policies.config import PbftConfig
 from scenarios.adversaries import behaviours as b
+from scenarios.checks import Checks, consensus
 from scenarios.schema import Network
 from sim.guard import Guards
 from tests.policies.consensus.pbft_cluster import CONFIG, Committee
@@ -144,6 +145,28 @@ def test_a_member_behind_the_snapshot_gets_the_state() -> None:
 
     assert committee.cluster.policy("n3", "app").restored >= 1
     assert committee.commands("n3") == committee.commands("n0")
+
+
+def test_what_a_member_announces_has_no_gap_although_it_took_over_a_state() -> None:
+    """A state that was given by others, or by an earlier life, is announced in place of the commands in it."""
+    committee = Committee(4, snapshot_every=8)
+    order = Checks(consensus.commits_in_order())
+    committee.cluster.world.on_decide.append(
+        lambda now, node, e: order.decided(now, node.name, e[1], e[2], e[3])  # type: ignore[arg-type, return-value]
+    )
+    committee.cluster.partition(["n3"])
+    for _ in range(41):
+        committee.put("n1", 1, every_s=0.05)
+    committee.cluster.heal()
+    committee.require_live()
+    assert committee.cluster.policy("n3", "app").restored >= 1
+    committee.crash("n3")
+    order.restarted("n3")
+    committee.restart("n3")
+    committee.require_live()
+
+    assert order.checks[0].events > 100
+    assert order.checks[0].broken == ""
 
 
 def test_a_restarted_member_is_told_all_again_from_its_snapshot_on() -> None:

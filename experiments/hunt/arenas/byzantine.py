@@ -1,0 +1,78 @@
+"""A committee of which one member may lie: what the arenas of Byzantine protocols share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+from zlib import crc32
+
+from experiments.hunt.arena import CORRECT, MessageArena, Play
+from experiments.hunt.arenas.machine import Machine
+from policies.config import ConsensusRules
+from policies.consensus import replicated_log
+from policies.local import Propose
+from policies.port import NS_PER_S, Policy
+from policies.wire import encode
+from scenarios import faults as f
+from scenarios.checks import Check, Ends, byzantine, consensus, logs, told
+from scenarios.checks.consensus import CHOSEN
+from scenarios.checks.progress import EverybodyCatchesUp, ViewsConverge
+from scenarios.checks.state import EqualStates
+from scenarios.checks.votes import Reading
+from scenarios.trial import Trial
+
+CALM = told("asked_in_calm")
+"""A client gave a correct member a command when all was well again; the value is the command's checksum."""
+
+
+class ByzantineArena(MessageArena):
+    """Four members, any of which takes commands; when all is well again each command is committed, whoever lies.
+
+    Disks do not rot here: a member whose log is damaged stays down for good, which with a liar makes two of four.
+    """
+
+    rules: ClassVar[ConsensusRules]
+    reading: ClassVar[Reading]
+    evidence: ClassVar[bool] = True
+    """Whether the protocol announces who equivocated."""
+    mutants: ClassVar[Mapping[str, Callable[..., Policy]]]
+    fewest = 4
+    liars_max = 1
+    kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Churn, f.Cascade, *f.NETWORKS, f.SlowDisk, f.FailingDisk, f.FullDisk)
+
+    def mount(self, trial: Trial, name: str) -> Mapping[str, Policy]:
+        """Mount a member of the log and its state machine."""
+        if trial.policy == CORRECT:
+            return {"consensus": replicated_log(self.rules, trial.names, "machine"), "machine": Machine()}
+        return {"consensus": self.mutants[trial.policy](self.rules, trial.names, "machine"), "machine": Machine()}
+
+    def promises(self, trial: Trial) -> tuple[Check, ...]:
+        """Return the promises that no coalition of f members breaks, and what must come about after the storm.
+
+        A liar that leads may order what nobody asked for, so without liars alone that is a promise.
+        """
+        return (
+            *consensus.safety(), *byzantine.safety(trial.names, trial.liars, self.reading), logs.StateInOrder(),
+            EqualStates("machine"), *(() if trial.liars else (logs.OnlyWhatWasAskedFor(),)),
+            consensus.commits_after_healing(), asked_in_calm_is_chosen(), EverybodyCatchesUp(), ViewsConverge(),
+            *consensus.rare(), *byzantine.rare(evidence=self.evidence),
+        )  # fmt: skip
+
+    def ask(self, play: Play, number: int) -> None:
+        """Give a command to any member; when all is well, to a correct one."""
+        trial, command = play.trial, b"%04d" % number + b"x" * 36
+        calm = play.now_ns >= trial.storm_s * NS_PER_S
+        names = [name for name in trial.names if not calm or (name not in trial.liars and play.world.by_name[name].up)]
+        node = names[number % len(names)]
+        play.checks.tell(play.now_ns, node, "proposed", command)
+        if calm:
+            play.checks.tell(play.now_ns, node, CALM.kind, crc32(command))
+        play.request(node, "machine", "client", str(number), encode(Propose(command)))
+
+
+def asked_in_calm_is_chosen() -> Ends:
+    """What a correct member was asked for when all was well is chosen by the end (L2)."""
+    return Ends(
+        "asked_in_calm_is_chosen", CALM, CHOSEN, says="was not chosen",
+        key=lambda e: e.value if e.kind == CALM.kind else e.value.checksum,
+    )  # fmt: skip
