@@ -133,3 +133,8 @@ class StateInOrder(StateCheck):
                 return f"{node} was at (term, commit, applied) {before} and is at {now}"
             self.seen[node] = now
         return ""
+
+
+def safety(voters: Collection[str]) -> tuple[Check, ...]:
+    """Return what is promised of logs, as far as a protocol shows one, and of every member's numbers."""
+    return LogsMatch(), CommittedIsDurable(voters), StateInOrder()

@@ -33,23 +33,32 @@ class History:
 class Machine(Policy):
     """Proposes what clients say, remembers what was agreed, and offers snapshots of it.
 
+    A state that stands for commands may or may not hold what was asked for here, so that is proposed again then, as
+    the contract of logs asks; at no other time, as a log may lose nothing else in one life.
+
     Attributes:
         state: what was applied.
+        asked: commands of this life's clients that were not seen agreed.
     """
 
     requests = (Propose,)
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
         self.state = History()
+        self.asked: dict[bytes, None] = {}
 
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        self.asked[operation.command] = None
         self.port.tell("consensus", operation)
 
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, Committed):
             self.state.add(message.command)
+            self.asked.pop(message.command, None)
             if message.index % SNAPSHOT_EVERY == 0:
                 held = encode((self.state.applied, self.state.chain))
                 self.port.tell("consensus", Snapshot(message.index, held))
         elif isinstance(message, Restore):
             self.state = History(*msgspec.msgpack.decode(message.state, type=tuple[int, str]))
+            for command in self.asked:
+                self.port.tell("consensus", Propose(command))

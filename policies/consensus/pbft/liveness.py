@@ -173,6 +173,10 @@ class Ahead:
         """Return the view changes to exactly this view, in order of member."""
         return [c for _, c in sorted(self.changes.items()) if c.view == view]
 
+    def moving_to(self, view: int) -> int:
+        """Return how many members move to this view, or have given it up as well: they will not come back to it."""
+        return sum(change.view >= view for change in self.changes.values())
+
     def pulls_to(self, view: int, faults: int) -> int:
         """Return the view to join because more members than can lie have left ``view``, or -1 (section 4.5.2)."""
         higher = sorted(c.view for c in self.changes.values() if c.view > view)

@@ -91,6 +91,8 @@ class Pbft(Policy):
         if self.execution.base.state:
             self._tell_state(self.execution.applied, self.execution.base.state)
         self._follow()
+        if not self.voter.active:
+            self.ahead.change(self.voter.change())  # it counts for this member as well
         for seq in sorted(self.voter.slots):  # what was promised and perhaps not said
             self._vote(seq)
         self._execute()
@@ -355,9 +357,9 @@ class Pbft(Policy):
                 self._gather()
 
     def _gather(self) -> None:
-        """While moving to a view: be patient once a quorum moves there, too, and begin it as its primary."""
+        """While moving to a view: be patient once a quorum moves there or past it, and begin it as its primary."""
         view, changes = self.voter.view, self.ahead.for_view(self.voter.view)
-        if self.voter.active or len(changes) < self.committee.quorum:
+        if self.voter.active or self.ahead.moving_to(view) < self.committee.quorum:
             return
         self.patience.wait_for(b"view %d" % view)
         if self.committee.primary(view) == self.port.me:

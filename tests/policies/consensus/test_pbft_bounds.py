@@ -141,6 +141,21 @@ def test_without_a_quorum_that_leaves_a_member_waits_for_ever() -> None:
     assert (member.pbft.term, "patience" in member.timers) == (4, False)
 
 
+def test_a_view_that_never_begins_is_given_up_with_those_who_gave_it_up_before() -> None:
+    """Who rises while it moves to a view counts itself, and who moves past the view counts as well: otherwise members
+    that have restarted, or lost one another's words, wait for a quorum that will not come together again."""
+    member = One()
+    for name in ("n0", "n1"):
+        member.hear(name, change(name, 1))
+    member = member.again()
+    assert "patience" not in member.timers
+    member.hear("n1", change("n1", 1))
+    member.hear("n0", change("n0", 2))
+    member.fire("patience")
+
+    assert member.pbft.term == 2
+
+
 def test_a_silent_primary_is_given_up_and_one_that_is_heard_is_not() -> None:
     """While nothing is to be done the primary's status is awaited; f + 1 impatient members make the others so."""
     member = One()
