@@ -112,4 +112,6 @@ def downtimes_ms(low_ms: float, high_ms: float, trials: int = 1000) -> NDArray[n
 
 def of(what: str, times_ms: NDArray[np.float64]) -> float:
     """Return the number of a `Published` row over these trials."""
-    return float(np.max(times_ms) if what == "worst" else np.median(times_ms) if what == "median" else np.mean(times_ms))
+    return float(
+        np.max(times_ms) if what == "worst" else np.median(times_ms) if what == "median" else np.mean(times_ms)
+    )
