@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.mutants import hotstuff, hotstuff_rules, raft, raft_world
+from tests.mutants import hotstuff, hotstuff_rules, pbft, raft, raft_world
 
-MUTANTS = (*raft.MUTANTS, *raft_world.MUTANTS, *hotstuff_rules.MUTANTS, *hotstuff.MUTANTS)
+MUTANTS = (*raft.MUTANTS, *raft_world.MUTANTS, *hotstuff_rules.MUTANTS, *hotstuff.MUTANTS, *pbft.MUTANTS)

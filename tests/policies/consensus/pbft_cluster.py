@@ -80,6 +80,7 @@ class Committee:
         network: Network | None = None,
         adversaries: Mapping[str, Sequence[Behaves]] | None = None,
         guards: Guards | None = None,
+        kind: type[Pbft] = Pbft,
     ) -> None:
         names = tuple(f"n{i}" for i in range(n))
         self.honest = tuple(name for name in names if name not in (adversaries or {}))
@@ -87,7 +88,7 @@ class Committee:
         self.count = 0
 
         def member() -> Mapping[str, Policy]:
-            return {"app": CommandList(snapshot_every), "consensus": Pbft(config, names, "app", ("app",))}
+            return {"app": CommandList(snapshot_every), "consensus": kind(config, names, "app", ("app",))}
 
         self.cluster = Cluster(member, n, seed, network, adversaries=adversaries, guards=guards)
         self.run = self.cluster.run

@@ -71,9 +71,9 @@ def stable_at(point: m.Point, names: tuple[str, ...] = NAMES[:3]) -> m.Stable:
 class One:
     """One member driven by hand: what it sends is looked at, what it saves is kept."""
 
-    def __init__(self, name: str = "n3", saved: dict[str, bytes] | None = None) -> None:
+    def __init__(self, name: str = "n3", saved: dict[str, bytes] | None = None, kind: type[Pbft] = Pbft) -> None:
         self.name, self.disk, self.now = name, dict(saved or {}), 0
-        self.pbft = Pbft(CONFIG, NAMES)
+        self.pbft = kind(CONFIG, NAMES)
         peers = tuple(other for other in NAMES if other != name)
         self.cell = Cell(self.pbft, name, peers, seed=1, keys=RING.handle(name))
         self.sent: list[tuple[str, Any]] = []
