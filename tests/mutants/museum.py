@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from tests.mutants import hotstuff, hotstuff_rules, pbft, raft, raft_world
+from tests.mutants import hotstuff, hotstuff_rules, membership, pbft, raft, raft_world, village
 
-MUTANTS = (*raft.MUTANTS, *raft_world.MUTANTS, *hotstuff_rules.MUTANTS, *hotstuff.MUTANTS, *pbft.MUTANTS)
+MUTANTS = (
+    *raft.MUTANTS,
+    *raft_world.MUTANTS,
+    *hotstuff_rules.MUTANTS,
+    *hotstuff.MUTANTS,
+    *pbft.MUTANTS,
+    *membership.MUTANTS,
+    *village.MUTANTS,
+)
