@@ -131,11 +131,11 @@ MUTANTS = (
         the_published_attack, CARELESS, "S1: committed_entries_agree", TWINS, CORRECT,
     ),
     _rule(
-        "B3", "a vote without a look at the lock (three-chain)", "mutation", "S1, S15", branch_below_the_lock,
+        "B3", "a vote without a look at the lock (three-chain)", "mutation", "S1", branch_below_the_lock,
         VotesUnlocked, "S1",
     ),
     _rule(
-        "B3", "a vote without a look at what the time-outs report (two-chain)", "mutation", "S1, S15",
+        "B3", "a vote without a look at what the time-outs report (two-chain)", "mutation", "S1",
         branch_that_time_outs_do_not_excuse, VotesUnlocked, "S1",
     ),
     _rule(

@@ -207,7 +207,7 @@ MUTANTS = (
     ),
     _pbft(
         "B7", "a pre-prepare takes the place of another", "byzzbench, schedules of PBFT: sequence number + 1",
-        "S14, S1", one_sequence_number_on, "S14", wrong=AcceptsTheLatest,
+        "S14", one_sequence_number_on, "S14", wrong=AcceptsTheLatest,
     ),
     _pbft(
         "B8", "a new view drops what was prepared", "mutation", "S1", decided_by_one_alone, "S1",

@@ -364,59 +364,61 @@ def _raft(
 MUTANTS = (
     _raft(
         "R1", "a leader changes the members before an entry of its term is committed",
-        "Ongaro, raft-dev 2015; Vanlightly/raft-tlaplus", "S1, S7", two_changes_past_each_other, ChangesAtOnce,
+        "Ongaro, raft-dev 2015; Vanlightly/raft-tlaplus", "S7", two_changes_past_each_other, ChangesAtOnce,
         "leader completeness",
     ),
     _raft(
-        "R2", "a leader commits entries of earlier terms by counting (figure 8)", "PySyncObj issue 169", "S7, S9",
-        figure_8, CommitsOldTerms, "leader completeness",
+        "R2", "a leader commits entries of earlier terms by counting (figure 8)", "PySyncObj issue 169", "S7",
+        figure_8, CommitsOldTerms, "leader completeness", arena="raft",
     ),
     _raft(
         "R3", "a vote leaves before it is durable", "Vanlightly/raft-tlaplus RaftFsync", "S5", vote_and_crash, Member,
-        "one vote a term", patches=(WAIT_FOR_NOTHING,),
+        "one vote a term", patches=(WAIT_FOR_NOTHING,), arena="raft",
     ),
     _raft(
         "R3", "an acknowledgement leaves before it is durable", "etcd issue 14370", "S8", answer_without_a_sync, Member,
-        "durable quorum", patches=(WAIT_FOR_NOTHING,),
+        "durable quorum", patches=(WAIT_FOR_NOTHING,), arena="raft",
     ),
     _raft(
         "R4", "an old Append cuts what follows it", "openraft 9540c904; willemt/raft issue 118; raftos issue 26", "S9",
-        late_copy, CutsOnEveryAppend, "monotone|immutable", defect="cuts_on_every_append",
+        late_copy, CutsOnEveryAppend, "monotone|immutable", arena="raft",
     ),
     _raft(
         "R5", "logs are compared by length before term", "openraft a48a3282", "S7", long_but_old, LongestLogWins,
-        "leader completeness",
+        "leader completeness", arena="raft",
     ),
     _raft(
         "R5", "a vote does not look at the log", "openraft a48a3282", "S7", long_but_old, IgnoresTheLog,
-        "leader completeness", defect="ignores_the_log",
+        "leader completeness", arena="raft",
     ),
     _raft(
         "R7", "a follower's commit index goes back", "PySyncObj issues 166, 167; raftos issue 25", "S10",
-        late_copy, GoesBackWithTheLeader, "monotone",
+        late_copy, GoesBackWithTheLeader, "monotone", arena="raft",
     ),
     _raft(
         "R8", "a member votes for all who ask", "Xraft issue 33", "S5", two_candidates, VotesForAll, "one vote a term",
+        arena="raft", also=("Hypothesis",),
     ),
     _raft(
         "R8", "half of the members elect a leader", "DaosRaft issue 70", "S5", two_halves, HalfWins, "election safety",
-        defect="half_is_a_quorum",
+        arena="raft",
     ),
     _raft(
         "R9", "the middle of unsorted progress is taken for what a quorum holds", "openraft issue 1802", "S8",
         one_answer_of_five, Member, "durable quorum", patches=((quorum, "quorum_index", unsorted),),
+        arena="raft",
     ),
     _raft(
         "R10", "an answer of an earlier term counts", "openraft cecb5de8", "S8", answer_of_a_cut_log, CountsOldAnswers,
-        "durable quorum",
+        "durable quorum", arena="raft",
     ),
     _raft(
-        "R10", "a snapshot below the commit index is installed", "openraft ac3e5a89", "S9, S10", snapshot_again,
+        "R10", "a snapshot below the commit index is installed", "openraft ac3e5a89", "S10", snapshot_again,
         InstallsOldSnapshots, "monotone",
     ),
     _raft(
         "R13", "a completed write counts for those after it", "openraft 2af491fb; etcd's append ABA race", "S8",
-        two_writes_one_sync, TakesAnySyncForTheLast, "durable quorum",
+        two_writes_one_sync, TakesAnySyncForTheLast, "durable quorum", arena="raft",
     ),
     _raft(
         "R15", "taking over a state cuts the log behind it (in VR Revisited: before it is there)",

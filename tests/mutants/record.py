@@ -34,7 +34,8 @@ class Mutant:
         wrong: what runs with the bug.
         broken: a pattern of what `Broken` says.
         patches: what is replaced while ``wrong`` runs, for a bug in a function.
-        defect: the same bug's name in the hunt's table (docs/defects.md), "" if no arena has it.
+        arena: the hunt's arena in which it may be met, "" if none asks what it breaks.
+        also: other layers that kill it.
     """
 
     id: str
@@ -47,7 +48,13 @@ class Mutant:
     wrong: Any
     broken: str
     patches: tuple[Patch, ...] = ()
-    defect: str = ""
+    arena: str = ""
+    also: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What it is called in tests and measurements."""
+        return f"{self.id}: {self.what}"
 
 
 @dataclass(frozen=True)

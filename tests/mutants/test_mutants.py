@@ -9,7 +9,7 @@ from tests.mutants.record import Mutant
 from tests.policies.raft_watch import Broken
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.id} {mutant.what}")
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.key)
 def test_a_mutant_is_killed_and_the_correct_policy_lives(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scenario raises nothing with the correct policy, and names the broken property with the mutant."""
     mutant.scenario(mutant.correct)
