@@ -107,6 +107,7 @@ class Network(Strict, frozen=True):
     sharing: Literal["max_min", "rtt_weighted", "lv08"] = "max_min"  # how bulk transfers share access links
     slow_start: bool = False  # bulk transfers begin as TCP does (not with lv08, which has that in its latency)
     loss_bound: bool = False  # a path's loss bounds a bulk transfer's rate (Mathis)
+    replay: str = ""  # a CSV of measured rates (trace,t_s,mbps) that links of phones, tablets and laptops follow (sim)
 
 
 Priority = Literal["critical", "high", "normal", "low", "background"]
@@ -272,7 +273,7 @@ def _cross_check(s: Scenario) -> None:
         sensors.check(s.sensors, s.assume)
     except ValueError as error:
         raise ScenarioError(str(error)) from None
-    _check_network(s.network)
+    _check_network(s.network, s.world)
     _check_workload(s.workload)
     _check_faults(s)
 
@@ -355,7 +356,9 @@ def _check_consensus(c: ConsensusRules) -> None:
             raise ScenarioError(f"policy.consensus.{field}={value}: expected {sign} {other}={limit}")
 
 
-def _check_network(n: Network) -> None:
+def _check_network(n: Network, world: str) -> None:
+    if n.replay and (world != "sim" or n.home == "loopback"):
+        raise ScenarioError(f"network.replay={n.replay!r}: expected '' with world=local or network.home=loopback")
     if n.access == "fitted" and n.home != "cable":  # fixed lines were measured, whatever their kind
         raise ScenarioError(f"network.home={n.home!r}: expected 'cable' with network.access='fitted'")
     if n.sharing == "lv08" and n.slow_start:

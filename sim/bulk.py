@@ -47,6 +47,16 @@ class Bulk:
             (up, down), size_bytes, cap_per_s=cap_bytes_per_s, latency_s=latency_s, after_s=wait_s, done=done
         )
 
+    def play(self, node: int, down_bytes_per_s: float) -> None:
+        """Let a node's link carry so much down from now on, and up its usual share of that."""
+        links = self.network.links
+        up_share = links.up_bytes_per_s[node] / links.down_bytes_per_s[node]
+        for name, rate in ((f"{node} up", down_bytes_per_s * up_share), (f"{node} down", down_bytes_per_s)):
+            if name in self.sharing:
+                self.sharing.set_capacity(name, rate)
+            else:
+                self.sharing.add(name, rate)
+
     def relink(self, node: int) -> None:
         """A node is on another link: from now on its flows share that one's rates."""
         links = self.network.links

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from scenarios.groups import groups_of
 from scenarios.journal import Header, Journal
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Network, Scenario, ScenarioError, to_plain
+from scenarios.traces import read_rates
 from scenarios.workload import requests
 from sim.around import VillageAround
 from sim.clients import Asked, Clients
@@ -41,6 +43,7 @@ from sim.guard import Guards
 from sim.keys import KeyRing
 from sim.machines import CLIENT_ONE_WAY_S, access_links, committee_of, device_parameters, executor_laws
 from sim.network import Links, MessageNetwork
+from sim.replays import Replays
 from sim.world import Node, StepCost, World
 
 Progress = Callable[[float, str], None]
@@ -134,6 +137,7 @@ class _Run:
         self.world.on_note.append(lambda now, node, effect: self.notes.update([effect[2]]))
         self.slowness = np.ones(len(self.stock.name))  # what faults make of a device's speed
         self.around = VillageAround(scenario, self.world, self.fleet, self.compute)
+        self._replay_rates()
         self.faults = Faults(
             self.world, self.committee, [n for n in self.stock.name if n not in self.committee],
             seed=scenario.seed, duration_s=scenario.duration_s, restart=self._restart,
@@ -143,6 +147,14 @@ class _Run:
         )  # fmt: skip
 
     # -- building ------------------------------------------------------------------------------------
+
+    def _replay_rates(self) -> None:
+        """Let the links of what is carried about follow measured rates, where the scenario names a trace."""
+        path = self.scenario.network.replay
+        if path:
+            carried = [i for i, kind in enumerate(self.stock.kind) if kind in ("phone", "tablet", "laptop")]
+            traces = list(read_rates(Path(path)).values())
+            self.replays = Replays(self.world.engine, self.compute.bulk, traces, carried, self.scenario.seed)
 
     def _add_nodes(self, access: Links) -> None:
         s = self.scenario
@@ -438,7 +450,8 @@ def _network_fidelity(network: Network) -> str:
     tcp = "slow start" * network.slow_start, "bounded by loss" * network.loss_bound
     bulk = ", ".join([network.sharing, *filter(None, tcp)])
     loss = network.bursts or "independent"
-    return f"{FIDELITY['network']}, {bulk}; rates: {network.access}; backbone: {between}; loss: {loss}"
+    played = f", mobile ones replayed from {Path(network.replay).name}" if network.replay else ""
+    return f"{FIDELITY['network']}, {bulk}; rates: {network.access}{played}; backbone: {between}; loss: {loss}"
 
 
 def _plain(value: Any) -> Any:

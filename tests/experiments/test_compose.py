@@ -16,7 +16,10 @@ from scenarios.schema import Scenario, build, to_plain
 
 BAD_WORDS = [
     (["scenario=frist_village"], "did you mean 'first_village'"),
-    (["scenario=../../etc/passwd"], "allowed: alone, first_village, fleet_week, four_desks, million_day"),
+    (
+        ["scenario=../../etc/passwd"],
+        "allowed: alone, byzantine_committee, first_village, fleet_week, four_desks, million_day",
+    ),
     (["fleet=default_50"], "did you mean 'default_500'"),
     (["fleet=null"], "no such choice"),
     (["policy/harvest=genrous"], "did you mean 'generous'"),
