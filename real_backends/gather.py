@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.inference import SHAPES
-from policies.port import Policy
+from policies.port import MESSAGE, Policy
 from policies.readings import HARVEST_STATES
 from policies.wire import digest, encode
 from real_backends.clients import Asked
@@ -24,6 +24,7 @@ from scenarios.checks import VillageChecks
 from scenarios.commits import Commits
 from scenarios.digests import policies_manifest, versions
 from scenarios.hosts import profile_hash, read_profile
+from scenarios.journal import read
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, to_plain
 from scenarios.summary import request_summary
@@ -89,7 +90,13 @@ def gather(
     # What a committee member that lies announces is neither a promise nor a fact.
     lying = set(liars).intersection(committee)
     events = [(n, e) for n, e in merge_events(folder, list(kinds)) if n not in lying or e["kind"] != "decide"]
-    checks = _check(events, restarts, SHAPES[scenario.model].layers)
+    journals = {name: (folder / name / "node.journal").read_bytes() for name in kinds}
+    checks = VillageChecks(
+        SHAPES[scenario.model].layers, members=committee, faulty=lying,
+        protocol=str(scenario.policy.consensus.__struct_config__.tag),
+    )  # fmt: skip
+    _tell(checks, events, restarts)
+    _hear(checks, {name: journals[name] for name in committee if name not in lying})
     lost = [a.request.op_id for a in asked if a.finish is None or a.finish.status == "lost"]
     checks.answered.events = len(asked)
     checks.answered.broken = f"{lost[0]}: no outcome heard" if lost else ""
@@ -99,7 +106,6 @@ def gather(
     nodes = {e["detail"][2]: ",".join(e["detail"][6]) for _, e in events if e["name"] == "settled"}
     references = _answers(scenario, asked)
     requests = [_request_row(a, nodes, reference) for a, reference in zip(asked, references, strict=True)]
-    journals = {name: (folder / name / "node.journal").read_bytes() for name in kinds}
     kept = {"none": [], "committee": committee, "all": list(kinds)}[scenario.record.journals]
     manifest = {
         "record_version": RECORD_VERSION,
@@ -116,8 +122,8 @@ def gather(
         "policies": policies_manifest(dict(policies)),
         "committee": committee,
         "adversaries": {name: describe(role.behaviours) for name, role in liars.items()},
-        "checks": {v.name: v.broken or True for v in checks.all if v.events},
-        "check_events": {v.name: v.events for v in checks.all if v.events},
+        "checks": {v.name: v.broken or True for v in checks.asked},
+        "check_events": {v.name: v.events for v in checks.asked},
         "refusals": dict(Counter(row[8] for row in requests if row[7] == "refused")),
         "notes": dict(sorted(Counter(e["name"] for _, e in events if e["kind"] == "note").items())),
         "ledger": ledger(members),
@@ -151,15 +157,25 @@ def gather(
     return Record(summary, manifest, tables, {name: journals[name] for name in kept})
 
 
-def _check(events: Sequence[Event], restarts: Sequence[tuple[int, str]], layers: int) -> VillageChecks:
-    checks, waiting = VillageChecks(layers), sorted(restarts, reverse=True)
+def _tell(checks: VillageChecks, events: Sequence[Event], restarts: Sequence[tuple[int, str]]) -> None:
+    waiting = sorted(restarts, reverse=True)
     for name, event in events:
         while waiting and waiting[-1][0] <= event["now_ns"]:
             checks.restarted(waiting.pop()[1])
         if event["kind"] == "decide":
             # The plain form encodes to what was announced, but for signatures in evidence, which no check looks at.
             checks.decided(event["now_ns"], name, event["path"], event["name"], encode(event["detail"]))
-    return checks
+
+
+def _hear(checks: VillageChecks, journals: Mapping[str, bytes]) -> None:
+    """What honest members heard from one another is what they said, as far as it arrived."""
+    if not checks.hears_messages:
+        return
+    for name, data in journals.items():
+        for now_ns, _, given, _, _ in read(data)[1]:
+            if given[0] == MESSAGE and given[2] in journals:
+                _, path, sender, payload = given
+                checks.said(now_ns, sender, path, name, payload)
 
 
 def _check_retries(checks: VillageChecks, retries: Sequence[tuple[int, Asked, Asked]]) -> None:

@@ -16,7 +16,7 @@ from models import inference
 from policies import port as p
 from policies import village
 from policies.consensus.messages import Chosen
-from policies.port import NS_PER_S, Effect, Keys
+from policies.port import NS_PER_S, Effect, Keys, Policy
 from policies.readings import HARVEST_STATES, Row, Verdict
 from policies.wire import digest, encode
 from policies.work import Capability, SettledOp
@@ -44,6 +44,7 @@ from sim.keys import KeyRing
 from sim.machines import CLIENT_ONE_WAY_S, access_links, committee_of, device_parameters, executor_laws
 from sim.network import Links, MessageNetwork
 from sim.replays import Replays
+from sim.trace import innermost
 from sim.world import Node, StepCost, World
 
 Progress = Callable[[float, str], None]
@@ -98,7 +99,6 @@ class _Run:
         access = access_links(scenario, self.stock)
         network = MessageNetwork(scenario.seed, access, scenario.network)
         self.world = World(network, start_wall_ns=START_WALL_NS, guards=guards)
-        self.checks = VillageChecks(self.shape.layers)
         self.rows: dict[str, list[tuple[Any, ...]]] = {"requests": [], "devices": [], "decisions": []}
         self.commits = Commits()
         self.served_by: dict[tuple[str, str], str] = {}  # (client, op_id) to the nodes of the answer
@@ -116,6 +116,12 @@ class _Run:
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
         self._add_nodes(access)
+        self.checks = VillageChecks(
+            self.shape.layers, members=self.committee, faulty=self.lying_members,
+            protocol=str(scenario.policy.consensus.__struct_config__.tag),
+        )  # fmt: skip
+        if self.checks.hears_messages:
+            self.world.on_send.append(self._on_send)
         # What a committee member mounts: every path there is.
         self.mounted = self.make(self.specs[self.stock.name.index(self.committee[0])])
         self.fleet = Fleet(
@@ -234,6 +240,7 @@ class _Run:
         while at < s.duration_s:
             at = min(s.duration_s, at + chunk_s)
             world.run(at)
+            self.checks.look(int(world.engine.now), self.committee, self._policy)
             if progress is not None:
                 progress(at / s.duration_s, self._headline(at))
         world.engine.run(until=int(s.duration_s * NS_PER_S) + 1)  # the tick at the end closes the last interval
@@ -331,6 +338,18 @@ class _Run:
             detail = json.dumps(plain, default=bytes.hex)
             self.rows["decisions"].append((now / NS_PER_S, node.name, path, kind, detail))
 
+    def _on_send(self, now: int, node: Node, effect: Effect) -> None:
+        if node.name not in self.lying_members:
+            _, path, to, payload = effect
+            self.checks.said(now, node.name, path, to, payload)
+
+    def _policy(self, name: str, path: str) -> Policy | None:
+        """Return an honest member's policy, for checks of states; None while it is down."""
+        node = self.world.by_name[name]
+        if not node.up or name in self.lying_members or path not in self.mounted:
+            return None
+        return innermost(node.cell).policy(path)
+
     def _on_request_end(self, asked: Asked) -> None:
         r, f = asked.request, asked.finish
         assert f is not None
@@ -382,8 +401,8 @@ class _Run:
             "policies": policies_manifest(self.mounted),
             "committee": self.committee,
             "adversaries": {name: describe(role.behaviours) for name, role in self.adversaries.items()},
-            "checks": {v.name: v.broken or True for v in self.checks.all},
-            "check_events": {v.name: v.events for v in self.checks.all},
+            "checks": {v.name: v.broken or True for v in self.checks.asked},
+            "check_events": {v.name: v.events for v in self.checks.asked},
             "refusals": dict(sorted(self.refusals.items())),
             "notes": dict(sorted(self.notes.items())),
             "ledger": dict(sorted(self._ledger().items(), key=lambda item: (-item[1], item[0]))),

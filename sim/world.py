@@ -120,7 +120,7 @@ class World:
     Attributes:
         engine: the event engine, int nanoseconds.
         steps: port steps taken.
-        on_decide, on_note, on_limit, on_reply: observers, called with (now, node, effect).
+        on_send, on_decide, on_note, on_limit, on_reply: observers, called with (now, node, effect).
     """
 
     def __init__(self, network: MessageNetwork, *, start_wall_ns: int = 0, guards: Guards | None = None) -> None:
@@ -133,6 +133,7 @@ class World:
         self.by_name: dict[str, Node] = {}
         self.jobs: Jobs | None = None
         self.steps = 0
+        self.on_send: list[Observer] = []
         self.on_decide: list[Observer] = []
         self.on_note: list[Observer] = []
         self.on_limit: list[Observer] = []
@@ -327,6 +328,8 @@ class World:
                 self._other(node, leave, effect)
 
     def _send(self, node: Node, leave: int, effect: Effect) -> None:
+        for observe in self.on_send:
+            observe(leave, node, effect)
         _, path, to, payload = effect
         target = self.by_name.get(to)
         if target is None:

@@ -166,6 +166,8 @@ class Play:
         self.leader, self._leader_term = "", 0
         self.memory: dict[str, Any] = {}
         self.world.on_decide.append(self._on_decide)
+        if self.checks.hears_messages:
+            self.world.on_send.append(self._on_send)
         self.world.on_reply = lambda now, node, effect: arena.replied(self, now, node, effect)
         ring = KeyRing(trial.seed)
         for name in trial.names:
@@ -183,15 +185,12 @@ class Play:
         trial, peers = self.trial, tuple(other for other in self.trial.names if other != name)
         wrong = trial.liars.get(name)
         role = Role(wrong) if wrong else None
-        heard = self.checks.hears_messages and not wrong
 
         def cell(keys: Keys) -> Cell:
             return Cell(self.arena.mount(trial, name), name, peers, seed=trial.seed, keys=keys)
 
         def steps() -> Steps:
             inside: Steps = play(role, cell, me=name, peers=peers, seed=trial.seed, key_of=ring.handle)
-            if heard:
-                inside = Traced(self._on_said, name, inside)
             return inside if self.watch is None else Traced(self._on_step, name, inside)
 
         return steps
@@ -271,11 +270,9 @@ class Play:
             if term >= self._leader_term:
                 self.leader, self._leader_term = node.name, term
 
-    def _on_said(self, name: str, now: int, given: p.Input, effects: tuple[Effect, ...]) -> None:
-        for effect in effects:
-            if effect[0] == p.SEND:
-                to, _, at = effect[2].partition("/")
-                self.checks.said(now, name, at or effect[1], to, effect[3])
+    def _on_send(self, now: int, node: Node, effect: Effect) -> None:
+        _, path, to, payload = effect
+        self.checks.said(now, node.name, path, to, payload)
 
     def _on_fault(self, kind: str, who: str, phase: str) -> None:
         if phase == "start":

@@ -122,8 +122,12 @@ class TwinCells(Wrapped[Twins]):
 
     def _fork(self) -> list[Effect]:
         self._twin = self.place.make()
-        saved = self._old or dict(self._durable.saved)
-        return list(self._feed_twin((p.START, "", saved, self._incarnation + ANOTHER_LIFE)))
+        saved, out = self._old or dict(self._durable.saved), list[Effect]()
+        if (
+            saved and not self._old
+        ):  # what it begins with is its own from now on, and stands on the disk for its next life
+            out.append((p.SAVE, self.own, 1, tuple((self._mark + key, value) for key, value in sorted(saved.items()))))
+        return out + list(self._feed_twin((p.START, "", saved, self._incarnation + ANOTHER_LIFE)))
 
     def _feed_twin(self, given: Input) -> Iterator[Effect]:
         if given[0] == p.JOB:

@@ -302,7 +302,9 @@ class Checks:
             self.spent_ns += perf_counter_ns() - begun
 
     def said(self, now_ns: int, node: str, path: str, to: str, payload: bytes) -> None:
-        """Take in a message that a node has sent."""
+        """Take in a message that a node has sent, to another's policy of the same path, or to ``NODE/PATH``."""
+        to, _, at = to.partition("/")
+        path = at or path
         heard = self._hear.get((path, "said"))
         if heard is not None and (self.honest is None or node in self.honest):
             begun = perf_counter_ns()

@@ -36,8 +36,8 @@ class OfStates(StateCheck):
         """Return what is wrong with these states by node, or ""."""
 
     def look(self, nodes: Collection[str], policy: Look) -> str:
-        found: dict[str, Any] = {node: policy(node, self.path) for node in nodes}
-        states = {node: work.state for node, work in found.items() if work is not None}
+        found: dict[str, Any] = {node: getattr(policy(node, self.path), "state", None) for node in nodes}
+        states = {node: state for node, state in found.items() if state is not None}
         applied = {node: state.applied for node, state in states.items()}
         if applied == self.applied:
             return ""  # a state changes with what is applied alone

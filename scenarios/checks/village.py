@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from policies.harvest.messages import Session
-from scenarios.checks import consensus, requests, state
+from scenarios.checks import byzantine, consensus, logs, requests, state
 from scenarios.checks.language import Check, Checks, Event, decided
+from scenarios.checks.votes import BYZANTINE
 
 SESSION = decided("harvest", "harvest", Session)
 
@@ -22,15 +23,24 @@ class Told(Check):
 class VillageChecks(Checks):
     """The checks of one village.
 
+    Those of members' states are asked where a world calls `look`, those of messages where it calls `said`. Messages
+    are heard under protocols that bear liars only: elsewhere they would cost more than they show.
+
     Args:
         layers: of the served model.
         honest: nodes whose announcements count; None is all.
+        members: of the committee.
+        faulty: of these, who may lie.
+        protocol: of the replicated log, by the word that chooses it.
 
     Attributes:
         leaders: (time_ns, node, term) of every election.
     """
 
-    def __init__(self, layers: int = 0, honest: Collection[str] | None = None) -> None:
+    def __init__(
+        self, layers: int = 0, honest: Collection[str] | None = None, *, members: Collection[str] = (),
+        faulty: Collection[str] = (), protocol: str = "raft",
+    ) -> None:  # fmt: skip
         self.one_leader = consensus.one_leader_per_term()
         self.agreement = consensus.committed_entries_agree()
         self.in_order = consensus.commits_in_order()
@@ -43,8 +53,14 @@ class VillageChecks(Checks):
         self.leaders: list[tuple[int, str, int]] = []
         super().__init__(
             self.one_leader, self.agreement, self.in_order, self.one_outcome, self.coverage, self.ledger,
-            self.overdraft, self.equal, self.credited, self.envelope, self.answered, honest=honest,
+            self.overdraft, self.equal, self.credited, self.envelope, self.answered,
+            *_of_a_log(members, faulty, protocol), honest=honest,
         )  # fmt: skip
+
+    @property
+    def asked(self) -> list[Check]:
+        """Those that had something to judge: what is shown of a run."""
+        return [check for check in self.all if check.events or check.broken]
 
     @property
     def elections(self) -> int:
@@ -67,3 +83,10 @@ class VillageChecks(Checks):
         if kind == "leader" and path == "consensus":
             self.leaders.append((now_ns, node, value.term))
         return value
+
+
+def _of_a_log(members: Collection[str], faulty: Collection[str], protocol: str) -> tuple[Check, ...]:
+    """Return what a protocol promises beyond its commits: of its messages if it bears liars, else of its logs."""
+    if protocol in BYZANTINE:
+        return logs.StateInOrder(), *byzantine.safety(members, faulty, BYZANTINE[protocol])
+    return consensus.CommittedStays(), *logs.safety(members), byzantine.blames_only(faulty)

@@ -162,3 +162,6 @@ def _pbft_checkpointed(message: Said) -> Checkpointed | None:
 
 
 PBFT = Reading(_pbft_ballot, certified=_pbft_certified, checkpointed=_pbft_checkpointed)
+
+BYZANTINE = {"hotstuff": HOTSTUFF, "pbft": PBFT}
+"""Protocols that bear liars, by the word that chooses them."""

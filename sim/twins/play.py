@@ -248,7 +248,7 @@ class _Run:
     def _send(self, k: int, path: str, to: str, payload: bytes) -> None:
         name, _, at = to.partition("/")
         given = (p.MESSAGE, at or path, self.names[k], payload)
-        self.checks.said(self.now, self.names[k], path, name, payload)
+        self.checks.said(self.now, self.names[k], path, to, payload)
         if name == self.names[k]:
             self.flying.append((k, given))  # to itself, not to its twin
             return

@@ -195,6 +195,42 @@ def test_what_a_check_decodes_it_returns_for_the_record_and_a_strangers_words_ar
 
 def test_every_check_has_its_own_name() -> None:
     """Names are what manifests and summaries show."""
-    names = [verdict.name for verdict in VillageChecks().all]
+    for protocol, count in (("raft", 16), ("hotstuff", 16), ("pbft", 16)):
+        names = [verdict.name for verdict in VillageChecks(protocol=protocol).all]
 
-    assert len(names) == len(set(names)) == 11
+        assert len(names) == len(set(names)) == count
+
+
+def test_what_was_never_asked_is_not_shown_as_kept() -> None:
+    """A manifest names the checks that had something to judge, and what broke without an event."""
+    checks = VillageChecks()
+    assert checks.asked == []
+    checks.decided(1, "a", "consensus", "leader", encode(Elected(1)))
+    checks.answered.broken = "c/1: no outcome"
+
+    assert [check.name for check in checks.asked] == ["one_leader_per_term", "every_request_ends"]
+
+
+@pytest.mark.parametrize("protocol", ["raft", "hotstuff", "pbft"])
+def test_evidence_may_name_known_liars_only(protocol: str) -> None:
+    """Whatever the protocol: a member that is accused and lies is none of our concern, any other breaks a promise."""
+    checks = VillageChecks(members=("a", "b", "c", "d"), faulty=("d",), protocol=protocol)
+    checks.decided(1, "a", "consensus", "evidence", encode(["evidence", "d", 0, 7]))
+    assert checks.first_broken is None
+    checks.decided(2, "b", "consensus", "evidence", encode(["evidence", "c", 0, 7]))
+
+    assert checks.first_broken is not None
+    assert checks.first_broken.broken == "t=2ns: b accuses c, who did nothing"
+
+
+def test_a_village_hears_messages_under_protocols_that_bear_liars() -> None:
+    """A vote for another block in the same view breaks a promise there; under Raft nobody listens."""
+    vote = ["vote", 0, 7]
+    checks = VillageChecks(members=("a", "b", "c", "d"), protocol="hotstuff")
+    checks.said(1, "a", "consensus", "b", encode([*vote, b"one", b""]))
+    assert checks.first_broken is None
+    checks.said(2, "a", "other", "b/consensus", encode([*vote, b"two", b""]))
+
+    assert checks.first_broken is not None
+    assert checks.first_broken.name == "no_double_vote"
+    assert not VillageChecks().hears_messages

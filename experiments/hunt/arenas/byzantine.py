@@ -24,6 +24,9 @@ from scenarios.trial import Trial
 CALM = told("asked_in_calm")
 """A client gave a correct member a command when all was well again; the value is the command's checksum."""
 
+BACKLOG_NS = NS_PER_S // 20
+"""A disk that is behind by no more than this is as fast as ever: some tens of writes of 2 ms each."""
+
 
 class ByzantineArena(MessageArena):
     """Four members, any of which takes commands; when all is well again each command is committed, whoever lies.
@@ -61,13 +64,18 @@ class ByzantineArena(MessageArena):
     def ask(self, play: Play, number: int) -> None:
         """Give a command to any member; when all is well, to a correct one."""
         trial, command = play.trial, b"%04d" % number + b"x" * 36
-        calm = play.now_ns >= trial.storm_s * NS_PER_S
-        names = [name for name in trial.names if not calm or (name not in trial.liars and play.world.by_name[name].up)]
-        node = names[number % len(names)]
+        well = [name for name in trial.names if name not in trial.liars and self._is_well(play, name)]
+        calm = play.now_ns >= trial.storm_s * NS_PER_S and bool(well)
+        node = (well if calm else trial.names)[number % len(well if calm else trial.names)]
         play.checks.tell(play.now_ns, node, "proposed", command)
         if calm:
             play.checks.tell(play.now_ns, node, CALM.kind, crc32(command))
         play.request(node, "machine", "client", str(number), encode(Propose(command)))
+
+    def _is_well(self, play: Play, name: str) -> bool:
+        """Whether a member can keep promises now: one whose disk was slow must first write what waits for it."""
+        node = play.world.by_name[name]
+        return node.up and node.synced_at <= play.now_ns + BACKLOG_NS
 
 
 def asked_in_calm_is_chosen() -> Ends:

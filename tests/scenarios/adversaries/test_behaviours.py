@@ -398,6 +398,22 @@ def test_a_twin_that_restarts_keeps_its_own_memory() -> None:
     assert [inner.given[0][2] for inner in liar.inners] == [{"raft/vote": b"7"}, {"raft/vote": b"9"}]
 
 
+def test_a_twin_puts_what_it_begins_with_on_the_disk() -> None:
+    """Its later saves are changes to that: a life that began with them alone would be nobody's."""
+    behaviour = b.Twins(peers=("n1",), from_s=5.0)
+    first = Liar(behaviour, effects=[(p.SAVE, "raft", 1, (("raft/vote", b"7"), ("raft/log", b"a")))])
+    first(1.0)
+    first.inner.effects = ()
+    first(1.0, (p.DURABLE, "raft", 1))
+    (kept,) = first(6.0)
+    disk = {"raft/vote": b"8", "raft/log": b"ab", **dict(kept[3]), "~0:raft/vote": b"9"}
+    again = Liar(behaviour, started=False)
+    again(6.0, (p.START, "", disk, 1))
+
+    assert kept[:3] == (p.SAVE, "~0", 1)
+    assert again.inners[1].given[0][2] == {"raft/vote": b"9", "raft/log": b"a"}
+
+
 def test_an_old_state_comes_back_at_every_restart() -> None:
     """What was durable at ``from_s`` is put aside on disk, and is all that later lives are given."""
     behaviour = b.OldState(from_s=5.0)
