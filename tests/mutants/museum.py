@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants import hotstuff, hotstuff_rules, membership, pbft, raft, raft_world, village
+from tests.mutants import hotstuff, hotstuff_rules, membership, pbft, raft, raft_logs, raft_world, village
 from tests.mutants.record import Absent, Mutant
 
 CATALOGUE = (
@@ -43,6 +43,7 @@ MUTANTS: tuple[Mutant, ...] = tuple(
     sorted(
         (
             *raft.MUTANTS,
+            *raft_logs.MUTANTS,
             *raft_world.MUTANTS,
             *hotstuff_rules.MUTANTS,
             *hotstuff.MUTANTS,

@@ -6,10 +6,15 @@ from typing import Any
 
 import msgspec
 
+from policies.commands import Put
 from policies.config import RaftConfig
 from policies.consensus.quorum import majority
 from policies.consensus.raft import Raft
 from policies.port import NS_PER_S
+from policies.registry import Get, Op, Registry
+from policies.wire import Message
+from scenarios.checks.linear import Operation, check
+from scenarios.checks.linear_models import REGISTER
 from scenarios.schema import Network
 from sim.cluster import Cluster
 from sim.world import StepCost
@@ -132,6 +137,42 @@ def long_and_late(kind: Kind) -> None:
 # -- a simulated committee -----------------------------------------------------------------------------
 
 
+class ReadsWhatItHas(Registry):
+    """R6: a member answers reads at once from what it has applied, and asks no log."""
+
+    def _ask(self, op: Op) -> None:
+        key, _ = self.reads.pop(op)
+        self.port.reply(*op, self.state.configuration.get(key))
+
+
+def read_at_a_lagging_member(kind: type[Registry]) -> None:
+    """A follower is cut off before the second of two writes; a client reads there when that is answered."""
+    cluster = Cluster(lambda: {"consensus": Raft(TIMES, NAMES, "registry"), "registry": kind()}, network=CALM)
+    cluster.run(1)
+    (leader,) = [name for name in NAMES if cluster.policy(name, "consensus").role == "leader"]
+    follower = next(name for name in NAMES if name != leader)
+    asked: dict[tuple[str, str], tuple[tuple[object, ...], float]] = {}
+
+    def ask(node: str, client: str, op_id: str, in_the_model: tuple[object, ...], operation: Message) -> None:
+        asked[client, op_id] = (in_the_model, cluster.now_s)
+        cluster.request(node, client, op_id, operation, "registry")
+        cluster.run(0.5)
+
+    ask(leader, "a", "1", ("write", 1), Put("x", 1))
+    cluster.partition([follower])
+    ask(leader, "a", "2", ("write", 2), Put("x", 2))
+    ask(follower, "b", "1", ("read",), Get("x"))
+    answered = {(r.client, r.op_id): r for r in cluster.replies if r.value[0] == "result"}
+    history = []
+    for (client, op_id), (in_the_model, called_s) in asked.items():
+        reply = answered.get((client, op_id))
+        heard = () if reply is None else (int(reply.time_s * NS_PER_S), reply.value[2])
+        history.append(Operation(client, in_the_model, int(called_s * NS_PER_S), *heard))
+    assert len(answered) >= 2, "the writes are answered"
+    verdict = check(REGISTER, history)
+    require(verdict.linearizable is True, f"S17: {verdict}")
+
+
 class NeverAsksFirst(Raft):
     """R11: no PreVote, and a member hears whoever asks for votes although its leader lives."""
 
@@ -176,7 +217,7 @@ def elects_within_ten_seconds(kind: type[Raft]) -> None:
 def _raft(
     id: str, what: str, source: str, property: str, scenario: Any, wrong: Any, broken: str, arena: str = ""
 ) -> Mutant:
-    correct = Member if issubclass(wrong, Member) else Raft
+    correct = next(kind for kind in (Member, Raft, Registry) if issubclass(wrong, kind))
     return Mutant(id, what, source, SCRIPTED, property, scenario, correct, wrong, broken, arena=arena)
 
 
@@ -192,6 +233,10 @@ MUTANTS = (
     _raft(
         "R6", "a new leader serves reads before it has committed anything of its term",
         "Ongaro's dissertation, section 6.4", "S17", just_elected, ReadsEarly, "stale read",
+    ),
+    _raft(
+        "R6", "a member answers reads from what it has applied (in the registry)", "openraft d60f1e85", "S17",
+        read_at_a_lagging_member, ReadsWhatItHas, "S17: not linearizable",
     ),
     _raft(
         "R11", "partial connectivity: leaders change for ever without PreVote and CheckQuorum",
