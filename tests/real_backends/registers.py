@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from policies.registry import Get, Refused, Registry
 from policies.state.configuration import Result
 from policies.village import NodeSpec
 from policies.wire import Message, encode
+from real_backends.cluster import LocalCluster
 from real_backends.gather import merge_events
 from real_backends.transports.frames import Reply
 from scenarios.adversaries.choose import play, role_in
@@ -42,6 +44,7 @@ PROTOCOLS: dict[str, ConsensusRules] = {
     "pbft": PbftConfig(timeout_s=ELECTION_S, resend_s=ELECTION_S / 2),
 }
 PATIENCE_S = 0.5  # a client that hears nothing for so long asks the next member
+BOUND_S = 240.0  # no committee takes so long, however busy the machine; it ends a test that would hang
 KEYS = 3
 _reply: Any = msgspec.msgpack.Decoder(Result | Refused).decode
 
@@ -86,10 +89,9 @@ class Clients:
         if isinstance(answer, Result) and reply.client in self._replies:
             self._replies[reply.client].put_nowait((reply.op_id, answer))
 
-    def mark(self) -> int:
-        """Return the time, and forget when service was last seen."""
+    def mark(self) -> None:
+        """From now on watch for a write that begins and is answered."""
         self._since_ns, self.resumed_ns = time.monotonic_ns(), 0
-        return self._since_ns
 
     def begin(self, count: int) -> None:
         """Let so many clients ask until `end` is called."""
@@ -139,6 +141,26 @@ class Clients:
             old = held.value if held.value is not None else 0
             choices = (Get(key), Put(key, 1000 * n + k), CompareAndSet(key, old, n), Add(key, 1), Add(key, k))
             held = await self.ask(client, choices[what])
+
+
+@asynccontextmanager
+async def clients_of(cluster: LocalCluster, names: Sequence[str], count: int) -> AsyncIterator[Clients]:
+    """Let so many clients ask these members of a running cluster; at the end all of them are answered."""
+    clients = Clients(
+        names, lambda name, client, op_id, asked: cluster.request(name, "registry", client, op_id, asked), seed=1
+    )
+
+    async def hear() -> None:
+        while True:
+            clients.on_reply(await cluster.replies.get())
+
+    hearing = asyncio.ensure_future(hear())
+    clients.begin(count)
+    try:
+        yield clients
+        await clients.end(names)
+    finally:
+        hearing.cancel()
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------

@@ -22,7 +22,15 @@ from scenarios.adversaries.attach import WRAPPERS
 from scenarios.adversaries.choose import Role
 from tests.policies.consensus.hotstuff.test_adversaries import LIES
 from tests.policies.consensus.test_pbft_cluster import LIARS
-from tests.real_backends.registers import PROTOCOLS, Clients, members, require_kept, require_linearizable, require_safe
+from tests.real_backends.registers import (
+    BOUND_S,
+    PROTOCOLS,
+    clients_of,
+    members,
+    require_kept,
+    require_linearizable,
+    require_safe,
+)
 
 NAMES = ("n0", "n1", "n2", "n3")
 LIAR, HONEST = NAMES[0], NAMES[1:]
@@ -41,30 +49,18 @@ async def _live(folder: Path, rules: ConsensusRules, behaviours: Sequence[Any], 
     """Run four members, the first of which lies, until clients of the others were answered often enough; then judge."""
     roles = {LIAR: Role(tuple(behaviours), begun_ns=time.monotonic_ns())}
     cluster = LocalCluster(lambda name: members(rules, NAMES), NAMES, folder, roles=roles)
-    clients = Clients(
-        HONEST, lambda name, client, op_id, asked: cluster.request(name, "registry", client, op_id, asked), seed=1
-    )
-
-    async def hear() -> None:
-        while True:
-            clients.on_reply(await cluster.replies.get())
-
-    async with cluster:
-        hearing = asyncio.ensure_future(hear())
-        clients.begin(LOAD)
+    async with cluster, clients_of(cluster, HONEST, LOAD) as clients:
 
         async def more() -> None:
             goal = clients.answers + ANSWERS
-            await until(lambda: clients.answers >= goal)
+            await until(lambda: clients.answers >= goal, BOUND_S)
 
         await more()
         await cluster.crash(LIAR)
         await cluster.start(LIAR)
         await more()
         logs: list[Any] = [cluster.nodes[name].cell.policy("consensus") for name in HONEST]
-        await until(lambda: all(log.term >= terms for log in logs))
-        await clients.end(HONEST)
-        hearing.cancel()
+        await until(lambda: all(log.term >= terms for log in logs), BOUND_S)
     require_linearizable(clients.history)
     require_safe(folder, HONEST, ())
     require_kept({name: cluster.journal(name) for name in NAMES}, rules, HONEST, clients.history)
