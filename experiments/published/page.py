@@ -1,0 +1,133 @@
+"""The tables of docs/agreement.md and its figure, from what commands recorded and from short simulations made now.
+
+A place is ``<!-- published: NAME -->`` up to ``<!-- /published -->``; what stands between is replaced.
+
+python -m experiments.published.page docs/agreement.md
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.published import elections, hotstuff, regions
+from experiments.published.detection import first_suspicion_s, suspicion_s
+from experiments.published.figures import DOCS, draw
+from policies.config import SwimConfig
+
+WANTED = {"elections": 0.10, "closed": 0.03, "hotstuff": 0.25, "regions": 0.05}
+"""Largest errors wanted of each table (the project's plan)."""
+PLACE = re.compile(r"(<!-- published: (?P<name>\w+) -->\n).*?(<!-- /published -->)", re.DOTALL)
+
+
+def recorded(name: str) -> pd.DataFrame:
+    """Return a table that a command wrote into docs: ``hotstuff`` or ``membership``."""
+    return pd.read_csv(DOCS / f"{name}.csv")
+
+
+def error(ours: float, theirs: float) -> str:
+    """Return an error in percent."""
+    return f"{100 * (ours / theirs - 1):+.1f} %"
+
+
+def verdict(ours: float, theirs: float, wanted: float, *, fitted: bool = False) -> str:
+    """Return whether a row is as close as wanted, or was fitted."""
+    return "fitted" if fitted else "met" if abs(ours / theirs - 1) <= wanted else "MISSED"
+
+
+def lines(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table in Markdown."""
+    every = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(str(cell) for cell in row)} |\n" for row in every)
+
+
+def election_table() -> str:
+    """Return the published election times beside a thousand simulated ones each; only medians have a bar."""
+    rows = []
+    times = {(r.low_ms, r.high_ms): elections.downtimes_ms(r.low_ms, r.high_ms) for r in elections.PUBLISHED}
+    for r in elections.PUBLISHED:
+        ours = elections.of(r.what, times[r.low_ms, r.high_ms])
+        judged = verdict(ours, r.ms, WANTED["elections"], fitted=r.fitted) if r.what == "median" else "-"
+        name = f"{r.low_ms:g}-{r.high_ms:g} ms"
+        rows.append((name, r.what, f"{r.ms:.0f}", f"{ours:.0f}", error(ours, r.ms), judged))
+    return lines(("time-outs", "", "theirs (ms)", "ours (ms)", "error", ""), rows)
+
+
+def closed_table() -> str:
+    """Return one operation's latency where only ways take time, beside the count of the ways."""
+    rows = []
+    for chain, ways in ((3, 8), (2, 6)):
+        for n in (4, 16):
+            ours = hotstuff.alone_ms(n, chain)  # type: ignore[arg-type]
+            rows.append((f"{chain} certificates", n, ways, f"{10 * ways}", f"{ours:.2f}", error(ours, 10 * ways),
+                         verdict(ours, 10 * ways, WANTED["closed"])))  # fmt: skip
+    return lines(("commit rule", "n", "ways of 10 ms", "closed form (ms)", "ours (ms)", "error", ""), rows)
+
+
+def hotstuff_table() -> str:
+    """Return throughput and latency by group size."""
+    rows = []
+    for (setting, n), both in recorded("hotstuff").groupby(["setting", "n"], sort=False):
+        for _, r in both.iterrows():
+            what = {"kops": "thousand operations/s", "ms": "latency (ms)"}[r["what"]]
+            judged = verdict(r["ours"], r["theirs"], WANTED["hotstuff"], fitted=bool(r["fitted"]))
+            rows.append((setting, n, what, f"{r['theirs']:g}", f"{r['ours']:g}", error(r["ours"], r["theirs"]),
+                         error(r["shadow"], r["theirs"]), judged))  # fmt: skip
+    return lines(("setting", "n", "", "theirs", "ours", "error", "Shadow's error", ""), rows)
+
+
+def machine_table() -> str:
+    """Return the fitted costs."""
+    m = hotstuff.MACHINE
+    rows = [("a step: an operation, a message, an answer", f"{m.step_ns / 1000:.2f} µs"),
+            ("a signature made or verified", f"{m.crypto_ns / 1000:.1f} µs"),
+            ("a sender's interface", f"{m.bytes_per_s / 1e9:.2f} GB/s")]  # fmt: skip
+    return lines(("cost", "fitted"), rows)
+
+
+def region_table() -> str:
+    """Return the latencies by region."""
+    rows = [
+        (r.what, f"{r.real:.1f}", f"{ours:.1f}", error(ours, r.real), error(r.shadow, r.real),
+         verdict(ours, r.real, WANTED["regions"]))
+        for r, ours in regions.table()
+    ]  # fmt: skip
+    return lines(("client in", "theirs (ms)", "ours (ms)", "error", "Shadow's error", ""), rows)
+
+
+def membership_table() -> str:
+    """Return detection by group size, beside what is expected of SWIM."""
+    swim = SwimConfig()
+    rows = []
+    for _, r in recorded("membership").iterrows():
+        n = int(r["n"])
+        is_swim = r["detector"] == "swim"
+        low, high = suspicion_s(swim, n)
+        rows.append((r["detector"], n, f"{r['first_s']:.2f}", f"{first_suspicion_s(swim):.2f}" if is_swim else "-",
+                     f"{r['all_s']:.1f}", f"{low:.1f} to {high:.1f}" if is_swim else "-",
+                     f"{r['false_suspect_per_h']:.2g}", f"{r['false_dead']:.0f}",
+                     f"{r['bytes_per_s']:.0f}"))  # fmt: skip
+    head = ("detector", "n", "first suspicion (s)", "expected", "known to all, worst (s)", "suspicion lasts",
+            "false suspicions/member/h", "false deaths", "bytes/s a member")  # fmt: skip
+    return lines(head, rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "elections": election_table, "closed": closed_table, "machine": machine_table, "hotstuff": hotstuff_table,
+    "regions": region_table, "membership": membership_table,
+}  # fmt: skip
+
+
+def rewrite(text: str) -> str:
+    """Return a page with every table made anew."""
+    return PLACE.sub(lambda place: f"{place[1]}{TABLES[place['name']]()}{place[3]}", text)
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(rewrite(page.read_text()))
+    draw(page.with_suffix(".png"))
