@@ -1,4 +1,9 @@
-"""HotStuff for Twins: a round is a view, each view is a term of its own, and its leader is told."""
+"""HotStuff for Twins: a round is a view, each view is a term of its own, and its leader is told.
+
+Members say nothing twice but that they give a leader up. In lock-step a word is heard, or the script parts its speaker
+from its listener, and parts them again when it is repeated; and a round that is opened has been given up by all who
+are stuck in it, so that a repeated proposal would find no vote.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import msgspec
 
 from policies.config import HotstuffConfig
 from policies.consensus.hotstuff import HotStuff
+from policies.consensus.hotstuff.pacemaker import NEVER
 from policies.port import Policy
 from sim.twins.play import LeaderOf, Protocol
 
@@ -15,8 +21,8 @@ TIMES = HotstuffConfig(
     tenure=1, timeout_s=1.0, timeout_factor=1.0, heartbeat_s=10.0, batch_max=8, batch_wait_s=0.0
 )  # fmt: skip
 """Time-outs of one length, far above a hop: in lock-step nothing is won by patience."""
-PATIENCE_S = 1.5
-"""A member with something to decide gives its leader up after one time-out; half of one is left for the messages."""
+PATIENCE_S = 1.1
+"""A member with something to decide gives its leader up after one time-out; a hundred hops are left for the rest."""
 
 
 class Scripted(HotStuff):
@@ -29,6 +35,10 @@ class Scripted(HotStuff):
     def leader_of(self, view: int) -> str:
         """Return who leads a view, "" for nobody."""
         return self.told(view)
+
+    def _deadlines(self) -> tuple[int, int, int, int, int]:
+        give_up, _, _, fetch, _ = super()._deadlines()
+        return give_up, NEVER, NEVER, fetch, NEVER
 
 
 def hotstuff(chain: Literal[2, 3], member: type[Scripted] = Scripted) -> Protocol:

@@ -32,6 +32,8 @@ EVENTS_MAX = 50_000
 
 LeaderOf = Callable[[int], str]
 """Returns who leads a round, "" for nobody."""
+Routes = dict[str, list[int]]
+"""Member to those of its instances that somebody reaches."""
 
 
 @dataclass(frozen=True)
@@ -121,25 +123,29 @@ class _Run:
         watch: Callable[[Event], None] | None,
     ) -> None:  # fmt: skip
         self.scenario, self.round_of, self.watch = scenario, protocol.round_of, watch
+        self.first, self.last = scenario.first, scenario.last
         self.patience_ns = int(protocol.patience_s * p.NS_PER_S)
         members = tuple(f"n{k}" for k in range(scenario.nodes))
         self.names = [members[scenario.identity(k)] for k in range(scenario.instances)]
         self.copies = {name: [k for k, of in enumerate(self.names) if of == name] for name in members}
         self.correct = range(scenario.twins, scenario.nodes)
-        self.reach = [[set(reached) for reached in script] for script in scenario.reach()]
+        self.reach = scenario.reach()
+        self.routes: dict[tuple[int, int], Routes] = {}
         self.opened_to, self.opened = scenario.first - 1, 0  # rounds up to there are whole
+        self.promises = promises
         self.checks = Checks(*promises, honest=[members[k] for k in self.correct])
+        self.overhears = any(topic.kind == "said" for check in promises for topic in check.topics)
         self.decided: dict[str, int] = dict.fromkeys(members, 0)
         self.now = self.events = 0
         self.flying: list[tuple[int, Input]] = []
-        self.timers: list[dict[tuple[str, str], tuple[int, int]]] = [
-            {} for _ in self.names
-        ]  # to (deadline, generation)
+        self.timers: dict[tuple[int, str, str], tuple[int, int]] = {}  # to (deadline, generation)
         ring = KeyRing(seed)
+        led = map(scenario.leader, range(self.first, self.last + 1))
+        leaders = ["" if leader is None else members[leader] for leader in led]
 
         def leader_of(number: int) -> str:
-            leader = scenario.leader(number)
-            return "" if leader is None else members[leader]
+            at = number - self.first
+            return leaders[at] if 0 <= at < len(leaders) else members[number % len(members)]
 
         self.cells: list[Cell] = []
         for name in self.names:
@@ -164,9 +170,9 @@ class _Run:
         """Run until all correct members decided after the script; return the rounds it took, or -1."""
         calm_from, before = -1, self.decided
         moved_ns, rounds = self.now, self._rounds()
-        while self.events < EVENTS_MAX and self.checks.first_broken is None:
-            if calm_from < 0 and min(rounds) > self.scenario.last:
-                calm_from, before, self.opened_to = max(rounds), dict(self.decided), self.scenario.last
+        while self.events < EVENTS_MAX and not any(check.broken for check in self.promises):
+            if calm_from < 0 and min(rounds) > self.last:
+                calm_from, before, self.opened_to = max(rounds), dict(self.decided), self.last
             if calm_from >= 0:
                 if all(self.decided[self.names[k]] > before[self.names[k]] for k in self.correct):
                     return max(rounds) - calm_from
@@ -190,7 +196,7 @@ class _Run:
     def _open(self) -> None:
         """Make whole the lowest round of the script in which somebody is stuck."""
         stuck = [number for number in map(self.round_of, self.policies) if number > self.opened_to]
-        if stuck and min(stuck) <= self.scenario.last:
+        if stuck and min(stuck) <= self.last:
             self.opened_to, self.opened = min(stuck), self.opened + 1
 
     # -- time ----------------------------------------------------------------------------------------
@@ -201,60 +207,65 @@ class _Run:
         arriving, self.flying = self.flying, []
         for k, given in arriving:
             self._step(k, given)
-        self._fire(self.now)
+        if 0 <= self._earliest() <= self.now:
+            self._fire(self.now)
 
     def _earliest(self) -> int:
         """Return the deadline of the earliest timer, or -1."""
-        return min((deadline for timers in self.timers for deadline, _ in timers.values()), default=-1)
+        return min(self.timers.values())[0] if self.timers else -1
 
     def _fire(self, until_ns: int) -> bool:
         """Fire the timers that are due by then; return whether any was."""
-        due = [
-            (deadline, k, path, name, generation)
-            for k, timers in enumerate(self.timers)
-            for (path, name), (deadline, generation) in timers.items()
-            if deadline <= until_ns
-        ]
+        due = [(timer[0], key, timer) for key, timer in self.timers.items() if timer[0] <= until_ns]
         self.now = max(self.now, until_ns)
-        for _, k, path, name, generation in sorted(due):
-            if self.timers[k].get((path, name), (0, -1))[1] == generation:
-                del self.timers[k][path, name]
-                self._step(k, (p.TIMER, path, name, generation))
+        for _, key, timer in sorted(due):
+            if self.timers.get(key) == timer:
+                del self.timers[key]
+                self._step(key[0], (p.TIMER, key[1], key[2], timer[1]))
         return bool(due)
 
     # -- steps ---------------------------------------------------------------------------------------
 
     def _step(self, k: int, given: Input) -> None:
-        cell, timers = self.cells[k], self.timers[k]
         self.events += 1
-        effects = cell.step(self.now, self.now, given)
+        effects = self.cells[k].step(self.now, self.now, given)
         if self.watch is not None:
             self.watch(Event(self.now, f"{self.names[k]}#{k}", given, effects, ""))
+        routes = self._routes(k)
         for effect in effects:
             kind = effect[0]
             if kind == p.SEND:
-                self._send(k, effect[1], effect[2], effect[3])
+                self._send(k, routes, effect[1], effect[2], effect[3])
             elif kind == p.SET_TIMER:
-                timers[effect[1], effect[2]] = (effect[3], effect[4])
+                self.timers[k, effect[1], effect[2]] = (effect[3], effect[4])
             elif kind == p.CANCEL_TIMER:
-                timers.pop((effect[1], effect[2]), None)
+                self.timers.pop((k, effect[1], effect[2]), None)
             elif kind == p.SAVE:
                 self._step(k, (p.DURABLE, effect[1], effect[2]))
+                routes = self._routes(k)  # it may be in another round now
             elif kind == p.DECIDE:
                 self.checks.decided(self.now, self.names[k], effect[1], effect[2], effect[3])
                 if effect[2] == "commit":
                     self.decided[self.names[k]] += 1
 
-    def _send(self, k: int, path: str, to: str, payload: bytes) -> None:
+    def _send(self, k: int, routes: Routes, path: str, to: str, payload: bytes) -> None:
         name, _, at = to.partition("/")
-        given = (p.MESSAGE, at or path, self.names[k], payload)
-        self.checks.said(self.now, self.names[k], path, to, payload)
-        if name == self.names[k]:
-            self.flying.append((k, given))  # to itself, not to its twin
-            return
+        if self.overhears:
+            self.checks.said(self.now, self.names[k], path, to, payload)
+        receivers = routes.get(name)
+        if receivers:
+            given = (p.MESSAGE, at or path, self.names[k], payload)
+            for other in receivers:
+                self.flying.append((other, given))
+
+    def _routes(self, k: int) -> Routes:
+        """Return whom an instance reaches in its round."""
         number = self.round_of(self.policies[k])
-        copies = self.copies.get(name, [])
-        if self.opened_to < number <= self.scenario.last:
-            reached = self.reach[number - self.scenario.first][k]
-            copies = [other for other in copies if other in reached]
-        self.flying.extend((other, given) for other in copies)
+        at = number - self.first if self.opened_to < number <= self.last else -1
+        routes = self.routes.get((at, k))
+        if routes is None:
+            reached = range(len(self.names)) if at < 0 else self.reach[at][k]
+            routes = {name: [one for one in copies if one in reached] for name, copies in self.copies.items()}
+            routes[self.names[k]] = [k]  # to itself, not to its twin
+            self.routes[at, k] = routes
+        return routes
