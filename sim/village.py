@@ -334,7 +334,7 @@ class _Run:
         elif isinstance(value, Chosen):
             self.commits.take(now / NS_PER_S, node.name, value.index, value.term)
         elif kind != "commit":
-            plain = _plain(value) if value is not None else msgspec.msgpack.decode(payload)
+            plain = _plain(value) if isinstance(value, msgspec.Struct) else msgspec.msgpack.decode(payload)
             detail = json.dumps(plain, default=bytes.hex)
             self.rows["decisions"].append((now / NS_PER_S, node.name, path, kind, detail))
 

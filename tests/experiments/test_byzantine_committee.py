@@ -1,0 +1,50 @@
+"""The committee with a liar, as everybody runs it: one scenario, whichever protocol is named."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import pytest
+
+from experiments.agreement_plot import accused, views
+from experiments.job import prepare
+from experiments.results import Run
+from scenarios.schema import Scenario
+from sim.village import simulate
+
+
+@functools.cache
+def ran(protocol: str) -> Run:
+    """Return the scenario's run in the twin, once for all tests."""
+    words = ["scenario=byzantine_committee", f"policy/consensus={protocol}", "profile=", "track=none", "seed=1"]
+    scenario = prepare(words).scenario
+    assert isinstance(scenario, Scenario)
+    return Run(simulate(scenario))
+
+
+@pytest.mark.parametrize("protocol", ["hotstuff", "pbft", "raft_desks"])
+def test_every_request_is_answered_and_every_promise_kept(protocol: str) -> None:
+    """One word changes the protocol, and nothing else: all checks hold, nobody is left without an answer."""
+    run = ran(protocol)
+
+    assert {name: verdict for name, verdict in run.manifest["checks"].items() if verdict is not True} == {}
+    assert (run.summary["requests_answered"], run.summary["requests_lost"]) == (60, 0)
+
+
+@pytest.mark.parametrize("protocol", ["hotstuff", "pbft"])
+def test_leaders_that_are_cut_off_silent_or_killed_are_left(protocol: str) -> None:
+    """The first leader is parted, the liar falls silent when it leads, the next one is killed: three change of view."""
+    leaders = [leader for _, _, leader, _ in views(ran(protocol))]
+
+    assert leaders == ["desk-0", "desk-1", "desk-2", "desk-3"]
+    assert len(ran(protocol).commits) > 120
+
+
+def test_who_voted_twice_is_proved_guilty_and_nobody_else() -> None:
+    """HotStuff's members find two votes of one member in one view, and the table holds the proof."""
+    run = ran("hotstuff")
+
+    assert {member for _, member in accused(run)} == {"desk-1"}
+    proof = run.decisions[run.decisions["kind"] == "evidence"]["detail"].iloc[0]
+    assert len(json.loads(proof)) >= 5
