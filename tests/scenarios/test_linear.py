@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.commands import Add, CompareAndSet, Put
+from policies.state.configuration import Configuration
 from scenarios.checks.linear import ILLEGAL, UNKNOWN, Model, Operation, check
-from scenarios.checks.linear_models import COUNTER, KEY_VALUE, REGISTER, SET
+from scenarios.checks.linear_models import COUNTER, KEY_VALUE, REGISTER, SET, VERSIONED
 
 # -- all orders by hand --------------------------------------------------------------------------------
 
@@ -217,3 +219,26 @@ def test_an_unknown_operation_is_refused(model: Model) -> None:
     """A verb that the object does not have is named, with those that it has."""
     with pytest.raises(ValueError, match="operation 'pop'"):
         check(model, [Operation("a", ("pop", "k"), 0, 1)])
+
+
+@given(
+    st.lists(st.one_of(
+        st.tuples(st.just("get"), st.sampled_from("xy")),
+        st.tuples(st.sampled_from(["put", "add"]), st.sampled_from("xy"), few),
+        st.tuples(st.just("cas"), st.sampled_from("xy"), few, few),
+    ), min_size=1, max_size=12),
+    st.sampled_from([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_versioned_registers_are_the_state_machines_own(asked: list[Any], lie: tuple[int, int, int]) -> None:
+    """What the replicated configuration answers one after another is linearizable; with one part changed it is not."""
+    real, history = Configuration(), []
+    for number, (verb, key, *values) in enumerate(asked):
+        kinds = {"put": Put, "add": Add, "cas": CompareAndSet}
+        result = real.get(key) if verb == "get" else real.apply(kinds[verb](key, *values))
+        answer = (result.ok, result.value, result.version)
+        if number == len(asked) - 1:
+            answer = (result.ok != bool(lie[0]), 9 if lie[1] else result.value, result.version + lie[2])
+        history.append(Operation("c", (verb, key, *values), 10 * number, 10 * number + 5, answer))
+
+    assert check(VERSIONED, history).linearizable is (lie == (0, 0, 0))
