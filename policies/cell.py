@@ -232,13 +232,14 @@ class Cell:
 class _View:
     """One policy's view of the port. Keys, timers, jobs and messages are named apart by its path."""
 
-    __slots__ = ("_cell", "_generation", "_out", "_path", "_prefix", "me", "peers", "rng")
+    __slots__ = ("_cell", "_generation", "_out", "_path", "_prefix", "keys", "me", "peers", "rng")
 
     def __init__(self, cell: Cell, path: str) -> None:
         self._cell, self._path, self._prefix = cell, path, path + "/"
         self._out = cell._out
         self._generation = 0
         self.me, self.peers = cell.me, cell.peers
+        self.keys: Keys = _JournalledKeys(cell, path)
         self.rng = Rng(cell.seed, cell.me, path, 0)
 
     @property
@@ -248,10 +249,6 @@ class _View:
     @property
     def wall(self) -> int:
         return self._cell.wall
-
-    @property
-    def keys(self) -> Keys:
-        return _JournalledKeys(self._cell, self._path)
 
     def send(self, to: str, message: Message, *, early: bool = False) -> None:
         effect = (SEND, self._path, to, encode(message))

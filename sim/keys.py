@@ -16,10 +16,14 @@ class KeyRing:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
+        self._secrets: dict[str, bytes] = {}
 
     def signature(self, identity: str, data: bytes) -> bytes:
         """Return ``identity``'s signature of ``data``."""
-        key = blake2b(f"{self._seed}\x00{identity}".encode(), digest_size=32, person=b"village.keys").digest()
+        key = self._secrets.get(identity)
+        if key is None:
+            key = blake2b(f"{self._seed}\x00{identity}".encode(), digest_size=32, person=b"village.keys").digest()
+            self._secrets[identity] = key
         return blake2b(data, key=key, digest_size=SIGNATURE_BYTES).digest()
 
     def handle(self, identity: str) -> ModelKeys:

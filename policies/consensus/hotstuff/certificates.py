@@ -123,14 +123,15 @@ class Votes:
         if before is not None and before.view >= vote.view:
             return None
         self.latest[voter] = vote
-        same = [(m, v.signature) for m in members if (v := self.latest.get(m)) and _key(v) == _key(vote)]
+        latest, view, block = self.latest, vote.view, vote.block
+        same = [
+            (m, v.signature)
+            for m in members
+            if (v := latest.get(m)) and v.view == view and v.block == block and v.epoch == vote.epoch
+        ]
         if len(same) != byzantine_quorum(len(members)):
             return None
-        return Certificate(vote.epoch, vote.view, vote.block, tuple(same))
-
-
-def _key(vote: Vote) -> tuple[int, int, bytes]:
-    return vote.epoch, vote.view, vote.block
+        return Certificate(vote.epoch, view, block, tuple(same))
 
 
 def time_out_certificate(

@@ -148,8 +148,9 @@ class HotStuff(Policy):
         self._drive()
 
     def on_durable(self, token: int) -> None:
-        for done in [t for t in self.own if t <= token]:
-            self.count(self.port.me, self.own.pop(done))
+        if self.own:
+            for done in [t for t in self.own if t <= token]:
+                self.count(self.port.me, self.own.pop(done))
         self._drive()
 
     def on_local(self, sender: str, message: Any) -> None:
@@ -403,6 +404,8 @@ class HotStuff(Policy):
 
     def enter(self, view: int, tc: TimeOutCertificate | None) -> None:
         """Enter a view by a certificate that is believed."""
+        if view <= self.pace.view:
+            return
         term = self.term
         if self.pace.enter(view, tc, self.port.now) and self.term != term:
             self.proposing.proposal = None

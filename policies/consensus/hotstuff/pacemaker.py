@@ -33,6 +33,7 @@ class Pacemaker:
         view: the view it is in.
         tc: the time-out certificate by which it entered this view, if it did by one.
         backoff: by how many factors time-outs are longer than at first.
+        timeout_ns: the present time-out.
         given_up: the last term that this member gave up.
         time_outs: the newest time-out of each member, verified.
     """
@@ -42,6 +43,7 @@ class Pacemaker:
         self.first_ns, self.max_ns = int(config.timeout_s * NS_PER_S), int(config.timeout_max_s * NS_PER_S)
         self.factor, self.heartbeat_ns = config.timeout_factor, int(config.heartbeat_s * NS_PER_S)
         self.backoff = 0
+        self.timeout_ns = self._timeout(0)
         self.restart(view, 0)
 
     def restart(self, view: int, now_ns: int) -> None:
@@ -56,11 +58,6 @@ class Pacemaker:
     def term(self) -> int:
         """The term of the view."""
         return self.view // self.tenure
-
-    @property
-    def timeout_ns(self) -> int:
-        """The present time-out."""
-        return self._timeout(self.backoff)
 
     def _timeout(self, backoff: int) -> int:
         return min(self.max_ns, int(self.first_ns * self.factor**backoff))
@@ -93,11 +90,11 @@ class Pacemaker:
         """
         wait = self.timeout_ns
         at = self.heard_ns + 2 * self.heartbeat_ns + wait
-        since = min(NEVER if oldest_ns is None else oldest_ns, NEVER if unfinished_ns is None else unfinished_ns)
-        if since < NEVER:
-            at = min(at, max(since, self.entered_ns, self.moved_ns) + wait)
         if oldest_ns is not None:
             at = min(at, max(oldest_ns, self.entered_ns) + 2 * wait)
+            unfinished_ns = oldest_ns if unfinished_ns is None else min(oldest_ns, unfinished_ns)
+        if unfinished_ns is not None:
+            at = min(at, max(unfinished_ns, self.entered_ns, self.moved_ns) + wait)
         return max(at, self.gave_up_ns + wait) if self.given_up >= self.term else at
 
     def give_up(self, term: int, now_ns: int) -> None:
@@ -123,9 +120,12 @@ class Pacemaker:
     def certified(self, took_ns: int) -> None:
         """Note that a block was certified ``took_ns`` after it came: a commit takes a few times that."""
         if self.backoff and 2 * (self.chain + 1) * took_ns <= self._timeout(self.backoff - 1):
-            self.backoff -= 1
+            self._back_off(self.backoff - 1)
 
     def lengthen(self) -> None:
         """A leader was given up: be more patient with the next, up to the bound."""
-        if self._timeout(self.backoff) < self.max_ns:
-            self.backoff += 1
+        if self.timeout_ns < self.max_ns:
+            self._back_off(self.backoff + 1)
+
+    def _back_off(self, backoff: int) -> None:
+        self.backoff, self.timeout_ns = backoff, self._timeout(backoff)

@@ -29,6 +29,9 @@ class Pool:
 
     Args:
         pool_max: entries kept from any one sender.
+
+    Attributes:
+        oldest_ns: when the entry that waits longest came, or None for an empty pool; asked in every step.
     """
 
     def __init__(self, pool_max: int) -> None:
@@ -36,6 +39,7 @@ class Pool:
         self.waiting: dict[bytes, Waiting] = {}
         self.held: dict[str, int] = {}  # entries by sender
         self.done: dict[bytes, None] = {}
+        self.oldest_ns: int | None = None
 
     def add(self, entry: Entry, sender: str, now_ns: int) -> bytes | None:
         """Take an entry in; return its key, or None if it is known already or the sender's quota is full."""
@@ -43,6 +47,8 @@ class Pool:
         if key in self.waiting or key in self.done or self.held.get(sender, 0) >= self.pool_max:
             return None
         self.waiting[key] = Waiting(entry, sender, now_ns)
+        if self.oldest_ns is None:
+            self.oldest_ns = now_ns
         self.held[sender] = self.held.get(sender, 0) + 1
         return key
 
@@ -68,6 +74,7 @@ class Pool:
             if found is not None:
                 self.held[found.sender] -= 1
             self.done[key] = None
+        self._look()
         while len(self.done) > DONE_MAX:
             del self.done[next(iter(self.done))]
 
@@ -76,11 +83,10 @@ class Pool:
         late = [key for key, w in self.waiting.items() if w.since_ns < before_ns and w.sender != me]
         for key in late:
             self.held[self.waiting.pop(key).sender] -= 1
+        self._look()
 
-    @property
-    def oldest_ns(self) -> int | None:
-        """When the entry that waits longest came, or None for an empty pool."""
-        return next(iter(self.waiting.values())).since_ns if self.waiting else None
+    def _look(self) -> None:
+        self.oldest_ns = next(iter(self.waiting.values())).since_ns if self.waiting else None
 
     def of(self, sender: str, before_ns: int, count: int, size: int) -> tuple[Entry, ...]:
         """Return the oldest entries of ``sender`` that came no later than ``before_ns``, within bounds as in `take`."""

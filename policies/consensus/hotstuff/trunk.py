@@ -89,8 +89,16 @@ class Trunk:
 
     def unfinished_ns(self, digest: bytes) -> int | None:
         """Return when the first block up to ``digest`` came that has entries and is not committed, if there is one."""
-        blocks = self.tree.blocks
-        return next((self.arrived[one].since_ns for one in self.tree.path(digest) if blocks[one].entries), None)
+        tree, since_ns = self.tree, None
+        blocks, root, height = tree.blocks, tree.root, tree.height
+        while digest != root:  # as `Tree.path` does; this is asked in most steps
+            block = blocks.get(digest)
+            if block is None or block.height <= height:
+                return None
+            if block.entries:
+                since_ns = self.arrived[digest].since_ns
+            digest = block.qc.block
+        return since_ns
 
     def change_below(self, head: bytes) -> bytes | None:
         """Return the first block up to ``head`` that is not committed and changes the members, if there is one."""

@@ -67,12 +67,13 @@ class ViewChange:
     def _look_at(self, sender: str, seen: tuple[int, bytes, bytes, bytes]) -> None:
         """Take in the last vote of who gave up: it may complete a certificate, or show a leader's two blocks."""
         view, block, leaders, own = seen
-        node, verify = self.node, self.node.port.keys.verify
-        data = vote_bytes(node.epoch.number, view, block)
+        node, keys, epoch = self.node, self.node.port.keys, self.node.epoch.number
         if view > 0:
             node.saw(node.leader_of(view), view, block, leaders)
-        if view > node.safety.high.view and (sender == node.port.me or verify(sender, data, own)):
-            node.count(sender, Vote(node.epoch.number, view, block, own))
+        if view > node.safety.high.view and (
+            sender == node.port.me or keys.verify(sender, vote_bytes(epoch, view, block), own)
+        ):
+            node.count(sender, Vote(epoch, view, block, own))
 
     def _gather(self, term: int) -> None:
         """Enter the next term if a quorum has given this one up."""
