@@ -231,10 +231,11 @@ class _Run:
         effects = self.cells[k].step(self.now, self.now, given)
         if self.watch is not None:
             self.watch(Event(self.now, f"{self.names[k]}#{k}", given, effects, ""))
-        routes = self._routes(k)
+        routes: Routes | None = None  # found where they are needed, and again once it may be in another round
         for effect in effects:
             kind = effect[0]
             if kind == p.SEND:
+                routes = routes or self._routes(k)
                 self._send(k, routes, effect[1], effect[2], effect[3])
             elif kind == p.SET_TIMER:
                 self.timers[k, effect[1], effect[2]] = (effect[3], effect[4])
@@ -242,7 +243,7 @@ class _Run:
                 self.timers.pop((k, effect[1], effect[2]), None)
             elif kind == p.SAVE:
                 self._step(k, (p.DURABLE, effect[1], effect[2]))
-                routes = self._routes(k)  # it may be in another round now
+                routes = None
             elif kind == p.DECIDE:
                 self.checks.decided(self.now, self.names[k], effect[1], effect[2], effect[3])
                 if effect[2] == "commit":
