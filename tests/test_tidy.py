@@ -20,6 +20,8 @@ MODULE_NAMES = sorted(
 )
 NAMES_A_TABLE = "names the table of fits that stands beside it"
 EXCEPTIONS: dict[str, dict[str, str]] = {  # module to the beginning of an offence, to why it stands
+    "policies.committee.bound": {"odds == 1.0": "a value as somebody wrote it, not one that was computed"},
+    "policies.consensus.hotstuff.tree": {"async and yield": "ancestors of a block, walked to the end within the step"},
     "policies.frozen": {"id:": "tells objects apart while it walks them; no number of it leaves"},
     "policies.harvest.elementwise": {"config.hour_": "a value as somebody wrote it, not one that was computed"},
     "policies.log": {"async and yield": "a reader of records; a driver's, called from no handler"},
