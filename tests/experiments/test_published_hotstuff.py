@@ -7,7 +7,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.published.hotstuff import EMPTY, MACHINE, PAYLOAD, PUBLISHED, Setting, alone_ms, measure
+from experiments.published.hotstuff import (
+    EMPTY,
+    MACHINE,
+    PAYLOAD,
+    PUBLISHED,
+    Machine,
+    Setting,
+    alone_ms,
+    group,
+    measure,
+)
 
 WITHIN = 0.25
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "hotstuff.csv"
@@ -61,6 +71,15 @@ def test_alone_an_operation_takes_the_ways_of_its_rule(chain: int, ways: int) ->
     """80 ms and 60 ms over links of 10 ms, on machines that cost nothing; also at 16 members."""
     for n in (4, 16):
         assert alone_ms(n, chain) == pytest.approx(10.0 * ways, rel=0.03)  # type: ignore[arg-type]
+
+
+def test_a_sender_sends_one_message_after_another() -> None:
+    """A second message of 1000 bytes arrives a millisecond after the first at 1 MB/s, whomever it goes to."""
+    network = group(4, PAYLOAD, Machine(0, 0, 1e6), chain=3).network
+    first, second = (network.delay_ns(1, to, 1000) for to in (2, 3))
+
+    assert first == 2_000_000  # a millisecond to send, one on the way
+    assert second == 3_000_000
 
 
 def recorded(n: int, setting: Setting) -> dict[str, float]:
