@@ -77,7 +77,9 @@ def test_hotstuff_goes_on_beside_a_real_liar(tmp_path: Path, lie: str) -> None:
 
     accused = {e["detail"][1] for name in HONEST for e in cluster.events(name) if e["name"] == "evidence"}
     assert accused <= {LIAR}
-    assert accused or lie not in ("double votes", "split proposals")
+    assert (
+        accused or lie != "double votes"
+    )  # both votes reach one collector; halves of a split may never compare theirs
 
 
 @pytest.mark.nightly
