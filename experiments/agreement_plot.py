@@ -69,7 +69,7 @@ def views(run: Run) -> list[tuple[float, float, str, int]]:
         view, leader = _fields(detail, "term", "leader")
         if not begun or view > begun[-1][2]:
             begun.append((float(time_s), leader, view))
-    ends = [*(start for start, _, _ in begun[1:]), duration_s(run)]
+    ends = [start for start, _, _ in begun[1:]] + [duration_s(run)] * bool(begun)
     return [(start, end, leader, view) for (start, leader, view), end in zip(begun, ends, strict=True)]
 
 
