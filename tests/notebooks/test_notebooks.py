@@ -31,6 +31,7 @@ def test_a_notebook_and_its_text_are_one(file: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_a_notebook_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell runs, in a fresh kernel of this Python, and what it writes stays out of the checkout."""
@@ -39,6 +40,6 @@ def test_a_notebook_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MPLBACKEND", "agg")
     notebook = nbformat.read(file, as_version=4)
     where = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=where).execute()
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()
 
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code" and cell.source)
