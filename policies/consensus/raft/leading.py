@@ -148,9 +148,15 @@ class Leading(Elections):
     def _beat(self) -> None:
         """Send every peer what is new, or nothing; the next heartbeat is due a period after the last of these."""
         self.port.set_timer("heartbeat", self.heartbeat_ns)
+        log, idle = self.log, None
         for peer, progress in self.progress.items():
             progress.beats += 1
-            self._replicate(peer, progress)
+            if progress.next <= log.last:
+                self._replicate(peer, progress)
+                continue
+            if idle is None:  # who lacks nothing hears the same: nearly all heartbeats are of this kind
+                idle = Append(self.term, log.last, log.last_term, self.commit, (), self.round)
+            self.port.send(peer, idle, early=True)
 
     def _spread(self) -> None:
         """Send what is new to every peer that may be sent more; the others wait for their answers and the heartbeat."""
