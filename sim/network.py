@@ -22,6 +22,9 @@ from scenarios.disturbed import stops, touches
 from scenarios.schema import Network
 
 _BLOCK = 384
+"""Messages whose draws are made at once, by sender."""
+_TOGETHER = 16
+"""Up to so many nodes draw their first blocks together; most of a larger world's never need one soon."""
 
 
 class Access(NamedTuple):
@@ -237,13 +240,17 @@ class MessageNetwork:
         return path
 
     def _next_block(self, source: int) -> tuple[float, float]:
+        """Draw a sender's next block; a small world's first blocks come at once, as it is calls that cost."""
         first = self._drawn[source]
-        index = np.arange(first, first + _BLOCK)
-        self._drawn[source] = first + _BLOCK
-        uniform = draws.uniform(self._seed, "message loss", source, index).tolist()
+        small = first == 0 and len(self._drawn) <= _TOGETHER
+        sources = [node for node, drawn in enumerate(self._drawn) if drawn == 0] if small else [source]
+        entity, index = np.array(sources)[:, None], np.arange(first, first + _BLOCK)
+        uniform = draws.uniform(self._seed, "message loss", entity, index)
         sigma = self.config.jitter_sigma
         # Mean one, so that jitter does not shift the average latency.
-        normal = draws.normal(self._seed, "message jitter", source, index)
-        factor = np.exp(sigma * normal - sigma * sigma / 2).tolist() if sigma else [1.0] * _BLOCK
-        block = self._draws[source] = iter(list(zip(uniform, factor, strict=True)))
-        return next(block)
+        normal = draws.normal(self._seed, "message jitter", entity, index) if sigma else np.zeros(uniform.shape)
+        factor = np.exp(sigma * normal - sigma * sigma / 2)
+        for node, uniforms, factors in zip(sources, uniform.tolist(), factor.tolist(), strict=True):
+            self._drawn[node] = first + _BLOCK
+            self._draws[node] = iter(list(zip(uniforms, factors, strict=True)))
+        return next(self._draws[source])
