@@ -23,6 +23,7 @@ from scenarios.adversaries.behaviours import Behaves
 from scenarios.checks import Checks
 from scenarios.checks.byzantine import CertificatesHaveQuorums, NoDoubleVote
 from scenarios.checks.votes import HOTSTUFF
+from scenarios.defects.byzantine import HotStuffForgets
 from sim.keys import KeyRing
 from tests.mutants.record import SCRIPTED, Mutant, Patch, require
 from tests.policies.consensus.hotstuff.small_log import CALM, SmallLog
@@ -122,13 +123,6 @@ def time_outs_are_lost(kind: Kind) -> None:
 
 
 # -- B9: what a crash must not take ----------------------------------------------------------------------------------
-
-
-class ForgetsItsVote(HotStuff):
-    """B9: promises are not among what a new life begins with."""
-
-    def on_start(self, saved: Mapping[str, bytes]) -> None:
-        super().on_start({key: value for key, value in saved.items() if key != "safety"})
 
 
 def proposal(command: bytes) -> Proposal:
@@ -259,7 +253,7 @@ MUTANTS = (
     ),
     _hotstuff(
         "B9", "the last vote is not remembered through a crash", "cometbft pull request 5953", "S14",
-        two_blocks_two_lives, "S14", wrong=ForgetsItsVote,
+        two_blocks_two_lives, "S14", wrong=HotStuffForgets,
     ),
     _hotstuff(
         "B10", "what may be lost is said once (polka not said again)", "circlefin/malachite pull request 850", "L1",

@@ -11,10 +11,11 @@ from policies.config import RaftConfig
 from policies.consensus.quorum import majority
 from policies.consensus.raft import Raft
 from policies.port import NS_PER_S
-from policies.registry import Get, Op, Registry
+from policies.registry import Get, Registry
 from policies.wire import Message
 from scenarios.checks.linear import Operation, check
 from scenarios.checks.linear_models import REGISTER
+from scenarios.defects.registry import ReadsWhatItHas
 from scenarios.schema import Network
 from sim.cluster import Cluster
 from sim.world import StepCost
@@ -135,14 +136,6 @@ def long_and_late(kind: Kind) -> None:
 
 
 # -- a simulated committee -----------------------------------------------------------------------------
-
-
-class ReadsWhatItHas(Registry):
-    """R6: a member answers reads at once from what it has applied, and asks no log."""
-
-    def _ask(self, op: Op) -> None:
-        key, _ = self.reads.pop(op)
-        self.port.reply(*op, self.state.configuration.get(key))
 
 
 def read_at_a_lagging_member(kind: type[Registry]) -> None:

@@ -39,6 +39,8 @@ class ByzantineArena(MessageArena):
     evidence: ClassVar[bool] = True
     """Whether the protocol announces who equivocated."""
     mutants: ClassVar[Mapping[str, Callable[..., Policy]]]
+    expects: ClassVar[Mapping[str, str]] = {"forgets_its_votes": "no_double_vote"}
+    canary = "forgets_its_votes"
     fewest = 4
     liars_max = 1
     kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Churn, f.Cascade, *f.NETWORKS, f.SlowDisk, f.FailingDisk, f.FullDisk)

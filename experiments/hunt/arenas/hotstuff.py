@@ -69,8 +69,6 @@ class HotstuffArena(ByzantineArena):
     reading = HOTSTUFF
     mutants: ClassVar[Mapping[str, Callable[..., Policy]]] = {"forgets_its_votes": HotStuffForgets}
     defects: ClassVar[Mapping[str, str]] = {"forgets_its_votes": "a member forgets at a crash what it voted for"}
-    expects: ClassVar[Mapping[str, str]] = {"forgets_its_votes": "no_double_vote"}
-    canary = "forgets_its_votes"
     shape = Trial(arena="hotstuff", nodes=4, requests=40, storm_s=4.0, calm_s=6.0)
     timeouts_s = (rules.timeout_s, rules.heartbeat_s)
     lies = LIES

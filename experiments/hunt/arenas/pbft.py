@@ -67,8 +67,6 @@ class PbftArena(ByzantineArena):
     reading, evidence = PBFT, False
     mutants: ClassVar[Mapping[str, Callable[..., Policy]]] = {"forgets_its_votes": PbftForgets}
     defects: ClassVar[Mapping[str, str]] = {"forgets_its_votes": "a member forgets at a crash what it accepted"}
-    expects: ClassVar[Mapping[str, str]] = {"forgets_its_votes": "no_double_vote"}
-    canary = "forgets_its_votes"
     shape = Trial(arena="pbft", nodes=4, requests=40, storm_s=4.0, calm_s=6.0)
     timeouts_s = (rules.timeout_s, rules.resend_s)
     lies = LIES
