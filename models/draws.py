@@ -1,10 +1,9 @@
 """Keyed randomness: the same (seed, purpose, entity, index) always draws the same value.
 
-The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as
-easy as 1, 2, 3", SC'11). A draw has no hidden state, so the order of calls, the size of a chunk or the draws
-of somebody else change nothing. The code runs over any array namespace: 32-bit words and uniforms have the
-same bits under NumPy and JAX; draws that pass through a logarithm or a square root agree to a few units in
-the last place.
+The generator is Threefry-2x32 with 20 rounds (`models.threefry`). A draw has no hidden state, so the order of calls,
+the size of a chunk or the draws of somebody else change nothing. The code runs over any array namespace: 32-bit words
+and uniforms have the same bits under NumPy and JAX; draws that pass through a logarithm or a square root agree to a
+few units in the last place.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-# Rotation distances and the key schedule parity of Threefry-2x32 (Salmon et al. 2011, table 2 and section
-# 4.2).
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
+from models import threefry
+
 _WORD = 0xFFFFFFFF
+_FIVE, _SIX = np.uint32(5), np.uint32(6)
 
 # Rational approximations of the normal quantile: Wichura, algorithm AS 241 (PPND16), Applied Statistics 37,
 # 1988. Constant term first. Relative accuracy about 1e-16.
@@ -84,32 +82,6 @@ _FAR_DEN = (
 )
 
 
-def threefry2x32(key: tuple[Any, Any], c0: Any, c1: Any, xp: Any = np) -> tuple[Any, Any]:
-    """Encrypt counters (c0, c1) under a key: 20 rounds of Threefry-2x32.
-
-    Args:
-        key: two 32-bit words.
-        c0, c1: counters, integers below 2**32, broadcast against each other.
-        xp: array namespace (numpy, jax.numpy).
-
-    Returns:
-        Two uint32 arrays.
-    """
-    k0, k1 = (xp.asarray(word, dtype=xp.uint32) for word in key)
-    keys = (k0, k1, k0 ^ k1 ^ xp.asarray(_PARITY, dtype=xp.uint32))
-    with np.errstate(over="ignore"):  # words wrap on purpose; NumPy would warn for 0-d arrays
-        x0 = xp.asarray(c0, dtype=xp.uint32) + keys[0]
-        x1 = xp.asarray(c1, dtype=xp.uint32) + keys[1]
-        for block in range(5):
-            for turn in _ROTATIONS[block % 2]:
-                x0 = x0 + x1
-                left, right = (xp.asarray(bits, dtype=xp.uint32) for bits in (turn, 32 - turn))
-                x1 = ((x1 << left) | (x1 >> right)) ^ x0
-            x0 = x0 + keys[(block + 1) % 3]
-            x1 = x1 + keys[(block + 2) % 3] + xp.asarray(block + 1, dtype=xp.uint32)
-    return x0, x1
-
-
 def key_of(seed: int, purpose: str) -> tuple[int, int]:
     """Return the 64-bit key of a purpose under a seed, as two 32-bit words.
 
@@ -136,8 +108,17 @@ def uniform(seed: int, purpose: str, entity: Any, index: Any, xp: Any = np) -> A
     Returns:
         float64 array of the broadcast shape.
     """
+    key = key_of(seed, purpose)
+    if type(entity) is int and type(index) is int and xp is np:
+        _require_word("entity", entity, 0 <= entity <= _WORD)
+        _require_word("index", index, 0 <= index <= _WORD)
+        one, other = threefry.one_pair(key, entity, index)
+        return np.float64(((one >> 5) * 2.0**26 + (other >> 6)) * 2.0**-53)
     counters = _counter("entity", entity, xp), _counter("index", index, xp)
-    high, low = threefry2x32(key_of(seed, purpose), *counters, xp)
+    if xp is np:
+        high, low = threefry.arrays(key, *counters)
+        return ((high >> _FIVE) * 2.0**26 + (low >> _SIX)) * 2.0**-53
+    high, low = threefry.traced(key, *counters, xp)
     six, five = xp.asarray(6, dtype=xp.uint32), xp.asarray(5, dtype=xp.uint32)
     high, low = (high >> five).astype(xp.float64), (low >> six).astype(xp.float64)
     if high.dtype != np.float64:
@@ -184,20 +165,36 @@ def normal_quantile(probability: Any, xp: Any) -> Any:
     offset = probability - 0.5
     centre_r = 0.180625 - offset * offset
     centre = offset * _ratio(_CENTRE_NUM, _CENTRE_DEN, centre_r)
-    tail_r = xp.sqrt(-xp.log(xp.minimum(probability, 1.0 - probability)))
-    near = _ratio(_NEAR_NUM, _NEAR_DEN, tail_r - 1.6)
-    far = _ratio(_FAR_NUM, _FAR_DEN, tail_r - 5.0)
-    tail = xp.sign(offset) * xp.where(tail_r <= 5.0, near, far)
-    return xp.where(xp.abs(offset) <= 0.425, centre, tail)
+    if xp is not np:
+        return xp.where(xp.abs(offset) <= 0.425, centre, _tail(probability, offset, xp))
+    out = (
+        np.abs(offset) > 0.425
+    )  # of one number there is one branch to take, and of many draws one in seven is out here
+    if np.ndim(offset) == 0:
+        return _tail(probability, offset, np) if out else centre
+    centre[out] = _tail(probability[out], offset[out], np)
+    return centre
+
+
+def _tail(probability: Any, offset: Any, xp: Any) -> Any:
+    r = xp.sqrt(-xp.log(xp.minimum(probability, 1.0 - probability)))
+    near = _ratio(_NEAR_NUM, _NEAR_DEN, r - 1.6)
+    far = _ratio(_FAR_NUM, _FAR_DEN, r - 5.0)
+    return xp.sign(offset) * xp.where(r <= 5.0, near, far)
 
 
 def _counter(name: str, values: Any, xp: Any) -> Any:
     """Return 32-bit counters; values are checked under NumPy only: traced arrays have none to look at."""
     if xp is np:
         array = np.asarray(values)
-        if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() > _WORD)):
-            raise ValueError(f"{name} is {values!r}; allowed: integers from 0 to 2**32 - 1")
+        whole = array.dtype.kind in "iu"
+        _require_word(name, values, whole and (not array.size or (array.min() >= 0 and array.max() <= _WORD)))
     return xp.asarray(values).astype(xp.uint32)
+
+
+def _require_word(name: str, value: object, holds: bool) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {value!r}; allowed: integers from 0 to 2**32 - 1")
 
 
 def _ratio(numerator: tuple[float, ...], denominator: tuple[float, ...], x: Any) -> Any:

@@ -30,7 +30,7 @@ from policies.jobs import Job, Outcome
 from policies.port import DURABLE, MESSAGE, SEND, SET_TIMER, START, TIMER, Effect, Input, Keys, Policy
 from policies.readings import Row, Verdict
 from policies.rng import Rng
-from policies.wire import Codec, Message, WireError, encode
+from policies.wire import MALFORMED, Message, decoder, encode
 
 _row = msgspec.msgpack.Decoder(Row).decode
 _verdict = msgspec.msgpack.Decoder(Verdict).decode
@@ -83,8 +83,8 @@ class Cell:
         for path, policy in mounted.items():
             policy.port = _View(self, path)
             self._policies[path] = policy
-            self._decode[path] = Codec(policy.messages).decode
-            self._decode_request[path] = Codec(policy.requests).decode
+            self._decode[path] = decoder(tuple(policy.messages))
+            self._decode_request[path] = decoder(tuple(policy.requests))
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class Cell:
         elif kind == MESSAGE:
             try:
                 message = self._decode[path](given[3])
-            except WireError:
+            except MALFORMED:
                 self.malformed += 1
             else:
                 policy.on_message(given[2], message)
@@ -125,7 +125,7 @@ class Cell:
         elif kind == p.REQUEST:
             try:
                 operation = self._decode_request[path](given[4])
-            except WireError:
+            except MALFORMED:
                 self.malformed += 1
             else:
                 policy.on_request(given[2], given[3], operation)
@@ -170,6 +170,8 @@ class Cell:
         leaving: list[Effect] = released or []
         leaving += self._early
         self._early.clear()
+        if not self._saves and not self._blocked:
+            return (*leaving, *self._out)
         for path, batch in self._saves.items():
             token = self._tokens[path] = self._tokens[path] + 1
             leaving.append((p.SAVE, path, token, tuple(batch.items())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -41,7 +42,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def names(self) -> tuple[str, ...]:
         """The nodes' names."""
-        return tuple(f"n{k}" for k in range(self.nodes))
+        return _names(self.nodes)
 
     @property
     def asking_s(self) -> float:
@@ -52,6 +53,11 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def end_s(self) -> float:
         """When the run is over."""
         return self.storm_s + self.calm_s
+
+
+@cache
+def _names(nodes: int) -> tuple[str, ...]:
+    return tuple(f"n{k}" for k in range(nodes))
 
 
 def build_trial(data: Any) -> Trial:

@@ -69,13 +69,15 @@ class Guard:
         self.guards = guards
         self.poison = Poison()
         self._lines = _Lines(guards.lines_max)
+        self._shared: dict[tuple[type[Policy], ...], Shared] = {}
 
     def watch(self, steps: Any, make: Callable[[], Any]) -> None:
         """Take the place of the step of a Cell, or of the Cell that an adversary wraps; ``make`` makes another."""
         cell = _honest(steps)
-        kinds = [type(cell.policy(path)) for path in cell.paths]
+        kinds = tuple(type(cell.policy(path)) for path in cell.paths)
         self.poison.cover(base.__module__ for kind in kinds for base in users(kind))
-        vars(cell)["step"] = _Step(self, cell, lambda: _honest(make()), kinds)
+        shared = self._shared.get(kinds) or self._shared.setdefault(kinds, Shared(kinds))
+        vars(cell)["step"] = _Step(self, cell, lambda: _honest(make()), shared)
 
 
 def _honest(steps: Any) -> Cell:
@@ -89,8 +91,8 @@ def _honest(steps: Any) -> Cell:
 class _Step:
     """One Cell's guarded step."""
 
-    def __init__(self, guard: Guard, cell: Cell, make: Callable[[], Cell], kinds: list[type[Policy]]) -> None:
-        self.guard, self.cell, self.make, self.shared = guard, cell, make, Shared(kinds)
+    def __init__(self, guard: Guard, cell: Cell, make: Callable[[], Cell], shared: Shared) -> None:
+        self.guard, self.cell, self.make, self.shared = guard, cell, make, shared
         self.real = cell.step
         self.copy: Cell | None = None
         self.count = 0

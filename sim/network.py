@@ -21,8 +21,8 @@ from policies.rng import Rng
 from scenarios.disturbed import stops, touches
 from scenarios.schema import Network
 
-_BLOCK = 384
-"""Messages whose draws are made at once, by sender."""
+_BLOCK, _NEXT_BLOCK = 256, 768
+"""Messages whose draws are made at once, by sender: the first time, and for one that goes on and on."""
 _TOGETHER = 16
 """Up to so many nodes draw their first blocks together; most of a larger world's never need one soon."""
 
@@ -100,7 +100,11 @@ class Disturbance:
 
 
 class MessageNetwork:
-    """Answers, for one message: after how many nanoseconds it arrives, if at all, and whether twice."""
+    """Answers, for one message: after how many nanoseconds it arrives, if at all, and whether twice.
+
+    Attributes:
+        twice: whether the message that was asked about last, if it was not lost, arrives twice.
+    """
 
     def __init__(self, seed: int, links: Links, config: Network) -> None:
         self.links, self.config, self._seed = links, config, seed
@@ -111,25 +115,25 @@ class MessageNetwork:
         # (uniform, jitter factor) of the messages to come, one block a sender; an exhausted one asks for the next.
         self._draws: list[Iterator[tuple[float, float]]] = [iter(()) for _ in range(count)]
         self._drawn = [0] * count
-        self._last_uniform = [0.0] * count
         self.clock: Callable[[], int] = lambda: 0  # ns; the world's
         cities = len(backbone.CITIES.heights)
         self._near = backbone.draw_nodes(seed, np.arange(count), cities) if config.backbone == "cities" else None
         channel = CHANNELS[config.bursts] if config.bursts else None
         self._spells = [_Spells(channel, seed, node) for node in range(count)] if channel else []
-        self._twice = False  # whether a fault duplicates the message just asked about
+        self._rare = 1.0 - config.duplicate  # draws above it are of messages that come twice
+        self.twice = False
         # What a message needs of its two access links, by sender and receiver: (latency s, bytes/s, loss).
         self._paths: list[dict[int, tuple[float, float, float]]] = [{} for _ in range(count)]
 
     def delay_ns(self, source: int, target: int, size_bytes: int) -> int:
         """Return the message's delay, or -1 if it is lost.
 
-        Delay = access + backbone + access, times a log-normal jitter, plus the time on the slower access link.
+        Delay = access + backbone + access, times a log-normal jitter, plus the time on the slower access link. Whether
+        it arrives twice, by the upper tail of the same draw, is then in `twice`.
         """
         self.sent += 1
         self.bytes += size_bytes
         uniform, factor = next(self._draws[source], None) or self._next_block(source)
-        self._last_uniform[source] = uniform
         latency_s, bytes_per_s, loss = self._paths[source].get(target) or self._path(source, target)
         seconds = latency_s * factor + size_bytes / bytes_per_s
         if self._spells:
@@ -139,16 +143,15 @@ class MessageNetwork:
             more_loss, more_s = self._disturbed(source, target, uniform)
             if uniform < loss + more_loss or self.stopped(source, target):
                 self.lost += 1
+                self.twice = False
                 return -1
             return int((seconds + more_s) * NS_PER_S)
         if uniform < loss:
             self.lost += 1
+            self.twice = False
             return -1
+        self.twice = uniform > self._rare
         return int(seconds * NS_PER_S)
-
-    def duplicated(self, source: int) -> bool:
-        """Whether the message just asked about arrives twice (the upper tail of the same draw)."""
-        return self._last_uniform[source] > 1.0 - self.config.duplicate or self._twice
 
     def access(self, node: int) -> Access:
         """Return a node's link."""
@@ -201,7 +204,6 @@ class MessageNetwork:
     def calm(self, disturbance: Disturbance) -> None:
         """End it."""
         self.disturbances.remove(disturbance)
-        self._twice = False
 
     def stopped(self, source: int, target: int) -> bool:
         """Whether a cut is between these two, in this direction."""
@@ -214,7 +216,7 @@ class MessageNetwork:
         )
 
     def _disturbed(self, source: int, target: int, uniform: float) -> tuple[float, float]:
-        """Return the further loss and delay (s) of a message, and remember whether it comes twice."""
+        """Return the further loss and delay (s) of a message, and note whether it comes twice."""
         loss = delay_s = duplicate = 0.0
         # The draw's lower 26 bits tell nothing about its size: they are a second draw. Reordering reads its low end,
         # duplication its high end.
@@ -226,7 +228,7 @@ class MessageNetwork:
                 duplicate += one.duplicate
                 if second < one.reorder:
                     delay_s += one.reorder_s * (second / one.reorder)
-        self._twice = second > 1.0 - duplicate
+        self.twice = uniform > self._rare or second > 1.0 - duplicate
         return loss, delay_s
 
     def _path(self, source: int, target: int) -> tuple[float, float, float]:
@@ -244,13 +246,14 @@ class MessageNetwork:
         first = self._drawn[source]
         small = first == 0 and len(self._drawn) <= _TOGETHER
         sources = [node for node, drawn in enumerate(self._drawn) if drawn == 0] if small else [source]
-        entity, index = np.array(sources)[:, None], np.arange(first, first + _BLOCK)
+        after = first + (_NEXT_BLOCK if first else _BLOCK)
+        entity, index = np.array(sources)[:, None], np.arange(first, after)
         uniform = draws.uniform(self._seed, "message loss", entity, index)
         sigma = self.config.jitter_sigma
         # Mean one, so that jitter does not shift the average latency.
         normal = draws.normal(self._seed, "message jitter", entity, index) if sigma else np.zeros(uniform.shape)
         factor = np.exp(sigma * normal - sigma * sigma / 2)
         for node, uniforms, factors in zip(sources, uniform.tolist(), factor.tolist(), strict=True):
-            self._drawn[node] = first + _BLOCK
+            self._drawn[node] = after
             self._draws[node] = iter(list(zip(uniforms, factors, strict=True)))
         return next(self._draws[source])

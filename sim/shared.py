@@ -1,13 +1,13 @@
 """State that is no node's own: in policies' classes and their bases, in closures, defaults, and globals they name.
 
 Nodes of one process would share it, a crash would not erase it, and no other process would see it. It is found once a
-life of a node, and then read before and after a step; both readings are equal where a policy is pure.
+run, and then read before and after a step; both readings are equal where a policy is pure.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -25,7 +25,7 @@ class Shared:
         kinds: the policies' classes.
     """
 
-    def __init__(self, kinds: list[type[Policy]]) -> None:
+    def __init__(self, kinds: Iterable[type[Policy]]) -> None:
         self._bases = list(dict.fromkeys(base for kind in kinds for base in users(kind)))
         self._places = [place for base in self._bases for place in _places(base) if _may_change(*place[1:])]
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from policies import port as p
 from policies.log import DamagedLog, record, recover
-from policies.port import NS_PER_S, SAVE, SEND, SET_TIMER, Effect, Input
+from policies.port import MESSAGE, NS_PER_S, SAVE, SEND, SET_TIMER, Effect, Input
 from policies.wire import FRAME_OVERHEAD_BYTES, encode
 from scenarios.journal import Journal
 from sim.disk import Disk
@@ -337,7 +337,7 @@ class World:
             target = self.by_name.get(to)
             if target is None:
                 return
-        argument = (target, (p.MESSAGE, path, node.name, payload))
+        argument = (target, (MESSAGE, path, node.name, payload))
         if target is node:
             self.engine.call_at(leave, self._arrive, argument)
             return
@@ -345,7 +345,7 @@ class World:
         delay = network.delay_ns(node.number, target.number, len(payload) + FRAME_OVERHEAD_BYTES)
         if delay >= 0:
             self.engine.call_at(leave + delay, self._arrive, argument)
-            if network.duplicated(node.number):
+            if network.twice:
                 self.engine.call_at(leave + 2 * delay, self._arrive, argument)
 
     def _set_timer(self, node: Node, effect: Effect) -> None:

@@ -171,24 +171,24 @@ def run_chunk(point: list[str]) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     digests: dict[str, str] = {}
     nets, impure = 0, []
-    for seed in range(int(first), int(last) + 1):
-        before_s = process_time()
-        guards = GUARDS if Rng(seed, shape.arena, "guarded", 0).random() < float(guarded) else None
-        nets += guards is not None
-        try:
-            with few_collections():
+    with few_collections():
+        for seed in range(int(first), int(last) + 1):
+            before_s = process_time()
+            guards = GUARDS if Rng(seed, shape.arena, "guarded", 0).random() < float(guarded) else None
+            nets += guards is not None
+            try:
                 outcome = place.run(draw(place, shape, seed, only), guards=guards)
-        except PurityError as error:
-            impure.append({"seed": seed, "why": str(error)})
-            continue
-        checks_s += outcome.checks_share * (process_time() - before_s)
-        steps, simulated_s = steps + outcome.steps, simulated_s + outcome.simulated_s
-        sometimes.update({name: int(happened) for name, happened in outcome.sometimes.items()})
-        struck.update(outcome.kinds)
-        if outcome.broken:
-            found.append({"seed": seed, "check": outcome.check, "why": outcome.why, "at_s": outcome.at_s})
-        if Rng(seed, shape.arena, "double", 0).random() < float(double):
-            digests[str(seed)] = outcome.digest
+            except PurityError as error:
+                impure.append({"seed": seed, "why": str(error)})
+                continue
+            checks_s += outcome.checks_share * (process_time() - before_s)
+            steps, simulated_s = steps + outcome.steps, simulated_s + outcome.simulated_s
+            sometimes.update({name: int(happened) for name, happened in outcome.sometimes.items()})
+            struck.update(outcome.kinds)
+            if outcome.broken:
+                found.append({"seed": seed, "check": outcome.check, "why": outcome.why, "at_s": outcome.at_s})
+            if Rng(seed, shape.arena, "double", 0).random() < float(double):
+                digests[str(seed)] = outcome.digest
     return {
         "seeds": int(last) - int(first) + 1, "cpu_s": process_time() - begun, "steps": steps,
         "simulated_s": simulated_s, "checks_s": checks_s, "found": found, "sometimes": dict(sometimes),

@@ -77,13 +77,13 @@ def _near_timeout_s(rng: Rng, arena: Arena, longest_s: float) -> float:
     return round(rng.uniform(0.02, 1.0) * longest_s, 5)
 
 
-def _fault(rng: Rng, kind: type, at_s: float, shape: Trial, arena: Arena, may_rot: list[str]) -> Fault | None:
+def _fault(rng: Rng, kind: Any, at_s: float, shape: Trial, arena: Arena, may_rot: list[str]) -> Fault | None:
     """Draw one fault of a kind; None where nobody may suffer it."""
     if kind is f.Rot and not may_rot:
         return None
     if kind is f.Cut and shape.nodes < 2:
         return None
-    fields = {field.name for field in msgspec.structs.fields(kind)}
+    fields = kind.__struct_fields__
     given: dict[str, Any] = {"at_s": round(at_s, 4)} if "at_s" in fields else {}
     if "for_s" in fields:
         given["for_s"] = round(rng.uniform(LENGTH_MIN_SHARE, 0.5) * shape.storm_s, 4)

@@ -40,10 +40,6 @@ class Interfaces(MessageNetwork):
         self._free_ns[source] = max(leave, self._free_ns[source]) + round(size_bytes / self._bytes_per_s * NS_PER_S)
         return self._free_ns[source] - leave + self._one_way_ns
 
-    def duplicated(self, source: int) -> bool:
-        """Never."""
-        return False
-
 
 class Unkept(Disk):
     """A disk that counts what is written and keeps none of it: nobody here crashes, and 128 copies are large."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models import draws
+from models import draws, threefry
 from models.availability.conjunction import (
     FACTORS,
     LONG_OFF,
@@ -47,7 +47,6 @@ from sim.owners.tables import (
     tables,
     tables_of,
 )  # fmt: skip
-from sim.owners.words import words
 
 __all__ = ["NETWORK", "PLUGGED", "SCREEN", "WIFI", "CrowdState", "start", "window"]
 
@@ -234,7 +233,7 @@ class _Window:
         count = np.concatenate([now.phase_draws[turning], now.bout_draws[over]])
         now.phase_draws[turning] += _TWO
         now.bout_draws[over] += _TWO
-        pick, w1 = words(self.key, self.entity[both], count)
+        pick, w1 = threefry.arrays(self.key, self.entity[both], count)
         amount = np.log(w1 + 0.5)
         np.subtract(_LOG_WORDS, amount, out=amount)  # exponential, mean 1
         at_s = np.concatenate([now.phase_until[turning], now.bout_off[over] + np.int32(t.gap_s)])

@@ -46,7 +46,7 @@ def test_loss_and_duplicates_come_at_their_shares_and_never_together() -> None:
     lost, twice = 0, 0
     for _ in range(20_000):
         gone = network.delay_ns(0, 1, 10) < 0
-        again = network.duplicated(0)
+        again = network.twice
         assert not (gone and again)
         lost, twice = lost + gone, twice + again
 
@@ -65,7 +65,7 @@ def test_another_nodes_messages_change_no_delay() -> None:
         for k in range(2500):
             for _ in range(noise):
                 network.delay_ns(1 + k % 3, 0, 77)
-            seen.append((network.delay_ns(0, 1 + k % 3, 50), network.duplicated(0)))
+            seen.append((network.delay_ns(0, 1 + k % 3, 50), network.twice))
         return seen
 
     assert of_node_0(0) == of_node_0(3)
@@ -133,7 +133,7 @@ def test_a_disturbance_touches_the_links_of_its_nodes(source: int, target: int, 
     lost = twice = 0
     for _ in range(5000):
         gone = network.delay_ns(source, target, 0) < 0
-        lost, twice = lost + gone, twice + (not gone and network.duplicated(source))
+        lost, twice = lost + gone, twice + network.twice
 
     assert lost / 5000 == pytest.approx(0.3 if touched else 0.0, abs=0.03)
     assert twice / 5000 == pytest.approx(0.4 * 0.7 if touched else 0.0, abs=0.03)
@@ -161,7 +161,7 @@ def test_a_fault_that_ended_leaves_every_later_message_as_it_would_have_been() -
             network.delay_ns(0, 1, 9)
     rough.calm(storm)
 
-    after = [[(n.delay_ns(0, 1, 9), n.duplicated(0)) for _ in range(50)] for n in (calm, rough)]
+    after = [[(n.delay_ns(0, 1, 9), n.twice) for _ in range(50)] for n in (calm, rough)]
     assert after[0] == after[1]
 
 

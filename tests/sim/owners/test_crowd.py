@@ -10,12 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from models import draws
 from models.availability import DECOMPOSITIONS, PHASES, scores, simulate_conjunction
 from sim.owners import crowd
 from sim.owners.crowd import NETWORK, PLUGGED, SCREEN, WIFI, CrowdState
 from sim.owners.tables import LEVELS, MIN_PHASE_S, _lengths, _residual
-from sim.owners.words import words
 
 STORIES = tuple(DECOMPOSITIONS)
 KIND = {"phone": 0, "tablet": 1, "laptop": 2, "desktop": 3, "gpu_box": 4}
@@ -126,16 +124,6 @@ def test_the_state_given_is_left_as_it_was() -> None:
 
     assert all(np.array_equal(field, old) for field, old in zip(state, before, strict=True))
     assert np.array_equal(crowd.window("charger_limited", 1, state, entity, kind, 0, 1440, 60)[0], once)
-
-
-def test_words_are_those_of_the_generator() -> None:
-    """The in-place Threefry gives the bits of `models.draws`."""
-    rng = np.random.default_rng(2)
-    entity, index = rng.integers(0, 2**32, (2, 1000), dtype=np.uint32)
-    for seed in (0, 2**64 - 1):
-        key = draws.key_of(seed, "crowd")
-        for mine, theirs in zip(words(key, entity, index), draws.threefry2x32(key, entity, index), strict=True):
-            assert np.array_equal(mine, theirs)
 
 
 def test_the_first_day_is_like_the_fifth() -> None:
