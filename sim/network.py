@@ -107,7 +107,7 @@ class MessageNetwork:
     """
 
     def __init__(self, seed: int, links: Links, config: Network) -> None:
-        self.links, self.config, self._seed = links, config, seed
+        self.links, self._seed = links, seed
         count = len(links.one_way_s)
         self.cuts: list[Cut] = []
         self.disturbances: list[Disturbance] = []
@@ -120,10 +120,20 @@ class MessageNetwork:
         self._near = backbone.draw_nodes(seed, np.arange(count), cities) if config.backbone == "cities" else None
         channel = CHANNELS[config.bursts] if config.bursts else None
         self._spells = [_Spells(channel, seed, node) for node in range(count)] if channel else []
-        self._rare = 1.0 - config.duplicate  # draws above it are of messages that come twice
         self.twice = False
+        self.config = config
+
+    @property
+    def config(self) -> Network:
+        """What all messages meet beside their access links; another one counts from the next message on."""
+        return self._config
+
+    @config.setter
+    def config(self, config: Network) -> None:
+        self._config = config
+        self._rare = 1.0 - config.duplicate  # draws above it are of messages that come twice
         # What a message needs of its two access links, by sender and receiver: (latency s, bytes/s, loss).
-        self._paths: list[dict[int, tuple[float, float, float]]] = [{} for _ in range(count)]
+        self._paths: list[dict[int, tuple[float, float, float]]] = [{} for _ in self._drawn]
 
     def delay_ns(self, source: int, target: int, size_bytes: int) -> int:
         """Return the message's delay, or -1 if it is lost.

@@ -222,3 +222,14 @@ def test_another_nodes_messages_change_no_bad_spell() -> None:
         return seen
 
     assert of_two(0) == of_two(2)
+
+
+def test_another_config_counts_from_the_next_message_on() -> None:
+    """Loss, duplicates and backbone of a network that was calmed are those of the calm, on links already used."""
+    network = a_network(loss=0.9, duplicate=0.1)
+    before_ns = max(network.delay_ns(0, 1, 10) for _ in range(100))
+    network.config = Network(**{**QUIET, "backbone_s": network.config.backbone_s + 1.0})
+
+    for _ in range(300):
+        assert network.delay_ns(0, 1, 10) > before_ns
+        assert not network.twice
