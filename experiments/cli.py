@@ -41,6 +41,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "how large a committee must be, given the fleet's share of faulty devices",
         "twin committee --fleet 500 --faulty 0.05,0.1,0.2 --check 2000",
     ),
+    "requests": (
+        "replay an engine's requests through the batcher, and predict each",
+        "twin requests served.jsonl.gz --kernels profiles/RTX4090 --layers 32 --kv-tokens 41408",
+    ),
     "show": ("show a finished Run", "twin show runs/first_village/KEY-1"),
     "ls": ("list Runs", "twin ls first_village"),
     "info": ("versions, backends, groups of conf/", "twin info"),

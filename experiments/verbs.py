@@ -71,6 +71,8 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("--odds", default="1", metavar="A/B", help=text)
         made.add_argument("--check", type=int, default=0, metavar="EPOCHS", help="draw so many committees of each size")
         made.add_argument("--seed", type=int, default=1, help="of these draws")
+    elif verb == "requests":
+        importlib.import_module("experiments.requests").add_arguments(made)
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
     return _common(made)
@@ -233,6 +235,13 @@ def _committee(words: list[str]) -> int:
         raise UsageError(str(error)) from None
 
 
+def _requests(words: list[str]) -> int:
+    options = parser("requests").parse_args(words)
+    from experiments.requests import main
+
+    return main(options)
+
+
 def _test(words: list[str]) -> int:
     from experiments.selftest import test
 
@@ -254,5 +263,6 @@ def _bench(words: list[str]) -> int:
 _VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run, "sweep": sweep, "compare": _compare, "replay": _replay, "promote": _promote,
     "calibrate": partial(_on_subject, "calibrate"), "validate": partial(_on_subject, "validate"),
-    "show": _show, "ls": _ls, "info": _info, "committee": _committee, "test": _test, "bench": _bench, "hunt": _hunt,
+    "show": _show, "ls": _ls, "info": _info, "committee": _committee,
+    "requests": _requests, "test": _test, "bench": _bench, "hunt": _hunt,
 }  # fmt: skip

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 NAMES = (
-    "engine", "sharing", "raft", "twins", "hunt", "membership", "fleet_spec", "determinism", "first_village",
+    "engine", "sharing", "batches", "raft", "twins", "hunt", "membership", "fleet_spec", "determinism", "first_village",
     "million_day",
 )  # fmt: skip
 """The benchmarks, quick ones first."""

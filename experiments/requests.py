@@ -1,0 +1,227 @@
+"""`twin requests`: an engine's requests, replayed by the batcher that ships, and a prediction for each.
+
+The file has one request a row, as JSON lines or CSV, gzipped or not. A request's tokens in and out are taken as given;
+when it came is seconds, or a date. Where a row also says when its first and last token came, the prediction is held
+against that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.compose import UsageError
+from experiments.folders import show_path
+from experiments.present import show
+from experiments.progress import progress
+from models.devices.rows import find
+from models.devices.table import ETA_KV
+from models.engines import KernelTables, Law, Linear, TableError
+from models.inference import SHAPES, Device
+from policies.serving.batching import Batcher, BatchRules, Request
+from sim.batches import Arrival, Engine, Outcome, Served
+
+COLUMNS = {
+    "key": ("request_id", "id"),
+    "prompt": ("input_toks", "input_tokens", "input_length", "ContextTokens", "num_prefill_tokens"),
+    "wanted": ("output_toks", "output_tokens", "output_length", "GeneratedTokens", "num_decode_tokens"),
+    "at": ("queued_ts", "arrival_time", "arrival_s", "TIMESTAMP"),
+    "first": ("first_token_ts",),
+    "last": ("last_token_ts",),
+}
+"""What is read, and the columns that may hold it, the first one found. Of vLLM's own record (LLMServingSim's bench), of
+the Azure traces, and of Vidur's lengths."""
+FIGURES = ("ttft_s", "tpot_s", "end_to_end_s")
+NAMES = {"ttft_s": "time to first token", "tpot_s": "time per token after it", "end_to_end_s": "end to end"}
+
+
+def add_arguments(made: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    made.add_argument("file", type=Path, metavar="FILE", help="requests: .jsonl or .csv, .gz or not")
+    made.add_argument("--kernels", type=Path, metavar="PREFIX", help="measured tables: PREFIX_dense.csv.gz and so on")
+    made.add_argument("--layers", type=int, help="layers of the model that the tables are of")
+    made.add_argument("--device", metavar="NAME", help="without tables: a device of the library")
+    made.add_argument("--model", metavar="NAME", help=f"without tables: one of {', '.join(sorted(SHAPES))}")
+    made.add_argument("--overhead-us", type=float, default=0.0, help="of an iteration beside its kernels (default 0)")
+    made.add_argument("--kv-tokens", type=int, required=True, help="tokens that the cache holds")
+    made.add_argument("--tokens-max", type=int, default=2048, help="tokens of one iteration (default 2048)")
+    made.add_argument("--requests-max", type=int, default=256, help="requests that run at a time (default 256)")
+    made.add_argument("--no-sharing", action="store_true", help="equal beginnings share no blocks")
+    made.add_argument("--leaps", action="store_true", help="take iterations in which nobody comes or ends at once")
+    made.add_argument("--out", type=Path, metavar="FILE", help="a prediction per request, as JSON lines")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Replay, and print what came of it.
+
+    Raises:
+        UsageError: one line that names what is wrong with the words or the file.
+    """
+    rows = read(options.file)
+    try:
+        law = _law(options)
+        size = BatchRules(1).block_tokens
+        rules = BatchRules(
+            options.kv_tokens // size, options.tokens_max, options.requests_max, share=not options.no_sharing
+        )
+        arrivals = [
+            Arrival(float(at), Request(str(key), int(prompt), int(wanted)))
+            for key, at, prompt, wanted in rows[["key", "at", "prompt", "wanted"]].itertuples(index=False)
+        ]
+        with progress("requests", quiet=options.quiet) as report:
+            done = _serve(law, rules, arrivals, options.leaps, report)
+    except (TableError, ValueError) as error:
+        raise UsageError(f"requests: {error}") from None
+    if options.out:
+        lines = [json.dumps(_plain(one)) for one in done.served]
+        options.out.write_text("\n".join(lines) + "\n")
+    plain = {"requests": len(rows), "iterations": done.iterations, "events": done.events, **_figures(rows, done)}
+    show(plain, _text(plain, options.out), options.json)
+    return 0
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Return a file's requests in order of arrival: key, at (s from the first), prompt, wanted; first, last if there.
+
+    Raises:
+        UsageError: the file cannot be read, lacks a column, or has a row that is no request.
+    """
+    kinds = {".csv": pd.read_csv, ".jsonl": lambda file: pd.read_json(file, lines=True, dtype=False)}
+    ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if ending not in kinds:
+        raise UsageError(f"requests: {path}: allowed are .jsonl and .csv, .gz or not")
+    try:
+        table = kinds[ending](path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"requests: {path}: {error}") from None
+    found = {name: next((one for one in columns if one in table), None) for name, columns in COLUMNS.items()}
+    for name in ("prompt", "wanted", "at"):
+        if found[name] is None:
+            raise UsageError(f"requests: {path}: no column {' or '.join(COLUMNS[name])}")
+    rows = pd.DataFrame({name: table[column] for name, column in found.items() if column is not None})
+    if "key" not in rows:
+        rows["key"] = [f"r{number}" for number in range(len(rows))]
+    if not len(rows):
+        raise UsageError(f"requests: {path}: no rows")
+    for name in ("prompt", "wanted"):
+        given = pd.to_numeric(rows[name], errors="coerce")
+        bad = ~(given >= 1) | (given != np.floor(given))
+        if bad.any():
+            line = int(np.flatnonzero(bad)[0])
+            value = rows[name].iloc[line]
+            where = f"requests: {path}, row {line + 1}"
+            raise UsageError(f"{where}: {found[name]} is {value}; allowed: whole tokens from 1")
+        rows[name] = given.astype(int)
+    rows["at"] = _seconds(rows["at"].rename(found["at"]), path)
+    begun_s = rows["at"].min()
+    for name in ("at", "first", "last"):
+        if name in rows:
+            rows[name] = rows[name] - begun_s
+    return rows.sort_values("at", kind="stable").reset_index(drop=True)
+
+
+def _seconds(column: pd.Series, path: Path) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    if numbers.notna().all() and np.isfinite(numbers).all():
+        return numbers.astype(float)
+    dates = pd.to_datetime(column, errors="coerce")
+    if dates.isna().any():
+        line = int(np.flatnonzero(dates.isna())[0])
+        raise UsageError(
+            f"requests: {path}, row {line + 1}: {column.name} is {column.iloc[line]!r}; allowed: seconds or a date"
+        )
+    return (dates - dates.min()).dt.total_seconds()
+
+
+def _law(options: argparse.Namespace) -> Law:
+    if options.kernels is not None:
+        if options.layers is None:
+            raise ValueError("--layers: needed beside --kernels")
+        return KernelTables(options.kernels, options.layers, options.overhead_us * 1e-6)
+    if options.device is None or options.model is None:
+        raise ValueError("--kernels and --layers, or --device and --model: one of both is needed")
+    if options.model not in SHAPES:
+        raise ValueError(f"--model {options.model}: allowed: {', '.join(sorted(SHAPES))}")
+    row = find(options.device)
+    device = Device(
+        row.mem_bytes_per_s, row.flops, row.eta, ETA_KV, row.mu, row.overhead_s_layer, options.overhead_us * 1e-6
+    )
+    return Linear.of(SHAPES[options.model], device, SHAPES[options.model].layers)
+
+
+def _serve(law: Law, rules: BatchRules, arrivals: Sequence[Arrival], leaps: bool, report: Any) -> Outcome:
+    total, told = len(arrivals), 0
+
+    def watch(now_s: float, batcher: Batcher) -> None:
+        nonlocal told
+        if batcher.step - told >= 1000:
+            told = batcher.step
+            begun = sum(1 for one in arrivals if one.request.state in ("done", "cancelled", "expired"))
+            report(begun / total, f"{begun} of {total} requests, {now_s:.0f} s of virtual time")
+
+    return Engine(law, rules, leaps=leaps, watch=watch).serve(arrivals)
+
+
+def _plain(one: Served) -> dict[str, Any]:
+    request = one.request
+    return {
+        "request_id": request.key, "state": request.state, "arrival_s": one.at_s, "input_toks": request.prompt,
+        "output_toks": request.wanted, **{name: getattr(one, name) for name in FIGURES},
+        "preempted": request.preempted, "shared_toks": request.shared,
+    }  # fmt: skip
+
+
+def _figures(rows: pd.DataFrame, done: Outcome) -> dict[str, Any]:
+    """Return mean, median and tail of each figure, measured and predicted, and the errors of both kinds."""
+    found: dict[str, Any] = {}
+    measured: dict[str, np.ndarray] = {}
+    if "first" in rows and "last" in rows:
+        first, last, at = (rows[name].to_numpy(float) for name in ("first", "last", "at"))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            measured = dict(
+                zip(FIGURES, (first - at, (last - first) / (rows["wanted"].to_numpy() - 1), last - at), strict=True)
+            )
+    for name in FIGURES:
+        ours = np.array([np.nan if (v := getattr(one, name)) is None else v for one in done.served], dtype=float)
+        found[name] = {"predicted": _summary(ours)}
+        if measured:
+            theirs = measured[name]
+            both = np.isfinite(ours) & np.isfinite(theirs) & (theirs > 0)
+            summary = _summary(theirs)
+            errors = np.abs(ours[both] / theirs[both] - 1.0)
+            found[name] |= {
+                "measured": summary,
+                "error": {key: found[name]["predicted"][key] / value - 1.0 for key, value in summary.items()},
+                "error_per_request": {"median": float(np.median(errors)), "p90": float(np.quantile(errors, 0.9))},
+            }
+    return found
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    given = values[np.isfinite(values)]
+    if not len(given):
+        return {}
+    return {"mean": float(given.mean()), "p50": float(np.median(given)), "p90": float(np.quantile(given, 0.9))}
+
+
+def _text(plain: dict[str, Any], out: Path | None) -> str:
+    lines = [f"{plain['requests']} requests, {plain['iterations']} iterations, {plain['events']} events", ""]
+    lines.append(f"{'':24} {'':4} {'predicted':>11} {'measured':>11} {'error':>8}")
+    for name in FIGURES:
+        for key, value in plain[name]["predicted"].items():
+            line = f"{NAMES[name] if key == 'mean' else '':24} {key:4} {value:9.4f} s"
+            if "measured" in plain[name]:
+                line += f" {plain[name]['measured'][key]:9.4f} s {plain[name]['error'][key]:+8.1%}"
+            lines.append(line)
+        if "error_per_request" in plain[name]:
+            each = plain[name]["error_per_request"]
+            lines.append(f"{'':24} a request: median error {each['median']:.1%}, p90 {each['p90']:.1%}")
+    if out:
+        lines += ["", f"a prediction per request: {show_path(out)}"]
+    return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""An iteration as a sum: reading the weights, products, reading the cache, attention, and the output head.
+
+The terms are those of `models.inference`, added and not maximised, for the reason given there. They are linear in what
+takes part, so that all streams of a batch advance one token each ``base + token n + context (sum of contexts)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.arrays import ArrayLike
+from models.inference import Device, Shape
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Seconds of the five terms.
+
+    Attributes:
+        base_s: of an iteration, whoever takes part: weights read once, launches.
+        token_s: of a token's products in all layers.
+        context_s: of reading one cached token in all layers.
+        pair_s: of one token that attends to one other, in all layers.
+        spoken_s: of the head's product for one token.
+
+    Raises:
+        ValueError: one is negative or not finite.
+    """
+
+    base_s: float
+    token_s: float
+    context_s: float
+    pair_s: float
+    spoken_s: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0.0 <= value < float("inf"):
+                raise ValueError(f"{name} is {value}; allowed: from 0")
+
+    @classmethod
+    def of(cls, shape: Shape, device: Device, layers: int, *, head: bool = True) -> Linear:
+        """Return the law of ``layers`` layers of a model on one device, with its output head or without.
+
+        Args:
+            shape: the model.
+            device: one device: scalars.
+            layers: how many it holds.
+            head: whether it also holds the output head.
+        """
+        reads = _one(device.eta) * _one(device.mem_bytes_per_s)
+        reads_cache = _one(device.eta_kv) * _one(device.mem_bytes_per_s)
+        does = _one(device.mu) * _one(device.flops)
+        weights_bytes = layers * shape.layer_bytes() + head * shape.head_bytes()
+        return cls(
+            base_s=weights_bytes / reads + layers * _one(device.overhead_s_layer) + _one(device.overhead_s_step),
+            token_s=2.0 * layers * shape.layer_params() / does,
+            context_s=layers * shape.kv_bytes_per_token_layer() / reads_cache,
+            pair_s=4.0 * layers * shape.heads * shape.head_dim / does,
+            spoken_s=2.0 * head * shape.vocab * shape.hidden / does,
+        )
+
+    def iteration_s(self, chunks: Sequence[tuple[int, int]], decodes: int, context: float, speaks: int) -> float:
+        """Return the seconds of one iteration (`models.engines.Law`)."""
+        tokens, read, pairs = float(decodes), context, context
+        for new, before in chunks:
+            tokens += new
+            read += before
+            pairs += new * before + 0.5 * new * new  # a token attends to those before it: half of the chunk
+        return (
+            self.base_s + self.token_s * tokens + self.context_s * read + self.pair_s * pairs + self.spoken_s * speaks
+        )
+
+
+def _one(value: ArrayLike) -> float:
+    return float(np.asarray(value, dtype=np.float64))
