@@ -31,12 +31,15 @@ COLUMNS = {
     "key": ("request_id", "id"),
     "prompt": ("input_toks", "input_tokens", "input_length", "ContextTokens", "num_prefill_tokens"),
     "wanted": ("output_toks", "output_tokens", "output_length", "GeneratedTokens", "num_decode_tokens"),
-    "at": ("queued_ts", "arrival_time", "arrival_s", "TIMESTAMP"),
+    "at": ("queued_ts", "arrival_time", "arrival_s", "TIMESTAMP", "timestamp"),
     "first": ("first_token_ts",),
     "last": ("last_token_ts",),
+    "hashes": ("hash_ids",),
 }
 """What is read, and the columns that may hold it, the first one found. Of vLLM's own record (LLMServingSim's bench), of
-the Azure traces, and of Vidur's lengths."""
+the Azure traces, of Mooncake's, and of Vidur's lengths."""
+HASHED_TOKENS = 512
+"""Tokens that one of Mooncake's ``hash_ids`` stands for (kvcache-ai/Mooncake, FAST25-release/traces)."""
 FIGURES = ("ttft_s", "tpot_s", "end_to_end_s")
 NAMES = {"ttft_s": "time to first token", "tpot_s": "time per token after it", "end_to_end_s": "end to end"}
 
@@ -70,9 +73,12 @@ def main(options: argparse.Namespace) -> int:
         rules = BatchRules(
             options.kv_tokens // size, options.tokens_max, options.requests_max, share=not options.no_sharing
         )
+        hashes = rows["hashes"] if "hashes" in rows else [()] * len(rows)
         arrivals = [
-            Arrival(float(at), Request(str(key), int(prompt), int(wanted)))
-            for key, at, prompt, wanted in rows[["key", "at", "prompt", "wanted"]].itertuples(index=False)
+            Arrival(float(at), Request(str(key), int(prompt), int(wanted), names=Beginning(ids, HASHED_TOKENS // size)))
+            for key, at, prompt, wanted, ids in zip(
+                *(rows[k] for k in ("key", "at", "prompt", "wanted")), hashes, strict=True
+            )
         ]
         with progress("requests", quiet=options.quiet) as report:
             done = _serve(law, rules, arrivals, options.leaps, report)
@@ -81,13 +87,33 @@ def main(options: argparse.Namespace) -> int:
     if options.out:
         lines = [json.dumps(_plain(one)) for one in done.served]
         options.out.write_text("\n".join(lines) + "\n")
-    plain = {"requests": len(rows), "iterations": done.iterations, "events": done.events, **_figures(rows, done)}
+    computed = sum(one.request.prompt for one in done.served)
+    plain = {
+        "requests": len(rows), "iterations": done.iterations, "events": done.events,
+        "shared_share": sum(one.request.shared for one in done.served) / computed, **_figures(rows, done),
+    }  # fmt: skip
     show(plain, _text(plain, options.out), options.json)
     return 0
 
 
+class Beginning(Sequence[tuple[int, int]]):
+    """Names of a prompt's blocks, of which each given one stands for ``each``; made when they are asked for."""
+
+    def __init__(self, given: Sequence[int], each: int) -> None:
+        self.given, self.each = given, each
+
+    def __len__(self) -> int:
+        return len(self.given) * self.each
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[number] for number in range(*at.indices(len(self)))]
+        return self.given[at // self.each], at % self.each
+
+
 def read(path: Path) -> pd.DataFrame:
-    """Return a file's requests in order of arrival: key, at (s from the first), prompt, wanted; first, last if there.
+    """Return a file's requests in order of arrival: key, at (s from the first), prompt, wanted; first, last and hashes
+    where it has them.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, or has a row that is no request.
@@ -119,6 +145,8 @@ def read(path: Path) -> pd.DataFrame:
             raise UsageError(f"{where}: {found[name]} is {value}; allowed: whole tokens from 1")
         rows[name] = given.astype(int)
     rows["at"] = _seconds(rows["at"].rename(found["at"]), path)
+    if found["at"] == "timestamp":  # Mooncake's are milliseconds
+        rows["at"] /= 1000.0
     begun_s = rows["at"].min()
     for name in ("at", "first", "last"):
         if name in rows:
@@ -211,7 +239,8 @@ def _summary(values: np.ndarray) -> dict[str, float]:
 
 
 def _text(plain: dict[str, Any], out: Path | None) -> str:
-    lines = [f"{plain['requests']} requests, {plain['iterations']} iterations, {plain['events']} events", ""]
+    lines = [f"{plain['requests']} requests, {plain['iterations']} iterations, {plain['events']} events"]
+    lines += [f"{plain['shared_share']:.1%} of the tokens of prompts were in the cache", ""]
     lines.append(f"{'':24} {'':4} {'predicted':>11} {'measured':>11} {'error':>8}")
     for name in FIGURES:
         for key, value in plain[name]["predicted"].items():
