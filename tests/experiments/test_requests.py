@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from experiments.requests import Beginning, read
 from models.engines import Linear
 from policies.serving.batching import BatchRules, Request
 from sim.batches import Arrival, Engine
-
-MOONCAKE = Path(os.environ.get("VILLAGETWIN_DATA", "../shared/data")) / "traces/mooncake_conversation.jsonl.gz"
 
 LAW = ["--device", "RTX 4090", "--model", "llama-3.1-8b", "--kv-tokens", "20000", "-q"]
 ROWS = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.5,100,20\n2023-11-16 18:17:03.0,50,10\n"
@@ -81,10 +78,9 @@ def test_prompts_that_begin_alike_share_what_is_cached(tmp_path: Path, capsys: p
     assert json.loads(capsys.readouterr().out)["shared_share"] == pytest.approx(512 / 2000)
 
 
-@pytest.mark.skipif(not MOONCAKE.exists(), reason="no traces at VILLAGETWIN_DATA")
-def test_a_cache_without_bounds_finds_nearly_all_that_came_before() -> None:
-    """Of Mooncake's conversations a thousand requests share at least 80 % of what whole blocks seen before would give."""
-    rows = read(MOONCAKE).iloc[:1000]
+def test_a_cache_without_bounds_finds_nearly_all_that_came_before(data_folder: Path) -> None:
+    """A thousand of Mooncake's conversations share at least 80 % of what whole blocks seen before would give."""
+    rows = read(data_folder / "traces/mooncake_conversation.jsonl.gz").iloc[:1000]
     seen: set[int] = set()
     ideal = 0
     for ids, prompt in zip(rows["hashes"], rows["prompt"], strict=True):

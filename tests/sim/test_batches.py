@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from models.engines import KernelTables, Linear
 from policies.serving.batching import BatchRules, Request
 from sim.batches import Arrival, Engine
 
-DATA = Path(os.environ.get("VILLAGETWIN_DATA", "../shared/data")) / "traces"
 LAW = Linear(0.010, 0.001, 1e-5, 1e-6, 1e-4)
 RULES = BatchRules(blocks=40, tokens_max=32, requests_max=6, block_tokens=4)
 LOAD = st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=12)
@@ -63,14 +61,13 @@ def test_two_requests_of_one_name_are_refused() -> None:
         Engine(LAW, RULES).serve([Arrival(0.0, Request("r", 1, 1)), Arrival(1.0, Request("r", 1, 1))])
 
 
-@pytest.mark.skipif(not (DATA / "measured_serving").exists(), reason="no measured serving at VILLAGETWIN_DATA")
-def test_a_real_servers_requests_are_predicted() -> None:
+def test_a_real_servers_requests_are_predicted(data_folder: Path) -> None:
     """vLLM 0.19 on an RTX 4090, from its kernels' tables and nothing fitted: TPOT and end to end within 3 %, the tail
     of the time to first token within 10 %, although its cache is full and requests lose their blocks."""
     from experiments.requests import read
 
-    rows = read(DATA / "measured_serving/vllm_RTX4090_Llama-3.1-8B_requests.jsonl.gz")
-    law = KernelTables(DATA / "profiles/llmservingsim_RTX4090_Llama-3.1-8B_tp1", 32)
+    rows = read(data_folder / "traces/measured_serving/vllm_RTX4090_Llama-3.1-8B_requests.jsonl.gz")
+    law = KernelTables(data_folder / "traces/profiles/llmservingsim_RTX4090_Llama-3.1-8B_tp1", 32)
     coming = [Arrival(row.at, Request(row.key, row.prompt, row.wanted)) for row in rows.itertuples()]
     served = Engine(law, BatchRules(41_408 // 16), leaps=True).serve(coming).served
 

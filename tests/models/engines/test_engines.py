@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,6 @@ from models.inference import Device, Shape
 
 SHAPE = Shape("toy", 3, 8, 2, 1, 4, 16, 32)
 DEVICE = Device(100.0, 1000.0, 0.5, 0.25, 0.8, 0.01, 0.1)
-PROFILES = Path(os.environ.get("VILLAGETWIN_DATA", "../shared/data")) / "traces/profiles"
-REAL = PROFILES / "llmservingsim_RTX4090_Llama-3.1-8B_tp1"
 
 
 def test_one_stream_costs_what_the_law_of_one_stream_says() -> None:
@@ -103,9 +100,8 @@ def test_a_missing_table_or_column_is_named(tmp_path: Path) -> None:
         KernelTables(prefix, 3)
 
 
-@pytest.mark.skipif(not REAL.with_name(f"{REAL.name}_dense.csv.gz").exists(), reason="no profiles at VILLAGETWIN_DATA")
-def test_the_published_tables_of_an_rtx_4090_are_read() -> None:
+def test_the_published_tables_of_an_rtx_4090_are_read(data_folder: Path) -> None:
     """A decode of Llama-3.1-8B in bf16 takes at least its 16.06 GB over the board's 1008 GB/s, and not twice that."""
-    law = KernelTables(REAL, 32)
+    law = KernelTables(data_folder / "traces/profiles/llmservingsim_RTX4090_Llama-3.1-8B_tp1", 32)
 
     assert 16.06e9 / 1008e9 < law.iteration_s((), 1, 1, 1) < 2 * 16.06e9 / 1008e9
