@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from policies.config import RaftConfig
 from policies.consensus.raft.configurations import MARK, decode, membership_in
-from policies.consensus.raft.leading import Leading
+from policies.consensus.raft.leaving import Leaving
 from policies.consensus.raft.log import Entry
 from policies.consensus.raft.messages import Append, Appended, InstallSnapshot, Received
 from policies.consensus.raft.state import STATE_BYTES_MAX, Saved
@@ -30,7 +30,7 @@ class Incoming:
             self.size += len(chunk.data)
 
 
-class Following(Leading):
+class Following(Leaving):
     """A member that may follow."""
 
     def __init__(

@@ -205,10 +205,13 @@ class Leading(Elections):
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
+    def _progress_of(self, peer: str) -> Progress | None:
+        return self.progress.get(peer)
+
     def _on_appended(self, sender: str, answer: Appended) -> None:
         if self.role != "leader" or answer.term != self.term:
             return
-        progress = self.progress.get(sender)
+        progress = self._progress_of(sender)
         if progress is None:
             return
         progress.heard = True
@@ -236,7 +239,7 @@ class Leading(Elections):
             self._replicate(peer, progress)
 
     def _on_received(self, sender: str, answer: Received) -> None:
-        progress = self.progress.get(sender)
+        progress = self._progress_of(sender)
         if progress is None or answer.term != self.term or progress.state != SNAPSHOT:
             return
         progress.heard = True

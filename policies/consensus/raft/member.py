@@ -3,6 +3,7 @@
 - `state`: what is remembered, saved and told;
 - `elections`: votes, PreVote, CheckQuorum;
 - `leading`: replication, commitment, membership change, leadership transfer, sending snapshots;
+- `leaving`: telling a removed member that it is out;
 - `following`: taking in entries and snapshots;
 - `reads`: linearizable reads.
 
@@ -101,8 +102,10 @@ class Raft(Reads):
             if member:
                 self._on_forwarded(sender, message)
         elif kind in _BALLOTS and self._hears_leader() and not (kind is m.RequestVote and message.forced):
-            return  # whoever asks was cut off, or is no member any more
+            if kind is m.RequestPreVote:  # whoever asks was cut off, or is no member any more
+                self._show_out(sender, message)
         elif kind is m.RequestPreVote:
+            self._show_out(sender, message)
             self._on_request_pre_vote(sender, message)
         else:
             if message.term > self.term and not (kind is m.PreVote and message.granted):
