@@ -171,6 +171,7 @@ class HotstuffConfig(Strict, frozen=True, tag_field="protocol", tag="hotstuff"):
     batch_wait_s: NonNegative = 0.001  # an idle leader waits so long for more commands
     pool_max: Annotated[int, Meta(ge=1)] = 4096  # commands kept from any one member until they are committed
     checkpoint_every: Annotated[int, Meta(ge=1)] = 128  # commands; PBFT's period of checkpoints (1999, section 4.3)
+    chunk_bytes: Annotated[int, Meta(ge=1, le=32 << 20)] = 1 << 20  # of a state that is sent; as Raft's
 
 
 class PbftConfig(Strict, frozen=True, tag_field="protocol", tag="pbft"):
@@ -183,6 +184,7 @@ class PbftConfig(Strict, frozen=True, tag_field="protocol", tag="pbft"):
     in_flight: Annotated[int, Meta(ge=1, le=1024)] = 8  # batches proposed and not executed (our choice)
     max_batch: Annotated[int, Meta(ge=1)] = 256  # commands in one batch; as Raft's
     pool_max: Annotated[int, Meta(ge=1)] = 1000  # requests of one member that wait; documented queue limit
+    chunk_bytes: Annotated[int, Meta(ge=1, le=32 << 20)] = 1 << 20  # of a state that is sent; as Raft's
 
 
 ConsensusRules = RaftConfig | HotstuffConfig | PbftConfig

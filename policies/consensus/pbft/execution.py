@@ -1,12 +1,13 @@
 """What is agreed, in order: decided batches become indices, checkpoints and snapshots (section 4.3 of the paper).
 
-Each command gets its own index; an empty one and a null request get none. A checkpoint (`Point`) names a batch and the
-digest of all batches up to it, so a member that fetches batches knows that they are the same. The state machine's
-snapshot is a checkpoint, too, with the digest of its state: once a quorum stood there, batches below it are dropped,
-and whoever is further behind gets the state. State machines must therefore take snapshots at the same indices, and
-write equal states as equal bytes; one that never does keeps every batch for ever.
+Each command gets its own index; an empty one, a null request and a change of members get none. A checkpoint (`Point`)
+names a batch and the digest of all batches up to it, so a member that fetches batches knows that they are the same. The
+state machine's snapshot is a checkpoint, too, with the digest of its state: once a quorum stood there, batches below it
+are dropped, and whoever is further behind gets the state. State machines must therefore take snapshots at the same
+indices, and write equal states as equal bytes; one that never does keeps every batch for ever.
 
-Saved keys: ``d`` and the place: what is decided and not in a snapshot yet; ``base``: the snapshot.
+Saved keys: ``d`` and the place: what is decided and not in a snapshot yet; ``base``: the snapshot; ``e`` and a number:
+the batch that ended an epoch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from policies.consensus.chunks import fits, manifest_of, state_digest
+from policies.consensus.pbft.epochs import MARK
 from policies.consensus.pbft.messages import Checkpoint, Decided, Point, Stable, Transferred, digest_of
 from policies.consensus.pbft.proofs import GENESIS, Committee
 from policies.port import Port
@@ -26,15 +29,34 @@ PENDING_MAX = 4
 SAID_MAX = 8
 """Checkpoints remembered of each member; a window holds two, and snapshots come as seldom (our own bound)."""
 
+
+class Base(Message, frozen=True):
+    """A snapshot: a stable checkpoint, its state, and the ends of the epochs before it."""
+
+    stable: Stable
+    state: bytes
+    ends: tuple[Decided, ...]
+
+
 _decided = msgspec.msgpack.Decoder(Decided).decode
-_transferred = msgspec.msgpack.Decoder(Transferred).decode
+_base = msgspec.msgpack.Decoder(Base).decode
 
 
 class Execution:
-    """The decided batches of one member, and how far they are executed."""
+    """The decided batches of one member, and how far they are executed.
 
-    def __init__(self) -> None:
-        self.base = Transferred(GENESIS, b"")
+    Args:
+        chunk_bytes: of a state that is sent.
+
+    Attributes:
+        ends: the batch that ended each epoch so far, oldest first.
+    """
+
+    def __init__(self, chunk_bytes: int) -> None:
+        self.chunk_bytes = chunk_bytes
+        self.base = Base(GENESIS, b"", ())
+        self.offer = Transferred(GENESIS, manifest_of(b"", chunk_bytes), ())  # of the base
+        self.ends: list[Decided] = []
         self.decided: dict[int, Decided] = {}  # above the base, executed or not
         self.point = GENESIS.point  # after the last executed batch
         self.points: dict[int, Point] = {}  # after each executed batch above the base
@@ -45,10 +67,11 @@ class Execution:
         """Remember what is decided, to execute it from the snapshot on; a place that is missing is fetched."""
         self.port = port
         if "base" in saved:
-            self.base = _transferred(saved["base"])
+            self._stand_on(_base(saved["base"]))
         for key in sorted(key for key in saved if key[0] == "d"):
             entry = _decided(saved[key])
             self.decided[entry.seq] = entry
+        self.ends = [_decided(saved[key]) for key in sorted(key for key in saved if key[0] == "e")]
         self._rebase()
 
     def _rebase(self) -> None:
@@ -77,7 +100,7 @@ class Execution:
         """Give the batch its indices; return (index, command) of those that the state machine does not hold yet."""
         index, fresh = self.point.index, list[tuple[int, bytes]]()
         for _, _, command in entry.batch:
-            if command:
+            if command and not command.startswith(MARK):
                 index += 1
                 if index > self.applied:
                     fresh.append((index, command))
@@ -86,15 +109,31 @@ class Execution:
         self.applied = max(self.applied, index)
         return fresh
 
+    # -- epochs --------------------------------------------------------------------------------------
+
+    def end_epoch(self, end: Decided) -> None:
+        """An epoch is over: what it decided after its end is void, and its members sign no checkpoint any more."""
+        self.port.save(f"e{len(self.ends):09d}", encode(end))
+        self.ends.append(end)
+        self.pending.clear()
+        for seq in [seq for seq in self.decided if seq > end.seq]:
+            del self.decided[seq]
+            self.port.erase(f"d{seq:012d}")
+
     # -- snapshots -----------------------------------------------------------------------------------
 
     def snapshot(self, index: int, state: bytes) -> Point | None:
-        """Hold the state machine's snapshot, and return the checkpoint to announce; None if it is of no use."""
-        if not self.base.stable.point.applied < index <= self.applied:
+        """Hold the state machine's snapshot, and return the checkpoint to announce; None if it is of no use.
+
+        One within an epoch that is over is of none: who must sign it are members no more.
+        """
+        if not fits(len(state), self.chunk_bytes) or not self.base.stable.point.applied < index <= self.applied:
             return None
         before = max(seq for seq, p in self.points.items() if p.index <= index)
+        if self.ends and before < self.ends[-1].seq:
+            return None
         at = self.points[before]
-        point = Point(at.seq, at.index, at.chain, index, digest_of(state))
+        point = Point(at.seq, at.index, at.chain, index, state_digest(state, self.chunk_bytes))
         self.pending[index] = (point, state)
         while len(self.pending) > PENDING_MAX:
             del self.pending[next(iter(self.pending))]
@@ -105,22 +144,25 @@ class Execution:
         point, state = self.pending.get(stable.point.applied, (None, b""))
         if point != stable.point or not point.applied > self.base.stable.point.applied:
             return False
-        self._take(Transferred(stable, state))
+        self._take(Base(stable, state, tuple(self.ends)))
         return True
 
-    def restore(self, given: Transferred) -> bool:
-        """Take a proven state that is ahead of this member's."""
-        point = given.stable.point
-        if not point.applied > self.applied or point.seq < self.point.seq or digest_of(given.state) != point.state:
+    def restore(self, base: Base) -> bool:
+        """Take a proven state if it is ahead of this member's; epochs that it ends must be ended here already."""
+        if not base.stable.point.applied > self.applied or base.stable.point.seq < self.point.seq:
             return False
-        self._take(given)
+        self._take(base)
         return True
 
-    def _take(self, base: Transferred) -> None:
-        self.base = base
+    def _take(self, base: Base) -> None:
+        self._stand_on(base)
         self.port.save("base", encode(base))
         self._rebase()
         self.pending = {index: own for index, own in self.pending.items() if index > base.stable.point.applied}
+
+    def _stand_on(self, base: Base) -> None:
+        self.base = base
+        self.offer = Transferred(base.stable, manifest_of(base.state, self.chunk_bytes), base.ends)
 
     # -- for those behind ----------------------------------------------------------------------------
 
@@ -130,7 +172,7 @@ class Execution:
         Some ``bytes_max`` of them, at least one if there is one, at most ``count_max``.
         """
         if seq < self.base.stable.point.seq:
-            return [self.base]
+            return [self.offer]
         found, size = list[Message](), 0
         while len(found) < count_max and size < bytes_max and (entry := self.decided.get(seq := seq + 1)):
             found.append(entry)

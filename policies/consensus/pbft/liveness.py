@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+from policies.consensus.pbft.epochs import MARK
 from policies.consensus.pbft.messages import Batch, Item, PrePrepare, Request, ViewChange, digest_of
 from policies.port import Port
 
@@ -78,13 +79,20 @@ class Pool:
         """Return the name of the request that has waited longest, or nothing."""
         return next(iter(self.waiting), b"")
 
-    def take(self, count_max: int, bytes_max: int) -> Batch:
-        """Return the next batch to propose; empty if nothing waits that was not proposed in this view."""
+    def take(self, count_max: int, bytes_max: int, idle: bool = True) -> Batch:
+        """Return the next batch to propose; empty if nothing waits that was not proposed in this view.
+
+        A change of members stands alone, and waits until nothing else is under way (``idle``).
+        """
         batch, size = list[Item](), 0
         for key in self.queue:
             request = self.waiting[key].request
             size += len(request.command)
             if batch and (size > bytes_max or len(batch) >= count_max):
+                break
+            if request.command.startswith(MARK):
+                if idle and not batch:
+                    batch.append((request.origin, request.number, request.command))
                 break
             batch.append((request.origin, request.number, request.command))
         for item in batch:
@@ -99,6 +107,17 @@ class Pool:
         """Return whether the request of this name is this member's own and only its primary knows of it."""
         entry = self.waiting.get(key)
         return entry is not None and entry.request.origin == me and not entry.request.signature
+
+    def changing(self, command: bytes = b"") -> bool:
+        """Return whether another change of members than ``command`` waits."""
+        commands = (entry.request.command for entry in self.waiting.values())
+        return any(c.startswith(MARK) and c != command for c in commands)
+
+    def begin_epoch(self, origins: tuple[str, ...]) -> None:
+        """Forget changes, which were of the epoch before, and what others than ``origins`` asked."""
+        for key, entry in list(self.waiting.items()):
+            if entry.request.origin not in origins or entry.request.command.startswith(MARK):
+                self._drop(key)
 
     def begin_view(self, me: str) -> None:
         """Forget what others asked the last primary alone, for they will ask the next one; all else waits again."""
@@ -181,6 +200,11 @@ class Ahead:
         """Return the view to join because more members than can lie have left ``view``, or -1 (section 4.5.2)."""
         higher = sorted(c.view for c in self.changes.values() if c.view > view)
         return higher[0] if len(higher) > faults else -1
+
+    def begin_epoch(self, members: tuple[str, ...]) -> None:
+        """Forget what was of the epoch before. Proposals stay: whoever was there earlier may have made some."""
+        self.changes = {}
+        self.proposals = {name: made for name, made in self.proposals.items() if name in members}
 
     def propose(self, sender: str, m: PrePrepare) -> None:
         """Keep a pre-prepare of a later view."""

@@ -1,13 +1,15 @@
 """What members of PBFT say to one another, and what of it is proof that can be shown to others.
 
 Names are those of Castro and Liskov (OSDI 1999; TOCS 20(4), 2002), version with signatures. ``seq`` numbers batches,
-``view`` names the primary, and a ``digest`` stands for a batch. Votes are (member, signature) pairs.
+``view`` names the primary (and the epoch, `epochs`), and a ``digest`` stands for a batch. Votes are (member, signature)
+pairs.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
 
+from policies.consensus.chunks import Chunk, GetChunk, Manifest
 from policies.wire import Message, encode
 
 Item = tuple[str, int, bytes]
@@ -68,7 +70,7 @@ class Point(Message, frozen=True):
         seq, index: the batch and the last index in it.
         chain: digest of all batches up to here, in order.
         applied: the index that ``state`` holds; 0 where this is the log's checkpoint alone.
-        state: digest of the state machine's snapshot, or nothing.
+        state: digest of the state machine's snapshot (`policies.consensus.chunks`), or nothing.
     """
 
     seq: int
@@ -135,10 +137,14 @@ class Decided(Message, frozen=True, tag="decided"):
 
 
 class Transferred(Message, frozen=True, tag="transferred"):
-    """The state at a checkpoint, for who is so far behind that the batches are gone."""
+    """The state at a checkpoint, for who is so far behind that the batches are gone; its chunks are asked for apart.
+
+    ``ends`` are the batches that ended the epochs before the one whose members signed the checkpoint.
+    """
 
     stable: Stable
-    state: bytes
+    manifest: Manifest
+    ends: tuple[Decided, ...]
 
 
 class Missing(Message, frozen=True, tag="missing"):
@@ -171,6 +177,6 @@ class Status(Message, frozen=True, tag="status"):
 
 
 MESSAGES: tuple[type[Message], ...] = (
-    Request, PrePrepare, Prepare, Commit, Checkpoint, Stable, ViewChange, NewView, Decided, Transferred, Missing, Body,
-    Status,
+    Request, PrePrepare, Prepare, Commit, Checkpoint, Stable, ViewChange, NewView, Decided, Transferred, GetChunk,
+    Chunk, Missing, Body, Status,
 )  # fmt: skip

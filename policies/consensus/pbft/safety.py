@@ -5,6 +5,7 @@
 3. Having left a view it signs nothing in it, or in any before it; what it holds prepared goes with it.
 4. A view begins with a proof of what a quorum held prepared, and only what follows from that is proposed again.
 5. A batch is decided by the commits of a quorum, whatever else happened.
+6. A change of members is prepared only by who has executed every place below it (`epochs` says why).
 
 Two quorums share a correct member, which by 1 makes certificates of one view agree, and by 2, 3 and 4 those of
 different views. Everything that a rule asks about is saved in the step that signs, so a crash forgets no promise.
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from policies.consensus.pbft.epochs import change_in
 from policies.consensus.pbft.messages import (
     NULL,
     Batch,
@@ -32,7 +34,7 @@ from policies.consensus.pbft.messages import (
     ViewChange,
     digest_of,
 )  # fmt: skip
-from policies.consensus.pbft.proofs import GENESIS, Committee, again
+from policies.consensus.pbft.proofs import Committee, again
 from policies.port import Port
 from policies.wire import encode
 
@@ -68,15 +70,17 @@ class Voter:
 
     def __init__(self, committee: Committee) -> None:
         self.committee = committee
-        self.view, self.active = 0, True
-        self.stable = GENESIS
+        self.view, self.active = committee.first_view, True
+        self.stable = committee.root
+        self.done = 0  # the last place that this member has executed
         self.slots: dict[int, Slot] = {}
         self.newest: NewView | None = None  # by which this member entered its view, to show to others
         self.writing: dict[int, list[tuple[int, Vote]]] = {}  # save token to own commits that it makes durable
 
-    def begin(self, port: Port, saved: Mapping[str, bytes], window: int) -> None:
-        """Remember every promise."""
-        self.port, self.window = port, window
+    def begin(self, port: Port, saved: Mapping[str, bytes], window: int, committee: Committee) -> None:
+        """Remember every promise of the epoch of ``committee``."""
+        self.port, self.window, self.committee = port, window, committee
+        self.view, self.stable = committee.first_view, committee.root
         if "view" in saved:
             self.view, self.active = _view(saved["view"])
         if "new_view" in saved:
@@ -187,6 +191,8 @@ class Voter:
         view, digest, signature = slot.accepted
         if digest not in slot.bodies:
             return made  # who prepares holds the batch, so that a certificate's batch is never lost
+        if self._changes(slot.bodies[digest]) and seq != self.done + 1:
+            return made  # it is voted for as soon as what is below it is executed
         me, place, primary = self.port.me, (view, seq, digest), self.committee.primary(view)
         if me != primary and slot.prepares.get(me, (-1,))[0] != view:
             made.append(Prepare(*place, self.committee.sign("prepare", *place)))
@@ -247,10 +253,25 @@ class Voter:
                 return Decided(view, seq, slot.bodies[digest], votes[: self.committee.quorum])
         return None
 
-    def proven(self, m: Decided) -> bool:
-        """Return whether a decision that somebody else shows is one."""
-        place = (m.view, m.seq, digest_of(m.batch))
-        return self.committee.certifies(m.commits, self.committee.quorum, "commit", *place)
+    # -- rule 6: epochs ------------------------------------------------------------------------------
+
+    def _changes(self, batch: Batch) -> bool:
+        return change_in(batch, self.committee.number) is not None
+
+    def changing(self) -> bool:
+        """Return whether a change of members is proposed in this view and not executed: what follows would be void."""
+        open_ = (slot for seq, slot in self.slots.items() if seq > self.done and slot.accepted[0] == self.view)
+        return any(self._changes(slot.bodies.get(slot.accepted[1], ())) for slot in open_)
+
+    def begin_epoch(self, committee: Committee) -> None:
+        """Begin an epoch: all that was promised in the one before is void with it."""
+        self._forget(max(self.slots, default=0))
+        self.committee, self.stable, self.newest = committee, committee.root, None
+        self.view, self.active = committee.first_view, True
+        self.writing.clear()
+        self.port.save("view", encode((self.view, True)))
+        self.port.save("stable", encode(self.stable))
+        self.port.erase("new_view")
 
     # -- rules 3 and 4: views ------------------------------------------------------------------------
 
@@ -294,13 +315,16 @@ class Voter:
             return False
         self.stable = stable
         self.port.save("stable", encode(stable))
+        self._forget(low)
+        return True
+
+    def _forget(self, low: int) -> None:
         for seq in [seq for seq in self.slots if seq <= low]:
             slot = self.slots.pop(seq)
             self.port.erase(f"a{seq:012d}")
             self.port.erase(f"p{seq:012d}")
             for digest in slot.bodies:
                 self.port.erase(body_key(seq, digest))
-        return True
 
 
 def body_key(seq: int, digest: bytes) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from policies import port as p
 from policies.cell import Cell
 from policies.config import PbftConfig
+from policies.consensus import chunks
 from policies.consensus.pbft import Pbft
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.proofs import GENESIS, Committee, again
@@ -15,7 +16,7 @@ from sim.keys import KeyRing
 
 NAMES = ("n0", "n1", "n2", "n3")
 RING = KeyRing(1)
-CONFIG = PbftConfig(checkpoint_every=4, in_flight=8, max_batch=8, pool_max=20)
+CONFIG = PbftConfig(checkpoint_every=4, in_flight=8, max_batch=8, pool_max=20, chunk_bytes=4)
 BATCH: m.Batch = (("n0", 1, b"a"),)
 OTHER: m.Batch = (("n0", 2, b"b"),)
 
@@ -66,6 +67,22 @@ def change(name: str, view: int, certificates: tuple[m.Prepared, ...] = (), stab
 
 def stable_at(point: m.Point, names: tuple[str, ...] = NAMES[:3]) -> m.Stable:
     return m.Stable(point, tuple((name, SIGN[name]("checkpoint", point)) for name in names))
+
+
+def point_of(state: bytes, seq: int = 8, index: int = 20, applied: int = 20) -> m.Point:
+    """Return a checkpoint whose snapshot is ``state``."""
+    return m.Point(seq, index, b"chain", applied, chunks.state_digest(state, CONFIG.chunk_bytes))
+
+
+def shown(point: m.Point, state: bytes, names: tuple[str, ...] = NAMES[:3]) -> m.Transferred:
+    """Return what is shown of a state before its chunks are sent."""
+    return m.Transferred(stable_at(point, names), chunks.manifest_of(state, CONFIG.chunk_bytes), ())
+
+
+def chunks_of(state: bytes) -> list[chunks.Chunk]:
+    """Return a state's chunks, in order."""
+    digest, each = chunks.state_digest(state, CONFIG.chunk_bytes), CONFIG.chunk_bytes
+    return [chunks.Chunk(digest, k, chunks.piece(state, k, each)) for k in range(-(-len(state) // each))]
 
 
 class One:

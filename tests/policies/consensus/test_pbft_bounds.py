@@ -18,9 +18,13 @@ from tests.policies.consensus.pbft_hand import (
     SIGN,
     One,
     change,
+    chunks_of,
     commit,
+    point_of,
     pre_prepare,
     prepare,
+    shown,
+    signer,
     stable_at,
 )
 
@@ -30,26 +34,25 @@ from tests.policies.consensus.pbft_hand import (
 def test_a_state_is_taken_only_with_a_quorums_word_for_its_digest() -> None:
     """A wrong state, a word of two, and a state behind what is applied change nothing."""
     state = b"state"
-    point = m.Point(8, 20, b"chain", 20, m.digest_of(state))
+    point = point_of(state)
     member = One()
-    member.hear("n0", m.Transferred(stable_at(point), b"lie"))
-    member.hear("n0", m.Transferred(stable_at(point, NAMES[:2]), state))
-    assert member.pbft.applied == 0
+    member.hear("n0", shown(point, b"lie"), *chunks_of(b"lie"))
+    member.hear("n0", shown(point, state, NAMES[:2]), *chunks_of(state))
+    assert (member.pbft.applied, member.pbft.fetch) == (0, None)
 
-    member.hear("n0", m.Transferred(stable_at(point), state))
+    member.hear("n0", shown(point, state), *chunks_of(state))
     assert (member.pbft.applied, member.pbft.execution.point.seq, member.pbft.voter.stable.point.seq) == (20, 8, 8)
     assert member.again().pbft.applied == 20
-    old = m.Point(4, 10, b"chain", 10, m.digest_of(state))
-    member.hear("n0", m.Transferred(stable_at(old), state))
+    member.hear("n0", shown(point_of(state, 4, 10, 10), state), *chunks_of(state))
     assert member.pbft.applied == 20
 
 
 def test_a_state_within_a_batch_is_gone_on_from_within_it() -> None:
     """A snapshot may fall between two commands of a batch: the next member told is the one after it, once."""
     batch = (("n0", 1, b"a"), ("n0", 2, b""), ("n1", 1, b"b"), ("n2", 1, b"c"))
-    point = m.Point(8, 20, b"chain", 22, m.digest_of(b"state"))
+    point = point_of(b"state", applied=22)
     member = One()
-    member.hear("n0", m.Transferred(stable_at(point), b"state"))
+    member.hear("n0", shown(point, b"state"), *chunks_of(b"state"))
     votes = tuple((name, commit(name, 0, 9, batch).signature) for name in NAMES[:3])
     decided = [e for e in member.step((p.MESSAGE, "", "n1", encode(m.Decided(0, 9, batch, votes)))) if e == "commit"]
     assert (member.pbft.applied, decided) == (23, ["commit"])
@@ -78,14 +81,14 @@ def test_a_view_change_that_its_member_did_not_sign_pulls_nobody() -> None:
 def test_a_decided_batch_is_taken_from_one_peer_with_its_proof_and_not_without() -> None:
     """A quorum's commits are proof whoever shows them; two of them, or one three times, are none."""
 
-    def shown(*names: str) -> m.Decided:
+    def decided(*names: str) -> m.Decided:
         return m.Decided(3, 1, BATCH, tuple((name, commit(name, 3, 1, BATCH).signature) for name in names))
 
     member = One()
-    member.hear("n0", shown("n0", "n1"), shown("n0", "n1", "n1"), shown("n1", "n1", "n1"))
+    member.hear("n0", decided("n0", "n1"), decided("n0", "n1", "n1"), decided("n1", "n1", "n1"))
     assert member.pbft.applied == 0
 
-    member.hear("n0", shown("n0", "n1", "n2"))
+    member.hear("n0", decided("n0", "n1", "n2"))
     assert member.pbft.applied == 1
 
 
@@ -216,7 +219,7 @@ def test_a_flood_of_what_is_ahead_takes_bounded_memory() -> None:
         member.hear(
             "n1", change("n1", view), pre_prepare(view, 1, BATCH), prepare("n1", view, 1 + i % 8, BATCH),
             m.Checkpoint(point, SIGN["n1"]("checkpoint", point)),
-            m.Request("n1", i, b"x", SIGN["n1"]("request", i, b"x")),
+            m.Request("n1", i, b"x", signer("n1").sign_request(i, b"x")),
         )  # fmt: skip
     pbft = member.pbft
 

@@ -1,0 +1,150 @@
+"""Normal operation: batches get their places, are voted for, executed in order, and checkpoints move the window on.
+
+What may be signed is `safety`'s to say; this file asks it and sends what comes of it (sections 4.2 and 4.3).
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from policies.consensus.messages import Chosen
+from policies.consensus.pbft import messages as m
+from policies.consensus.pbft.epochs import allowed, changed_by, epoch_of
+from policies.consensus.pbft.liveness import PRIMARY
+from policies.consensus.pbft.requests import BATCH_BYTES, Requests
+from policies.local import Committed, Configured
+
+APPLY_MAX = 20
+"""Commands executed in one step: each may hold two signatures of 0.11 ms; a step stays below 5 ms."""
+
+
+class Ordering(Requests):
+    """A member that orders."""
+
+    def _propose(self) -> None:
+        """As the primary: give waiting requests their places; anybody: expect that somebody does."""
+        while self.role == "leader":
+            seq, done = self.voter.next_seq(), self.execution.point.seq
+            idle = seq == done + 1
+            if not self.voter.inside(seq) or seq > done + self.config.in_flight:
+                break
+            if not idle and self.voter.changing():
+                break  # what follows a change is void
+            if not (batch := self.pool.take(self.config.max_batch, BATCH_BYTES, idle)):
+                break
+            self._all(self.voter.propose(batch))
+        self._wait()
+
+    def _wait(self) -> None:
+        if self.voter.active and self.member:
+            idle = b"" if self.role == "leader" else PRIMARY
+            self.patience.wait_for(self.pool.oldest() or self._unfinished() or idle)
+
+    def _unfinished(self) -> bytes:
+        """Return the name of the next place if it was proposed and not executed, or nothing."""
+        seq = self.execution.point.seq + 1
+        slot = self.voter.slots.get(seq)
+        return b"place %d" % seq if slot is not None and slot.accepted[0] == self.voter.view else b""
+
+    def _on_pre_prepare(self, sender: str, proposal: m.PrePrepare) -> None:
+        view, batch = self.voter.view, proposal.batch
+        if not self._fits(batch):
+            self._drop("pre-prepare")
+        elif epoch_of(proposal.view) > self.committee.number:
+            self.ahead.propose(sender, proposal)
+        elif sender != self.committee.primary(proposal.view):
+            self._drop("pre-prepare")
+        elif proposal.view > view or (proposal.view == view and not self.voter.active):
+            self.ahead.propose(sender, proposal)
+        elif self.voter.accept(sender, proposal):
+            self._vote(proposal.seq)
+            self._wait()
+
+    def _fits(self, batch: m.Batch) -> bool:
+        size = sum(len(command) for _, _, command in batch)
+        whole = len(batch) <= self.config.max_batch and (size <= BATCH_BYTES or len(batch) == 1)
+        return whole and allowed(batch, self.committee.number)
+
+    def _on_vote(self, sender: str, vote: m.Prepare | m.Commit) -> None:
+        if self.voter.hear(sender, vote):
+            self._vote(vote.seq)
+
+    def _vote(self, seq: int) -> None:
+        for vote in self.voter.vote(seq):
+            self._all(vote)
+        self._decide(seq)
+        self._execute()
+
+    def _decide(self, seq: int) -> None:
+        if (entry := self.voter.decide(seq)) is not None:
+            self.execution.add(entry)
+
+    def _execute(self) -> None:
+        """Execute what is decided, in order: so many commands in a step, and no more after a change of members."""
+        done, executed = 0, False
+        while (entry := self.execution.ready()) is not None:
+            if done >= APPLY_MAX:
+                self.port.set_timer("apply", 0)
+                break
+            done, executed = done + len(entry.batch), True
+            for index, command in self.execution.execute(entry):
+                self.port.decide("commit", Chosen(index, 0, crc32(command)))
+                if self.applier:
+                    self.port.tell(self.applier, Committed(index, 0, command))
+            self.voter.done = entry.seq
+            if not self._changed(entry):
+                self._executed(entry.batch)
+        if executed:
+            self.patience.failures, self.doubts.impatient = 0, False
+            self._vote_for_a_change()
+            self._propose()
+
+    def _vote_for_a_change(self) -> None:
+        """Vote for the next place: a change of members there waited until all below it was executed."""
+        for vote in self.voter.vote(self.voter.done + 1) if self.member else ():
+            self._all(vote)
+
+    def _changed(self, entry: m.Decided) -> bool:
+        """Act on a change of members that was executed, if it is one; one of an earlier epoch is only told again."""
+        change = changed_by(entry)
+        if change is None:
+            return False
+        if self.applier:
+            self.port.tell(self.applier, Configured(self.execution.point.index, *change))
+        if entry.seq > self.committee.root.point.seq:
+            self._end_epoch(entry)
+        return True
+
+    def _executed(self, batch: m.Batch) -> None:
+        for item in batch:
+            self.pool.executed(item)
+            if item[0] == self.port.me and item[1] in self.reads:
+                self._readable(self.reads.pop(item[1]), self.execution.applied)
+                if self.asked:
+                    self._order_reads()
+        point = self.execution.point
+        if point.seq % self.config.checkpoint_every == 0 and point.seq > self.voter.stable.point.seq and self.member:
+            self._attest(point)
+
+    # -- checkpoints ---------------------------------------------------------------------------------
+
+    def _attest(self, point: m.Point) -> None:
+        said = m.Checkpoint(point, self.committee.sign("checkpoint", point))
+        self._all(said)
+        self._on_checkpoint(self.port.me, said)
+
+    def _on_checkpoint(self, sender: str, said: m.Checkpoint) -> None:
+        if (stable := self.checkpoints.add(sender, said)) is not None:
+            self._stabilise(stable)
+
+    def _on_stable(self, sender: str, stable: m.Stable) -> None:
+        if stable.point.seq > self.voter.stable.point.seq:
+            if self.committee.proves_stable(stable):
+                self._stabilise(stable)
+            else:
+                self._drop("checkpoint without proof")
+
+    def _stabilise(self, stable: m.Stable) -> None:
+        self.execution.shared(stable)
+        if self.voter.stabilise(stable):
+            self._propose()

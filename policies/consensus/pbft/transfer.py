@@ -1,0 +1,196 @@
+"""Epochs that end, and states that are taken over: what makes of a member another one's equal at once.
+
+Safety, in what it believes: the end of an epoch by the commits of its quorum, a state by the digest that a quorum of
+the epoch signed to which those proofs lead. Liveness, in whom it asks (`policies.consensus.chunks`).
+"""
+
+from __future__ import annotations
+
+from policies.config import PbftConfig
+from policies.consensus.chunks import Arriving, Chunk, GetChunk, Serving, piece
+from policies.consensus.messages import Restored
+from policies.consensus.pbft import messages as m
+from policies.consensus.pbft.epochs import changed_by, epoch_of
+from policies.consensus.pbft.execution import Base, Checkpoints
+from policies.consensus.pbft.liveness import Doubts
+from policies.consensus.pbft.proofs import Claim, Committee
+from policies.consensus.pbft.repeating import Repeating
+from policies.local import Configured, Restore
+
+ROUNDS = 2
+"""Times that every holder is asked in vain before a state is given up: who has another shows it (our own bound)."""
+
+
+class Fetch:
+    """A state that arrives: what was shown of it, who may have it, and how often they were asked in vain."""
+
+    def __init__(self, given: m.Transferred, arriving: Arriving, holders: tuple[str, ...]) -> None:
+        self.given, self.arriving, self.holders = given, arriving, holders
+        self.vain = 0
+        self.waits = True  # nothing has come since the last period began
+
+
+class Transfer(Repeating):
+    """A member that enters epochs and takes states over.
+
+    Attributes:
+        fetch: the state that arrives, None for none.
+        serving: who asked for chunks of our own, and how often.
+    """
+
+    def __init__(
+        self, config: PbftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(config, members, applier, watchers)
+        self.fetch: Fetch | None = None
+        self.serving = Serving()
+
+    # -- epochs --------------------------------------------------------------------------------------
+
+    def _end_epoch(self, end: m.Decided) -> None:
+        """The change of members at the place just executed takes effect: what the old members do later is void."""
+        self.execution.end_epoch(end)
+        self._enter_epoch(self.committee.after(end))
+        self._begin_view()
+        for name in self.audience:
+            self.port.send(name, self._status(""))  # whoever is new cannot know yet that it is one of us
+
+    def _enter_epoch(self, committee: Committee) -> None:
+        """Forget what was promised, heard and waited for in the epoch before."""
+        self._join(committee)
+        self.voter.begin_epoch(committee)
+        self.checkpoints, self.doubts = Checkpoints(committee), Doubts()
+        self.ahead.begin_epoch(committee.members)
+        self.vetting.waiting.clear()
+        self.arrived.clear()
+        self.turn = 0
+        self.patience.wait_for(b"")
+        self.pool.begin_epoch((*committee.members, *committee.learners))
+        if not (self.member or self.learner):
+            self._refuse_reads()
+
+    # -- states: who has one -------------------------------------------------------------------------
+
+    def _on_get_chunk(self, sender: str, ask: GetChunk) -> None:
+        """Somebody asks for a chunk of our snapshot; of another it is shown ours."""
+        base = self.execution.base
+        if sender not in self.known:
+            self._drop("stranger")
+        elif not self.serving.allows(sender, self.port.now):
+            self._drop("chunk asked too often")
+        elif ask.state == base.stable.point.state:
+            data = piece(base.state, ask.number, self.config.chunk_bytes)
+            self.port.send(sender, Chunk(ask.state, ask.number, data))
+        elif base.stable.point.applied:
+            self.port.send(sender, self.execution.offer)
+
+    # -- states: who needs one -----------------------------------------------------------------------
+
+    def _on_transferred(self, sender: str, given: m.Transferred) -> None:
+        """Somebody shows what its snapshot is made of: if it is proven and newer, its chunks are asked for."""
+        point, fetch = given.stable.point, self.fetch
+        coming = 0 if fetch is None else fetch.given.stable.point.applied
+        if point.applied <= max(self.execution.applied, coming):
+            return
+        arriving = Arriving(given.manifest, self.config.chunk_bytes, None if fetch is None else fetch.arriving)
+        committees = self._led_to(given.ends)
+        if not committees or not self._possible(given, arriving, committees[-1]):
+            self._drop("state without proof")
+            return
+        if not self.vetting.vetted(sender, given, self._claims(given, committees), committees[-1]):
+            return
+        ends = zip(committees, given.ends[self.committee.number :], strict=False)
+        if not all(old.ends(end) for old, end in ends) or not committees[-1].proves_stable(given.stable):
+            self._drop("state without proof")
+            return
+        holders = tuple(name for name in committees[-1].members if name != self.port.me)
+        self.fetch = Fetch(given, arriving, holders)
+        self._ask_chunk(sender)
+
+    def _led_to(self, ends: tuple[m.Decided, ...]) -> list[Committee]:
+        """Return this committee and those to which ``ends`` lead if they are proven; nothing if they cannot be."""
+        committees = [self.committee]
+        for end in ends[self.committee.number :]:
+            if changed_by(end) is None or epoch_of(end.view) != committees[-1].number:
+                return []
+            committees.append(committees[-1].after(end))
+        return committees if len(ends) == committees[-1].number else []
+
+    def _possible(self, given: m.Transferred, arriving: Arriving, committee: Committee) -> bool:
+        point = given.stable.point
+        return arriving.possible and arriving.digest == point.state and point.seq >= committee.root.point.seq
+
+    def _claims(self, given: m.Transferred, committees: list[Committee]) -> list[Claim]:
+        ends = zip(committees, given.ends[self.committee.number :], strict=False)
+        found = [claim for old, end in ends for claim in old.claims_of_end(end)]
+        return found + committees[-1].claims_of(given.stable.votes, "checkpoint", given.stable.point)
+
+    def _ask_chunk(self, whom: str) -> None:
+        """Ask for the chunk that is due, or take the state over if none is."""
+        fetch = self.fetch
+        if fetch is not None and (ask := fetch.arriving.ask()) is not None:
+            self.port.send(whom, ask)
+        elif fetch is not None:
+            self.fetch = None
+            self._take_over(fetch.given, fetch.arriving.state())
+
+    def _tick(self) -> None:
+        super()._tick()
+        if self.fetch is not None:
+            if self.fetch.waits:
+                self._ask_another()
+            else:
+                self.fetch.waits = True
+
+    def _ask_another(self) -> None:
+        """Nothing has come for a period: ask the next one who may have it."""
+        fetch = self.fetch
+        if fetch is not None:
+            fetch.vain += 1
+            if fetch.vain > ROUNDS * len(fetch.holders):
+                self.fetch = None
+            else:
+                fetch.holders = (*fetch.holders[1:], fetch.holders[0])
+                self._ask_chunk(fetch.holders[0])
+
+    def _on_chunk(self, sender: str, chunk: Chunk) -> None:
+        """A chunk: of the state that arrives and right, or its sender lies and another is asked."""
+        fetch = self.fetch
+        if fetch is None or chunk.state != fetch.arriving.digest or chunk.number != fetch.arriving.due:
+            return  # late, twice, or not asked for
+        if fetch.arriving.take(chunk):
+            fetch.vain, fetch.waits = 0, False
+            self._ask_chunk(sender)
+        elif sender in fetch.holders:
+            self._drop("wrong chunk")
+            holders = tuple(name for name in fetch.holders if name != sender)
+            fetch.holders = holders or fetch.holders
+            self._ask_another()
+
+    def _take_over(self, given: m.Transferred, state: bytes) -> None:
+        """Take a whole, proven state over, and enter the epoch to which its proofs lead."""
+        point, committees = given.stable.point, self._led_to(given.ends)
+        if not committees or point.applied <= self.execution.applied or point.seq < self.execution.point.seq:
+            return  # batches came meanwhile
+        entered = len(committees) > 1
+        for end in given.ends[self.committee.number :]:
+            self.execution.end_epoch(end)
+        if entered:
+            self._enter_epoch(committees[-1])
+        self.execution.restore(Base(given.stable, state, given.ends))
+        self.voter.done = self.execution.point.seq
+        self._tell_state()
+        self._stabilise(given.stable)
+        if entered:
+            self._begin_view()
+        self._execute()
+
+    def _tell_state(self) -> None:
+        """A state stands for all commands up to its index; its view is not one that all members share."""
+        base = self.execution.base
+        index = base.stable.point.applied
+        self.port.decide("restore", Restored(index, 0))
+        if self.applier:
+            self.port.tell(self.applier, Restore(index, base.state))
+            if base.ends and (change := changed_by(base.ends[-1])) is not None:
+                self.port.tell(self.applier, Configured(index, *change))
