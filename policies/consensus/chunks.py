@@ -13,6 +13,7 @@ sent to anybody who asks.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Generic, TypeVar
 
 from policies.port import NS_PER_S
 from policies.wire import Message, encode
@@ -24,6 +25,9 @@ CHUNKS_MAX = 4096
 
 CHUNKS_PER_S = 64
 """Chunks sent to one node in a second, so that a flood of questions is no flood of answers (our bound)."""
+
+ROUNDS = 2
+"""Times that every holder is asked in vain before a state is given up: who has another shows it (our own bound)."""
 
 
 class Manifest(Message, frozen=True):
@@ -78,24 +82,30 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=32, person=b"village chunk").digest()
 
 
-class Arriving:
-    """A state that arrives.
+Given = TypeVar("Given")
+
+
+class Arriving(Generic[Given]):
+    """A state that arrives, and whom to ask for it.
 
     Args:
-        manifest: what it is made of, as a quorum signed it.
+        given: what a member showed of it, with the proof that a quorum signed it.
+        manifest: what it is made of.
         chunk_bytes: length of a chunk, the same at all members.
-        before: another that was arriving; chunks that are the same need not come again.
 
     Attributes:
         digest: what stands for the state.
         parts: chunks that are here, by digest.
+        holders: who may have it, the one to be asked next first.
+        vain: how often somebody was asked in a row without a chunk coming.
     """
 
-    def __init__(self, manifest: Manifest, chunk_bytes: int, before: Arriving | None = None) -> None:
-        self.manifest, self.chunk_bytes = manifest, chunk_bytes
+    def __init__(self, given: Given, manifest: Manifest, chunk_bytes: int) -> None:
+        self.given, self.manifest, self.chunk_bytes = given, manifest, chunk_bytes
         self.digest = digest_of(manifest)
-        wanted, held = set(manifest.chunks), {} if before is None else before.parts
-        self.parts: dict[bytes, bytes] = {digest: data for digest, data in held.items() if digest in wanted}
+        self.parts: dict[bytes, bytes] = {}
+        self.holders: tuple[str, ...] = ()
+        self.vain = 0
 
     @property
     def possible(self) -> bool:
@@ -103,25 +113,37 @@ class Arriving:
         size, each = self.manifest.size, self.chunk_bytes
         return fits(size, each) and len(self.manifest.chunks) == -(-size // each)
 
+    def begin(self, holders: tuple[str, ...], before: Arriving[Given] | None) -> None:
+        """It is proven: these may have it. Chunks of a state that arrived ``before`` need not come again."""
+        wanted = set(self.manifest.chunks)
+        self.holders = holders
+        self.parts = {} if before is None else {d: data for d, data in before.parts.items() if d in wanted}
+
     @property
     def due(self) -> int | None:
         """The number of the chunk to ask for; None once all are here."""
         return next((k for k, digest in enumerate(self.manifest.chunks) if digest not in self.parts), None)
 
-    def ask(self) -> GetChunk | None:
-        """Return what to ask for now, whomever; None once all is here."""
-        due = self.due
-        return None if due is None else GetChunk(self.digest, due)
+    def asks(self, chunk: Chunk) -> bool:
+        """Return whether this chunk is what is asked for; any other is late, comes twice, or was never wanted."""
+        return chunk.state == self.digest and chunk.number == self.due
 
-    def take(self, chunk: Chunk) -> bool:
-        """Take a chunk of this state in; return whether it is what its place asks for."""
-        if not 0 <= chunk.number < len(self.manifest.chunks) or len(chunk.data) > self.chunk_bytes:
-            return False
+    def take(self, sender: str, chunk: Chunk) -> bool:
+        """Take the chunk that is due; return whether it is right. Whoever sent a wrong one is asked no more."""
         digest = _digest(chunk.data)
         if digest != self.manifest.chunks[chunk.number]:
+            self.holders = tuple(name for name in self.holders if name != sender)
             return False
-        self.parts[digest] = chunk.data
+        self.parts[digest], self.vain = chunk.data, 0
         return True
+
+    def another(self) -> str | None:
+        """Return whom to ask now that nothing has come; None after all were asked `ROUNDS` times in vain."""
+        self.vain += 1
+        if self.vain > ROUNDS * len(self.holders):
+            return None
+        self.holders = (*self.holders[1:], self.holders[0])
+        return self.holders[0]
 
     def state(self) -> bytes:
         """Return the whole, once nothing is due."""

@@ -10,11 +10,12 @@ import msgspec
 from policies import port as p
 from policies.cell import Cell
 from policies.config import HotstuffConfig
+from policies.consensus.chunks import Chunk, digest_of, manifest_of
 from policies.consensus.hotstuff import HotStuff, certificates
-from policies.consensus.hotstuff.catch_up import CatchUp
 from policies.consensus.hotstuff.epoch import Epoch, genesis
 from policies.consensus.hotstuff.messages import Block, Certificate, Entry, Proposal, Status, Transferred
 from policies.consensus.hotstuff.pacemaker import Pacemaker
+from policies.consensus.hotstuff.transfer import Transfer
 from policies.consensus.hotstuff.view_change import ViewChange
 from policies.consensus.quorum import byzantine_quorum, faults
 from policies.wire import encode
@@ -156,7 +157,7 @@ def two_blocks_two_lives(kind: Kind) -> None:
 # -- B11: what is believed of others ---------------------------------------------------------------------------------
 
 
-def trusts_the_state(self: CatchUp, start: Transferred) -> Epoch:
+def trusts_the_state(self: Transfer, given: Transferred) -> Epoch:
     """Take whatever state is sent for proved."""
     return self.node.epoch
 
@@ -167,10 +168,13 @@ def forged_state(kind: Kind) -> None:
     log.run(0.1)
     log.cluster.partition(["n3"])
     log.run(1, every=0.05, at=NAMES[:3])
-    true: Transferred = log.member("n0").catch_up.start
-    lagging = log.member("n3")
+    true: Transferred = log.member("n0").catch_up.transfer.offer
+    lagging, forged = log.member("n3"), encode([b"forged"])
+    manifest = manifest_of(forged, lagging.config.chunk_bytes)
+    point = msgspec.structs.replace(true.stable, state=digest_of(manifest))
     lagging.catch_up.sync.want(true.qc)
-    lagging.on_message("n0", msgspec.structs.replace(true, state=encode([b"forged"])))
+    lagging.on_message("n0", msgspec.structs.replace(true, stable=point, manifest=manifest))
+    lagging.on_message("n0", Chunk(point.state, 0, forged))
     require(lagging.applied == 0, f"S19: n3 took over a state of index {lagging.applied} that nobody signed")
 
 
@@ -261,7 +265,7 @@ MUTANTS = (
     ),
     _hotstuff(
         "B11", "a peer's checkpoint is taken over unproved", "snarkOS issue 3226", "S19", forged_state, "S19",
-        (CatchUp, "_proved", trusts_the_state),
+        (Transfer, "_proved", trusts_the_state),
     ),
     _hotstuff(
         "B11", "a peer's height is believed", "CometBFT ASA-2025-001, issue 5801", "L4", claimed_height, "L4",

@@ -14,7 +14,7 @@ The files, and what each is about:
 - `safety`: when to vote, the lock, the commit rule. Whole, and nothing else has a say in it but
   `certificates` (what a quorum is, what is signed) and `epoch` (who the members are).
 - `pacemaker`: which view we are in and when a leader is given up; `proposing`, `asking` and `pool`: what gets into
-  blocks; `view_change`; `sync` and `catch_up`: fetching what we lack. Liveness.
+  blocks; `view_change`; `sync`, `catch_up` and `transfer`: fetching what we lack. Liveness.
 - `tree` and `trunk`: blocks, and what of them is committed and told; `checkpoint`: forgetting them.
 - `evidence`: two votes in one view, proved. `messages`: all that is said. `node`: the member, which composes these.
 

@@ -1,7 +1,7 @@
-"""Catching up: blocks, ends of epochs and whole states for those who lack them, and what may then be forgotten.
+"""Catching up: blocks and ends of epochs for those who lack them, and what may be forgotten once a state is stable.
 
-Liveness, but for what it believes: blocks by their digests, the end of an epoch by its certificates, a state by the
-digest that a quorum signed, each under the members of the epoch that the proof before it led to.
+Liveness, but for what it believes: blocks by their digests, the end of an epoch by its certificates. Whole states, for
+those who lack what is forgotten, are `transfer`'s.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from policies.consensus.chunks import fits, state_digest
 from policies.consensus.hotstuff import messages as m
-from policies.consensus.hotstuff.certificates import block_digest, checkpoint_bytes, stable, state_digest
+from policies.consensus.hotstuff.certificates import checkpoint_bytes
 from policies.consensus.hotstuff.checkpoint import Checkpoints
-from policies.consensus.hotstuff.epoch import Epoch, after, ends
+from policies.consensus.hotstuff.epoch import after, ends
 from policies.consensus.hotstuff.messages import Block, Certificate
 from policies.consensus.hotstuff.pacemaker import NEVER
 from policies.consensus.hotstuff.sync import BLOCKS_MAX, BYTES_MAX, Sync
+from policies.consensus.hotstuff.transfer import Transfer
 from policies.wire import encode
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ COMPARE_HEARTBEATS = 4
 """A member compares what it knows with another's so seldom: a faulty leader keeps nobody in the dark for longer than
 this many heartbeats a member (our choice)."""
 
-_transferred = msgspec.msgpack.Decoder(m.Transferred).decode
+_start = msgspec.msgpack.Decoder(m.Start).decode
 _handover = msgspec.msgpack.Decoder(m.Handover).decode
 
 
@@ -43,7 +45,8 @@ class CatchUp:
     def __init__(self, node: HotStuff) -> None:
         self.node, self.sync = node, Sync()
         self.checkpoints = Checkpoints(node.config.checkpoint_every)
-        self.start: m.Transferred | None = None
+        self.start: m.Start | None = None
+        self.transfer = Transfer(node)
         self.handovers: list[m.Handover] = []
         self.pending: m.Handover | None = None
         self.compared_ns = self.compared = 0
@@ -67,13 +70,16 @@ class CatchUp:
 
     def ask_another(self) -> None:
         """Ask the next member for what is missing."""
-        if self.node.others:
+        if self.transfer.ask_another():
+            self.sync.asked_ns = self.node.port.now
+        elif self.node.others:
             self._fetch(self.sync.ask(self.node.others, self.node.port.now))
 
     def on_fetch(self, sender: str, fetch: m.Fetch) -> None:
         """Somebody lacks blocks: send them, or, where they are forgotten, the state that holds them."""
         if self.start is not None and fetch.height < self.start.block.height:
-            self.node.port.send(sender, self.start)
+            if self.transfer.offer is not None:
+                self.node.port.send(sender, self.transfer.offer)
             return
         blocks: list[Block] = []
         size = 0
@@ -163,17 +169,20 @@ class CatchUp:
         span = node.trunk.span_of(index)
         if span is None or not node.member or not self.checkpoints.due(index):
             return
+        if not fits(len(state), node.config.chunk_bytes):
+            return node.refuse("a snapshot that is too large")
         block = node.trunk.tree.blocks[span.block]
         if block.epoch != node.epoch.number:
             return  # the next one is signed by those who are members now
         self.checkpoints.keep(index, state)
         vote = m.CheckpointVote(
-            block.epoch, index, span.first, block.height, span.block, state_digest(state), b""
+            block.epoch, index, span.first, block.height, span.block,
+            state_digest(state, node.config.chunk_bytes), b"",
         )  # fmt: skip
         vote = msgspec.structs.replace(vote, signature=node.port.keys.sign(checkpoint_bytes(vote)))
         for name in node.others:
             node.port.send(name, vote)
-        self._add(node.port.me, vote)
+        return self._add(node.port.me, vote)
 
     def on_checkpoint_vote(self, sender: str, vote: m.CheckpointVote) -> None:
         """A member signed its state."""
@@ -191,61 +200,19 @@ class CatchUp:
             return
         state, span = self.checkpoints.mine[checkpoint.index], node.trunk.span_of(checkpoint.index)
         qc = None if span is None else node.trunk.certified_by(span.block)
-        if state_digest(state) != checkpoint.state:
+        if state_digest(state, node.config.chunk_bytes) != checkpoint.state:
             node.port.note("diverged", index=checkpoint.index)  # our state machine is not the quorum's
         elif span is not None and qc is not None:
             block = node.trunk.tree.blocks[span.block]
-            self._stand_on(m.Transferred(checkpoint, block, qc, state, tuple(self.handovers)))
+            self.stand_on(m.Start(checkpoint, block, qc, state, tuple(self.handovers)))
             node.trunk.drop_below(span)
 
-    def _stand_on(self, start: m.Transferred) -> None:
+    def stand_on(self, start: m.Start) -> None:
+        """Begin from a stable checkpoint, in the next life as well."""
         self.start = start
+        self.transfer.stand_on(start)
         self.checkpoints.drop(start.stable.index)
         self.node.port.save("checkpoint", encode(start))
-
-    def on_transferred(self, sender: str, start: m.Transferred) -> None:
-        """A whole state for us, who asked for blocks that are forgotten."""
-        node = self.node
-        if self.sync.wanted is None or start.stable.height <= node.trunk.tree.height:
-            return node.refuse("a state that was not asked for")
-        epoch = self._proved(start)
-        if epoch is None:
-            return node.refuse("a state that nothing proves")
-        if epoch.number != node.epoch.number:
-            for handover in start.handovers[node.epoch.number :]:
-                self.keep(handover)
-            node.begin_epoch(epoch)
-        wanted, self.sync = self.sync.wanted, Sync()
-        node.safety.start_above(start.qc)
-        if start.stable.block in node.trunk.tree.blocks:
-            node.commit_to(start.stable.block, None)  # all that we lacked was to know that it is committed
-        else:
-            # Then our highest certificate was below it: all later ones are of blocks that extend it.
-            node.trunk.begin(start)
-            node.save()
-            self._stand_on(start)
-            node.asking.begin_anew()
-            node.trunk.tell()
-        if wanted is not None:
-            node.learn(wanted, sender)
-        return None
-
-    def _proved(self, start: m.Transferred) -> Epoch | None:
-        """Return the epoch of a state that is proved, or None."""
-        node, epoch, point = self.node, self.node.epoch, start.stable
-        for handover in start.handovers[epoch.number :]:
-            if not ends(handover, epoch, node.config.chain, node.verifier, node.port.keys):
-                return None
-            epoch = after(handover, epoch.number + 1)
-        right = (
-            epoch.number == point.epoch == start.block.epoch == start.qc.epoch == len(start.handovers)
-            and block_digest(start.block) == point.block == start.qc.block
-            and start.block.height == point.height
-            and state_digest(start.state) == point.state
-            and stable(node.port.keys, epoch.members, point)
-            and node.verifier.certificate(node.port.keys, epoch.members, start.qc)
-        )
-        return epoch if right else None
 
     # -- after a crash -------------------------------------------------------------------------------
 
@@ -254,7 +221,8 @@ class CatchUp:
         node = self.node
         proofs = [_handover(data) for key, data in sorted(saved.items()) if key.startswith("handover/")]
         if "checkpoint" in saved:
-            self.start = _transferred(saved["checkpoint"])
+            self.start = _start(saved["checkpoint"])
+            self.transfer.stand_on(self.start)
             self.handovers = list(self.start.handovers)
             self.checkpoints.last = self.start.stable.index
             if self.handovers:

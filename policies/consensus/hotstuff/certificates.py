@@ -37,11 +37,6 @@ def entry_key(entry: Entry) -> bytes:
     return blake2b(encode(entry), digest_size=16).digest()
 
 
-def state_digest(state: bytes) -> bytes:
-    """Return the digest of a snapshot's bytes."""
-    return blake2b(state, digest_size=32, person=b"hotstuff state").digest()
-
-
 def vote_bytes(epoch: int, view: int, block: bytes) -> bytes:
     """Return what a vote signs."""
     return encode(("hotstuff vote", epoch, view, block))

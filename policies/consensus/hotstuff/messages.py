@@ -5,6 +5,7 @@ A *term* is a tenure: `tenure` views in a row that one member leads. Digests are
 
 from __future__ import annotations
 
+from policies.consensus.chunks import Manifest
 from policies.wire import Message
 
 COMMAND, READ, RECONFIGURE = 0, 1, 2
@@ -153,8 +154,18 @@ class Handover(Message, frozen=True, tag="handover"):
 
 
 class Transferred(Message, frozen=True, tag="transferred"):
-    """State for one who is too far behind: a stable checkpoint, its block and that one's certificate, the state, and
-    the ends of all epochs before it."""
+    """State for one who is too far behind: a stable checkpoint, its block and that one's certificate, what the state is
+    made of, and the ends of all epochs before it. The state's chunks are asked for apart."""
+
+    stable: StableCheckpoint
+    block: Block
+    qc: Certificate
+    manifest: Manifest
+    handovers: tuple[Handover, ...]
+
+
+class Start(Message, frozen=True):
+    """Where a member's tree begins: the same as in `Transferred`, with the state itself. It is saved and never sent."""
 
     stable: StableCheckpoint
     block: Block

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from policies.config import HotstuffConfig
+from policies.consensus.chunks import Chunk, GetChunk
 from policies.consensus.hotstuff import messages as m
 from policies.consensus.hotstuff.asking import Asking
 from policies.consensus.hotstuff.catch_up import CatchUp
@@ -59,7 +60,7 @@ class HotStuff(Policy):
 
     messages = (
         m.Proposal, m.Vote, m.TimeOut, m.Status, m.Forward, m.Fetch, m.Blocks, m.CheckpointVote, m.Handover,
-        m.Transferred,
+        m.Transferred, GetChunk, Chunk,
     )  # fmt: skip
 
     def __init__(
@@ -187,8 +188,12 @@ class HotStuff(Policy):
             self.catch_up.on_blocks(sender, message)
         elif kind is m.Handover:
             self.catch_up.on_handover(sender, message)
+        elif kind is m.Transferred:
+            self.catch_up.transfer.on_transferred(sender, message)
+        elif kind is GetChunk:
+            self.catch_up.transfer.on_get_chunk(sender, message)
         else:
-            self.catch_up.on_transferred(sender, message)
+            self.catch_up.transfer.on_chunk(sender, message)
         self._drive()
 
     def refuse(self, reason: str) -> None:

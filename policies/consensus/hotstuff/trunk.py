@@ -2,7 +2,7 @@
 
 It decides nothing: `safety` says up to which block the tree is committed, this file numbers the commands, tells them in
 order, keeps blocks durable, and begins again from a checkpoint. Saved keys: ``b/<digest>`` a block, ``checkpoint`` the
-stable checkpoint with its state (`Transferred`), ``handover/<epoch>`` the end of an epoch, and ``safety``.
+stable checkpoint with its state (`Start`), ``handover/<epoch>`` the end of an epoch, and ``safety``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from policies.consensus.hotstuff.certificates import block_digest, entry_key
 from policies.consensus.hotstuff.epoch import change_in, change_of
-from policies.consensus.hotstuff.messages import COMMAND, READ, Block, Certificate, Entry, Transferred
+from policies.consensus.hotstuff.messages import COMMAND, READ, Block, Certificate, Entry, Start
 from policies.consensus.hotstuff.tree import Tree
 from policies.consensus.messages import Chosen, Restored
 from policies.local import Committed, Configured, Readable, Restore
@@ -149,7 +149,7 @@ class Trunk:
 
     # -- beginnings ----------------------------------------------------------------------------------
 
-    def begin(self, start: Transferred) -> None:
+    def begin(self, start: Start) -> None:
         """Begin from a stable checkpoint: its block is the last committed one, its state the state machine's."""
         stable = start.stable
         self.forget(list(self.tree.blocks))

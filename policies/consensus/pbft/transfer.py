@@ -17,24 +17,13 @@ from policies.consensus.pbft.proofs import Claim, Committee
 from policies.consensus.pbft.repeating import Repeating
 from policies.local import Configured, Restore
 
-ROUNDS = 2
-"""Times that every holder is asked in vain before a state is given up: who has another shows it (our own bound)."""
-
-
-class Fetch:
-    """A state that arrives: what was shown of it, who may have it, and how often they were asked in vain."""
-
-    def __init__(self, given: m.Transferred, arriving: Arriving, holders: tuple[str, ...]) -> None:
-        self.given, self.arriving, self.holders = given, arriving, holders
-        self.vain = 0
-        self.waits = True  # nothing has come since the last period began
-
 
 class Transfer(Repeating):
     """A member that enters epochs and takes states over.
 
     Attributes:
-        fetch: the state that arrives, None for none.
+        arriving: the state that comes, None for none.
+        waits: nothing of it has come since the last period began.
         serving: who asked for chunks of our own, and how often.
     """
 
@@ -42,7 +31,8 @@ class Transfer(Repeating):
         self, config: PbftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
     ) -> None:
         super().__init__(config, members, applier, watchers)
-        self.fetch: Fetch | None = None
+        self.arriving: Arriving[m.Transferred] | None = None
+        self.waits = False
         self.serving = Serving()
 
     # -- epochs --------------------------------------------------------------------------------------
@@ -88,11 +78,11 @@ class Transfer(Repeating):
 
     def _on_transferred(self, sender: str, given: m.Transferred) -> None:
         """Somebody shows what its snapshot is made of: if it is proven and newer, its chunks are asked for."""
-        point, fetch = given.stable.point, self.fetch
-        coming = 0 if fetch is None else fetch.given.stable.point.applied
+        point, before = given.stable.point, self.arriving
+        coming = 0 if before is None else before.given.stable.point.applied
         if point.applied <= max(self.execution.applied, coming):
             return
-        arriving = Arriving(given.manifest, self.config.chunk_bytes, None if fetch is None else fetch.arriving)
+        arriving = Arriving(given, given.manifest, self.config.chunk_bytes)
         committees = self._led_to(given.ends)
         if not committees or not self._possible(given, arriving, committees[-1]):
             self._drop("state without proof")
@@ -103,8 +93,8 @@ class Transfer(Repeating):
         if not all(old.ends(end) for old, end in ends) or not committees[-1].proves_stable(given.stable):
             self._drop("state without proof")
             return
-        holders = tuple(name for name in committees[-1].members if name != self.port.me)
-        self.fetch = Fetch(given, arriving, holders)
+        arriving.begin(tuple(name for name in committees[-1].members if name != self.port.me), before)
+        self.arriving = arriving
         self._ask_chunk(sender)
 
     def _led_to(self, ends: tuple[m.Decided, ...]) -> list[Committee]:
@@ -116,7 +106,7 @@ class Transfer(Repeating):
             committees.append(committees[-1].after(end))
         return committees if len(ends) == committees[-1].number else []
 
-    def _possible(self, given: m.Transferred, arriving: Arriving, committee: Committee) -> bool:
+    def _possible(self, given: m.Transferred, arriving: Arriving[m.Transferred], committee: Committee) -> bool:
         point = given.stable.point
         return arriving.possible and arriving.digest == point.state and point.seq >= committee.root.point.seq
 
@@ -127,44 +117,39 @@ class Transfer(Repeating):
 
     def _ask_chunk(self, whom: str) -> None:
         """Ask for the chunk that is due, or take the state over if none is."""
-        fetch = self.fetch
-        if fetch is not None and (ask := fetch.arriving.ask()) is not None:
-            self.port.send(whom, ask)
-        elif fetch is not None:
-            self.fetch = None
-            self._take_over(fetch.given, fetch.arriving.state())
+        arriving = self.arriving
+        if arriving is None:
+            return
+        self.waits = False
+        if (due := arriving.due) is not None:
+            self.port.send(whom, GetChunk(arriving.digest, due))
+        else:
+            self.arriving = None
+            self._take_over(arriving.given, arriving.state())
 
     def _tick(self) -> None:
         super()._tick()
-        if self.fetch is not None:
-            if self.fetch.waits:
+        if self.arriving is not None:
+            if self.waits:
                 self._ask_another()
-            else:
-                self.fetch.waits = True
+            self.waits = True
 
     def _ask_another(self) -> None:
-        """Nothing has come for a period: ask the next one who may have it."""
-        fetch = self.fetch
-        if fetch is not None:
-            fetch.vain += 1
-            if fetch.vain > ROUNDS * len(fetch.holders):
-                self.fetch = None
-            else:
-                fetch.holders = (*fetch.holders[1:], fetch.holders[0])
-                self._ask_chunk(fetch.holders[0])
+        """Nothing has come for a period, or a lie: ask the next one who may have it."""
+        whom = None if self.arriving is None else self.arriving.another()
+        if whom is None:
+            self.arriving = None
+        else:
+            self._ask_chunk(whom)
 
     def _on_chunk(self, sender: str, chunk: Chunk) -> None:
-        """A chunk: of the state that arrives and right, or its sender lies and another is asked."""
-        fetch = self.fetch
-        if fetch is None or chunk.state != fetch.arriving.digest or chunk.number != fetch.arriving.due:
-            return  # late, twice, or not asked for
-        if fetch.arriving.take(chunk):
-            fetch.vain, fetch.waits = 0, False
+        """A chunk: it is right, or its sender lies and another is asked."""
+        if self.arriving is None or not self.arriving.asks(chunk):
+            return
+        if self.arriving.take(sender, chunk):
             self._ask_chunk(sender)
-        elif sender in fetch.holders:
+        else:
             self._drop("wrong chunk")
-            holders = tuple(name for name in fetch.holders if name != sender)
-            fetch.holders = holders or fetch.holders
             self._ask_another()
 
     def _take_over(self, given: m.Transferred, state: bytes) -> None:

@@ -38,7 +38,7 @@ def test_a_state_is_taken_only_with_a_quorums_word_for_its_digest() -> None:
     member = One()
     member.hear("n0", shown(point, b"lie"), *chunks_of(b"lie"))
     member.hear("n0", shown(point, state, NAMES[:2]), *chunks_of(state))
-    assert (member.pbft.applied, member.pbft.fetch) == (0, None)
+    assert (member.pbft.applied, member.pbft.arriving) == (0, None)
 
     member.hear("n0", shown(point, state), *chunks_of(state))
     assert (member.pbft.applied, member.pbft.execution.point.seq, member.pbft.voter.stable.point.seq) == (20, 8, 8)

@@ -257,9 +257,9 @@ def test_one_liar_of_four_cannot_stop_or_split_a_change(lie: str) -> None:
 
 
 def test_a_committee_that_changes_again_and_again_keeps_one_order() -> None:
-    """Members go round while commands are asked and messages are lost; every check of order holds, and so do the nets."""
+    """Members go round while commands are asked and messages are lost; all checks and nets hold."""
     rough = Network(backbone_s=0.005, jitter_sigma=1.0, loss=0.05, duplicate=0.05)
-    village = Village(6, 7, network=rough, guards=Guards(copy_every=16))
+    village = Village(6, 7, network=rough, guards=Guards(copy_every=64))
     checks = Checks(*consensus.safety())
     village.cluster.world.on_decide.append(
         lambda now, node, e: checks.decided(now, node.name, e[1], e[2], e[3])  # type: ignore[arg-type, return-value]

@@ -18,8 +18,10 @@ from tests.policies.consensus.log_machine import Do, LogMachine, Look
 
 PROTOCOLS: dict[str, ConsensusRules] = {
     "raft": RaftConfig(heartbeat_s=0.05, election_min_s=0.15, election_max_s=0.30, chunk_bytes=64),
-    "hotstuff": HotstuffConfig(chain=2, timeout_s=0.2, heartbeat_s=0.2, checkpoint_every=10),
-    "hotstuff, three-chain": HotstuffConfig(chain=3, timeout_s=0.2, heartbeat_s=0.2, checkpoint_every=10),
+    "hotstuff": HotstuffConfig(chain=2, timeout_s=0.2, heartbeat_s=0.2, checkpoint_every=10, chunk_bytes=64),
+    "hotstuff, three-chain": HotstuffConfig(
+        chain=3, timeout_s=0.2, heartbeat_s=0.2, checkpoint_every=10, chunk_bytes=64
+    ),
     "pbft": PbftConfig(timeout_s=0.3, resend_s=0.1, checkpoint_every=8, chunk_bytes=64),
 }
 COMMANDS = 30

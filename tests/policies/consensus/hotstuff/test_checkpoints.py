@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
+from policies.consensus.chunks import Chunk, manifest_of, piece
 from policies.consensus.hotstuff.checkpoint import Checkpoints
 from policies.consensus.hotstuff.messages import CheckpointVote, Transferred
 from tests.policies.consensus.hotstuff.small_log import CALM, SmallLog
@@ -71,7 +72,8 @@ def test_a_restart_begins_at_the_stable_checkpoint(chain: Literal[2, 3]) -> None
 
 
 FORGED = {
-    "state": lambda t: msgspec.structs.replace(t, state=b"\x90"),
+    "state": lambda t: msgspec.structs.replace(t, manifest=manifest_of(b"\x90", 1 << 20)),
+    "size": lambda t: msgspec.structs.replace(t, manifest=msgspec.structs.replace(t.manifest, size=1 << 30)),
     "index": lambda t: msgspec.structs.replace(t, stable=msgspec.structs.replace(t.stable, index=t.stable.index + 1)),
     "first": lambda t: msgspec.structs.replace(t, stable=msgspec.structs.replace(t.stable, first=1)),
     "too few": lambda t: msgspec.structs.replace(t, stable=msgspec.structs.replace(t.stable, votes=t.stable.votes[:2])),
@@ -90,13 +92,16 @@ def test_a_state_that_nothing_proves_is_refused(what: str) -> None:
     log.run(0.1)
     log.cluster.partition(["n3"])
     log.run(2, every=0.05, at=log.members[:3])
-    true: Transferred = log.member("n0").catch_up.start
+    true: Transferred = log.member("n0").catch_up.transfer.offer
     lagging = log.member("n3")
     lagging.catch_up.sync.want(true.qc)
     lagging.on_message("n0", FORGED[what](true))
     assert (lagging.commit, lagging.refused) == (0, {"a state that nothing proves": 1})
+    assert lagging.catch_up.transfer.arriving is None
 
     lagging.on_message("n0", true)
+    state = log.member("n0").catch_up.start.state
+    lagging.on_message("n0", Chunk(true.stable.state, 0, piece(state, 0, 1 << 20)))
     assert lagging.applied == true.stable.index
 
 

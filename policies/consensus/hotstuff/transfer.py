@@ -1,0 +1,143 @@
+"""State transfer: a whole state, in chunks, for who lacks blocks that are forgotten.
+
+Safety, in what it believes: the ends of epochs by their certificates, the checkpoint by the signatures of a quorum of
+the epoch to which they lead, each chunk by the digest that the checkpoint names (`policies.consensus.chunks`). Nothing
+is taken over before all of it is here. Liveness, in whom it asks: one member after another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.consensus.chunks import Arriving, Chunk, GetChunk, Serving, manifest_of, piece
+from policies.consensus.hotstuff.certificates import block_digest, stable
+from policies.consensus.hotstuff.epoch import Epoch, after, ends
+from policies.consensus.hotstuff.messages import Start, Transferred
+from policies.consensus.hotstuff.sync import Sync
+
+if TYPE_CHECKING:
+    from policies.consensus.hotstuff.node import HotStuff
+
+
+class Transfer:
+    """One member's means to take a state over, and to give its own.
+
+    Attributes:
+        offer: what our own stable state is made of, and its proof; None for none.
+        serving: who asked for chunks of it, and how often.
+        arriving: the state that comes, None for none.
+    """
+
+    def __init__(self, node: HotStuff) -> None:
+        self.node = node
+        self.offer: Transferred | None = None
+        self.serving = Serving()
+        self.arriving: Arriving[Transferred] | None = None
+
+    # -- for others ----------------------------------------------------------------------------------
+
+    def stand_on(self, start: Start) -> None:
+        """This is our stable state from now on."""
+        manifest = manifest_of(start.state, self.node.config.chunk_bytes)
+        self.offer = Transferred(start.stable, start.block, start.qc, manifest, start.handovers)
+
+    def on_get_chunk(self, sender: str, ask: GetChunk) -> None:
+        """Somebody asks for a chunk: of another state than ours it is shown ours."""
+        start, offer, node = self.node.catch_up.start, self.offer, self.node
+        if start is None or offer is None:
+            return None
+        if not self.serving.allows(sender, node.port.now):
+            return node.refuse("a chunk that is asked for too often")
+        if ask.state != start.stable.state:
+            return node.port.send(sender, offer)
+        data = piece(start.state, ask.number, node.config.chunk_bytes)
+        return node.port.send(sender, Chunk(ask.state, ask.number, data))
+
+    # -- for us --------------------------------------------------------------------------------------
+
+    def on_transferred(self, sender: str, given: Transferred) -> None:
+        """A state for us, who asked for blocks that are forgotten: if it is proved, ask for its chunks."""
+        node, before = self.node, self.arriving
+        if node.catch_up.sync.wanted is None or given.stable.height <= node.trunk.tree.height:
+            return node.refuse("a state that was not asked for")
+        if before is not None and given.stable.height <= before.given.stable.height:
+            return None
+        arriving = Arriving(given, given.manifest, node.config.chunk_bytes)
+        epoch = self._proved(given) if arriving.possible and arriving.digest == given.stable.state else None
+        if epoch is None:
+            return node.refuse("a state that nothing proves")
+        arriving.begin(tuple(name for name in epoch.members if name != node.port.me), before)
+        self.arriving = arriving
+        return self._ask(sender)
+
+    def _proved(self, given: Transferred) -> Epoch | None:
+        """Return the epoch of a state that is proved, or None."""
+        node, epoch, point = self.node, self.node.epoch, given.stable
+        for handover in given.handovers[epoch.number :]:
+            if not ends(handover, epoch, node.config.chain, node.verifier, node.port.keys):
+                return None
+            epoch = after(handover, epoch.number + 1)
+        right = (
+            epoch.number == point.epoch == given.block.epoch == given.qc.epoch == len(given.handovers)
+            and block_digest(given.block) == point.block == given.qc.block
+            and given.block.height == point.height
+            and stable(node.port.keys, epoch.members, point)
+            and node.verifier.certificate(node.port.keys, epoch.members, given.qc)
+        )
+        return epoch if right else None
+
+    def _ask(self, whom: str) -> None:
+        """Ask for the chunk that is due, or take the state over if none is."""
+        arriving, node = self.arriving, self.node
+        if arriving is None:
+            return
+        node.catch_up.sync.asked_ns = node.port.now
+        if (due := arriving.due) is not None:
+            node.port.send(whom, GetChunk(arriving.digest, due))
+        else:
+            self.arriving = None
+            self._take_over(whom, arriving.given, arriving.state())
+
+    def ask_another(self) -> bool:
+        """Nothing has come for a while: ask the next one who may have it; return whether a state is arriving."""
+        whom = None if self.arriving is None else self.arriving.another()
+        if whom is None:
+            self.arriving = None
+            return False
+        self._ask(whom)
+        return True
+
+    def on_chunk(self, sender: str, chunk: Chunk) -> None:
+        """A chunk: it is right, or its sender lies and another is asked."""
+        if self.arriving is None or not self.arriving.asks(chunk):
+            return
+        if self.arriving.take(sender, chunk):
+            self._ask(sender)
+        else:
+            self.node.refuse("a wrong chunk")
+            self.ask_another()
+
+    def _take_over(self, sender: str, given: Transferred, state: bytes) -> None:
+        """All is here: begin from it, unless blocks came meanwhile."""
+        node, catch_up = self.node, self.node.catch_up
+        epoch = self._proved(given)
+        if epoch is None or given.stable.height <= node.trunk.tree.height:
+            return
+        if epoch.number != node.epoch.number:
+            for handover in given.handovers[node.epoch.number :]:
+                catch_up.keep(handover)
+            node.begin_epoch(epoch)
+        wanted, catch_up.sync = catch_up.sync.wanted, Sync()
+        node.safety.start_above(given.qc)
+        if given.stable.block in node.trunk.tree.blocks:
+            node.commit_to(given.stable.block, None)  # all that we lacked was to know that it is committed
+        else:
+            # Then our highest certificate was below it: all later ones are of blocks that extend it.
+            start = Start(given.stable, given.block, given.qc, state, given.handovers)
+            node.trunk.begin(start)
+            node.save()
+            catch_up.stand_on(start)
+            node.asking.begin_anew()
+            node.trunk.tell()
+        if wanted is not None:
+            node.learn(wanted, sender)
