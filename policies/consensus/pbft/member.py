@@ -60,8 +60,7 @@ class Pbft(Transfer):
         self._follow()
         if not self.voter.active:
             self.ahead.change(self.voter.change())  # it counts for this member as well
-        for seq in sorted(self.voter.slots) if self.member else ():  # what was promised and perhaps not said
-            self._vote(seq)
+        self._vote_from(0)  # what was promised and perhaps not said
         self._execute()
         self._propose()
         self._tick()
@@ -74,6 +73,10 @@ class Pbft(Transfer):
             self._execute()
         elif name == "vet":
             self._vet()
+        elif name == "vote":
+            self._vote_from(self.votes_from)
+        elif name == "ask":
+            self._ask_all()
         elif not self.voter.active:
             self._leave(self.voter.view + 1)
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
+from policies.config import PbftConfig
 from policies.consensus.messages import Chosen
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.epochs import allowed, changed_by, epoch_of
@@ -16,10 +17,22 @@ from policies.local import Committed, Configured
 
 APPLY_MAX = 20
 """Commands executed in one step: each may hold two signatures of 0.11 ms; a step stays below 5 ms."""
+VOTE_MAX = 8
+"""Places voted for in one step when a view begins: two signatures each (our own bound)."""
 
 
 class Ordering(Requests):
-    """A member that orders."""
+    """A member that orders.
+
+    Attributes:
+        votes_from: the place from which on it votes in the next step, when a view has begun.
+    """
+
+    def __init__(
+        self, config: PbftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(config, members, applier, watchers)
+        self.votes_from = 0
 
     def _propose(self) -> None:
         """As the primary: give waiting requests their places; anybody: expect that somebody does."""
@@ -74,6 +87,15 @@ class Ordering(Requests):
             self._all(vote)
         self._decide(seq)
         self._execute()
+
+    def _vote_from(self, first: int) -> None:
+        """Vote for every open place from ``first`` on, a few in a step."""
+        seqs = sorted(seq for seq in self.voter.slots if seq >= first) if self.member else []
+        for seq in seqs[:VOTE_MAX]:
+            self._vote(seq)
+        if len(seqs) > VOTE_MAX:
+            self.votes_from = seqs[VOTE_MAX]
+            self.port.set_timer("vote", 0)
 
     def _decide(self, seq: int) -> None:
         if (entry := self.voter.decide(seq)) is not None:

@@ -95,8 +95,11 @@ class Committee:
         return self.members[view % len(self.members)]
 
     def sign(self, kind: str, *fields: object) -> bytes:
-        """Return this member's signature of a statement."""
-        return self.port.keys.sign(self.statement(kind, *fields))
+        """Return this member's signature of a statement; it need not verify it when it comes back."""
+        data = self.statement(kind, *fields)
+        signature = self.port.keys.sign(data)
+        self._remember((self.port.me, data, signature))
+        return signature
 
     def statement(self, kind: str, *fields: object) -> bytes:
         """Return what is signed."""
@@ -122,10 +125,13 @@ class Committee:
             return True
         if not self.port.keys.verify(*claim):
             return False
+        self._remember(claim)
+        return True
+
+    def _remember(self, claim: Claim) -> None:
         self.known[digest_of(claim)] = None
         if len(self.known) > self.known_max:
             del self.known[next(iter(self.known))]
-        return True
 
     def known_right(self, claim: Claim) -> bool:
         """Return whether a signature was verified before."""

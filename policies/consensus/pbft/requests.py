@@ -11,6 +11,8 @@ from policies.local import Readable
 
 BATCH_BYTES = 256 * 1024
 """Commands of one batch, and what one answer to a member that is behind holds (our own bound)."""
+SIGN_MAX = 16
+"""Requests signed in one step: 1.9 ms at 0.12 ms each (our own bound)."""
 COMMAND_BYTES = 1024 * 1024
 """The largest command; it gets a batch of its own (our own bound)."""
 
@@ -77,7 +79,9 @@ class Requests(Core):
     def _ask_all(self) -> None:
         """Sign what this member waits for, and ask everybody, so that all wait for it."""
         fresh = [r for r in self.pool.own(self.port.me, self.port.now) if not r.signature]
-        for request in fresh[: self.config.max_batch]:
+        if len(fresh) > SIGN_MAX:
+            self.port.set_timer("ask", 0)
+        for request in fresh[:SIGN_MAX]:
             signature = self.committee.sign_request(request.number, request.command)
             signed = m.Request(request.origin, request.number, request.command, signature)
             self.pool.add(signed, self.port.now)

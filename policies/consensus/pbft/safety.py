@@ -288,10 +288,11 @@ class Voter:
         signature = self.committee.sign("view-change", self.view, claims)
         return ViewChange(self.port.me, self.view, self.stable, prepared, signature)
 
-    def new_view(self, changes: tuple[ViewChange, ...]) -> NewView:
-        """As the primary of the view this member moves to: begin it, from proven changes of a quorum."""
-        _, places = again(changes)
-        made = tuple(self.committee.sign("pre-prepare", self.view, seq, digest) for seq, digest in places)
+    def new_view(self, changes: tuple[ViewChange, ...], made: tuple[bytes, ...]) -> NewView:
+        """As the primary of the view this member moves to: begin it, from proven changes of a quorum.
+
+        ``made`` are its pre-prepares of what follows from them (`again`).
+        """
         return NewView(self.view, changes, made, self.committee.sign("new-view", self.view, digest_of((changes, made))))
 
     def enter(self, new: NewView) -> bool:

@@ -87,7 +87,7 @@ class Transfer(Repeating):
         if not committees or not self._possible(given, arriving, committees[-1]):
             self._drop("state without proof")
             return
-        if not self.vetting.vetted(sender, given, self._claims(given, committees), committees[-1]):
+        if not self.vetting.vetted(sender, given, lambda: self._claims(given, committees), committees[-1]):
             return
         ends = zip(committees, given.ends[self.committee.number :], strict=False)
         if not all(old.ends(end) for old, end in ends) or not committees[-1].proves_stable(given.stable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.catch_up import REPEAT_MAX
 from policies.consensus.pbft.ordering import Ordering
+from policies.consensus.pbft.proofs import again
 
 
 class Views(Ordering):
@@ -56,23 +57,27 @@ class Views(Ordering):
             return
         self.patience.wait_for(b"view %d" % view)
         if self.committee.primary(view) == self.port.me:
-            proven = tuple(change for change in changes if self._proven(change))
-            if len(proven) >= self.committee.quorum:
-                self._on_new_view(self.port.me, self.voter.new_view(proven[: self.committee.quorum]))
+            proven = tuple(change for change in changes if self._proven(change))[: self.committee.quorum]
+            if len(proven) == self.committee.quorum:
+                made = self.vetting.signed(view, again(proven)[1], self.committee)
+                if made is not None:
+                    self._on_new_view(self.port.me, self.voter.new_view(proven, made))
 
     def _proven(self, change: m.ViewChange) -> bool:
         """Whether a view change is proven; while its signatures wait for a later step, not yet."""
         committee = self.committee
         if not committee.plausible(change):
             return False
-        vetted = self.vetting.vetted(change.member, change, committee.claims_of_change(change), committee)
+        vetted = self.vetting.vetted(change.member, change, lambda: committee.claims_of_change(change), committee)
         return vetted and committee.proves_change(change)
 
     def _on_new_view(self, sender: str, new: m.NewView) -> None:
         committee = self.committee
         if new.view < self.voter.view + self.voter.active or not committee.plausible_view(new):
             return
-        if not self.vetting.vetted(sender, new, committee.claims_of_view(new), committee) or not self.voter.enter(new):
+        if not self.vetting.vetted(sender, new, lambda: committee.claims_of_view(new), committee):
+            return
+        if not self.voter.enter(new):
             return
         self.patience.wait_for(b"")
         self.doubts.impatient = False
@@ -92,5 +97,4 @@ class Views(Ordering):
         for proposal in self.ahead.proposals_of(self.leader, self.voter.view):
             if self._fits(proposal.batch):
                 self.voter.accept(self.leader, proposal)
-        for seq in sorted(self.voter.slots) if self.member else ():
-            self._vote(seq)
+        self._vote_from(0)
