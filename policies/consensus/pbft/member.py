@@ -119,11 +119,13 @@ class Pbft(Transfer):
 
     def _vet(self) -> None:
         """Go on with what waits to be verified."""
-        for sender, message in self.vetting.resume():
+        before = dict(self.vetting.waiting)
+        for (sender, _), (message, _) in before.items():
             if not isinstance(message, m.ViewChange):
                 _HANDLERS[type(message)](self, sender, message)
         if self.member:
             self._gather()
+        self.vetting.forget(before)
 
 
 _HANDLERS: dict[type[Message], Callable[[Pbft, str, Any], None]] = {

@@ -1,10 +1,10 @@
 """Signatures of long proofs verified, and made, over several steps, so that no step is long. Liveness.
 
 A new view holds the view changes of a quorum, and each of those a certificate for every open place: at n = 16 with 40
-places open 732 different signatures, 88 ms of work at 0.12 ms each. What is verified here is remembered by the committee,
-which then proves the message as if nothing had happened before (`proofs`); `SIGNATURES_MAX` are verified or made in a
-step, and a timer of no length brings the next step. Of each sender one message of a kind waits, so a liar delays only
-its own.
+places open 732 different signatures, 88 ms of work at 0.12 ms each. What is verified here is remembered by the
+committee, which then proves the message as if nothing had happened before (`proofs`); `SIGNATURES_MAX` are verified or
+made in a step, and a timer of no length brings the next step. Of each sender one message of a kind waits, so a liar
+delays only its own.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ class Vetting:
                 self.made[view, seq, digest] = committee.sign("pre-prepare", view, seq, digest)
         return tuple(self.made[view, seq, digest] for seq, digest in places)
 
-    def resume(self) -> list[tuple[str, Proof]]:
-        """Return what waits, with its sender; what is not asked for again is forgotten."""
-        return [(sender, message) for (sender, _), (message, _) in self.waiting.items()]
+    def forget(self, before: dict[tuple[str, str], tuple[Proof, list[Claim]]]) -> None:
+        """Forget what waited ``before`` and was not asked for since: nobody needs it any more."""
+        for key, entry in before.items():
+            if self.waiting.get(key) is entry:
+                del self.waiting[key]
