@@ -1,64 +1,19 @@
 """Inference law: seconds of a decoder-only language model, from bytes moved and operations done.
 
-Terms are added, not maximised: on per-layer profiles of vLLM (Helix, ASPLOS'25) the sum carries over to a
-model that was not used in the fit with 16 % error in batched decode, the maximum with 46 %. Per layer: h
-hidden, q heads, k key-value heads, d head size, f feed-forward width; two operations a parameter and token.
+Terms are added, not maximised: on per-layer profiles of vLLM (Helix, ASPLOS'25) the sum carries over to a model that was
+not used in the fit with 16 % error in batched decode, the maximum with 46 %. Two operations a parameter and token; of a
+mixture of experts the weights that the batch touches are read, and those that a token uses are computed with.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from models.arrays import ArrayLike, FloatArray, spread
-
-_Q4_K_M = 0.61  # bytes per weight: Llama-3.1-8B-Instruct-Q4_K_M.gguf is 4.92 GB for 8.03e9 weights
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A decoder-only transformer: counts, and bytes per number. Norms (0.01 % of weights) are left out."""
-
-    name: str
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    vocab: int
-    gated: bool = True
-    tied: bool = True
-    bytes_per_weight: float = 2.0
-    bytes_per_kv: float = 2.0
-    bytes_per_activation: float = 2.0
-
-    def layer_params(self) -> int:
-        """Return the weights of one layer: attention and feed-forward matrices."""
-        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
-        return attention + (3 if self.gated else 2) * self.hidden * self.ffn
-
-    def layer_bytes(self) -> float:
-        """Return the bytes of one layer's weights."""
-        return self.layer_params() * self.bytes_per_weight
-
-    def head_bytes(self) -> float:
-        """Return the bytes of the language-model head (equal to those of the embedding)."""
-        return self.vocab * self.hidden * self.bytes_per_weight
-
-    def total_bytes(self) -> float:
-        """Return the bytes of all weights; a tied head is stored once."""
-        return self.layers * self.layer_bytes() + self.head_bytes() * (1 if self.tied else 2)
-
-    def kv_bytes_per_token_layer(self) -> float:
-        """Return the bytes that one token leaves in one layer's cache."""
-        return 2 * self.kv_heads * self.head_dim * self.bytes_per_kv
-
-    def activation_bytes(self) -> float:
-        """Return the bytes that one token carries from layer to layer."""
-        return self.hidden * self.bytes_per_activation
+from models.inference.shapes import Shape
 
 
 @dataclass(frozen=True)
@@ -82,35 +37,6 @@ class Device:
     mu: ArrayLike
     overhead_s_layer: ArrayLike
     overhead_s_step: ArrayLike
-
-
-# Public configurations (config.json of each model on its publisher's page).
-_LLAMA_1B = Shape("llama-3.2-1b", 16, 2048, 32, 8, 64, 8192, 128_256, bytes_per_weight=_Q4_K_M)
-_LLAMA_3B = Shape("llama-3.2-3b", 28, 3072, 24, 8, 128, 8192, 128_256, bytes_per_weight=_Q4_K_M)
-_LLAMA_8B = Shape("llama-3.1-8b", 32, 4096, 32, 8, 128, 14_336, 128_256, tied=False, bytes_per_weight=_Q4_K_M)
-# The model that the desk experiments really run: small enough for any laptop, weights and cache in float32.
-_DESK_TINY = Shape(
-    "desk-tiny", 8, 128, 8, 2, 16, 384, 512, bytes_per_weight=4.0, bytes_per_kv=4.0, bytes_per_activation=4.0
-)
-
-
-def _f16(shape: Shape) -> Shape:
-    return replace(shape, name=f"{shape.name}-f16", bytes_per_weight=2.0)
-
-
-# Names without a suffix are Q4_K_M.
-SHAPES = {
-    shape.name: shape
-    for shape in (
-        _LLAMA_1B,
-        _f16(_LLAMA_1B),
-        _LLAMA_3B,
-        _f16(_LLAMA_3B),
-        _LLAMA_8B,
-        _f16(_LLAMA_8B),
-        _DESK_TINY,
-    )
-}
 
 
 def decode_step_s(
@@ -189,7 +115,7 @@ def _step_s(
     eta, eta_kv, mu, per_layer_s, per_step_s = spread(
         device.eta, device.eta_kv, device.mu, device.overhead_s_layer, device.overhead_s_step
     )
-    layer_s: Any = shape.layer_bytes() / (eta * bandwidth) + 2.0 * shape.layer_params() * new / (mu * peak)
+    layer_s: Any = shape.touched_bytes(new) / (eta * bandwidth) + 2.0 * shape.active_params() * new / (mu * peak)
     layer_s = layer_s + shape.kv_bytes_per_token_layer() * read / (eta_kv * bandwidth)
     layer_s = layer_s + 4.0 * shape.heads * shape.head_dim * pairs / (mu * peak)
     head_s = np.where(spoken > 0.0, shape.head_bytes() / (eta * bandwidth), 0.0)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models import inference
 from models.inference import SHAPES, Device, Shape
 
-DATA = Path(os.environ.get("VILLAGETWIN_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("VILLAGETWIN_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 
 LLAMA_2_7B = Shape("llama-2-7b", 32, 4096, 32, 32, 128, 11_008, 32_000, tied=False)
 SIMPLE = Device(1e11, 1e13, 0.5, 0.5, 0.5, 1e-4, 1e-3)

@@ -1,0 +1,61 @@
+"""Formats of weights by name: `quantisation.csv`, bytes a weight with its scales."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from models.inference.names import unknown, words
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        bytes_per_weight: scales and zeros counted, mean over a model's tensors.
+        integer: the weights are unpacked before a matrix product of floating point.
+    """
+
+    name: str
+    bytes_per_weight: float
+    integer: bool
+    source: str
+
+
+def _read(text: str) -> tuple[dict[str, Format], dict[str, Format]]:
+    formats, by_key = {}, {}
+    for row in csv.DictReader(text.splitlines()):
+        made = Format(row["name"], float(row["bytes_per_weight"]), row["integer"] == "1", row["source"])
+        formats[made.name] = made
+        by_key |= dict.fromkeys((_plain(row["name"]), *filter(None, row["aliases"].split(";"))), made)
+    return formats, by_key
+
+
+def _plain(text: str) -> str:
+    return "".join(words(text))
+
+
+FORMATS, _BY_KEY = map(
+    MappingProxyType, _read((Path(__file__).parent / "quantisation.csv").read_text(encoding="utf-8"))
+)
+"""Name to format; and every spelling of it to the same."""
+
+
+def find_format(name: str) -> Format:
+    """Return the format of this name, however it is spelt: `Q4_K_M`, `q4_k - medium`, `FP16`, `4-bit`, `INT4 (AWQ)`.
+
+    The whole name is tried, then runs of its words, the longest and first of them before the others.
+
+    Raises:
+        UnknownName: none of it is a format; names the nearest.
+    """
+    parts = words(name)
+    for length in range(len(parts), 0, -1):
+        for start in range(len(parts) - length + 1):
+            found = _BY_KEY.get("".join(parts[start : start + length]))
+            if found:
+                return found
+    raise unknown("quant", name, FORMATS)

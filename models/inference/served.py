@@ -1,0 +1,25 @@
+"""The models that scenarios may name, with their formats: those that ordinary devices hold, and the desk's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from models.inference.catalogue import CATALOGUE
+from models.inference.quantisation import FORMATS
+from models.inference.shapes import Shape
+
+# The model that the desk experiments really run: small enough for any laptop, weights and cache in float32.
+_DESK_TINY = Shape(
+    "desk-tiny", 8, 128, 8, 2, 16, 384, 512, bytes_per_weight=4.0, bytes_per_kv=4.0, bytes_per_activation=4.0
+)
+_SERVED = ("llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b")
+
+
+def _formats(name: str) -> tuple[Shape, Shape]:
+    shape = CATALOGUE[name].shape
+    packed = replace(shape, bytes_per_weight=FORMATS["q4_k_m"].bytes_per_weight)
+    return packed, replace(shape, name=f"{name}-f16", bytes_per_weight=FORMATS["f16"].bytes_per_weight)
+
+
+SHAPES = {shape.name: shape for shape in (*(one for name in _SERVED for one in _formats(name)), _DESK_TINY)}
+"""Names without a suffix are Q4_K_M."""
