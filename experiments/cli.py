@@ -37,6 +37,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "hold a law against measurements (battery, thermal), or every law against its reference (physics)",
         "twin validate battery run.csv --cell fitted.json --measured m.csv",
     ),
+    "predict": (
+        "predict published rows of inference (CSV), with errors by regime where they have values",
+        "twin predict rows.csv --out predicted.csv",
+    ),
     "committee": (
         "how large a committee must be, given the fleet's share of faulty devices",
         "twin committee --fleet 500 --faulty 0.05,0.1,0.2 --check 2000",

@@ -21,6 +21,7 @@ from experiments.run_verbs import run, sweep
 FIGURES = (".svg", ".png", ".pdf")
 SUBJECTS = {
     "calibrate": {
+        "inference": "prices of inference by engine and regime, from published token rates and profiles",
         "executor": "measure this machine's torch or JAX executor, as a profile for the twin",
         "battery": "a cell's circuit from pulses and a slow discharge",
         "thermal": "a phone's heat network from logged runs",
@@ -73,6 +74,10 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("--seed", type=int, default=1, help="of these draws")
     elif verb == "requests":
         importlib.import_module("experiments.requests").add_arguments(made)
+    elif verb == "predict":
+        from experiments.predict import add_arguments
+
+        add_arguments(made)
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
     return _common(made)
@@ -242,6 +247,15 @@ def _requests(words: list[str]) -> int:
     return main(options)
 
 
+def _predict(words: list[str]) -> int:
+    from experiments import predict
+
+    options = parser("predict").parse_args(words)
+    found, text = predict.run(options)
+    show(found, text, options.json)
+    return 0
+
+
 def _test(words: list[str]) -> int:
     from experiments.selftest import test
 
@@ -263,6 +277,6 @@ def _bench(words: list[str]) -> int:
 _VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run, "sweep": sweep, "compare": _compare, "replay": _replay, "promote": _promote,
     "calibrate": partial(_on_subject, "calibrate"), "validate": partial(_on_subject, "validate"),
-    "show": _show, "ls": _ls, "info": _info, "committee": _committee,
-    "requests": _requests, "test": _test, "bench": _bench, "hunt": _hunt,
+    "show": _show, "ls": _ls, "info": _info, "committee": _committee, "test": _test, "bench": _bench, "hunt": _hunt,
+    "predict": _predict, "requests": _requests,
 }  # fmt: skip

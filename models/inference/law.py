@@ -1,8 +1,8 @@
 """Inference law: seconds of a decoder-only language model, from bytes moved and operations done.
 
-Terms are added, not maximised: on per-layer profiles of vLLM (Helix, ASPLOS'25) the sum carries over to a model that was
-not used in the fit with 16 % error in batched decode, the maximum with 46 %. Two operations a parameter and token; of a
-mixture of experts the weights that the batch touches are read, and those that a token uses are computed with.
+Terms are added, not maximised: on per-layer profiles of vLLM (Helix, ASPLOS'25) the sum carries over to a model that
+was not used in the fit with 16 % error in batched decode, the maximum with 46 %. Two operations a parameter and token;
+of a mixture of experts the weights that the batch touches are read, and those that a token uses are computed with.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class Format:
 
 
 def _read(text: str) -> tuple[dict[str, Format], dict[str, Format]]:
-    formats, by_key = {}, {}
+    formats: dict[str, Format] = {}
+    by_key: dict[str, Format] = {}
     for row in csv.DictReader(text.splitlines()):
         made = Format(row["name"], float(row["bytes_per_weight"]), row["integer"] == "1", row["source"])
         formats[made.name] = made

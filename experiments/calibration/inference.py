@@ -1,0 +1,230 @@
+"""`twin calibrate inference`: the prices of every engine and regime, from the calibration rows and profiles alone.
+
+Each regime is fitted to its own rows and scored three times: on them, on each device by the others, and on each model
+by the others. The file keeps all three, with the worst row's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from experiments.calibration import Outcome
+from experiments.calibration import inference_samples as samples
+from experiments.calibration.distributions import check, data_folder, digests, write
+from experiments.calibration.inference_fit import Plan, errors, fit, prices_of
+from experiments.calibration.inference_samples import Sample
+from experiments.progress import progress
+from models.inference.assumed import SCORE_PASSES, kv_head_price
+from models.inference.chips import CHIPS
+from models.inference.collectives import Link
+
+FORMAT = 1
+APPLE, CUDA = ("apple", "apple-ultra"), ("gddr", "hbm")
+SPLITWISE = {"A100 SXM 80GB": "a100-80gb", "H100 SXM": "h100-80gb"}
+SERVED = ("RTX 4090", "RTX PRO 6000", "A100 SXM 80GB", "A40", "H100 SXM")
+_LAYERS = Plan(("weight", "linear", "activation", "layer_s"), joint=2.0, fp32_sum=True)
+BELIEF = 0.1  # weight of an anchor beside all samples: enough to decide what the samples leave open
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of `calibrate inference`."""
+    parser.add_argument("--data", type=Path, metavar="FOLDER", default=data_folder(), help="folder of the data sets")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the prices, JSON")
+
+
+def run(options: argparse.Namespace) -> Outcome:
+    """Fit all, write the file, and return what was found.
+
+    Raises:
+        UsageError: a data file is missing, or the file cannot be written.
+    """
+    check(options, files())
+    plain = calibrate(options.data, quiet=options.quiet)
+    write(options.out, plain)
+    return Outcome(plain, words(plain))
+
+
+def files() -> list[str]:
+    """Return the data files that the prices come from."""
+    serving = [
+        f"{samples.PROFILES}/{name}_{part}.csv.gz" for name in samples.SERVING for part in ("dense", "attention")
+    ]
+    vidur = [f"{samples.PROFILES}/{name}.csv.gz" for name in samples.VIDUR]
+    return sorted([samples.APPLE, samples.CUDA, samples.HELIX, samples.SPLITWISE, samples.NVLINK, *serving, *vidur])
+
+
+def calibrate(folder: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Return prices, links and errors as plain data."""
+    regimes: dict[str, Any] = {}
+    parts: tuple[Callable[[Path], dict[str, Any]], ...] = (_llama_cpp, _helix, _serving)
+    with progress("prices", quiet=quiet) as report:
+        links = {"nvlink": _nvlink(folder)}
+        for place, part in enumerate(parts):
+            report(place / (len(parts) + 1), part.__name__.strip("_"))
+            regimes |= part(folder)
+        links["pcie"] = _pcie(folder)
+        regimes |= _splitwise(folder, Link(links["nvlink"]["bytes_per_s"], links["nvlink"]["start_s"]))
+    return {"format": FORMAT, "files": digests(files(), folder), "links": links, "regimes": regimes}
+
+
+def _regime(rows: Sequence[Sample], plan: Plan, source: str, kind: str = "") -> dict[str, Any]:
+    scored = {
+        "fit": errors(rows, plan), "unseen device": errors(rows, plan, lambda row: row.device),
+        "unseen model": errors(rows, plan, lambda row: row.model),
+    }  # fmt: skip
+    kept = {name: found for name, found in scored.items() if found}
+    return {"prices": prices_of(fit(rows, plan), plan, kind), "rows": len(rows), "errors": kept, "source": source}
+
+
+def _llama_cpp(folder: Path) -> dict[str, Any]:
+    """Fit llama.cpp: Apple's chips together but for the Ultras' bandwidth; GeForce and data centre boards."""
+    found = {}
+    published = "llama.cpp discussion 4167; XiongjieDai/GPU-Benchmarks-on-LLM-Inference"
+    for kinds, phase, plan in (
+        (APPLE, "decode", Plan(
+            ("weight", "weight@apple-ultra", "linear", "linear_packed", "layer_s"), {"kv_head": kv_head_price(CHIPS["M2 Max 38-core"])}
+        )),
+        (APPLE, "prefill", Plan(("linear", "linear_packed", "unpacked", "layer_s"), {"score": SCORE_PASSES})),
+        (("gddr",), "decode", Plan(("weight", "linear", "linear_packed", "layer_s"), {"kv_head": kv_head_price(CHIPS["RTX 4090"])})),
+        (("hbm",), "decode", Plan(("weight", "linear", "linear_packed", "layer_s"), {"kv_head": kv_head_price(CHIPS["A100 SXM 80GB"])})),
+        (CUDA, "prefill", Plan(
+            ("weight", "linear", "linear_packed", "unpacked", "linear_j", "layer_s"), {"score": SCORE_PASSES}
+        )),
+    ):  # fmt: skip
+        rows = list(samples.llama_cpp(folder, kinds, phase))
+        for kind in kinds:
+            found[f"llama.cpp/{kind}/{phase}"] = _regime(rows, plan, published, kind)
+    return found
+
+
+def _helix(folder: Path) -> dict[str, Any]:
+    """Fit vLLM as Helix profiled it, card by card; any other card gets the medians."""
+    found = {}
+    source = "Thesys-lab/Helix-ASPLOS25 layer profiles"
+    for card, chip in samples.HELIX_CHIPS.items():
+        rows = list(samples.helix(folder, "prefill", (card,)))
+        # With one context there is no telling the cache's share from the products' while a batch grows on one model: the
+        # products are believed to cost what they cost a prompt, and the cache the bandwidth.
+        found[f"helix/{chip}/prefill"] = prefill = _regime(rows, Plan(("weight", "linear")), source)
+        believed = {"linear": (max(prefill["prices"]["linear"], 1.0), BELIEF), "kv": (1.0, BELIEF)}
+        rows = list(samples.helix(folder, "decode", (card,)))
+        found[f"helix/{chip}/decode"] = _regime(rows, Plan(("weight", "kv", "linear"), anchors=believed), source)
+    return found | _any("helix", found)
+
+
+def _any(engine: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the regimes of a card that nobody measured: the median of each price over those that were."""
+    made = {}
+    for phase in ("decode", "prefill"):
+        cards = [regime for name, regime in found.items() if name.endswith(phase)]
+        names = {price for card in cards for price in card["prices"]}
+        prices: dict[str, Any] = {
+            price: median(card["prices"].get(price, 0.0) for card in cards) for price in sorted(names)
+        }
+        if "fp32_sum" in prices:
+            prices["fp32_sum"] = True
+        made[f"{engine}/any/{phase}"] = {
+            "prices": prices, "rows": 0, "errors": {}, "source": f"median of {len(cards)} cards",
+        }  # fmt: skip
+    return made
+
+
+def _serving(folder: Path) -> dict[str, Any]:
+    """Fit vLLM's kernels: layers card by card, attention over all cards that have it."""
+    found = {}
+    attended = {phase: list(samples.attention(folder, phase)) for phase in ("decode", "prefill")}
+    cache = Plan(("kv", "layer_s"), fp32_sum=True)
+    fused = {
+        "decode": (cache, fit(attended["decode"], cache)),
+        "prefill": (plan := Plan(("attention", "kv", "layer_s"), fp32_sum=True), fit(attended["prefill"], plan)),
+    }
+    for phase, (plan_, prices) in fused.items():
+        found[f"vllm-attention/any/{phase}"] = {
+            "prices": prices_of(prices, plan_), "rows": len(attended[phase]),
+            "errors": {"fit": errors(attended[phase], plan_)}, "source": "LLMServingSim profiles of vLLM 0.19",
+        }  # fmt: skip
+    cards = {}
+    for card in SERVED:
+        rows = list(samples.serving_layers(folder, card))
+        regime = _regime(rows, _LAYERS, "LLMServingSim; Vidur")
+        for phase in fused:
+            attended_ = found[f"vllm-attention/any/{phase}"]["prices"]
+            both_s = regime["prices"]["layer_s"] + attended_["layer_s"]
+            prices = regime["prices"] | attended_ | {"layer_s": float(f"{both_s:.4g}")}
+            cards[f"vllm/{card}/{phase}"] = regime | {"prices": prices}
+    return found | cards | _any("vllm", cards)
+
+
+def _splitwise(folder: Path, link: Link) -> dict[str, Any]:
+    """Fit Splitwise's engine, whose host is slower than its kernels; all-reduces are NVLink's."""
+    found = {}
+    for chip, hardware in SPLITWISE.items():
+        for phase, plan in (
+            ("decode", Plan(("weight", "kv", "linear", "layer_s"))),
+            ("prefill", Plan(("linear", "attention", "layer_s"))),
+        ):
+            rows = list(samples.splitwise(folder, phase, hardware, link))
+            found[f"splitwise/{chip}/{phase}"] = _regime(rows, plan, "Mutinifni/splitwise-sim perf_model.csv")
+    pcap = {name.replace("H100 SXM", "H100 80GB pcap"): one for name, one in found.items() if "H100" in name}
+    return found | pcap
+
+
+def _link(rows: list[tuple[float, float, float]], source: str) -> dict[str, Any]:
+    """Fit starts and bytes moved to seconds; rows of (starts, bytes, seconds)."""
+    table = np.array([[starts / seconds, moved / seconds] for starts, moved, seconds in rows])
+    (start_s, second_a_byte), _ = nnls(table, np.ones(len(rows)))
+    off = np.abs(table @ np.array([start_s, second_a_byte]) - 1.0)
+    return {
+        "start_s": float(f"{start_s:.4g}"), "bytes_per_s": float(f"{1.0 / second_a_byte:.4g}"), "rows": len(rows),
+        "mean_error": round(float(off.mean()), 4), "source": source,
+    }  # fmt: skip
+
+
+def _nvlink(folder: Path) -> dict[str, Any]:
+    table = samples.nvlink(folder)
+    rows = [
+        (row.devices - 1, 2 * (row.devices - 1) / row.devices * row.bytes, row.seconds) for row in table.itertuples()
+    ]
+    return _link(rows, "Vidur: all-reduces within a DGX H100")
+
+
+def _pcie(folder: Path) -> dict[str, Any]:
+    """Fit what tensor parallelism adds to Helix's layers beyond the work of one of N cards."""
+    rows: list[tuple[float, float, float]] = []
+    for card in ("l4", "t4"):
+        for phase in ("decode", "prefill"):
+            plan = Plan(("weight", "kv", "linear"))
+            prices = fit(list(samples.helix(folder, phase, (card,))), plan)
+            for devices in (2, 4):
+                for row in samples.helix(folder, phase, (card,), (devices,)):
+                    alone_s = sum(row.quantities[name] * price for name, price in prices.items())
+                    tokens, hidden = int(row.name.rsplit(" ", 1)[1]), 6656 if "30b" in row.model else 8192
+                    moved = 2 * 2 * (devices - 1) / devices * tokens * hidden * 2
+                    if row.seconds > 1.05 * alone_s:
+                        rows.append((2 * (devices - 1), moved, row.seconds - alone_s))
+    return _link(rows, "Helix: L4 and T4 in twos and fours, beyond the work of each")
+
+
+def words(plain: dict[str, Any]) -> str:
+    """Return prices' quality as a table for people."""
+    head = f"{'regime':34s} {'rows':>5s} {'scored on':14s} {'mean':>6s} {'p90':>6s} {'worst':>7s}  worst row"
+    lines = [head]
+    for name, regime in plain["regimes"].items():
+        for scored, found in regime["errors"].items():
+            lines.append(
+                f"{name:34s} {regime['rows']:5d} {scored:14s} {found['mean']:6.1%} {found['p90']:6.1%} "
+                f"{found['worst']:+7.1%}  {found['worst_row']}"
+            )
+    for name, link in plain["links"].items():
+        lines.append(
+            f"link {name:29s} {link['rows']:5d} fit            {link['mean_error']:6.1%}  "
+            f"{link['bytes_per_s'] / 1e9:.1f} GB/s, {link['start_s'] * 1e6:.0f} us a start"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,61 @@
+"""Prices that no calibration row constrains: assumptions, each with what it was read off.
+
+They serve chips and engines that are predicted without having been measured (zero-shot); the errors there are larger,
+and are reported apart.
+"""
+
+from __future__ import annotations
+
+from models.inference.chips import Chip
+from models.inference.prices import Prices
+
+FUSED_KV = 1.25
+"""The cache is read at 0.8 of the bandwidth by fused attention: fitted on vLLM's kernels (prices 1.1 to 1.26)."""
+
+SCORE_PASSES = 4.0
+"""Attention that is not fused writes its scores, reads and writes them in the softmax, and reads them once more."""
+
+_BIG_CACHE = 20 * 2**20
+
+
+def kv_head_price(chip: Chip) -> float:
+    """Return the price of reading the cache once for each query head: llama.cpp without fused attention.
+
+    Published shares of the bandwidth for a model with four query heads to a key: 0.19 (RTX 3090), 0.36 (RTX 4090), 0.2
+    (A100), 0.11 (M2 Ultra). Read once a query head that is 0.76, 1.44, 0.8 and 0.44: near the bandwidth on the RTX 3090
+    and A100, above it where the second-level cache holds what the next head reads again.
+    """
+    if chip.kind.startswith("apple"):
+        return 1.0 / 0.44
+    if chip.kind.startswith("gddr"):
+        return 1.0 / (1.44 if chip.cache_bytes > _BIG_CACHE else 0.76)
+    return 1.0 / 0.8
+
+
+# Decode: share of the bandwidth, share of the peak that a product with one token reaches (infinite: within the first),
+# microseconds a layer. Raspberry Pi 4 and 5: distributed-llama, Llama 2 7B, overall 0.25 and 0.57. Phones: ExecuTorch
+# on the CPU, overall 0.62 to 0.74. Ryzen AI Max+: 212 of 256 GB/s measured. Others nominal.
+_DECODE = {
+    "phone": (0.68, 0.0, 50.0), "apple-phone": (0.75, 0.0, 100.0), "board": (0.75, 0.35, 20.0), "cpu": (0.72, 0.5, 20.0),
+    "jetson": (0.75, 0.0, 150.0), "igpu": (0.8, 0.0, 120.0), "igpu-nvidia": (0.8, 0.0, 80.0), "amd": (0.75, 0.0, 100.0),
+    "intel": (0.55, 0.0, 200.0), "hbm-amd": (0.5, 0.0, 120.0),
+}  # fmt: skip
+# Prefill: share of the peak. A phone's engine on the CPU reaches 0.12 of its GPU's; its NPU about thrice the GPU.
+_PREFILL = {
+    "phone": 0.12, "apple-phone": 0.25, "board": 0.35, "cpu": 0.4, "jetson": 0.3, "igpu": 0.25, "igpu-nvidia": 0.35,
+    "amd": 0.3, "intel": 0.2, "hbm-amd": 0.25,
+}  # fmt: skip
+_NPU_SHARE = 1.5
+
+
+def assumed(engine: str, chip: Chip, phase: str) -> Prices:
+    """Return the prices of a chip's class, with the attention of an engine that fuses it."""
+    eta, decode_mu, layer_us = _DECODE.get(chip.kind, (0.7, 0.0, 100.0))
+    mu = _PREFILL.get(chip.kind, 0.3)
+    if engine == "npu":
+        mu = _NPU_SHARE
+    if engine in ("mlc", "litert", "mlx") and chip.kind in ("phone", "jetson"):
+        mu = 0.3  # on the GPU
+    of_decode = 1.0 / decode_mu if decode_mu else 0.0
+    linear = of_decode if phase == "decode" else 1.0 / mu
+    return Prices(weight=1.0 / eta, linear=linear, linear_packed=linear, kv=2.0, attention=2.0, layer_s=layer_us * 1e-6)

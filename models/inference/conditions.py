@@ -1,0 +1,66 @@
+"""What was asked of a system: prompt, answer, batch, context; read from the words of a published row."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How the model is used.
+
+    Attributes:
+        prompt_tokens: of each stream.
+        output_tokens: generated for each stream.
+        batch: streams together.
+        context_tokens: cached tokens of a stream during decode, mean; None: the prompt and half of the answer.
+        split: ``layers`` or ``tensor`` for several devices; empty: the engine's own.
+        fused_attention: scores are never stored (flash attention).
+    """
+
+    prompt_tokens: int = 512
+    output_tokens: int = 128
+    batch: int = 1
+    context_tokens: float | None = None
+    split: str = ""
+    fused_attention: bool = False
+
+    def context(self) -> float:
+        """Return the cached tokens of a stream during decode, mean."""
+        if self.context_tokens is not None:
+            return float(self.context_tokens)
+        return self.prompt_tokens + self.output_tokens / 2.0
+
+
+_COUNT = r"[\s:=~]*(\d+(?:\.\d+)?)\s*(k\b)?"
+_FIELDS = {
+    "prompt": ("prompt(?:_tokens| tokens| length| len)?", "input(?:_tokens| tokens| length| len)?", "prefill", "isl"),
+    "output": ("out(?:put)?(?:_tokens| tokens| length| len)?", "generat(?:e|ed|ion)", "osl", "gen", "tokens out"),
+    "batch": ("batch(?: size)?", "bs", "concurrency", "streams", "users", "requests in flight", "batch_size"),
+    "context": ("context(?: length| len)?", "ctx", "depth", "kv length", "mean context"),
+}
+_REVERSED = {
+    "prompt": ("(?:token )?prompt", "input tokens", "tokens in", "prompt tokens"),
+    "output": ("output tokens", "tokens out", "generated tokens", "new tokens"),
+    "batch": ("concurrent", "streams", "users", "sequences"),
+    "context": ("context", "ctx", "tokens of context", "token context"),
+}
+
+
+def read_conditions(text: str) -> dict[str, float]:
+    """Return the counts that a text names: ``prompt 512, batch 4, out 128``, ``8K context``, ``concurrency 32``."""
+    lower, found = text.lower(), dict[str, float]()
+    for name, names in _FIELDS.items():
+        for word in names:
+            match = re.search(rf"\b{word}{_COUNT}", lower)
+            if match:
+                found[name] = float(match[1]) * (1024 if match[2] else 1)
+                break
+    for name, names in _REVERSED.items():
+        for word in names:
+            match = re.search(rf"(\d+(?:\.\d+)?)(k)?[\s-]*{word}\b", lower)
+            if match and name not in found:
+                found[name] = float(match[1]) * (1024 if match[2] else 1)
+                break
+    return found

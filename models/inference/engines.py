@@ -1,0 +1,133 @@
+"""Engines by name, and which prices are theirs on a chip.
+
+An engine without measured rows of its own takes those of the one whose kernels it shares or resembles (assumption).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from models.inference.assumed import FUSED_KV, assumed, kv_head_price
+from models.inference.chips import Chip
+from models.inference.collectives import Link
+from models.inference.names import unknown
+from models.inference.prices import LINKS, REGIMES, Prices
+
+GGML, SERVING = "llama.cpp", "vllm"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine.
+
+    Attributes:
+        kernels: whose prices it takes: ``llama.cpp``, ``vllm``, ``helix`` or ``splitwise``.
+        split: how it shares a model among several devices unless told: ``layers`` or ``tensor``.
+        words: what its name contains; the first engine of which one is in a name is meant.
+    """
+
+    name: str
+    kernels: str
+    split: str
+    words: tuple[str, ...]
+
+
+ENGINES = (
+    Engine("splitwise", "splitwise", "tensor", ("splitwise",)),
+    Engine("helix", "helix", "tensor", ("helix",)),
+    Engine("distributed-llama", GGML, "tensor", ("distributed-llama", "distributed llama", "dllama")),
+    Engine("prima.cpp", GGML, "layers", ("prima",)),
+    Engine("petals", SERVING, "layers", ("petals",)),
+    Engine("exo", GGML, "layers", ("exo", )),
+    Engine("parallax", SERVING, "layers", ("parallax",)),
+    Engine("edgeshard", GGML, "layers", ("edgeshard",)),
+    Engine("t-mac", GGML, "layers", ("t-mac", "tmac")),
+    Engine("npu", GGML, "layers", ("ai hub", "genie", "qnn", "hexagon", "npu", "htp")),
+    Engine("executorch", GGML, "layers", ("executorch", "torchchat")),
+    Engine("litert", GGML, "layers", ("litert", "mediapipe", "tflite", "ai edge", "google ai")),
+    Engine("mlc", GGML, "tensor", ("mlc", "tvm", "webllm")),
+    Engine("mlx", GGML, "tensor", ("mlx",)),
+    Engine("exllama", GGML, "layers", ("exllama", "tabbyapi")),
+    Engine("llama.cpp", GGML, "layers",
+           ("llama.cpp", "llama cpp", "llamacpp", "llama-bench", "llamafile", "ollama", "ggml", "gguf", "lm studio",
+            "koboldcpp", "geerling", "ai-benchmarks", "jan")),
+    Engine("vllm", SERVING, "tensor",
+           ("vllm", "sglang", "tensorrt", "trt-llm", "trtllm", "lmdeploy", "tgi", "text-generation-inference",
+            "distserve", "sarathi", "vidur", "llmservingsim", "aiconfigurator", "ml.energy", "nim", "lightllm",
+            "deepspeed", "fastertransformer", "mii", "nanoflow")),
+    Engine("transformers", "splitwise", "layers", ("transformers", "hugging", "pytorch", "torch", "gpt-fast", "accelerate")),
+)  # fmt: skip
+"""In the order in which a name is searched."""
+
+
+def find_engine(system: str) -> Engine:
+    """Return the engine that a system's name speaks of.
+
+    Raises:
+        UnknownName: none; names all.
+    """
+    text = " ".join(system.lower().replace("_", " ").split())
+    for engine in ENGINES:
+        if any(re.search(rf"(?<![a-z]){re.escape(word)}(?![a-z])", text) for word in engine.words):
+            return engine
+    raise unknown("system", system, [engine.name for engine in ENGINES])
+
+
+def prices(engine: Engine, chip: Chip, phase: str, *, fused: bool = False) -> tuple[str, Prices]:
+    """Return the regime's name and its prices.
+
+    Args:
+        engine: see `find_engine`.
+        chip: see `models.inference.chips.find_chip`.
+        phase: ``decode`` or ``prefill``.
+        fused: the engine's attention never stores scores (flash attention); serving engines do so anyway.
+    """
+    for name in (f"{engine.kernels}/{chip.name}/{phase}", f"{engine.kernels}/{chip.kind}/{phase}"):
+        if name in REGIMES:
+            return name, _of_attention(engine, chip, REGIMES[name].prices, fused)
+    nvidia = chip.kind in ("gddr", "gddr-server", "hbm", "gddr-old", "igpu-nvidia", "hbm-amd")
+    if engine.kernels != GGML and nvidia:
+        name = f"{SERVING if engine.kernels == 'splitwise' else engine.kernels}/any/{phase}"
+        return name, REGIMES[name].prices
+    of_class = {"gddr-server": "gddr", "gddr-old": "gddr"}.get(chip.kind, "")
+    name = f"{GGML}/{of_class}/{phase}"
+    if name in REGIMES:
+        return name, _of_attention(engine, chip, REGIMES[name].prices, fused)
+    return f"zero-shot/{chip.kind}/{phase}", assumed(engine.name, chip, phase)
+
+
+def _of_attention(engine: Engine, chip: Chip, found: Prices, fused: bool) -> Prices:
+    """Return the prices of llama.cpp with those of its attention, which no row of the fit constrains."""
+    if engine.kernels != GGML:
+        return found
+    fused = fused or engine.name in ("mlx", "mlc", "exo", "exllama")
+    if fused:
+        return replace(found, kv=FUSED_KV, kv_head=0.0, score=0.0)
+    return replace(found, kv_head=kv_head_price(chip))
+
+
+# Read off published tables, not fitted here: distributed-llama's of Raspberry Pi clusters on a 1 GbE switch give 0.4 to
+# 1.3 ms a synchronisation of 2 to 4 nodes and 4.5 to 17 ms of 8; Petals states 18 ms to pack and unpack a hop; another
+# GPU in the host costs llama.cpp 0.1 to 0.5 ms a token.
+_STAR_START_S, _STAR_CROWD_S = 0.4e-3, 8.5e-6
+_PETALS_PACK_S, _HOST_HOP_S = 18e-3, 0.3e-3
+_ETHERNET_BYTES_PER_S, _PCIE_BYTES_PER_S, _RPC_S = 117e6, 12e9, 0.5e-3
+
+
+def default_link(engine: Engine, chip: Chip, devices: int) -> Link:
+    """Return what joins the devices where nobody says: NVLink, PCIe, or gigabit Ethernet between single boards."""
+    small = chip.kind in ("board", "jetson", "phone", "apple-phone", "cpu")
+    if engine.name == "distributed-llama" or (small and engine.split == "tensor"):
+        return Link(_ETHERNET_BYTES_PER_S, _STAR_START_S, _RPC_S, star=True, crowd_s=_STAR_CROWD_S)
+    if engine.name == "petals":
+        return Link(_ETHERNET_BYTES_PER_S, 0.0, _PETALS_PACK_S)
+    if small or chip.kind.startswith("apple"):
+        return Link(_ETHERNET_BYTES_PER_S, 0.2e-3, _RPC_S)
+    if engine.split == "tensor" and chip.kind == "hbm":
+        found = LINKS["nvlink"]
+        return Link(found["bytes_per_s"], found["start_s"], _HOST_HOP_S)
+    if engine.split == "tensor":
+        found = LINKS["pcie"]
+        return Link(found["bytes_per_s"], found["start_s"], _HOST_HOP_S)
+    return Link(_PCIE_BYTES_PER_S, 0.0, _HOST_HOP_S)

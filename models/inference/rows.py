@@ -1,0 +1,220 @@
+"""Rows of published measurements: which quantity a row states, and what is predicted for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from models.inference.chips import Chip, find_devices
+from models.inference.collectives import Link
+from models.inference.conditions import Conditions, read_conditions
+from models.inference.engines import default_link, find_engine
+from models.inference.names import UnknownName
+from models.inference.predict import Metrics, predict
+
+_S = {"s": 1.0, "ms": 1e3, "us": 1e6}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row answered.
+
+    Attributes:
+        value: in the row's unit.
+        regime: what the row is counted under.
+    """
+
+    value: float
+    regime: str
+    metrics: Metrics
+
+
+Reader = Callable[[Metrics, Conditions], float]
+
+# A rate or a time by words of the metric's name, the first that is contained; times in seconds, rates a second.
+_TIMES: tuple[tuple[str, Reader], ...] = (
+    ("ms_per_layer", lambda m, c: m.decode_layer_s),
+    ("layer", lambda m, c: m.decode_layer_s),
+    ("ttft", lambda m, c: m.time_to_first_token_s),
+    ("first token", lambda m, c: m.time_to_first_token_s),
+    ("prompt", lambda m, c: m.prefill_s),
+    ("prefill", lambda m, c: m.prefill_s),
+    ("e2e", lambda m, c: m.end_to_end_s),
+    ("end to end", lambda m, c: m.end_to_end_s),
+    ("total", lambda m, c: m.end_to_end_s),
+    ("latency per token", lambda m, c: m.decode_step_s),
+    ("token", lambda m, c: m.decode_step_s),
+    ("tpot", lambda m, c: m.decode_step_s),
+    ("itl", lambda m, c: m.decode_step_s),
+    ("tbt", lambda m, c: m.decode_step_s),
+    ("decode", lambda m, c: m.decode_step_s),
+    ("inter", lambda m, c: m.decode_step_s),
+    ("latency", lambda m, c: m.decode_step_s),
+    ("time", lambda m, c: m.decode_step_s),
+)
+_RATES: tuple[tuple[str, Reader], ...] = (
+    ("prompt", lambda m, c: m.prefill_tokens_per_s),
+    ("prefill", lambda m, c: m.prefill_tokens_per_s),
+    ("pp", lambda m, c: m.prefill_tokens_per_s),
+    ("total", lambda m, c: c.batch * (c.prompt_tokens + c.output_tokens) / m.end_to_end_s),
+    ("", lambda m, c: m.decode_tokens_per_s),
+)
+_OTHERS: tuple[tuple[str, Reader], ...] = (
+    ("peak_power", lambda m, c: 1.0),
+    ("power_fraction", lambda m, c: m.busy),
+    ("power", lambda m, c: m.mean_power_w),
+    ("joules", lambda m, c: m.joules_per_token),
+    ("energy", lambda m, c: m.joules_per_token),
+    ("kv", lambda m, c: m.kv_bytes),
+    ("memory", lambda m, c: max(m.device_bytes)),
+)
+METRICS = (
+    "pp512", "tg128", "pp512+tg128", "prompt_time", "token_time", "e2e_time", "ms_per_layer", "ttft", "tpot", "decode",
+    "prefill", "throughput", "avg_power_fraction_of_tdp", "joules_per_token", "memory",
+)  # fmt: skip
+UNITS = ("tokens/s", "ms", "s", "us", "ms/token", "s/token", "x", "W", "J", "J/token", "GB")
+
+
+def answer(row: Mapping[str, str]) -> Answer:
+    """Predict what a row states.
+
+    Args:
+        row: columns system, model, quant, devices, n_devices, bandwidth, metric, unit, conditions; or those of the layer
+            profiles: model, machine, phase, tokens_in_batch, ms_per_layer.
+
+    Raises:
+        ValueError: a cell is not known or not a number; the message begins with its column.
+    """
+    if "machine" in row and "tokens_in_batch" in row:
+        row = _of_profile(row)
+    cell = {name: (row.get(name) or "").strip() for name in ("system", "model", "quant", "devices", "n_devices",
+            "bandwidth", "metric", "unit", "conditions")}  # fmt: skip
+    count = _count(cell["n_devices"])
+    memory, network = _bandwidths(cell["bandwidth"])
+    chips = find_devices(cell["devices"], count, memory)
+    metric, unit = cell["metric"].lower().replace("-", "_"), cell["unit"].lower()
+    conditions = _conditions(metric, cell["conditions"], cell["system"])
+    engine = find_engine(cell["system"])
+    link = _link(network, default_link(engine, chips[0], len(chips)))
+    found = predict(cell["system"], cell["model"], cell["quant"] or "f16", chips, link, conditions)
+    value, prefilling = _value(metric, unit, cell["conditions"].lower(), found, conditions)
+    return Answer(value, _regime(engine.name, chips, conditions, found, prefilling, metric), found)
+
+
+def _of_profile(row: Mapping[str, str]) -> dict[str, str]:
+    """Return a row of Helix's layer profiles in the columns of the others; its context is an assumption (870)."""
+    tokens = _number("tokens_in_batch", row["tokens_in_batch"])
+    prompt = row.get("phase", "").startswith(("prompt", "prefill"))
+    said = f"prompt 512, batch {max(tokens / 512, 1e-9)}, prefill" if prompt else f"batch {tokens}, context 870"
+    return {
+        "system": "vLLM (Helix)", "model": row["model"], "quant": "fp16", "devices": row["machine"], "n_devices": "",
+        "metric": "prefill_ms_per_layer" if prompt else "ms_per_layer", "unit": "ms", "conditions": said,
+    }  # fmt: skip
+
+
+def _number(column: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number < float("inf"):
+        raise ValueError(f"{column} is {text!r}; allowed: a number from 0 up")
+    return number
+
+
+def _count(text: str) -> int:
+    number = _number("n_devices", text or "1")
+    if number < 1 or number != int(number):
+        raise ValueError(f"n_devices is {text!r}; allowed: whole numbers from 1 up")
+    return int(number)
+
+
+def _bandwidths(text: str) -> tuple[float, float]:
+    """Return bytes/s of the memory and of the network that a cell names; 0 where it names none."""
+    memory = network = 0.0
+    for number, unit in re.findall(
+        r"(\d+(?:\.\d+)?)\s*(TB/s|GB/s|GBps|Gbps|Mbps|Gbit/s|Mbit/s|GbE|Gb/s|Mb/s|GB)", text
+    ):
+        scale = {"TB/s": 1e12, "GB/s": 1e9, "GBps": 1e9, "GB": 0.0}.get(unit)
+        if scale is None:
+            network = float(number) * (1e9 if unit.startswith("G") else 1e6) / 8
+        elif scale and not memory:
+            memory = float(number) * scale
+    bare = re.fullmatch(r"\d+(?:\.\d+)?", text.strip())
+    if bare:
+        memory = float(text) * 1e9
+    elif text and not memory and not network and re.search(r"\d", text) is None and text.lower() not in ("-", "n/a"):
+        return 0.0, 0.0
+    return memory, network
+
+
+def _link(network: float, usual: Link) -> Link | None:
+    if not network:
+        return None
+    return Link(network * 0.94, usual.start_s, usual.serialise_s, usual.star, usual.crowd_s)  # 0.94: TCP over Ethernet
+
+
+def _conditions(metric: str, text: str, system: str) -> Conditions:
+    said = read_conditions(f"{text}, {system}")
+    prompt, output = int(said.get("prompt", 512)), int(said.get("output", 128))
+    context = said.get("context")
+    filled = re.match(r"(pp|tg)\s*_?(\d+)", metric)
+    both = re.match(r"pp\s*_?(\d+)\s*\+\s*tg\s*_?(\d+)", metric)
+    if both:
+        prompt, output = int(both[1]), int(both[2])
+    elif filled and filled[1] == "pp":
+        prompt = int(filled[2])
+    elif filled:
+        # The benchmark generates into an empty cache, unless a depth is told.
+        output = int(filled[2])
+        context = output / 2.0 + (context or 0.0)
+    elif context is not None and "prompt" not in said:
+        prompt = max(1, int(context))
+    lower = f"{text} {system}".lower()
+    split = "tensor" if "tensor" in lower or re.search(r"\btp\s*=?\s*\d", lower) else ""
+    split = "layers" if "layer split" in lower or "pipeline" in lower else split
+    return Conditions(
+        prompt, output, said.get("batch", 1) or 1, context, split,  # type: ignore[arg-type]
+        fused_attention=bool(re.search(r"flash|\bfa\b|fa\s*=?\s*1", lower)),
+    )  # fmt: skip
+
+
+def _value(metric: str, unit: str, said: str, found: Metrics, asked: Conditions) -> tuple[float, bool]:
+    """Return the predicted value in the row's unit, and whether it is one of prefill."""
+    name = metric.replace("_", " ") if metric not in ("ms_per_layer",) else metric
+    if metric == "prefill_ms_per_layer":
+        return found.prefill_layer_s * 1e3, True
+    if unit in ("tokens/s", "token/s", "tok/s", "t/s", "tps", "tokens/sec", "tokens per second", "tokens/second"):
+        if re.match(r"pp\d+\+tg", metric.replace(" ", "")):
+            return asked.batch * (asked.prompt_tokens + asked.output_tokens) / found.end_to_end_s, False
+        read = next(reader for words, reader in _RATES if words in name)
+        return read(found, asked), read is not _RATES[-1][1]
+    scale = _S.get(unit.split("/")[0].strip() if unit not in _S else unit)
+    if scale is not None or unit in ("ms per token", "milliseconds", "seconds"):
+        scale = scale or (1.0 if unit == "seconds" else 1e3)
+        chosen = next(((words, reader) for words, reader in _TIMES if words in name), None)
+        if chosen:
+            return chosen[1](found, asked) * scale, chosen[0] in ("ttft", "first token", "prompt", "prefill")
+    other = next((reader for words, reader in _OTHERS if words.replace("_", " ") in name), None)
+    if other:
+        return other(found, asked) / (1e9 if unit == "gb" else 1.0), False
+    if unit and unit not in [known.lower() for known in UNITS]:
+        raise UnknownName(f"unit is {unit!r}; allowed: {', '.join(UNITS)}")
+    raise UnknownName(f"metric is {metric!r} with unit {unit!r}; allowed: {', '.join(METRICS)} with {', '.join(UNITS)}")
+
+
+def _regime(
+    engine: str, chips: tuple[Chip, ...], asked: Conditions, found: Metrics, prefilling: bool, metric: str
+) -> str:
+    of = found.regime_prefill if prefilling else found.regime_decode
+    kind = "zero-shot" if of.startswith("zero-shot") else "calibrated"
+    what = "prefill" if prefilling else "decode"
+    if "power" in metric or "energy" in metric or "joule" in metric:
+        what = "energy"
+    elif "e2e" in metric or "total" in metric:
+        what = "end to end"
+    batch = " batched" if asked.batch > 1 and not prefilling else ""
+    long = " long context" if max(asked.context(), asked.prompt_tokens) >= 4096 else ""
+    several = f" x{len(chips)}" if len(chips) > 1 else ""
+    return f"{engine} {chips[0].kind}{several} {what}{batch}{long} ({kind})"
