@@ -133,8 +133,8 @@ def words(found: dict[str, Any]) -> str:
     for regime, one in found["errors"].items():
         rank = "" if one["spearman"] is None else f"{one['spearman']:.2f}"
         lines.append(
-            f"{one['rows']:5d} {one['mean']:6.1%} {one['p90']:6.1%} {one['bias']:+7.1%} {one['worst']:+7.1%} {rank:>5s}  "
-            f"{regime}; {one['worst_row']}"
+            f"{one['rows']:5d} {one['mean']:6.1%} {one['p90']:6.1%} {one['bias']:+7.1%} {one['worst']:+7.1%} "
+            f"{rank:>5s}  {regime}; {one['worst_row']}"
         )
     return "\n".join(lines)
 

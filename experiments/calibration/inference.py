@@ -87,17 +87,20 @@ def _llama_cpp(folder: Path) -> dict[str, Any]:
     """Fit llama.cpp: Apple's chips together but for the Ultras' bandwidth; GeForce and data centre boards."""
     found = {}
     published = "llama.cpp discussion 4167; XiongjieDai/GPU-Benchmarks-on-LLM-Inference"
+    cached = {chip: {"kv_head": kv_head_price(CHIPS[chip])} for chip in ("M2 Max 38-core", "RTX 4090", "A100 SXM 80GB")}
+    linear = ("linear", "linear_packed", "linear_k", "layer_s")
+    by_token = ("weight", "linear", "linear_packed", "layer_s")  # GPUs unpack k-quants beside the reading
+    by_prompt = ("weight", "linear", "linear_packed", "unpacked", "linear_j", "layer_s")
+    scored = {"score": SCORE_PASSES}
+    # Four rows of two chips of one generation tell what k-quants cost Apple on top; believed: as much as plain ones.
+    unpacking = {"linear_k": (3.0, BELIEF)}
     for kinds, phase, plan in (
-        (APPLE, "decode", Plan(
-            ("weight", "weight@apple-ultra", "linear", "linear_packed", "layer_s"), {"kv_head": kv_head_price(CHIPS["M2 Max 38-core"])}
-        )),
-        (APPLE, "prefill", Plan(("linear", "linear_packed", "unpacked", "layer_s"), {"score": SCORE_PASSES})),
-        (("gddr",), "decode", Plan(("weight", "linear", "linear_packed", "layer_s"), {"kv_head": kv_head_price(CHIPS["RTX 4090"])})),
-        (("hbm",), "decode", Plan(("weight", "linear", "linear_packed", "layer_s"), {"kv_head": kv_head_price(CHIPS["A100 SXM 80GB"])})),
-        (CUDA, "prefill", Plan(
-            ("weight", "linear", "linear_packed", "unpacked", "linear_j", "layer_s"), {"score": SCORE_PASSES}
-        )),
-    ):  # fmt: skip
+        (APPLE, "decode", Plan(("weight", "weight@apple-ultra", *linear), cached["M2 Max 38-core"], unpacking)),
+        (APPLE, "prefill", Plan(("unpacked", *linear), scored)),
+        (("gddr",), "decode", Plan(by_token, cached["RTX 4090"])),
+        (("hbm",), "decode", Plan(by_token, cached["A100 SXM 80GB"])),
+        (CUDA, "prefill", Plan(by_prompt, scored)),
+    ):
         rows = list(samples.llama_cpp(folder, kinds, phase))
         for kind in kinds:
             found[f"llama.cpp/{kind}/{phase}"] = _regime(rows, plan, published, kind)
@@ -110,8 +113,8 @@ def _helix(folder: Path) -> dict[str, Any]:
     source = "Thesys-lab/Helix-ASPLOS25 layer profiles"
     for card, chip in samples.HELIX_CHIPS.items():
         rows = list(samples.helix(folder, "prefill", (card,)))
-        # With one context there is no telling the cache's share from the products' while a batch grows on one model: the
-        # products are believed to cost what they cost a prompt, and the cache the bandwidth.
+        # With one context there is no telling the cache's share from the products' while a batch grows on one model:
+        # the products are believed to cost what they cost a prompt, and the cache the bandwidth.
         found[f"helix/{chip}/prefill"] = prefill = _regime(rows, Plan(("weight", "linear")), source)
         believed = {"linear": (max(prefill["prices"]["linear"], 1.0), BELIEF), "kv": (1.0, BELIEF)}
         rows = list(samples.helix(folder, "decode", (card,)))

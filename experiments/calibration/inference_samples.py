@@ -62,16 +62,16 @@ class Sample:
     name: str
 
 
-def shape_of(model: str, quant: str) -> tuple[Shape, bool]:
-    """Return a model in a format, and whether its weights are packed integers."""
+def shape_of(model: str, quant: str) -> tuple[Shape, str]:
+    """Return a model in a format, and how its weights are packed."""
     form = find_format(quant)
-    return replace(find_model(model).shape, bytes_per_weight=form.bytes_per_weight), form.integer
+    return replace(find_model(model).shape, bytes_per_weight=form.bytes_per_weight), form.packing
 
 
 def _sample(
-    work: Work, chip: Chip, seconds: float, packed: bool, model: str, name: str, *, fp32: bool = False
+    work: Work, chip: Chip, seconds: float, packing: str, model: str, name: str, *, fp32: bool = False
 ) -> Sample:
-    return Sample(quantities(work, chip, packed=packed, fp32_sum=fp32), seconds, chip.kind, chip.name, model, name)
+    return Sample(quantities(work, chip, packing=packing, fp32_sum=fp32), seconds, chip.kind, chip.name, model, name)
 
 
 def llama_cpp(folder: Path, kinds: tuple[str, ...], phase: str) -> Iterator[Sample]:
@@ -83,14 +83,14 @@ def llama_cpp(folder: Path, kinds: tuple[str, ...], phase: str) -> Iterator[Samp
             continue
         if (row.devices, row.quant, row.metric) in KNOWN_BAD:
             continue
-        shape, packed = shape_of(row.model, row.quant)
+        shape, packing = shape_of(row.model, row.quant)
         name = f"{row.model} {row.quant} on {row.devices}, {row.metric}"
         if phase == "decode":
-            work = decode_work(shape, shape.layers, 1, tokens / 2, head=True, packed=packed)
-            yield _sample(work, chip, 1.0 / row.value, packed, shape.name, name)
+            work = decode_work(shape, shape.layers, 1, tokens / 2, head=True, packed=packing != "none")
+            yield _sample(work, chip, 1.0 / row.value, packing, shape.name, name)
         else:
-            work = prefill_work(shape, shape.layers, tokens, head=True, packed=packed)
-            yield _sample(work, chip, tokens / row.value, packed, shape.name, name)
+            work = prefill_work(shape, shape.layers, tokens, head=True, packed=packing != "none")
+            yield _sample(work, chip, tokens / row.value, packing, shape.name, name)
 
 
 def helix(folder: Path, phase: str, cards: tuple[str, ...], devices: tuple[int, ...] = (1,)) -> Iterator[Sample]:
@@ -108,7 +108,7 @@ def helix(folder: Path, phase: str, cards: tuple[str, ...], devices: tuple[int, 
             streams = max(tokens / HELIX_PROMPT, 1.0)
             work = prefill_work(shape, 1, tokens / streams, streams=streams)
         name = f"{row.model} on {row.machine}, {row.phase} of {tokens}"
-        yield _sample(work.split(count), CHIPS[HELIX_CHIPS[card]], row.ms_per_layer / 1e3, False, shape.name, name)
+        yield _sample(work.split(count), CHIPS[HELIX_CHIPS[card]], row.ms_per_layer / 1e3, "none", shape.name, name)
 
 
 def splitwise(folder: Path, phase: str, hardware: str, link: Link) -> Iterator[Sample]:
@@ -129,7 +129,7 @@ def splitwise(folder: Path, phase: str, hardware: str, link: Link) -> Iterator[S
             work, tokens = prefill_work(shape, shape.layers, prompt, head=True), prompt
         said_s = layer_all_reduce_s(link, devices, shape.layers, tokens * shape.activation_bytes())
         name = f"{model} on {devices} x {hardware}, {phase}, prompt {prompt}, batch {batch}, out {out}"
-        yield _sample(work.split(devices), chip, max(ms / 1e3 - said_s, 1e-6), False, shape.name, name)
+        yield _sample(work.split(devices), chip, max(ms / 1e3 - said_s, 1e-6), "none", shape.name, name)
 
 
 def serving_layers(folder: Path, chip: str) -> Iterator[Sample]:
@@ -156,7 +156,7 @@ def _layer(model: str, chip: str, tokens: int, devices: int, seconds: float, fil
     shape, _ = shape_of(model, "f16")
     work = replace(prefill_work(shape, 1, tokens), kv_bytes=0.0, attention_flops=0.0, score_bytes=0.0, passes=0.0)
     name = f"{file}: {tokens} tokens, {devices} in parallel"
-    return _sample(work.split(devices), CHIPS[chip], seconds, False, shape.name, name, fp32=True)
+    return _sample(work.split(devices), CHIPS[chip], seconds, "none", shape.name, name, fp32=True)
 
 
 def attention(folder: Path, phase: str) -> Iterator[Sample]:
@@ -171,7 +171,7 @@ def attention(folder: Path, phase: str) -> Iterator[Sample]:
             else:
                 continue
             name = f"{file}: {row.prefill_chunk} after {row.kv_prefill}, {row.n_decode} at {row.kv_decode}"
-            yield _sample(work.split(devices), CHIPS[card], row.time_us / 1e6, False, shape.name, name, fp32=True)
+            yield _sample(work.split(devices), CHIPS[card], row.time_us / 1e6, "none", shape.name, name, fp32=True)
 
 
 def nvlink(folder: Path) -> pd.DataFrame:

@@ -36,7 +36,8 @@ def kv_head_price(chip: Chip) -> float:
 # microseconds a layer. Raspberry Pi 4 and 5: distributed-llama, Llama 2 7B, overall 0.25 and 0.57. Phones: ExecuTorch
 # on the CPU, overall 0.62 to 0.74. Ryzen AI Max+: 212 of 256 GB/s measured. Others nominal.
 _DECODE = {
-    "phone": (0.68, 0.0, 50.0), "apple-phone": (0.75, 0.0, 100.0), "board": (0.75, 0.35, 20.0), "cpu": (0.72, 0.5, 20.0),
+    "phone": (0.68, 0.0, 50.0), "apple-phone": (0.75, 0.0, 100.0), "board": (0.75, 0.35, 20.0),
+    "cpu": (0.72, 0.5, 20.0),
     "jetson": (0.75, 0.0, 150.0), "igpu": (0.8, 0.0, 120.0), "igpu-nvidia": (0.8, 0.0, 80.0), "amd": (0.75, 0.0, 100.0),
     "intel": (0.55, 0.0, 200.0), "hbm-amd": (0.5, 0.0, 120.0),
 }  # fmt: skip

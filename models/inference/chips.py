@@ -1,9 +1,9 @@
 """Accelerators by name: `chips.csv`, what a data sheet says of the chip that holds the model.
 
-Bandwidth and FP16 peak (dense; with FP16 sums where a GeForce has them at twice the rate, `bf16_tflops` with FP32 sums),
-second-level cache, memory, board or package watts under load and idle. Data sheets, from memory; Apple's peak is that of
-its cores (128 lanes, two operations, the published clock) in half precision, M5's with its matrix units at twice that
-(assumption). Devices of the library (`models.devices`) that are not here are taken with the library's own numbers.
+Bandwidth and FP16 peak (dense; with FP16 sums where a GeForce has them at twice the rate, `bf16_tflops` with FP32
+sums), second-level cache, memory, board or package watts under load and idle. Data sheets, from memory; Apple's peak is
+that of its cores (128 lanes, two operations, the published clock) in half precision, M5's with its matrix units at
+twice that (assumption). Devices of the library (`models.devices`) that are not here come with the library's numbers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from models.devices.rows import LIBRARY, DeviceRow
 from models.inference.names import unknown
 
 GB = 1e9
+_NUMBERS = ("mem_gb_s", "tflops", "bf16_tflops", "l2_mib", "ram_gib", "peak_w", "idle_w")
 _NOISE = frozenset(
     (
         "nvidia",
@@ -69,18 +70,20 @@ def _read(text: str) -> tuple[dict[str, Chip], list[tuple[frozenset[str], str]]]
     chips: dict[str, Chip] = {}
     spellings: list[tuple[frozenset[str], str]] = []
     for row in csv.DictReader(text.splitlines()):
+        number = {field: float(row[field]) for field in _NUMBERS}
         chips[row["name"]] = Chip(
-            row["name"], row["class"], float(row["mem_gb_s"]) * GB, float(row["tflops"]) * 1e12,
-            float(row["bf16_tflops"]) * 1e12, float(row["l2_mib"]) * 2**20, float(row["ram_gib"]) * 2**30, float(row["peak_w"]), float(row["idle_w"]),
+            row["name"], row["class"], number["mem_gb_s"] * GB, number["tflops"] * 1e12, number["bf16_tflops"] * 1e12,
+            number["l2_mib"] * 2**20, number["ram_gib"] * 2**30, number["peak_w"], number["idle_w"],
         )  # fmt: skip
-        for spelling in (row["name"], *filter(None, row["aliases"].split(";"))):
-            spellings.append((_tokens(spelling), row["name"]))
+        names = (row["name"], *filter(None, row["aliases"].split(";")))
+        spellings += [(_tokens(spelling), row["name"]) for spelling in names]
     return chips, spellings
 
 
 def _tokens(name: str) -> frozenset[str]:
     """Split a chip's name; `M2` and `A100` stay whole, `RTX4090`, `Pi4` and `SXM5` do not."""
-    apart = re.sub(r"\b(rtx|gtx|rx|pro|r?pi|sxm)(?=\d|a\d|pro)", r"\1 ", name.lower())
+    bare = re.sub(r"\b(macbook|ipad)\s+(pro|air)\b|\bmac\s+(studio|mini|pro)\b", "", name.lower())
+    apart = re.sub(r"\b(rtx|gtx|rx|pro|r?pi|sxm)(?=\d|a\d|pro)", r"\1 ", bare)
     return frozenset(word for word in re.findall(r"[a-z0-9.]+", apart) if word not in _NOISE)
 
 
@@ -146,7 +149,8 @@ def find_devices(name: str, count: int = 1, mem_bytes_per_s: float = 0.0) -> tup
         UnknownName: one of them is not known.
     """
     chips: list[Chip] = []
-    for part in re.split(r"\s*(?:\+|,|&|;|\band\b)\s*", re.sub(r"\+(?=[\s,)]|$)", "plus", name).replace("Max+", "Max")):
+    plain = re.sub(r"(?<=\w)\+(?=[\s,)]|$)", "", name)  # the plus of `Galaxy S24+` joins nothing
+    for part in re.split(r"\s*(?:\+|,|&|;|\band\b)\s*", plain):
         before = re.match(r"\s*(\d{1,2})\s*[x×*]\s*(.*)", part, re.IGNORECASE)
         after = re.match(r"(.*?)\s*[x×*]\s*(\d{1,2})\s*$", part, re.IGNORECASE)
         if before:

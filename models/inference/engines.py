@@ -56,7 +56,8 @@ ENGINES = (
            ("vllm", "sglang", "tensorrt", "trt-llm", "trtllm", "lmdeploy", "tgi", "text-generation-inference",
             "distserve", "sarathi", "vidur", "llmservingsim", "aiconfigurator", "ml.energy", "nim", "lightllm",
             "deepspeed", "fastertransformer", "mii", "nanoflow")),
-    Engine("transformers", "splitwise", "layers", ("transformers", "hugging", "pytorch", "torch", "gpt-fast", "accelerate")),
+    Engine("transformers", "splitwise", "layers",
+           ("transformers", "hugging", "pytorch", "torch", "gpt-fast", "accelerate")),
 )  # fmt: skip
 """In the order in which a name is searched."""
 
@@ -113,9 +114,11 @@ def _of_attention(engine: Engine, chip: Chip, found: Prices, fused: bool) -> Pri
 _STAR_START_S, _STAR_CROWD_S = 0.4e-3, 8.5e-6
 _PETALS_PACK_S, _HOST_HOP_S = 18e-3, 0.3e-3
 _ETHERNET_BYTES_PER_S, _PCIE_BYTES_PER_S, _RPC_S = 117e6, 12e9, 0.5e-3
+# PCIe 4 x16 through the host's memory (assumption); what L4 and T4 did in Helix's servers is fitted.
+_PCIE_4 = Link(18e9, 15e-6, _HOST_HOP_S)
 
 
-def default_link(engine: Engine, chip: Chip, devices: int) -> Link:
+def default_link(engine: Engine, chip: Chip) -> Link:
     """Return what joins the devices where nobody says: NVLink, PCIe, or gigabit Ethernet between single boards."""
     small = chip.kind in ("board", "jetson", "phone", "apple-phone", "cpu")
     if engine.name == "distributed-llama" or (small and engine.split == "tensor"):
@@ -127,6 +130,8 @@ def default_link(engine: Engine, chip: Chip, devices: int) -> Link:
     if engine.split == "tensor" and chip.kind == "hbm":
         found = LINKS["nvlink"]
         return Link(found["bytes_per_s"], found["start_s"], _HOST_HOP_S)
+    if engine.split == "tensor" and chip.kind != "gddr-server":
+        return _PCIE_4
     if engine.split == "tensor":
         found = LINKS["pcie"]
         return Link(found["bytes_per_s"], found["start_s"], _HOST_HOP_S)

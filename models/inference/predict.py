@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from models.inference.catalogue import find_model
 from models.inference.chips import Chip, find_devices
@@ -22,17 +23,10 @@ RUNTIME_BYTES = 0.5e9
 """What an engine holds besides weights and cache: context, graphs, buffers (assumption; 0.3 to 1 GB in CUDA)."""
 
 KERNELS = (
-    "weight",
-    "linear",
-    "linear_packed",
-    "kv",
-    "kv_head",
-    "attention",
-    "unpacked",
-    "activation",
-    "score",
+    "weight", "linear", "linear_packed", "linear_k", "kv", "kv_head", "attention", "unpacked", "activation", "score",
     "linear_j",
-)
+)  # fmt: skip
+"""Terms in which the devices work; in the others they wait."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +126,9 @@ def predict(
     shape = replace(shape, bytes_per_weight=form.bytes_per_weight)
     chips = find_devices(devices) if isinstance(devices, str) else tuple(devices)
     cut = _cut(shape, chips, asked.split or engine.split)
-    link = links or default_link(engine, chips[0], len(chips))
-    if links is not None and engine.name == "distributed-llama":
-        usual = default_link(engine, chips[0], len(chips))
-        link = replace(usual, bytes_per_s=links.bytes_per_s)
-    decode = _decode(engine, shape, cut, link, asked, packed=form.integer)
-    prefill = _prefill(engine, shape, cut, link, asked, packed=form.integer)
+    link = links or default_link(engine, chips[0])
+    decode = _decode(engine, shape, cut, link, asked, packing=form.packing)
+    prefill = _prefill(engine, shape, cut, link, asked, packing=form.packing)
     return _metrics(shape, cut, asked, decode, prefill)
 
 
@@ -151,20 +142,22 @@ def _cut(shape: Shape, chips: tuple[Chip, ...], split: str) -> _Cut:
     known = all(chip.memory_bytes > 0.0 for chip in chips)
     shares = [chip.memory_bytes if known else 1.0 for chip in chips]
     bounds = [round(shape.layers * sum(shares[:place]) / sum(shares)) for place in range(len(chips) + 1)]
-    layers = tuple(max(1, after - before) for before, after in zip(bounds, bounds[1:], strict=False))
+    layers = tuple(max(1, after - before) for before, after in pairwise(bounds))
     return _Cut(chips, layers, 1)
 
 
-def _decode(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, packed: bool) -> _Pass:
+def _decode(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, packing: str) -> _Pass:
+    packed = packing != "none"
     works = [
         decode_work(shape, layers, asked.batch, asked.context(), head=place == len(cut.layers) - 1, packed=packed)
         for place, layers in enumerate(cut.layers)
     ]
     one = decode_work(shape, 1, asked.batch, asked.context(), packed=packed)
-    return _pass(engine, "decode", shape, cut, link, works, one, asked, asked.batch, packed=packed)
+    return _pass(engine, "decode", shape, cut, link, works, one, asked, asked.batch, packing=packing)
 
 
-def _prefill(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, packed: bool) -> _Pass:
+def _prefill(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, packing: str) -> _Pass:
+    packed = packing != "none"
     works = [
         prefill_work(
             shape, layers, asked.prompt_tokens, streams=asked.batch, head=place == len(cut.layers) - 1, packed=packed
@@ -173,12 +166,12 @@ def _prefill(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditi
     ]
     one = prefill_work(shape, 1, asked.prompt_tokens, streams=asked.batch, packed=packed)
     tokens = asked.batch * asked.prompt_tokens
-    return _pass(engine, "prefill", shape, cut, link, works, one, asked, tokens, packed=packed)
+    return _pass(engine, "prefill", shape, cut, link, works, one, asked, tokens, packing=packing)
 
 
 def _pass(
     engine: Engine, phase: str, shape: Shape, cut: _Cut, link: Link, works: list[Work], one: Work, asked: Conditions,
-    tokens: float, *, packed: bool,
+    tokens: float, *, packing: str,
 ) -> _Pass:  # fmt: skip
     """Price the stages of one pass, the all-reduces inside them and the hops between them."""
     sent_bytes = tokens * shape.activation_bytes()
@@ -191,7 +184,7 @@ def _pass(
         ]
         # All members of a tensor-parallel group wait for the slowest.
         parts = [
-            (terms_s(work.split(len(members)), chip, price, packed=packed), name, price, chip)
+            (terms_s(work.split(len(members)), chip, price, packing=packing), name, price, chip)
             for name, price, chip in found
         ]
         slowest, regime, price, chip = max(parts, key=lambda part: sum(part[0].values()))
@@ -199,7 +192,7 @@ def _pass(
         for name, seconds in {**slowest, "all_reduce": said_s}.items():
             terms[name] = terms.get(name, 0.0) + seconds
         stages_s.append(sum(slowest.values()) + said_s)
-        alone = terms_s(one.split(len(members)), chip, price, packed=packed)
+        alone = terms_s(one.split(len(members)), chip, price, packing=packing)
         layer_s = sum(alone.values()) - alone["pass_s"] + said_s / layers
     hop_s = link.start_s + link.serialise_s + sent_bytes / link.bytes_per_s
     hops_s = [hop_s] * (len(cut.layers) - 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +27,8 @@ class Prices:
     Attributes:
         weight, kv, kv_head, unpacked, activation, score: of bytes, in units of 1 / bandwidth.
         linear, linear_packed, attention: of operations, in units of 1 / peak; packed: on integer weights.
+            No price for packed ones is that of the others.
+        linear_k: on top of `linear_packed` where the scales are packed as well.
         linear_j: energy that a product takes, J an operation; a chip at its power limit takes at least that long.
         layer_s: launches and engine, s a layer and pass.
         pass_s: engine, s a pass.
@@ -38,6 +40,7 @@ class Prices:
     weight: float = 0.0
     linear: float = 0.0
     linear_packed: float = 0.0
+    linear_k: float = 0.0
     kv: float = 0.0
     kv_head: float = 0.0
     attention: float = 0.0
@@ -55,14 +58,15 @@ PRICED = tuple(field.name for field in fields(Prices) if field.name not in ("joi
 """Names of the prices: the columns of a fit."""
 
 
-def quantities(work: Work, chip: Chip, *, packed: bool, fp32_sum: bool = False) -> dict[str, float]:
+def quantities(work: Work, chip: Chip, *, packing: str = "none", fp32_sum: bool = False) -> dict[str, float]:
     """Return the seconds of each kind of work at a price of 1 (`linear_j`: at 1 J an operation)."""
     peak = chip.flops_fp32_sum if fp32_sum else chip.flops
     linear_s = work.linear_flops / peak
     return {
         "weight": work.weight_bytes / chip.mem_bytes_per_s,
-        "linear": 0.0 if packed else linear_s,
-        "linear_packed": linear_s if packed else 0.0,
+        "linear": linear_s if packing == "none" else 0.0,
+        "linear_packed": 0.0 if packing == "none" else linear_s,
+        "linear_k": linear_s if packing == "k" else 0.0,
         "kv": work.kv_bytes / chip.mem_bytes_per_s,
         "kv_head": work.kv_head_bytes / chip.mem_bytes_per_s,
         "attention": work.attention_flops / peak,
@@ -75,17 +79,18 @@ def quantities(work: Work, chip: Chip, *, packed: bool, fp32_sum: bool = False) 
     }
 
 
-def terms_s(work: Work, chip: Chip, prices: Prices, *, packed: bool) -> dict[str, float]:
+def terms_s(work: Work, chip: Chip, prices: Prices, *, packing: str) -> dict[str, float]:
     """Return the seconds of each kind of work, which add up to the pass.
 
     With `joint` above 1 weights and products overlap: both are scaled so that they add up to what they take together.
     """
+    prices = replace(prices, linear_packed=prices.linear_packed or prices.linear)
     found = {
         name: quantity * getattr(prices, name)
-        for name, quantity in quantities(work, chip, packed=packed, fp32_sum=prices.fp32_sum).items()
+        for name, quantity in quantities(work, chip, packing=packing, fp32_sum=prices.fp32_sum).items()
     }
     if prices.joint > 1.0:
-        both = ("weight", "linear", "linear_packed")
+        both = ("weight", "linear", "linear_packed", "linear_k")
         apart_s = sum(found[name] for name in both)
         together_s = sum(found[name] ** prices.joint for name in both) ** (1.0 / prices.joint)
         for name in both:

@@ -16,12 +16,13 @@ class Format:
 
     Attributes:
         bytes_per_weight: scales and zeros counted, mean over a model's tensors.
-        integer: the weights are unpacked before a matrix product of floating point.
+        packing: ``none`` of floating point; ``plain`` integers with a scale a block; ``k`` ggml's, whose scales are
+            packed as well and cost more to unpack.
     """
 
     name: str
     bytes_per_weight: float
-    integer: bool
+    packing: str
     source: str
 
 
@@ -29,7 +30,7 @@ def _read(text: str) -> tuple[dict[str, Format], dict[str, Format]]:
     formats: dict[str, Format] = {}
     by_key: dict[str, Format] = {}
     for row in csv.DictReader(text.splitlines()):
-        made = Format(row["name"], float(row["bytes_per_weight"]), row["integer"] == "1", row["source"])
+        made = Format(row["name"], float(row["bytes_per_weight"]), row["packing"], row["source"])
         formats[made.name] = made
         by_key |= dict.fromkeys((_plain(row["name"]), *filter(None, row["aliases"].split(";"))), made)
     return formats, by_key

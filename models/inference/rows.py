@@ -58,8 +58,10 @@ _RATES: tuple[tuple[str, Reader], ...] = (
     ("prefill", lambda m, c: m.prefill_tokens_per_s),
     ("pp", lambda m, c: m.prefill_tokens_per_s),
     ("total", lambda m, c: c.batch * (c.prompt_tokens + c.output_tokens) / m.end_to_end_s),
-    ("", lambda m, c: m.decode_tokens_per_s),
-)
+    *((word, lambda m, c: m.decode_tokens_per_s) for word in (
+        "tg", "decod", "generat", "eval", "throughput", "token", "tok", "speed", "rate", "tps", "output",
+    )),
+)  # fmt: skip
 _OTHERS: tuple[tuple[str, Reader], ...] = (
     ("peak_power", lambda m, c: 1.0),
     ("power_fraction", lambda m, c: m.busy),
@@ -80,8 +82,8 @@ def answer(row: Mapping[str, str]) -> Answer:
     """Predict what a row states.
 
     Args:
-        row: columns system, model, quant, devices, n_devices, bandwidth, metric, unit, conditions; or those of the layer
-            profiles: model, machine, phase, tokens_in_batch, ms_per_layer.
+        row: columns system, model, quant, devices, n_devices, bandwidth, metric, unit, conditions; or those of the
+            layer profiles: model, machine, phase, tokens_in_batch, ms_per_layer.
 
     Raises:
         ValueError: a cell is not known or not a number; the message begins with its column.
@@ -96,7 +98,7 @@ def answer(row: Mapping[str, str]) -> Answer:
     metric, unit = cell["metric"].lower().replace("-", "_"), cell["unit"].lower()
     conditions = _conditions(metric, cell["conditions"], cell["system"])
     engine = find_engine(cell["system"])
-    link = _link(network, default_link(engine, chips[0], len(chips)))
+    link = _link(network, default_link(engine, chips[0]))
     found = predict(cell["system"], cell["model"], cell["quant"] or "f16", chips, link, conditions)
     value, prefilling = _value(metric, unit, cell["conditions"].lower(), found, conditions)
     return Answer(value, _regime(engine.name, chips, conditions, found, prefilling, metric), found)
@@ -188,8 +190,9 @@ def _value(metric: str, unit: str, said: str, found: Metrics, asked: Conditions)
     if unit in ("tokens/s", "token/s", "tok/s", "t/s", "tps", "tokens/sec", "tokens per second", "tokens/second"):
         if re.match(r"pp\d+\+tg", metric.replace(" ", "")):
             return asked.batch * (asked.prompt_tokens + asked.output_tokens) / found.end_to_end_s, False
-        read = next(reader for words, reader in _RATES if words in name)
-        return read(found, asked), read is not _RATES[-1][1]
+        rate = next(((words, reader) for words, reader in _RATES if words in name), None)
+        if rate:
+            return rate[1](found, asked), rate[0] in ("prompt", "prefill", "pp")
     scale = _S.get(unit.split("/")[0].strip() if unit not in _S else unit)
     if scale is not None or unit in ("ms per token", "milliseconds", "seconds"):
         scale = scale or (1.0 if unit == "seconds" else 1e3)

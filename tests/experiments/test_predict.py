@@ -1,0 +1,103 @@
+"""Tests of `twin predict`: rows in, predictions and errors out, and one line for what it cannot read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments import predict
+from experiments.cli import main
+from models.inference.conditions import Conditions
+from models.inference.predict import predict as law
+
+HEAD = "system,model,quant,devices,n_devices,bandwidth,metric,value,unit,conditions\n"
+GOOD = 'llama.cpp Metal,Llama 2 7B,Q4_0,Apple M2 Max (38-core GPU),1,400 GB/s memory,tg128,65.95,tokens/s,"batch 1"\n'
+
+
+def table(folder: Path, *rows: str) -> Path:
+    """Write a table of these rows."""
+    file = folder / "rows.csv"
+    file.write_text(HEAD + "".join(rows))
+    return file
+
+
+def test_rows_come_back_with_prediction_and_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row with a value gets its error, one without none, and the file keeps the cells beside both."""
+    file = table(tmp_path, GOOD, GOOD.replace("65.95", ""))
+    code = main(["predict", str(file), "--json", "--out", str(tmp_path / "out.csv")])
+    found = json.loads(capsys.readouterr().out)
+    with (tmp_path / "out.csv").open() as text:
+        written = list(csv.DictReader(text))
+
+    assert code == 0
+    assert found["rows"][0]["error"] == pytest.approx(found["rows"][0]["predicted"] / 65.95 - 1)
+    assert found["rows"][1]["error"] is None
+    assert found["errors"]["llama.cpp apple decode (calibrated)"]["rows"] == 1
+    assert [row["error"] != "" for row in written] == [True, False]
+    assert written[0]["model"] == "Llama 2 7B"
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "conditions", "expected"),
+    [("prompt_time", "ms", "prompt 1024, batch 1, out 64", lambda m: m.prefill_s * 1e3),
+     ("token_time", "ms", "prompt 1024, batch 1, out 64", lambda m: m.decode_step_s * 1e3),
+     ("e2e_time", "s", "prompt 1024, batch 1, out 64", lambda m: m.end_to_end_s),
+     ("throughput", "tokens/s", "prompt 1024, batch 1, out 64", lambda m: m.decode_tokens_per_s),
+     ("joules_per_token", "J/token", "prompt 1024, batch 1, out 64", lambda m: m.joules_per_token)],
+)  # fmt: skip
+def test_each_metric_is_the_laws(metric: str, unit: str, conditions: str, expected: object, tmp_path: Path) -> None:
+    """What a row asks for is what the law says, in the row's unit."""
+    file = table(tmp_path, f'vLLM,Llama 3 8B,fp16,RTX 4090,1,,{metric},,{unit},"{conditions}"\n')
+    found = law("vLLM", "llama-3.1-8b", "f16", "RTX 4090", None, Conditions(1024, 64))
+
+    assert predict.read(file)[0].answer.value == pytest.approx(expected(found))  # type: ignore[operator]
+
+
+def test_generation_starts_from_an_empty_cache_unless_a_depth_is_told(tmp_path: Path) -> None:
+    """tg8192 has 4,096 tokens cached on average and is slower than tg128; at a depth of 8,192 it is slower still."""
+    base = GOOD.replace("Llama 2 7B", "Llama 3 8B")
+    deep = base.replace("tg128", "tg8192").replace("batch 1", "depth 8192")
+    rates = [row.answer.value for row in predict.read(table(tmp_path, base, base.replace("tg128", "tg8192"), deep))]
+
+    assert rates == sorted(rates, reverse=True)
+    assert len(set(rates)) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(("Apple M2 Max (38-core GPU),1,400 GB/s memory", "Abacus 3000,1,"), r"line 2: devices is 'Abacus 3000'.*allowed"),
+     (("Llama 2 7B", "Lama 2 7B"), r"line 2: model is 'Lama 2 7B'; nearest: .*llama-2-7b"),
+     (("Q4_0", "Q9_Z"), r"line 2: quant is 'Q9_Z'.*allowed: .*q4_0"),
+     (("llama.cpp Metal", "abacus"), r"line 2: system is 'abacus'.*allowed: .*vllm"),
+     (("tg128", "beauty"), r"line 2: metric is 'beauty'.*allowed: pp512, tg128"),
+     (("(38-core GPU),1,", "(38-core GPU),many,"), r"line 2: n_devices is 'many'; allowed: a number"),
+     (("65.95", "fast"), r"line 2: .*'fast'"),
+     (("tokens/s", "furlongs"), r"line 2: unit is 'furlongs'; allowed: tokens/s")],
+)  # fmt: skip
+def test_a_cell_that_cannot_be_read_is_named_in_one_line(
+    wrong: tuple[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row and column are named with what is allowed, the exit code is the user's, and no file is left behind."""
+    file = table(tmp_path, GOOD.replace(*wrong))
+    code = main(["predict", str(file), "--out", str(tmp_path / "out.csv")])
+    told = capsys.readouterr()
+    assert code == 2
+    assert re.search(said, told.err)
+    assert told.err.count("\n") == 1
+    assert not (tmp_path / "out.csv").exists()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The missing columns are named, and so is a file that is not there."""
+    file = tmp_path / "rows.csv"
+    file.write_text("model,value\nx,1\n")
+
+    assert main(["predict", str(file)]) == 2
+    assert "no column system, devices, metric, unit" in capsys.readouterr().err
+    assert main(["predict", str(tmp_path / "none.csv")]) == 2
+    assert "no such file" in capsys.readouterr().err
