@@ -34,14 +34,6 @@ class Row:
         return None if not self.measured else self.answer.value / self.measured - 1.0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the words of `predict`."""
-    parser.add_argument(
-        "file", type=Path, metavar="FILE.csv", help="columns as in the calibration files; .csv or .csv.gz"
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="the rows with predicted, error and regime")
-
-
 def read(path: Path) -> list[Row]:
     """Read a table and predict each of its rows.
 

@@ -75,9 +75,9 @@ def parser(verb: str) -> argparse.ArgumentParser:
     elif verb == "requests":
         importlib.import_module("experiments.requests").add_arguments(made)
     elif verb == "predict":
-        from experiments.predict import add_arguments
-
-        add_arguments(made)
+        text = "published rows, columns as in the calibration files (.csv or .csv.gz)"
+        made.add_argument("file", type=Path, metavar="FILE.csv", help=text)
+        made.add_argument("--out", type=Path, metavar="FILE.csv", help="the rows with predicted, error and regime")
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
     return _common(made)
