@@ -190,6 +190,10 @@ class PbftConfig(Strict, frozen=True, tag_field="protocol", tag="pbft"):
 ConsensusRules = RaftConfig | HotstuffConfig | PbftConfig
 
 
+class NoDetectorConfig(Strict, frozen=True, tag_field="detector", tag="none"):
+    """No failure detector: who has gone is known by leases alone."""
+
+
 class SwimConfig(Strict, frozen=True, tag_field="detector", tag="swim"):
     """SWIM with Lifeguard; the defaults are memberlist's for a local network (config.go, DefaultLANConfig)."""
 
@@ -364,6 +368,7 @@ class PolicyConfig(Strict, frozen=True):
     harvest: HarvestRules = HarvestConfig()
     sharding: ShardingConfig = ShardingConfig()
     consensus: ConsensusRules = RaftConfig()
+    membership: NoDetectorConfig | MembershipRules = NoDetectorConfig()
     coordination: CoordinationConfig = CoordinationConfig()
     gateway: GatewayConfig = GatewayConfig()
     edge: EdgeConfig = EdgeConfig()

@@ -2,7 +2,9 @@
 
 Every node mounts ``harvest`` and ``worker``; members of the committee also mount ``consensus``, ``coordination`` and
 ``gateway``. With ``edge`` set every node mounts ``edge`` as well, between harvest and the worker, and members
-``edge_watch``. A `NodeSpec` is plain data: it stands in a journal's header, so that a replay builds the same Cell.
+``edge_watch``. Where the configuration has a failure detector every node mounts it as ``membership``: it knows the
+committee from the start and others as they speak up, and a member's tells coordination. A `NodeSpec` is plain data: it
+stands in a journal's header, so that a replay builds the same Cell.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import msgspec
 
 from models import inference
 from policies.cell import Cell
-from policies.config import PolicyConfig
+from policies.config import NoDetectorConfig, PolicyConfig
 from policies.consensus import replicated_log
 from policies.coordination import Coordination
 from policies.edge import EdgeAgent, EdgeWatch
 from policies.gateway import Gateway
 from policies.harvest.agent import HarvestAgent
+from policies.membership import failure_detector
 from policies.port import Keys, Policy
 from policies.problem import Problem
 from policies.serving import Worker
@@ -59,6 +62,8 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
         policies["consensus"] = replicated_log(config.consensus, spec.committee, "coordination", watchers)
         policies["coordination"] = Coordination(config.coordination, config.sharding, spec.card)
         policies["gateway"] = Gateway(config.gateway)
+    if not isinstance(config.membership, NoDetectorConfig):
+        policies["membership"] = failure_detector(config.membership, spec.committee, ("coordination",))
     if spec.edge:
         policies["edge"] = EdgeAgent(
             config.edge, spec.committee, spec.capability.memory_bytes, spec.reading_ns,

@@ -21,13 +21,14 @@ from real_backends.replicas import ledger, replicas
 from real_backends.specs import roles
 from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
+from scenarios.checks.membership import OVER, ROSE, tell_fault
 from scenarios.commits import Commits
 from scenarios.digests import policies_manifest, versions
 from scenarios.hosts import profile_hash, read_profile
 from scenarios.journal import read
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, to_plain
-from scenarios.summary import request_summary
+from scenarios.summary import detection_summary, request_summary
 
 FIDELITY = {
     "compute": "real executors, one thread a process",
@@ -94,8 +95,9 @@ def gather(
     checks = VillageChecks(
         SHAPES[scenario.model].layers, members=committee, faulty=lying,
         protocol=str(scenario.policy.consensus.__struct_config__.tag),
+        detector=scenario.policy.membership, nodes=len(kinds), liars=liars,
     )  # fmt: skip
-    _tell(checks, events, restarts)
+    _tell(checks, events, restarts, fault_rows, begun_ns)
     _hear(checks, {name: journals[name] for name in committee if name not in lying})
     lost = [a.request.op_id for a in asked if a.finish is None or a.finish.status == "lost"]
     checks.answered.events = len(asked)
@@ -144,6 +146,9 @@ def gather(
         "faults": list(fault_rows),
     }
     summary = request_summary(requests, scenario.duration_s)
+    if checks.detection:
+        heard = _heard_bytes(journals, "membership")
+        summary.update(detection_summary(checks, heard, len(kinds), scenario.duration_s))
     summary.update(
         duration_s=scenario.duration_s,
         devices=float(len(kinds)),
@@ -157,14 +162,37 @@ def gather(
     return Record(summary, manifest, tables, {name: journals[name] for name in kept})
 
 
-def _tell(checks: VillageChecks, events: Sequence[Event], restarts: Sequence[tuple[int, str]]) -> None:
-    waiting = sorted(restarts, reverse=True)
+def _tell(
+    checks: VillageChecks, events: Sequence[Event], restarts: Sequence[tuple[int, str]],
+    fault_rows: Sequence[tuple[Any, ...]], begun_ns: int,
+) -> None:  # fmt: skip
+    """Tell what happened in order of time: what was done to nodes, and what they announced."""
+    done = [(at_ns, "", name, "") for at_ns, name in restarts]
+    done += [(begun_ns + int(row[0] * 1e9), row[1], row[2], row[3]) for row in fault_rows]
+    waiting = sorted(done, reverse=True)
     for name, event in events:
         while waiting and waiting[-1][0] <= event["now_ns"]:
-            checks.restarted(waiting.pop()[1])
+            _tell_of(checks, *waiting.pop())
         if event["kind"] == "decide":
             # The plain form encodes to what was announced, but for signatures in evidence, which no check looks at.
             checks.decided(event["now_ns"], name, event["path"], event["name"], encode(event["detail"]))
+    if events:
+        checks.tell(events[-1][1]["now_ns"], "", OVER.kind)
+
+
+def _tell_of(checks: VillageChecks, at_ns: int, kind: str, name: str, phase: str) -> None:
+    """Tell of a fault, or, without a kind, of a restart."""
+    if kind:
+        tell_fault(checks, at_ns, kind, name, phase)
+    else:
+        checks.restarted(name)
+        checks.tell(at_ns, name, ROSE.kind)
+
+
+def _heard_bytes(journals: Mapping[str, bytes], path: str) -> int:
+    """Return the bytes of all messages that policies at a path heard from one another."""
+    rows = (row for data in journals.values() for row in read(data)[1])
+    return sum(len(given[3]) for _, _, given, _, _ in rows if given[0] == MESSAGE and given[1] == path)
 
 
 def _hear(checks: VillageChecks, journals: Mapping[str, bytes]) -> None:

@@ -21,8 +21,11 @@ from policies.config import (
     HarvestConfig,
     HarvestRules,
     HotstuffConfig,
+    MembershipRules,
+    NoDetectorConfig,
     OwnerLimits,
     PbftConfig,
+    PhiConfig,
     PolicyConfig,
     PredictiveConfig,
 )
@@ -267,6 +270,7 @@ def _cross_check(s: Scenario) -> None:
     except ValueError as error:
         raise ScenarioError(str(error)) from None
     _check_policy(s.policy)
+    _check_detector(s.policy.membership, s.fleet.size)
     if s.network.bursts and s.network.bursts not in CHANNELS:
         raise ScenarioError(f"network.bursts={s.network.bursts!r}: allowed: {', '.join(sorted(CHANNELS))}")
     try:
@@ -354,6 +358,19 @@ def _check_consensus(c: ConsensusRules) -> None:
     for field, value, sign, other, limit in pairs:
         if value > limit or (sign == "<" and value == limit):
             raise ScenarioError(f"policy.consensus.{field}={value}: expected {sign} {other}={limit}")
+
+
+def _check_detector(d: NoDetectorConfig | MembershipRules, nodes: int) -> None:
+    """Refuse parameters that contradict one another or the size of the fleet."""
+    if isinstance(d, NoDetectorConfig):
+        return
+    if d.members_max < nodes:
+        raise ScenarioError(f"policy.membership.members_max={d.members_max}: expected >= the fleet's {nodes} devices")
+    if isinstance(d, PhiConfig):
+        if d.dead_phi < d.suspect_phi:
+            raise ScenarioError(f"policy.membership.dead_phi={d.dead_phi}: expected >= suspect_phi={d.suspect_phi}")
+    elif d.ack_s >= d.probe_s:
+        raise ScenarioError(f"policy.membership.ack_s={d.ack_s}: expected < probe_s={d.probe_s}")
 
 
 def _check_network(n: Network, world: str) -> None:

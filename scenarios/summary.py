@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scenarios.checks import VillageChecks
 from scenarios.record import TABLES
 
 _COLUMN = {name: k for k, name in enumerate(TABLES["requests"])}
@@ -43,3 +44,24 @@ def request_summary(rows: Sequence[tuple[Any, ...]], duration_s: float) -> dict[
             summary[f"{name}_{label}_s"] = float(np.percentile(values, q)) if len(values) else float("nan")
         summary[f"{name}_mean_s"] = float(values.mean()) if len(values) else float("nan")
     return summary
+
+
+def detection_summary(checks: VillageChecks, sent_bytes: int, nodes: int, duration_s: float) -> dict[str, float]:
+    """Return what the failure detector did, or nothing in a run without one.
+
+    Times are from a fall to the first node that declares it, of falls that anybody noticed. *While up*: how often a
+    node was suspected or declared dead although it was up, cut off or not, once at each that held it so. Bytes are
+    those of the detector's own messages, without what carries them.
+    """
+    if not checks.detection:
+        return {}
+    fallen, living = checks.detection
+    took_s = np.array(fallen.took_ns) / 1e9
+    return {
+        "detection_falls_noticed": float(len(took_s)),
+        "detection_p50_s": float(np.median(took_s)) if len(took_s) else float("nan"),
+        "detection_max_s": float(took_s.max()) if len(took_s) else float("nan"),
+        "detection_suspected_while_up": float(living.wrongly["suspect"]),
+        "detection_dead_while_up": float(living.wrongly["dead"]),
+        "detection_bytes_per_node_per_s": sent_bytes / nodes / duration_s,
+    }

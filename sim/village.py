@@ -25,6 +25,7 @@ from scenarios.adversaries.choose import choose, play, with_role
 from scenarios.adversaries.work import lies_in_pipelines
 from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
+from scenarios.checks.membership import OVER, ROSE, tell_fault
 from scenarios.commits import Commits
 from scenarios.digests import policies_manifest, versions
 from scenarios.groups import groups_of
@@ -119,9 +120,13 @@ class _Run:
         self.checks = VillageChecks(
             self.shape.layers, members=self.committee, faulty=self.lying_members,
             protocol=str(scenario.policy.consensus.__struct_config__.tag),
+            detector=scenario.policy.membership, nodes=len(self.stock.name), liars=self.adversaries,
         )  # fmt: skip
         if self.checks.hears_messages:
             self.world.on_send.append(self._on_send)
+        self.detection_bytes = 0
+        if self.checks.detection:
+            self.world.on_send.append(self._on_detection)
         # What a committee member mounts: every path there is.
         self.mounted = self.make(self.specs[self.stock.name.index(self.committee[0])])
         self.fleet = Fleet(
@@ -151,6 +156,9 @@ class _Run:
             busy=lambda: {s.node for x in self.compute.sessions.values() for s in x.job.stages},
             parted=self.compute.cut, slowed=self._on_slowed, around=self.around,
         )  # fmt: skip
+        self.faults.on_record = lambda kind, node, phase: tell_fault(
+            self.checks, int(self.world.engine.now), kind, node, phase
+        )
 
     # -- building ------------------------------------------------------------------------------------
 
@@ -308,6 +316,7 @@ class _Run:
         if self.fleet.off[node.number] or node.up or node.failing:
             return  # it starts when it has power and a disk; or it has started already
         self.checks.restarted(node.name)
+        self.checks.tell(int(self.world.engine.now), node.name, ROSE.kind)
         self.share[node.number] = 0.0
         self.world.start(node)
         if not node.up:
@@ -342,6 +351,10 @@ class _Run:
         if node.name not in self.lying_members:
             _, path, to, payload = effect
             self.checks.said(now, node.name, path, to, payload)
+
+    def _on_detection(self, now: int, node: Node, effect: Effect) -> None:
+        if effect[1] == "membership":
+            self.detection_bytes += len(effect[3])
 
     def _policy(self, name: str, path: str) -> Policy | None:
         """Return an honest member's policy, for checks of states; None while it is down."""
@@ -412,6 +425,7 @@ class _Run:
         return Record(self._summary(), manifest, tables, journals)
 
     def _final_checks(self) -> None:
+        self.checks.tell(int(self.world.engine.now), "", OVER.kind)
         self.checks.ask_states({n: s for n, s in self._states().items() if s is not None})
         if self.fleet.violations:
             self.checks.envelope.broken = self.fleet.violations[0]
@@ -435,10 +449,12 @@ class _Run:
         return max(states, key=lambda s: s.applied).ledger if states else {}
 
     def _summary(self) -> dict[str, float]:
-        from scenarios.summary import request_summary
+        from scenarios.summary import detection_summary, request_summary
 
         s = self.scenario
         summary = request_summary(self.rows["requests"], s.duration_s)
+        ran_s = self.world.engine.now / NS_PER_S
+        summary.update(detection_summary(self.checks, self.detection_bytes, len(self.stock.name), ran_s))
         summary.update(
             duration_s=s.duration_s,
             devices=float(len(self.stock.name)),

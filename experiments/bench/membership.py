@@ -70,8 +70,8 @@ class Group:
 
     def seen(self, since_s: float, *statuses: str) -> list[Seen]:
         """Return the accusations since a time."""
-        notes = (x for x in self.cluster.notes if x.name == "seen" and x.time_s >= since_s)
-        all_ = (Seen(x.time_s, x.node, str(x.fields["peer"]), str(x.fields["status"])) for x in notes)
+        told = (x for x in self.cluster.decisions if x.kind == "seen" and x.time_s >= since_s)
+        all_ = (Seen(x.time_s, x.node, *x.value[1:3]) for x in told)  # a tag, then the fields of `policies.local.Seen`
         return [seen for seen in all_ if seen.status in statuses]
 
 

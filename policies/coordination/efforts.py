@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
-from policies.commands import Accept, Complete
+import msgspec
+
+from policies.commands import Accept, Complete, Vouched
 from policies.state import OpKey
 
 
@@ -20,6 +22,15 @@ class Vote(NamedTuple):
 
     nodes: tuple[str, ...]
     answer: Complete
+
+
+def vouched(votes: list[Vote]) -> Complete:
+    """Return the first vote's answer, with the second vote's word for it if there is one."""
+    answer = votes[0].answer
+    if len(votes) < 2:
+        return answer
+    other = votes[1].answer
+    return msgspec.structs.replace(answer, vouched=Vouched(other.receipt.stages, other.signature))
 
 
 @dataclass

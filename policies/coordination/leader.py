@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from policies import commands
-from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Receipt, Refuse, Vouched
+from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Receipt, Refuse
 from policies.config import CoordinationConfig, ShardingConfig
-from policies.coordination.efforts import Effort, Efforts, Vote
+from policies.coordination.efforts import Effort, Efforts, Vote, vouched
 from policies.coordination.lines import Line, Lines, WorkerView
 from policies.jobs import Done, Lost, PlanJob, Progress
-from policies.local import Ask, Busy, Committed, Leadership, Propose, Restore, Settlement, Snapshot
+from policies.local import Ask, Busy, Committed, Leadership, Propose, Restore, Seen, Settlement, Snapshot
 from policies.port import NS_PER_S, Policy
 from policies.problem import Plan, Problem, Worker
 from policies.state import OpKey, VillageState
@@ -50,6 +50,9 @@ TERM_SHIFT = 20
 """A pipeline's number, and an attempt's, is its leader's term shifted by this, plus a count: unique, and it tells whose
 it is. What an earlier leader still says of its attempts touches none of a later one's."""
 
+DECLARED = "declared dead"
+"""Why a pipeline ends whose worker a failure detector has given up."""
+
 SNAPSHOT_EVERY = 1024
 """Commands between two snapshots (our choice: a restart applies fewer than these, and a snapshot, which costs about a
 millisecond, is rare)."""
@@ -74,10 +77,11 @@ class Coordination(Policy):
         self.tick_ns = int(config.plan_every_s * NS_PER_S)
         self.state = VillageState()
         self.leader, self.term = "", 0
+        self.lines = Lines()
         self._reset()
 
     def _reset(self) -> None:
-        self.lines = Lines()
+        self.lines = Lines(self.lines.doubted)  # a detector tells what changes, and whoever leads must know it all
         self.efforts = Efforts(int(self.config.ageing_s * NS_PER_S))
         self.plan_job = 0
         self.placing: set[str] = set()  # workers of placements proposed but not committed
@@ -104,6 +108,8 @@ class Coordination(Policy):
             self._on_leadership(message)
         elif isinstance(message, Ask):
             self._on_ask(message)
+        elif isinstance(message, Seen):
+            self._on_seen(message)
 
     def on_message(self, sender: str, message: Any) -> None:
         if not self.leading:
@@ -158,6 +164,8 @@ class Coordination(Policy):
             return
         for placement in self.state.placements.values():
             self._expect(self.lines.place(placement))
+        for node in self.lines.dead():
+            self._worker_gone(node, DECLARED)
         for accepted in self.state.requests.values():
             self.efforts.add(accepted)
         self.port.set_timer("tick", self.tick_ns)
@@ -242,6 +250,18 @@ class Coordination(Policy):
         if self.lines.workers.pop(node, None) is not None and node in self.lines.of_node:
             self._dissolve(self.lines.of_node[node], f"{node}: {reason}")
 
+    def _on_seen(self, seen: Seen) -> None:
+        """Act on a failure detector's word: no new work for whom it doubts, another pipeline in place of a dead one's.
+
+        It may be wrong, so that work is lost; leases, terms and the log stay what an outcome rests on.
+        """
+        news = self.lines.take(seen.peer, seen.status)
+        if self.leading and seen.status == "dead":
+            self._worker_gone(seen.peer, DECLARED)
+        elif self.leading and news and seen.status == "alive":
+            self.pool_changed = True
+            self._dispatch()
+
     def _dissolve(self, number: int, reason: str) -> None:
         if number in self.lines.lines:
             self._propose(Dissolve(number, reason))
@@ -253,6 +273,8 @@ class Coordination(Policy):
         self.pool_changed = True
         self.port.decide("gone", Gone(command.pipeline, command.reason))
         self._lose_attempts(line)
+        if not set(self.lines.dead()).isdisjoint(line.nodes):
+            self._ask_for_plan()  # else at the next tick, when more may have left
         self._dispatch()
 
     def _lose_attempts(self, line: Line) -> None:
@@ -395,7 +417,7 @@ class Coordination(Policy):
         others = any(effort.voters.isdisjoint(other.nodes) for other in self.lines.lines.values())
         needed = 2 if effort.audited(self.config.audit_share) and (others or len(effort.votes) > 1) else 1
         if len(votes) >= needed:
-            self._settle(effort, _vouched(votes))
+            self._settle(effort, vouched(votes))
         elif effort.tries >= self.config.tries or not others:
             self._give_up(effort, "workers lost")
         else:
@@ -458,15 +480,6 @@ class Coordination(Policy):
         self.strikes[node] = self.strikes.get(node, 0) + 1
         if self.strikes[node] == STRIKES_MAX:
             self._propose(Evict(node, f"{STRIKES_MAX} answers differed from the majority's"))
-
-
-def _vouched(votes: list[Vote]) -> Complete:
-    """Return the first vote's answer, with the second vote's word for it if there is one."""
-    answer = votes[0].answer
-    if len(votes) < 2:
-        return answer
-    other = votes[1].answer
-    return msgspec.structs.replace(answer, vouched=Vouched(other.receipt.stages, other.signature))
 
 
 def _settlement(outcome: Complete | Refuse) -> Settlement:

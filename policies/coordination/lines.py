@@ -39,9 +39,14 @@ class Line:
 
 
 class Lines:
-    """Workers by node and lines by number, kept consistent."""
+    """Workers by node and lines by number, kept consistent.
 
-    def __init__(self) -> None:
+    Args:
+        doubted: node to ``suspect`` or ``dead``, of those that a failure detector does not hold alive.
+    """
+
+    def __init__(self, doubted: dict[str, str] | None = None) -> None:
+        self.doubted: dict[str, str] = doubted or {}
         self.workers: dict[str, WorkerView] = {}
         self.lines: dict[int, Line] = {}
         self.of_node: dict[str, int] = {}
@@ -64,9 +69,20 @@ class Lines:
         return line
 
     def ready(self, line: Line) -> bool:
-        """Whether every worker of the line is leased and holds its shard."""
-        workers, number = self.workers, line.number
-        return all((w := workers.get(n)) is not None and w.loaded == number for n in line.nodes)
+        """Whether every worker of the line is leased, holds its shard and is in no doubt."""
+        workers, number, doubted = self.workers, line.number, self.doubted
+        return all((w := workers.get(n)) is not None and w.loaded == number and n not in doubted for n in line.nodes)
+
+    def take(self, node: str, status: str) -> bool:
+        """Take in how a failure detector sees a node; return whether it is held otherwise than before."""
+        before = self.doubted.pop(node, "alive")
+        if status != "alive":
+            self.doubted[node] = status
+        return before != status
+
+    def dead(self) -> list[str]:
+        """Return the nodes that are held dead."""
+        return [node for node, status in self.doubted.items() if status == "dead"]
 
     def pick(self, slots: int, avoid: set[int], voters: set[str], prompt_tokens: int, new_tokens: int) -> Line | None:
         """Return the free line expected to end such a request first, preferring ones not in ``avoid``.
@@ -97,7 +113,7 @@ class Lines:
         line.prefill_s_token = seconds
 
     def free_workers(self, pending: set[str], standing: dict[str, bool]) -> dict[str, Capability]:
-        """Return what leased workers in good standing without a line can lend, by name."""
+        """Return what leased workers in good standing, in no doubt and without a line can lend, by name."""
         return {
             node: view.capability
             for node, view in sorted(self.workers.items())
@@ -105,6 +121,7 @@ class Lines:
             and node not in self.of_node
             and node not in pending
             and standing.get(node, False)
+            and node not in self.doubted
         }
 
     def expired(self, now_ns: int) -> list[str]:

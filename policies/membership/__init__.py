@@ -1,8 +1,8 @@
 """Who is alive, and who leads a group that has no log.
 
-A failure detector is a policy that tells its watchers `policies.local.Seen` about each peer: ``alive``, ``suspect`` or
-``dead``, in which life. Two detectors stand behind this interface, `Swim` and `PhiAccrual`; `LeaseElection` chooses a
-leader and tells its watchers `policies.local.Leadership`, whose term is a fencing token.
+A failure detector is a policy that announces (``seen``), and tells its watchers, `policies.local.Seen` about each peer:
+``alive``, ``suspect`` or ``dead``, in which life. Two detectors stand behind this interface, `Swim` and `PhiAccrual`;
+`LeaseElection` chooses a leader and tells its watchers `policies.local.Leadership`, whose term is a fencing token.
 """
 
 from __future__ import annotations

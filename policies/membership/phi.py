@@ -136,6 +136,7 @@ class PhiAccrual(Policy):
         if status == SUSPECT:
             due = self.last[peer] + self.intervals[peer].silence_ns(self.config.dead_phi)
             self.port.set_timer(f"silence {peer}", max(0, due - self.port.now))
-        self.port.note("seen", peer=peer, status=STATUSES[status], incarnation=life)
+        seen = Seen(peer, STATUSES[status], life)
+        self.port.decide("seen", seen)
         for path in self.watchers:
-            self.port.tell(path, Seen(peer, STATUSES[status], life))
+            self.port.tell(path, seen)

@@ -298,6 +298,7 @@ class Swim(Policy):
             self._learn((member, life, DEAD, self.port.me))
 
     def _tell(self, member: str, life: int, status: int) -> None:
-        self.port.note("seen", peer=member, status=STATUSES[status], incarnation=life)
+        seen = Seen(member, STATUSES[status], life)
+        self.port.decide("seen", seen)
         for path in self.watchers:
-            self.port.tell(path, Seen(member, STATUSES[status], life))
+            self.port.tell(path, seen)

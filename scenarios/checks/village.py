@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from policies.config import MembershipRules, NoDetectorConfig
 from policies.harvest.messages import Session
-from scenarios.checks import byzantine, consensus, logs, requests, state
+from scenarios.checks import byzantine, consensus, logs, membership, requests, state
 from scenarios.checks.language import Check, Checks, Event, decided
 from scenarios.checks.votes import BYZANTINE
 
@@ -32,14 +33,19 @@ class VillageChecks(Checks):
         members: of the committee.
         faulty: of these, who may lie.
         protocol: of the replicated log, by the word that chooses it.
+        detector: parameters of the failure detector; without one nothing is asked of it.
+        nodes: how many mount it.
+        liars: nodes of which it is not asked.
 
     Attributes:
         leaders: (time_ns, node, term) of every election.
+        detection: what is asked of the failure detector; empty without one.
     """
 
     def __init__(
         self, layers: int = 0, honest: Collection[str] | None = None, *, members: Collection[str] = (),
         faulty: Collection[str] = (), protocol: str = "raft",
+        detector: NoDetectorConfig | MembershipRules | None = None, nodes: int = 0, liars: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.one_leader = consensus.one_leader_per_term()
         self.agreement = consensus.committed_entries_agree()
@@ -51,10 +57,12 @@ class VillageChecks(Checks):
         self.envelope = Told("harvest_within_its_envelope", SESSION, requests.GONE)
         self.answered = Told("every_request_ends")
         self.leaders: list[tuple[int, str, int]] = []
+        off = detector is None or isinstance(detector, NoDetectorConfig)
+        self.detection = () if off else membership.promises(detector, nodes, liars)
         super().__init__(
             self.one_leader, self.agreement, self.in_order, self.one_outcome, self.coverage, self.ledger,
             self.overdraft, self.equal, self.credited, self.envelope, self.answered,
-            *_of_a_log(members, faulty, protocol), honest=honest,
+            *_of_a_log(members, faulty, protocol), *self.detection, honest=honest,
         )  # fmt: skip
 
     @property

@@ -34,11 +34,9 @@ class Group:
 
     def seen(self, status: str, peer: str = "", since_s: float = 0.0) -> list[tuple[float, str, str]]:
         """Return (time, who saw, whom) of each change to this status."""
-        notes = (x for x in self.cluster.notes if x.name == "seen" and x.time_s >= since_s)
+        told = ((x.time_s, x.node, *x.value[1:3]) for x in self.cluster.decisions if x.kind == "seen")
         return [
-            (x.time_s, x.node, str(x.fields["peer"]))
-            for x in notes
-            if x.fields["status"] == status and peer in ("", x.fields["peer"])
+            (at_s, by, who) for at_s, by, who, how in told if how == status and peer in ("", who) and at_s >= since_s
         ]
 
     def detector(self, name: str) -> Any:

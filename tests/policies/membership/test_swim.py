@@ -82,7 +82,7 @@ def test_a_flapping_member_troubles_nobody_else() -> None:
 
     assert group.views() == {group.names}
     assert {whom for _, _, whom in group.seen("dead")} <= {"n3"}
-    lives = [int(x.fields["incarnation"]) for x in group.cluster.notes if x.node == "n0" and x.fields["peer"] == "n3"]
+    lives = [x.value[3] for x in group.cluster.decisions if x.node == "n0" and x.value[1] == "n3"]
     assert lives == sorted(lives)
     assert lives[-1] >= 11
 
