@@ -170,23 +170,24 @@ def _tell(
     done = [(at_ns, "", name, "") for at_ns, name in restarts]
     done += [(begun_ns + int(row[0] * 1e9), row[1], row[2], row[3]) for row in fault_rows]
     waiting = sorted(done, reverse=True)
+    rising: set[str] = set()  # started again, which takes a process seconds, and not heard of yet
     for name, event in events:
-        while waiting and waiting[-1][0] <= event["now_ns"]:
-            _tell_of(checks, *waiting.pop())
+        now_ns = event["now_ns"]
+        while waiting and waiting[-1][0] <= now_ns:
+            at_ns, kind, who, phase = waiting.pop()
+            if kind:
+                tell_fault(checks, at_ns, kind, who, phase)
+            else:
+                checks.restarted(who)
+                rising.add(who)
+        if name in rising:
+            rising.discard(name)
+            checks.tell(now_ns, name, ROSE.kind)
         if event["kind"] == "decide":
             # The plain form encodes to what was announced, but for signatures in evidence, which no check looks at.
-            checks.decided(event["now_ns"], name, event["path"], event["name"], encode(event["detail"]))
+            checks.decided(now_ns, name, event["path"], event["name"], encode(event["detail"]))
     if events:
         checks.tell(events[-1][1]["now_ns"], "", OVER.kind)
-
-
-def _tell_of(checks: VillageChecks, at_ns: int, kind: str, name: str, phase: str) -> None:
-    """Tell of a fault, or, without a kind, of a restart."""
-    if kind:
-        tell_fault(checks, at_ns, kind, name, phase)
-    else:
-        checks.restarted(name)
-        checks.tell(at_ns, name, ROSE.kind)
 
 
 def _heard_bytes(journals: Mapping[str, bytes], path: str) -> int:

@@ -19,7 +19,7 @@ from policies.coordination import Coordination
 from policies.coordination.leader import TERM_SHIFT
 from policies.gateway import Gateway, Submit
 from policies.jobs import SessionJob
-from policies.local import Lend
+from policies.local import Lend, Seen
 from policies.port import NS_PER_S, Effect, Input, Policy
 from policies.problem import Problem
 from policies.serving import Worker
@@ -50,6 +50,16 @@ class Lender(Policy):
     def on_request(self, client: str, op_id: str, operation: Lend) -> None:
         """Tell the worker."""
         self.port.tell("worker", operation)
+
+
+class Seer(Policy):
+    """Stands where a failure detector is: says of a node what a test says."""
+
+    requests = (Seen,)
+
+    def on_request(self, client: str, op_id: str, operation: Seen) -> None:
+        """Tell coordination."""
+        self.port.tell("coordination", operation)
 
 
 class Tap:
@@ -136,6 +146,7 @@ class SmallVillage:
             policies["consensus"] = Raft(timing, COMMITTEE, "coordination", ("coordination", "gateway"))
             policies["coordination"] = Coordination(self.rules, sharding, CARD)
             policies["gateway"] = Gateway(self.gateway)
+            policies["membership"] = Seer()
         peers = tuple(n for n in names if n != name)
         return Cell(policies, name, peers, seed=1, keys=KeyRing(1).handle(name))
 
@@ -162,6 +173,12 @@ class SmallVillage:
     def run(self, seconds: float) -> None:
         """Let time pass."""
         self.world.run(self.world.engine.now / NS_PER_S + seconds)
+
+    def see(self, peer: str, status: str) -> None:
+        """Every member's failure detector holds a node to be so from now on."""
+        for name in COMMITTEE:
+            seen = (p.REQUEST, "membership", "test", "1", encode(Seen(peer, status, 1)))
+            self.world.give(self.world.by_name[name], seen)
 
     def take(self, session_s: float = FOR_EVER_S) -> None:
         """Let sessions that begin from now on take so long."""

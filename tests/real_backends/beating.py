@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from policies import village
 from policies.port import Policy
 from policies.village import NodeSpec
 from policies.wire import Message
@@ -41,6 +42,11 @@ class Beating(Policy):
 def pair(spec: NodeSpec) -> dict[str, Policy]:
     """Return two that count, each for itself."""
     return {"one": Beating(), "two": Beating()}
+
+
+def detecting(spec: NodeSpec) -> dict[str, Policy]:
+    """Return the village's failure detector alone."""
+    return {path: policy for path, policy in village.node(spec).items() if path == "membership"}
 
 
 class Leading(Beating):

@@ -35,6 +35,35 @@ BAD = [
     ({"world": "moon"}, "world='moon': expected one of sim, local"),
     ({"network": {"home": "dsl"}}, "network.home='dsl': expected one of cable, fibre, loopback"),
     ({"network": {"loss": 1.5}}, "network.loss=1.5: expected `float` <= 1.0"),
+    (
+        {"policy": {"membership": {"detector": "swin"}}},
+        "policy.membership.detector='swin': expected one of none, swim, phi",
+    ),
+    ({"policy": {"membership": {"detector": "none", "probe_s": 1}}}, "policy.membership.probe_s: no such field; "),
+    (
+        {"policy": {"membership": {"detector": "swim", "heartbeat_s": 1}}},
+        "policy.membership.heartbeat_s: no such field; ",
+    ),
+    (
+        {"policy": {"membership": {"detector": "swim", "probe_s": 0}}},
+        "policy.membership.probe_s=0: expected `float` > 0.0",
+    ),
+    (
+        {"policy": {"membership": {"probe_s": 1}}},
+        "policy.membership={'probe_s': 1}: object missing required field `detector`",
+    ),
+    (
+        {"policy": {"membership": {"detector": "swim", "ack_s": 1, "probe_s": 1}}},
+        "policy.membership.ack_s=1.0: expected < probe_s=1.0",
+    ),
+    (
+        {"policy": {"membership": {"detector": "swim", "members_max": 9}}},
+        "policy.membership.members_max=9: expected >= the fleet's 500 devices",
+    ),
+    (
+        {"policy": {"membership": {"detector": "phi", "dead_phi": 1}}},
+        "policy.membership.dead_phi=1.0: expected >= suspect_phi=3.0",
+    ),
     ({"record": {"journals": "some"}}, "record.journals='some': expected one of none, committee, all"),
     ({"edge": 3}, "edge=3: expected `bool`, got `int`"),
     ({"sensors": "hots"}, "sensors='hots': did you mean 'host'? allowed: host, trace, trace:FILE, sysfs, "),
