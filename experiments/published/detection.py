@@ -14,7 +14,7 @@ import math
 import sys
 from pathlib import Path
 
-from experiments.bench.membership import DETECTORS, SIZES, of_size
+from experiments.bench.membership import DETECTORS, SIZES, SPANS_S, of_size
 from policies.config import SwimConfig
 
 KEYS = ("first_s", "all_s", "false_suspect_per_h", "false_dead", "bytes_per_s")
@@ -38,7 +38,7 @@ def write(out: Path) -> None:
         table.writerow(("detector", "n", *KEYS))
         for name, config in DETECTORS.items():
             for n in SIZES:
-                figures = of_size(config, n)
+                figures = of_size(config, n, *SPANS_S[name])
                 table.writerow((name, n, *(f"{figures[key]:.4g}" for key in KEYS)))
                 file.flush()
 

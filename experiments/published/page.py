@@ -25,7 +25,7 @@ PLACE = re.compile(r"(<!-- published: (?P<name>\w+) -->\n).*?(<!-- /published --
 
 
 def recorded(name: str) -> pd.DataFrame:
-    """Return a table that a command wrote into docs: ``hotstuff`` or ``membership``."""
+    """Return a table that a command wrote into docs: ``hotstuff``, ``membership`` or ``recovery``."""
     return pd.read_csv(DOCS / f"{name}.csv")
 
 
@@ -116,9 +116,18 @@ def membership_table() -> str:
     return lines(head, rows)
 
 
+def recovery_table() -> str:
+    """Return how long requests under way wait after their worker's crash, with each detector and without one."""
+    rows = []
+    for name, times in recorded("recovery").groupby("detector", sort=False)["recovered_s"]:
+        quartile, median, most, worst = times.quantile([0.25, 0.5, 0.75, 1.0])
+        rows.append((name, len(times), f"{median:.1f}", f"{quartile:.1f} to {most:.1f}", f"{worst:.1f}"))
+    return lines(("`policy/membership`", "crashes", "median (s)", "middle half (s)", "worst (s)"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "elections": election_table, "closed": closed_table, "machine": machine_table, "hotstuff": hotstuff_table,
-    "regions": region_table, "membership": membership_table,
+    "regions": region_table, "membership": membership_table, "recovery": recovery_table,
 }  # fmt: skip
 
 
