@@ -6,13 +6,13 @@ their signatures, a change of a register names the version it is meant for.
 
 from __future__ import annotations
 
-from typing import Annotated, Union
+from typing import Annotated, Literal, Union
 
 import msgspec
 from msgspec import Meta
 
 from policies.jobs import Stage
-from policies.wire import Message, WireError
+from policies.wire import Message, WireError, encode
 
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """What MessagePack, and every machine that may apply the state, holds as a signed integer."""
@@ -178,9 +178,57 @@ class InSession(Message, frozen=True, tag="in_session"):
     operation: Operation
 
 
+# -- the council: who agrees for the village -------------------------------------------------------------------------
+
+
+class Facts(Message, frozen=True):
+    """What a device says of itself, and its owner answers for: how it is attested, and what it may fail by."""
+
+    attestation: Literal["self", "mobile", "tpm", "tee"]
+    network: str
+    vendor: str
+    region: str
+    country: str
+
+
+class Stand(Message, frozen=True, tag="stand"):
+    """A device may be voted into the committee; ``commitment`` is the digest of its first secret for the beacon."""
+
+    node: str
+    facts: Facts
+    commitment: bytes
+    signature: bytes
+
+
+class Attend(Message, frozen=True, tag="attend"):
+    """A member holds that an epoch has lasted long enough, and says whom it heard in it.
+
+    ``secret`` is what the member had committed to, ``commitment`` the digest of the next one.
+    """
+
+    node: str
+    epoch: int
+    heard: tuple[str, ...]
+    secret: bytes
+    commitment: bytes
+    signature: bytes
+
+
+class Convict(Message, frozen=True, tag="convict"):
+    """Somebody signed two things of which a correct member signs one; the protocol's evidence proves it by itself."""
+
+    evidence: bytes
+
+
+def unsigned(command: Stand | Attend) -> bytes:
+    """Return what the device signs: the command without its signature."""
+    return encode(msgspec.structs.replace(command, signature=b""))
+
+
 Command = Union[  # noqa: UP007
-    Join, Evict, Place, Dissolve, Accept, Attach, Complete, Refuse, Pay, Configure, Put, CompareAndSet, Add, InSession
-]
+    Join, Evict, Place, Dissolve, Accept, Attach, Complete, Refuse, Pay, Configure, Put, CompareAndSet, Add, InSession,
+    Stand, Attend, Convict,
+]  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 

@@ -362,6 +362,16 @@ class CommitteeConfig(Strict, frozen=True):
     rotate: Annotated[int, Meta(ge=0)] = 1  # members that leave each epoch, by lot (our choice)
 
 
+class CouncilConfig(Strict, frozen=True):
+    """How a fleet changes its committee (`policies.council`). Numbers are our choices."""
+
+    seats: CommitteeConfig = CommitteeConfig()
+    epoch_s: Positive = 600.0  # a member's clock, until it holds that the epoch has lasted long enough
+    alive_s: Positive = 5.0  # a device says so often that it is there
+    retry_s: Positive = 10.0  # what is not seen committed is asked for again
+    byzantine_share: Share = 0.1  # of the devices, as the bound assumes
+
+
 class PolicyConfig(Strict, frozen=True):
     """One group per policy family."""
 

@@ -51,6 +51,17 @@ class Reconfigure(Message, frozen=True, tag="reconfigure"):
     learners: tuple[str, ...] = ()
 
 
+class Allow(Message, frozen=True, tag="allow"):
+    """state machine to log: from now on vote for no change of members but this one; ``members`` of nobody: for none.
+
+    Under liars any member may ask for a change, and what a quorum's state machines decided must be told from what one
+    member wants. A protocol that trusts its leader passes over it.
+    """
+
+    members: tuple[str, ...] = ()
+    learners: tuple[str, ...] = ()
+
+
 class Transfer(Message, frozen=True, tag="transfer"):
     """state machine to log: let ``to`` lead, if this member does and the protocol has leaders by choice."""
 
@@ -91,6 +102,13 @@ class Configured(Message, frozen=True, tag="configured"):
     index: int
     members: tuple[str, ...]
     learners: tuple[str, ...]
+
+
+class Accused(Message, frozen=True, tag="accused"):
+    """log to state machine: ``culprit`` broke the protocol, and ``evidence``, in the protocol's form, proves it."""
+
+    culprit: str
+    evidence: bytes
 
 
 class Leadership(Message, frozen=True, tag="leadership"):

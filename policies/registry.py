@@ -12,7 +12,7 @@ it applied or has tried often enough, since a proposal may be lost.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from policies.commands import Add, CompareAndSet, Configure, InSession, Operation, Put
 from policies.local import Committed, Propose, Read, Readable, Restore, Snapshot
@@ -64,18 +64,21 @@ class Registry(Policy):
         state: the replicated state.
     """
 
-    requests = (Get, Put, CompareAndSet, Add, Configure)
+    requests: ClassVar[tuple[type[Message], ...]] = (Get, Put, CompareAndSet, Add, Configure)
 
     def __init__(self, retry_s: float = 0.6, tries: int = 20, snapshot_every: int = 1000) -> None:
         for name, given in (("retry_s", retry_s), ("tries", tries), ("snapshot_every", snapshot_every)):
             if not given > 0:
                 raise ValueError(f"{name}={given}: allowed are values above 0")
         self.retry_ns, self.tries, self.snapshot_every = int(retry_s * NS_PER_S), tries, snapshot_every
-        self.state = VillageState()
+        self.state = self._new_state()
         self.writes: dict[Op, tuple[Operation, int]] = {}  # what to propose, and tries so far
         self.reads: dict[Op, tuple[str, int]] = {}  # key, and tries so far
         self.asked: dict[int, Op] = {}  # token of a read that the log works on
         self.token = 0
+
+    def _new_state(self, snapshot: bytes = b"") -> VillageState:
+        return VillageState.restore(snapshot) if snapshot else VillageState()
 
     # -- clients -------------------------------------------------------------------------------------
 
@@ -150,7 +153,7 @@ class Registry(Policy):
         elif isinstance(message, Readable):
             self._on_readable(message)
         elif isinstance(message, Restore):
-            self.state = VillageState.restore(message.state)
+            self.state = self._new_state(message.state)
             for op in list(self.writes):
                 self._answered(op)
 

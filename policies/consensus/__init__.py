@@ -2,9 +2,9 @@
 
 A replicated log is a policy mounted beside its state machine. They speak by the local messages of `policies.local`:
 
-- the state machine tells it `Propose`, `Read`, `Snapshot`, `Reconfigure` and `Transfer`;
-- it tells the state machine (``applier``) `Committed`, `Readable`, `Restore` and `Configured`, and every watcher
-  `Leadership`;
+- the state machine tells it `Propose`, `Read`, `Snapshot`, `Reconfigure`, `Allow` and `Transfer`;
+- it tells the state machine (``applier``) `Committed`, `Readable`, `Restore`, `Configured` and `Accused`, and every
+  watcher `Leadership`;
 - it decides ``leader`` (`Elected`) when it begins to lead a term, and ``commit`` (`Chosen`) for each index.
 
 Index 1 is the first command. A command that is empty is the protocol's own and is not told to the state machine, nor
@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from policies.config import ConsensusRules, HotstuffConfig, PbftConfig
 from policies.consensus.hotstuff import HotStuff
+from policies.consensus.hotstuff.evidence import convicts
 from policies.consensus.pbft import Pbft
 from policies.consensus.raft import Raft
 from policies.port import Policy
 
-__all__ = ["HotStuff", "Pbft", "Raft", "replicated_log"]
+__all__ = ["HotStuff", "Pbft", "Raft", "convicts", "replicated_log"]
 
 
 def replicated_log(

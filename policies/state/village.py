@@ -1,4 +1,5 @@
-"""The village's replicated state: registry, placements, requests, contributions, ledger, configuration, sessions.
+"""The village's replicated state: registry, placements, requests, contributions, ledger, configuration, sessions,
+council.
 
 `VillageState.apply` is deterministic: the same commands in the same order give the same state on every node. It never
 asks what time it is. A request has one outcome: the first `Complete` or `Refuse` that arrives settles it, later ones
@@ -12,17 +13,18 @@ certificate of f+1 members who had checked would save the others the work, at th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import blake2b
 
 from policies.commands import (
     Accept,
     Add,
     Attach,
+    Attend,
     Command,
     CompareAndSet,
     Complete,
     Configure,
+    Convict,
     Dissolve,
     Evict,
     InSession,
@@ -32,6 +34,7 @@ from policies.commands import (
     Put,
     Receipt,
     Refuse,
+    Stand,
     decode,
     verifiers_receipt,
 )
@@ -39,6 +42,7 @@ from policies.jobs import Stage
 from policies.state import snapshot
 from policies.state.configuration import Configuration
 from policies.state.contributions import Contributions
+from policies.state.council import Council, Verify
 from policies.state.ledger import Ledger
 from policies.state.members import Members
 from policies.state.part import Part
@@ -48,21 +52,22 @@ from policies.state.rewards import rewards
 from policies.state.sessions import Sessions
 from policies.wire import WireError, encode
 
-Verify = Callable[[str, bytes, bytes], bool]
-"""Whether a signature is this identity's over these bytes; the same answer on every member (`port.keys.verify`)."""
-
 
 class VillageState:
     """State after some prefix of the log.
+
+    Args:
+        council: who may change the committee and how; None in a village whose committee stays.
 
     Attributes:
         applied: number of commands applied, whatever they came to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, council: Council | None = None) -> None:
         self.registry, self.pipelines, self.work = Members(), Placements(), Requests()
         self.contributions, self.credits = Contributions(), Ledger()
         self.configuration, self.sessions = Configuration(), Sessions()
+        self.council = council or Council()
         self.applied = 0
 
     @property
@@ -70,7 +75,7 @@ class VillageState:
         """The parts, in the order of a snapshot."""
         return (
             self.registry, self.pipelines, self.work, self.contributions, self.credits, self.configuration,
-            self.sessions,
+            self.sessions, self.council,
         )  # fmt: skip
 
     # -- commands ------------------------------------------------------------------------------------
@@ -110,6 +115,12 @@ class VillageState:
             return verify(payment.source, encode(payment), command.signature) and self.credits.pay(payment)
         if isinstance(command, InSession):
             return self._in_session(command)
+        if isinstance(command, Stand):
+            return self.council.stand(command, verify)
+        if isinstance(command, Attend):
+            return self.council.attend(command, verify, self.credits.earned, self.applied)
+        if isinstance(command, Convict):
+            return self.council.convict(command, verify)
         assert isinstance(command, Configure | Put | CompareAndSet | Add)
         return self.configuration.apply(command).ok
 
@@ -165,13 +176,13 @@ class VillageState:
         return snapshot.pack(self.applied, self.parts)
 
     @classmethod
-    def restore(cls, data: bytes) -> VillageState:
-        """Return the state that `snapshot` gave.
+    def restore(cls, data: bytes, council: Council | None = None) -> VillageState:
+        """Return the state that `snapshot` gave; ``council`` is a new one, as for a new state.
 
         Raises:
             SnapshotError: the bytes are no snapshot, or damaged; the message says how in one line.
         """
-        state = cls()
+        state = cls(council)
         state.applied = snapshot.unpack(data, state.parts)
         return state
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.consensus.hotstuff.messages import COMMAND, READ, RECONFIGURE, Entry, Forward
+from policies.consensus.hotstuff.messages import COMMAND, READ, RECONFIGURE, Block, Entry, Forward
 from policies.consensus.hotstuff.pacemaker import NEVER
 from policies.consensus.hotstuff.pool import Pool
 from policies.consensus.hotstuff.validity import orderly
@@ -28,6 +28,7 @@ class Asking:
     def __init__(self, node: HotStuff) -> None:
         self.node, self.pool = node, Pool(node.config.pool_max)
         self.resent_ns = 0
+        self.allowed: bytes | None = None  # the one change of members to vote for, b"" for none, None for any
 
     def propose(self, command: bytes) -> None:
         """Ask for a command; what is empty or begins with 0xC1 is a protocol's own (`policies.consensus`)."""
@@ -47,6 +48,24 @@ class Asking:
     def reconfigure(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
         """Ask for other members."""
         self._ask(RECONFIGURE, encode((members, learners)))
+
+    def allow(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
+        """Vote for no change of members but this one from now on, and forget others that wait."""
+        self.allowed = encode((members, learners)) if members else b""
+        waiting = self.pool.waiting.items()
+        self.pool.commit([key for key, (entry, _, _) in waiting if not self._may_wait(entry)])
+
+    def allows(self, block: Block) -> bool:
+        """Whether a block changes no members, or as the state machine has decided."""
+        return all(map(self._may_wait, block.entries[:1]))  # a change stands alone
+
+    def _may_wait(self, entry: Entry) -> bool:
+        return entry.kind != RECONFIGURE or self.allowed is None or entry.data == self.allowed
+
+    def changed(self) -> None:
+        """An epoch begins: what was allowed is done, whoever may still ask for it."""
+        if self.allowed is not None:
+            self.allow((), ())
 
     def _ask(self, kind: int, data: bytes) -> Entry | None:
         node, port = self.node, self.node.port
@@ -79,7 +98,8 @@ class Asking:
         if sender not in node.audience or len(forward.entries) > node.config.batch_max:
             return node.refuse("entries of a stranger, or too many")
         now, pool = node.port.now, self.pool
-        fresh = tuple(e for e in forward.entries if orderly(e, node.config) and pool.add(e, sender, now) is not None)
+        lawful = (e for e in forward.entries if orderly(e, node.config) and self._may_wait(e))
+        fresh = tuple(e for e in lawful if pool.add(e, sender, now) is not None)
         if forward.all and node.role != "leader":
             self._send(fresh, (node.leader,), False)  # whoever asked may be unheard by the leader, or ignored
         return None

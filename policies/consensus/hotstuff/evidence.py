@@ -6,22 +6,39 @@ reports carries both signatures, so that nobody can be accused by words.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
+
 from policies.consensus.hotstuff.certificates import vote_bytes
 from policies.consensus.hotstuff.messages import Evidence
 from policies.port import Keys
 
+Verify = Callable[[str, bytes, bytes], bool]  # `policies.port.Keys.verify`
 VIEWS_MAX = 64
 """Views remembered of each member; the lowest is forgotten first."""
 
 
-def proves(evidence: Evidence, keys: Keys) -> bool:
+_evidence = msgspec.msgpack.Decoder(Evidence).decode
+
+
+def proves(evidence: Evidence, verify: Verify) -> bool:
     """Whether ``evidence`` shows that its culprit signed two blocks in one view of one epoch."""
     (block, signature), (other, its_signature) = evidence.first, evidence.second
     return (
         block != other
-        and keys.verify(evidence.culprit, vote_bytes(evidence.epoch, evidence.view, block), signature)
-        and keys.verify(evidence.culprit, vote_bytes(evidence.epoch, evidence.view, other), its_signature)
+        and verify(evidence.culprit, vote_bytes(evidence.epoch, evidence.view, block), signature)
+        and verify(evidence.culprit, vote_bytes(evidence.epoch, evidence.view, other), its_signature)
     )
+
+
+def convicts(data: bytes, verify: Verify) -> str:
+    """Return whom encoded evidence proves guilty, "" if nobody."""
+    try:
+        evidence = _evidence(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    return evidence.culprit if proves(evidence, verify) else ""
 
 
 class Witness:
@@ -48,7 +65,7 @@ class Witness:
         if first[0] == block or voter in self.accused:
             return None
         evidence = Evidence(voter, epoch, view, first, (block, signature))
-        if proves(evidence, keys):
+        if proves(evidence, keys.verify):
             self.accused.add(voter)
             return evidence
         if view in views and keys.verify(voter, vote_bytes(epoch, view, block), signature):

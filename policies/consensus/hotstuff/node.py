@@ -28,7 +28,7 @@ from policies.consensus.hotstuff.trunk import Trunk
 from policies.consensus.hotstuff.validity import well_formed
 from policies.consensus.hotstuff.view_change import ViewChange
 from policies.consensus.messages import Elected, Follows
-from policies.local import Leadership, Propose, Read, Reconfigure, Snapshot
+from policies.local import Accused, Allow, Leadership, Propose, Read, Reconfigure, Snapshot
 from policies.log import DamagedLog
 from policies.port import Policy
 from policies.wire import encode
@@ -163,6 +163,9 @@ class HotStuff(Policy):
             self.catch_up.snapshot(message.index, message.state)
         elif isinstance(message, Reconfigure):
             self.asking.reconfigure(message.members, message.learners)
+        elif isinstance(message, Allow):
+            self.asking.allow(message.members, message.learners)
+            self.take_up_parked()  # the change that waited for it
         # Nothing is done about `Transfer`: who leads follows from the view.
         self._drive()
 
@@ -233,6 +236,7 @@ class HotStuff(Policy):
         self.pace.restart(start, self.port.now)
         self.witness, self.votes = Witness(), Votes()
         self.proposing.reset()
+        self.asking.changed()
         self.parked = None
         self.own.clear()
         self.seen = NOTHING_SEEN
@@ -297,6 +301,9 @@ class HotStuff(Policy):
             return
         if not well_formed(block, self.trunk.tree, self.config):
             return self.refuse("a malformed block")
+        if self.member and not self.asking.allows(block):
+            self.parked = (leader, proposal)
+            return self.refuse("a change of members that is not decided, or not yet")
         digest = block_digest(block)
         if self.leader_of(block.view + 1) == self.port.me:
             self.count(leader, Vote(block.epoch, block.view, digest, proposal.signature))
@@ -352,6 +359,8 @@ class HotStuff(Policy):
         evidence = self.witness.saw(voter, self.epoch.number, view, block, signature, self.port.keys)
         if evidence is not None:
             self.port.decide("evidence", evidence)
+            if self.applier:
+                self.port.tell(self.applier, Accused(voter, encode(evidence)))
 
     # -- believing certificates ----------------------------------------------------------------------
 

@@ -33,14 +33,14 @@ def test_two_blocks_in_one_view_are_evidence_that_anybody_verifies() -> None:
     evidence = witness.saw("b", 0, 3, *vote("b", 3, b"y"), KEYS)
 
     assert evidence is not None
-    assert proves(evidence, KEYS)
+    assert proves(evidence, KEYS.verify)
     assert witness.saw("b", 0, 3, *vote("b", 3, b"z"), KEYS) is None
     first, second = evidence.first, evidence.second
     for wrong in (
         Evidence("c", 0, 3, first, second), Evidence("b", 1, 3, first, second), Evidence("b", 0, 4, first, second),
         Evidence("b", 0, 3, first, first), Evidence("b", 0, 3, first, (second[0], first[1])),
     ):  # fmt: skip
-        assert not proves(wrong, KEYS)
+        assert not proves(wrong, KEYS.verify)
 
 
 def test_nobody_is_accused_by_a_vote_that_it_did_not_sign_nor_shielded_by_one() -> None:
@@ -66,7 +66,7 @@ def culprits(log: SmallLog) -> set[str]:
     """Return whom honest members accuse; each accusation must verify."""
     keys = KeyRing(log.cluster.seed).handle("n0")
     for _, culprit, epoch, view, first, second in log.evidence():
-        assert proves(Evidence(culprit, epoch, view, tuple(first), tuple(second)), keys)
+        assert proves(Evidence(culprit, epoch, view, tuple(first), tuple(second)), keys.verify)
     return {fields[1] for fields in log.evidence()}
 
 

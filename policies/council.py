@@ -1,0 +1,228 @@
+"""The council on one device: it lets the fleet change its committee by epochs, through the log and nothing else.
+
+What is decided, and why it can be trusted, is `policies.state.council`; this policy brings the words to the log and
+carries the decision out. Every device mounts it beside its log, members and those who stand by alike:
+
+- a device stands, by a member's mouth as long as the log does not hear itself, and says to the members that it lives;
+- a member calls the roll when its own clock says that the epoch is over, or at once when a member was convicted;
+- it carries evidence to the log, for all to judge;
+- when a committee is decided it allows the log this change and no other, and asks for it: at once if it leads, and
+  after a while in any case, since the leader may lie.
+
+Nothing of the decision is its own opinion: clocks say when to speak, and whom one heard is one voice of several.
+It serves clients' registers as `policies.registry` does, and takes commands for the log besides.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from policies.commands import Attend, Convict, Facts, Stand, unsigned
+from policies.config import CouncilConfig
+from policies.local import Accused, Allow, Committed, Configured, Leadership, Propose, Reconfigure, Restore
+from policies.port import NS_PER_S
+from policies.registry import LOG, WAITING_MAX, Registry
+from policies.state import VillageState
+from policies.state.council import SECRET_BYTES, Chooser, Convicts, Council, commitment_of
+from policies.wire import Message, encode
+
+NEVER = -(1 << 62)
+
+
+class Alive(Message, frozen=True, tag="alive"):
+    """A device is there."""
+
+
+class Speak(Message, frozen=True, tag="speak"):
+    """Please say to the log that I stand."""
+
+    stand: Stand
+
+
+class Councillor(Registry):
+    """One device's part in the council.
+
+    Args:
+        config: times, and the rules that ``chooser`` has as well.
+        founders: the committee of epoch 0; the log's first members.
+        facts: what this device says of itself.
+        chooser: who chooses the next committee.
+        convicts: who is proved guilty by evidence.
+        snapshot_every: as `Registry`'s.
+
+    Attributes:
+        begun_ns: when this device learned of the present epoch.
+        beats: device to how often it said in this epoch that it is there.
+        configured: (members, learners) that the log has.
+        led_by: who leads, as far as is known.
+    """
+
+    messages: ClassVar[tuple[type[Message], ...]] = (Alive, Speak)
+    requests = (*Registry.requests, Propose)
+
+    def __init__(
+        self,
+        config: CouncilConfig,
+        founders: tuple[str, ...],
+        facts: Facts,
+        chooser: Chooser,
+        convicts: Convicts | None = None,
+        snapshot_every: int = 1000,
+    ) -> None:
+        self.config, self.founders, self.facts = config, founders, facts
+        self.chooser, self.convicts = chooser, convicts
+        self.epoch_ns, self.alive_ns = int(config.epoch_s * NS_PER_S), int(config.alive_s * NS_PER_S)
+        super().__init__(config.retry_s, snapshot_every=snapshot_every)
+        self.begun_ns = 0
+        self.beats: dict[str, int] = {}
+        self.configured: tuple[tuple[str, ...], tuple[str, ...]] = (founders, ())
+        self.led_by = ""
+        self.asked_for: dict[bytes, None] = {}  # clients' commands of this life that were not seen committed
+        self.guilty: dict[str, bytes] = {}  # convictions that were not seen committed, by culprit
+        self.spoke_ns: dict[str, int] = {}  # when something was last asked for, by what it was
+
+    def _new_state(self, snapshot: bytes = b"") -> VillageState:
+        council = Council(self.founders, self.chooser, self.convicts)
+        return VillageState.restore(snapshot, council) if snapshot else VillageState(council)
+
+    def on_start(self, saved: Any) -> None:
+        self.begun_ns = self.port.now
+        self.port.tell(LOG, Allow())
+        self._beat()
+
+    # -- in time -------------------------------------------------------------------------------------
+
+    def on_timer(self, name: str) -> None:
+        if name == "beat":
+            self._beat()
+        else:
+            super().on_timer(name)
+
+    def _beat(self) -> None:
+        council, me = self.state.council, self.port.me
+        self.port.set_timer("beat", self.alive_ns)
+        if me not in council.candidates and self._due("stand"):
+            self._stand()
+        for name in council.sitting:
+            if name != me:
+                self.port.send(name, Alive())
+        if me in council.sitting:
+            self._call_the_roll()
+        if self.guilty and self._due("convict"):
+            self._accuse()
+        self._carry_out()
+
+    def _due(self, what: str, wait_ns: int = 0) -> bool:
+        """Whether it is time to ask for something, at first or again; then it counts as asked for."""
+        now = self.port.now
+        if now - self.spoke_ns.get(what, NEVER) < (wait_ns or self.retry_ns):
+            return False
+        self.spoke_ns[what] = now
+        return True
+
+    # -- standing ------------------------------------------------------------------------------------
+
+    def _stand(self) -> None:
+        me = self.port.me
+        stand = Stand(me, self.facts, commitment_of(self._secret(0)), b"")
+        stand = msgspec.structs.replace(stand, signature=self.port.keys.sign(unsigned(stand)))
+        if me in self.state.council.sitting:
+            self.port.tell(LOG, Propose(encode(stand)))
+            return
+        for name in self.configured[0]:
+            self.port.send(name, Speak(stand))
+
+    def _secret(self, number: int) -> bytes:
+        """Return this device's secret of a number: its own signature, so no crash forgets it and nobody guesses it."""
+        return self.port.keys.sign(encode(("council secret", number)))[:SECRET_BYTES]
+
+    def on_message(self, sender: str, message: Any) -> None:
+        council = self.state.council
+        if isinstance(message, Alive):
+            if sender in council.candidates:
+                self.beats[sender] = self.beats.get(sender, 0) + 1
+        elif message.stand.node == sender and sender not in council.candidates and self._due(f"stand {sender}"):
+            self.port.tell(LOG, Propose(encode(message.stand)))  # of its signature the state judges
+
+    # -- the roll call -------------------------------------------------------------------------------
+
+    def _call_the_roll(self) -> None:
+        council, me = self.state.council, self.port.me
+        candidate = council.candidates.get(me)
+        lasted_ns = self.port.now - self.begun_ns
+        over = lasted_ns >= self.epoch_ns or any(name in council.barred for name in council.sitting)
+        if candidate is None or me in council.attended or not over or not self._due("attend"):
+            return
+        half = max(1, lasted_ns // self.alive_ns // 2)
+        heard = tuple(name for name in council.candidates if self.beats.get(name, 0) >= half)
+        number = council.epoch + 1
+        said = Attend(
+            me, council.epoch, heard, self._secret(candidate.number), commitment_of(self._secret(number)), b""
+        )  # fmt: skip
+        said = msgspec.structs.replace(said, signature=self.port.keys.sign(unsigned(said)))
+        self.port.tell(LOG, Propose(encode(said)))
+
+    def _accuse(self) -> None:
+        """Carry to the log what evidence it has not seen there."""
+        self.guilty = {who: said for who, said in self.guilty.items() if who not in self.state.council.barred}
+        for command in self.guilty.values():
+            self.port.tell(LOG, Propose(command))
+
+    # -- the change ----------------------------------------------------------------------------------
+
+    def _carry_out(self) -> None:
+        """Ask for the members that were decided, until the log has them."""
+        decided = self.state.council.last
+        wanted = (decided.members, decided.learners)
+        if wanted == self.configured or self.port.me not in self.configured[0]:
+            return
+        patient = self.led_by != self.port.me and self.port.now - self.begun_ns < self.retry_ns
+        if not patient and self._due("change"):
+            self.port.tell(LOG, Reconfigure(*wanted))
+
+    def _decided(self) -> None:
+        """Another epoch has begun: measure it anew, and let the log change to its members."""
+        decided = self.state.council.last
+        self.port.decide("decision", decided)
+        self.begun_ns = self.port.now
+        self.beats.clear()
+        for what in ("attend", "change"):
+            self.spoke_ns.pop(what, None)
+        self._allow()
+        self._carry_out()
+
+    def _allow(self) -> None:
+        decided = self.state.council.last
+        wanted = (decided.members, decided.learners)
+        self.port.tell(LOG, Allow() if wanted == self.configured else Allow(*wanted))
+
+    # -- the log and clients -------------------------------------------------------------------------
+
+    def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        if not isinstance(operation, Propose):
+            super().on_request(client, op_id, operation)
+        elif len(self.asked_for) < WAITING_MAX:
+            self.asked_for[operation.command] = None
+            self.port.tell(LOG, operation)
+
+    def on_local(self, sender: str, message: Any) -> None:
+        epoch = self.state.council.epoch
+        super().on_local(sender, message)
+        if isinstance(message, Committed):
+            self.asked_for.pop(message.command, None)
+        elif isinstance(message, Restore):
+            for command in self.asked_for:
+                self.port.tell(LOG, Propose(command))
+        elif isinstance(message, Configured):
+            self.configured = (message.members, message.learners)
+            self.port.decide("seated", message)
+            self._allow()
+        elif isinstance(message, Leadership):
+            self.led_by = message.leader
+        elif isinstance(message, Accused) and len(self.guilty) < WAITING_MAX:
+            self.guilty[message.culprit] = encode(Convict(message.evidence))
+            self._accuse()
+        if self.state.council.epoch != epoch:
+            self._decided()
