@@ -41,6 +41,13 @@ class Speak(Message, frozen=True, tag="speak"):
     stand: Stand
 
 
+class Convicted(Message, frozen=True, tag="convicted"):
+    """Announced by every device: as the log's ``command``-th command ``node`` was proved guilty."""
+
+    node: str
+    command: int
+
+
 class Councillor(Registry):
     """One device's part in the council.
 
@@ -208,10 +215,12 @@ class Councillor(Registry):
             self.port.tell(LOG, operation)
 
     def on_local(self, sender: str, message: Any) -> None:
-        epoch = self.state.council.epoch
+        epoch, guilty = self.state.council.epoch, len(self.state.council.barred)
         super().on_local(sender, message)
         if isinstance(message, Committed):
             self.asked_for.pop(message.command, None)
+            for name in list(self.state.council.barred)[guilty:]:
+                self.port.decide("convicted", Convicted(name, self.state.applied))
         elif isinstance(message, Restore):
             for command in self.asked_for:
                 self.port.tell(LOG, Propose(command))

@@ -33,11 +33,13 @@ class CertificatesHaveQuorums(Check):
     Args:
         members: who may sign.
         reading: of the protocol's messages.
+        size: how many of them are members at a time, where they change.
     """
 
-    def __init__(self, members: Collection[str], reading: Reading) -> None:
+    def __init__(self, members: Collection[str], reading: Reading, size: int = 0) -> None:
         super().__init__("certificates_have_quorums", SAID)
         self.members, self.reading = frozenset(members), reading
+        self.quorum = quorum(size or len(self.members))
 
     def take(self, event: Event) -> str:
         for words, number, signers in self.reading.certified(event.value[1]):
@@ -46,7 +48,7 @@ class CertificatesHaveQuorums(Check):
             if strangers := sorted(set(signers) - self.members):
                 return f"{event.node} shows {words} with a signature of {strangers[0]}, who is no member"
             different = len(set(signers))
-            if different < len(signers) or different < quorum(len(self.members)):
+            if different < len(signers) or different < self.quorum:
                 return f"{event.node} shows {words} with {len(signers)} signatures of {different} members"
         return ""
 
@@ -138,10 +140,13 @@ class CheckpointsAgree(Check):
         return f"{event.node} and {node} differ in their state at index {point.at}" if state != point.state else ""
 
 
-def safety(members: Collection[str], faulty: Collection[str], reading: Reading) -> tuple[Check, ...]:
-    """Return what no coalition of f members may break, apart from `scenarios.checks.consensus.safety`."""
+def safety(members: Collection[str], faulty: Collection[str], reading: Reading, size: int = 0) -> tuple[Check, ...]:
+    """Return what no coalition of f members may break, apart from `scenarios.checks.consensus.safety`.
+
+    ``size``: how many of ``members`` are members at a time, where they change.
+    """
     return (
-        CertificatesHaveQuorums(members, reading), NoDoubleVote(reading), blames_only(faulty),
+        CertificatesHaveQuorums(members, reading, size), NoDoubleVote(reading), blames_only(faulty),
         CheckpointsAgree(reading),
     )  # fmt: skip
 

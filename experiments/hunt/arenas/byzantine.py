@@ -34,6 +34,7 @@ class ByzantineArena(MessageArena):
     Disks do not rot here: a member whose log is damaged stays down for good, which with a liar makes two of four.
     """
 
+    machine: ClassVar[str] = "machine"  # path of the state machine
     rules: ClassVar[ConsensusRules]
     reading: ClassVar[Reading]
     evidence: ClassVar[bool] = True
@@ -65,14 +66,18 @@ class ByzantineArena(MessageArena):
 
     def ask(self, play: Play, number: int) -> None:
         """Give a command to any member; when all is well, to a correct one."""
-        trial, command = play.trial, b"%04d" % number + b"x" * 36
+        trial, command = play.trial, self.command(play, number)
         well = [name for name in trial.names if name not in trial.liars and self._is_well(play, name)]
         calm = play.now_ns >= trial.storm_s * NS_PER_S and bool(well)
         node = (well if calm else trial.names)[number % len(well if calm else trial.names)]
         play.checks.tell(play.now_ns, node, "proposed", command)
         if calm:
             play.checks.tell(play.now_ns, node, CALM.kind, crc32(command))
-        play.request(node, "machine", "client", str(number), encode(Propose(command)))
+        play.request(node, self.machine, "client", str(number), encode(Propose(command)))
+
+    def command(self, play: Play, number: int) -> bytes:
+        """Return what the client asks for."""
+        return b"%04d" % number + b"x" * 36
 
     def _is_well(self, play: Play, name: str) -> bool:
         """Whether a member can keep promises now: one whose disk was slow must first write what waits for it."""
