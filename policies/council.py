@@ -81,9 +81,9 @@ class Councillor(Registry):
         self.config, self.founders, self.facts = config, founders, facts
         self.chooser, self.convicts = chooser, convicts
         self.epoch_ns, self.alive_ns = int(config.epoch_s * NS_PER_S), int(config.alive_s * NS_PER_S)
+        self.beats: dict[str, int] = {}
         super().__init__(config.retry_s, snapshot_every=snapshot_every)
         self.begun_ns = 0
-        self.beats: dict[str, int] = {}
         self.configured: tuple[tuple[str, ...], tuple[str, ...]] = (founders, ())
         self.led_by = ""
         self.asked_for: dict[bytes, None] = {}  # clients' commands of this life that were not seen committed

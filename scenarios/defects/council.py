@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
+from collections.abc import Mapping, Sequence
 
 from policies.council import Councillor
 from policies.state import VillageState
-from policies.state.council import Council
+from policies.state.council import Choice, Chooser, Council, Elector
+
+
+class Hearsay:
+    """Chooses among those whom its own device has heard since the epoch began."""
+
+    def __init__(self, chooser: Chooser, beats: dict[str, int]) -> None:
+        self.chooser, self.beats = chooser, beats
+
+    def choose(self, roll: Sequence[Elector], epoch: int, beacon: bytes, sitting: Sequence[str]) -> Choice:
+        """Return the committee as the chooser would, had the log never heard of the others."""
+        heard = [elector for elector in roll if self.beats.get(elector.node)]
+        return self.chooser.choose(heard, epoch, beacon, sitting)
 
 
 class OwnOpinion(Councillor):
-    """Who stood up in the last epoch is what this device heard itself, not what the log holds."""
+    """The next committee comes from whom this device heard itself, not from what the log holds."""
 
-    def on_local(self, sender: str, message: Any) -> None:
-        council = self.state.council
-        council.roll = tuple(
-            msgspec.structs.replace(elector, stability=90 if self.beats.get(elector.node) else 0)
-            for elector in council.roll
-        )
-        super().on_local(sender, message)
+    def _new_state(self, snapshot: bytes = b"") -> VillageState:
+        council = Council(self.founders, Hearsay(self.chooser, self.beats), self.convicts)
+        return VillageState.restore(snapshot, council) if snapshot else VillageState(council)
 
 
 class ForgivingCouncil(Council):
     """Evidence is noted, and nobody is struck off the roll for it."""
 
-    def _end_epoch(self, earned: Any, applied: int) -> None:
+    def _end_epoch(self, earned: Mapping[str, int], applied: int) -> None:
         barred, self.barred = self.barred, {}
         super()._end_epoch(earned, applied)
         self.barred = barred
