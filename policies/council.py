@@ -179,15 +179,21 @@ class Councillor(Registry):
 
     # -- the change ----------------------------------------------------------------------------------
 
+    @property
+    def _in_office(self) -> bool:
+        """Whether the log has the members and learners that were decided, in whatever order."""
+        decided = self.state.council.last
+        members, learners = self.configured
+        return set(members) == set(decided.members) and set(learners) == set(decided.learners)
+
     def _carry_out(self) -> None:
         """Ask for the members that were decided, until the log has them."""
-        decided = self.state.council.last
-        wanted = (decided.members, decided.learners)
-        if wanted == self.configured or self.port.me not in self.configured[0]:
+        if self._in_office or self.port.me not in self.configured[0]:
             return
         patient = self.led_by != self.port.me and self.port.now - self.begun_ns < self.retry_ns
         if not patient and self._due("change"):
-            self.port.tell(LOG, Reconfigure(*wanted))
+            decided = self.state.council.last
+            self.port.tell(LOG, Reconfigure(decided.members, decided.learners))
 
     def _decided(self) -> None:
         """Another epoch has begun: measure it anew, and let the log change to its members."""
@@ -202,8 +208,7 @@ class Councillor(Registry):
 
     def _allow(self) -> None:
         decided = self.state.council.last
-        wanted = (decided.members, decided.learners)
-        self.port.tell(LOG, Allow() if wanted == self.configured else Allow(*wanted))
+        self.port.tell(LOG, Allow() if self._in_office else Allow(decided.members, decided.learners))
 
     # -- the log and clients -------------------------------------------------------------------------
 

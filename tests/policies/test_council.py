@@ -1,0 +1,184 @@
+"""The council in a fleet: committees come and go by the log, the guilty leave, and nobody puts himself in."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+
+from policies.commands import Facts
+from policies.committee.electoral import Electoral
+from policies.config import CommitteeConfig
+from policies.consensus import HotStuff, convicts
+from policies.consensus.hotstuff.messages import RECONFIGURE
+from policies.consensus.hotstuff.pool import Waiting
+from policies.council import Councillor
+from policies.local import Propose
+from policies.port import NS_PER_S
+from policies.wire import encode
+from scenarios.adversaries import behaviours as b
+from scenarios.checks import Checks, council
+from scenarios.checks.state import EqualStates
+from sim.cluster import Cluster
+from tests.policies.council_fleet import FOUNDERS, NAMES, PROTOCOLS, RULES, device, facts
+
+SEATS = RULES.seats
+
+
+class Fleet:
+    """Nine devices with a council, and the checks that are asked of them in every test."""
+
+    def __init__(self, protocol: str = "hotstuff", seed: int = 1, others: Any = None, **more: Any) -> None:
+        made = {name: (lambda name=name: device(name, protocol)) for name in NAMES}
+        liars = sorted({*(others or {}), *more.get("adversaries", ())})
+        self.cluster = Cluster(lambda: {}, 9, seed, others={**made, **(others or {})}, **more)
+        self.honest = [name for name in NAMES if name not in liars]
+        self.checks = Checks(
+            *council.safety(FOUNDERS, {name: facts(name) for name in NAMES}, SEATS, liars), EqualStates("council"),
+            honest=self.honest,
+        )  # fmt: skip
+        self.cluster.world.on_decide.append(
+            lambda now, node, e: self.checks.decided(now, node.name, e[1], e[2], e[3])  # type: ignore[arg-type, return-value]
+        )
+
+    def run(self, seconds: int) -> None:
+        """Let time pass, and ask the checks."""
+        for _ in range(5 * seconds):
+            self.cluster.run(0.2)
+            up = [name for name in self.honest if self.cluster.world.by_name[name].up]
+            self.checks.look(int(self.cluster.now_s * NS_PER_S), up, self.cluster.policy)
+        assert [check.broken for check in self.checks.all if check.broken] == []
+
+    def council(self, name: str) -> Any:
+        """A device's council, as its state has it."""
+        return self.cluster.policy(name, "council").state.council
+
+    def committees(self) -> list[set[str]]:
+        """The committees that were decided, in order."""
+        said = {d.value[1]: set(d.value[3]) for d in self.cluster.decisions if d.kind == "decision"}
+        return [said[epoch] for epoch in sorted(said)]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_fleet_changes_its_committee_epoch_by_epoch(protocol: str) -> None:
+    """Everybody stands, all logs name the same members, one seat changes an epoch, and the newcomers really agree."""
+    fleet = Fleet(protocol)
+    fleet.run(8)
+    committees = fleet.committees()
+    last = fleet.council("n0").last
+
+    assert len(committees) >= 6
+    assert committees[0] == set(FOUNDERS)  # the first roll was empty, so the founders stay
+    assert all(len(old - new) == 1 for old, new in pairwise(committees[1:]))
+    for name in NAMES:
+        assert [*map(set, fleet.cluster.policy(name, "council").configured)] == [set(last.members), set(last.learners)]
+    assert {*last.members, *last.learners} == set(NAMES)
+    newcomer = next(name for name in last.members if name not in FOUNDERS)
+    fleet.cluster.request(newcomer, "client", "1", Propose(encode("nothing")), "council")
+    before = fleet.cluster.policy("n0", "council").state.applied
+    fleet.run(1)
+    assert fleet.cluster.policy("n0", "council").state.applied > before
+
+
+def test_the_decision_holds_the_bound_and_what_a_leader_may_add_to_it() -> None:
+    """Nine on the roll, 20 % of them faulty are two: both sit among four with 1 in 6; a lying leader has four picks."""
+    fleet = Fleet()
+    fleet.run(4)
+    last = fleet.council("n0").last
+
+    assert (last.roll, last.faulty, last.failure_ppb) == (9, 2, 166_666_667)
+    assert (last.picks, last.picked_ppb) == (4, 666_666_668)
+
+
+def test_who_is_down_for_an_epoch_loses_the_seat_and_may_come_back() -> None:
+    """The members' roll calls say that n1 was not heard; its stability falls below a half, then rises again."""
+    fleet = Fleet()
+    fleet.run(2)
+    fleet.cluster.crash("n1")
+    fleet.run(5)
+    low = fleet.council("n0").candidates["n1"].stability
+    away = fleet.committees()[-1]
+    fleet.cluster.restart("n1")
+    fleet.run(10)
+
+    assert low < 50
+    assert "n1" not in away
+    assert fleet.council("n0").candidates["n1"].stability > low
+    assert fleet.council("n1").epoch == fleet.council("n0").epoch
+
+
+def test_an_equivocator_is_convicted_replaced_at_once_and_never_sits_again() -> None:
+    """n1 votes twice: the proof goes through the log, its seat is filled before the epoch is over, and stays filled."""
+    lie = b.DoubleVote(path="consensus", tags=("vote",), field=(2,), resign=True, from_s=1.3)
+    fleet = Fleet(adversaries={"n1": (lie,)})
+    fleet.run(10)
+
+    assert set(fleet.council("n0").barred) == {"n1"}
+    convicted = next(d for d in fleet.cluster.decisions if d.kind == "convicted")
+    after = [d for d in fleet.cluster.decisions if d.kind == "decision" and d.time_s > convicted.time_s]
+    assert after[0].time_s - convicted.time_s < RULES.epoch_s
+    assert all("n1" not in d.value[3] + d.value[4] for d in after)
+
+
+class Usurper(HotStuff):
+    """A leader that puts its own committee into the log."""
+
+    cabal = ("n0", "n5", "n6", "n7")
+
+    def _drive(self) -> None:
+        asking = self.asking
+        asking.allowed = encode((self.cabal, ()))
+        if self.role == "leader" and self.member and self.epoch.number == 0:
+            asking.pool.waiting = {
+                key: Waiting(entry, by, since) for key, (entry, by, since) in asking.pool.waiting.items()
+                if entry.kind == RECONFIGURE
+            }  # fmt: skip
+            if not asking.pool.waiting:
+                asking.reconfigure(self.cabal, ())
+        super()._drive()
+
+
+def test_a_leader_that_names_its_own_committee_is_given_up() -> None:
+    """No correct member votes for members that its own state machine did not decide; the next leader goes on."""
+    mine = dict(device("n0"))
+    mine["consensus"] = Usurper(PROTOCOLS["hotstuff"], FOUNDERS, "council", ("council",))  # type: ignore[arg-type]
+    fleet = Fleet(others={"n0": lambda: mine})
+    fleet.run(8)
+
+    assert len(fleet.committees()) >= 3
+    assert set(Usurper.cabal) not in fleet.committees()
+    reason = "a change of members that is not decided, or not yet"
+    assert any(note.fields.get("reason") == reason for note in fleet.cluster.notes)
+
+
+def test_if_nobody_obeys_the_rules_the_old_committee_stays_and_the_log_says_why() -> None:
+    """All nine in one country: two are needed, so each epoch decides that the founders stay, with that reason."""
+
+    def one_country(name: str) -> dict[str, Any]:
+        made = dict(device(name))
+        where = msgspec.structs.replace(facts(name), country="c0")
+        made["council"] = Councillor(RULES, FOUNDERS, where, Electoral(SEATS, 0.2), convicts, 8)
+        return made
+
+    cluster = Cluster(lambda: {}, 9, others={name: (lambda name=name: one_country(name)) for name in NAMES})
+    cluster.run(5)
+    decisions = [d.value for d in cluster.decisions if d.kind == "decision" and d.node == "n0"]
+
+    assert len(decisions) >= 3
+    assert all(tuple(d[3]) == FOUNDERS for d in decisions)
+    assert "devices that qualify have 1 country values, 2 needed" in decisions[-1][5]
+
+
+def test_a_device_that_does_not_qualify_stands_and_is_not_chosen() -> None:
+    """n1 is self-attested: trust of .3, at most .5 by work, below the documented .7."""
+    mine = dict(device("n5"))
+    mine["council"] = Councillor(
+        RULES, FOUNDERS, Facts("self", "as5", "v2", "r1", "c1"), Electoral(CommitteeConfig(), 0.2), convicts, 8
+    )  # fmt: skip
+    fleet = Fleet(others={"n5": lambda: mine})
+    fleet.run(8)
+
+    assert "n5" in fleet.council("n0").candidates
+    assert all("n5" not in members for members in fleet.committees())
