@@ -9,14 +9,15 @@ the next committee from the same roll by the same lots, or keeps the old one and
   leave an idle village with one committee for ever; a time that a leader proposes needs a bound that others judge by
   their clocks anyhow.
 - *Trust* is that of a device's attestation and what its vouched receipts earned; *stability* the share of the last
-  epochs in which f + 1 members heard it, one of them correct: liars can neither keep up who is down, nor put down whom
-  f + 1 correct members hear, if a quorum of correct members attends.
+  epochs in which f + 1 members heard it, one of them correct, or in which its own roll call ended the epoch. Liars can
+  neither keep up who is down, nor put down whom all correct members hear: f + 1 of a quorum are correct.
 - *The roll* of an epoch is fixed at its beginning. Nobody's secret is known then, so nobody can stand, earn or be
   heard to fit the lots. Only guilt counts at once: who is convicted is struck off.
 - *The beacon* is the digest of the secrets in the roll calls that ended the epoch. Members committed to them an epoch
   before or more, and f + 1 of them are correct: nobody can compute it before a correct member has spoken. Whoever leads
   speaks last, though: it orders the roll calls, so it picks which n - f of n make the beacon, and a liar's silence is
-  one of these choices. That is one of C(n, f) committees, 4 of n = 4, and the bound is multiplied by as much. It is
+  one of these choices. That is one of C(n, f) committees, 4 of n = 4, and the bound is multiplied by as much; one that
+  leads at the end of k epochs running steers along as many to the power of k paths, since most members stay. It is
   RANDAO's remaining bias, where each of the last revealers has the choice of one bit by silence
   (eth2book.info/altair/part2/building_blocks/randomness). A digest of the state would leave a leader as many choices
   as it can hash, for it writes into the state. Ed25519 signatures, though those of correct members are functions of
@@ -227,7 +228,7 @@ class Council(Part):
             or not verify(node, unsigned(command), command.signature)
         ):
             return False
-        known = tuple(name for name in dict.fromkeys(command.heard) if name in self.candidates and name != node)
+        known = tuple(name for name in dict.fromkeys(command.heard) if name in self.candidates)
         self.attended[node] = (known, command.secret)
         self.candidates[node] = Candidate(
             candidate.facts, command.commitment, command.epoch + 1, candidate.heard, candidate.epochs
@@ -265,7 +266,8 @@ class Council(Part):
         needed = (len(self.sitting) - 1) // 3 + 1
         for node, c in self.candidates.items():
             times = sum(node in heard for heard, _ in self.attended.values())
-            heard = (c.heard << 1 | (times >= needed)) & ((1 << EPOCHS) - 1)
+            there = node in self.attended or times >= needed
+            heard = (c.heard << 1 | there) & ((1 << EPOCHS) - 1)
             self.candidates[node] = Candidate(c.facts, c.commitment, c.number, heard, min(EPOCHS, c.epochs + 1))
 
     # -- the whole -----------------------------------------------------------------------------------
