@@ -431,8 +431,10 @@ class HotStuff(Policy):
         """Return when to give up, to speak as the leader, to ask all for our entries, to fetch again, to compare."""
         give_up = speak = compare = NEVER
         pace = self.pace
-        if self.member:
+        if self.member or self.port.me in self.epoch.learners:
+            # A learner, too: when all members give way to learners, nobody who speaks is left to tell them.
             compare = self.catch_up.compare_deadline()
+        if self.member:
             give_up = pace.deadline(self.asking.pool.oldest_ns, self._unfinished_ns())
             if self.role == "leader":
                 speak = self.proposing.deadline()

@@ -113,6 +113,22 @@ def test_a_learner_hears_everything_and_does_not_vote(chain: Literal[2, 3]) -> N
 
 
 @CHAINS
+def test_learners_of_whom_all_become_members_at_once_learn_that_they_are(chain: Literal[2, 3]) -> None:
+    """The old four have nothing to say any more, and the new four ask: they take over."""
+    log = SmallLog(8, chain, network=CALM, members=4)
+    log.cluster.request("n1", "client", "listen", Members(OLD, NEW), "app")
+    log.run(1)
+    log.cluster.request("n1", "client", "change", Members(NEW, OLD), "app")
+    log.run(3)
+    asked = log.run(0.5, every=0.1, at=NEW)
+    log.run(2)
+
+    log.require_safe()
+    log.require_live(asked, NEW)
+    assert [log.member(name).epoch.number for name in (*OLD, *NEW)] == [2] * 8
+
+
+@CHAINS
 def test_votes_of_another_epoch_count_for_nothing(chain: Literal[2, 3]) -> None:
     """A vote says its epoch in what it signs: one of epoch 0 is not counted in epoch 1, whoever resends it."""
     log = changed(chain)
