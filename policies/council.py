@@ -29,6 +29,8 @@ from policies.state.council import SECRET_BYTES, Chooser, Convicts, Council, com
 from policies.wire import Message, encode
 
 NEVER = -(1 << 62)
+PATIENCE = 4
+"""Times the retry until a client's command is asked for again: most logs keep it, and it may only wait (our choice)."""
 
 
 class Alive(Message, frozen=True, tag="alive"):
@@ -86,7 +88,7 @@ class Councillor(Registry):
         self.begun_ns = 0
         self.configured: tuple[tuple[str, ...], tuple[str, ...]] = (founders, ())
         self.led_by = ""
-        self.asked_for: dict[bytes, None] = {}  # clients' commands of this life that were not seen committed
+        self.asked_for: dict[bytes, int] = {}  # clients' commands that were not seen committed: when last asked for
         self.guilty: dict[str, bytes] = {}  # convictions that were not seen committed, by culprit
         self.spoke_ns: dict[str, int] = {}  # when something was last asked for, by what it was
 
@@ -117,6 +119,7 @@ class Councillor(Registry):
                 self.port.send(name, Alive())
         if me in council.sitting:
             self._call_the_roll()
+        self._ask_again(PATIENCE * self.retry_ns)
         if self.guilty and self._due("convict"):
             self._accuse()
         self._carry_out()
@@ -128,6 +131,13 @@ class Councillor(Registry):
             return False
         self.spoke_ns[what] = now
         return True
+
+    def _ask_again(self, wait_ns: int) -> None:
+        """Ask for clients' commands that wait so long: a log may lose them, and the state makes them happen once."""
+        for command, since_ns in self.asked_for.items():
+            if self.port.now - since_ns >= wait_ns:
+                self.asked_for[command] = self.port.now
+                self.port.tell(LOG, Propose(command))
 
     # -- standing ------------------------------------------------------------------------------------
 
@@ -216,7 +226,7 @@ class Councillor(Registry):
         if not isinstance(operation, Propose):
             super().on_request(client, op_id, operation)
         elif len(self.asked_for) < WAITING_MAX:
-            self.asked_for[operation.command] = None
+            self.asked_for[operation.command] = self.port.now
             self.port.tell(LOG, operation)
 
     def on_local(self, sender: str, message: Any) -> None:
@@ -227,8 +237,7 @@ class Councillor(Registry):
             for name in list(self.state.council.barred)[guilty:]:
                 self.port.decide("convicted", Convicted(name, self.state.applied))
         elif isinstance(message, Restore):
-            for command in self.asked_for:
-                self.port.tell(LOG, Propose(command))
+            self._ask_again(0)
         elif isinstance(message, Configured):
             self.configured = (message.members, message.learners)
             self.port.decide("seated", message)

@@ -183,10 +183,10 @@ def safety(
     )  # fmt: skip
 
 
-def rare(founders: Collection[str]) -> tuple[Check, ...]:
-    """Return what a campaign must have seen."""
+def rare(founders: Collection[str], *, evidence: bool = True) -> tuple[Check, ...]:
+    """Return what a campaign must have seen; ``evidence``: the protocol proves who equivocated."""
+    seen = (Sometimes("somebody_was_convicted", CONVICTED, when=lambda e: True),) if evidence else ()
     return (
         Sometimes("the_members_changed", DECISION, when=lambda e: set(e.value.members) != set(founders)),
-        Sometimes("no_committee_was_lawful", DECISION, when=lambda e: bool(e.value.roll and e.value.reason)),
-        Sometimes("somebody_was_convicted", CONVICTED, when=lambda e: True),
+        Sometimes("no_committee_was_lawful", DECISION, when=lambda e: bool(e.value.roll and e.value.reason)), *seen,
     )  # fmt: skip
