@@ -10,7 +10,7 @@ from experiments.hunt.arenas.byzantine import ByzantineArena, asked_in_calm_is_c
 from experiments.hunt.arenas.hotstuff import LIES, HotstuffArena
 from policies.commands import Accept, Complete, Facts, Join, Receipt, Vouched, verifiers_receipt
 from policies.committee.electoral import Electoral
-from policies.config import CommitteeConfig, CouncilConfig
+from policies.config import CommitteeConfig, ConsensusRules, CouncilConfig
 from policies.consensus import convicts, replicated_log
 from policies.council import Councillor
 from policies.jobs import Stage
@@ -53,7 +53,7 @@ class CouncilArena(ByzantineArena):
     name = "council"
     what = "a fleet of nine that changes its HotStuff committee of four by epochs, with a liar, crashes, partitions"
     machine = "council"
-    rules = HotstuffArena.rules
+    rules: ClassVar[ConsensusRules] = HotstuffArena.rules
     reading = HOTSTUFF
     mutants: ClassVar[Mapping[str, type[Policy]]] = {}
     defects: ClassVar[Mapping[str, str]] = {
@@ -66,7 +66,7 @@ class CouncilArena(ByzantineArena):
     canary = "own_opinion"
     shape = Trial(arena="council", nodes=9, requests=60, storm_s=4.0, calm_s=8.0)
     fewest = 6
-    timeouts_s = HotstuffArena.timeouts_s
+    timeouts_s: ClassVar[tuple[float, ...]] = HotstuffArena.timeouts_s
     lies: ClassVar[Mapping[str, tuple[b.Behaviour, ...]]] = {
         **{what: LIES[what] for what in OF_THE_LOG},
         "is not there": (b.Silent(path=AT),),
