@@ -11,6 +11,10 @@ Index 1 is the first command. A command that is empty is the protocol's own and 
 is one that begins with the byte 0xC1, which MessagePack never uses: such a proposal is refused. After a restart
 commands are told again from the last snapshot on, so a state machine starts empty in every life. A state taken over
 in place of commands, then or later, is decided as ``restore`` (`Restored`).
+
+Members may change, one change at a time: what is asked while another is under way is refused with a note, and whoever
+asked comes again unless it is told `Configured`. A member that joins later is made with the first members, as all are,
+and waits until it is found; one that is removed is told so when it can be reached, and falls silent.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def _pbft_ballot(speaker: str, to: str, message: Said) -> Ballot | None:
 def _pbft_certified(message: Said) -> Iterator[Certified]:
     for part in tagged(message):
         match part:
-            case ["stable", [number, *_], votes]:
+            case ["stable", [number, _, chain, *_], votes] if chain or votes:  # else where an epoch begins
                 yield Certified(f"the checkpoint of {number}", number, _names(votes))
             case ["decided", _, number, _, votes]:
                 yield Certified(f"the decision of {number}", number, _names(votes))

@@ -9,7 +9,7 @@ import pytest
 from policies.config import ConsensusRules, HotstuffConfig, PbftConfig, RaftConfig
 from policies.consensus import replicated_log
 from policies.local import Reconfigure
-from policies.port import Policy
+from policies.port import SEND, Effect, Policy
 from policies.wire import Message
 from scenarios.checks import consensus
 from scenarios.checks.language import Checks
@@ -233,18 +233,66 @@ def test_a_member_joins_and_another_leaves(protocol: str) -> None:
     committee = Committee(protocol, n=5, members=4)
     committee.do(*commands("before"))
     wanted = ("n1", "n2", "n3", "n4")
-    for _ in range(20):
-        if committee.machine("n4").members == wanted:
-            break
-        committee.ask(committee.leader, Reconfigure(wanted))
-        committee.run(1)
-    assert {committee.machine(name).members for name in wanted} == {wanted}
-
+    reconfigure(committee, wanted, wanted)
     committee.crash("n0")
     committee.do(*commands("after"))
     committee.run(2)
     committee.kept()
     assert set(committee.machine("n4").commands) == {*commands("before"), *commands("after")}
+
+
+def reconfigure(committee: Committee, wanted: tuple[str, ...], up: tuple[str, ...]) -> None:
+    """Have a client see to it that these are the members, as those that are ``up`` are told."""
+    for _ in range(20):
+        if {committee.machine(name).members for name in up} == {wanted}:
+            return
+        committee.ask(committee.leader, Reconfigure(wanted))
+        committee.run(1)
+    raise AssertionError(f"members: {[committee.machine(name).members for name in up]}")
+
+
+@pytest.mark.parametrize("snapshot_every", [0, 10])
+def test_a_member_that_slept_through_its_removal_is_told_and_falls_silent(protocol: str, snapshot_every: int) -> None:
+    """By commands or by a state; afterwards it asks nobody for anything."""
+    committee = Committee(protocol, n=6, members=5, snapshot_every=snapshot_every)
+    gone = next(name for name in committee.names[:5] if name != committee.leader)
+    wanted = tuple(name for name in committee.names if name != gone)
+    committee.do(*commands("before"))
+    committee.cluster.partition([gone])
+    reconfigure(committee, wanted, wanted)
+    committee.do(*commands("after"), at=lambda number: wanted[number % 5])
+    committee.cluster.heal()
+    committee.run(5)
+    assert committee.machine(gone).members == wanted
+
+    since_ns = int(committee.cluster.now_s * 1e9)
+    committee.run(2)
+    said = [e for e in committee.cluster.events if e.node == gone and e.now_ns > since_ns and _sends(e.effects)]
+    assert said == []
+    assert [check.broken for check in committee.checks.all if check.broken] == []
+
+
+def _sends(effects: tuple[Effect, ...]) -> bool:
+    return any(effect[0] == SEND for effect in effects)
+
+
+def test_who_the_members_are_survives_a_power_cut_of_everybody(protocol: str) -> None:
+    """After it the new ones go on, two of the first four gone for good."""
+    committee = Committee(protocol, n=6, members=4, snapshot_every=10)
+    committee.do(*commands("before"))
+    wanted = ("n2", "n3", "n4", "n5")
+    reconfigure(committee, wanted, wanted)
+    for name in committee.names:
+        committee.crash(name)
+    for name in wanted:
+        committee.cluster.restart(name)
+    committee.run(3)
+    committee.do(*commands("after"))
+    committee.run(2)
+
+    committee.kept()
+    assert set(committee.machine("n5").commands) == {*commands("before"), *commands("after")}
+    assert {committee.machine(name).members for name in wanted} == {wanted}
 
 
 def test_a_run_is_its_digest(protocol: str) -> None:
