@@ -98,7 +98,7 @@ class Committee:
         """Return this member's signature of a statement; it need not verify it when it comes back."""
         data = self.statement(kind, *fields)
         signature = self.port.keys.sign(data)
-        self._remember((self.port.me, data, signature))
+        self._remember(digest_of((self.port.me, data, signature)))
         return signature
 
     def statement(self, kind: str, *fields: object) -> bytes:
@@ -121,15 +121,16 @@ class Committee:
 
     def right(self, claim: Claim) -> bool:
         """Return whether somebody signed what is claimed; each signature is verified once, as long as it is known."""
-        if self.known_right(claim):
+        mark = digest_of(claim)
+        if mark in self.known:
             return True
         if not self.port.keys.verify(*claim):
             return False
-        self._remember(claim)
+        self._remember(mark)
         return True
 
-    def _remember(self, claim: Claim) -> None:
-        self.known[digest_of(claim)] = None
+    def _remember(self, mark: bytes) -> None:
+        self.known[mark] = None
         if len(self.known) > self.known_max:
             del self.known[next(iter(self.known))]
 

@@ -182,6 +182,19 @@ def test_a_flood_of_chunks_and_of_old_states_changes_nothing() -> None:
     assert member.pbft.dropped == {}
 
 
+def test_a_flood_of_questions_gets_so_many_chunks() -> None:
+    """From one who asks; whoever is no member gets none."""
+    member, right = One(), chunks_of(STATE)
+    member.hear("n0", shown(point_of(STATE), STATE), *right)
+    for k in range(3 * CHUNKS_PER_S):
+        member.hear("n1", chunks.GetChunk(right[0].state, k % 6))
+        member.hear("m9", chunks.GetChunk(right[0].state, k % 6))
+    sent = [to for to, q in member.sent if isinstance(q, Chunk)]
+
+    assert sent == ["n1"] * CHUNKS_PER_S
+    assert member.pbft.dropped == {"chunk asked too often": 2 * CHUNKS_PER_S, "stranger": 3 * CHUNKS_PER_S}
+
+
 def test_a_newer_state_is_fetched_in_its_place() -> None:
     """Whoever is asked for chunks of a state that it has no more shows a newer one."""
     member, newer = One(), STATE[:8] + b"other than before"
