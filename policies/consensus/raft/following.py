@@ -7,11 +7,12 @@ conflicts, so that a late copy of an old message, which agrees, undoes nothing.
 from __future__ import annotations
 
 from policies.config import RaftConfig
+from policies.consensus.chunks import STATE_BYTES_MAX
 from policies.consensus.raft.configurations import MARK, decode, membership_in
 from policies.consensus.raft.leaving import Leaving
 from policies.consensus.raft.log import Entry
 from policies.consensus.raft.messages import Append, Appended, InstallSnapshot, Received
-from policies.consensus.raft.state import STATE_BYTES_MAX, Saved
+from policies.consensus.raft.state import Saved
 from policies.wire import WireError
 
 

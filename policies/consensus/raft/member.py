@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from policies.consensus.chunks import STATE_BYTES_MAX
 from policies.consensus.raft import messages as m
 from policies.consensus.raft.messages import Append, Appended
 from policies.consensus.raft.reads import Reads
-from policies.consensus.raft.state import STATE_BYTES_MAX, Saved
+from policies.consensus.raft.state import Saved
 from policies.local import Propose, Read, Reconfigure, Snapshot, Transfer
 
 

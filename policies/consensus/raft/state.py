@@ -25,8 +25,6 @@ from policies.wire import Message, encode
 
 APPLY_MAX = 20
 """Entries told to the state machine in one step: each may hold two signatures of 0.11 ms; a step stays below 5 ms."""
-STATE_BYTES_MAX = 32 << 20
-"""Largest state that a snapshot may hold: half of what `policies.log` takes for one record (our bound)."""
 
 _META, _SNAPSHOT = "meta", "snapshot"
 _meta = msgspec.msgpack.Decoder(tuple[int, str]).decode

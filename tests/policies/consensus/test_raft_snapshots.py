@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from policies.consensus.changes import Membership
+from policies.consensus.chunks import STATE_BYTES_MAX
 from policies.consensus.quorum import Voters
 from policies.consensus.raft.log import Log
 from policies.consensus.raft.messages import Append, Appended, InstallSnapshot, Received
-from policies.consensus.raft.state import STATE_BYTES_MAX
 from policies.local import Reconfigure, Snapshot
 from policies.log import DamagedLog
 from policies.wire import encode
