@@ -180,11 +180,16 @@ class _Run:
                     return -1
             if self.flying:
                 self._hop()
-            elif not self._fire(self._earliest()):
+            elif not self.timers:
                 return -1
+            else:
+                until_ns = self._earliest()
+                if calm_from < 0:  # the round is opened before they speak who would again not be heard
+                    until_ns = min(until_ns, moved_ns + self.patience_ns)
+                self._fire(until_ns)
             if (now_at := self._rounds()) != rounds:
                 moved_ns, rounds = self.now, now_at
-            elif self.now > moved_ns + self.patience_ns:
+            elif self.now >= moved_ns + self.patience_ns:
                 moved_ns = self.now
                 self._open()
         return -1
@@ -214,15 +219,14 @@ class _Run:
         """Return the deadline of the earliest timer, or -1."""
         return min(self.timers.values())[0] if self.timers else -1
 
-    def _fire(self, until_ns: int) -> bool:
-        """Fire the timers that are due by then; return whether any was."""
+    def _fire(self, until_ns: int) -> None:
+        """Let time pass until then, and fire the timers that are due."""
         due = [(timer[0], key, timer) for key, timer in self.timers.items() if timer[0] <= until_ns]
         self.now = max(self.now, until_ns)
         for _, key, timer in sorted(due):
             if self.timers.get(key) == timer:
                 del self.timers[key]
                 self._step(key[0], (p.TIMER, key[1], key[2], timer[1]))
-        return bool(due)
 
     # -- steps ---------------------------------------------------------------------------------------
 
