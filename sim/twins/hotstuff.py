@@ -37,8 +37,7 @@ class Scripted(HotStuff):
         return self.told(view)
 
     def _deadlines(self) -> tuple[int, int, int, int, int]:
-        give_up, _, _, fetch, _ = super()._deadlines()
-        return give_up, NEVER, NEVER, fetch, NEVER
+        return self._give_up_deadline(), NEVER, NEVER, self.catch_up.deadline(), NEVER
 
 
 def hotstuff(chain: Literal[2, 3], member: type[Scripted] = Scripted) -> Protocol:

@@ -58,10 +58,15 @@ class Witness:
 
     def saw(self, voter: str, epoch: int, view: int, block: bytes, signature: bytes, keys: Keys) -> Evidence | None:
         """Take in a member's vote, verified or not; return evidence if it contradicts an earlier one."""
-        views = self.seen.setdefault(voter, {})
-        first = views.setdefault(view, (block, signature))
-        if len(views) > VIEWS_MAX:
-            del views[min(views)]
+        views = self.seen.get(voter)
+        if views is None:
+            views = self.seen[voter] = {}
+        first = views.get(view)
+        if first is None:
+            views[view] = (block, signature)
+            if len(views) > VIEWS_MAX:
+                del views[min(views)]
+            return None
         if first[0] == block or voter in self.accused:
             return None
         evidence = Evidence(voter, epoch, view, first, (block, signature))

@@ -82,7 +82,7 @@ class HotStuff(Policy):
         self.proposing, self.asking = Proposing(self), Asking(self)
         self.view_change, self.catch_up = ViewChange(self), CatchUp(self)
         self.role, self.leader = "follower", ""
-        self.parked: tuple[str, m.Proposal] | None = None  # the newest whose parent is being fetched
+        self.parked: tuple[str, m.Proposal, bytes] | None = None  # the newest whose parent is being fetched; its digest
         self.own: dict[int, Vote] = {}  # own votes whose promise is being written, by token
         self.seen: Seen = NOTHING_SEEN  # as in `TimeOut`
         self.armed_ns = NEVER
@@ -287,7 +287,7 @@ class HotStuff(Policy):
         self.pace.heard_ns = self.port.now
         self.learn(block.qc, sender)
         if block.epoch == self.epoch.number:  # else its certificate ended the epoch
-            self.parked = (sender, proposal)
+            self.parked = (sender, proposal, digest)
             self.take_up_parked()
         return None
 
@@ -295,7 +295,7 @@ class HotStuff(Policy):
         """Vote for the newest proposal, if its parent is here."""
         if self.parked is None or self.parked[1].block.qc.block not in self.trunk.tree.blocks:
             return
-        (leader, proposal), self.parked = self.parked, None
+        (leader, proposal, digest), self.parked = self.parked, None
         block = proposal.block
         if block.view < self.pace.view:
             return
@@ -304,7 +304,6 @@ class HotStuff(Policy):
         if self.member and not self.asking.allows(block):
             self.parked = (leader, proposal)
             return self.refuse("a change of members that is not decided, or not yet")
-        digest = block_digest(block)
         if self.leader_of(block.view + 1) == self.port.me:
             self.count(leader, Vote(block.epoch, block.view, digest, proposal.signature))
         if not self.member:
@@ -429,16 +428,17 @@ class HotStuff(Policy):
 
     def _deadlines(self) -> tuple[int, int, int, int, int]:
         """Return when to give up, to speak as the leader, to ask all for our entries, to fetch again, to compare."""
-        give_up = speak = compare = NEVER
-        pace = self.pace
+        speak = compare = NEVER
         if self.member or self.port.me in self.epoch.learners:
             # A learner, too: when all members give way to learners, nobody who speaks is left to tell them.
             compare = self.catch_up.compare_deadline()
         if self.member:
-            give_up = pace.deadline(self.asking.pool.oldest_ns, self._unfinished_ns())
             if self.role == "leader":
                 speak = self.proposing.deadline()
-        return give_up, speak, self.asking.deadline(), self.catch_up.deadline(), compare
+        return self._give_up_deadline(), speak, self.asking.deadline(), self.catch_up.deadline(), compare
+
+    def _give_up_deadline(self) -> int:
+        return self.pace.deadline(self.asking.pool.oldest_ns, self._unfinished_ns()) if self.member else NEVER
 
     def _unfinished_ns(self) -> int | None:
         """Return since when there is a block with entries that is certified, or may be, and not committed."""

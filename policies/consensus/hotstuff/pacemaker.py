@@ -31,6 +31,7 @@ class Pacemaker:
 
     Attributes:
         view: the view it is in.
+        term: the term of that view.
         tc: the time-out certificate by which it entered this view, if it did by one.
         backoff: by how many factors time-outs are longer than at first.
         timeout_ns: the present time-out.
@@ -48,16 +49,11 @@ class Pacemaker:
 
     def restart(self, view: int, now_ns: int) -> None:
         """Begin an epoch, or a life."""
-        self.view = view
+        self.view, self.term = view, view // self.tenure
         self.tc: TimeOutCertificate | None = None
         self.entered_ns = self.heard_ns = self.moved_ns = now_ns
         self.given_up, self.gave_up_ns = -1, now_ns
         self.time_outs: dict[str, TimeOut] = {}
-
-    @property
-    def term(self) -> int:
-        """The term of the view."""
-        return self.view // self.tenure
 
     def _timeout(self, backoff: int) -> int:
         return min(self.max_ns, int(self.first_ns * self.factor**backoff))
@@ -68,9 +64,10 @@ class Pacemaker:
         """Enter a view by a verified certificate; return whether it is a later one than ours."""
         if view <= self.view:
             return False
-        if view // self.tenure > self.term:
+        term = view // self.tenure
+        if term > self.term:
             self.entered_ns = self.heard_ns = now_ns
-        self.view, self.tc = view, tc
+        self.view, self.term, self.tc = view, term, tc
         if tc is not None:
             self.lengthen()
         return True
@@ -88,13 +85,14 @@ class Pacemaker:
             oldest_ns: since when the oldest entry of the pool has waited.
             unfinished_ns: since when there are blocks with entries that are not committed.
         """
-        wait = self.timeout_ns
+        wait, entered_ns = self.timeout_ns, self.entered_ns
         at = self.heard_ns + 2 * self.heartbeat_ns + wait
         if oldest_ns is not None:
-            at = min(at, max(oldest_ns, self.entered_ns) + 2 * wait)
-            unfinished_ns = oldest_ns if unfinished_ns is None else min(oldest_ns, unfinished_ns)
+            at = min(at, max(oldest_ns, entered_ns) + 2 * wait)
+            if unfinished_ns is None or oldest_ns < unfinished_ns:
+                unfinished_ns = oldest_ns
         if unfinished_ns is not None:
-            at = min(at, max(unfinished_ns, self.entered_ns, self.moved_ns) + wait)
+            at = min(at, max(unfinished_ns, entered_ns, self.moved_ns) + wait)
         return max(at, self.gave_up_ns + wait) if self.given_up >= self.term else at
 
     def give_up(self, term: int, now_ns: int) -> None:

@@ -20,18 +20,14 @@ class Tree:
     Attributes:
         blocks: all that is held.
         root: digest of the last committed block.
+        height: its height.
         pending: digests of blocks that are not committed, oldest first.
     """
 
     def __init__(self, root: bytes, block: Block) -> None:
         self.blocks = {root: block}
-        self.root = root
+        self.root, self.height = root, block.height
         self.pending: dict[bytes, None] = {}
-
-    @property
-    def height(self) -> int:
-        """Height of the last committed block."""
-        return self.blocks[self.root].height
 
     def add(self, digest: bytes, block: Block) -> None:
         """Hold a block whose parent is held."""
@@ -61,11 +57,10 @@ class Tree:
     def commit(self, head: bytes) -> tuple[list[bytes], list[bytes]]:
         """Move the root up to ``head``; return what became committed, in order, and what was forgotten."""
         path = self.path(head)
-        self.root = head
+        self.root, self.height = head, self.blocks[head].height
         for digest in path:
             self.pending.pop(digest, None)
-        height = self.height
-        return path, self._forget([d for d in self.pending if self.blocks[d].height <= height])
+        return path, self._forget([d for d in self.pending if self.blocks[d].height <= self.height])
 
     def thin(self, high: bytes, voted: bytes) -> list[bytes]:
         """Forget blocks that lead neither to the highest certificate nor to the last vote, if there are too many."""
