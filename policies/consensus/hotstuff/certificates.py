@@ -112,6 +112,10 @@ class Votes:
     def __init__(self) -> None:
         self.latest: dict[str, Vote] = {}
 
+    def counted(self, voter: str, vote: Vote) -> bool:
+        """Whether this is the voter's newest vote, which was verified and need not be again."""
+        return self.latest.get(voter) == vote
+
     def add(self, voter: str, vote: Vote, members: tuple[str, ...]) -> Certificate | None:
         """Take in a verified vote; return the certificate that it completes."""
         before = self.latest.get(voter)

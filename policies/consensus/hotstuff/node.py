@@ -85,6 +85,7 @@ class HotStuff(Policy):
         self.parked: tuple[str, m.Proposal, bytes] | None = None  # the newest whose parent is being fetched; its digest
         self.own: dict[int, Vote] = {}  # own votes whose promise is being written, by token
         self.seen: Seen = NOTHING_SEEN  # as in `TimeOut`
+        self.kept = b""  # the promises that were saved last
         self.armed_ns = NEVER
         self.armed_for: tuple[Any, ...] = ()  # what the timer was set for, as in `_arm`
         self.refused: dict[str, int] = {}
@@ -331,14 +332,20 @@ class HotStuff(Policy):
 
     def save(self) -> int:
         """Make the promises durable; what this step sends waits for that."""
-        data = (self.epoch.number, self.safety.saved(), self.trunk.tree.root, self.seen)
-        return self.port.save("safety", encode(data))
+        self.kept = self.promises()
+        return self.port.save("safety", self.kept)
+
+    def promises(self) -> bytes:
+        """Return what a later life must know of this one's promises."""
+        return encode((self.epoch.number, self.safety.saved(), self.trunk.tree.root, self.seen))
 
     def _on_vote(self, sender: str, vote: Vote) -> None:
         if sender not in self.epoch.members:
             return self.refuse("a vote of a stranger")
         if vote.view <= self.safety.high.view:
             return self.saw(sender, vote.view, vote.block, vote.signature)  # a quorum has spoken without it
+        if self.votes.counted(sender, vote):
+            return None
         if not self.port.keys.verify(sender, vote_bytes(vote.epoch, vote.view, vote.block), vote.signature):
             return self.refuse("a vote with a false signature")
         return self.count(sender, vote)

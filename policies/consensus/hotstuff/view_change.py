@@ -26,7 +26,8 @@ class ViewChange:
         node, epoch = self.node, self.node.epoch.number
         node.safety.give_up(term)
         node.pace.give_up(term, node.port.now)
-        node.save()
+        if node.promises() != node.kept:  # else it is said again, and was saved before
+            node.save()
         high = node.safety.high
         signature = node.port.keys.sign(time_out_bytes(epoch, term, high.view))
         time_out = TimeOut(epoch, term, high, signature, node.seen)
@@ -70,10 +71,11 @@ class ViewChange:
         node, keys, epoch = self.node, self.node.port.keys, self.node.epoch.number
         if view > 0:
             node.saw(node.leader_of(view), view, block, leaders)
-        if view > node.safety.high.view and (
-            sender == node.port.me or keys.verify(sender, vote_bytes(epoch, view, block), own)
-        ):
-            node.count(sender, Vote(epoch, view, block, own))
+        vote = Vote(epoch, view, block, own)
+        if view <= node.safety.high.view or node.votes.counted(sender, vote):
+            return
+        if sender == node.port.me or keys.verify(sender, vote_bytes(epoch, view, block), own):
+            node.count(sender, vote)
 
     def _gather(self, term: int) -> None:
         """Enter the next term if a quorum has given this one up."""
