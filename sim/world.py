@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from policies import port as p
 from policies.log import DamagedLog, record, recover
-from policies.port import MESSAGE, NS_PER_S, SAVE, SEND, SET_TIMER, Effect, Input
+from policies.port import DECIDE, MESSAGE, NS_PER_S, SAVE, SEND, SET_TIMER, Effect, Input
 from policies.wire import FRAME_OVERHEAD_BYTES, encode
 from scenarios.journal import Journal
 from sim.disk import Disk
@@ -324,6 +324,9 @@ class World:
                 self._set_timer(node, effect)
             elif kind == SAVE:
                 self._save(node, leave, effect)
+            elif kind == DECIDE:
+                for observe in self.on_decide:
+                    observe(leave, node, effect)
             else:
                 self._other(node, leave, effect)
 
@@ -371,9 +374,6 @@ class World:
         kind = effect[0]
         if kind == p.CANCEL_TIMER:
             node.timers.pop((effect[1], effect[2]), None)
-        elif kind == p.DECIDE:
-            for observe in self.on_decide:
-                observe(leave, node, effect)
         elif kind == p.REPLY:
             if self.on_reply is not None:
                 self.on_reply(leave, node, effect)

@@ -43,11 +43,12 @@ class CommitsInOrder(InOrder):
         )  # fmt: skip
 
     def take(self, event: Event) -> str:
-        if event.kind != RESTORED.kind:
-            return super().take(event)
-        last, index = self.last.get(event.node, 0), event.value.index
-        self.last[event.node] = index
-        return f"{event.node} goes back to a snapshot of index {index} after {last}" if index < last else ""
+        node, index = event.node, event.value.index
+        last = self.last.get(node, 0)
+        self.last[node] = index
+        if event.kind == CHOSEN.kind:
+            return f"{node} {self.says} {index} after {last}" if index != last + 1 else ""
+        return f"{node} goes back to a snapshot of index {index} after {last}" if index < last else ""
 
 
 def commits_in_order() -> InOrder:

@@ -161,16 +161,20 @@ class Leading(Elections):
     def _spread(self) -> None:
         """Send what is new to every peer that may be sent more; the others wait for their answers and the heartbeat."""
         window, all_sent = self.config.window, True
+        append: Append | None = None
         for peer, progress in self.progress.items():
-            if progress.may_send(window):
-                self._replicate(peer, progress)
-            else:
+            if not progress.may_send(window):
                 all_sent = False
+            elif append is not None and append.entries and append.prev_index == progress.next - 1:
+                progress.sent(append.prev_index + len(append.entries))
+                self.port.send(peer, append, early=True)  # who lacks the same hears the same
+            else:
+                append = self._replicate(peer, progress)
         if all_sent:
             self.port.set_timer("heartbeat", self.heartbeat_ns)
 
-    def _replicate(self, peer: str, progress: Progress) -> None:
-        """Send the entries that are due, or a heartbeat."""
+    def _replicate(self, peer: str, progress: Progress) -> Append:
+        """Send the entries that are due, or a heartbeat; return it."""
         log = self.log
         prev = progress.next - 1
         entries: tuple[tuple[int, bytes], ...] = ()
@@ -183,6 +187,7 @@ class Leading(Elections):
             progress.sent(prev + len(entries))
         append = Append(self.term, prev, log.term_at(prev), self.commit, entries, self.round)
         self.port.send(peer, append, early=True)
+        return append
 
     def _send_snapshot(self, peer: str, progress: Progress) -> None:
         assert self.snapshot is not None, f"log starts at {self.log.start} without a snapshot"
