@@ -36,8 +36,8 @@ class Scripted(HotStuff):
         """Return who leads a view, "" for nobody."""
         return self.told(view)
 
-    def _deadlines(self) -> tuple[int, int, int, int, int]:
-        return self._give_up_deadline(), NEVER, NEVER, self.catch_up.deadline(), NEVER
+    def _deadlines(self, until_ns: int = NEVER) -> tuple[int, int, int, int, int]:
+        return self._give_up_deadline(until_ns), NEVER, NEVER, self.catch_up.deadline(), NEVER
 
 
 def hotstuff(chain: Literal[2, 3], member: type[Scripted] = Scripted) -> Protocol:

@@ -433,8 +433,11 @@ class HotStuff(Policy):
 
     # -- time ----------------------------------------------------------------------------------------
 
-    def _deadlines(self) -> tuple[int, int, int, int, int]:
-        """Return when to give up, to speak as the leader, to ask all for our entries, to fetch again, to compare."""
+    def _deadlines(self, until_ns: int = NEVER) -> tuple[int, int, int, int, int]:
+        """Return when to give up, to speak as the leader, to ask all for our entries, to fetch again, to compare.
+
+        What is not before ``until_ns`` need not be told.
+        """
         speak = compare = NEVER
         if self.member or self.port.me in self.epoch.learners:
             # A learner, too: when all members give way to learners, nobody who speaks is left to tell them.
@@ -442,10 +445,12 @@ class HotStuff(Policy):
         if self.member:
             if self.role == "leader":
                 speak = self.proposing.deadline()
-        return self._give_up_deadline(), speak, self.asking.deadline(), self.catch_up.deadline(), compare
+        return self._give_up_deadline(until_ns), speak, self.asking.deadline(), self.catch_up.deadline(), compare
 
-    def _give_up_deadline(self) -> int:
-        return self.pace.deadline(self.asking.pool.oldest_ns, self._unfinished_ns()) if self.member else NEVER
+    def _give_up_deadline(self, until_ns: int) -> int:
+        if not self.member or until_ns <= self.pace.earliest_ns:
+            return NEVER  # nearly always: the timer is set for some earlier time
+        return self.pace.deadline(self.asking.pool.oldest_ns, self._unfinished_ns())
 
     def _unfinished_ns(self) -> int | None:
         """Return since when there is a block with entries that is certified, or may be, and not committed."""
@@ -463,7 +468,7 @@ class HotStuff(Policy):
         )  # fmt: skip
         if nearer != self.armed_for:
             self.armed_for = nearer
-            at = min(self._deadlines())
+            at = min(self._deadlines(self.armed_ns))
             if at < self.armed_ns:
                 self.armed_ns = at
                 self.port.set_timer("tick", at - self.port.now)

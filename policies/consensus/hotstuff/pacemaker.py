@@ -95,6 +95,11 @@ class Pacemaker:
             at = min(at, max(unfinished_ns, entered_ns, self.moved_ns) + wait)
         return max(at, self.gave_up_ns + wait) if self.given_up >= self.term else at
 
+    @property
+    def earliest_ns(self) -> int:
+        """The earliest that `deadline` may be: a leader has one time-out, whatever waits."""
+        return self.entered_ns + self.timeout_ns
+
     def give_up(self, term: int, now_ns: int) -> None:
         """Note that this member gives a term up."""
         self.given_up, self.gave_up_ns = max(self.given_up, term), now_ns
