@@ -52,4 +52,5 @@ def hotstuff(chain: Literal[2, 3], member: type[Scripted] = Scripted) -> Protoco
 
 def view_of(member: Any) -> int:
     """Return the view that a member is in."""
-    return int(member.pace.view)
+    view: int = member.pace.view
+    return view

@@ -332,12 +332,20 @@ class HotStuff(Policy):
 
     def save(self) -> int:
         """Make the promises durable; what this step sends waits for that."""
-        self.kept = self.promises()
-        return self.port.save("safety", self.kept)
+        return self._keep(self._promises())
 
-    def promises(self) -> bytes:
-        """Return what a later life must know of this one's promises."""
+    def save_changes(self) -> None:
+        """Make the promises durable, unless these were saved before."""
+        promises = self._promises()
+        if promises != self.kept:
+            self._keep(promises)
+
+    def _promises(self) -> bytes:
         return encode((self.epoch.number, self.safety.saved(), self.trunk.tree.root, self.seen))
+
+    def _keep(self, promises: bytes) -> int:
+        self.kept = promises
+        return self.port.save("safety", promises)
 
     def _on_vote(self, sender: str, vote: Vote) -> None:
         if sender not in self.epoch.members:

@@ -26,8 +26,7 @@ class ViewChange:
         node, epoch = self.node, self.node.epoch.number
         node.safety.give_up(term)
         node.pace.give_up(term, node.port.now)
-        if node.promises() != node.kept:  # else it is said again, and was saved before
-            node.save()
+        node.save_changes()  # none, if it is only said again
         high = node.safety.high
         signature = node.port.keys.sign(time_out_bytes(epoch, term, high.view))
         time_out = TimeOut(epoch, term, high, signature, node.seen)
@@ -42,16 +41,17 @@ class ViewChange:
         node = self.node
         if sender not in node.epoch.members:
             return node.refuse("a time-out of a stranger")
-        if time_out.term < node.term or time_out.high.view < node.safety.high.view:
+        late, high, known = time_out.term < node.pace.term, time_out.high.view, node.safety.high.view
+        if late or high < known:
             node.port.send(sender, node.status())  # it gives up because it was not told
-        if time_out.term < node.term:
+        if late:
             return self._look_at(sender, time_out.seen)
-        if time_out.high.view == node.safety.high.view:
+        if high == known:
             node.proposing.nudge()  # it knows what we know, and waits for something all the same
         before = node.pace.time_outs.get(sender)
         if before is not None and before.term >= time_out.term:
             return None  # said again
-        data = time_out_bytes(time_out.epoch, time_out.term, time_out.high.view)
+        data = time_out_bytes(time_out.epoch, time_out.term, high)
         if not node.port.keys.verify(sender, data, time_out.signature) or not node.believe(time_out.high):
             return node.refuse("a false time-out")
         node.pace.add(sender, time_out)
