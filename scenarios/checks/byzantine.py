@@ -7,6 +7,7 @@ They listen to what is sent, through a protocol's `scenarios.checks.votes.Readin
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import msgspec
 
@@ -40,9 +41,14 @@ class CertificatesHaveQuorums(Check):
         super().__init__("certificates_have_quorums", SAID)
         self.members, self.reading = frozenset(members), reading
         self.quorum = quorum(size or len(self.members))
+        self.judged: Any = None  # the last message: what is said to all is judged once
 
     def take(self, event: Event) -> str:
-        for words, number, signers in self.reading.certified(event.value[1]):
+        message = event.value[1]
+        if message is self.judged:
+            return ""
+        self.judged = message
+        for words, number, signers in self.reading.certified(message):
             if not number and not signers:
                 continue  # what all begin with
             if strangers := sorted(set(signers) - self.members):

@@ -62,12 +62,12 @@ class Reading(NamedTuple):
     checkpointed: Callable[[Said], Checkpointed | None] = lambda message: None
 
 
-def tagged(message: Any) -> Iterator[Said]:
+def tagged(message: Said) -> Iterator[Said]:
     """Yield every list within a message, itself included, that begins with a tag."""
-    if isinstance(message, list):
-        if message and isinstance(message[0], str):
-            yield message
-        for part in message:
+    if message and isinstance(message[0], str):
+        yield message
+    for part in message:
+        if isinstance(part, list):
             yield from tagged(part)
 
 

@@ -303,7 +303,7 @@ class HotStuff(Policy):
         if not well_formed(block, self.trunk.tree, self.config):
             return self.refuse("a malformed block")
         if self.member and not self.asking.allows(block):
-            self.parked = (leader, proposal)
+            self.parked = (leader, proposal, digest)
             return self.refuse("a change of members that is not decided, or not yet")
         if self.leader_of(block.view + 1) == self.port.me:
             self.count(leader, Vote(block.epoch, block.view, digest, proposal.signature))
@@ -450,9 +450,8 @@ class HotStuff(Policy):
         if self.member or self.port.me in self.epoch.learners:
             # A learner, too: when all members give way to learners, nobody who speaks is left to tell them.
             compare = self.catch_up.compare_deadline()
-        if self.member:
-            if self.role == "leader":
-                speak = self.proposing.deadline()
+        if self.member and self.role == "leader":
+            speak = self.proposing.deadline()
         return self._give_up_deadline(until_ns), speak, self.asking.deadline(), self.catch_up.deadline(), compare
 
     def _give_up_deadline(self, until_ns: int) -> int:
