@@ -16,6 +16,8 @@ import pytest
 from experiments import bench
 from experiments.bench import determinism, engine, first_village, fleet_spec, membership, million_day, raft, sharing
 from experiments.bench.table import Line, missed, show
+from policies.consensus.messages import Elected
+from policies.wire import encode
 from sim import fog, world
 from sim.sharing import MODES
 
@@ -87,8 +89,8 @@ def test_the_fed_checks_can_break() -> None:
     """The checks beside the cluster see its decisions: a second leader of a term is a broken check."""
     run = raft._Run(1)
     run.go(5.0)
-    elected = next(decision for decision in run.decisions if decision[3] == "leader")
-    run.checks.decided(elected[0], "somebody else", *elected[2:])
+    now_ns, _, term = run.checks.leaders[-1]
+    run.checks.decided(now_ns, "somebody else", "consensus", "leader", encode(Elected(term)))
 
     assert not run.checks.one_leader.holds
 
