@@ -235,14 +235,12 @@ class Cell:
 class _View:
     """One policy's view of the port. Keys, timers, jobs and messages are named apart by its path."""
 
-    __slots__ = ("_cell", "_generation", "_out", "_path", "_payload", "_prefix", "_sent", "keys", "me", "peers", "rng")
+    __slots__ = ("_cell", "_generation", "_out", "_path", "_prefix", "keys", "me", "peers", "rng")
 
     def __init__(self, cell: Cell, path: str) -> None:
         self._cell, self._path, self._prefix = cell, path, path + "/"
         self._out = cell._out
         self._generation = 0
-        self._sent: Message | None = None  # what was sent last, and its bytes: many hear the same
-        self._payload = b""
         self.me, self.peers = cell.me, cell.peers
         self.keys: Keys = _JournalledKeys(cell, path)
         self.rng = Rng(cell.seed, cell.me, path, 0)
@@ -252,9 +250,7 @@ class _View:
     wall = property(attrgetter("_cell.wall"))
 
     def send(self, to: str, message: Message, *, early: bool = False) -> None:
-        if message is not self._sent:
-            self._sent, self._payload = message, encode(message)
-        effect = (SEND, self._path, to, self._payload)
+        effect = (SEND, self._path, to, encode(message))
         (self._cell._early if early else self._out).append(effect)
 
     def broadcast(self, message: Message, *, early: bool = False) -> None:
