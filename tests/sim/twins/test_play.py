@@ -188,3 +188,37 @@ def test_a_round_that_nobody_can_leave_is_opened() -> None:
     scenario = Scenario(4, 1, 1, (halves, halves))
     outcome = play(scenario, Protocol(lambda members, leader_of, applier: Together(members, 2), number_of, 0.1))
     assert (outcome.broken, outcome.opened) == ("", 2)
+
+
+def test_a_round_is_opened_before_the_next_words_in_it() -> None:
+    """Patience of 1.1 s ends between two words a second apart: the second word is heard by all, not only the third."""
+
+    class Patient(Speaker):
+        """Says its word every second, and enters the next round when three have spoken in this one."""
+
+        def on_start(self, saved: Mapping[str, bytes]) -> None:
+            self.heard: set[tuple[int, str]] = set()
+            super().on_start(saved)
+            self.port.set_timer("next", p.NS_PER_S)
+
+        def on_timer(self, name: str) -> None:
+            self.port.set_timer("next", p.NS_PER_S)
+            self._speak()
+
+        def on_message(self, sender: str, word: Word) -> None:
+            self.heard.add((word.number, sender))
+            if sum(number == self.number for number, _ in self.heard) == 3:
+                super().on_timer("next")
+
+    entered: dict[str, int] = {}
+
+    def watch(event: Event) -> None:
+        if event.given[0] == p.MESSAGE and msgspec.msgpack.decode(event.given[3])[1] == 2:
+            entered.setdefault(event.node, event.now_ns)
+
+    scenario = Scenario(4, 1, 1, (Round((0, 4), ((0, 1, 4), (2, 3))),))
+    outcome = play(
+        scenario, Protocol(lambda members, leader_of, applier: Patient(members, 1), number_of, 1.1), watch=watch
+    )
+    assert (outcome.broken, outcome.opened) == ("", 1)
+    assert max(entered.values()) < 2.1 * p.NS_PER_S

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from policies.config import HotstuffConfig
 from policies.consensus.hotstuff.messages import Certificate, TimeOut, TimeOutCertificate
 from policies.consensus.hotstuff.pacemaker import Pacemaker
@@ -58,6 +61,25 @@ def test_a_leader_is_given_up_for_stalling_for_starving_or_for_silence() -> None
     assert pace.deadline(0, None) == after(2.0)  # commits go on without it
     pace.give_up(0, after(2.0))
     assert pace.deadline(0, None) == after(3.0)  # said again
+
+
+@given(
+    since=st.tuples(*[st.none() | st.integers(0, after(30))] * 2), heard=st.integers(0, after(9)),
+    moved=st.integers(0, after(30)), given_up=st.booleans(), backoff=st.integers(0, 4),
+)  # fmt: skip
+def test_no_deadline_is_before_the_earliest(
+    since: tuple[int | None, int | None], heard: int, moved: int, given_up: bool, backoff: int
+) -> None:
+    """Whatever waits since when, a leader has one time-out from the start of its term."""
+    pace = Pacemaker(CONFIG, 1)
+    for _ in range(backoff):
+        pace.lengthen()
+    pace.enter(8, None, after(10))
+    pace.heard_ns, pace.moved_ns = after(10) + heard, moved
+    if given_up:
+        pace.give_up(pace.term, after(10))
+
+    assert pace.deadline(*since) >= pace.earliest_ns
 
 
 def test_a_view_is_entered_once_and_never_left_for_an_older_one() -> None:
