@@ -22,16 +22,25 @@ def one_leader_per_term() -> Same:
     )  # fmt: skip
 
 
-def committed_entries_agree() -> Same:
+class CommittedEntriesAgree(Check):
     """No two nodes commit different entries at one index, and none commits another one later."""
-    return Same(
-        "committed_entries_agree", CHOSEN, key=lambda e: e.value.index, value=_entry,
-        says=lambda e, first: f"{e.node} commits {_entry(e)} at index {e.value.index}, another committed {first}",
-    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__("committed_entries_agree", CHOSEN)
+        self.first: dict[int, Chosen] = {}
+
+    def take(self, event: Event) -> str:
+        chosen = event.value
+        first = self.first.setdefault(chosen.index, chosen)
+        if first.term == chosen.term and first.checksum == chosen.checksum:
+            return ""
+        now, then = (chosen.term, chosen.checksum), (first.term, first.checksum)
+        return f"{event.node} commits {now} at index {chosen.index}, another committed {then}"
 
 
-def _entry(event: Event) -> tuple[int, int]:
-    return event.value.term, event.value.checksum
+def committed_entries_agree() -> CommittedEntriesAgree:
+    """No two nodes commit different entries at one index, and none commits another one later."""
+    return CommittedEntriesAgree()
 
 
 class CommitsInOrder(InOrder):
@@ -65,7 +74,7 @@ class CommittedStays(StateCheck):
 
     def __init__(self) -> None:
         super().__init__("committed_stays")
-        self.chosen: dict[int, tuple[int, int]] = {}
+        self.chosen: list[Any] = [None]  # entries by index; what only snapshots held when it was looked at is not known
         self.known_in: dict[int, int] = {}  # term of the member that was first seen with it: no earlier than the choice
         self.last = 0  # the highest index that was seen chosen
         self.seen: dict[str, tuple[int, int]] = {}  # node to (term, commit) when last looked at
@@ -89,23 +98,35 @@ class CommittedStays(StateCheck):
         if raft.term < term or raft.commit < commit or raft.commit > log.last:
             return f"{node} was at term {term}, commit {commit}; is at {raft.term}, {raft.commit} of {log.last}"
         self.seen[node] = (raft.term, raft.commit)
-        for index in range(max(log.start + 1, commit), raft.commit + 1):
-            entry = _held(raft, index)
-            self.known_in.setdefault(index, raft.term)
-            if self.chosen.setdefault(index, entry) != entry:
-                return f"{node} holds {entry} at committed index {index}, {self.chosen[index]} was chosen"
-            self.last = max(self.last, index)
+        first = max(log.start + 1, commit)
+        held = log.entries[first - log.start - 1 : raft.commit - log.start]
+        if held != self.chosen[first : raft.commit + 1]:
+            why = self._choose(node, raft.term, first, held)
+            if why:
+                return why
         last = self.last
         # A leader of an older term, paused or cut off, owes nothing to what was chosen after it.
         owes = raft.role == "leader" and last > log.start and raft.term > self.known_in[last]
-        if owes and (last > log.last or self.chosen[last] != _held(raft, last)):
+        if owes and (last > log.last or self.chosen[last] != log.entry(last)):
             return f"{node} leads term {raft.term} without committed index {last}"
         return ""
 
+    def _choose(self, node: str, term: int, first: int, held: list[Any]) -> str:
+        """Take in committed entries from index ``first`` on."""
+        self.chosen += [None] * (first + len(held) - len(self.chosen))
+        for index, entry in enumerate(held, first):
+            chosen = self.chosen[index]
+            if chosen is None:
+                self.chosen[index], self.known_in[index] = entry, term
+                self.last = max(self.last, index)
+            elif chosen != entry:
+                return f"{node} holds {_short(entry)} at committed index {index}, {_short(chosen)} was chosen"
+        return ""
 
-def _held(raft: Any, index: int) -> tuple[int, int]:
-    term, command = raft.log.entry(index)
-    return term, crc32(command)
+
+def _short(entry: tuple[int, bytes]) -> tuple[int, int]:
+    """Return term and checksum, as announcements have them."""
+    return entry[0], crc32(entry[1])
 
 
 def commits_after_healing() -> Happens:

@@ -1,7 +1,8 @@
 """Promises about members' logs, looked at from outside: what is chosen was asked for, logs match, commits are durable.
 
 A member shows ``term``, ``commit`` and ``applied``; one that keeps a log shows ``log`` as well, with ``start`` (what a
-snapshot holds), ``last``, and ``entry(index)``, a (term, command), and ``durable``, the last index that its disk holds.
+snapshot holds), ``last``, ``entry(index)``, a (term, command), and ``entries`` from ``start + 1`` on, and ``durable``,
+the last index that its disk holds.
 What a protocol does not show is not asked. Numbers S1 to S19 are those of the catalogue of properties in
 `docs/consensus_checks.md`.
 """
@@ -45,12 +46,18 @@ def members(nodes: Collection[str], policy: Look) -> Iterator[tuple[str, Any]]:
 class LogsMatch(StateCheck):
     """Two logs with an entry of one index and term hold the same command there, and the same entries before it (S6).
 
-    It is enough that such entries are equal and that the terms before them are: the rest follows index by index.
+    It is enough that such entries are equal and that the terms before them are: the rest follows index by index. What a
+    member committed it is not asked again; the rest is, as a log changes at its end.
+
+    Args:
+        every: asked at one of so many looks: entries that differ stay, unless a later leader cuts them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: int = 1) -> None:
         super().__init__("logs_match")
-        self.first: dict[tuple[int, int], tuple[str, int, int]] = {}  # (index, term) to (node, term before, checksum)
+        self.every = every
+        self.first: dict[tuple[int, int], tuple[str, int, bytes]] = {}  # (index, term) to (node, term before, command)
+        self.known: list[Any] = []  # a whole log that was compared: who holds the same has nothing new
         self.seen: dict[str, int] = {}  # node to the committed index up to which its entries were compared
 
     def restarted(self, node: str) -> None:
@@ -66,21 +73,29 @@ class LogsMatch(StateCheck):
 
     def _compare(self, node: str, member: Any) -> str:
         log = member.log
-        begin = min(max(log.start, self.seen.get(node, 0)), log.last) + 1  # a log that was cut is for others to judge
-        before = log.entry(begin - 1)[0] if begin - 1 > log.start else None
-        for index in range(begin, log.last + 1):
+        start, last = log.start, log.last
+        begin = self.seen.get(node, 0)
+        if not start < begin <= last:  # a log that was cut is for others to judge
+            begin = start + 1 if begin <= start else max(start + 1, last)
+        self.seen[node] = member.commit
+        if log.entries[begin - start - 1 :] == self.known[begin - 1 : last]:
+            return ""
+        before = None
+        for index in range(begin, last + 1):
             term, command = log.entry(index)
             if before is not None:
-                first, *held = self.first.setdefault((index, term), (node, before, crc32(command)))
-                if held != [before, crc32(command)]:
+                first, *held = self.first.setdefault((index, term), (node, before, command))
+                if held != [before, command]:
                     return f"{node} and {first} hold different logs up to index {index}, term {term}"
             before = term
-        self.seen[node] = min(member.commit, log.last)
+        self.known = [None] * start + log.entries
         return ""
 
 
 class CommittedIsDurable(StateCheck):
     """What some member knows to be committed is on the disks of a majority, as far as those are up that hold it (S8).
+
+    The last such entry speaks for those before it, as far as `LogsMatch` holds.
 
     Args:
         voters: who has a vote, all through the run.
@@ -92,16 +107,19 @@ class CommittedIsDurable(StateCheck):
         self.asked = 0  # the highest index asked about
 
     def look(self, nodes: Collection[str], policy: Look) -> str:
-        up = {node: member for node, member in members(self.voters, policy) if hasattr(member, "durable")}
-        if not up:
+        up = [(node, member) for node, member in members(self.voters, policy) if hasattr(member, "durable")]
+        index, most = self.asked, None
+        for node, member in up:
+            if member.commit > index:
+                index, most, who = member.commit, member, node
+        if most is None:
             return ""
-        node, most = max(up.items(), key=lambda item: int(item[1].commit))
-        for index in range(max(self.asked, most.log.start) + 1, min(most.commit, most.log.last) + 1):
+        self.asked, index = index, min(index, most.log.last)
+        if index > most.log.start:
             entry = most.log.entry(index)
-            lack = [name for name, member in up.items() if not _holds(member, index, entry)]
+            lack = [name for name, member in up if not _holds(member, index, entry)]
             if 2 * (len(self.voters) - len(lack)) <= len(self.voters):
-                return f"{node} knows index {index} committed, and {', '.join(lack)} do not hold it durably"
-        self.asked = max(self.asked, most.commit)
+                return f"{who} knows index {index} committed, and {', '.join(lack)} do not hold it durably"
         return ""
 
 
@@ -125,16 +143,22 @@ class StateInOrder(StateCheck):
     def look(self, nodes: Collection[str], policy: Look) -> str:
         for node, member in members(nodes, policy):
             log = getattr(member, "log", None)
-            start, last = (0, member.commit) if log is None else (log.start, log.last)
-            if not start <= member.applied <= member.commit <= last:
-                return f"{node}: snapshot {start}, applied {member.applied}, commit {member.commit}, last {last}"
-            now, before = (member.term, member.commit, member.applied), self.seen.get(node, (0, 0, 0))
-            if any(new < old for new, old in zip(now, before, strict=True)):
+            term, commit, applied = now = member.term, member.commit, member.applied
+            start, last = (0, commit) if log is None else (log.start, log.last)
+            if not start <= applied <= commit <= last:
+                return f"{node}: snapshot {start}, applied {applied}, commit {commit}, last {last}"
+            before = self.seen.get(node, now)
+            if term < before[0] or commit < before[1] or applied < before[2]:
                 return f"{node} was at (term, commit, applied) {before} and is at {now}"
             self.seen[node] = now
         return ""
 
 
-def safety(voters: Collection[str]) -> tuple[Check, ...]:
-    """Return what is promised of logs, as far as a protocol shows one, and of every member's numbers."""
-    return LogsMatch(), CommittedIsDurable(voters), StateInOrder()
+def safety(voters: Collection[str], every: int = 1) -> tuple[Check, ...]:
+    """Return what is promised of logs, as far as a protocol shows one, and of every member's numbers.
+
+    Args:
+        voters: who has a vote, all through the run.
+        every: as in `LogsMatch`.
+    """
+    return LogsMatch(every), CommittedIsDurable(voters), StateInOrder()

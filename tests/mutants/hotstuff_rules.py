@@ -45,6 +45,34 @@ def the_published_attack(protocol: Protocol) -> None:
     require(outcome.broken == "", f"S1: {outcome.broken}: {outcome.why}")
 
 
+class ComparesHeights(Safety):
+    """B2, the other way round: of two certificates that of the higher block counts, be it of the earlier view.
+
+    Streamlet's rule looks at heights and its bug at rounds; HotStuff's looks at views.
+    """
+
+    def observe(self, qc: Certificate, tree: Tree) -> None:
+        before = self.high
+        super().observe(qc, tree)
+        if tree.blocks[qc.block].height <= tree.blocks[before.block].height:
+            self.high = before
+
+
+def two_blocks_of_one_height(kind: type[Safety]) -> None:
+    """d hides a block's certificate until b and c, which saw it, have voted for a later block of the same height."""
+    ballots = Ballots(kind, 2)
+    ballots.propose(1, 0, "abd")
+    ballots.propose(2, 1, "abd")
+    given_up = ballots.give_up(2, "bcd")
+    ballots.see(2, "bc")
+    assert ballots.propose(3, 1, "bcd", given_up)
+    assert ballots.propose(4, 3, "bcd")
+    ballots.see(4, "b")
+    ballots.propose(5, 2, "acd", ballots.give_up(4, "acd", shown=2))
+    ballots.propose(6, 5, "acd")
+    ballots.see(6, "a")
+
+
 class VotesUnlocked(Safety):
     """B3: a member votes for any block of a newer view, whatever it is locked on."""
 
@@ -129,6 +157,10 @@ MUTANTS = (
     _rule(
         "B1", "the same in a small Fast-HotStuff, by the published schedule", "twins-simulator fhs_twins.json", "S1",
         the_published_attack, CARELESS, "S1: committed_entries_agree", TWINS, CORRECT,
+    ),
+    _rule(
+        "B2", "certificates are compared by height, not by view (in Streamlet: chains by round, not by height)",
+        "Streamlet, buggy_streamlet.py", "S1", two_blocks_of_one_height, ComparesHeights, "S1",
     ),
     _rule(
         "B3", "a vote without a look at the lock (three-chain)", "mutation", "S1", branch_below_the_lock,

@@ -1,5 +1,6 @@
 """How many seeds of the hunt's own faults it takes to meet a mutant: ``python -m tests.mutants.hunted`` writes
-``hunted.json``, which the table of the museum shows. It takes minutes, so it is run when a mutant is new.
+``hunted.json``, which the table of the museum shows. It takes minutes, so it is run when a mutant is new; with words
+only the mutants whose names begin with one of them are hunted, again if need be.
 
 The arena's general swarm knows nothing of the mutant, and any of its promises may catch it.
 """
@@ -9,23 +10,34 @@ from __future__ import annotations
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from experiments.hunt.arenas.raft import TIMES, Door, RaftArena
+from experiments.hunt.arenas import arena, raft, registry
 from experiments.hunt.swarm import draw
-from policies.port import Policy
-from scenarios.trial import Trial
+from policies import consensus
+from policies.config import HotstuffConfig, PbftConfig, RaftConfig
+from policies.consensus import HotStuff, Pbft, Raft
+from policies.consensus.hotstuff import node
+from tests.mutants.hunts import ARENA
 from tests.mutants.museum import MUTANTS
-from tests.mutants.record import Mutant
+from tests.mutants.record import Mutant, Patch
 
 SEEDS, HITS = 200, 9
 """A mutant is hunted in so many seeds, or until it was met so often (as the hunt's own table of defects)."""
 RESULTS = Path(__file__).with_name("hunted.json")
+
+PLACES: tuple[tuple[Any, str], ...] = (
+    (raft, "Raft"), (consensus, "Raft"), (consensus, "HotStuff"), (consensus, "Pbft"), (registry, "Registry"),
+    (node, "Safety"),
+)  # fmt: skip
+"""Where arenas' nodes look up what they are made of: module and name."""
+PROTOCOLS = ((Raft, RaftConfig), (HotStuff, HotstuffConfig), (Pbft, PbftConfig))
 
 
 class Met(msgspec.Struct):
@@ -43,47 +55,56 @@ def results() -> dict[str, Met]:
     return msgspec.json.decode(RESULTS.read_bytes(), type=dict[str, Met]) if RESULTS.exists() else {}
 
 
-class WithMutant(RaftArena):
-    """The arena of Raft, where members have one bug."""
+def patches(mutant: Mutant) -> tuple[Patch, ...]:
+    """Return what is to be replaced so that an arena's nodes have the bug.
 
-    def __init__(self, wrong: Any) -> None:
-        self.wrong = wrong
-        self.defects: Mapping[str, str] = {"mutant": ""}  # type: ignore[misc]
+    In the registry's arena, where protocols take turns, one that has the bug takes every turn.
+    """
+    made = mutant.wrong if isinstance(mutant.wrong, type) else object
+    mounted = tuple((where, name, made) for where, name in PLACES if issubclass(made, getattr(where, name)))
+    rules = [one for one in registry.PROTOCOLS for kind, of in PROTOCOLS if issubclass(made, kind) and type(one) is of]
+    return (*mutant.patches, *mounted, *((registry, "PROTOCOLS", (one,)) for one in rules))
 
-    def mount(self, trial: Trial, name: str) -> Mapping[str, Policy]:
-        """Mount a member with the bug and its door."""
-        return {"consensus": self.wrong(TIMES, trial.names), "door": Door()}
+
+@contextmanager
+def mounted(mutant: Mutant) -> Iterator[None]:
+    """Give arenas' nodes the bug, for a while."""
+    replaced = patches(mutant)
+    undo = [(where, name, getattr(where, name)) for where, name, _ in replaced]
+    for patch in replaced:
+        setattr(*patch)
+    try:
+        yield
+    finally:
+        for patch in undo:
+            setattr(*patch)
 
 
-def hunt(mutant: Mutant) -> Met:
+def hunt(mutant: Mutant, seeds: int = SEEDS) -> Met:
     """Hunt one mutant."""
-    undo = [(where, name, getattr(where, name)) for where, name, _ in mutant.patches]
-    for patch in mutant.patches:
-        setattr(*patch)
-    place = WithMutant(mutant.wrong)
-    shape = msgspec.structs.replace(place.shape, policy="mutant")
+    place = arena(ARENA[mutant.key])
     hits, checks, seed = [0], Counter[str](), 0
-    while seed < SEEDS and len(hits) <= HITS:
-        seed += 1
-        if check := place.run(draw(place, shape, seed)).check:
-            hits.append(seed)
-            checks[check] += 1
-    for patch in undo:
-        setattr(*patch)
+    with mounted(mutant):
+        while seed < seeds and len(hits) <= HITS:
+            seed += 1
+            if check := place.run(draw(place, place.shape, seed)).check:
+                hits.append(seed)
+                checks[check] += 1
     gaps = [b - a for a, b in pairwise(hits)]
     median = float(statistics.median(gaps)) if gaps else 0.0
     return Met(len(gaps), seed, median, checks.most_common(1)[0][0] if checks else "")
 
 
-def main() -> None:
-    """Hunt all that have an arena and were not hunted yet, and save after each."""
+def main(words: Sequence[str]) -> None:
+    """Hunt those that begin with one of ``words``, else all that were not hunted yet, and save after each."""
     met = results()
     for mutant in MUTANTS:
-        if mutant.arena and mutant.key not in met:
+        wanted = mutant.key.startswith(tuple(words)) if words else mutant.key not in met
+        if mutant.key in ARENA and wanted:
             met[mutant.key] = hunt(mutant)
             print(mutant.key, met[mutant.key], file=sys.stderr)
             RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(met), indent=1) + b"\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

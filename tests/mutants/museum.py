@@ -14,11 +14,6 @@ village's predecessor (G) that concern agreement, membership and the ledger."""
 
 ABSENT = (
     Absent(
-        "B2", "the longest chain is found by rounds, not by heights", "Streamlet, buggy_streamlet.py",
-        "no protocol of ours votes for the longest chain: HotStuff's rules compare views alone, and heights decide "
-        "nothing but which block is new",
-    ),
-    Absent(
         "B4", "hidden lock of Sync HotStuff", "arXiv 2310.09006",
         "no replicated log of ours rests on a known bound of delays; the two-phase lock of the same paper is above",
     ),

@@ -201,7 +201,7 @@ MUTANTS = (
     ),
     by_hand(
         "R2", "a leader commits entries of earlier terms by counting (figure 8)", "PySyncObj issue 169", "S7",
-        figure_8, CommitsOldTerms, "leader completeness", arena="raft",
+        figure_8, CommitsOldTerms, "leader completeness",
     ),
     by_hand(
         "R3", "a vote leaves before it is durable", "Vanlightly/raft-tlaplus RaftFsync", "S5", vote_and_crash, Member,
@@ -213,23 +213,21 @@ MUTANTS = (
     ),
     by_hand(
         "R5", "logs are compared by length before term", "openraft a48a3282", "S7", long_but_old, LongestLogWins,
-        "leader completeness", arena="raft",
+        "leader completeness",
     ),
     by_hand(
         "R5", "a vote does not look at the log", "openraft a48a3282", "S7", long_but_old, IgnoresTheLog,
-        "leader completeness", arena="raft",
+        "leader completeness",
     ),
     by_hand(
         "R8", "a member votes for all who ask", "Xraft issue 33", "S5", two_candidates, VotesForAll, "one vote a term",
-        arena="raft", also=("Hypothesis",),
+        also=("Hypothesis",),
     ),
     by_hand(
         "R8", "half of the members elect a leader", "DaosRaft issue 70", "S5", two_halves, HalfWins, "election safety",
-        arena="raft",
     ),
     by_hand(
         "R9", "the middle of unsorted progress is taken for what a quorum holds", "openraft issue 1802", "S8",
         one_answer_of_five, Member, "durable quorum", patches=((quorum, "quorum_index", unsorted),),
-        arena="raft",
     ),
 )  # fmt: skip

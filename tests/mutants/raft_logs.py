@@ -184,15 +184,15 @@ def snapshot_after_the_entries(kind: Kind) -> None:
 MUTANTS = (
     by_hand(
         "R4", "an old Append cuts what follows it", "openraft 9540c904; willemt/raft issue 118; raftos issue 26",
-        "S10, S11", late_copy, CutsOnEveryAppend, "monotone", arena="raft",
+        "S10, S11", late_copy, CutsOnEveryAppend, "monotone",
     ),
     by_hand(
         "R7", "a follower's commit index goes back", "PySyncObj issues 166, 167; raftos issue 25", "S10",
-        late_copy, GoesBackWithTheLeader, "monotone", arena="raft",
+        late_copy, GoesBackWithTheLeader, "monotone",
     ),
     by_hand(
         "R10", "an answer of an earlier term counts", "openraft cecb5de8", "S8", answer_of_a_cut_log, CountsOldAnswers,
-        "durable quorum", arena="raft",
+        "durable quorum",
     ),
     by_hand(
         "R10", "a snapshot below the commit index is installed", "openraft ac3e5a89", "S10", snapshot_again,
@@ -200,7 +200,7 @@ MUTANTS = (
     ),
     by_hand(
         "R13", "a completed write counts for those after it", "openraft 2af491fb; etcd's append ABA race", "S8",
-        two_writes_one_sync, TakesAnySyncForTheLast, "durable quorum", arena="raft",
+        two_writes_one_sync, TakesAnySyncForTheLast, "durable quorum",
     ),
     by_hand(
         "R15", "taking over a state cuts the log behind it (in VR Revisited: before it is there)",

@@ -207,11 +207,9 @@ def elects_within_ten_seconds(kind: type[Raft]) -> None:
     require(any(d.kind == "leader" for d in cluster.decisions), "L1: no leader within 10 s")
 
 
-def _raft(
-    id: str, what: str, source: str, property: str, scenario: Any, wrong: Any, broken: str, arena: str = ""
-) -> Mutant:
+def _raft(id: str, what: str, source: str, property: str, scenario: Any, wrong: Any, broken: str) -> Mutant:
     correct = next(kind for kind in (Member, Raft, Registry) if issubclass(wrong, kind))
-    return Mutant(id, what, source, SCRIPTED, property, scenario, correct, wrong, broken, arena=arena)
+    return Mutant(id, what, source, SCRIPTED, property, scenario, correct, wrong, broken)
 
 
 MUTANTS = (
@@ -241,6 +239,5 @@ MUTANTS = (
     ),
     _raft(
         "R14", "candidates are not totally ordered", "ZOOKEEPER-1419", "L1", long_and_late, VotesNeedBothLonger, "L1",
-        arena="raft",
     ),
 )  # fmt: skip

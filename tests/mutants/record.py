@@ -34,7 +34,6 @@ class Mutant:
         wrong: what runs with the bug.
         broken: a pattern of what `Broken` says.
         patches: what is replaced while ``wrong`` runs, for a bug in a function.
-        arena: the hunt's arena in which it may be met, "" if none asks what it breaks.
         also: other layers that kill it.
     """
 
@@ -48,7 +47,6 @@ class Mutant:
     wrong: Any
     broken: str
     patches: tuple[Patch, ...] = ()
-    arena: str = ""
     also: tuple[str, ...] = ()
 
     @property

@@ -16,7 +16,7 @@ from policies.wire import encode
 from scenarios import faults as f
 from scenarios.checks import Check, Ends, byzantine, consensus, logs, told
 from scenarios.checks.consensus import CHOSEN
-from scenarios.checks.progress import EverybodyCatchesUp, ViewsConverge
+from scenarios.checks.progress import DecidesWithinViews, EverybodyCatchesUp, ViewsConverge
 from scenarios.checks.state import EqualStates
 from scenarios.checks.votes import Reading
 from scenarios.trial import Trial
@@ -24,6 +24,8 @@ from scenarios.trial import Trial
 CALM = told("asked_in_calm")
 """A client gave a correct member a command when all was well again; the value is the command's checksum."""
 
+TURNS = 2
+"""Turns of leadership in which something must be decided when all is well: one may pass while time-outs grow (ours)."""
 BACKLOG_NS = NS_PER_S // 20
 """A disk that is behind by no more than this is as fast as ever: some tens of writes of 2 ms each."""
 
@@ -61,6 +63,7 @@ class ByzantineArena(MessageArena):
             *consensus.safety(), *byzantine.safety(trial.names, trial.liars, self.reading), logs.StateInOrder(),
             EqualStates("machine"), *(() if trial.liars else (logs.OnlyWhatWasAskedFor(),)),
             consensus.commits_after_healing(), asked_in_calm_is_chosen(), EverybodyCatchesUp(), ViewsConverge(),
+            DecidesWithinViews(TURNS * trial.nodes),
             *consensus.rare(), *byzantine.rare(evidence=self.evidence),
         )  # fmt: skip
 

@@ -12,7 +12,8 @@ from policies.local import Propose
 from policies.port import Policy
 from policies.wire import encode
 from scenarios import faults as f
-from scenarios.checks import Check, consensus
+from scenarios.checks import Check, consensus, logs
+from scenarios.checks.progress import EverybodyCatchesUp, ViewsConverge
 from scenarios.defects.raft import DEFECTS
 from scenarios.trial import Trial
 
@@ -52,10 +53,14 @@ class RaftArena(MessageArena):
         return {"consensus": kind(TIMES, trial.names), "door": Door()}
 
     def promises(self, trial: Trial) -> tuple[Check, ...]:
-        """Return the promises of consensus."""
-        return *consensus.safety(), consensus.commits_after_healing(), *consensus.rare()
+        """Return the promises of consensus, of logs, and of what must come about after the storm."""
+        return (
+            *consensus.safety(), *logs.safety(trial.names, every=2), logs.OnlyWhatWasAskedFor(),
+            consensus.commits_after_healing(), EverybodyCatchesUp(), ViewsConverge(), *consensus.rare(),
+        )  # fmt: skip
 
     def ask(self, play: Play, number: int) -> None:
         """Give a command to the leader."""
-        node = play.leader or play.trial.names[number % play.trial.nodes]
-        play.request(node, "door", "client", str(number), encode(Propose(b"%04d" % number + b"x" * 36)))
+        node, command = play.leader or play.trial.names[number % play.trial.nodes], b"%04d" % number + b"x" * 36
+        play.checks.tell(play.now_ns, node, logs.PROPOSED.kind, command)
+        play.request(node, "door", "client", str(number), encode(Propose(command)))
