@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants import hotstuff, hotstuff_rules, membership, pbft, raft, raft_logs, raft_world, village
+from tests.mutants import clocks, hotstuff, hotstuff_rules, membership, pbft, raft, raft_logs, raft_world, village
 from tests.mutants.record import Absent, Mutant
 
 CATALOGUE = (
@@ -28,10 +28,6 @@ ABSENT = (
         "B9", "a member signs while it still fetches blocks", "cometbft pull request 5953",
         "fetching is no mode of a member: it votes by one rule and one saved promise, whatever it lacks",
     ),
-    Absent(
-        "B13", "proposers' timestamps need clocks that agree and advance", "CometBFT ADR-112",
-        "no block and no vote says what time it is",
-    ),
 )  # fmt: skip
 
 MUTANTS: tuple[Mutant, ...] = tuple(
@@ -42,6 +38,7 @@ MUTANTS: tuple[Mutant, ...] = tuple(
             *raft_world.MUTANTS,
             *hotstuff_rules.MUTANTS,
             *hotstuff.MUTANTS,
+            *clocks.MUTANTS,
             *pbft.MUTANTS,
             *membership.MUTANTS,
             *village.MUTANTS,
