@@ -17,37 +17,42 @@ from real_backends.executors.checkpoint import (
     Weights,
     checkpoint_digest,
     make_checkpoint,
-    read_checkpoint,
     shard_weights,
-    write_checkpoint,
 )
+from real_backends.executors.llama_layout import StoredWeights, open_checkpoint, save_checkpoint
 from real_backends.executors.pipeline import Pipeline, make_shard
-from real_backends.executors.shard import ExecutorUnavailable, SessionsFull, Shard
-from real_backends.executors.spec import DESK_TINY, ModelSpec
+from real_backends.executors.precision import DTYPES
+from real_backends.executors.shard import ExecutorUnavailable, Part, SessionsFull, Shard
+from real_backends.executors.spec import DESK_TINY, ModelSpec, RopeScaling, cut_evenly
 from real_backends.executors.tokens import TEST_PROMPTS, decode, encode
 
 __all__ = [
     "DEFAULT_SEED",
     "DESK_TINY",
+    "DTYPES",
     "TEST_PROMPTS",
     "ExecutorUnavailable",
     "ModelSpec",
+    "Part",
     "Pipeline",
     "Profile",
+    "RopeScaling",
     "SessionsFull",
     "Shard",
+    "StoredWeights",
     "Weights",
     "calibrate",
     "certify",
     "checkpoint_digest",
+    "cut_evenly",
     "decode",
     "encode",
     "make_checkpoint",
     "make_shard",
+    "open_checkpoint",
     "pack_activation",
     "read_certificate",
-    "read_checkpoint",
+    "save_checkpoint",
     "shard_weights",
     "unpack_activation",
-    "write_checkpoint",
 ]

@@ -1,4 +1,4 @@
-"""Seeded weights for a `ModelSpec`: making, hashing, writing and reading them. numpy only.
+"""Seeded weights for a `ModelSpec`: making and hashing them, and what a shard takes of any weights. numpy only.
 
 The weights are random, not trained: the text that comes out means nothing. What matters is that the
 arithmetic is that of a real model, and that every machine makes the same bits from the same seed.
@@ -9,17 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import zipfile
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from real_backends.executors.spec import ModelSpec, tensor_shapes
 
-Weights: TypeAlias = dict[str, npt.NDArray[np.float32]]
+
+class Tensor(Protocol):
+    """A float32 array, or what reads one when numpy asks for its values (`StoredTensor`)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __array__(self) -> npt.NDArray[Any]: ...
+
+
+Weights: TypeAlias = Mapping[str, Tensor]
 
 # Gains multiply the usual 1 / sqrt(fan in). They are assumptions, chosen so that attention is peaked enough
 # for positions and history to matter, and so that the two best logits are far apart compared with float32
@@ -27,6 +36,7 @@ Weights: TypeAlias = dict[str, npt.NDArray[np.float32]]
 SCORE_GAIN = 1.5  # on q and k: the standard deviation of an attention score is about its square
 HEAD_GAIN = 4.0  # on the head: about the standard deviation of a logit
 NORM_SPREAD = 0.25  # norm weights lie in 1 +- this, so that leaving them out is noticed
+BIAS_SPREAD = 0.5  # biases lie in +- this, for the same reason
 
 
 def _uniform(seed: int, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
@@ -41,15 +51,15 @@ def _uniform(seed: int, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.flo
     return (grid * 2.0**-23 - 1.0).reshape(shape)
 
 
-def _gain(spec: ModelSpec, part: str) -> float:
+def _gain(spec: ModelSpec, part: str, head_gain: float) -> float:
     if part in ("q", "k"):
         return SCORE_GAIN
     if part == "head" or (part == "embed" and spec.tied_head):
-        return HEAD_GAIN
+        return head_gain
     return 1.0
 
 
-def make_checkpoint(spec: ModelSpec, seed: int) -> Weights:
+def make_checkpoint(spec: ModelSpec, seed: int, head_gain: float = HEAD_GAIN) -> dict[str, npt.NDArray[np.float32]]:
     """All tensors of the model as float32, bit-identical on every machine.
 
     Each tensor has its own stream keyed by its name, so a layer keeps its weights when the model gets deeper.
@@ -57,27 +67,30 @@ def make_checkpoint(spec: ModelSpec, seed: int) -> Weights:
     Args:
         spec: the shape of the model.
         seed: at least 0.
+        head_gain: multiplies the head; about the standard deviation of a logit.
     """
     if seed < 0:
         raise ValueError(f"seed: {seed} is not allowed, expected an integer of at least 0")
-    weights: Weights = {}
+    weights: dict[str, npt.NDArray[np.float32]] = {}
     for name, shape in tensor_shapes(spec, 0, spec.layers).items():
         part = name.rsplit(".", 1)[-1]
         draw = _uniform(seed, name, shape)
         if part.endswith("norm"):
             weights[name] = (1.0 + NORM_SPREAD * draw).astype(np.float32)
+        elif part.endswith("bias"):
+            weights[name] = (BIAS_SPREAD * draw).astype(np.float32)
         else:
             # An untied embedding row has unit variance by itself; every other matrix is scaled by its fan in.
             fan_in = 1 if part == "embed" and not spec.tied_head else shape[-1]
             # sqrt(3), because a uniform in [-1, 1) has variance 1/3.
-            scale = _gain(spec, part) * math.sqrt(3.0 / fan_in)
+            scale = _gain(spec, part, head_gain) * math.sqrt(3.0 / fan_in)
             weights[name] = (scale * draw).astype(np.float32)
     return weights
 
 
 def shard_weights(spec: ModelSpec, weights: Weights, first: int, last: int) -> Weights:
-    """The part of `weights` that layers [first, last) need, checked for presence, shape and type."""
-    part: Weights = {}
+    """The part of `weights` that layers [first, last) need, checked for presence, shape and type, but not read."""
+    part: dict[str, Tensor] = {}
     for name, shape in tensor_shapes(spec, first, last).items():
         if name not in weights:
             raise ValueError(f"weights: tensor {name!r} is missing, layers [{first}, {last}) need it")
@@ -97,35 +110,5 @@ def checkpoint_digest(spec: ModelSpec, weights: Weights) -> str:
     for name in sorted(weights):
         tensor = weights[name]
         state.update(f"\n{name} {list(tensor.shape)}\n".encode())
-        state.update(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
+        state.update(np.ascontiguousarray(np.asarray(tensor), dtype="<f4").tobytes())
     return state.hexdigest()
-
-
-def write_checkpoint(path: Path, spec: ModelSpec, weights: Weights) -> str:
-    """Write one .npz holding the spec, the tensors and their digest; returns the digest.
-
-    The file appears complete or not at all.
-    """
-    digest = checkpoint_digest(spec, weights)
-    note = json.dumps({"spec": spec.as_dict(), "sha256": digest}).encode()
-    tensors = {f"w.{name}": tensor for name, tensor in weights.items()}
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, note=np.frombuffer(note, dtype=np.uint8), **tensors)
-    os.replace(partial, path)
-    return digest
-
-
-def read_checkpoint(path: Path) -> tuple[ModelSpec, Weights]:
-    """Read what `write_checkpoint` wrote, refusing a file whose content does not match its digest."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            note = json.loads(file["note"].tobytes())
-            weights = {name[2:]: file[name] for name in file.files if name.startswith("w.")}
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise ValueError(f"checkpoint {path.name}: not a readable checkpoint ({error})") from error
-    spec = ModelSpec.from_dict(note["spec"])
-    digest = checkpoint_digest(spec, weights)
-    if digest != note["sha256"]:
-        raise ValueError(f"checkpoint {path.name}: content hashes to {digest[:16]}, it promises {note['sha256'][:16]}")
-    return spec, weights

@@ -3,13 +3,15 @@ through `make_shard`.
 
 One layer is one compiled program, called once per layer with that layer's weights. All layers and all shards
 of a spec share it, so a new cut of the model never compiles anything. Shapes are static: the cache has the
-full context, and a prefill is padded to a power of two, so a process compiles log2(context) + 1 programs at
-most, and decode one.
+full context, a prompt runs alone and is padded to a power of two, and the sessions that decode run together, padded
+to a power of two of sessions. So a process compiles log2(context) + log2(`BATCH_MAX`) + 1 programs a layer, and
+`warm_up` runs every one of them.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,22 +21,33 @@ import numpy as np
 import numpy.typing as npt
 
 from real_backends.executors.checkpoint import Weights, shard_weights
-from real_backends.executors.shard import ExecutorUnavailable, SessionTable, check_input
+from real_backends.executors.precision import check_dtype, quantise_rows
+from real_backends.executors.shard import ExecutorUnavailable, Part, SessionTable, check_input
 from real_backends.executors.spec import ModelSpec, rope_table
 
 # Full float32 products everywhere: the default precision of an accelerator may drop to bfloat16 or TF32.
 _einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+_COMPUTE = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16, "int8": jnp.float32}
+BATCH_MAX = 8  # assumption: more sessions in one program save little and compile long; a larger step runs in several
+
+
+class JaxMatrix(NamedTuple):
+    """A matrix [output, input] with its bias [output]; `scales` [output] where `values` are int8."""
+
+    values: jax.Array
+    scales: jax.Array | None = None
+    bias: jax.Array | None = None
 
 
 class JaxLayer(NamedTuple):
     """One layer's weights; q, k, v and gate, up are joined so that each norm is followed by one product."""
 
     attn_norm: jax.Array
-    qkv: jax.Array
-    o: jax.Array
+    qkv: JaxMatrix
+    o: JaxMatrix
     ffn_norm: jax.Array
-    gate_up: jax.Array
-    down: jax.Array
+    gate_up: JaxMatrix
+    down: JaxMatrix
 
 
 class LayerCache(NamedTuple):
@@ -44,9 +57,18 @@ class LayerCache(NamedTuple):
     values: jax.Array
 
 
+def product(x: jax.Array, matrix: JaxMatrix) -> jax.Array:
+    """x [..., input] times the matrix, plus its bias: [..., output]."""
+    result = _einsum("...i,oi->...o", x, matrix.values.astype(x.dtype))
+    if matrix.scales is not None:
+        result = result * matrix.scales
+    return result if matrix.bias is None else result + matrix.bias
+
+
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis (arXiv 1910.07467, equation 4)."""
-    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps) * weight
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis (arXiv 1910.07467, equation 4), the root in float32."""
+    wide = x.astype(jnp.float32)
+    return (wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)).astype(x.dtype) * weight
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
@@ -71,33 +93,38 @@ def attend(q: jax.Array, cache: LayerCache, position: jax.Array) -> jax.Array:
     scores = _einsum("nkgd,ktd->kgnt", grouped, cache.keys) * width**-0.5
     row = position + jnp.arange(count, dtype=jnp.int32)
     future = jnp.arange(context, dtype=jnp.int32)[None, :] > row[:, None]
-    share = jax.nn.softmax(jnp.where(future, -jnp.inf, scores), axis=-1)
-    return _einsum("kgnt,ktd->nkgd", share, cache.values).reshape(count, heads * width)
+    share = jax.nn.softmax(jnp.where(future, -jnp.inf, scores).astype(jnp.float32), axis=-1)
+    return _einsum("kgnt,ktd->nkgd", share.astype(q.dtype), cache.values).reshape(count, heads * width)
 
 
-@partial(jax.jit, static_argnames="spec", donate_argnames="cache")
+@partial(jax.jit, static_argnames="spec", donate_argnames="caches")
 def _layer(
     spec: ModelSpec,
     layer: JaxLayer,
     rope: tuple[jax.Array, jax.Array],
-    cache: LayerCache,
+    caches: tuple[LayerCache, ...],
     h: jax.Array,
-    position: jax.Array,
-) -> tuple[LayerCache, jax.Array]:
-    count, eps = h.shape[0], spec.norm_eps
-    cos, sin = (jax.lax.dynamic_slice_in_dim(table, position, count) for table in rope)
-    joined = _einsum("nh,oh->no", rms_norm(h, layer.attn_norm, eps), layer.qkv)
-    joined = joined.reshape(count, -1, spec.head_dim)
-    q, k, v = jnp.split(joined, (spec.heads, spec.heads + spec.kv_heads), axis=1)
-    keys = jnp.swapaxes(rotate(k, cos, sin), 0, 1)
-    cache = LayerCache(
-        jax.lax.dynamic_update_slice_in_dim(cache.keys, keys, position, axis=1),
-        jax.lax.dynamic_update_slice_in_dim(cache.values, jnp.swapaxes(v, 0, 1), position, axis=1),
-    )
-    mixed = attend(rotate(q, cos, sin), cache, position)
-    h = h + _einsum("no,ho->nh", mixed, layer.o)
-    gate, up = jnp.split(_einsum("nh,oh->no", rms_norm(h, layer.ffn_norm, eps), layer.gate_up), 2, axis=-1)
-    return cache, h + _einsum("no,ho->nh", jax.nn.silu(gate) * up, layer.down)
+    positions: jax.Array,
+) -> tuple[list[LayerCache], jax.Array]:
+    """One layer over h [sessions, n, hidden], the first token of each session at its entry of `positions`."""
+    sessions, count, _ = h.shape
+    joined = product(rms_norm(h, layer.attn_norm, spec.norm_eps), layer.qkv)
+    joined = joined.reshape(sessions, count, -1, spec.head_dim)
+    mixed, extended = [], []
+    for index, cache in enumerate(caches):  # unrolled: each session's cache is extended in place
+        position = positions[index]
+        cos, sin = (jax.lax.dynamic_slice_in_dim(table, position, count) for table in rope)
+        q, k, v = jnp.split(joined[index], (spec.heads, spec.heads + spec.kv_heads), axis=1)
+        keys = jnp.swapaxes(rotate(k, cos, sin), 0, 1)
+        grown = LayerCache(
+            jax.lax.dynamic_update_slice_in_dim(cache.keys, keys, position, axis=1),
+            jax.lax.dynamic_update_slice_in_dim(cache.values, jnp.swapaxes(v, 0, 1), position, axis=1),
+        )
+        extended.append(grown)
+        mixed.append(attend(rotate(q, cos, sin), grown, position))
+    h = h + product(jnp.stack(mixed), layer.o)
+    gate, up = jnp.split(product(rms_norm(h, layer.ffn_norm, spec.norm_eps), layer.gate_up), 2, axis=-1)
+    return extended, h + product(jax.nn.silu(gate) * up, layer.down)
 
 
 @jax.jit
@@ -106,8 +133,10 @@ def _look_up(embed: jax.Array, tokens: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames="eps")
-def _logits(h: jax.Array, row: jax.Array, norm: jax.Array, head: jax.Array, eps: float) -> jax.Array:
-    return _einsum("h,vh->v", rms_norm(h[row], norm, eps), head)
+def _logits(h: jax.Array, rows: jax.Array, norm: jax.Array, head: JaxMatrix, eps: float) -> jax.Array:
+    """float32 logits [sessions, vocab] of row `rows[s]` of each session of h [sessions, n, hidden]."""
+    newest = jnp.take_along_axis(h, rows[:, None, None], axis=1)[:, 0]
+    return product(rms_norm(newest, norm, eps), head).astype(jnp.float32)
 
 
 def chunk_size(count: int, room: int) -> tuple[int, int]:
@@ -146,53 +175,86 @@ class JaxShard:
 
     backend = "jax"
 
-    def __init__(self, spec: ModelSpec, weights: Weights, first: int, last: int, *, device: str) -> None:
+    def __init__(self, spec: ModelSpec, weights: Weights, first: int, last: int, *, device: str, dtype: str) -> None:
+        check_dtype(dtype)
         part = shard_weights(spec, weights, first, last)
-        self.spec, self.first, self.last = spec, first, last
+        self.spec, self.first, self.last, self.dtype = spec, first, last, dtype
         self.threads = pool_threads()
-        self._device = pick_device(device)
+        self._device, self._compute = pick_device(device), _COMPUTE[dtype]
         self.device = "cpu" if self._device.platform == "cpu" else "cuda"
 
-        def load(*names: str) -> jax.Array:
-            joined = np.concatenate([part[name] for name in names])
-            return jnp.asarray(joined, device=self._device)
+        def vector(*names: str) -> jax.Array:
+            joined = np.concatenate([np.asarray(part[name]) for name in names])
+            return jnp.asarray(joined, dtype=self._compute, device=self._device)
+
+        def matrix(*names: str) -> JaxMatrix:
+            biases = [f"{name}_bias" for name in names if f"{name}_bias" in part]
+            bias = vector(*biases) if biases else None
+            if dtype != "int8":
+                return JaxMatrix(vector(*names), None, bias)
+            values, scales = zip(*(quantise_rows(np.asarray(part[name])) for name in names), strict=True)
+            return JaxMatrix(
+                jnp.asarray(np.concatenate(values), device=self._device),
+                jnp.asarray(np.concatenate(scales), device=self._device),
+                bias,
+            )
 
         self._layers = []
         for index in range(first, last):
             at = f"layers.{index}."
             self._layers.append(
                 JaxLayer(
-                    load(at + "attn_norm"),
-                    load(at + "q", at + "k", at + "v"),
-                    load(at + "o"),
-                    load(at + "ffn_norm"),
-                    load(at + "gate", at + "up"),
-                    load(at + "down"),
+                    vector(at + "attn_norm"),
+                    matrix(at + "q", at + "k", at + "v"),
+                    matrix(at + "o"),
+                    vector(at + "ffn_norm"),
+                    matrix(at + "gate", at + "up"),
+                    matrix(at + "down"),
                 )
             )
-        self._embed = load("embed") if first == 0 else None
-        self._norm = load("norm") if last == spec.layers else None
-        self._head = load("embed" if spec.tied_head else "head") if last == spec.layers else None
-        cos, sin = rope_table(spec)
-        self._rope = (jax.device_put(cos, self._device), jax.device_put(sin, self._device))
+        self._embed = vector("embed") if first == 0 else None
+        self._norm = vector("norm") if last == spec.layers else None
+        self._head = matrix("embed" if spec.tied_head else "head") if last == spec.layers else None
+        cos, sin = (jnp.asarray(table, dtype=self._compute, device=self._device) for table in rope_table(spec))
+        self._rope = (cos, sin)
         self._table: SessionTable[list[LayerCache]] = SessionTable(spec)
+        self._padding: list[list[LayerCache]] = []  # caches of the sessions that only fill a batch up
+
+    def warm_up(self) -> None:
+        """See `Shard.warm_up`. One layer is enough: all layers share its programs."""
+        x = np.zeros(1, np.int64) if self.first == 0 else np.zeros((1, self.spec.hidden), np.float32)
+        sizes = [(1 << n, 1) for n in range(BATCH_MAX.bit_length())]
+        sizes += [(1, 1 << n) for n in range(1, self.spec.context.bit_length())]
+        for sessions, count in sizes:
+            self._run([self._new_caches()[:1] for _ in range(sessions)], [x] * sessions, [0] * sessions, count)
 
     def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
         """See `Shard.forward`."""
-        check_input(self.spec, self.first, x)
-        caches = self._table.find(session, position, len(x)) or self._new_caches()
-        outputs: list[npt.NDArray[np.float32]] = []
-        done = 0
+        return self.step([Part(session, x, position)])[0]
+
+    def step(self, parts: Sequence[Part]) -> list[npt.NDArray[np.float32]]:
+        """See `Shard.step`."""
+        for part in parts:
+            check_input(self.spec, self.first, part.x)
+        caches = self._table.claim(parts, self._new_caches)
+        results: dict[int, npt.NDArray[np.float32]] = {}
         try:
-            while done < len(x):
-                size, padded = chunk_size(len(x) - done, self.spec.context - position - done)
-                outputs.append(self._chunk(caches, x[done : done + size], padded, position + done))
-                done += size
+            decoding = [index for index, part in enumerate(parts) if len(part.x) == 1]
+            for begin in range(0, len(decoding), BATCH_MAX):
+                together = decoding[begin : begin + BATCH_MAX]
+                xs, positions = [parts[i].x for i in together], [parts[i].position for i in together]
+                results |= zip(together, self._run([caches[i] for i in together], xs, positions, 1), strict=True)
+            for index, part in enumerate(parts):
+                if len(part.x) > 1:
+                    results[index] = self._prompt(caches[index], part)
         except BaseException:
-            self._table.drop(session)  # the old caches were given away and the new ones are half written
+            for part in parts:
+                self._table.drop(part.session)  # the old caches were given away and the new ones are half written
+            self._padding.clear()
             raise
-        self._table.store(session, caches, position + len(x))
-        return outputs[-1] if self._head is not None or len(outputs) == 1 else np.concatenate(outputs)
+        for part, cache in zip(parts, caches, strict=True):
+            self._table.store(part.session, cache, part.position + len(part.x))
+        return [results[index] for index in range(len(parts))]
 
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""
@@ -206,25 +268,42 @@ class JaxShard:
         shape = (self.spec.kv_heads, self.spec.context, self.spec.head_dim)
 
         def zeros() -> jax.Array:
-            return jnp.zeros(shape, jnp.float32, device=self._device)
+            return jnp.zeros(shape, self._compute, device=self._device)
 
         return [LayerCache(zeros(), zeros()) for _ in self._layers]
 
-    def _chunk(
-        self, caches: list[LayerCache], x: npt.NDArray[Any], padded: int, position: int
-    ) -> npt.NDArray[np.float32]:
-        """Run one padded chunk, replacing each entry of `caches`."""
-        count = len(x)
+    def _prompt(self, caches: list[LayerCache], part: Part) -> npt.NDArray[np.float32]:
+        """Run several tokens of one session, in padded chunks."""
+        outputs: list[npt.NDArray[np.float32]] = []
+        done = 0
+        while done < len(part.x):
+            size, padded = chunk_size(len(part.x) - done, self.spec.context - part.position - done)
+            outputs += self._run([caches], [part.x[done : done + size]], [part.position + done], padded)
+            done += size
+        return outputs[-1] if self._head is not None or len(outputs) == 1 else np.concatenate(outputs)
+
+    def _run(
+        self, caches: Sequence[list[LayerCache]], xs: Sequence[npt.NDArray[Any]], positions: Sequence[int], padded: int
+    ) -> list[npt.NDArray[np.float32]]:
+        """Run one padded block, replacing each entry of `caches`; fewer of them than layers run these layers only."""
+        sessions = 1 << (len(xs) - 1).bit_length()
+        while len(self._padding) < sessions - len(xs):
+            self._padding.append(self._new_caches())
+        caches = [*caches, *self._padding[: sessions - len(xs)]]
         kind = np.int32 if self._embed is not None else np.float32  # int32: JAX has no int64 unless asked for
-        block = np.zeros((padded, *x.shape[1:]), kind)
-        block[:count] = x
-        h = jax.device_put(block, self._device)
-        start = jax.device_put(np.int32(position), self._device)
-        if self._embed is not None:
-            h = _look_up(self._embed, h)
-        for index, layer in enumerate(self._layers):
-            caches[index], h = _layer(self.spec, layer, self._rope, caches[index], h, start)
+        block = np.zeros((sessions, padded, *xs[0].shape[1:]), kind)
+        starts, rows = np.zeros((2, sessions), np.int32)
+        for index, (x, position) in enumerate(zip(xs, positions, strict=True)):
+            block[index, : len(x)], starts[index], rows[index] = x, position, len(x) - 1
+        h, start = jax.device_put(block, self._device), jax.device_put(starts, self._device)
+        h = h.astype(self._compute) if self._embed is None else _look_up(self._embed, h)
+        for index, layer in enumerate(self._layers[: len(caches[0])]):
+            extended, h = _layer(self.spec, layer, self._rope, tuple(own[index] for own in caches), h, start)
+            for own, cache in zip(caches, extended, strict=True):
+                own[index] = cache
         if self._norm is not None and self._head is not None:
-            row = jax.device_put(np.int32(count - 1), self._device)
-            return np.array(_logits(h, row, self._norm, self._head, self.spec.norm_eps))
-        return np.array(h)[:count]
+            row = jax.device_put(rows, self._device)
+            logits = np.array(_logits(h, row, self._norm, self._head, self.spec.norm_eps))
+            return list(logits[: len(xs)])
+        out = np.array(h.astype(jnp.float32))
+        return [out[index, : len(x)] for index, x in enumerate(xs)]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from real_backends.executors.checkpoint import Weights
-from real_backends.executors.shard import ExecutorUnavailable, Shard
+from real_backends.executors.shard import ExecutorUnavailable, Part, Shard
 from real_backends.executors.spec import ModelSpec
 
 
@@ -24,6 +24,7 @@ def make_shard(
     *,
     threads: int = 1,
     device: str = "auto",
+    dtype: str = "fp32",
 ) -> Shard:
     """A shard of layers [first, last).
 
@@ -34,9 +35,9 @@ def make_shard(
         first: first layer.
         last: layer after the last.
         threads: CPU threads. JAX fixes its pool once per process: the first JAX shard decides if nothing
-            imported
-            jax before, and `Shard.threads` says what is in force.
+            imported jax before, and `Shard.threads` says what is in force.
         device: "cpu", "cuda", or "auto" for an accelerator when present.
+        dtype: one of `precision.DTYPES`.
 
     Raises:
         ExecutorUnavailable: the framework or the device is not on this machine.
@@ -47,14 +48,14 @@ def make_shard(
         if backend == "torch":
             from real_backends.executors.torch_shard import TorchShard
 
-            return TorchShard(spec, weights, first, last, threads=threads, device=device)
+            return TorchShard(spec, weights, first, last, threads=threads, device=device, dtype=dtype)
         if backend == "jax":
             if "jax" not in sys.modules:
                 # XLA reads the size of its pool from here when it starts; jax itself has no such option.
                 os.environ["NPROC"] = str(threads)
             from real_backends.executors.jax_shard import JaxShard
 
-            return JaxShard(spec, weights, first, last, device=device)
+            return JaxShard(spec, weights, first, last, device=device, dtype=dtype)
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "jax", "jaxlib"):
             raise
@@ -79,10 +80,14 @@ class Pipeline:
 
     def logits(self, session: str, tokens: Sequence[int], position: int) -> npt.NDArray[np.float32]:
         """Logits [vocab] after `tokens`, the first of which is at `position` of the session."""
-        x: npt.NDArray[np.int64] | npt.NDArray[np.float32] = np.asarray(tokens, dtype=np.int64)
+        return self.step([Part(session, np.asarray(tokens, dtype=np.int64), position)])[0]
+
+    def step(self, parts: Sequence[Part]) -> list[npt.NDArray[np.float32]]:
+        """Logits [vocab] of each session after its new tokens; see `Shard.step`."""
         for shard in self.shards:
-            x = shard.forward(session, x, position)
-        return x  # type: ignore[return-value]  # the last shard returns float32 logits
+            results = shard.step(parts)
+            parts = [part._replace(x=x) for part, x in zip(parts, results, strict=True)]
+        return results
 
     def drop(self, session: str) -> None:
         """Free the session on every shard."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +25,19 @@ class SessionsFull(RuntimeError):
     """The shard already holds `SESSIONS_MAX` sessions; drop one first."""
 
 
+class Part(NamedTuple):
+    """What one session contributes to a step: `x` as in `Shard.forward`, the first token of it at `position`."""
+
+    session: str
+    x: npt.NDArray[Any]
+    position: int
+
+
 class Shard(Protocol):
-    """Layers [first, last) of a model with the KV cache of each session. Used by one thread at a time."""
+    """Layers [first, last) of a model with the KV cache of each session. Used by one thread at a time.
+
+    Whatever the format of its weights, float32 goes in and comes out: it holds every value of the narrower formats.
+    """
 
     spec: ModelSpec
     first: int
@@ -33,6 +45,18 @@ class Shard(Protocol):
     backend: str
     device: str
     threads: int
+    dtype: str
+
+    def warm_up(self) -> None:
+        """Run one step of every size that may come, so that none waits for a compiler. Sessions are not touched."""
+        ...
+
+    def step(self, parts: Sequence[Part]) -> list[npt.NDArray[np.float32]]:
+        """Run new tokens of several sessions at once, each from its own position; results in the same order.
+
+        All parts are checked before any is run: a step that is refused has changed no session.
+        """
+        ...
 
     def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
         """Run n new tokens that start at `position` of a session.
@@ -67,18 +91,28 @@ class SessionTable(Generic[Cache]):
         self.spec = spec
         self._entries: dict[str, tuple[Cache, int]] = {}
 
-    def find(self, session: str, position: int, count: int) -> Cache | None:
-        """The cache to extend by `count` tokens at `position`, or None when the session is new."""
-        cache, length = self._entries.get(session, (None, 0))
-        if not 0 <= position <= length:
-            raise ValueError(f"position: {position} is not allowed, session {session!r} holds {length} tokens")
-        if position + count > self.spec.context:
-            raise ValueError(
-                f"session {session!r}: {position + count} tokens are not allowed, at most {self.spec.context}"
-            )
-        if cache is None and len(self._entries) >= SESSIONS_MAX:
-            raise SessionsFull(f"session {session!r}: refused, all {SESSIONS_MAX} sessions are taken")
-        return cache
+    def claim(self, parts: Sequence[Part], make: Callable[[], Cache]) -> list[Cache]:
+        """The cache that each part extends, made where its session is new.
+
+        Raises:
+            ValueError: a position or length that does not fit, or a session named twice.
+            SessionsFull: there is no room for the new ones.
+        """
+        fresh = 0
+        for session, x, position in parts:
+            _, length = self._entries.get(session, (None, 0))
+            if not 0 <= position <= length:
+                raise ValueError(f"position: {position} is not allowed, session {session!r} holds {length} tokens")
+            if position + len(x) > self.spec.context:
+                raise ValueError(
+                    f"session {session!r}: {position + len(x)} tokens are not allowed, at most {self.spec.context}"
+                )
+            fresh += session not in self._entries
+            if len(self._entries) + fresh > SESSIONS_MAX:
+                raise SessionsFull(f"session {session!r}: refused, all {SESSIONS_MAX} sessions are taken")
+        if len({part.session for part in parts}) < len(parts):
+            raise ValueError("parts: a session is named twice, allowed is once a step")
+        return [self._entries[p.session][0] if p.session in self._entries else make() for p in parts]
 
     def store(self, session: str, cache: Cache, length: int) -> None:
         """Keep a cache of which the first `length` positions are filled."""

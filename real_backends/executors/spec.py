@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -11,10 +12,30 @@ import numpy.typing as npt
 
 
 @dataclass(frozen=True)
+class RopeScaling:
+    """Rotary frequencies slowed for long contexts, the rule "llama3" of Llama 3.1's published configuration.
+
+    Waves longer than `original_context` / `low` positions are slowed by `factor`, those shorter than
+    `original_context` / `high` are kept, and in between the two are mixed.
+
+    Source of the rule: `rope_scaling` in meta-llama/Llama-3.1-8B's config.json, as Transformers reads it.
+    """
+
+    factor: float
+    low: float
+    high: float
+    original_context: int
+
+    def __post_init__(self) -> None:
+        if not (self.factor >= 1 and 0 < self.low < self.high < math.inf and self.original_context >= 1):
+            raise ValueError(f"rope_scaling: {self} is not allowed, need factor >= 1, 0 < low < high, context >= 1")
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """A decoder-only transformer of the Llama family (Touvron et al. 2023, arXiv 2302.13971).
 
-    RMSNorm before each block, rotary positions, grouped-query attention, SwiGLU feed-forward, no biases.
+    RMSNorm before each block, rotary positions, grouped-query attention, SwiGLU feed-forward.
 
     Attributes:
         name: label used in messages and records.
@@ -30,6 +51,8 @@ class ModelSpec:
         rope_theta: base of the rotary frequencies (Su et al. 2021, arXiv 2104.09864 use 10000).
         norm_eps: added to the mean square in RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467).
         tied_head: true when the output head is the embedding table.
+        qkv_bias: true when q, k and v add a bias, as in Qwen2 (Yang et al. 2024, arXiv 2407.10671).
+        rope_scaling: how the rotary frequencies are slowed, None for not at all.
     """
 
     name: str
@@ -44,6 +67,8 @@ class ModelSpec:
     rope_theta: float = 10000.0
     norm_eps: float = 1e-5
     tied_head: bool = False
+    qkv_bias: bool = False
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
         for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "context"):
@@ -76,7 +101,8 @@ class ModelSpec:
         known = {field.name for field in fields(cls)}
         if set(data) != known:
             raise ValueError(f"spec: fields {sorted(set(data) ^ known)} are unknown or missing")
-        return cls(**data)
+        scaling = data["rope_scaling"]
+        return cls(**{**data, "rope_scaling": None if scaling is None else RopeScaling(**scaling)})
 
 
 # Sizes are an assumption: small enough that one token costs about a millisecond on one core, and with every
@@ -85,7 +111,22 @@ DESK_TINY = ModelSpec(
     name="desk-tiny", layers=8, hidden=128, heads=8, kv_heads=2, head_dim=16, ffn=384, vocab=512, context=256
 )
 
-LAYER_PARTS = ("attn_norm", "q", "k", "v", "o", "ffn_norm", "gate", "up", "down")
+BIASES = ("q_bias", "k_bias", "v_bias")
+
+
+def layer_parts(spec: ModelSpec) -> tuple[str, ...]:
+    """Names of one layer's tensors, without `layers.N.` before them."""
+    return ("attn_norm", "q", "k", "v", *(BIASES if spec.qkv_bias else ()), "o", "ffn_norm", "gate", "up", "down")
+
+
+def cut_evenly(spec: ModelSpec, shards: int) -> list[tuple[int, int]]:
+    """Layer ranges [first, last) of so many shards; sizes differ by one layer at most."""
+    if not 1 <= shards <= spec.layers:
+        raise ValueError(
+            f"shards: {shards} are not allowed, {spec.name!r} has {spec.layers} layers: 1 to {spec.layers}"
+        )
+    bounds = [spec.layers * index // shards for index in range(shards + 1)]
+    return list(itertools.pairwise(bounds))
 
 
 def tensor_shapes(spec: ModelSpec, first: int, last: int) -> dict[str, tuple[int, ...]]:
@@ -101,6 +142,9 @@ def tensor_shapes(spec: ModelSpec, first: int, last: int) -> dict[str, tuple[int
         "q": (queries, spec.hidden),
         "k": (values, spec.hidden),
         "v": (values, spec.hidden),
+        "q_bias": (queries,),
+        "k_bias": (values,),
+        "v_bias": (values,),
         "o": (spec.hidden, queries),
         "ffn_norm": (spec.hidden,),
         "gate": (spec.ffn, spec.hidden),
@@ -111,7 +155,7 @@ def tensor_shapes(spec: ModelSpec, first: int, last: int) -> dict[str, tuple[int
     if first == 0 or (last == spec.layers and spec.tied_head):
         shapes["embed"] = (spec.vocab, spec.hidden)
     for index in range(first, last):
-        shapes |= {f"layers.{index}.{part}": layer[part] for part in LAYER_PARTS}
+        shapes |= {f"layers.{index}.{part}": layer[part] for part in layer_parts(spec)}
     if last == spec.layers:
         shapes["norm"] = (spec.hidden,)
         if not spec.tied_head:
@@ -122,9 +166,15 @@ def tensor_shapes(spec: ModelSpec, first: int, last: int) -> dict[str, tuple[int
 def rope_table(spec: ModelSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Cosines and sines, each [context, head_dim / 2], of position * theta^(-2 i / head_dim).
 
-    Computed in float64 and rounded once, so that every backend turns by the same angles. Element i of a head
-    is paired with element i + head_dim / 2, as in the published Llama checkpoints for Transformers.
+    Frequencies and angles are rounded to float32 where Transformers rounds them, because published models were trained
+    so; what lies between is computed in float64, so that every machine and backend turns by the same angles. Element i
+    of a head is paired with element i + head_dim / 2, as in the published Llama checkpoints for Transformers.
     """
-    inverse = spec.rope_theta ** (-np.arange(0, spec.head_dim, 2, dtype=np.float64) / spec.head_dim)
-    angle = np.arange(spec.context, dtype=np.float64)[:, None] * inverse[None, :]
+    exponent = np.arange(0, spec.head_dim, 2, dtype=np.float32) / np.float32(spec.head_dim)
+    inverse = 1 / np.power(spec.rope_theta, exponent.astype(np.float64)).astype(np.float32)
+    if (scaling := spec.rope_scaling) is not None:
+        waves = scaling.original_context * inverse / (2 * math.pi)  # of each frequency in the original context
+        kept = np.clip((waves - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0)
+        inverse = kept * inverse + (1 - kept) * inverse / scaling.factor
+    angle = (np.arange(spec.context, dtype=np.float32)[:, None] * inverse.astype(np.float32)).astype(np.float64)
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)

@@ -1,10 +1,13 @@
 """A shard that runs in torch, on the CPU or on CUDA.
 
-Besides the reference this is the only executor module that imports torch; reach it through `make_shard`.
+The sessions of a step are joined row by row: norms, products and the feed-forward see all new tokens of all sessions
+as one matrix, and only attention runs session by session, each over its own cache. Besides the reference this is the
+only executor module that imports torch; reach it through `make_shard`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,19 +16,30 @@ import torch
 import torch.nn.functional as F
 
 from real_backends.executors.checkpoint import Weights, shard_weights
-from real_backends.executors.shard import ExecutorUnavailable, SessionTable, check_input
+from real_backends.executors.precision import check_dtype, quantise_rows
+from real_backends.executors.shard import ExecutorUnavailable, Part, SessionTable, check_input
 from real_backends.executors.spec import ModelSpec, rope_table
+
+_COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+
+
+class TorchMatrix(NamedTuple):
+    """A matrix [output, input] with its bias [output]; `scales` [output] where `values` are int8."""
+
+    values: torch.Tensor
+    scales: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
 
 
 class TorchLayer(NamedTuple):
-    """One layer's weights; q, k, v and gate, up are joined so that each pair of norms costs one product."""
+    """One layer's weights; q, k, v and gate, up are joined so that each norm is followed by one product."""
 
     attn_norm: torch.Tensor
-    qkv: torch.Tensor
-    o: torch.Tensor
+    qkv: TorchMatrix
+    o: TorchMatrix
     ffn_norm: torch.Tensor
-    gate_up: torch.Tensor
-    down: torch.Tensor
+    gate_up: TorchMatrix
+    down: TorchMatrix
 
 
 class TorchCache(NamedTuple):
@@ -35,9 +49,18 @@ class TorchCache(NamedTuple):
     values: torch.Tensor
 
 
+def product(x: torch.Tensor, matrix: TorchMatrix) -> torch.Tensor:
+    """x [n, input] times the matrix, plus its bias: [n, output]."""
+    if matrix.scales is None:
+        return F.linear(x, matrix.values, matrix.bias)
+    result = F.linear(x, matrix.values.to(x.dtype)) * matrix.scales
+    return result if matrix.bias is None else result + matrix.bias
+
+
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis (arXiv 1910.07467, equation 4)."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis (arXiv 1910.07467, equation 4), the root in float32."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -72,7 +95,7 @@ def attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, position: 
         future = torch.arange(length, device=q.device)[None, :] > row
         scores = scores.view(kv_heads, -1, count, length).masked_fill(future, -torch.inf)
         scores = scores.view(kv_heads, -1, length)
-    mixed = torch.softmax(scores, dim=-1) @ values
+    mixed = torch.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype) @ values
     return mixed.view(kv_heads, -1, count, width).permute(2, 0, 1, 3).reshape(count, heads * width)
 
 
@@ -87,58 +110,82 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def demand_precision() -> None:
+    """Forbid what trades digits for speed; these are settings of the whole process."""
+    torch.set_float32_matmul_precision("highest")  # no TF32, no bfloat16 inside float32 products
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+
 class TorchShard:
     """Layers [first, last) in torch; see `Shard` for what it promises."""
 
     backend = "torch"
 
-    def __init__(self, spec: ModelSpec, weights: Weights, first: int, last: int, *, threads: int, device: str) -> None:
+    def __init__(
+        self, spec: ModelSpec, weights: Weights, first: int, last: int, *, threads: int, device: str, dtype: str
+    ) -> None:
+        check_dtype(dtype)
         part = shard_weights(spec, weights, first, last)
-        self.spec, self.first, self.last, self.threads = spec, first, last, threads
-        self._device = pick_device(device)
+        self.spec, self.first, self.last, self.threads, self.dtype = spec, first, last, threads, dtype
+        self._device, self._compute = pick_device(device), _COMPUTE[dtype]
         self.device = self._device.type
+        demand_precision()
 
-        def load(*names: str) -> torch.Tensor:
-            return torch.tensor(np.concatenate([part[name] for name in names]), device=self._device)
+        def vector(*names: str) -> torch.Tensor:
+            joined = np.concatenate([np.asarray(part[name]) for name in names])
+            return torch.tensor(joined).to(self._device, self._compute)
+
+        def matrix(*names: str) -> TorchMatrix:
+            biases = [f"{name}_bias" for name in names if f"{name}_bias" in part]
+            bias = vector(*biases) if biases else None
+            if dtype != "int8":
+                return TorchMatrix(vector(*names), None, bias)
+            values, scales = zip(*(quantise_rows(np.asarray(part[name])) for name in names), strict=True)
+            return TorchMatrix(
+                torch.tensor(np.concatenate(values), device=self._device),
+                torch.tensor(np.concatenate(scales), device=self._device),
+                bias,
+            )
 
         self._layers = []
         for index in range(first, last):
             at = f"layers.{index}."
             self._layers.append(
                 TorchLayer(
-                    load(at + "attn_norm"),
-                    load(at + "q", at + "k", at + "v"),
-                    load(at + "o"),
-                    load(at + "ffn_norm"),
-                    load(at + "gate", at + "up"),
-                    load(at + "down"),
+                    vector(at + "attn_norm"),
+                    matrix(at + "q", at + "k", at + "v"),
+                    matrix(at + "o"),
+                    vector(at + "ffn_norm"),
+                    matrix(at + "gate", at + "up"),
+                    matrix(at + "down"),
                 )
             )
-        self._embed = load("embed") if first == 0 else None
-        self._norm = load("norm") if last == spec.layers else None
-        self._head = load("embed" if spec.tied_head else "head") if last == spec.layers else None
-        cos, sin = rope_table(spec)
-        self._cos = torch.tensor(cos, device=self._device)
-        self._sin = torch.tensor(sin, device=self._device)
+        self._embed = vector("embed") if first == 0 else None
+        self._norm = vector("norm") if last == spec.layers else None
+        self._head = matrix("embed" if spec.tied_head else "head") if last == spec.layers else None
+        self._rope = tuple(torch.tensor(table).to(self._device, self._compute) for table in rope_table(spec))
         self._table: SessionTable[TorchCache] = SessionTable(spec)
+
+    def warm_up(self) -> None:
+        """See `Shard.warm_up`: the first product starts torch's threads and allocator; nothing is compiled."""
+        x = np.zeros(1, np.int64) if self.first == 0 else np.zeros((1, self.spec.hidden), np.float32)
+        self._run([Part("", x, 0)], [self._new_cache()])
 
     def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
         """See `Shard.forward`."""
-        check_input(self.spec, self.first, x)
-        cache = self._table.find(session, position, len(x)) or self._new_cache()
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)  # a setting of the process: the shard that runs decides
-        with torch.inference_mode():
-            h = torch.tensor(x, device=self._device)
-            if self._embed is not None:
-                h = self._embed[h]
-            for index, layer in enumerate(self._layers):
-                h = self._layer(layer, h, cache.keys[index], cache.values[index], position)
-            if self._norm is not None and self._head is not None:
-                h = F.linear(rms_norm(h[-1], self._norm, self.spec.norm_eps), self._head)
-            result: npt.NDArray[np.float32] = h.cpu().numpy()
-        self._table.store(session, cache, position + len(x))
-        return result
+        return self.step([Part(session, x, position)])[0]
+
+    def step(self, parts: Sequence[Part]) -> list[npt.NDArray[np.float32]]:
+        """See `Shard.step`."""
+        for part in parts:
+            check_input(self.spec, self.first, part.x)
+        caches = self._table.claim(parts, self._new_cache)
+        results = self._run(parts, caches)
+        for part, cache in zip(parts, caches, strict=True):
+            self._table.store(part.session, cache, part.position + len(part.x))
+        return results
 
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""
@@ -151,20 +198,49 @@ class TorchShard:
     def _new_cache(self) -> TorchCache:
         spec = self.spec
         shape = (self.last - self.first, spec.kv_heads, spec.context, spec.head_dim)
-        return TorchCache(torch.zeros(shape, device=self._device), torch.zeros(shape, device=self._device))
+        keys, values = (torch.zeros(shape, dtype=self._compute, device=self._device) for _ in range(2))
+        return TorchCache(keys, values)
+
+    def _run(self, parts: Sequence[Part], caches: Sequence[TorchCache]) -> list[npt.NDArray[np.float32]]:
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)  # a setting of the process: the shard that runs decides
+        counts = [len(part.x) for part in parts]
+        with torch.inference_mode():
+            joined = parts[0].x if len(parts) == 1 else np.concatenate([part.x for part in parts])
+            h = torch.tensor(joined, device=self._device)
+            h = h.to(self._compute) if self._embed is None else self._embed[h]
+            rows = [slice(part.position, part.position + count) for part, count in zip(parts, counts, strict=True)]
+            cos, sin = (torch.cat([table[at] for at in rows]) for table in self._rope)
+            for index, layer in enumerate(self._layers):
+                views = [(cache.keys[index], cache.values[index]) for cache in caches]
+                h = self._layer(layer, h, views, rows, cos, sin)
+            if self._norm is None or self._head is None:
+                return list(np.split(h.float().cpu().numpy(), np.cumsum(counts)[:-1]))
+            last = torch.tensor(np.cumsum(counts) - 1, device=self._device)
+            logits = product(rms_norm(h[last], self._norm, self.spec.norm_eps), self._head)
+            return list(logits.float().cpu().numpy())
 
     def _layer(
-        self, layer: TorchLayer, h: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, position: int
+        self,
+        layer: TorchLayer,
+        h: torch.Tensor,
+        caches: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        rows: Sequence[slice],
+        cos: torch.Tensor,
+        sin: torch.Tensor,
     ) -> torch.Tensor:
-        spec, count = self.spec, len(h)
-        end = position + count
-        cos, sin = self._cos[position:end], self._sin[position:end]
-        joined = F.linear(rms_norm(h, layer.attn_norm, spec.norm_eps), layer.qkv)
+        spec = self.spec
+        joined = product(rms_norm(h, layer.attn_norm, spec.norm_eps), layer.qkv)
         parts = [spec.heads, spec.kv_heads, spec.kv_heads]
-        q, k, v = torch.split(joined.view(count, -1, spec.head_dim), parts, dim=1)
-        keys[:, position:end] = rotate(k, cos, sin).transpose(0, 1)
-        values[:, position:end] = v.transpose(0, 1)
-        mixed = attend(rotate(q, cos, sin), keys[:, :end], values[:, :end], position)
-        h = h + F.linear(mixed, layer.o)
-        gate, up = F.linear(rms_norm(h, layer.ffn_norm, spec.norm_eps), layer.gate_up).chunk(2, dim=-1)
-        return h + F.linear(F.silu(gate) * up, layer.down)
+        q, k, v = torch.split(joined.view(len(h), -1, spec.head_dim), parts, dim=1)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        mixed, done = [], 0
+        for (keys, values), at in zip(caches, rows, strict=True):
+            mine = slice(done, done + at.stop - at.start)
+            done = mine.stop
+            keys[:, at] = k[mine].transpose(0, 1)
+            values[:, at] = v[mine].transpose(0, 1)
+            mixed.append(attend(q[mine], keys[:, : at.stop], values[:, : at.stop], at.start))
+        h = h + product(mixed[0] if len(mixed) == 1 else torch.cat(mixed), layer.o)
+        gate, up = product(rms_norm(h, layer.ffn_norm, spec.norm_eps), layer.gate_up).chunk(2, dim=-1)
+        return h + product(F.silu(gate) * up, layer.down)
