@@ -49,6 +49,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "replay an engine's requests through the batcher, and predict each",
         "twin requests served.jsonl.gz --kernels profiles/RTX4090 --layers 32 --kv-tokens 41408",
     ),
+    "checkpoint": (
+        "write a seeded model of ours as a standard checkpoint",
+        "twin checkpoint tiny models/tiny --seed 1",
+    ),
     "show": ("show a finished Run", "twin show runs/first_village/KEY-1"),
     "ls": ("list Runs", "twin ls first_village"),
     "info": ("versions, backends, groups of conf/", "twin info"),

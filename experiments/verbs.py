@@ -78,6 +78,10 @@ def parser(verb: str) -> argparse.ArgumentParser:
         text = "published rows, columns as in the calibration files (.csv or .csv.gz)"
         made.add_argument("file", type=Path, metavar="FILE.csv", help=text)
         made.add_argument("--out", type=Path, metavar="FILE.csv", help="the rows with predicted, error and regime")
+    elif verb == "checkpoint":
+        from experiments.checkpoint import add_arguments
+
+        add_arguments(made)
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
     return _common(made)
@@ -256,6 +260,12 @@ def _predict(words: list[str]) -> int:
     return 0
 
 
+def _checkpoint(words: list[str]) -> int:
+    from experiments.checkpoint import write
+
+    return write(parser("checkpoint").parse_args(words))
+
+
 def _test(words: list[str]) -> int:
     from experiments.selftest import test
 
@@ -278,5 +288,5 @@ _VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run, "sweep": sweep, "compare": _compare, "replay": _replay, "promote": _promote,
     "calibrate": partial(_on_subject, "calibrate"), "validate": partial(_on_subject, "validate"),
     "show": _show, "ls": _ls, "info": _info, "committee": _committee, "test": _test, "bench": _bench, "hunt": _hunt,
-    "predict": _predict, "requests": _requests,
+    "predict": _predict, "requests": _requests, "checkpoint": _checkpoint,
 }  # fmt: skip

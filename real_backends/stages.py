@@ -219,8 +219,7 @@ class Stages:
 
     def _try_out(self, model: str) -> None:
         spec, weights = self._weights(model)
-        shard = make_shard(self.backend, spec, weights, 0, 1)
-        shard.forward("warm-up", np.zeros(1, dtype=np.int64), 0)
+        make_shard(self.backend, spec, weights, 0, 1).warm_up()
 
     def _shard(self, model: str, first: int, last: int) -> Shard:
         key = (model, first, last)
@@ -229,6 +228,7 @@ class Stages:
             return self._shards[key]
         spec, weights = self._weights(model)
         shard = make_shard(self.backend, spec, weights, first, last)
+        shard.warm_up()
         self._shards[key] = shard
         while len(self._shards) > SHARDS_MAX:
             self._shards.popitem(last=False)  # sessions on it keep it alive until they end

@@ -23,7 +23,7 @@ from real_backends.executors.llama_layout import StoredWeights, open_checkpoint,
 from real_backends.executors.pipeline import Pipeline, make_shard
 from real_backends.executors.precision import DTYPES
 from real_backends.executors.shard import ExecutorUnavailable, Part, SessionsFull, Shard
-from real_backends.executors.spec import DESK_TINY, ModelSpec, RopeScaling, cut_evenly
+from real_backends.executors.spec import DESK_TINY, ModelSpec, RopeScaling, cut_evenly, tensor_shapes
 from real_backends.executors.tokens import TEST_PROMPTS, decode, encode
 
 __all__ = [
@@ -54,5 +54,6 @@ __all__ = [
     "read_certificate",
     "save_checkpoint",
     "shard_weights",
+    "tensor_shapes",
     "unpack_activation",
 ]

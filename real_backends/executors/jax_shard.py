@@ -4,8 +4,7 @@ through `make_shard`.
 One layer is one compiled program, called once per layer with that layer's weights. All layers and all shards
 of a spec share it, so a new cut of the model never compiles anything. Shapes are static: the cache has the
 full context, a prompt runs alone and is padded to a power of two, and the sessions that decode run together, padded
-to a power of two of sessions. So a process compiles log2(context) + log2(`BATCH_MAX`) + 1 programs a layer, and
-`warm_up` runs every one of them.
+to a power of two of sessions. So a process compiles a dozen programs, and `warm_up` runs every one of them.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from real_backends.executors.spec import ModelSpec, rope_table
 # Full float32 products everywhere: the default precision of an accelerator may drop to bfloat16 or TF32.
 _einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 _COMPUTE = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16, "int8": jnp.float32}
+BUCKET_MIN = 16  # a shorter prompt is padded to it: on a CPU 16 rows cost little more than one, a program 0.8 s
 BATCH_MAX = 8  # assumption: more sessions in one program save little and compile long; a larger step runs in several
 
 
@@ -140,16 +140,18 @@ def _logits(h: jax.Array, rows: jax.Array, norm: jax.Array, head: JaxMatrix, eps
 
 
 def chunk_size(count: int, room: int) -> tuple[int, int]:
-    """(tokens, padded size) of the next chunk of a prefill, the size a power of two.
+    """(tokens, padded size) of the next chunk of a prompt; the size is 1 or a power of two from `BUCKET_MIN` on.
 
     Usually all `count` tokens, padded up. When the padding would run over the `room` left in the cache, where
-    the update would be shifted back over good entries, the largest power of two that `count` fills.
+    the update would be shifted back over good entries, the largest size that `count` fills.
     """
-    padded = 1 << (count - 1).bit_length()
+    if count == 1:
+        return 1, 1
+    padded = max(BUCKET_MIN, 1 << (count - 1).bit_length())
     if padded <= room:
         return count, padded
     whole = 1 << (count.bit_length() - 1)
-    return whole, whole
+    return (whole, whole) if whole >= BUCKET_MIN else (1, 1)
 
 
 def pool_threads() -> int:
@@ -220,13 +222,14 @@ class JaxShard:
         self._table: SessionTable[list[LayerCache]] = SessionTable(spec)
         self._padding: list[list[LayerCache]] = []  # caches of the sessions that only fill a batch up
 
-    def warm_up(self) -> None:
+    def warm_up(self, sessions: int = 1) -> None:
         """See `Shard.warm_up`. One layer is enough: all layers share its programs."""
         x = np.zeros(1, np.int64) if self.first == 0 else np.zeros((1, self.spec.hidden), np.float32)
-        sizes = [(1 << n, 1) for n in range(BATCH_MAX.bit_length())]
-        sizes += [(1, 1 << n) for n in range(1, self.spec.context.bit_length())]
-        for sessions, count in sizes:
-            self._run([self._new_caches()[:1] for _ in range(sessions)], [x] * sessions, [0] * sessions, count)
+        batches = 1 + (min(sessions, BATCH_MAX) - 1).bit_length()
+        sizes = [(1 << n, 1) for n in range(batches)]
+        prompts = range(BUCKET_MIN.bit_length() - 1, self.spec.context.bit_length())
+        for count, padded in [*sizes, *((1, 1 << n) for n in prompts)]:
+            self._run([self._new_caches()[:1] for _ in range(count)], [x] * count, [0] * count, padded)
 
     def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
         """See `Shard.forward`."""

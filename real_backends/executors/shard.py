@@ -47,8 +47,11 @@ class Shard(Protocol):
     threads: int
     dtype: str
 
-    def warm_up(self) -> None:
-        """Run one step of every size that may come, so that none waits for a compiler. Sessions are not touched."""
+    def warm_up(self, sessions: int = 1) -> None:
+        """Run one step of every size that may come, with up to so many sessions, so that none waits for a compiler.
+
+        The shard's sessions are not touched.
+        """
         ...
 
     def step(self, parts: Sequence[Part]) -> list[npt.NDArray[np.float32]]:

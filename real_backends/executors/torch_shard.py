@@ -168,7 +168,7 @@ class TorchShard:
         self._rope = tuple(torch.tensor(table).to(self._device, self._compute) for table in rope_table(spec))
         self._table: SessionTable[TorchCache] = SessionTable(spec)
 
-    def warm_up(self) -> None:
+    def warm_up(self, sessions: int = 1) -> None:
         """See `Shard.warm_up`: the first product starts torch's threads and allocator; nothing is compiled."""
         x = np.zeros(1, np.int64) if self.first == 0 else np.zeros((1, self.spec.hidden), np.float32)
         self._run([Part("", x, 0)], [self._new_cache()])
