@@ -1,11 +1,12 @@
 """The sharding problem and its answer: what the leader asks a planner, as messages.
 
 Seconds are those of one decode stream (batch 1); the terms are those of `models.inference`. How a plan is
-costed is in `policies.sharding.cost`.
+costed, and what a planner makes small, is in `policies.sharding.cost`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from msgspec import Meta
@@ -22,8 +23,10 @@ class Worker(Message, frozen=True):
     """A device that may hold layers.
 
     A decode step over n layers takes ``step_s + n * layer_s``; prefill ``prefill_s_token_layer`` a token
-    and layer. Two workers of one ``site`` reach each other without the backbone; otherwise each adds its
-    ``backbone_s``, one way.
+    and layer, and ``prefill_s_layer`` a layer whatever the tokens (its weights are read once). Two workers of
+    one ``site`` reach each other without the backbone; otherwise each adds its ``backbone_s``, one way.
+    ``tokens_per_s`` is what many streams together get out of it while it holds 1, 2, ... layers, under the
+    cache that is then left; empty: what one stream gets.
     """
 
     node: str
@@ -35,6 +38,51 @@ class Worker(Message, frozen=True):
     one_way_s: NonNegative
     site: str = ""
     backbone_s: NonNegative = 0.0
+    prefill_s_layer: NonNegative = 0.0
+    tokens_per_s: tuple[Positive, ...] = ()
+
+
+class Link(Message, frozen=True):
+    """The way from one place to another, where it is known as such: it stands for their two access links.
+
+    A place is a worker or the problem's ``source``. The other direction is another row.
+    """
+
+    sender: str
+    receiver: str
+    bytes_per_s: Positive
+    one_way_s: NonNegative
+
+
+class Held(Message, frozen=True):
+    """Layers ``first`` (inclusive) to ``last`` (exclusive) that ``node`` has: in memory, or only on its disk."""
+
+    node: str
+    first: int
+    last: int
+    loaded: bool
+
+
+class Mover(Message, frozen=True):
+    """What moving layers to ``node`` takes: disk to memory, and battery energy it may spend (joules)."""
+
+    node: str
+    load_bytes_per_s: Positive
+    fetch_j_per_byte: NonNegative = 0.0
+    spare_j: float = math.inf
+
+
+class State(Message, frozen=True):
+    """What is there already. ``in_force`` are the pipelines that serve now, ``held`` what nodes have.
+
+    ``requests_ahead`` is how many requests a plan is expected to serve before the next one: what a faster
+    pipeline saves on each of them is weighed against the cost of moving (`policies.sharding.replan`).
+    """
+
+    in_force: tuple[tuple[Stage, ...], ...] = ()
+    held: tuple[Held, ...] = ()
+    movers: tuple[Mover, ...] = ()
+    requests_ahead: Count = 1
 
 
 class Problem(Message, frozen=True):
@@ -43,7 +91,11 @@ class Problem(Message, frozen=True):
     ``kv_bytes_layer`` is the cache reserved in each layer, already slots x context. ``head_bytes`` is the
     embedding on the first stage and again the output head on the last. ``source`` is where tokens come from
     and go back to: ``""`` for the pipeline's own first stage, else a worker, else a place on the backbone.
-    ``candidates`` bounds the devices that an exact planner looks at for one pipeline.
+    ``candidates`` bounds the devices that `latency_dp` looks at for one pipeline.
+
+    A request is ``prompt_tokens`` that go through in one pass, which gives the first token, and then a pass for
+    each further one of ``new_tokens``. Without a prompt every token is such a pass, so that the defaults ask for
+    the seconds of one decoded token. ``links`` stand for access links where a pair's own way is known.
     """
 
     model: str
@@ -55,11 +107,29 @@ class Problem(Message, frozen=True):
     workers: tuple[Worker, ...] = ()
     source: str = ""
     candidates: Annotated[int, Meta(ge=1, le=10)] = 8
+    links: tuple[Link, ...] = ()
+    prompt_tokens: Annotated[int, Meta(ge=0)] = 0
+    new_tokens: Count = 1
+    state: State = State()
+
+
+class Flow(Message, frozen=True):
+    """Tokens a second that a placement sends from ``sender`` to ``receiver``; "" is the source at either end."""
+
+    sender: str
+    receiver: str
+    tokens_per_s: Positive
 
 
 class Plan(Message, frozen=True):
-    """Pipelines that share no worker, each with its seconds a token; ``infeasible``: why there is none."""
+    """Pipelines that share no worker, each with its seconds a token; ``infeasible``: why there is none.
+
+    A planner of a whole pool also says what every worker holds (``placement``, which may overlap) and the
+    ``flows`` that a router follows. The pipelines are then ways through that placement.
+    """
 
     pipelines: tuple[tuple[Stage, ...], ...]
     latency_s: tuple[float, ...]
     infeasible: str = ""
+    placement: tuple[Stage, ...] = ()
+    flows: tuple[Flow, ...] = ()

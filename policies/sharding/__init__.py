@@ -11,20 +11,23 @@ from collections.abc import Callable
 
 import msgspec
 
-from policies.problem import Plan, Problem
-from policies.sharding import latency_dp, memory_ring
+from policies.problem import Plan, Problem, State
+from policies.sharding import exact, latency_dp, memory_ring
 from policies.sharding.check import check_plan
-from policies.sharding.cost import first_token_s, token_s
+from policies.sharding.cost import end_to_end_s, first_token_s, token_s
 from policies.wire import WireError, encode
 
+Plans = Callable[[Problem, State, int], Plan]
+"""A planner: the problem, what is there already, and how many iterations it may take."""
 Planner = Callable[[bytes, int], bytes]
+"""The same as jobs run it."""
 
-__all__ = ["PLANNERS", "Planner", "check_plan", "first_token_s", "over_bytes", "token_s"]
+__all__ = ["PLANNERS", "Planner", "Plans", "check_plan", "end_to_end_s", "first_token_s", "over_bytes", "token_s"]
 
 _decode = msgspec.msgpack.Decoder(Problem).decode
 
 
-def over_bytes(plan: Callable[[Problem, int], Plan]) -> Planner:
+def over_bytes(plan: Plans) -> Planner:
     """Return a planner as jobs run it: bytes in, bytes out."""
 
     def planner(problem: bytes, budget: int) -> bytes:
@@ -39,12 +42,13 @@ def over_bytes(plan: Callable[[Problem, int], Plan]) -> Planner:
         if len(set(nodes)) < len(nodes):
             twice = next(node for node in sorted(nodes) if nodes.count(node) > 1)
             raise ValueError(f"workers: {twice} is there twice; allowed: once")
-        return encode(plan(decoded, budget))
+        return encode(plan(decoded, decoded.state, budget))
 
     return planner
 
 
 PLANNERS: dict[str, Planner] = {
+    "exact": over_bytes(exact.plan),
     "latency_dp": over_bytes(latency_dp.plan),
     "memory_ring": over_bytes(memory_ring.plan),
 }

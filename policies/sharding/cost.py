@@ -1,7 +1,9 @@
-"""What a pipeline costs: memory of a stage, seconds of a hop, of a decoded token and of the first one.
+"""What a pipeline costs, and so what planners make small: the seconds of a request from its source and back.
 
-The stage and hop terms are the additive model of sequential pipeline inference (EdgeShard, arXiv 2405.14371),
-with a fixed time a step and device. Assumptions of ours, stated once:
+`end_to_end_s` is the objective: a prompt of s tokens in one pass, then a pass for each further one of g tokens,
+every token back at the source. Each device holds one contiguous range of layers and reserves the cache of s + g
+tokens. The stage and hop terms are the additive model of sequential pipeline inference (EdgeShard, arXiv
+2405.14371), with a fixed time a step and device. Assumptions of ours, stated once:
 
 - The output head is read like a layer: it takes its bytes' share of a layer's time. Looking up the embedding
   is free.
@@ -12,13 +14,15 @@ with a fixed time a step and device. Assumptions of ours, stated once:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
+from models.arrays import FloatArray
 from policies.jobs import Stage
 from policies.problem import Problem, Worker
-
-TOKEN_BYTES = 4.0
-"""What travels to the first stage and back from the last: one token as int32, the session's format."""
+from policies.sharding.links import Network
 
 
 def layers_max(problem: Problem, worker: Worker, *, first: bool, last: bool) -> int:
@@ -32,46 +36,89 @@ def head_s(problem: Problem, worker: Worker) -> float:
     return worker.layer_s * problem.head_bytes / problem.layer_bytes
 
 
-def hop_s(sender: Worker, receiver: Worker, size_bytes: float) -> float:
-    """Return the seconds from one worker to another, 0 to itself."""
-    if sender.node == receiver.node:
-        return 0.0
-    together = sender.site != "" and sender.site == receiver.site
-    backbone_s = 0.0 if together else sender.backbone_s + receiver.backbone_s
-    rate = min(sender.bytes_per_s, receiver.bytes_per_s)
-    return sender.one_way_s + receiver.one_way_s + backbone_s + size_bytes / rate
+def end_to_end_s(problem: Problem, pipeline: Sequence[Stage]) -> float:
+    """Return the seconds of the problem's request through ``pipeline``, unqueued: the planners' objective."""
+    prefills, decodes = passes(problem)
+    total = decodes * token_s(problem, pipeline) if decodes else 0.0
+    return total + first_token_s(problem, pipeline, problem.prompt_tokens) if prefills else total
 
 
-def source_s(problem: Problem, first: Worker, last: Worker) -> float:
-    """Return the seconds a token takes from ``last`` back to the source and from there to ``first``."""
-    if not problem.source:
-        return hop_s(last, first, TOKEN_BYTES)
-    for worker in problem.workers:
-        if worker.node == problem.source:
-            return hop_s(last, worker, TOKEN_BYTES) + hop_s(worker, first, TOKEN_BYTES)
-    return sum(w.one_way_s + w.backbone_s + TOKEN_BYTES / w.bytes_per_s for w in (last, first))
+def passes(problem: Problem) -> tuple[int, int]:
+    """Return how many prefill and decode passes a request takes."""
+    prefills = int(problem.prompt_tokens > 0)
+    return prefills, problem.new_tokens - prefills
 
 
 def token_s(problem: Problem, pipeline: Sequence[Stage]) -> float:
     """Return the seconds between two tokens of one decode stream through ``pipeline``."""
-    workers = _workers(problem, pipeline)
-    total = source_s(problem, workers[0], workers[-1]) + head_s(problem, workers[-1])
+    workers, network = _workers(problem, pipeline), Network(problem)
+    total = network.around_s(workers[0], workers[-1]) + head_s(problem, workers[-1])
     for stage, worker in zip(pipeline, workers, strict=True):
         total += worker.step_s + (stage.last - stage.first) * worker.layer_s
     for sender, receiver in pairwise(workers):
-        total += hop_s(sender, receiver, problem.activation_bytes)
+        total += network.hop_s(sender, receiver, problem.activation_bytes)
     return total
 
 
 def first_token_s(problem: Problem, pipeline: Sequence[Stage], prompt_tokens: int) -> float:
     """Return the seconds of an unqueued prefill of ``prompt_tokens`` up to the first token at the source."""
-    workers = _workers(problem, pipeline)
-    total = source_s(problem, workers[0], workers[-1]) + head_s(problem, workers[-1])
+    workers, network = _workers(problem, pipeline), Network(problem)
+    total = network.around_s(workers[0], workers[-1], prompt_tokens) + head_s(problem, workers[-1])
     for stage, worker in zip(pipeline, workers, strict=True):
-        total += worker.step_s + (stage.last - stage.first) * worker.prefill_s_token_layer * prompt_tokens
+        layer_s = worker.prefill_s_layer + worker.prefill_s_token_layer * prompt_tokens
+        total += worker.step_s + (stage.last - stage.first) * layer_s
     for sender, receiver in pairwise(workers):
-        total += hop_s(sender, receiver, problem.activation_bytes * prompt_tokens)
+        total += network.hop_s(sender, receiver, problem.activation_bytes * prompt_tokens)
     return total
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The objective taken apart, over k devices: the sum over a pipeline's stages, hops and two ends is its cost.
+
+    Attributes:
+        layer_s: [k], of one layer, over all passes of the request.
+        step_s: [k], of being a stage at all.
+        hop_s: [k, k], from sender to receiver.
+        ends_s: [first, last], round the source, with the output head.
+        room: [k, 4], layers that fit on a middle stage, a first one, a last one, and one that is both.
+    """
+
+    layer_s: FloatArray
+    step_s: FloatArray
+    hop_s: FloatArray
+    ends_s: FloatArray
+    room: FloatArray
+
+
+def terms(problem: Problem, devices: Sequence[Worker]) -> Terms:
+    """Return the terms of the problem's objective over ``devices``."""
+    network = Network(problem)
+    prefills, decodes = passes(problem)
+    tokens = problem.prompt_tokens
+    layer, step, prompt_layer, head = (
+        np.array(values, dtype=np.float64)
+        for values in (
+            [w.layer_s for w in devices],
+            [w.step_s for w in devices],
+            [w.prefill_s_layer + w.prefill_s_token_layer * tokens for w in devices],
+            [head_s(problem, w) for w in devices],
+        )
+    )
+    hops = decodes * network.hops_s(devices, problem.activation_bytes)
+    ends = decodes * (network.arounds_s(devices) + head)
+    if prefills:
+        hops = hops + network.hops_s(devices, problem.activation_bytes * tokens)
+        ends = ends + (network.arounds_s(devices, tokens) + head)
+    roles = ((False, False), (True, False), (False, True), (True, True))
+    room = [[min(layers_max(problem, w, first=a, last=z), problem.layers) for a, z in roles] for w in devices]
+    return Terms(
+        decodes * layer + prefills * prompt_layer,
+        (decodes + prefills) * step,
+        hops,
+        ends,
+        np.array(room, dtype=np.float64).reshape(-1, 4),
+    )
 
 
 def _workers(problem: Problem, pipeline: Sequence[Stage]) -> list[Worker]:

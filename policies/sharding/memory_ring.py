@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from policies.jobs import Stage
-from policies.problem import Plan, Problem, Worker
-from policies.sharding.cost import layers_max, token_s
+from policies.problem import Plan, Problem, State, Worker
+from policies.sharding.answer import overflow, pipelines_plan, shortfall
 
 
 def ring(problem: Problem, workers: Sequence[Worker]) -> tuple[Stage, ...]:
@@ -32,7 +32,7 @@ def by_memory(workers: Sequence[Worker]) -> list[Worker]:
     return sorted(workers, key=lambda worker: (-worker.memory_bytes, worker.node))
 
 
-def plan(problem: Problem, budget: int) -> Plan:
+def plan(problem: Problem, state: State, budget: int) -> Plan:
     """Take rings from the pool, each of the fewest largest devices that fit, ``budget`` at most."""
     pool = by_memory(problem.workers)
     rings: list[tuple[Stage, ...]] = []
@@ -40,24 +40,13 @@ def plan(problem: Problem, budget: int) -> Plan:
         rings.append(found)
         nodes = {stage.node for stage in found}
         pool = [worker for worker in pool if worker.node not in nodes]
-    why = ""
-    if not rings:
-        why = f"no ring of the {len(pool)} workers holds {problem.layers} layers of {problem.model}"
-    return Plan(tuple(rings), tuple(token_s(problem, stages) for stages in rings), why)
+    why = overflow(problem, ring(problem, pool)) or shortfall(problem, pool)
+    return pipelines_plan(problem, rings, why)
 
 
 def _next_ring(problem: Problem, pool: Sequence[Worker]) -> tuple[Stage, ...]:
     for size in range(1, len(pool) + 1):
         stages = ring(problem, pool[:size])
-        if _fits(problem, stages):
+        if stages and not overflow(problem, stages):
             return stages
     return ()
-
-
-def _fits(problem: Problem, stages: Sequence[Stage]) -> bool:
-    by_node = {worker.node: worker for worker in problem.workers}
-    end = len(stages) - 1
-    return bool(stages) and all(
-        stage.last - stage.first <= layers_max(problem, by_node[stage.node], first=i == 0, last=i == end)
-        for i, stage in enumerate(stages)
-    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from policies.problem import Problem
+from policies.problem import Problem, State
 from policies.sharding import latency_dp, token_s
 from scenarios.checks.language import Look, StateCheck
 
@@ -195,7 +195,7 @@ class CapacityRecovers(StateCheck):
         if unknown:
             return f"{node} does not know worker {unknown[0]}"
         idle = tuple(worker for worker in self.problem.workers if worker.node in without)
-        if latency_dp.plan(msgspec.structs.replace(self.problem, workers=idle), 1).pipelines:
+        if latency_dp.plan(msgspec.structs.replace(self.problem, workers=idle), State(), 1).pipelines:
             return f"{node} leaves {', '.join(worker.node for worker in idle)} idle, which could hold the model"
         return ""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from policies.jobs import Stage
-from policies.problem import Plan, Problem
+from policies.problem import Plan, Problem, State
 from policies.sharding import token_s
 from policies.sharding.memory_ring import by_memory
 
 
-def plan(problem: Problem, budget: int) -> Plan:
+def plan(problem: Problem, state: State, budget: int) -> Plan:
     """Give every worker the same whole number of layers: its predecessor placed 30 of 32 layers on 5 nodes.
 
     Breaks `checks.requests.shards_cover_the_model` where the workers do not divide the layers.

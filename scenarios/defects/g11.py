@@ -7,13 +7,13 @@ from itertools import pairwise
 import msgspec
 
 from policies.jobs import Stage
-from policies.problem import Plan, Problem
+from policies.problem import Plan, Problem, State
 from policies.sharding import latency_dp, token_s
 from policies.sharding.cost import layers_max
 from policies.sharding.memory_ring import by_memory
 
 
-def blind(problem: Problem, budget: int) -> Plan:
+def blind(problem: Problem, state: State, budget: int) -> Plan:
     """Plan as if links took no time: its predecessor summed the network's cost before anything was assigned.
 
     Breaks `checks.leader.PlannedLatency`.
@@ -21,10 +21,10 @@ def blind(problem: Problem, budget: int) -> Plan:
     near = tuple(
         msgspec.structs.replace(worker, one_way_s=0.0, backbone_s=0.0, bytes_per_s=1e18) for worker in problem.workers
     )
-    return latency_dp.plan(msgspec.structs.replace(problem, workers=near), budget)
+    return latency_dp.plan(msgspec.structs.replace(problem, workers=near), state, budget)
 
 
-def skipping(problem: Problem, budget: int) -> Plan:
+def skipping(problem: Problem, state: State, budget: int) -> Plan:
     """Leave out the shards that fit nowhere, and say nothing.
 
     Its predecessor cut the model into at most 4 shards, gave each to the node with the most memory left, and went on
@@ -42,7 +42,7 @@ def skipping(problem: Problem, budget: int) -> Plan:
     return _plan(problem, tuple(stages))
 
 
-def overcommitted(problem: Problem, budget: int) -> Plan:
+def overcommitted(problem: Problem, state: State, budget: int) -> Plan:
     """Place every shard, whether it fits or not: its predecessor logged a warning.
 
     Breaks `checks.requests.shards_fit_the_memory`.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from policies.coordination import Coordination
 from policies.gateway import Gateway
-from policies.problem import Plan, Problem
-from policies.sharding import latency_dp
+from policies.sharding import Plans, latency_dp
 from scenarios.defects import g10, g11
 from scenarios.defects.g04 import IgnoresPriority
 from scenarios.defects.g06 import ForgetsTheOffline
@@ -19,8 +17,6 @@ from scenarios.defects.g09 import ServesOneAtATime
 from scenarios.defects.g12 import KeepsReservations, KeepsTheDead
 from scenarios.defects.g22 import ForgetsTasks
 from scenarios.defects.g34 import CountsByWindow
-
-Plans = Callable[[Problem, int], Plan]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from policies.config import ShardingConfig
 from policies.jobs import Stage
 from policies.problem import Plan, Problem, Worker
 from policies.sharding import PLANNERS, check_plan, first_token_s, token_s
-from policies.sharding.latency_dp import best_pipeline
 from policies.sharding.memory_ring import ring
+from policies.sharding.subsets import best_pipeline
 from policies.wire import WireError, encode
 
 decode_plan = msgspec.msgpack.Decoder(Plan).decode
