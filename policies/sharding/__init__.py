@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from policies.problem import Plan, Problem, State
-from policies.sharding import exact, latency_dp, memory_ring
+from policies.sharding import exact, latency_dp, local_search, memory_ring
 from policies.sharding.check import check_plan
 from policies.sharding.cost import end_to_end_s, first_token_s, token_s
 from policies.wire import WireError, encode
@@ -50,6 +50,7 @@ def over_bytes(plan: Plans) -> Planner:
 PLANNERS: dict[str, Planner] = {
     "exact": over_bytes(exact.plan),
     "latency_dp": over_bytes(latency_dp.plan),
+    "local_search": over_bytes(local_search.plan),
     "memory_ring": over_bytes(memory_ring.plan),
 }
 """Planner by the name used in `policies.config.ShardingConfig` and `policies.jobs.PlanJob`."""

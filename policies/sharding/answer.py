@@ -57,5 +57,5 @@ def capacity(problem: Problem, workers: Sequence[Worker]) -> int:
     ).reshape(-1, 3)
     alone = int(room[:, 2].max(initial=0))
     lost = np.sort((room[:, 0] - room[:, 1])[room[:, 1] > 0])
-    many = int(room[:, 0].sum() - lost[:2].sum()) if len(lost) > 1 else 0
+    many = int(room[:, 0].sum() - lost[:2].sum()) if len(lost) > 1 and problem.layers > 1 else 0
     return min(problem.layers, max(alone, many))

@@ -89,4 +89,5 @@ class Network:
             return there
         back = np.array([self.to_source_s(worker, TOKEN_BYTES) for worker in workers])
         into = np.array([self.from_source_s(worker, TOKEN_BYTES * prompt_tokens) for worker in workers])
-        return back + into[:, None]
+        around: FloatArray = back + into[:, None]
+        return around

@@ -143,7 +143,7 @@ def test_the_fastest_take_all_they_can_hold() -> None:
 
 @pytest.mark.parametrize("planner", PLANNERS)
 @settings(max_examples=100, deadline=None)
-@given(given_problem=problems(workers_max=12))
+@given(given_problem=problems(workers_max=9))
 @example(given_problem=problem())
 def test_every_plan_passes_the_checker(planner: str, given_problem: Problem) -> None:
     """Whatever the pool, each planner's plan covers the layers, fits memory and uses a worker once."""
