@@ -53,6 +53,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "write a seeded model of ours as a standard checkpoint",
         "twin checkpoint tiny models/tiny --seed 1",
     ),
+    "shard": (
+        "score every planner on a testbed file",
+        "twin shard ../shared/data/testbeds/edgeshard.json --model 7b",
+    ),
     "show": ("show a finished Run", "twin show runs/first_village/KEY-1"),
     "ls": ("list Runs", "twin ls first_village"),
     "info": ("versions, backends, groups of conf/", "twin info"),

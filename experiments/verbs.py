@@ -82,6 +82,12 @@ def parser(verb: str) -> argparse.ArgumentParser:
         from experiments.checkpoint import add_arguments
 
         add_arguments(made)
+    elif verb == "shard":
+        made.add_argument("testbed", metavar="TESTBED", type=Path, nargs="+", help="edgeshard.json, helix_*.json.gz")
+        made.add_argument("--planner", action="append", metavar="NAME", help="only this one; may be repeated")
+        made.add_argument("--model", default="", help="7b, 13b, 30b or 70b; otherwise all that the file has")
+        made.add_argument("--budget", type=int, default=0, metavar="N", help="iterations (default: by testbed)")
+        made.add_argument("--out", metavar="FILE", help="write the tables as a page (.md)")
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
     return _common(made)
@@ -234,6 +240,15 @@ def _info(words: list[str]) -> int:
     return 0
 
 
+def _shard(words: list[str]) -> int:
+    from experiments.shard.verb import main
+
+    options = parser("shard").parse_args(words)
+    if options.budget < 0:
+        raise UsageError(f"--budget {options.budget}: allowed: from 0, where 0 is the testbed's own")
+    return main(options)
+
+
 def _committee(words: list[str]) -> int:
     from experiments.committee import main
     from policies.committee import CommitteeError
@@ -288,5 +303,5 @@ _VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run, "sweep": sweep, "compare": _compare, "replay": _replay, "promote": _promote,
     "calibrate": partial(_on_subject, "calibrate"), "validate": partial(_on_subject, "validate"),
     "show": _show, "ls": _ls, "info": _info, "committee": _committee, "test": _test, "bench": _bench, "hunt": _hunt,
-    "predict": _predict, "requests": _requests, "checkpoint": _checkpoint,
+    "predict": _predict, "requests": _requests, "checkpoint": _checkpoint, "shard": _shard,
 }  # fmt: skip

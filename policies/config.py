@@ -133,7 +133,21 @@ HarvestRules = HarvestConfig | PredecessorConfig | BoincConfig | FederatedConfig
 class ShardingConfig(Strict, frozen=True):
     """How a model is cut across workers."""
 
-    planner: Literal["exact", "latency_dp", "local_search", "memory_ring"] = "latency_dp"
+    planner: Literal[
+        "documented",
+        "edgeshard",
+        "edgeshard_throughput",
+        "exact",
+        "exo_flops_ring",
+        "exo_nodes",
+        "exo_ring",
+        "helix",
+        "latency_dp",
+        "local_search",
+        "memory_ring",
+        "petals",
+        "placement",
+    ] = "latency_dp"
     candidates: Annotated[int, Meta(ge=2, le=10)] = 8  # devices the exact planner looks at for one pipeline
     slots: Annotated[int, Meta(ge=1, le=64)] = 4  # sessions a pipeline runs at once
     context_tokens: Annotated[int, Meta(ge=16)] = 4096  # KV cache is reserved for slots x context

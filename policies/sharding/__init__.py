@@ -12,7 +12,17 @@ from collections.abc import Callable
 import msgspec
 
 from policies.problem import Plan, Problem, State
-from policies.sharding import exact, latency_dp, local_search, memory_ring
+from policies.sharding import (
+    documented,
+    edgeshard,
+    exact,
+    exo,
+    latency_dp,
+    local_search,
+    memory_ring,
+    petals,
+    placement,
+)
 from policies.sharding.check import check_plan
 from policies.sharding.cost import end_to_end_s, first_token_s, token_s
 from policies.wire import WireError, encode
@@ -48,9 +58,18 @@ def over_bytes(plan: Plans) -> Planner:
 
 
 PLANNERS: dict[str, Planner] = {
+    "documented": over_bytes(documented.plan),
+    "edgeshard": over_bytes(edgeshard.latency_plan),
+    "edgeshard_throughput": over_bytes(edgeshard.throughput_plan),
     "exact": over_bytes(exact.plan),
+    "exo_flops_ring": over_bytes(exo.flops_ring_plan),
+    "exo_nodes": over_bytes(exo.nodes_plan),
+    "exo_ring": over_bytes(exo.ring_plan),
+    "helix": over_bytes(placement.helix),
     "latency_dp": over_bytes(latency_dp.plan),
     "local_search": over_bytes(local_search.plan),
     "memory_ring": over_bytes(memory_ring.plan),
+    "petals": over_bytes(petals.plan),
+    "placement": over_bytes(placement.plan),
 }
 """Planner by the name used in `policies.config.ShardingConfig` and `policies.jobs.PlanJob`."""

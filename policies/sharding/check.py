@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from policies.problem import Plan, Problem
 
@@ -11,7 +12,8 @@ def check_plan(problem: Problem, plan: Plan) -> list[str]:
     """Return one line for everything that is wrong with ``plan``; an empty list is good.
 
     Every pipeline covers every layer once and in order, each stage fits its worker's memory (layers, their
-    cache, embedding on the first, head on the last), and no worker is used twice.
+    cache, embedding on the first, head on the last), and no worker is used twice. A placement gives a worker one
+    range that it holds with both ends, and flows only go between its workers and the source.
     """
     memory = {worker.node: worker.memory_bytes for worker in problem.workers}
     wrong: list[str] = []
@@ -39,4 +41,19 @@ def check_plan(problem: Problem, plan: Plan) -> list[str]:
                 wrong.append(f"{where}: needs {need:.0f} bytes, has {memory[stage.node]:.0f}")
         if at != problem.layers:
             wrong.append(f"pipeline {number}: ends at layer {at} of {problem.layers}")
-    return wrong
+    return wrong + _wrong_in_placement(problem, plan, memory)
+
+
+def _wrong_in_placement(problem: Problem, plan: Plan, memory: Mapping[str, float]) -> list[str]:
+    wrong = []
+    held = [stage.node for stage in plan.placement]
+    wrong += [f"placement on {node}: two ranges" for node in sorted(set(held)) if held.count(node) > 1]
+    for stage in plan.placement:
+        need = (stage.last - stage.first) * (problem.layer_bytes + problem.kv_bytes_layer) + 2 * problem.head_bytes
+        if not 0 <= stage.first < stage.last <= problem.layers:
+            wrong.append(f"placement on {stage.node}: layers {stage.first}-{stage.last} of {problem.layers}")
+        elif need > memory.get(stage.node, 0.0) + 1:
+            wrong.append(f"placement on {stage.node}: needs {need:.0f} bytes, has {memory.get(stage.node, 0.0):.0f}")
+    known = {"", *held}
+    strays = [flow for flow in plan.flows if not {flow.sender, flow.receiver} <= known]
+    return wrong + [f"flow {flow.sender}-{flow.receiver}: no such worker" for flow in strays]

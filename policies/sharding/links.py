@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,6 +56,21 @@ class Network:
         if link is None:
             return worker.one_way_s + worker.backbone_s + size_bytes / worker.bytes_per_s
         return link.one_way_s + size_bytes / link.bytes_per_s
+
+    def bytes_per_s(self, sender: Worker, receiver: Worker) -> float:
+        """Return the rate from one worker to another."""
+        link = self.links.get((sender.node, receiver.node))
+        return link.bytes_per_s if link is not None else min(sender.bytes_per_s, receiver.bytes_per_s)
+
+    def source_bytes_per_s(self, worker: Worker, *, to_source: bool) -> float:
+        """Return the rate between a worker and the source, infinite where the worker is the source."""
+        if worker.node == self.source or not self.source:
+            return math.inf
+        link = self.links.get((worker.node, self.source) if to_source else (self.source, worker.node))
+        if link is not None:
+            return link.bytes_per_s
+        other = self.source_worker.bytes_per_s if self.source_worker is not None else math.inf
+        return min(worker.bytes_per_s, other)
 
     def around_s(self, first: Worker, last: Worker, prompt_tokens: int = 1) -> float:
         """Return the seconds of a token from ``last`` back to the source, and of what it then sends to ``first``.

@@ -50,11 +50,19 @@ def best_pipeline(problem: Problem, candidates: Sequence[Worker], *, collapse: b
         return ()
     cost = terms(problem, devices)
     kinds = kinds_of(problem, devices, cost) if collapse else [Kind((i,)) for i in range(len(devices))]
+    return cheapest(problem.layers, cost, devices, kinds)
+
+
+def cheapest(layers: int, cost: Terms, devices: Sequence[Worker], kinds: Sequence[Kind]) -> tuple[Stage, ...]:
+    """Return the pipeline of least cost under terms of any meaning, or nothing if none has room.
+
+    Raises:
+        ValueError: more kinds of device than the programme has room for.
+    """
     if (cells := states(kinds) * len(kinds) ** 2) > CELLS_MAX:
         text = f"{len(devices)} devices of {len(kinds)} kinds make {cells} cells; allowed: up to {CELLS_MAX}"
         raise ValueError(f"candidates: {text}")
-    table = _Table(problem.layers, cost, kinds)
-    return table.pipeline(devices)
+    return _Table(layers, cost, kinds).pipeline(devices)
 
 
 @dataclass

@@ -142,8 +142,8 @@ def test_the_fastest_take_all_they_can_hold() -> None:
 
 
 @pytest.mark.parametrize("planner", PLANNERS)
-@settings(max_examples=100, deadline=None)
-@given(given_problem=problems(workers_max=9))
+@settings(max_examples=30, deadline=None)
+@given(given_problem=problems(workers_max=7))
 @example(given_problem=problem())
 def test_every_plan_passes_the_checker(planner: str, given_problem: Problem) -> None:
     """Whatever the pool, each planner's plan covers the layers, fits memory and uses a worker once."""

@@ -1,0 +1,1 @@
+"""`twin shard`: every planner on the testbeds of published systems, one table."""

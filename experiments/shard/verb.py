@@ -1,0 +1,100 @@
+"""`twin shard`: every planner on testbed files, as a table, as JSON, or as the page docs/planners.md."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import groupby
+from pathlib import Path
+
+from experiments.present import show
+from experiments.progress import progress
+from experiments.shard.score import Row, ratio, row
+from experiments.shard.testbeds import Testbed, models_of, read
+from policies.sharding import PLANNERS
+
+PAGE = """\
+# Planners on published testbeds
+
+Made by `{command}`; every number below comes from that run. The rule and the source of each planner stand at the top
+of its module in `policies/sharding/`. Baselines get their own ideal inputs: true free memory, true seconds and links.
+
+- On the edge testbed: end-to-end seconds over the generated tokens of one request (prompt 32, generate 96), every
+  token back at the source. `exact` is proven optimal there: 15 devices are 4 kinds, and all their pipelines are in its
+  programme.
+- On the GPU clusters: prompt and new tokens a second of the maximum flow, with and without the bound that caches set,
+  and the seconds a token of one request alone on the plan's best pipeline. Absolute rates are those of our own reading
+  of the stored layer times (largest batch whose cache fits), not those of the authors' simulator.
+
+Maximum flow knows no queues: it may rank placements otherwise than a simulation does.
+"""
+UNITS = {
+    "seconds_a_token": ("ms/token", 1e3),
+    "tokens_per_s": ("tokens/s", 1.0),
+    "tokens_per_s_cached": ("with caches", 1.0),
+}
+"""How scores are shown: title and factor."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Plan, score and show; return the exit code.
+
+    Raises:
+        UsageError: one line on a file, model or planner that does not exist.
+    """
+    beds = [bed for path in options.testbed for bed in _beds(path, options.model)]
+    names = options.planner or sorted(PLANNERS)
+    rows: list[Row] = []
+    with progress("shard", quiet=options.quiet) as report:
+        for number, (bed, name) in enumerate((bed, name) for bed in beds for name in names):
+            report(number / (len(beds) * len(names)), f"{bed.name} {bed.model} {name}")
+            rows.append(row(bed, name, options.budget))
+    if options.out:
+        command = f"twin shard {' '.join(path.name for path in options.testbed)} --out docs/planners.md"
+        Path(options.out).write_text(PAGE.format(command=command) + _markdown(rows))
+    plain = [vars(one) | {"ratio": ratio(rows, one)} for one in rows]
+    show({"rows": plain}, _text(rows), options.json)
+    return 0
+
+
+def _beds(path: Path, model: str) -> list[Testbed]:
+    return [read(path, name) for name in ([model] if model else models_of(path))]
+
+
+def _tables(rows: list[Row]) -> list[tuple[str, list[list[str]]]]:
+    """Return (title, rows of words, the head first), best plans first, those that found none last."""
+    tables = []
+    for (bed, model), group in groupby(rows, key=lambda one: (one.testbed, one.model)):
+        own = list(group)
+        scores = next((list(one.scores) for one in own if one.scores), [])
+        head = ["planner", *(UNITS[name][0] for name in scores), "times the best", "pipelines", "stages"]
+        body = []
+        for one in sorted(own, key=lambda one: (not one.scores, ratio(own, one) or 0.0, one.planner)):
+            if one.scores:
+                values = [f"{one.scores[name] * UNITS[name][1]:.1f}" for name in scores]
+                body.append([one.planner, *values, f"{ratio(own, one):.2f}", str(one.pipelines), str(one.stages)])
+            else:
+                body.append([one.planner, one.infeasible])
+        tables.append((f"{bed}, {model}", [head, *body]))
+    return tables
+
+
+def _text(rows: list[Row]) -> str:
+    lines = []
+    for title, table in _tables(rows):
+        wide = max(len(words[0]) for words in table)
+        lines += [title, ""]
+        for words in table:
+            rest = words[1] if len(words) == 2 else "".join(f"{word:>16}" for word in words[1:])
+            lines.append(f"{words[0]:{wide}}  {rest}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _markdown(rows: list[Row]) -> str:
+    lines = []
+    for title, (head, *body) in _tables(rows):
+        lines += ["", f"## {title}", "", f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+        lines += [f"| {' | '.join(words)} |" for words in body if len(words) == len(head)]
+        none = [words for words in body if len(words) != len(head)]
+        lines += ["", "No plan:", "", *(f"- {name}: {why}." for name, why in none)] if none else []
+    return "\n".join(lines) + "\n"
