@@ -1,8 +1,15 @@
 """Sharding: how a model is cut across workers.
 
-`latency_dp` is exact over a handful of candidates, `memory_ring` is the baseline that shares by memory,
-`cost` says what a pipeline takes, and `check` whether a plan may be used at all. Planners run as jobs, by
-name: bytes in, bytes out, limited by a number of pipelines.
+`cost` says what a pipeline takes and what is made small, `check` whether a plan may be used at all. Planners:
+
+- exact: `exact` over a pool of few kinds of device, `latency_dp` over a handful of candidates (`subsets`, `kinds`);
+- for thousands of devices: `local_search` (`moves`);
+- for the tokens a second of a whole pool: `placement` (`flow`, `routes`);
+- baselines by their published rules: `memory_ring`, `exo`, `petals`, `edgeshard`, `documented`, and `helix` in
+  `placement`.
+
+`replan` keeps what serves unless moving pays, `replicas` gives stages copies by class of service. Planners run as jobs,
+by name: bytes in, bytes out, limited by iterations: one a pipeline, or one a branch-and-bound node of `placement`.
 """
 
 from __future__ import annotations
@@ -11,7 +18,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from policies.problem import Plan, Problem, State
+from policies.problem import Problem
 from policies.sharding import (
     documented,
     edgeshard,
@@ -25,10 +32,9 @@ from policies.sharding import (
 )
 from policies.sharding.check import check_plan
 from policies.sharding.cost import end_to_end_s, first_token_s, token_s
+from policies.sharding.replan import Plans, steady
 from policies.wire import WireError, encode
 
-Plans = Callable[[Problem, State, int], Plan]
-"""A planner: the problem, what is there already, and how many iterations it may take."""
 Planner = Callable[[bytes, int], bytes]
 """The same as jobs run it."""
 
@@ -38,7 +44,8 @@ _decode = msgspec.msgpack.Decoder(Problem).decode
 
 
 def over_bytes(plan: Plans) -> Planner:
-    """Return a planner as jobs run it: bytes in, bytes out."""
+    """Return a planner as jobs run it: bytes in, bytes out, and steady where something serves already."""
+    steadied = steady(plan)
 
     def planner(problem: bytes, budget: int) -> bytes:
         """Plan an encoded `Problem` with at most ``budget`` pipelines; returns an encoded `Plan`."""
@@ -48,13 +55,28 @@ def over_bytes(plan: Plans) -> Planner:
             raise WireError(f"problem: {error}") from None
         if budget < 1:
             raise ValueError(f"budget is {budget}; allowed: from 1")
-        nodes = [worker.node for worker in decoded.workers]
-        if len(set(nodes)) < len(nodes):
-            twice = next(node for node in sorted(nodes) if nodes.count(node) > 1)
-            raise ValueError(f"workers: {twice} is there twice; allowed: once")
-        return encode(plan(decoded, decoded.state, budget))
+        _require_whole(decoded)
+        return encode(steadied(decoded, decoded.state, budget))
 
     return planner
+
+
+def _require_whole(problem: Problem) -> None:
+    """Raise a ValueError, one line, if a worker is there twice, a link leads nowhere or what serves is no pipeline."""
+    nodes = [worker.node for worker in problem.workers]
+    if len(set(nodes)) < len(nodes):
+        twice = next(node for node in sorted(nodes) if nodes.count(node) > 1)
+        raise ValueError(f"workers: {twice} is there twice; allowed: once")
+    places = {*nodes, problem.source}
+    for link in problem.links:
+        if not {link.sender, link.receiver} <= places:
+            raise ValueError(f"links: {link.sender}-{link.receiver}; allowed: between workers and the source")
+    for stages in problem.state.in_force:
+        edges = [0, *(stage.last for stage in stages)]
+        if [s.first for s in stages] != edges[:-1] or edges[-1] != problem.layers or edges != sorted(set(edges)):
+            raise ValueError(
+                f"state: in_force {edges}; allowed: stages that cover layers 0 to {problem.layers} in order"
+            )
 
 
 PLANNERS: dict[str, Planner] = {

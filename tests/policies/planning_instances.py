@@ -32,18 +32,18 @@ MODELS = {
 def instance(number: int, devices_max: int = 8, devices_min: int = 1) -> Problem:
     """Return the problem of that number: always the same one."""
 
-    def between(what: str, low: float, high: float, index: Any = 0) -> Any:
-        return low * (high / low) ** uniform(number, f"planning {what}", 0, index)
+    def between(what: str, low: float, high: float, index: int = 0) -> float:
+        return float(low * (high / low) ** uniform(number, f"planning {what}", 0, index))
 
-    def whole(what: str, high: int, index: Any = 0) -> Any:
-        return integers(number, f"planning {what}", 0, index, high)
+    def whole(what: str, high: int, index: int = 0) -> int:
+        return int(integers(number, f"planning {what}", 0, index, high))
 
-    layers, layer_bytes, kv_bytes, head_bytes, activation = MODELS[sorted(MODELS)[int(whole("model", 4))]]
-    count = devices_min + int(whole("count", devices_max - devices_min + 1))
+    layers, layer_bytes, kv_bytes, head_bytes, activation = MODELS[sorted(MODELS)[whole("model", 4)]]
+    count = devices_min + whole("count", devices_max - devices_min + 1)
     prompt, new = (32, 96) if whole("request", 2) else (512, 256)
     workers = []
     for i in range(count):
-        memory, bandwidth, flops = FAMILIES[sorted(FAMILIES)[int(whole("family", 3, i))]]
+        memory, bandwidth, flops = FAMILIES[sorted(FAMILIES)[whole("family", 3, i)]]
         rate = 0.7 * between("bandwidth", *bandwidth, i)
         workers.append(
             Worker(
@@ -63,7 +63,7 @@ def instance(number: int, devices_max: int = 8, devices_min: int = 1) -> Problem
         for n, (a, b) in enumerate(pairs)
         if whole("measured", 4, n)
     )
-    source = ("", "d0000", "gateway")[int(whole("source", 3))]
+    source = ("", "d0000", "gateway")[whole("source", 3)]
     kv = kv_bytes * (prompt + new) * 4.0
     return Problem(
         "m", layers, layer_bytes, kv, head_bytes, activation, tuple(workers), source,
