@@ -90,6 +90,8 @@ def _tokens(name: str) -> frozenset[str]:
 CHIPS, _SPELLINGS = _read((Path(__file__).parent / "chips.csv").read_text(encoding="utf-8"))
 """Name to chip; and every spelling as its set of words."""
 
+_DISCRETE = ("gddr", "gddr-old", "gddr-server", "hbm", "hbm-amd", "amd", "intel")
+_HOSTS = ("board", "cpu")
 _BY_BANDWIDTH = {"apple": ("apple", "m1"), "phone": ("phone", "snapdragon"), "board": ("pi", "board"), "gddr": ("rtx",)}
 
 
@@ -104,9 +106,13 @@ def find_chip(name: str, mem_bytes_per_s: float = 0.0) -> Chip:
         UnknownName: no chip, no device of the library, and no bandwidth; names the nearest.
     """
     given = _tokens(name)
-    found = [(len(spelling), -number) for number, (spelling, _) in enumerate(_SPELLINGS) if spelling <= given]
+    found = [
+        (len(spelling), spelling == _tokens(chip), -number)  # a chip's own name before what else it is called
+        for number, (spelling, chip) in enumerate(_SPELLINGS)
+        if spelling <= given
+    ]
     if found:
-        chip = CHIPS[_SPELLINGS[-max(found)[1]][1]]
+        chip = CHIPS[_SPELLINGS[-max(found)[2]][1]]
         return replace(chip, mem_bytes_per_s=mem_bytes_per_s or chip.mem_bytes_per_s)
     held = next((row for row in LIBRARY if _tokens(row.name) == given), None)
     if held:
@@ -149,6 +155,7 @@ def find_devices(name: str, count: int = 1, mem_bytes_per_s: float = 0.0) -> tup
         UnknownName: one of them is not known.
     """
     chips: list[Chip] = []
+    name = re.sub(r"^[^:]*:\s*(?=\d)", "", name)  # `test bed: 2x ...`
     plain = re.sub(r"(?<=\w)\+(?=[\s,)]|$)", "", name)  # the plus of `Galaxy S24+` joins nothing
     for part in re.split(r"\s*(?:\+|,|&|;|\band\b)\s*", plain):
         before = re.match(r"\s*(\d{1,2})\s*[x×*]\s*(.*)", part, re.IGNORECASE)
@@ -160,6 +167,8 @@ def find_devices(name: str, count: int = 1, mem_bytes_per_s: float = 0.0) -> tup
         else:
             times, bare = 1, part
         chips += [find_chip(bare, mem_bytes_per_s)] * times
+    if any(chip.kind in _DISCRETE for chip in chips):
+        chips = [chip for chip in chips if chip.kind not in _HOSTS]  # `Raspberry Pi 5 + RX 6700 XT`: the card computes
     if len(chips) == 1:
         return tuple(chips * max(count, 1))
     return tuple(chips)

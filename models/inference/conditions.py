@@ -15,14 +15,16 @@ class Conditions:
         output_tokens: generated for each stream.
         batch: streams together.
         context_tokens: cached tokens of a stream during decode, mean; None: the prompt and half of the answer.
+        depth_tokens: cached before the prompt comes.
         split: ``layers`` or ``tensor`` for several devices; empty: the engine's own.
         fused_attention: scores are never stored (flash attention).
     """
 
     prompt_tokens: int = 512
     output_tokens: int = 128
-    batch: int = 1
+    batch: float = 1
     context_tokens: float | None = None
+    depth_tokens: int = 0
     split: str = ""
     fused_attention: bool = False
 
@@ -30,7 +32,7 @@ class Conditions:
         """Return the cached tokens of a stream during decode, mean."""
         if self.context_tokens is not None:
             return float(self.context_tokens)
-        return self.prompt_tokens + self.output_tokens / 2.0
+        return self.depth_tokens + self.prompt_tokens + self.output_tokens / 2.0
 
 
 _COUNT = r"[\s:=~]*(\d+(?:\.\d+)?)\s*(k\b)?"
@@ -38,7 +40,8 @@ _FIELDS = {
     "prompt": ("prompt(?:_tokens| tokens| length| len)?", "input(?:_tokens| tokens| length| len)?", "prefill", "isl"),
     "output": ("out(?:put)?(?:_tokens| tokens| length| len)?", "generat(?:e|ed|ion)", "osl", "gen", "tokens out"),
     "batch": ("batch(?: size)?", "bs", "concurrency", "streams", "users", "requests in flight", "batch_size"),
-    "context": ("context(?: length| len)?", "ctx", "depth", "kv length", "mean context"),
+    "context": ("context(?: length| len)?", "ctx", "kv length", "mean context"),
+    "depth": ("depth", r"@ ?d", "after"),
 }
 _REVERSED = {
     "prompt": ("(?:token )?prompt", "input tokens", "tokens in", "prompt tokens"),

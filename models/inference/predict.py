@@ -22,6 +22,10 @@ from models.inference.work import Work, decode_work, prefill_work
 RUNTIME_BYTES = 0.5e9
 """What an engine holds besides weights and cache: context, graphs, buffers (assumption; 0.3 to 1 GB in CUDA)."""
 
+WAITING_SHARE = 0.34
+"""Of what a device draws beyond idle, the part that it also draws while a pass waits for host or links: the median over
+the mean powers that Splitwise measured on A100 boards (others: assumption)."""
+
 KERNELS = (
     "weight", "linear", "linear_packed", "linear_k", "kv", "kv_head", "attention", "unpacked", "activation", "score",
     "linear_j",
@@ -49,7 +53,7 @@ class Metrics:
         device_bytes: weights, cache and runtime on each device.
         fits: every device holds its part (devices of unknown memory do).
         busy: share of the time that devices compute rather than wait for host or links.
-        mean_power_w: of all devices.
+        mean_power_w, peak_power_w: of all devices.
         joules_per_token, heat_j_per_token: a token of the answer; what is drawn becomes heat.
     """
 
@@ -73,6 +77,7 @@ class Metrics:
     fits: bool
     busy: float
     mean_power_w: float
+    peak_power_w: float
     joules_per_token: float
     heat_j_per_token: float
 
@@ -160,11 +165,17 @@ def _prefill(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditi
     packed = packing != "none"
     works = [
         prefill_work(
-            shape, layers, asked.prompt_tokens, streams=asked.batch, head=place == len(cut.layers) - 1, packed=packed
+            shape,
+            layers,
+            asked.prompt_tokens,
+            before=asked.depth_tokens,
+            streams=asked.batch,
+            head=place == len(cut.layers) - 1,
+            packed=packed,
         )
         for place, layers in enumerate(cut.layers)
     ]
-    one = prefill_work(shape, 1, asked.prompt_tokens, streams=asked.batch, packed=packed)
+    one = prefill_work(shape, 1, asked.prompt_tokens, before=asked.depth_tokens, streams=asked.batch, packed=packed)
     tokens = asked.batch * asked.prompt_tokens
     return _pass(engine, "prefill", shape, cut, link, works, one, asked, tokens, packing=packing)
 
@@ -210,7 +221,7 @@ def _metrics(shape: Shape, cut: _Cut, asked: Conditions, decode: _Pass, prefill:
     worked_s += asked.output_tokens * sum(decode.terms_s[name] for name in KERNELS)
     busy = min(1.0, worked_s / whole_s)
     # Stages take turns: while one computes the others idle.
-    active = busy * (1.0 if cut.tensor > 1 else 1.0 / len(cut.layers))
+    active = (WAITING_SHARE + (1.0 - WAITING_SHARE) * busy) * (1.0 if cut.tensor > 1 else 1.0 / len(cut.layers))
     power_w = sum(chip.idle_w + (chip.peak_w - chip.idle_w) * active for chip in cut.chips)
     joules = power_w * whole_s / max(asked.output_tokens * asked.batch, 1)
     return Metrics(
@@ -236,6 +247,7 @@ def _metrics(shape: Shape, cut: _Cut, asked: Conditions, decode: _Pass, prefill:
         ),
         busy=busy,
         mean_power_w=power_w,
+        peak_power_w=sum(chip.peak_w for chip in cut.chips),
         joules_per_token=joules,
         heat_j_per_token=joules,
     )

@@ -64,7 +64,7 @@ _RATES: tuple[tuple[str, Reader], ...] = (
 )  # fmt: skip
 _OTHERS: tuple[tuple[str, Reader], ...] = (
     ("peak_power", lambda m, c: 1.0),
-    ("power_fraction", lambda m, c: m.busy),
+    ("power_fraction", lambda m, c: m.mean_power_w / m.peak_power_w),
     ("power", lambda m, c: m.mean_power_w),
     ("joules", lambda m, c: m.joules_per_token),
     ("energy", lambda m, c: m.joules_per_token),
@@ -159,7 +159,7 @@ def _link(network: float, usual: Link) -> Link | None:
 
 def _conditions(metric: str, text: str, system: str) -> Conditions:
     said = read_conditions(f"{text}, {system}")
-    prompt, output = int(said.get("prompt", 512)), int(said.get("output", 128))
+    prompt, output, depth = int(said.get("prompt", 512)), int(said.get("output", 128)), int(said.get("depth", 0))
     context = said.get("context")
     filled = re.match(r"(pp|tg)\s*_?(\d+)", metric)
     both = re.match(r"pp\s*_?(\d+)\s*\+\s*tg\s*_?(\d+)", metric)
@@ -170,14 +170,14 @@ def _conditions(metric: str, text: str, system: str) -> Conditions:
     elif filled:
         # The benchmark generates into an empty cache, unless a depth is told.
         output = int(filled[2])
-        context = output / 2.0 + (context or 0.0)
+        context = output / 2.0 + (context or depth)
     elif context is not None and "prompt" not in said:
         prompt = max(1, int(context))
     lower = f"{text} {system}".lower()
     split = "tensor" if "tensor" in lower or re.search(r"\btp\s*=?\s*\d", lower) else ""
     split = "layers" if "layer split" in lower or "pipeline" in lower else split
     return Conditions(
-        prompt, output, said.get("batch", 1) or 1, context, split,  # type: ignore[arg-type]
+        prompt, output, said.get("batch", 1) or 1, context, depth, split,
         fused_attention=bool(re.search(r"flash|\bfa\b|fa\s*=?\s*1", lower)),
     )  # fmt: skip
 

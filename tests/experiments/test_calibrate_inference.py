@@ -14,6 +14,7 @@ from experiments.calibration.distributions import data_folder, digests
 from experiments.calibration.inference_fit import Plan, errors, fit, predicted
 from models.inference import CATALOGUE
 from models.inference.chips import CHIPS
+from models.inference.predict import WAITING_SHARE
 from models.inference.prices import FILE, REGIMES, quantities
 from models.inference.rows import answer
 from models.inference.work import decode_work
@@ -111,3 +112,17 @@ def test_tensor_parallel_cards_are_predicted_from_one_card() -> None:
 
     assert len(wrong) > 400
     assert sum(wrong) / len(wrong) < 0.15
+
+
+@needs_data
+def test_the_share_drawn_while_waiting_is_the_median_of_splitwise() -> None:
+    """Solved row by row for the share of power that a waiting A100 draws, the median is the constant within 0.01."""
+    table = pd.read_csv(DATA / samples.CALIBRATION / "splitwise_a100_h100.csv.gz")
+    shares = []
+    for row in table[table["metric"] == "avg_power_fraction_of_tdp"].to_dict("records"):
+        found = answer({name: str(cell) for name, cell in row.items()} | {"bandwidth": ""}).metrics
+        idle = 55.0 / 400.0
+        drawn = (row["value"] - idle) / (1.0 - idle)
+        shares.append((drawn - found.busy) / (1.0 - found.busy))
+
+    assert sorted(shares)[len(shares) // 2] == pytest.approx(WAITING_SHARE, abs=0.01)
