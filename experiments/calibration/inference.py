@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +25,7 @@ from experiments.progress import progress
 from models.inference.assumed import SCORE_PASSES, kv_head_price
 from models.inference.chips import CHIPS
 from models.inference.collectives import Link
+from models.inference.engines import nvlink_share
 
 FORMAT = 1
 APPLE, CUDA = ("apple", "apple-ultra"), ("gddr", "hbm")
@@ -171,9 +173,10 @@ def _splitwise(folder: Path, link: Link) -> dict[str, Any]:
     for chip, hardware in SPLITWISE.items():
         for phase, plan in (
             ("decode", Plan(("weight", "kv", "linear", "layer_s"))),
-            ("prefill", Plan(("linear", "attention", "layer_s"))),
+            ("prefill", Plan(("linear", "whole_attention", "layer_s"))),  # its attention does not fall with N
         ):
-            rows = list(samples.splitwise(folder, phase, hardware, link))
+            of_chip = replace(link, bytes_per_s=link.bytes_per_s * nvlink_share(CHIPS[chip]))
+            rows = list(samples.splitwise(folder, phase, hardware, of_chip))
             found[f"splitwise/{chip}/{phase}"] = _regime(rows, plan, "Mutinifni/splitwise-sim perf_model.csv")
     pcap = {name.replace("H100 SXM", "H100 80GB pcap"): one for name, one in found.items() if "H100" in name}
     return found | pcap

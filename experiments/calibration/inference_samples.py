@@ -154,7 +154,9 @@ def serving_layers(folder: Path, chip: str) -> Iterator[Sample]:
 
 def _layer(model: str, chip: str, tokens: int, devices: int, seconds: float, file: str) -> Sample:
     shape, _ = shape_of(model, "f16")
-    work = replace(prefill_work(shape, 1, tokens), kv_bytes=0.0, attention_flops=0.0, score_bytes=0.0, passes=0.0)
+    work = replace(
+        prefill_work(shape, 1, tokens), kv_bytes=0.0, attention_flops=0.0, whole_attention_flops=0.0, passes=0.0
+    )
     name = f"{file}: {tokens} tokens, {devices} in parallel"
     return _sample(work.split(devices), CHIPS[chip], seconds, "none", shape.name, name, fp32=True)
 

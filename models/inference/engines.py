@@ -118,6 +118,12 @@ _ETHERNET_BYTES_PER_S, _PCIE_BYTES_PER_S, _RPC_S = 117e6, 12e9, 0.5e-3
 _PCIE_4 = Link(18e9, 15e-6, _HOST_HOP_S)
 
 
+def nvlink_share(chip: Chip) -> float:
+    """Return a board's NVLink rate beside an H100's, which was fitted (data sheets: 900, 600, 400 and 300 GB/s)."""
+    generation = chip.name.split()[0]
+    return {"A100": 2 / 3, "A800": 4 / 9, "H800": 4 / 9, "V100": 1 / 3, "B200": 2.0, "GB200": 2.0}.get(generation, 1.0)
+
+
 def default_link(engine: Engine, chip: Chip) -> Link:
     """Return what joins the devices where nobody says: NVLink, PCIe, or gigabit Ethernet between single boards."""
     small = chip.kind in ("board", "jetson", "phone", "apple-phone", "cpu")
@@ -129,7 +135,7 @@ def default_link(engine: Engine, chip: Chip) -> Link:
         return Link(_ETHERNET_BYTES_PER_S, 0.2e-3, _RPC_S)
     if engine.split == "tensor" and chip.kind == "hbm":
         found = LINKS["nvlink"]
-        return Link(found["bytes_per_s"], found["start_s"], _HOST_HOP_S)
+        return Link(found["bytes_per_s"] * nvlink_share(chip), found["start_s"], _HOST_HOP_S)
     if engine.split == "tensor" and chip.kind != "gddr-server":
         return _PCIE_4
     if engine.split == "tensor":

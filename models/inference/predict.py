@@ -27,8 +27,8 @@ WAITING_SHARE = 0.34
 the mean powers that Splitwise measured on A100 boards (others: assumption)."""
 
 KERNELS = (
-    "weight", "linear", "linear_packed", "linear_k", "kv", "kv_head", "attention", "unpacked", "activation", "score",
-    "linear_j",
+    "weight", "linear", "linear_packed", "linear_k", "kv", "kv_head", "attention", "whole_attention", "unpacked",
+    "activation", "score", "linear_j",
 )  # fmt: skip
 """Terms in which the devices work; in the others they wait."""
 

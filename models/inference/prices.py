@@ -26,8 +26,8 @@ class Prices:
 
     Attributes:
         weight, kv, kv_head, unpacked, activation, score: of bytes, in units of 1 / bandwidth.
-        linear, linear_packed, attention: of operations, in units of 1 / peak; packed: on integer weights.
-            No price for packed ones is that of the others.
+        linear, linear_packed, attention, whole_attention: of operations, in units of 1 / peak; packed: on integer
+            weights (no price is that of the others); whole: of attention that tensor parallelism does not divide.
         linear_k: on top of `linear_packed` where the scales are packed as well.
         linear_j: energy that a product takes, J an operation; a chip at its power limit takes at least that long.
         layer_s: launches and engine, s a layer and pass.
@@ -44,6 +44,7 @@ class Prices:
     kv: float = 0.0
     kv_head: float = 0.0
     attention: float = 0.0
+    whole_attention: float = 0.0
     unpacked: float = 0.0
     activation: float = 0.0
     score: float = 0.0
@@ -70,6 +71,7 @@ def quantities(work: Work, chip: Chip, *, packing: str = "none", fp32_sum: bool 
         "kv": work.kv_bytes / chip.mem_bytes_per_s,
         "kv_head": work.kv_head_bytes / chip.mem_bytes_per_s,
         "attention": work.attention_flops / peak,
+        "whole_attention": work.whole_attention_flops / peak,
         "unpacked": work.unpacked_bytes / chip.mem_bytes_per_s,
         "activation": work.activation_bytes / chip.mem_bytes_per_s,
         "score": work.score_bytes / chip.mem_bytes_per_s,

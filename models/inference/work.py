@@ -24,6 +24,7 @@ class Work:
         unpacked_bytes: of 16-bit weights written and read again where packed ones meet many tokens.
         activation_bytes: written and read between matrix products, 16 bits a number.
         score_bytes: of attention's scores, 32 bits each, moved once; engines with fused attention never store them.
+        whole_attention_flops: `attention_flops` once more, which a tensor-parallel group does not divide.
         layers: how many layers were entered.
         passes: 1.
     """
@@ -36,6 +37,7 @@ class Work:
     unpacked_bytes: float = 0.0
     activation_bytes: float = 0.0
     score_bytes: float = 0.0
+    whole_attention_flops: float = 0.0
     layers: float = 0.0
     passes: float = 0.0
 
@@ -45,8 +47,9 @@ class Work:
 
     def split(self, parts: int) -> Work:
         """Return what each of some devices does that cut every matrix between them; all of them enter each layer."""
-        cut = {field.name: getattr(self, field.name) / parts for field in fields(Work)[:-2]}
-        return Work(**cut, layers=self.layers, passes=self.passes)
+        cut = {field.name: getattr(self, field.name) / parts for field in fields(Work)[:-3]}
+        whole = self.whole_attention_flops
+        return Work(**cut, whole_attention_flops=whole, layers=self.layers, passes=self.passes)
 
 
 def decode_work(
@@ -92,15 +95,17 @@ def _work(shape: Shape, layers: float, tokens: float, cached: float, pairs: floa
     kv_bytes = layers * shape.kv_bytes_per_token_layer() * cached * share
     width = 4 * shape.hidden + 2 * shape.head_dim * (shape.heads + shape.kv_heads)
     width += (3 if shape.gated else 2) * (shape.ffn * (shape.top_k or 1) + shape.shared_ffn)
+    attention_flops = layers * 4.0 * shape.heads * shape.head_dim * pairs * share
     return Work(
         weight_bytes=weight_bytes,
         linear_flops=flops,
         kv_bytes=kv_bytes,
         kv_head_bytes=kv_bytes * shape.heads / shape.kv_heads,
-        attention_flops=layers * 4.0 * shape.heads * shape.head_dim * pairs * share,
+        attention_flops=attention_flops,
         unpacked_bytes=4.0 * unpacked if packed else 0.0,
         activation_bytes=layers * 2.0 * width * tokens,
         score_bytes=layers * 4.0 * shape.heads * pairs * share,
+        whole_attention_flops=attention_flops,
         layers=layers,
         passes=1.0,
     )
