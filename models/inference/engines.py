@@ -32,6 +32,14 @@ class Engine:
     split: str
     words: tuple[str, ...]
 
+    def chunk_tokens(self) -> int:
+        """Return the tokens of a prompt that one pass takes in, 0 for all: llama.cpp's ubatch is 512 unless set."""
+        return 512 if self.kernels == GGML else 0
+
+    def overlaps_chunks(self, chip: Chip) -> bool:
+        """Tell whether stages work on several chunks of a prompt at once, as llama.cpp's do on CUDA (PR 6017)."""
+        return self.name == GGML and chip.kind in ("gddr", "hbm", "gddr-server", "gddr-old")
+
 
 ENGINES = (
     Engine("splitwise", "splitwise", "tensor", ("splitwise",)),
@@ -44,14 +52,17 @@ ENGINES = (
     Engine("edgeshard", GGML, "layers", ("edgeshard",)),
     Engine("t-mac", GGML, "layers", ("t-mac", "tmac")),
     Engine("npu", GGML, "layers", ("ai hub", "genie", "qnn", "hexagon", "npu", "htp")),
-    Engine("executorch", GGML, "layers", ("executorch", "torchchat")),
+    Engine("executorch", GGML, "layers",
+           ("executorch", "torchchat", "mnn", "ncnn", "mllm", "onnx", "onnxruntime", "core ml", "coreml",
+            "lingualinked")),
     Engine("litert", GGML, "layers", ("litert", "mediapipe", "tflite", "ai edge", "google ai")),
     Engine("mlc", GGML, "tensor", ("mlc", "tvm", "webllm")),
     Engine("mlx", GGML, "tensor", ("mlx",)),
     Engine("exllama", GGML, "layers", ("exllama", "tabbyapi")),
     Engine("llama.cpp", GGML, "layers",
            ("llama.cpp", "llama cpp", "llamacpp", "llama-bench", "llamafile", "ollama", "ggml", "gguf", "lm studio",
-            "koboldcpp", "geerling", "ai-benchmarks", "jan")),
+            "koboldcpp", "geerling", "ai-benchmarks", "jan", "gpt4all", "powerinfer", "openvino", "ktransformers",
+            "candle", "mistral.rs", "vulkan", "rocm", "llama")),
     Engine("vllm", SERVING, "tensor",
            ("vllm", "sglang", "tensorrt", "trt-llm", "trtllm", "lmdeploy", "tgi", "text-generation-inference",
             "distserve", "sarathi", "vidur", "llmservingsim", "aiconfigurator", "ml.energy", "nim", "lightllm",

@@ -98,9 +98,12 @@ class _Pass:
     hops_s: list[float]
     layer_s: float
     regime: str
+    turns: int = 1
 
     def total_s(self) -> float:
-        return sum(self.stages_s) + sum(self.hops_s)
+        """Return the time of all stages, one after another; with several turns a stage begins while the next works."""
+        around_s = sum(self.stages_s) + sum(self.hops_s)
+        return around_s / self.turns + (1.0 - 1.0 / self.turns) * max(*self.stages_s, 0.0)
 
 
 def predict(
@@ -162,22 +165,28 @@ def _decode(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditio
 
 
 def _prefill(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, packing: str) -> _Pass:
-    packed = packing != "none"
-    works = [
-        prefill_work(
-            shape,
-            layers,
-            asked.prompt_tokens,
-            before=asked.depth_tokens,
-            streams=asked.batch,
-            head=place == len(cut.layers) - 1,
-            packed=packed,
-        )
-        for place, layers in enumerate(cut.layers)
-    ]
-    one = prefill_work(shape, 1, asked.prompt_tokens, before=asked.depth_tokens, streams=asked.batch, packed=packed)
+    chunks = _chunks(engine.chunk_tokens(), asked)
+
+    def work(layers: int, *, head: bool = False) -> Work:
+        made = Work()
+        for place, (tokens, before) in enumerate(chunks):
+            speaks = head and place == len(chunks) - 1
+            made += prefill_work(
+                shape, layers, tokens, before=before, streams=asked.batch, head=speaks, packed=packing != "none"
+            )
+        return made
+
+    works = [work(layers, head=place == len(cut.layers) - 1) for place, layers in enumerate(cut.layers)]
     tokens = asked.batch * asked.prompt_tokens
-    return _pass(engine, "prefill", shape, cut, link, works, one, asked, tokens, packing=packing)
+    found = _pass(engine, "prefill", shape, cut, link, works, work(1), asked, tokens, packing=packing)
+    return replace(found, turns=len(chunks) if engine.overlaps_chunks(cut.chips[0]) else 1)
+
+
+def _chunks(size: int, asked: Conditions) -> list[tuple[int, int]]:
+    """Return tokens of a stream and those cached before them, for each pass of a prompt."""
+    whole = asked.prompt_tokens
+    step = max(1, int(size / asked.batch)) if size else max(whole, 1)
+    return [(min(step, whole - start), asked.depth_tokens + start) for start in range(0, max(whole, 1), step)]
 
 
 def _pass(

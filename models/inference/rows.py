@@ -93,12 +93,11 @@ def answer(row: Mapping[str, str]) -> Answer:
     cell = {name: (row.get(name) or "").strip() for name in ("system", "model", "quant", "devices", "n_devices",
             "bandwidth", "metric", "unit", "conditions")}  # fmt: skip
     count = _count(cell["n_devices"])
-    memory, network = _bandwidths(cell["bandwidth"])
-    chips = find_devices(cell["devices"], count, memory)
+    chips = find_devices(cell["devices"], count, _memory_bytes_per_s(cell["bandwidth"]))
     metric, unit = cell["metric"].lower().replace("-", "_"), cell["unit"].lower()
     conditions = _conditions(metric, cell["conditions"], cell["system"])
     engine = find_engine(cell["system"])
-    link = _link(network, default_link(engine, chips[0]))
+    link = _link(f"{cell['bandwidth']}, {cell['conditions']}", default_link(engine, chips[0]))
     found = predict(cell["system"], cell["model"], cell["quant"] or "f16", chips, link, conditions)
     value, prefilling = _value(metric, unit, cell["conditions"].lower(), found, conditions)
     return Answer(value, _regime(engine.name, chips, conditions, found, prefilling, metric), found)
@@ -132,29 +131,37 @@ def _count(text: str) -> int:
     return int(number)
 
 
-def _bandwidths(text: str) -> tuple[float, float]:
-    """Return bytes/s of the memory and of the network that a cell names; 0 where it names none."""
-    memory = network = 0.0
-    for number, unit in re.findall(
-        r"(\d+(?:\.\d+)?)\s*(TB/s|GB/s|GBps|Gbps|Mbps|Gbit/s|Mbit/s|GbE|Gb/s|Mb/s|GB)", text
-    ):
-        scale = {"TB/s": 1e12, "GB/s": 1e9, "GBps": 1e9, "GB": 0.0}.get(unit)
-        if scale is None:
-            network = float(number) * (1e9 if unit.startswith("G") else 1e6) / 8
-        elif scale and not memory:
-            memory = float(number) * scale
-    bare = re.fullmatch(r"\d+(?:\.\d+)?", text.strip())
-    if bare:
-        memory = float(text) * 1e9
-    elif text and not memory and not network and re.search(r"\d", text) is None and text.lower() not in ("-", "n/a"):
-        return 0.0, 0.0
-    return memory, network
+def _memory_bytes_per_s(text: str) -> float:
+    """Return the memory's bandwidth that a cell names, as ``400 GB/s memory`` or a bare number in GB/s; 0: none."""
+    found = re.search(r"(\d+(?:\.\d+)?)\s*(TB/s|GB/s|GBps)", text)
+    if found:
+        return float(found[1]) * (1e12 if found[2] == "TB/s" else 1e9)
+    return float(text) * 1e9 if re.fullmatch(r"\d+(?:\.\d+)?", text) else 0.0
 
 
-def _link(network: float, usual: Link) -> Link | None:
-    if not network:
+# Line rates by name, bit/s; Wi-Fi's is what a link of 802.11ac carries (assumption).
+_NAMED_LINKS = (
+    ("thunderbolt 5", 80e9), ("tb5", 80e9), ("thunderbolt", 40e9), ("tb4", 40e9), ("wi-fi", 300e6), ("wifi", 300e6),
+    ("gigabit", 1e9), ("ethernet", 1e9),
+)  # fmt: skip
+_TCP_SHARE, _ETHERNET_START_S = (
+    0.94,
+    0.2e-3,
+)  # headers of Ethernet, IP and TCP; a round through two kernels (assumption)
+
+
+def _link(text: str, usual: Link) -> Link | None:
+    """Return the link that a row's words name, as ``1 GbE switch``, ``50 Mbps`` or ``Thunderbolt 5``; None: none."""
+    lower = text.lower()
+    told = re.search(r"(\d+(?:\.\d+)?)\s*(g|m)(?:bps|bit/s|be\b|b/s)", re.sub(r"GB/s|GBps", " ", text).lower())
+    if told:
+        bits_per_s = float(told[1]) * (1e9 if told[2] == "g" else 1e6)
+    else:
+        bits_per_s = next((rate for name, rate in _NAMED_LINKS if name in lower), 0.0)
+    if not bits_per_s:
         return None
-    return Link(network * 0.94, usual.start_s, usual.serialise_s, usual.star, usual.crowd_s)  # 0.94: TCP over Ethernet
+    start_s = max(usual.start_s, _ETHERNET_START_S)
+    return Link(bits_per_s / 8 * _TCP_SHARE, start_s, usual.serialise_s, usual.star, usual.crowd_s)
 
 
 def _conditions(metric: str, text: str, system: str) -> Conditions:

@@ -97,6 +97,17 @@ def test_tensor_parallel_divides_the_work_and_adds_all_reduces() -> None:
     assert two.decode_terms_s["all_reduce"] == pytest.approx(32 * 2 * (1e-5 + 4096 * 2 / 1e9))
 
 
+def test_llama_cpp_takes_a_prompt_in_chunks_of_512() -> None:
+    """1,100 tokens enter every layer three times; on two cards stages overlap, and the slower way is one card's."""
+    one = predict("llama.cpp", "llama-2-7b", "q4_0", "RTX 4090", None, Conditions(512))
+    three = predict("llama.cpp", "llama-2-7b", "q4_0", "RTX 4090", None, Conditions(1100))
+    cards = predict("llama.cpp", "llama-2-7b", "q4_0", "RTX 4090 * 2", None, Conditions(1100))
+
+    assert three.prefill_terms_s["layer_s"] == pytest.approx(3 * one.prefill_terms_s["layer_s"])
+    assert three.prefill_terms_s["unpacked"] == pytest.approx(3 * one.prefill_terms_s["unpacked"], rel=0.02)
+    assert 0.5 * three.prefill_s < cards.prefill_s < three.prefill_s
+
+
 def test_all_reduces_by_hand() -> None:
     """A ring of 4 starts thrice and moves 1.5 of the data; a root of 3 takes and sends it twice and waits its turn."""
     assert all_reduce_s(Link(100.0, 1.0), 4, 1000.0) == 3 * 1.0 + 1.5 * 1000 / 100
