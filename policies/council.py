@@ -124,10 +124,10 @@ class Councillor(Registry):
             self._accuse()
         self._carry_out()
 
-    def _due(self, what: str, wait_ns: int = 0) -> bool:
+    def _due(self, what: str) -> bool:
         """Whether it is time to ask for something, at first or again; then it counts as asked for."""
         now = self.port.now
-        if now - self.spoke_ns.get(what, NEVER) < (wait_ns or self.retry_ns):
+        if now - self.spoke_ns.get(what, NEVER) < self.retry_ns:
             return False
         self.spoke_ns[what] = now
         return True
