@@ -26,10 +26,10 @@ DOWN_S = 120.0
 CHOICES: dict[str, Any] = {
     "fleet__phones": 0, "fleet__tablets": 0, "fleet__laptops": 0, "fleet__gpu_boxes": 0, "fleet__desktops": 8,
     "fleet__dedicated": 8, "fleet__committee": 3, "network": "home", "faults": "none", "adversary": "none",
-    "policy__harvest": "always", "model": "llama-3.2-1b", "duration_s": 1200.0, "workload__requests": 2400,
-    "workload__prompt_tokens": 100, "workload__new_tokens": 400, "workload__flat": True,
+    "policy__harvest": "always", "model": "llama-3.2-1b", "duration_s": 1200.0, "workload__requests": 2000,
+    "owners__ambient_c": 0.0, "workload__prompt_tokens": 100, "workload__new_tokens": 400, "workload__flat": True,
 }  # fmt: skip
-"""Eight desks on home lines, of which about four are busy at any time."""
+"""Eight desks on home lines, about four requests under way at any time; it is cold, so that heat slows no desk."""
 
 
 def scenario(detector: str, seed: int) -> Scenario:
