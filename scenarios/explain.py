@@ -24,9 +24,12 @@ def explain(message: str, data: Any, root: type[msgspec.Struct]) -> str:
     path = (inside if in_keys else key).lstrip("$").lstrip(".").replace("[...]", "")
     if "unknown field" in text:
         field = text.split("`")[1]
-        names = sorted({f.name for kind in _meant(root, path, data) for f in msgspec.structs.fields(kind)})
+        kinds = _meant(root, path, data)
+        names = sorted({f.name for kind in kinds for f in msgspec.structs.fields(kind)})
         near = difflib.get_close_matches(field, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(names)}"
+        if not names:
+            hint = f"{kinds[0].__struct_config__.tag_field}={kinds[0].__struct_config__.tag} has none"
         return f"{'.'.join(x for x in (path, field) if x)}: no such field; {hint}"
     shown = f"{path or 'scenario'}={_at(data, path)!r}"
     if text.startswith("Invalid "):

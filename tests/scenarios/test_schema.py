@@ -39,7 +39,10 @@ BAD = [
         {"policy": {"membership": {"detector": "swin"}}},
         "policy.membership.detector='swin': expected one of none, swim, phi",
     ),
-    ({"policy": {"membership": {"detector": "none", "probe_s": 1}}}, "policy.membership.probe_s: no such field; "),
+    (
+        {"policy": {"membership": {"detector": "none", "probe_s": 1}}},
+        "policy.membership.probe_s: no such field; detector=none has none",
+    ),
     (
         {"policy": {"membership": {"detector": "swim", "heartbeat_s": 1}}},
         "policy.membership.heartbeat_s: no such field; ",
