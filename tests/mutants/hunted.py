@@ -18,18 +18,22 @@ from typing import Any
 
 import msgspec
 
+from experiments.hunt.arena import Arena
 from experiments.hunt.arenas import arena, raft, registry
 from experiments.hunt.swarm import draw
 from policies import consensus
 from policies.config import HotstuffConfig, PbftConfig, RaftConfig
 from policies.consensus import HotStuff, Pbft, Raft
 from policies.consensus.hotstuff import node
+from scenarios.trial import Trial
 from tests.mutants.hunts import ARENA
 from tests.mutants.museum import MUTANTS
 from tests.mutants.record import Mutant, Patch
 
 SEEDS, HITS = 200, 9
 """A mutant is hunted in so many seeds, or until it was met so often (as the hunt's own table of defects)."""
+RAISED = "no_policy_raises"
+"""What a mutant breaks whose policy raises an error."""
 RESULTS = Path(__file__).with_name("hunted.json")
 
 PLACES: tuple[tuple[Any, str], ...] = (
@@ -87,12 +91,20 @@ def hunt(mutant: Mutant, seeds: int = SEEDS) -> Met:
     with mounted(mutant):
         while seed < seeds and len(hits) <= HITS:
             seed += 1
-            if check := place.run(draw(place, place.shape, seed)).check:
+            if check := _broken(place, draw(place, place.shape, seed)):
                 hits.append(seed)
                 checks[check] += 1
     gaps = [b - a for a, b in pairwise(hits)]
     median = float(statistics.median(gaps)) if gaps else 0.0
     return Met(len(gaps), seed, median, checks.most_common(1)[0][0] if checks else "")
+
+
+def _broken(place: Arena, trial: Trial) -> str:
+    """Run a trial; return what broke in it, "" if nothing did. A bug may also make a policy raise."""
+    try:
+        return place.run(trial).check
+    except Exception:
+        return RAISED
 
 
 def main(words: Sequence[str]) -> None:

@@ -61,3 +61,70 @@ _KEYS: dict[str, tuple[str, ...]] = {
 
 ARENA: dict[str, str] = {key: arena for arena, keys in _KEYS.items() for key in keys}
 """Mutant to the arena whose nodes can have it and whose promises are nearest to what it breaks."""
+
+UNMET: dict[str, str] = {
+    "R1: a leader changes the members before an entry of its term is committed": "no arena changes the members",
+    "R2: a leader commits entries of earlier terms by counting (figure 8)": (
+        "an Append carries all that a follower lacks, so that who gets the old entries gets the new leader's own with "
+        "them: only with one entry a message can the old ones alone reach a majority"
+    ),
+    "R5: logs are compared by length before term": (
+        "a leader that was cut off must hold more entries than were committed since, and be the first to ask for votes "
+        "when the newer leader fails"
+    ),
+    "R6: a new leader serves reads before it has committed anything of its term": (
+        "its own entry is committed milliseconds after it is elected; a read must come within them, at a leader that "
+        "does not know of the last commit"
+    ),
+    "R10: an answer of an earlier term counts": (
+        "one answer must outlast two elections, after which its index holds another entry and the same member leads"
+    ),
+    "R11: partial connectivity: leaders change for ever without PreVote and CheckQuorum": (
+        "what must come about is asked when the faults are over, and all links are whole then"
+    ),
+    "R12: no jitter in election time-outs": (
+        "links and disks have jitter of their own there, which sets equal time-outs apart"
+    ),
+    "R13: a completed write counts for those after it": (
+        "the leader must have two writes under way, be counted with two followers of four while the others lag, and "
+        "lose its disk's cache before a third has the entry; states do not show it, as the member itself is wrong "
+        "about what is durable"
+    ),
+    "R14: candidates are not totally ordered": (
+        "no majority may do without the two whose logs are incomparable; after the faults all five are up"
+    ),
+    "R15: taking over a state cuts the log behind it (in VR Revisited: before it is there)": (
+        "a snapshot must arrive late at a member that has acknowledged later entries; it is sent only to who lacks them"
+    ),
+    "B1: two certificates commit although views lie between them (Fast-HotStuff)": (
+        "certificates must be hidden from one member in turn for four views, as no behaviour of the arena's liars does"
+    ),
+    "B3: a vote without a look at the lock (three-chain)": (
+        "correct leaders build on the newest certificate, and the liar that shows old ones signs nothing anew"
+    ),
+    "B3: a vote without a look at what the time-outs report (two-chain)": (
+        "correct leaders build on the newest certificate, and the liar that shows old ones signs nothing anew"
+    ),
+    "B4: two phases with a lock that one member alone knows": (
+        "the lock must stay one member's secret view after view, while a fourth member votes for nothing"
+    ),
+    "B8: time-outs do not grow": "links are faster than the shortest time-out once the faults are over",
+    "B8: what is said of views to come is kept without bound": "no arena asks how much is held (L5)",
+    "B11: a peer's checkpoint is taken over unproved": "no liar of the arena sends a state",
+    "B1: the same in a small Fast-HotStuff, by the published schedule": "a protocol of its own, which no arena mounts",
+    "B12: the epoch is not in what a vote signs": "no arena changes the members, so that there is one epoch",
+    "B13: proposers' timestamps need clocks that agree": "an arena's clocks are right again before liveness is asked",
+    "M1: slow members have healthy ones declared dead (SWIM without Lifeguard)": "no arena is one of failure detectors",
+    "G02: nothing hears a heartbeat": "no arena is one of failure detectors",
+    "G14: a fault is never cleared": "no arena is one of failure detectors",
+    "G19: the multiplier is always 2": "no arena asks for the documented rates",
+    "G24: two answers settle, equal or not": "nobody lies in the arena of villages, and nothing is audited there",
+    "G26: a grant is credited twice and not added to the supply": (
+        "answers are not verified by a second line in the arena of villages, so that nothing is minted"
+    ),
+    "G26: a fee overdraws, and vanishes": "nobody pays in an arena",
+    "G26: what was signed once counts again": "nobody pays in an arena",
+    "G26: a bound in one unit is compared in another": "no arena's run earns as much as the supply",
+    "G27: the caller supplies its own measure": "nobody lies in the arena of villages",
+}
+"""Why no hunt met a mutant: what chance would have to bring about, or what no arena asks or has."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.mutants.hunted import SEEDS, Met, results
+from tests.mutants.hunts import ARENA, UNMET
 from tests.mutants.museum import ABSENT, MUTANTS
 from tests.mutants.record import Mutant
 
@@ -20,8 +21,8 @@ themselves what must hold.
 seconds; `Twins` a schedule with twins of a member; `Hypothesis` the state machine that looks for short programs; `hunt`
 random faults in the arena of that name. *Seeds to kill* is the median number of seeds from one meeting to the next in
 the hunt's general swarm, which knows nothing of the mutant, and the promise that broke most often; at most {SEEDS}
-seeds were tried. Where it is `-` the mutant was not hunted. A mutant that the hunt did not meet needs an order of
-events that chance all but never makes, and the frozen scenario is what kills it.
+seeds were tried, 60 where the table says so. Where it is `-` the mutant was not hunted. What a hunt did not meet the frozen scenario kills; why
+chance does not is said below. In the arena `registry` a protocol that has the bug takes every turn.
 
 Written by `python -m tests.mutants.table`; the seeds were counted by `python -m tests.mutants.hunted`.
 
@@ -31,7 +32,7 @@ COLUMNS = "| id | bug | source | killed by | property | seeds to kill |\n|---|--
 
 def layers(mutant: Mutant, met: Met | None) -> str:
     """Return the layers that kill a mutant."""
-    hunt = (f"hunt ({mutant.arena})",) if met is not None and met.hits else ()
+    hunt = (f"hunt ({ARENA[mutant.key]})",) if met is not None and met.hits else ()
     return ", ".join((mutant.layer, *mutant.also, *hunt))
 
 
@@ -49,9 +50,11 @@ def page() -> str:
         f"| {m.id} | {m.what} | {m.source} | {layers(m, met.get(m.key))} | {m.property} | {seeds(met.get(m.key))} |\n"
         for m in MUTANTS
     ]
+    unmet = [f"| {m.id} | {m.what} | {ARENA.get(m.key, '-')} | {UNMET[m.key]} |\n" for m in MUTANTS if m.key in UNMET]
     absent = [f"| {a.id} | {a.what} | {a.source} | {a.why} |\n" for a in ABSENT]
     return (
-        f"{HEAD}{COLUMNS}{''.join(rows)}\n## What cannot be put into our protocols\n\n"
+        f"{HEAD}{COLUMNS}{''.join(rows)}\n## What a general hunt does not meet\n\n"
+        f"| id | bug | arena | why |\n|---|---|---|---|\n{''.join(unmet)}\n## What cannot be put into our protocols\n\n"
         f"| id | bug | source | why |\n|---|---|---|---|\n{''.join(absent)}"
     )
 
