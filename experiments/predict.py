@@ -61,6 +61,10 @@ def _empty(cells: dict[str, str]) -> bool:
 
 
 def _row(cells: dict[str, str], number: int, path: Path) -> Row:
+    if None in cells:  # what csv calls the cells beyond the last column
+        raise UsageError(
+            f"{path.name} line {number}: more cells than columns; allowed: {len(cells) - 1}, commas in quotes"
+        )
     try:
         found = answer(cells)
         said = (cells.get("value") or cells.get("ms_per_layer") or "").strip()

@@ -76,6 +76,7 @@ def test_generation_starts_from_an_empty_cache_unless_a_depth_is_told(tmp_path: 
      (("tg128", "beauty"), r"line 2: metric is 'beauty'.*allowed: pp512, tg128"),
      (("(38-core GPU),1,", "(38-core GPU),many,"), r"line 2: n_devices is 'many'; allowed: a number"),
      (("65.95", "fast"), r"line 2: .*'fast'"),
+     (('"batch 1"', "batch 1, build 2, a"), r"line 2: more cells than columns; allowed: 10"),
      (("tokens/s", "furlongs"), r"line 2: unit is 'furlongs'; allowed: tokens/s")],
 )  # fmt: skip
 def test_a_cell_that_cannot_be_read_is_named_in_one_line(
