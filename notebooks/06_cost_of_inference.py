@@ -18,7 +18,7 @@
 # says what each costs on a chip, as a multiple of what its data sheet promises. The sum is the time. The prices were
 # fitted by `twin calibrate inference` to published token rates and profiles, engine by engine; what no row constrains is
 # assumed and called *zero-shot*. Every regime keeps three errors: on its own rows, on each device by the other devices,
-# and on each model by the other models.
+# and on each model by the other models; Apple's also on each generation by the other.
 
 # %%
 import gzip
@@ -60,9 +60,11 @@ errors.set_index(["regime", "scored on"])
 shown = errors[~errors["regime"].str.contains("pcap|apple-ultra")]
 names = list(dict.fromkeys(shown["regime"]))
 figure, ax = plt.subplots(figsize=(10, 0.28 * len(names) + 1), layout="constrained")
-for shift, (scored, colour) in enumerate({"fit": "C0", "unseen device": "C1", "unseen model": "C3"}.items()):
+for shift, (scored, colour) in enumerate(
+    {"fit": "C0", "unseen device": "C1", "unseen model": "C3", "unseen generation": "C2"}.items()
+):
     some = shown[shown["scored on"] == scored]
-    y = np.array([names.index(name) for name in some["regime"]]) + 0.25 * (shift - 1)
+    y = np.array([names.index(name) for name in some["regime"]]) + 0.2 * (shift - 1)
     ax.hlines(y, some["mean"], some["p90"], color=colour, lw=1)
     ax.plot(some["mean"], y, "o", color=colour, ms=4, label=f"{scored}: mean, line to p90")
 ax.set(yticks=range(len(names)), yticklabels=names, xlabel="relative error of the time", xlim=(0, 0.6))

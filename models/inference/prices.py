@@ -105,7 +105,8 @@ class Regime:
     """One fitted regime: its prices, and how well they did.
 
     Attributes:
-        errors: ``fit``, ``unseen device``, ``unseen model``: mean, p90, worst and the worst row's name.
+        errors: ``fit``, ``unseen device``, ``unseen model``, ``unseen generation``: mean, 90th percentile, worst and its
+            row.
     """
 
     prices: Prices

@@ -86,6 +86,8 @@ def test_the_stored_prices_are_those_of_these_files() -> None:
 
 
 BARS = [
+    ("llama.cpp/apple/decode", "unseen generation", 0.08, 0.20),
+    ("llama.cpp/apple/prefill", "unseen generation", 0.15, 0.30),
     ("llama.cpp/apple/decode", "unseen device", 0.08, 0.20), ("llama.cpp/gddr/decode", "unseen device", 0.08, 0.20),
     ("llama.cpp/hbm/decode", "unseen device", 0.08, 0.20), ("llama.cpp/apple/prefill", "unseen device", 0.15, 0.30),
     ("llama.cpp/gddr/prefill", "unseen device", 0.15, 0.30), ("helix/A100 40GB/prefill", "unseen model", 0.10, 0.20),
