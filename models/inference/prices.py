@@ -105,8 +105,8 @@ class Regime:
     """One fitted regime: its prices, and how well they did.
 
     Attributes:
-        errors: ``fit``, ``unseen device``, ``unseen model``, ``unseen generation``: mean, 90th percentile, worst and its
-            row.
+        errors: ``fit``, ``unseen device``, ``unseen model``, ``unseen generation``: mean, 90th percentile, worst,
+            and the row of the worst.
     """
 
     prices: Prices
