@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from experiments.compose import UsageError
-from experiments.shard.testbeds import Testbed
+from experiments.shard.testbeds import Bed
 from policies.problem import Plan, Problem, State
 from policies.sharding import PLANNERS, check_plan, end_to_end_s, local_search
 from policies.sharding.flow import Rates, cached_rates, max_flow, rates
@@ -63,7 +63,7 @@ FLOW: dict[str, Score] = {
 LESS_IS_BETTER = frozenset({"seconds_a_token"})
 
 
-def row(testbed: Testbed, planner: str, budget: int = 0) -> Row:
+def row(testbed: Bed, planner: str, budget: int = 0) -> Row:
     """Let a planner plan and score it.
 
     Args:
@@ -84,7 +84,7 @@ def row(testbed: Testbed, planner: str, budget: int = 0) -> Row:
     return Row(testbed.name, testbed.model, planner, scores, len(plan.pipelines), stages, plan.infeasible)
 
 
-def scores_of(testbed: Testbed) -> dict[str, Score]:
+def scores_of(testbed: Bed) -> dict[str, Score]:
     """Return what a testbed's plans are scored by."""
     return FLOW if testbed.by_flow else LATENCY
 

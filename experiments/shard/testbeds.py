@@ -39,7 +39,7 @@ BATCH_MAX = 256
 
 
 @dataclass(frozen=True)
-class Testbed:
+class Bed:
     """A problem to plan, and how its planners are scored."""
 
     name: str
@@ -48,7 +48,7 @@ class Testbed:
     by_flow: bool
 
 
-def read(path: Path, model: str) -> Testbed:
+def read(path: Path, model: str) -> Bed:
     """Read a testbed file for one of `SHAPES`.
 
     Raises:
@@ -61,9 +61,9 @@ def read(path: Path, model: str) -> Testbed:
     shape, nodes = SHAPES[model], data["nodes"]
     try:
         if "link_rule" in data:
-            return Testbed(data["name"], model, _edgeshard(data, shape, nodes), by_flow=False)
+            return Bed(data["name"], model, _edgeshard(data, shape, nodes), by_flow=False)
         profiles = path.parent / str(data["layer_times"])
-        return Testbed(data["name"], model, _helix(data, shape, nodes, profiles), by_flow=True)
+        return Bed(data["name"], model, _helix(data, shape, nodes, profiles), by_flow=True)
     except KeyError as error:
         raise UsageError(f"TESTBED={path}: field {error} is missing") from None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from experiments.present import show
 from experiments.progress import progress
 from experiments.shard.score import Row, ratio, row
-from experiments.shard.testbeds import Testbed, models_of, read
+from experiments.shard.testbeds import Bed, models_of, read
 from policies.sharding import PLANNERS
 
 PAGE = """\
@@ -56,7 +56,7 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _beds(path: Path, model: str) -> list[Testbed]:
+def _beds(path: Path, model: str) -> list[Bed]:
     return [read(path, name) for name in ([model] if model else models_of(path))]
 
 

@@ -1,10 +1,9 @@
-"""`twin shard`: testbed files as problems, the bars on the edge testbed, tables that rank, and input that is refused."""
+"""`twin shard`: testbed files as problems, the bars on the edge testbed, tables that rank, input that is refused."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -12,7 +11,7 @@ import pytest
 
 from experiments import cli
 from experiments.shard.score import Row, ratio, row
-from experiments.shard.testbeds import Testbed, read
+from experiments.shard.testbeds import Bed, read
 from policies.problem import State
 from policies.sharding import PLANNERS, end_to_end_s, exact
 from tests.policies.planning_instances import brute_force_s
@@ -67,9 +66,9 @@ def test_the_slow_link_is_between_source_and_cloud(small: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["7b", "13b"])
-def test_the_optimum_of_the_edge_testbed_is_proven_twice(data: Callable[[str], Path], model: str) -> None:
+def test_the_optimum_of_the_edge_testbed_is_proven_twice(data_folder: Path, model: str) -> None:
     """Trying every order and cut of the source, three more Orins, one small Orin and the GPU finds the same seconds."""
-    problem = read(data("testbeds/edgeshard.json"), model).problem
+    problem = read(data_folder / "testbeds/edgeshard.json", model).problem
     few = [problem.workers[i] for i in (0, 1, 2, 3, 12, 14)]
     nodes = {worker.node for worker in few}
     links = tuple(link for link in problem.links if {link.sender, link.receiver} <= nodes)
@@ -81,9 +80,9 @@ def test_the_optimum_of_the_edge_testbed_is_proven_twice(data: Callable[[str], P
 
 
 @pytest.mark.parametrize("model", BARS)
-def test_the_bars_of_the_edge_testbed(data: Callable[[str], Path], model: str) -> None:
-    """The exact planner is the best, the search within 1 % of it, exo's placements behind by their bars or infeasible."""
-    bed = read(data("testbeds/edgeshard.json"), model)
+def test_the_bars_of_the_edge_testbed(data_folder: Path, model: str) -> None:
+    """The exact planner is the best, the search within 1 % of it, exo behind by the bars or infeasible."""
+    bed = read(data_folder / "testbeds/edgeshard.json", model)
 
     rows = {name: row(bed, name) for name in ("exact", "local_search", "exo_ring", "exo_nodes")}
     ratios = {name: ratio(list(rows.values()), one) for name, one in rows.items()}
@@ -96,9 +95,9 @@ def test_the_bars_of_the_edge_testbed(data: Callable[[str], Path], model: str) -
         assert "437381120 bytes too many" in rows["exo_nodes"].infeasible
 
 
-def test_an_even_split_is_the_best_flow_of_ten_nodes(data: Callable[[str], Path]) -> None:
-    """The solver's published optimum on the small cluster is six layers a node; the placement is that, and petals less."""
-    bed = read(data("testbeds/helix_small10.json.gz"), "30b")
+def test_an_even_split_is_the_best_flow_of_ten_nodes(data_folder: Path) -> None:
+    """The published optimum on the small cluster is six layers a node: the placement is one way through all ten."""
+    bed = read(data_folder / "testbeds/helix_small10.json.gz", "30b")
 
     helix, petals = (row(bed, name, budget=1) for name in ("helix", "petals"))
 
@@ -172,9 +171,9 @@ def test_bad_input_is_one_line(
 
 
 def test_every_planner_is_scored(small: Path) -> None:
-    """Each registered planner gives a scored row or a reason."""
-    bed: Testbed = read(small, "7b")
+    """Each registered planner of pipelines gives a scored row or a reason."""
+    bed: Bed = read(small, "7b")
 
-    for name in PLANNERS:
+    for name in sorted(set(PLANNERS) - {"helix", "placement"}):  # which take seconds
         one = row(bed, name)
         assert bool(one.scores) != bool(one.infeasible), name
