@@ -51,6 +51,7 @@ class ExecutorHost:
         backend: "torch" or "jax".
         planners: planner name to function.
         clock: for the time to the first token, counted from the job's submission.
+        coding: how activations are sent, one of `executors.CODINGS`.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class ExecutorHost:
         backend: str,
         planners: Mapping[str, Planner],
         clock: Clock,
+        coding: str = "f32",
     ) -> None:
         self.compute = Compute()
-        self.stages = Stages(transport, self.compute, models, backend, clock)
+        self.stages = Stages(transport, self.compute, models, backend, clock, coding)
         self._transport, self._blobs, self._clock, self._planners = transport, blobs, clock, planners
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -210,8 +212,8 @@ class ExecutorHost:
         out = await self.stages.forward(session, job.model, job.stages[0], x, position)
         if len(job.stages) == 1:
             return int(np.argmax(out))
-        data = pack_activation(out)
-        body = encode(Step(session=session, model=job.model, stages=job.stages, index=1, position=position, data=data))
+        x = pack_activation(out, self.stages.coding)
+        body = encode(Step(session=session, model=job.model, stages=job.stages, index=1, position=position, x=x))
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[session] = (position, future)
         for _ in range(STEP_TRIES):

@@ -141,7 +141,7 @@ def make_parts(config: NodeConfig) -> Parts:
     transport = FaultyTransport(links, scenario.seed, exempt=(OWNER,))
     blobs = BlobExchange(transport, BlobStore(Path(config.folder) / "blobs"))
     models = {DESK_TINY.name: lambda: (DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED))}
-    executor = ExecutorHost(transport, blobs, models, config.backend, PLANNERS, clock)
+    executor = ExecutorHost(transport, blobs, models, config.backend, PLANNERS, clock, scenario.activations)
     return Parts(scenario, identity, registry, transport, blobs, executor, clock)
 
 

@@ -19,7 +19,15 @@ from policies.jobs import Stage
 from policies.wire import Message, WireError, encode
 from real_backends.clock import Clock
 from real_backends.compute import Compute
-from real_backends.executors import ModelSpec, Shard, Weights, make_shard, pack_activation, unpack_activation
+from real_backends.executors import (
+    Activation,
+    ModelSpec,
+    Shard,
+    Weights,
+    make_shard,
+    pack_activation,
+    unpack_activation,
+)
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
 
 SHARDS_MAX = 4  # assumption: after a new plan the old one still drains; more than that is a mistake
@@ -36,14 +44,14 @@ class Open(Message, frozen=True, tag="open"):
 
 
 class Step(Message, frozen=True, tag="step"):
-    """STAGE: run new tokens at ``position``; ``data`` is a packed activation."""
+    """STAGE: run new tokens at ``position``."""
 
     session: str
     model: str
     stages: tuple[Stage, ...]
     index: int
     position: int
-    data: bytes
+    x: Activation
 
 
 class Close(Message, frozen=True, tag="close"):
@@ -93,6 +101,7 @@ class Stages:
         models: what can be loaded.
         backend: "torch" or "jax".
         clock: to find sessions whose head is gone.
+        coding: how activations are sent on, one of `executors.CODINGS`.
     """
 
     transport: Transport
@@ -100,6 +109,7 @@ class Stages:
     models: Models
     backend: str
     clock: Clock
+    coding: str = "f32"
     _loaded: dict[str, tuple[ModelSpec, Weights]] = field(default_factory=dict)
     _shards: OrderedDict[tuple[str, int, int], Shard] = field(default_factory=OrderedDict)
     _sessions: dict[str, _Session] = field(default_factory=dict)
@@ -190,8 +200,7 @@ class Stages:
         entry.position, entry.answer = step.position, None
         stage = step.stages[step.index]
         try:
-            x = unpack_activation(step.data)
-            out = await self.forward(step.session, step.model, stage, x, step.position)
+            out = await self.forward(step.session, step.model, stage, unpack_activation(step.x), step.position)
         except Exception as error:  # whatever went wrong here is the head's to report
             self._fail(step, error)
             await self.drop(step.session)
@@ -200,7 +209,7 @@ class Stages:
             token = Token(session=step.session, position=step.position, token=int(np.argmax(out)))
             answer = (step.stages[0].node, STAGE_RESULT, encode(token))
         else:
-            onward = msgspec.structs.replace(step, index=step.index + 1, data=pack_activation(out))
+            onward = msgspec.structs.replace(step, index=step.index + 1, x=pack_activation(out, self.coding))
             answer = (onward.stages[onward.index].node, STAGE, encode(onward))
         entry.answer = answer
         self.transport.send(*answer)

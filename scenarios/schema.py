@@ -211,6 +211,9 @@ class Scenario(Strict, frozen=True):
     record: Record = Record()
     reading_s: Positive = 60.0  # period of the devices' sensors, and of the fleet's ticks
     backends: tuple[Literal["torch", "jax"], ...] = ("torch",)  # executors by worker, in turn (world=local)
+    activations: Literal["f32", "f16", "int8"] = (
+        "f32"  # how a worker sends them on; the last two are lossy (world=local)
+    )
     cores: Annotated[int, Meta(ge=1)] | None = None  # CPU cores that all workers share (machines of one host)
     cuts: Literal["tls", "auto", "namespace"] = (
         "tls"  # what parts two nodes: frames above TLS, or the kernel (world=local)

@@ -10,7 +10,7 @@ does.
 
 from __future__ import annotations
 
-from real_backends.executors.activation import pack_activation, unpack_activation
+from real_backends.executors.activation import CODINGS, Activation, coding_error, pack_activation, unpack_activation
 from real_backends.executors.calibration import Profile, calibrate
 from real_backends.executors.certificate import DEFAULT_SEED, certify, read_certificate
 from real_backends.executors.checkpoint import (
@@ -27,10 +27,12 @@ from real_backends.executors.spec import DESK_TINY, ModelSpec, RopeScaling, cut_
 from real_backends.executors.tokens import TEST_PROMPTS, decode, encode
 
 __all__ = [
+    "CODINGS",
     "DEFAULT_SEED",
     "DESK_TINY",
     "DTYPES",
     "TEST_PROMPTS",
+    "Activation",
     "ExecutorUnavailable",
     "ModelSpec",
     "Part",
@@ -44,6 +46,7 @@ __all__ = [
     "calibrate",
     "certify",
     "checkpoint_digest",
+    "coding_error",
     "cut_evenly",
     "decode",
     "encode",

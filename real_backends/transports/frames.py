@@ -25,6 +25,9 @@ KIND_NAMES = {
 FRAME_BYTES_MAX = 80 << 20
 """Assumption: above the executors' largest activation, 64 MiB, with its envelope."""
 
+RECORD_BYTES = 16_384
+"""A TLS record at most (RFC 8446, 5.1): a longer frame is several records anyway, so a piece more costs no copy."""
+
 _HEADER = struct.Struct("<IB")
 
 Receive = Callable[[str, int, bytes], None]
@@ -129,7 +132,13 @@ def decode(kind: int, body: bytes) -> Any:
 
 def pack(kind: int, body: bytes) -> bytes:
     """Return the frame's bytes."""
-    return _HEADER.pack(len(body) + 1, kind) + body
+    return b"".join(pieces(kind, body))
+
+
+def pieces(kind: int, body: bytes) -> tuple[bytes, ...]:
+    """Return the frame's bytes in the pieces to write: a short frame as one, a long body uncopied after its header."""
+    header = _HEADER.pack(len(body) + 1, kind)
+    return (header + body,) if len(body) <= RECORD_BYTES else (header, body)
 
 
 async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:

@@ -26,6 +26,7 @@ from real_backends.transports.frames import (
     Receive,
     decode,
     pack,
+    pieces,
     read_frame,
 )
 
@@ -87,7 +88,7 @@ class TlsTransport:
         link = self._links.get(to)
         if link is None:
             link = self._links[to] = _Link(self, to)
-        return link.put(kind, pack(kind, body))
+        return link.put(kind, pieces(kind, body))
 
     async def close(self, flush_s: float = 0.0) -> None:
         """Stop listening, give queues ``flush_s`` seconds, close every connection."""
@@ -169,20 +170,20 @@ class _Link:
 
     def __init__(self, transport: TlsTransport, peer: str) -> None:
         self._transport, self._peer = transport, peer
-        self._queue: deque[tuple[int, bytes]] = deque()
+        self._queue: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
         self.task = asyncio.get_running_loop().create_task(self._run())
 
-    def put(self, kind: int, data: bytes) -> bool:
-        counts = self._transport.counts
-        if len(self._queue) >= QUEUE_FRAMES_MAX or self._queued_bytes + len(data) > QUEUE_BYTES_MAX:
+    def put(self, kind: int, data: tuple[bytes, ...]) -> bool:
+        counts, length = self._transport.counts, sum(map(len, data))
+        if len(self._queue) >= QUEUE_FRAMES_MAX or self._queued_bytes + length > QUEUE_BYTES_MAX:
             counts["dropped_queue_full"] += 1
             return False
         self._queue.append((kind, data))
-        self._queued_bytes += len(data)
+        self._queued_bytes += length
         self.idle.clear()
         self._wake.set()
         return True
@@ -235,10 +236,12 @@ class _Link:
                     break
                 while self._queue:
                     kind, data = self._queue.popleft()
-                    self._queued_bytes -= len(data)
-                    writer.write(data)
+                    length = sum(map(len, data))
+                    self._queued_bytes -= length
+                    for piece in data:
+                        writer.write(piece)
                     self._transport.counts[f"sent_{KIND_NAMES[kind]}"] += 1
-                    self._transport.counts["sent_bytes"] += len(data)
+                    self._transport.counts["sent_bytes"] += length
                 try:
                     await writer.drain()
                 except _CONNECTION_ERRORS:

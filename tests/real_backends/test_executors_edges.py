@@ -1,4 +1,4 @@
-"""The executors' edges: activations as bytes, text as tokens, and what is refused, in which words."""
+"""The executors' edges: text as tokens, and what is refused, in which words."""
 
 from __future__ import annotations
 
@@ -28,55 +28,6 @@ TINY = replace(ex.DESK_TINY, name="two-layers", layers=2, context=64)
 
 def shard(backend: str, first: int, last: int) -> ex.Shard:
     return ex.make_shard(backend, ex.DESK_TINY, WEIGHTS, first, last, device="cpu")
-
-
-@given(
-    shape=st.one_of(st.tuples(st.integers(0, 9)), st.tuples(st.integers(0, 9), st.integers(0, 9))),
-    kind=st.sampled_from([np.float32, np.int64]),
-    seed=st.integers(0, 99),
-)
-def test_activations_survive_the_wire(shape: tuple[int, ...], kind: type, seed: int) -> None:
-    """Unpacking what was packed gives the same bits, shape and type, writable."""
-    array = (np.random.Generator(np.random.PCG64(seed)).standard_normal(shape) * 1e4).astype(kind)
-    again = ex.unpack_activation(ex.pack_activation(array))
-
-    assert again.dtype == array.dtype
-    assert again.flags.writeable
-    np.testing.assert_array_equal(again, array)
-
-
-def test_activation_bytes_are_fixed() -> None:
-    """The layout is the documented one, little endian, whatever machine packs it."""
-    packed = ex.pack_activation(np.array([[1.0, -2.0]], dtype=">f4"))
-
-    assert packed.hex() == "565441310102000001000000020000000000803f000000c0"
-
-
-@given(data=st.binary(max_size=40), tail=st.booleans())
-def test_hostile_bytes_are_refused_with_one_kind_of_error(data: bytes, tail: bool) -> None:
-    """Any bytes from a peer either decode to finite values or raise ValueError, nothing else."""
-    data = b"VTA1" + data if tail else data
-    try:
-        array = ex.unpack_activation(data)
-    except ValueError:
-        return
-    assert np.isfinite(array).all()
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"VTA1", "too few"),
-        (b"VTA9" + bytes(8), "unknown header"),
-        (b"VTA1\x01\x01\x00\x00" + b"\xff\xff\xff\xff", "claims"),
-        (b"VTA1\x01\x01\x00\x00" + b"\x02\x00\x00\x00" + bytes(4), "needs 8"),
-        (b"VTA1\x01\x01\x00\x00" + b"\x01\x00\x00\x00" + b"\x00\x00\xc0\x7f", "not finite"),
-    ],
-)
-def test_bad_activation_says_what_is_wrong(data: bytes, message: str) -> None:
-    """Each way an activation can be malformed has its own clear message."""
-    with pytest.raises(ValueError, match=message):
-        ex.unpack_activation(data)
 
 
 @given(text=st.text())
@@ -162,7 +113,6 @@ def test_wrong_arguments_are_named() -> None:
         (lambda: replace(TINY, norm_eps=float("nan")), "norm_eps: nan"),
         (lambda: ex.ModelSpec.from_dict({"name": "x"}), "unknown or missing"),
         (lambda: ex.make_checkpoint(TINY, -1), "seed: -1"),
-        (lambda: ex.pack_activation(np.zeros(3)), "type float64"),
         (lambda: reference_generate(ex.DESK_TINY, WEIGHTS, [], 1), "prompt"),
         (lambda: reference_generate(ex.DESK_TINY, WEIGHTS, [1], 256), "exceed the context"),
     ]:

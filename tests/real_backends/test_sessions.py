@@ -17,7 +17,7 @@ from real_backends import executors_host
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
 from real_backends.cluster import until
-from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, make_checkpoint, make_shard
+from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, make_checkpoint, make_shard, pack_activation
 from real_backends.executors import encode as tokens_of
 from real_backends.executors_host import ExecutorHost
 from real_backends.stores.blobs import BlobStore
@@ -42,12 +42,12 @@ def reference() -> list[int]:
 class Node:
     """A host with its blobs on a hub, and the outcomes it reported."""
 
-    def __init__(self, name: str, hub: Hub, folder: Path) -> None:
+    def __init__(self, name: str, hub: Hub, folder: Path, coding: str) -> None:
         self.transport = FaultyTransport(MemoryTransport(hub, name), 1)
         self.blobs = BlobExchange(self.transport, BlobStore(folder / name))
         models = {"desk-tiny": lambda: (DESK_TINY, WEIGHTS)}
         planners = {"upper": lambda problem, budget: problem.upper() * budget}
-        self.host = ExecutorHost(self.transport, self.blobs, models, "torch", planners, SystemClock())
+        self.host = ExecutorHost(self.transport, self.blobs, models, "torch", planners, SystemClock(), coding)
         self.host.start(lambda path, job, payload: self.outcomes.append(msgspec.msgpack.decode(payload, type=Outcome)))
         self.outcomes: list[Any] = []
 
@@ -63,10 +63,10 @@ class Node:
         await self.transport.close()
 
 
-async def _run(folder: Path, act: Callable[[dict[str, Node]], Any]) -> Any:
+async def _run(folder: Path, act: Callable[[dict[str, Node]], Any], coding: str = "f32") -> Any:
     """Start nodes a, b and c, put the prompt on c, and return what ``act`` returns."""
     hub = Hub()
-    nodes = {name: Node(name, hub, folder) for name in "abc"}
+    nodes = {name: Node(name, hub, folder, coding) for name in "abc"}
     for node in nodes.values():
         await node.start()
     nodes["c"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
@@ -112,6 +112,29 @@ def test_a_pipeline_says_what_one_process_says(tmp_path: Path, reference: list[i
         await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
 
     asyncio.run(_run(tmp_path, act))
+
+
+@pytest.mark.parametrize("coding", ["f16", "int8"])
+def test_compressed_activations_say_the_same_where_it_is_clear(
+    tmp_path: Path, reference: list[int], coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stages send on in the coding they were given, and the first token, which leads by far, is the reference's."""
+    codings: list[str] = []
+
+    def pack(array: Any, coding: str) -> Any:
+        codings.append(coding)
+        return pack_activation(array, coding)
+
+    monkeypatch.setattr("real_backends.stages.pack_activation", pack)
+    monkeypatch.setattr("real_backends.executors_host.pack_activation", pack)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await _end(nodes["a"], _job())
+        assert _tokens(nodes["a"], done)[0] == reference[0]
+        assert set(codings) == {coding}
+        assert len(codings) == 2 * NEW_TOKENS
+
+    asyncio.run(_run(tmp_path, act, coding))
 
 
 def test_duplicates_and_reordering_change_no_token(tmp_path: Path, reference: list[int]) -> None:
