@@ -265,7 +265,7 @@ MUTANTS = (
     _village(
         "G24", "two answers settle, equal or not", "replicas of a service level", "only equal answers settle",
         two_of_three, "only equal answers", (efforts, "Effort", CountsAnswers),
-        (leader, "_vouched", lambda votes: votes[0].answer),
+        (leader, "vouched", lambda votes: votes[0].answer),
     ),
     _village(
         "G26", "a grant is credited twice and not added to the supply", "FogTokenSystem", "conservation",
