@@ -21,8 +21,9 @@ themselves what must hold.
 seconds; `Twins` a schedule with twins of a member; `Hypothesis` the state machine that looks for short programs; `hunt`
 random faults in the arena of that name. *Seeds to kill* is the median number of seeds from one meeting to the next in
 the hunt's general swarm, which knows nothing of the mutant, and the promise that broke most often; at most {SEEDS}
-seeds were tried, 60 where the table says so. Where it is `-` the mutant was not hunted. What a hunt did not meet the frozen scenario kills; why
-chance does not is said below. In the arena `registry` a protocol that has the bug takes every turn.
+seeds were tried, or as many as the table says. Where it is `-` the mutant was not hunted. What a hunt did not meet the
+frozen scenario kills; why chance does not is said below. In the arena `registry` a protocol that has the bug takes
+every turn.
 
 Written by `python -m tests.mutants.table`; the seeds were counted by `python -m tests.mutants.hunted`.
 
