@@ -257,6 +257,12 @@ CASES: dict[str, tuple[Any, tuple[Step, ...], tuple[Step, ...], str]] = {
         (HEALED, *looks({"a": member(1, 1, commit=2), "b": member(1, commit=1)})),
         r"\{'b': 1\} are behind index 2",
     ),
+    "L4, while a disk has a backlog": (
+        progress.EverybodyCatchesUp,
+        (HEALED, *looks({"a": member(1, 1, commit=2), "b": member(1, 1, commit=1, durable=1)})),
+        (HEALED, *looks({"a": member(1, 1, commit=2), "b": member(1, 1, commit=1, durable=2)})),
+        r"\{'b': 1\} are behind index 2",
+    ),
     "L5, memory": (
         lambda: progress.Bounded("votes", lambda one: len(one.votes), 2),
         looks({"a": member(votes=[1, 2])}),
