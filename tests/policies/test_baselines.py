@@ -106,6 +106,15 @@ def test_petals_moves_only_for_a_third_more() -> None:
     assert petals.rebalanced(pool, moved) == moved
 
 
+def test_petals_stays_for_less_than_a_third() -> None:
+    """2.3 over 1.9 could become 2.0 over 2.2: 1.9 / 2.0 is above the threshold, so nobody moves."""
+    rps = {"a": 1.0, "b": 1.0, "c": 0.3, "d": 1.9}
+    pool = problem(*(worker(node, 2, layer_s=1 / (1.5 * own), bytes_per_s=1e9) for node, own in rps.items()))
+    held = (Stage("a", 0, 2), Stage("b", 0, 2), Stage("c", 0, 2), Stage("d", 2, 4))
+
+    assert petals.rebalanced(pool, held) == held
+
+
 def test_petals_goes_the_shortest_way_and_uses_servers_to_their_end() -> None:
     """One slow server for all four layers takes 400 ms; two fast ones, a hop more, 44; the second from its middle."""
     pool = problem(worker("slow", 4, layer_s=0.1), worker("a", 3, layer_s=1e-3), worker("b", 3, layer_s=1e-3))
