@@ -39,6 +39,24 @@ def test_the_heads_scale_decides_nearly_every_token() -> None:
     assert 1.5 < gaps.mean() < 3.5  # the law: 8 / sqrt(2 ln 512) = 2.3
 
 
+@pytest.mark.nightly
+def test_small_is_decided_and_cut_without_a_trace(tmp_path: Path) -> None:
+    """`small` of seed 1 has 99.9 % of 4,096 gaps above 1e-3, and three workers that load it give one worker's bits."""
+    spec = seeded.RECIPES["small"].spec
+    weights = ex.make_checkpoint(spec, 1, seeded.HEAD_GAIN)
+    ex.save_checkpoint(tmp_path / "small", spec, weights, files=3)
+    short, stored = ex.open_checkpoint(tmp_path / "small", context=64)
+    tokens = list(range(40))
+    found = []
+    for workers in (1, 3):
+        cuts = ex.cut_evenly(short, workers)
+        line = ex.Pipeline([ex.make_shard("torch", short, stored, a, b, device="cpu") for a, b in cuts])
+        found.append(line.logits("s", tokens, 0).tobytes())
+
+    assert found[0] == found[1]
+    assert seeded.decided(seeded.top_two_gaps("torch", spec, weights, 4096)) >= seeded.SHARE_MIN
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

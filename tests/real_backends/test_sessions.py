@@ -17,7 +17,16 @@ from real_backends import executors_host
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
 from real_backends.cluster import until
-from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, make_checkpoint, make_shard, pack_activation
+from real_backends.executors import (
+    DEFAULT_SEED,
+    DESK_TINY,
+    Pipeline,
+    make_checkpoint,
+    make_shard,
+    open_checkpoint,
+    pack_activation,
+    save_checkpoint,
+)
 from real_backends.executors import encode as tokens_of
 from real_backends.executors_host import ExecutorHost
 from real_backends.stores.blobs import BlobStore
@@ -110,6 +119,19 @@ def test_a_pipeline_says_what_one_process_says(tmp_path: Path, reference: list[i
         assert progress == [Progress(5), Progress(10)]
         assert done.first_token_ns > 0
         await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_stages_serve_a_checkpoint_from_its_files(tmp_path: Path, reference: list[int]) -> None:
+    """Nodes that each open a checkpoint's folder and read their own layers say what one process says."""
+    save_checkpoint(tmp_path / "model", DESK_TINY, WEIGHTS, files=3)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for node in nodes.values():
+            node.host.stages.models["desk-tiny"] = lambda: open_checkpoint(tmp_path / "model")
+        *_, done = await _end(nodes["a"], _job())
+        assert _tokens(nodes["a"], done) == reference
 
     asyncio.run(_run(tmp_path, act))
 

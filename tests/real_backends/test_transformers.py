@@ -11,28 +11,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 jax = pytest.importorskip("jax", reason="jax is not installed")
 
-from real_backends import executors as ex  # noqa: E402  (needs torch and jax)
 from tests.real_backends.transformers_logits import (  # noqa: E402
     KEPT,
     MODELS,
     RECORD,
-    TOKENS,
+    our_logits,
     transformers_logits,
-    weights,
 )
 
 BAR = 1e-4
-
-
-def our_logits(name: str, backend: str, positions: list[int]) -> np.ndarray:
-    """Logits after the prompts that end at these positions, through three shards and one growing cache."""
-    spec = MODELS[name]
-    shards = [ex.make_shard(backend, spec, weights(name), a, b, device="cpu") for a, b in ex.cut_evenly(spec, 3)]
-    line, rows, done = ex.Pipeline(shards), [], 0
-    for position in positions:
-        rows.append(line.logits("s", TOKENS[done : position + 1].tolist(), done))
-        done = position + 1
-    return np.array(rows)
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.nightly)])
