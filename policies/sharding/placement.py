@@ -136,7 +136,7 @@ def _spans(layers: int, tables: Sequence[Sequence[float]]) -> list[Range]:
 
 def _near(spans: Sequence[Range], placement: Sequence[Stage]) -> list[Range]:
     """Return the ranges whose two edges lie near those of a range that the placement has, whosever it is."""
-    own = {edge for stage in placement for edge in (stage.first, stage.last)}
+    own = [edge for stage in placement for edge in (stage.first, stage.last)]
     edges = {edge + by for edge in own for by in range(-NEAR, NEAR + 1)}
     return [span for span in spans if span.first in edges and span.last in edges]
 
