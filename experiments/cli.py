@@ -57,6 +57,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "score every planner on a testbed file",
         "twin shard ../shared/data/testbeds/edgeshard.json --model 7b",
     ),
+    "serve": ("serve a local village over HTTP, in OpenAI's form", "twin serve --workers 3 --port 8000"),
     "show": ("show a finished Run", "twin show runs/first_village/KEY-1"),
     "ls": ("list Runs", "twin ls first_village"),
     "info": ("versions, backends, groups of conf/", "twin info"),

@@ -88,6 +88,8 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("--model", default="", help="7b, 13b, 30b or 70b; otherwise all that the file has")
         made.add_argument("--budget", type=int, default=0, metavar="N", help="iterations (default: by testbed)")
         made.add_argument("--out", metavar="FILE", help="write the tables as a page (.md)")
+    elif verb == "serve":
+        importlib.import_module("experiments.serve").add_arguments(made)
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
     return _common(made)
@@ -281,6 +283,12 @@ def _checkpoint(words: list[str]) -> int:
     return write(parser("checkpoint").parse_args(words))
 
 
+def _serve(words: list[str]) -> int:
+    from experiments.serve import run as serve
+
+    return serve(parser("serve").parse_args(words))
+
+
 def _test(words: list[str]) -> int:
     from experiments.selftest import test
 
@@ -303,5 +311,5 @@ _VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run, "sweep": sweep, "compare": _compare, "replay": _replay, "promote": _promote,
     "calibrate": partial(_on_subject, "calibrate"), "validate": partial(_on_subject, "validate"),
     "show": _show, "ls": _ls, "info": _info, "committee": _committee, "test": _test, "bench": _bench, "hunt": _hunt,
-    "predict": _predict, "requests": _requests, "checkpoint": _checkpoint, "shard": _shard,
+    "predict": _predict, "requests": _requests, "checkpoint": _checkpoint, "shard": _shard, "serve": _serve,
 }  # fmt: skip

@@ -164,10 +164,21 @@ class Processes:
 
     def check(self) -> None:
         """Raise NodeFailed if a process that should run has ended."""
-        for name in self._expected:
-            code = self._running[name].returncode
-            if code is not None and name not in self._full:
-                raise NodeFailed(f"{name} ended with exit code {code}: {self._last_words(name)}")
+        for name, end in self.fallen().items():
+            raise NodeFailed(f"{name} ended with {end}")
+
+    def fallen(self) -> dict[str, str]:
+        """Return the nodes that should run and whose process has ended, each with its exit code and last words."""
+        codes = {name: self._running[name].returncode for name in self._expected - self._full}
+        return {name: f"exit code {code}: {self._last_words(name)}" for name, code in codes.items() if code is not None}
+
+    def runs(self, name: str) -> bool:
+        """Whether a node's process is there."""
+        return name in self._running and self._running[name].returncode is None
+
+    def pid(self, name: str) -> int:
+        """Return the id of a node's process, which has been started."""
+        return self._running[name].pid
 
     async def kill(self, name: str) -> None:
         """Kill a node as a power cut would, SIGKILL, and return when its process is gone."""

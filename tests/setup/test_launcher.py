@@ -245,10 +245,11 @@ def test_old_python_can_read_the_launcher() -> None:
         ("run world=local", {"track", "torch", "jax", "local"}),
         ("sweep +world=local", {"track", "torch", "jax", "local"}),
         ("run fleet.backend=jax", {"track", "jax"}),
+        ("serve --port 0", {"track", "torch", "jax", "local", "gateway"}),
         ("calibrate executor", {"track", "torch", "jax", "local"}),
-        ("validate physics --out p.md", {"track", "torch", "jax", "local", "dev"}),
+        ("validate physics --out p.md", {"track", "torch", "jax", "local", "gateway", "dev"}),
         ("validate battery run.csv", {"track"}),
-        ("test nightly", {"track", "torch", "jax", "local", "dev"}),
+        ("test nightly", {"track", "torch", "jax", "local", "gateway", "dev"}),
         ("test --help", {"track"}),
     ],
 )

@@ -1,0 +1,92 @@
+"""`twin serve`: a local village of processes with an OpenAI-compatible endpoint in front, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+
+from experiments.compose import UsageError, build, compose_plain
+from experiments.progress import say
+from scenarios.schema import Scenario
+
+NEEDED = {"starlette": "gateway", "uvicorn": "gateway", "cryptography": "local", "torch": "torch"}
+"""What serving imports, and the extra that brings it."""
+WORKERS_MAX = 32  # as many processes as world=local runs
+COMMITTEE = 3  # the fewest members of which one may fail
+
+
+def add_arguments(made: argparse.ArgumentParser) -> None:
+    """Add the options of `twin serve`."""
+    made.add_argument("--workers", type=int, default=3, metavar="N", help="worker processes (default 3)")
+    made.add_argument("--port", type=int, default=8000, metavar="PORT", help="of 127.0.0.1; 0 takes a free one")
+    made.add_argument("--model", default="desk-tiny", metavar="NAME", help="what to serve (default desk-tiny)")
+
+
+def scenario_of(workers: int, model: str) -> Scenario:
+    """Return the village that serves: desks on one host, as in scenario=four_desks, that lend themselves all day.
+
+    Each works, and the first three, or the only one of fewer, are the committee as well.
+    """
+    made: Scenario = build(compose_plain([
+        "scenario=four_desks", "world=local", "name=serve", f"model={model}", f"fleet.desktops={workers}",
+        f"fleet.committee={COMMITTEE if workers >= COMMITTEE else 1}", "profile=''", "workload.requests=0",
+        "workload.retry_s=1.0", "policy/membership=swim",
+        "policy.gateway.requests_per_min=60000", "policy.gateway.burst=1000",  # all clients count as one
+        "policy.coordination.report_every=1",
+    ]))  # fmt: skip
+    return made
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM; return the exit code.
+
+    Raises:
+        UsageError: an option is out of range, or an extra is not installed.
+        scenarios.schema.ScenarioError: the model cannot be served.
+        OSError: the port cannot be had.
+    """
+    if not 1 <= options.workers <= WORKERS_MAX:
+        raise UsageError(f"--workers {options.workers}: allowed: 1 to {WORKERS_MAX}")
+    if not 0 <= options.port <= 65_535:
+        raise UsageError(f"--port {options.port}: allowed: 0 to 65535")
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        extras = ",".join(sorted({NEEDED[name] for name in missing}))
+        raise UsageError(f"serve: {', '.join(missing)} not installed: pip install 'villagetwin[{extras}]'")
+    from real_backends.gateway.errors import ApiError
+    from real_backends.gateway.server import listen, serve
+
+    scenario = scenario_of(options.workers, options.model)
+    folder = Path(tempfile.mkdtemp(prefix="twin-serve-"))
+    try:
+        with listen(options.port) as listener:
+            url = f"http://{listener.getsockname()[0]}:{listener.getsockname()[1]}"
+
+            def ready(processes: dict[str, int]) -> None:
+                print(welcome(url, scenario.model, processes), flush=True)
+
+            asyncio.run(serve(scenario, folder, listener, ready, (lambda text: None) if options.quiet else say))
+    except ApiError as error:
+        raise OSError(f"the village gave no first answer: {error.message}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def welcome(url: str, model: str, processes: dict[str, int]) -> str:
+    """Return what is printed once the village answers: where it is and how to talk to it."""
+    nodes = ", ".join(f"{name} (process {pid})" for name, pid in processes.items())
+    return f"""\
+serving {model} at {url}/v1 from {nodes}
+
+  curl {url}/v1/completions -H 'Content-Type: application/json' \\
+    -d '{{"model": "{model}", "prompt": "Hello, village.", "max_tokens": 32, "stream": true}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}/v1", api_key="none")
+
+also: {url}/healthz, {url}/metrics; Ctrl-C stops the village"""

@@ -1,0 +1,165 @@
+"""The client's side of the village for the endpoint: one request in, its tokens out as they come.
+
+It keeps the rule of `scenarios.clients`: it follows redirects, comes back when asked to, and asks the next gateway when
+it hears nothing. A request that the village ran again after a failure brings its tokens again from the first; each
+token is given out once, and those that come again are compared with it: decoding is greedy, so they must be equal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import msgspec
+import numpy as np
+
+from policies.gateway import Accepted, Answer, Come, Redirect, Refused, Submit
+from policies.wire import Message, digest, encode
+from real_backends.clients import GATEWAY
+from real_backends.gateway.errors import ApiError
+from real_backends.gateway.metrics import Metrics
+from real_backends.transports.frames import REQUEST, Reply, Request, Transport, decode
+from scenarios.clients import Attempt, Finish, first_attempt, on_reply, on_silence
+
+CLIENT = "http"
+"""The name under which the endpoint's requests enter the village: one client, so that its rate is one bucket."""
+PRIORITY = 2  # "normal", the class of a request that says nothing about it
+BLOB_TRIES = 3  # an answer whose tokens its holder could not hand over is asked for again
+
+_log = logging.getLogger(__name__)
+_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Redirect, Refused]).decode  # noqa: UP007
+
+
+@dataclass
+class _Open:
+    """A request under way: what was given out, and what came since."""
+
+    prompt: bytes
+    new_tokens: int
+    until_s: float
+    sent: list[int] = field(default_factory=list)
+    came: asyncio.Queue[tuple[Any, bytes | None]] = field(default_factory=asyncio.Queue)
+
+
+class Asking:
+    """Asks a village whose owner's links are these.
+
+    Args:
+        transport: the owner's links; `on_frame` must hear its REPLY frames.
+        committee: gateways, in the order in which they are tried.
+        model: what is asked for.
+        retry_s: silence after which the next gateway is asked.
+        deadline_s: after which the village gives a request up.
+        metrics: where repeated tokens are counted.
+    """
+
+    def __init__(
+        self, transport: Transport, committee: Sequence[str], model: str, retry_s: float, deadline_s: float,
+        metrics: Metrics,
+    ) -> None:  # fmt: skip
+        self._transport, self._committee, self._model = transport, list(committee), model
+        self._retry_s, self._deadline_s, self._metrics = retry_s, deadline_s, metrics
+        self._numbers = itertools.count(1)
+        self._open: dict[str, _Open] = {}
+        self._gateway = 0  # that answered last
+
+    def on_frame(self, sender: str, kind: int, body: bytes) -> None:
+        """Take a REPLY frame."""
+        reply: Reply = decode(kind, body)
+        one = self._open.get(reply.op_id)
+        if one is None or reply.client != CLIENT:
+            return  # it has its outcome already, or nobody waits for it any more
+        message = _reply(reply.payload)
+        if isinstance(message, Answer | Refused) and sender in self._committee:
+            self._gateway = self._committee.index(sender)
+        one.came.put_nowait((message, reply.blob))
+
+    async def ask(self, prompt: Sequence[int], new_tokens: int) -> AsyncGenerator[list[int], None]:
+        """Yield the answer's tokens, each once, as they come.
+
+        Closing the generator before its end gives the request up.
+
+        Raises:
+            ApiError: the village refused, or gave no outcome in time.
+        """
+        op_id = f"{next(self._numbers):08d}"
+        blob = np.asarray(prompt, dtype="<i4").tobytes()
+        one = self._open[op_id] = _Open(blob, new_tokens, time.monotonic() + self._deadline_s)
+        try:
+            then: Attempt | Finish = first_attempt(self._gateway)
+            for left in reversed(range(BLOB_TRIES)):
+                while isinstance(then, Attempt):
+                    await asyncio.sleep(then.after_s)
+                    self._submit(op_id, one, then)
+                    silent_s = time.monotonic() + then.wait_s(self._retry_s)
+                    heard: Attempt | Finish | None = None
+                    while heard is None:
+                        message, output = await self._hear(one, silent_s)
+                        if message is None:
+                            heard = on_silence(then, one.until_s - time.monotonic(), self._deadline_s)
+                            continue
+                        silent_s = max(silent_s, time.monotonic() + self._retry_s)
+                        if output is not None and (new := self._take(one, 0, _tokens(output))):
+                            yield new
+                        heard = on_reply(then, message, one.until_s - time.monotonic(), self._committee)
+                    then = heard
+                if then.status != "answered":
+                    raise _failure(then)
+                if len(one.sent) >= then.tokens:
+                    return
+                if left:
+                    then = Attempt(self._gateway, after_s=self._retry_s)
+            raise ApiError("The answer was made, and no node could hand it over.", status=502, code="answer_lost")
+        finally:
+            del self._open[op_id]
+
+    def _submit(self, op_id: str, one: _Open, attempt: Attempt) -> None:
+        submit = Submit(
+            self._model, digest(one.prompt), len(one.prompt) // 4, one.new_tokens, PRIORITY,
+            one.until_s - time.monotonic(),
+        )  # fmt: skip
+        self._send(self._committee[attempt.gateway % len(self._committee)], op_id, submit, one.prompt)
+
+    def _send(self, gateway: str, op_id: str, operation: Message, blob: bytes | None = None) -> None:
+        frame = Request(path=GATEWAY, client=CLIENT, op_id=op_id, payload=encode(operation), blob=blob)
+        self._transport.send(gateway, REQUEST, encode(frame))
+
+    async def _hear(self, one: _Open, until_s: float) -> tuple[Any, bytes | None]:
+        """Return the next reply, or (None, None) after ``until_s``."""
+        try:
+            return await asyncio.wait_for(one.came.get(), max(0.0, until_s - time.monotonic()))
+        except TimeoutError:
+            return None, None
+
+    def _take(self, one: _Open, position: int, tokens: list[int]) -> list[int]:
+        """Return those of ``tokens``, which stand at ``position``, that were not given out; compare the others."""
+        known = len(one.sent) - position
+        if known < 0:
+            return []  # some are missing before them: they come with the answer
+        again = min(known, len(tokens))
+        differing = sum(a != b for a, b in zip(one.sent[position:], tokens, strict=False))
+        self._metrics.counts["repeated_tokens_total"] += again
+        if differing:
+            self._metrics.counts["differing_tokens_total"] += differing
+            _log.warning("%d of %d tokens came again and differ from those sent", differing, again)
+        new = tokens[known:]
+        one.sent += new
+        return new
+
+
+def _tokens(output: bytes) -> list[int]:
+    return [int(token) for token in np.frombuffer(output, dtype="<i4")]
+
+
+def _failure(finish: Finish) -> ApiError:
+    """Return what a client is told when the village gave no answer."""
+    if finish.reason == "rate limit":
+        return ApiError("Too many requests; come again later.", status=429, code="rate_limit_exceeded")
+    if finish.reason == "deadline passed" or finish.status == "lost":
+        return ApiError(f"No answer in time: {finish.reason}.", status=504, code="timeout")
+    return ApiError(f"The village gave no answer: {finish.reason}.", status=503, code="unavailable")

@@ -1,0 +1,167 @@
+"""A local village with the endpoint in front of it, until it is told to stop.
+
+A node whose process ends is started again, so that a worker may be killed while it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from real_backends.executors import DESK_TINY
+from real_backends.executors.tokens import BEGIN
+from real_backends.gateway.app import make_app
+from real_backends.gateway.asking import Asking
+from real_backends.gateway.errors import ApiError
+from real_backends.gateway.metrics import Metrics
+from real_backends.gateway.wanted import Served
+from real_backends.processes import Processes
+from real_backends.specs import node_kinds
+from scenarios.schema import Scenario, ScenarioError
+
+HOST = "127.0.0.1"
+"""This machine alone: the endpoint asks nobody who they are."""
+MODELS = {DESK_TINY.name: DESK_TINY}
+DEADLINE_S = 300.0  # the village's documented time-out of inference
+FIRST_ANSWER_S = 120.0  # assumption: electing, planning and loading take seconds, and a minute on a busy machine
+LOOK_EVERY_S = 0.2
+REST_S = 2.0  # before an ended node is started again: one that fails at once must not take a core
+DRAIN_S = 3  # answers under way have so long to end when the endpoint stops
+
+Say = Callable[[str], None]
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: the village must stop after the endpoint, not be cut off by it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    Raises:
+        OSError: the port cannot be had; the message is one line for the user.
+    """
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        raise OSError(f"--port {port}: {error.strerror or error}; another port is free with --port 0") from None
+
+
+async def serve(
+    scenario: Scenario, folder: Path, listener: socket.socket, ready: Callable[[Any], None], say: Say
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        scenario: the village; its workload and faults are not used.
+        folder: where the nodes' files go; the caller removes it.
+        listener: where clients connect.
+        ready: called with each node's process id once the village has answered.
+        say: called with one line about what happens.
+
+    Raises:
+        ScenarioError: the model cannot be served.
+        NodeFailed: a node ended before the village stood.
+        ApiError: the village stands and gives no answer.
+    """
+    spec = MODELS.get(scenario.model)
+    if spec is None or spec.vocab <= BEGIN:
+        raise ScenarioError(f"model={scenario.model!r}: world=local can serve {', '.join(MODELS)}")
+    names, metrics = tuple(node_kinds(scenario)), Metrics()
+    processes = Processes(scenario, names, folder, "", lambda *frame: asking.on_frame(*frame))
+    asking = Asking(
+        processes.owner, names[: scenario.fleet.committee], spec.name, scenario.workload.retry_s, DEADLINE_S, metrics
+    )
+
+    def health() -> dict[str, dict[str, Any]]:
+        return {name: {"up": processes.runs(name), "pid": processes.pid(name)} for name in names}
+
+    served = Served(spec.name, spec.vocab, spec.context, int(time.time()))
+    app = make_app(served, asking, metrics, health)
+    server = _Server(uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=DRAIN_S))
+    try:
+        async with _stoppable() as stop:
+            say(f"starting {len(names)} processes")
+            if not await _unless(stop, processes.start_all()) or not await _unless(stop, _first_answer(asking)):
+                return
+            ready({name: processes.pid(name) for name in names})
+            serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+            keeping = asyncio.ensure_future(_keep(processes, say))
+            stopping = asyncio.ensure_future(stop.wait())
+            await asyncio.wait((serving, keeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+            say("stopping")
+            server.should_exit = True
+            for task in (keeping, stopping):
+                task.cancel()
+            outcomes = await asyncio.gather(serving, keeping, stopping, return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    raise outcome
+    finally:
+        await processes.stop_all()
+
+
+@contextlib.asynccontextmanager
+async def _stoppable() -> AsyncGenerator[asyncio.Event, None]:
+    """Yield an event that SIGINT and SIGTERM set."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def _unless(stop: asyncio.Event, work: Any) -> bool:
+    """Do ``work`` and return True, or give it up and return False when ``stop`` is set first."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return False
+        working.result()
+        return True
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+async def _first_answer(asking: Asking) -> None:
+    """Return once the village has answered: a leader is elected, and a pipeline holds the model."""
+    until_s = time.monotonic() + FIRST_ANSWER_S
+    while True:
+        try:
+            async for _ in asking.ask([BEGIN], 1):
+                pass
+            return
+        except ApiError:
+            if time.monotonic() > until_s:
+                raise
+
+
+async def _keep(processes: Processes, say: Say) -> None:
+    """Start nodes again whose process ended."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        for name, last_words in processes.fallen().items():
+            say(f"{name} ended ({last_words}); starting it again")
+            processes.gone(name)
+            await asyncio.sleep(REST_S)
+            await processes.start(name)
+            say(f"{name} is process {processes.pid(name)}")
