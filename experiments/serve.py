@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.compose import UsageError, build, compose_plain
-from experiments.progress import say
-from scenarios.schema import Scenario
+
+if TYPE_CHECKING:
+    from scenarios.schema import Scenario
 
 NEEDED = {"starlette": "gateway", "uvicorn": "gateway", "cryptography": "local", "torch": "torch"}
 """What serving imports, and the extra that brings it."""
@@ -36,7 +39,7 @@ def scenario_of(workers: int, model: str) -> Scenario:
         f"fleet.committee={COMMITTEE if workers >= COMMITTEE else 1}", "profile=''", "workload.requests=0",
         "workload.retry_s=1.0", "policy/membership=swim",
         "policy.gateway.requests_per_min=60000", "policy.gateway.burst=1000",  # all clients count as one
-        "policy.coordination.report_every=1",
+        "policy.coordination.report_every=1", "policy.coordination.stream=true",
     ]))  # fmt: skip
     return made
 
@@ -57,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if missing:
         extras = ",".join(sorted({NEEDED[name] for name in missing}))
         raise UsageError(f"serve: {', '.join(missing)} not installed: pip install 'villagetwin[{extras}]'")
+    from experiments.progress import say
     from real_backends.gateway.errors import ApiError
     from real_backends.gateway.server import listen, serve
 
@@ -67,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
             url = f"http://{listener.getsockname()[0]}:{listener.getsockname()[1]}"
 
             def ready(processes: dict[str, int]) -> None:
-                print(welcome(url, scenario.model, processes), flush=True)
+                plain = {"url": url, "model": scenario.model, "processes": processes}
+                print(json.dumps(plain) if options.json else welcome(url, scenario.model, processes), flush=True)
 
             asyncio.run(serve(scenario, folder, listener, ready, (lambda text: None) if options.quiet else say))
     except ApiError as error:

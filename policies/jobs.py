@@ -51,9 +51,10 @@ Job = Union[SessionJob, LoadJob, PlanJob]  # noqa: UP007
 
 
 class Progress(Message, frozen=True, tag="progress"):
-    """``tokens`` have been produced so far."""
+    """``tokens`` have been produced so far; ``emitted`` are the last of them, those since the report before."""
 
     tokens: int
+    emitted: tuple[int, ...] = ()
 
 
 class Done(Message, frozen=True, tag="done"):

@@ -143,6 +143,25 @@ class Ask(Message, frozen=True, tag="ask"):
     deadline_wall_ns: int
 
 
+class Withdraw(Message, frozen=True, tag="withdraw_ask"):
+    """gateway to coordination: its client wants no answer any more."""
+
+    client: str
+    op_id: str
+
+
+class Tokens(Message, frozen=True, tag="tokens"):
+    """coordination to gateway: an attempt has these tokens, from ``position`` of the answer on; another may follow.
+
+    They are no outcome: an attempt that is run again brings them again, and nobody has vouched for them.
+    """
+
+    client: str
+    op_id: str
+    position: int
+    tokens: tuple[int, ...]
+
+
 class Settlement(Message, frozen=True, tag="settlement"):
     """coordination to gateway: the one outcome of a request; an empty ``refused`` means it was answered."""
 

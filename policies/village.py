@@ -55,7 +55,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
             has_battery=spec.has_battery,
             to="edge" if spec.edge else "worker",
         ),
-        "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s),
+        "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s, config.coordination.stream),
     }
     if spec.me in spec.committee:
         watchers = ("coordination", "gateway")

@@ -59,6 +59,16 @@ class Began(Message, frozen=True, tag="began"):
     attempt: int
 
 
+class Emitted(Message, frozen=True, tag="emitted"):
+    """An attempt that runs has these tokens; the first of them stands at ``position`` of the answer."""
+
+    client: str
+    op_id: str
+    attempt: int
+    position: int
+    tokens: tuple[int, ...]
+
+
 class Report(Message, frozen=True, tag="report"):
     """An attempt ended: answered if ``reason`` is empty, else lost, with the node that failed where known."""
 

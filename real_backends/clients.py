@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from models import draws
-from policies.gateway import Accepted, Answer, Come, Redirect, Refused, Submit
+from policies.gateway import Accepted, Answer, Come, Part, Redirect, Refused, Submit
 from policies.wire import digest, encode
 from real_backends.transports.frames import REQUEST, Reply, Request, Transport, decode
 from scenarios import workload
@@ -26,7 +26,7 @@ GATEWAY = "gateway"
 """Path of the policy that takes requests."""
 RETRY_DEADLINE_S = 10.0  # assumption: long enough to fetch an answer from a holder that is slow or gone
 
-_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Redirect, Refused]).decode  # noqa: UP007
+_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Part, Redirect, Refused]).decode  # noqa: UP007
 
 
 @dataclass

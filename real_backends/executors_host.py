@@ -189,7 +189,8 @@ class ExecutorHost:
                 if len(output) == 1:
                     first_token_ns = self._clock.now() - begun_ns
                 if len(output) % job.report_every == 0 and len(output) < job.new_tokens:
-                    self._report(path, job_id, encode(Progress(tokens=len(output))))
+                    emitted = tuple(output[-job.report_every :])
+                    self._report(path, job_id, encode(Progress(tokens=len(output), emitted=emitted)))
             name = self._blobs.store.put(np.array(output, dtype="<i4").tobytes())
             return Done(output=name, tokens=len(output), first_token_ns=first_token_ns)
         finally:

@@ -13,8 +13,12 @@ from zlib import crc32
 
 import msgspec
 
-from policies.commands import Accept, Complete, Vouched
+from policies.commands import Accept, Complete, Refuse, Vouched
+from policies.local import Settlement
 from policies.state import OpKey
+
+WITHDRAWN = "withdrawn by its client"
+"""Why a request is refused whose client wants no answer any more."""
 
 
 class Vote(NamedTuple):
@@ -31,6 +35,14 @@ def vouched(votes: list[Vote]) -> Complete:
         return answer
     other = votes[1].answer
     return msgspec.structs.replace(answer, vouched=Vouched(other.receipt.stages, other.signature))
+
+
+def settlement_of(outcome: Complete | Refuse) -> Settlement:
+    """Return what the gateway is told of an outcome."""
+    if isinstance(outcome, Refuse):
+        return Settlement(outcome.client, outcome.op_id, outcome.reason, "", 0, 0, "")
+    r = outcome.receipt
+    return Settlement(r.client, r.op_id, "", r.output, r.tokens, outcome.first_token_ns, r.stages[0].node)
 
 
 @dataclass

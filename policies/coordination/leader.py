@@ -15,12 +15,12 @@ import msgspec
 from policies import commands
 from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Receipt, Refuse
 from policies.config import CoordinationConfig, ShardingConfig
-from policies.coordination.efforts import Effort, Efforts, Vote, vouched
-from policies.coordination.lines import Line, Lines, WorkerView
+from policies.coordination.efforts import WITHDRAWN, Effort, Efforts, Vote, settlement_of, vouched
+from policies.coordination.lines import DECLARED, Line, Lines, WorkerView, candidate
 from policies.jobs import Done, Lost, PlanJob, Progress
-from policies.local import Ask, Busy, Committed, Leadership, Propose, Restore, Seen, Settlement, Snapshot
+from policies.local import Ask, Busy, Committed, Leadership, Propose, Restore, Seen, Snapshot, Tokens, Withdraw
 from policies.port import NS_PER_S, Policy
-from policies.problem import Plan, Problem, Worker
+from policies.problem import Plan, Problem
 from policies.state import OpKey, VillageState
 from policies.state.contributions import work
 from policies.wire import encode
@@ -28,8 +28,8 @@ from policies.work import (
     RESEND_NS,
     Assign,
     Began,
-    Capability,
     Credited,
+    Emitted,
     Gone,
     Leased,
     Leave,
@@ -50,9 +50,6 @@ TERM_SHIFT = 20
 """A pipeline's number, and an attempt's, is its leader's term shifted by this, plus a count: unique, and it tells whose
 it is. What an earlier leader still says of its attempts touches none of a later one's."""
 
-DECLARED = "declared dead"
-"""Why a pipeline ends whose worker a failure detector has given up."""
-
 SNAPSHOT_EVERY = 1024
 """Commands between two snapshots (our choice: a restart applies fewer than these, and a snapshot, which costs about a
 millisecond, is rare)."""
@@ -69,7 +66,7 @@ class Coordination(Policy):
         card: the served model as a planning problem without workers.
     """
 
-    messages = (Renew, Leave, Began, Report)
+    messages = (Renew, Leave, Began, Emitted, Report)
 
     def __init__(self, config: CoordinationConfig, sharding: ShardingConfig, card: Problem) -> None:
         self.config, self.sharding, self.card = config, sharding, card
@@ -110,6 +107,8 @@ class Coordination(Policy):
             self._on_ask(message)
         elif isinstance(message, Seen):
             self._on_seen(message)
+        elif isinstance(message, Withdraw):
+            self._on_withdraw((message.client, message.op_id))
 
     def on_message(self, sender: str, message: Any) -> None:
         if not self.leading:
@@ -119,6 +118,8 @@ class Coordination(Policy):
             self._on_renew(sender, message)
         elif isinstance(message, Report):
             self._on_report(sender, message)
+        elif isinstance(message, Emitted):
+            self._on_emitted(sender, message)
         elif isinstance(message, Began):
             self._confirmed(sender, (message.client, message.op_id, message.attempt))
         else:
@@ -289,7 +290,7 @@ class Coordination(Policy):
         self.pool_changed = False
         free = self.lines.free_workers(self.placing, self.state.members)
         if free:
-            workers = tuple(_candidate(node, c) for node, c in free.items())
+            workers = tuple(candidate(node, c) for node, c in free.items())
             problem = msgspec.structs.replace(self.card, workers=workers)
             self.plan_job = self.port.submit(PlanJob(self.sharding.planner, encode(problem), len(free)))
 
@@ -325,7 +326,7 @@ class Coordination(Policy):
         key = (ask.client, ask.op_id)
         outcome = self.state.outcomes.get(key)
         if outcome is not None:
-            self.port.tell("gateway", _settlement(outcome))
+            self.port.tell("gateway", settlement_of(outcome))
         elif key in self.state.requests:
             if self.state.requests[key].source != ask.source:
                 self._propose(Attach(ask.client, ask.op_id, ask.source))
@@ -380,6 +381,21 @@ class Coordination(Policy):
         """The worker that was assigned this attempt has it; nobody else can say so."""
         if key in self.unheard and self.unheard[key][0] == sender:
             del self.unheard[key]
+
+    def _on_withdraw(self, key: OpKey) -> None:
+        """Refuse a request whose client is gone, also one that is only being accepted: that comes first in the log."""
+        effort = self.efforts.all.get(key)
+        if effort is not None:
+            self._refuse(effort, WITHDRAWN)
+        elif self.leading:
+            self._propose(Refuse(*key, WITHDRAWN))
+
+    def _on_emitted(self, sender: str, emitted: Emitted) -> None:
+        """Pass on what the head of a running attempt says that it has."""
+        effort = self.efforts.all.get((emitted.client, emitted.op_id))
+        line = self.lines.lines.get(effort.running.get(emitted.attempt, 0)) if effort is not None else None
+        if line is not None and line.nodes[0] == sender and emitted.position >= 0:
+            self.port.tell("gateway", Tokens(emitted.client, emitted.op_id, emitted.position, emitted.tokens))
 
     def _on_report(self, sender: str, report: Report) -> None:
         self._confirmed(sender, (report.client, report.op_id, report.attempt))
@@ -455,7 +471,7 @@ class Coordination(Policy):
         self._settle(effort, Refuse(*effort.key, reason))
 
     def _on_settled(self, command: Complete | Refuse) -> None:
-        settlement = _settlement(command)
+        settlement = settlement_of(command)
         key: OpKey = (settlement.client, settlement.op_id)
         effort = self.efforts.forget(key)
         tries = 0
@@ -480,15 +496,3 @@ class Coordination(Policy):
         self.strikes[node] = self.strikes.get(node, 0) + 1
         if self.strikes[node] == STRIKES_MAX:
             self._propose(Evict(node, f"{STRIKES_MAX} answers differed from the majority's"))
-
-
-def _settlement(outcome: Complete | Refuse) -> Settlement:
-    if isinstance(outcome, Refuse):
-        return Settlement(outcome.client, outcome.op_id, outcome.reason, "", 0, 0, "")
-    r = outcome.receipt
-    return Settlement(r.client, r.op_id, "", r.output, r.tokens, outcome.first_token_ns, r.stages[0].node)
-
-
-def _candidate(node: str, capability: Capability) -> Worker:
-    fields: dict[str, Any] = {name: getattr(capability, name) for name in capability.__struct_fields__}
-    return Worker(node=node, **fields)

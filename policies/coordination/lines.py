@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from policies.commands import Place
 from policies.jobs import Stage
+from policies.problem import Worker
 from policies.work import Capability
+
+DECLARED = "declared dead"
+"""Why a pipeline ends whose worker a failure detector has given up."""
 
 
 @dataclass
@@ -127,3 +132,9 @@ class Lines:
     def expired(self, now_ns: int) -> list[str]:
         """Return workers whose lease has run out."""
         return [n for n, w in self.workers.items() if w.lease_until_ns <= now_ns]
+
+
+def candidate(node: str, capability: Capability) -> Worker:
+    """Return a worker as a planner sees it."""
+    fields: dict[str, Any] = {name: getattr(capability, name) for name in capability.__struct_fields__}
+    return Worker(node=node, **fields)

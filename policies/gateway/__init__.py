@@ -1,5 +1,16 @@
 """Where clients enter: identity, rate, admission, deadline, and one outcome per ``op_id``."""
 
-from policies.gateway.gateway import Accepted, Admitted, Answer, Come, Gateway, Redirect, Refused, Submit
+from policies.gateway.gateway import (
+    Accepted,
+    Admitted,
+    Answer,
+    Come,
+    Gateway,
+    Part,
+    Redirect,
+    Refused,
+    Submit,
+    Withdraw,
+)
 
-__all__ = ["Accepted", "Admitted", "Answer", "Come", "Gateway", "Redirect", "Refused", "Submit"]
+__all__ = ["Accepted", "Admitted", "Answer", "Come", "Gateway", "Part", "Redirect", "Refused", "Submit", "Withdraw"]

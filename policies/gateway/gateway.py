@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from policies import local
 from policies.config import GatewayConfig
 from policies.gateway.bucket import TokenBucket
 from policies.local import Ask, Busy, Leadership, Settlement
@@ -38,8 +39,19 @@ class Submit(Message, frozen=True, tag="submit"):
     deadline_s: Annotated[float, Meta(ge=-DEADLINE_MAX_S, le=DEADLINE_MAX_S)]  # from now; past for a late retry
 
 
+class Withdraw(Message, frozen=True, tag="withdraw"):
+    """Operation: the client wants no answer any more, and gets no reply. Without an outcome yet, it is a refusal."""
+
+
 class Accepted(Message, frozen=True, tag="accepted"):
     """Not last: the request was taken in."""
+
+
+class Part(Message, frozen=True, tag="part"):
+    """Not last: the answer's tokens from ``position`` on. A request that runs again brings its tokens again."""
+
+    position: int
+    tokens: tuple[int, ...]
 
 
 class Answer(Message, frozen=True, tag="answer"):
@@ -80,7 +92,7 @@ class Admitted(Message, frozen=True, tag="admitted"):
 class Gateway(Policy):
     """One committee member's gateway."""
 
-    requests = (Submit,)
+    requests = (Submit, Withdraw)
 
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
@@ -89,6 +101,9 @@ class Gateway(Policy):
         self.waiting: set[tuple[str, str]] = set()
 
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        if isinstance(operation, Withdraw):
+            self._withdraw(client, op_id)
+            return
         if self.leader != self.port.me:
             if self.leader:
                 self.port.reply(client, op_id, Redirect(self.leader))
@@ -120,6 +135,12 @@ class Gateway(Policy):
             ),
         )
 
+    def _withdraw(self, client: str, op_id: str) -> None:
+        """Give a request up; only a leader can, so a client tells every gateway."""
+        if self.leader == self.port.me:
+            self.waiting.discard((client, op_id))
+            self.port.tell("coordination", local.Withdraw(client, op_id))
+
     def new_bucket(self) -> TokenBucket:
         """Return what limits one client."""
         return TokenBucket(self.config.requests_per_min / 60.0, self.config.burst)
@@ -134,6 +155,9 @@ class Gateway(Policy):
             return
         key = (message.client, message.op_id)
         if key not in self.waiting:
+            return
+        if isinstance(message, local.Tokens):
+            self.port.reply(*key, Part(message.position, message.tokens), last=False)
             return
         self.waiting.remove(key)
         if isinstance(message, Busy):

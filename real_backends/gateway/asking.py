@@ -18,7 +18,7 @@ from typing import Any, Union
 import msgspec
 import numpy as np
 
-from policies.gateway import Accepted, Answer, Come, Redirect, Refused, Submit
+from policies.gateway import Accepted, Answer, Come, Part, Redirect, Refused, Submit, Withdraw
 from policies.wire import Message, digest, encode
 from real_backends.clients import GATEWAY
 from real_backends.gateway.errors import ApiError
@@ -32,7 +32,7 @@ PRIORITY = 2  # "normal", the class of a request that says nothing about it
 BLOB_TRIES = 3  # an answer whose tokens its holder could not hand over is asked for again
 
 _log = logging.getLogger(__name__)
-_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Redirect, Refused]).decode  # noqa: UP007
+_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Part, Redirect, Refused]).decode  # noqa: UP007
 
 
 @dataclass
@@ -42,6 +42,7 @@ class _Open:
     prompt: bytes
     new_tokens: int
     until_s: float
+    then: Attempt | Finish
     sent: list[int] = field(default_factory=list)
     came: asyncio.Queue[tuple[Any, bytes | None]] = field(default_factory=asyncio.Queue)
 
@@ -89,34 +90,52 @@ class Asking:
         """
         op_id = f"{next(self._numbers):08d}"
         blob = np.asarray(prompt, dtype="<i4").tobytes()
-        one = self._open[op_id] = _Open(blob, new_tokens, time.monotonic() + self._deadline_s)
+        one = self._open[op_id] = _Open(
+            blob, new_tokens, time.monotonic() + self._deadline_s, first_attempt(self._gateway)
+        )
         try:
-            then: Attempt | Finish = first_attempt(self._gateway)
             for left in reversed(range(BLOB_TRIES)):
-                while isinstance(then, Attempt):
-                    await asyncio.sleep(then.after_s)
-                    self._submit(op_id, one, then)
-                    silent_s = time.monotonic() + then.wait_s(self._retry_s)
-                    heard: Attempt | Finish | None = None
-                    while heard is None:
-                        message, output = await self._hear(one, silent_s)
-                        if message is None:
-                            heard = on_silence(then, one.until_s - time.monotonic(), self._deadline_s)
-                            continue
-                        silent_s = max(silent_s, time.monotonic() + self._retry_s)
-                        if output is not None and (new := self._take(one, 0, _tokens(output))):
-                            yield new
-                        heard = on_reply(then, message, one.until_s - time.monotonic(), self._committee)
-                    then = heard
-                if then.status != "answered":
-                    raise _failure(then)
-                if len(one.sent) >= then.tokens:
+                while isinstance(one.then, Attempt):
+                    async for new in self._attempt(op_id, one, one.then):
+                        yield new
+                if one.then.status != "answered":
+                    raise _failure(one.then)
+                if len(one.sent) >= one.then.tokens:
                     return
                 if left:
-                    then = Attempt(self._gateway, after_s=self._retry_s)
+                    one.then = Attempt(self._gateway, after_s=self._retry_s)
             raise ApiError("The answer was made, and no node could hand it over.", status=502, code="answer_lost")
         finally:
             del self._open[op_id]
+            if isinstance(one.then, Attempt) or one.then.status == "lost":
+                for gateway in self._committee:  # whoever leads gives it up; the others pass over it
+                    self._send(gateway, op_id, Withdraw())
+
+    async def _attempt(self, op_id: str, one: _Open, attempt: Attempt) -> AsyncGenerator[list[int], None]:
+        """Ask one gateway and yield new tokens, until ``one.then`` says what comes next."""
+        await asyncio.sleep(attempt.after_s)
+        self._submit(op_id, one, attempt)
+        silent_s = time.monotonic() + attempt.wait_s(self._retry_s)
+        while True:
+            message, output = await self._hear(one, silent_s)
+            left_s = one.until_s - time.monotonic()
+            if message is None:
+                one.then = on_silence(attempt, left_s, self._deadline_s)
+                return
+            silent_s = max(silent_s, time.monotonic() + self._retry_s)
+            if isinstance(message, Part):
+                again = min(len(one.sent) - message.position, len(message.tokens))
+                self._metrics.counts["repeated_tokens_total"] += max(0, again)
+                new = self._take(one, message.position, list(message.tokens))
+            else:
+                new = self._take(one, 0, _tokens(output)) if output is not None else []
+            then = on_reply(attempt, message, left_s, self._committee)
+            if then is not None:
+                one.then = then
+            if new:
+                yield new
+            if then is not None:
+                return
 
     def _submit(self, op_id: str, one: _Open, attempt: Attempt) -> None:
         submit = Submit(
@@ -141,12 +160,9 @@ class Asking:
         known = len(one.sent) - position
         if known < 0:
             return []  # some are missing before them: they come with the answer
-        again = min(known, len(tokens))
-        differing = sum(a != b for a, b in zip(one.sent[position:], tokens, strict=False))
-        self._metrics.counts["repeated_tokens_total"] += again
-        if differing:
+        if differing := sum(a != b for a, b in zip(one.sent[position:], tokens, strict=False)):
             self._metrics.counts["differing_tokens_total"] += differing
-            _log.warning("%d of %d tokens came again and differ from those sent", differing, again)
+            _log.warning("%d tokens came again and differ from those that were sent", differing)
         new = tokens[known:]
         one.sent += new
         return new

@@ -18,7 +18,7 @@ HELP = {
     "completion_tokens_total": "Tokens sent to clients.",
     "given_up_total": "Requests whose client went away before their end.",
     "repeated_tokens_total": "Tokens that came again, from a request that was run again, and were not sent twice.",
-    "differing_tokens_total": "Of these, tokens that were not those sent before.",
+    "differing_tokens_total": "Tokens that came again and were not those sent before.",
 }
 
 

@@ -116,7 +116,7 @@ def test_a_pipeline_says_what_one_process_says(tmp_path: Path, reference: list[i
     async def act(nodes: dict[str, Node]) -> None:
         *progress, done = await _end(nodes["a"], _job(stages))
         assert _tokens(nodes["a"], done) == reference
-        assert progress == [Progress(5), Progress(10)]
+        assert progress == [Progress(5, tuple(reference[:5])), Progress(10, tuple(reference[5:10]))]
         assert done.first_token_ns > 0
         await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
 
