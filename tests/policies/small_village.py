@@ -38,7 +38,7 @@ ONE_HOLDS_ALL, TWO_HOLD_ALL = 4000.0, 2000.0  # memory_bytes of a worker
 RULES = CoordinationConfig(lease_s=10.0, plan_every_s=5.0, audit_share=0.0)
 FOR_EVER_S = 1e9
 LEND = Lend(True, 1.0, 1.0, "idle")
-_reply: Any = msgspec.msgpack.Decoder(g.Accepted | g.Answer | g.Refused | g.Redirect | g.Come).decode
+_reply: Any = msgspec.msgpack.Decoder(g.Accepted | g.Answer | g.Refused | g.Redirect | g.Come | g.Part).decode
 _decided = {"settled": SettledOp, "placed": Placed, "gone": Gone}
 
 

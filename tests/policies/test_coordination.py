@@ -14,11 +14,11 @@ from policies.commands import Accept, Receipt
 from policies.config import CoordinationConfig
 from policies.coordination.efforts import Efforts
 from policies.coordination.leader import STRIKES_MAX
-from policies.gateway import Answer, Refused
+from policies.gateway import Answer, Part, Refused, Withdraw
 from policies.local import Lend
 from policies.port import NS_PER_S
 from policies.wire import encode
-from policies.work import Assign, Began, Gone, Leave, Placed, Report, Settled, SettledOp
+from policies.work import Assign, Began, Emitted, Gone, Leave, Placed, Report, Settled, SettledOp
 from sim.keys import KeyRing
 from tests.policies.small_village import COMMITTEE, LEND, RULES, TWO_HOLD_ALL, SmallVillage, ready
 
@@ -414,6 +414,40 @@ def test_a_slot_that_a_refusal_frees_is_used_at_once() -> None:
 
     assert village.answers("1") == [Refused("deadline passed")]
     assert [type(m) for m in village.answers("2")] == [Answer]
+
+
+@pytest.mark.parametrize("after_s", [0.001, 1.0])
+def test_a_withdrawn_request_is_refused_and_its_session_ends(after_s: float) -> None:
+    """Whether it runs or is only being accepted: one refusal in the log, nothing runs, the slot is free."""
+    village = ready(1)
+    village.take()
+    village.ask("1")
+    village.run(after_s)
+    leader = village.world.by_name[village.leader]
+    village.world.give(leader, (p.REQUEST, "gateway", "anna", "1", encode(Withdraw())))
+    village.run(3.0)
+
+    assert [settled.refused for settled in village.seen(SettledOp)] == ["withdrawn by its client"]
+    assert village.answers("1") == []
+    assert village.running == {}
+    assert village.coordination().lines.lines
+    assert all(line.running == 0 for line in village.coordination().lines.lines.values())
+
+
+def test_only_the_head_of_a_running_attempt_is_believed_about_its_tokens() -> None:
+    """The client hears what the head of an attempt that runs says; of another node or attempt nothing."""
+    village = ready(2)
+    village.take()
+    village.ask("1")
+    village.run(1.0)
+    ((head, _),) = village.running
+    other = next(name for name in village.workers if name != head)
+    for sender, attempt, token in ((head, 1, 7), (other, 1, 8), (head, 2, 9)):
+        said = Emitted("anna", "1", village.attempt(attempt), 0, (token,))
+        village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", sender, encode(said)))
+    village.run(1.0)
+
+    assert village.answers("1") == [Part(0, (7,))]
 
 
 def test_tries_end() -> None:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies import local
 from policies import port as p
 from policies.cell import Cell
 from policies.config import GatewayConfig
-from policies.gateway import Answer, Come, Gateway, Redirect, Refused, Submit
+from policies.gateway import Answer, Come, Gateway, Part, Redirect, Refused, Submit, Withdraw
 from policies.gateway.bucket import TokenBucket
-from policies.local import Ask, Busy, Leadership, Settlement
+from policies.local import Ask, Busy, Leadership, Settlement, Tokens
 from policies.port import NS_PER_S, Policy
 from policies.wire import encode
 from sim.keys import KeyRing
@@ -24,7 +25,7 @@ SUBMIT = Submit("m", "p", 3, 4, 2, 60.0)
 class Door(Policy):
     """Stands where coordination and consensus are: keeps what is asked, says what a test wants said."""
 
-    requests = (Leadership, Settlement, Busy)
+    requests = (Leadership, Settlement, Busy, Tokens)
 
     def __init__(self) -> None:
         self.asked: list[Ask] = []
@@ -167,3 +168,25 @@ def test_a_request_without_bounds_does_not_reach_the_gateway() -> None:
     assert desk.cell.step(0, 0, (p.REQUEST, "gateway", "anna", "1", encode(endless))) == ()
     assert desk.cell.malformed == 1
     assert desk.door.asked == []
+
+
+def test_tokens_are_passed_on_to_the_client_that_waits_and_are_no_outcome() -> None:
+    """They are not the last reply; the outcome still comes, and after it nothing does."""
+    desk = Desk()
+    desk.ask("anna", "1")
+    tokens = encode(Tokens("anna", "1", 2, (7, 8)))
+    replies = [e for e in desk.cell.step(0, 0, (p.REQUEST, "coordination", "", "", tokens)) if e[0] == p.REPLY]
+    assert [(e[2], e[3], e[4], e[5]) for e in replies] == [("anna", "1", encode(Part(2, (7, 8))), False)]
+    assert len(desk.say(Settlement("anna", "1", "", "out", 4, 7, "w1"))) == 1
+    assert desk.say(Tokens("anna", "1", 4, (9,))) == []
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_withdrawn_request_hears_nothing_more(leads: bool) -> None:
+    """The leader's gateway tells coordination and forgets who waits; another says nothing, not even where to go."""
+    desk = Desk(leads=leads)
+    desk.ask("anna", "1")
+    effects = desk.cell.step(2 * NS_PER_S, 0, (p.REQUEST, "gateway", "anna", "1", encode(Withdraw())))
+    assert desk.replies(effects) == []
+    assert (local.Withdraw("anna", "1") in desk.door.asked) == leads
+    assert desk.say(Settlement("anna", "1", "withdrawn", "", 0, 0, "")) == []

@@ -20,6 +20,7 @@ from policies.work import (
     Assign,
     Began,
     Capability,
+    Emitted,
     Leased,
     Leave,
     Load,
@@ -36,7 +37,7 @@ FULL = Capability(1000.0, 0.01, 0.001, 0.002, 1e6, 0.03)
 STAGES = (Stage("w", 0, 2), Stage("v", 2, 4))
 ASSIGN = Assign("anna", "1", 1, "m", STAGES, "p", "k1", 8, 4, 64)
 TAKEN = Lend(False, 0.0, 0.0, "owner is back")
-_said: Any = msgspec.msgpack.Decoder(Renew | Leave | Began | Report).decode
+_said: Any = msgspec.msgpack.Decoder(Renew | Leave | Began | Emitted | Report).decode
 _job: Any = msgspec.msgpack.Decoder(SessionJob | LoadJob).decode
 
 
@@ -216,6 +217,16 @@ def test_an_assignment_is_confirmed_run_once_and_reported_with_a_signature() -> 
     bench.jobs.clear()
     assert bench.hear(ASSIGN) == [("k1", Began("anna", "1", 1))]
     assert bench.jobs == {}
+
+
+def test_a_worker_that_streams_tells_the_tokens_of_what_runs() -> None:
+    """Each report's tokens with their place in the answer; without streaming, and once it is settled, nothing."""
+    bench = Bench().loaded()
+    bench.hear(ASSIGN)
+    (job_id,) = bench.jobs
+    assert bench.end(job_id, Progress(2, (5, 6))) == []
+    bench.worker.stream = True
+    assert bench.end(job_id, Progress(3, (7,))) == [("k1", Emitted("anna", "1", 1, 2, (7,)))]
 
 
 def test_a_report_is_sent_until_it_is_settled_also_to_a_new_leader() -> None:
