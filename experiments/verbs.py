@@ -73,7 +73,22 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("--check", type=int, default=0, metavar="EPOCHS", help="draw so many committees of each size")
         made.add_argument("--seed", type=int, default=1, help="of these draws")
     elif verb == "requests":
-        importlib.import_module("experiments.requests").add_arguments(made)
+        made.add_argument("file", type=Path, metavar="FILE", help="requests: .jsonl or .csv, .gz or not")
+        made.add_argument(
+            "--kernels", type=Path, metavar="PREFIX", help="measured tables: PREFIX_dense.csv.gz and so on"
+        )
+        made.add_argument("--layers", type=int, help="layers of the model that the tables are of")
+        made.add_argument("--device", metavar="NAME", help="without tables: a device of the library")
+        made.add_argument("--model", metavar="NAME", help="without tables: a model, as llama-3.1-8b")
+        made.add_argument(
+            "--overhead-us", type=float, default=0.0, help="of an iteration beside its kernels (default 0)"
+        )
+        made.add_argument("--kv-tokens", type=int, required=True, help="tokens that the cache holds")
+        made.add_argument("--tokens-max", type=int, default=2048, help="tokens of one iteration (default 2048)")
+        made.add_argument("--requests-max", type=int, default=256, help="requests that run at a time (default 256)")
+        made.add_argument("--no-sharing", action="store_true", help="equal beginnings share no blocks")
+        made.add_argument("--leaps", action="store_true", help="take iterations in which nobody comes or ends at once")
+        made.add_argument("--out", type=Path, metavar="FILE", help="a prediction per request, as JSON lines")
     elif verb == "predict":
         text = "published rows, columns as in the calibration files (.csv or .csv.gz)"
         made.add_argument("file", type=Path, metavar="FILE.csv", help=text)
