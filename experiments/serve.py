@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NEEDED = {"starlette": "gateway", "uvicorn": "gateway", "cryptography": "local", "torch": "torch"}
 """What serving imports, and the extra that brings it."""
 WORKERS_MAX = 32  # as many processes as world=local runs
+SESSIONS = 32  # at once through a pipeline
 COMMITTEE = 3  # the fewest members of which one may fail
 
 
@@ -39,6 +40,9 @@ def scenario_of(workers: int, model: str) -> Scenario:
         f"fleet.committee={COMMITTEE if workers >= COMMITTEE else 1}", "profile=''", "workload.requests=0",
         "workload.retry_s=1.0", "policy/membership=swim",
         "policy.gateway.requests_per_min=60000", "policy.gateway.burst=1000",  # all clients count as one
+        # Sessions as long as the model's context, and so many that a worker has room for 6 of its 8 layers: two of
+        # three hold it, and one may fail. A worker alone takes half as many, and all layers.
+        "policy.sharding.context_tokens=256", f"policy.sharding.slots={SESSIONS if workers > 1 else SESSIONS // 2}",
         "policy.coordination.report_every=1", "policy.coordination.stream=true",
     ]))  # fmt: skip
     return made
@@ -48,9 +52,8 @@ def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; return the exit code.
 
     Raises:
-        UsageError: an option is out of range, or an extra is not installed.
+        UsageError: an option is out of range, an extra is not installed, or the port cannot be had.
         scenarios.schema.ScenarioError: the model cannot be served.
-        OSError: the port cannot be had.
     """
     if not 1 <= options.workers <= WORKERS_MAX:
         raise UsageError(f"--workers {options.workers}: allowed: 1 to {WORKERS_MAX}")
@@ -65,9 +68,13 @@ def run(options: argparse.Namespace) -> int:
     from real_backends.gateway.server import listen, serve
 
     scenario = scenario_of(options.workers, options.model)
+    try:
+        listener = listen(options.port)
+    except OSError as error:
+        raise UsageError(str(error)) from None
     folder = Path(tempfile.mkdtemp(prefix="twin-serve-"))
     try:
-        with listen(options.port) as listener:
+        with listener:
             url = f"http://{listener.getsockname()[0]}:{listener.getsockname()[1]}"
 
             def ready(processes: dict[str, int]) -> None:

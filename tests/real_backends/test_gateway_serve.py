@@ -1,0 +1,120 @@
+"""`twin serve` with processes: it answers, a killed worker ends no stream, and nothing is left behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, decode, encode, make_checkpoint, make_shard
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("torch")
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPT, TOKENS = "Hello, village.", 150
+
+
+@contextmanager
+def served(*words: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """Run the command; yield its address and processes, then interrupt it and hold it to what it promises."""
+    command = [sys.executable, "-m", "experiments.cli", "serve", "--port", "0", "--json", "-q", *words]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        yield said["url"], said["processes"]
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert not psutil.wait_procs(children, timeout=10)[1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def get(url: str, body: Any = None) -> Any:
+    """Return an open answer."""
+    data = None if body is None else json.dumps(body).encode()
+    return urllib.request.urlopen(urllib.request.Request(url, data), timeout=120)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_no_stream() -> None:
+    """The head of the pipeline dies after some tokens; the text is what one process alone says, each token once."""
+    shard = make_shard("torch", DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED), 0, DESK_TINY.layers)
+    expected = decode(Pipeline([shard]).generate(encode(PROMPT), TOKENS))
+    body = {"model": "desk-tiny", "prompt": PROMPT, "max_tokens": TOKENS}
+    with served() as (url, processes):
+        whole = json.load(get(f"{url}/v1/completions", body))
+        assert whole["choices"][0]["text"] == expected
+        texts: list[str] = []
+        for line in get(f"{url}/v1/completions", body | {"stream": True}):
+            if line.startswith(b"data: {"):
+                texts.append(json.loads(line.removeprefix(b"data: "))["choices"][0]["text"])
+                if len(texts) == 10:
+                    os.kill(processes["desk-0"], signal.SIGKILL)
+        assert "".join(texts) == expected
+        assert len(texts) > TOKENS // 2  # it came as it was made
+        metrics = get(f"{url}/metrics").read().decode()
+        assert "villagetwin_differing_tokens_total 0" in metrics
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workers", "0"], "--workers 0: allowed: 1 to 32"),
+        (["--port", "70000"], "--port 70000: allowed: 0 to 65535"),
+        (["--model", "gpt"], "gpt"),
+    ],
+)
+def test_wrong_options_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be served is said before any process starts, with the exit code of the user's input."""
+    from experiments import cli
+
+    assert cli.main(["serve", "--port", "0", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_missing_library_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It names what to install."""
+    from experiments import cli
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else object())
+    assert cli.main(["serve"]) == 2
+    assert "uvicorn not installed: pip install 'villagetwin[gateway]'" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """No process starts, and the line says what to do."""
+    import socket
+
+    from experiments import cli
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert cli.main(["serve", "--port", str(taken.getsockname()[1])]) == 2
+    assert "another port" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_village_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it could not start."""
+    from experiments import cli
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cli.main(["serve", "--port", "0", "--model", "llama-3.2-3b"]) == 2
+    assert list(tmp_path.iterdir()) == []
