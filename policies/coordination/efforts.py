@@ -56,6 +56,7 @@ class Effort:
         used: pipelines already tried.
         votes: output digest to the votes for it, of pipelines that share no node.
         settling: an outcome was proposed.
+        emitted: tokens that running attempts told, for a client that asks again.
     """
 
     accepted: Accept
@@ -64,11 +65,21 @@ class Effort:
     used: set[int] = field(default_factory=set)
     votes: dict[str, list[Vote]] = field(default_factory=dict)
     settling: bool = False
+    emitted: list[int] = field(default_factory=list)
 
     @property
     def key(self) -> OpKey:
         """(client, op_id)."""
         return (self.accepted.client, self.accepted.op_id)
+
+    def emit(self, position: int, tokens: tuple[int, ...]) -> bool:
+        """Keep tokens that stand at ``position`` of the answer; return whether they have a place in it."""
+        end = position + len(tokens)
+        if not 0 <= position <= end <= self.accepted.new_tokens:
+            return False
+        if position <= len(self.emitted):  # else some were lost on the way
+            self.emitted[position:end] = tokens
+        return True
 
     def audited(self, share: float) -> bool:
         """Whether this request is one of the ``share`` that run twice; the same on every leader."""

@@ -324,12 +324,13 @@ class Coordination(Policy):
 
     def _on_ask(self, ask: Ask) -> None:
         key = (ask.client, ask.op_id)
-        outcome = self.state.outcomes.get(key)
-        if outcome is not None:
+        if (outcome := self.state.outcomes.get(key)) is not None:
             self.port.tell("gateway", settlement_of(outcome))
         elif key in self.state.requests:
             if self.state.requests[key].source != ask.source:
                 self._propose(Attach(ask.client, ask.op_id, ask.source))
+            if (effort := self.efforts.all.get(key)) is not None and effort.emitted:
+                self.port.tell("gateway", Tokens(*key, 0, tuple(effort.emitted)))
         elif len(self.efforts) >= self.config.queue_max:
             self.port.tell("gateway", Busy(ask.client, ask.op_id, "queue full"))
         else:
@@ -384,8 +385,7 @@ class Coordination(Policy):
 
     def _on_withdraw(self, key: OpKey) -> None:
         """Refuse a request whose client is gone, also one that is only being accepted: that comes first in the log."""
-        effort = self.efforts.all.get(key)
-        if effort is not None:
+        if (effort := self.efforts.all.get(key)) is not None:
             self._refuse(effort, WITHDRAWN)
         elif self.leading:
             self._propose(Refuse(*key, WITHDRAWN))
@@ -394,8 +394,8 @@ class Coordination(Policy):
         """Pass on what the head of a running attempt says that it has."""
         effort = self.efforts.all.get((emitted.client, emitted.op_id))
         line = self.lines.lines.get(effort.running.get(emitted.attempt, 0)) if effort is not None else None
-        if line is not None and line.nodes[0] == sender and emitted.position >= 0:
-            self.port.tell("gateway", Tokens(emitted.client, emitted.op_id, emitted.position, emitted.tokens))
+        if effort and line and line.nodes[0] == sender and effort.emit(emitted.position, emitted.tokens):
+            self.port.tell("gateway", Tokens(*effort.key, emitted.position, emitted.tokens))
 
     def _on_report(self, sender: str, report: Report) -> None:
         self._confirmed(sender, (report.client, report.op_id, report.attempt))

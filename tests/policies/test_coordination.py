@@ -435,7 +435,7 @@ def test_a_withdrawn_request_is_refused_and_its_session_ends(after_s: float) -> 
 
 
 def test_only_the_head_of_a_running_attempt_is_believed_about_its_tokens() -> None:
-    """The client hears what the head of an attempt that runs says; of another node or attempt nothing."""
+    """The client hears what it says, and again when it asks again; of another node, attempt or place nothing."""
     village = ready(2)
     village.take()
     village.ask("1")
@@ -448,6 +448,13 @@ def test_only_the_head_of_a_running_attempt_is_believed_about_its_tokens() -> No
     village.run(1.0)
 
     assert village.answers("1") == [Part(0, (7,))]
+
+    for position, tokens in ((1, (6,)), (4, (5,)), (-1, (4,))):  # the answer has four
+        said = Emitted("anna", "1", village.attempt(1), position, tokens)
+        village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", head, encode(said)))
+    village.ask("1")
+    village.run(1.0)
+    assert village.answers("1")[1:] == [Part(1, (6,)), Part(0, (7, 6))]  # who asks again hears all from the first
 
 
 def test_tries_end() -> None:
