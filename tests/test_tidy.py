@@ -37,6 +37,11 @@ EXCEPTIONS: dict[str, dict[str, str]] = {  # module to the beginning of an offen
     "policies.tasks.book": {"async and yield": "an iterator over its own rows, run to its end within the step"},
     "models.distributions.fit": {"async and yield": "a generator of folds; fits are made outside any run"},
     "models.distributions.law": {"pathlib.Path": NAMES_A_TABLE, "Path:": NAMES_A_TABLE},
+    "models.engines.kernels": {
+        "pathlib.Path": "reads an engine's tables, before any run",
+        "Path:": "the same",
+        "async and yield": "a reader of rows, run to its end within the reading",
+    },
     "models.failures.bursts": {"FILE:": NAMES_A_TABLE},
     "models.failures.lives": {"pathlib.Path": NAMES_A_TABLE, "Path:": NAMES_A_TABLE, "FILE:": NAMES_A_TABLE},
     "models.inference.catalogue": {"pathlib.Path": NAMES_A_TABLE, "Path:": NAMES_A_TABLE},

@@ -69,7 +69,7 @@ class BlockPool:
         if count > self.room:
             return False
         while self.blank < count:
-            self.idle.popitem(last=False)
+            del self.idle[next(iter(self.idle))]
             self.blank += 1
         self.blank -= count
         return True
