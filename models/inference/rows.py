@@ -52,6 +52,8 @@ _TIMES: tuple[tuple[str, Reader], ...] = (
     ("inter", lambda m, c: m.decode_step_s),
     ("latency", lambda m, c: m.decode_step_s),
     ("time", lambda m, c: m.decode_step_s),
+    ("tg", lambda m, c: m.decode_step_s),
+    ("pp", lambda m, c: m.prefill_s),
 )
 _RATES: tuple[tuple[str, Reader], ...] = (
     ("prompt", lambda m, c: m.prefill_tokens_per_s),
@@ -144,10 +146,8 @@ _NAMED_LINKS = (
     ("thunderbolt 5", 80e9), ("tb5", 80e9), ("thunderbolt", 40e9), ("tb4", 40e9), ("wi-fi", 300e6), ("wifi", 300e6),
     ("gigabit", 1e9), ("ethernet", 1e9),
 )  # fmt: skip
-_TCP_SHARE, _ETHERNET_START_S = (
-    0.94,
-    0.2e-3,
-)  # headers of Ethernet, IP and TCP; a round through two kernels (assumption)
+_TCP_SHARE = 0.94  # of Ethernet's rate, beside the headers of Ethernet, IP and TCP
+_ETHERNET_START_S = 0.2e-3  # a round through two kernels (assumption)
 
 
 def _link(text: str, usual: Link) -> Link | None:
@@ -205,7 +205,7 @@ def _value(metric: str, unit: str, said: str, found: Metrics, asked: Conditions)
         scale = scale or (1.0 if unit == "seconds" else 1e3)
         chosen = next(((words, reader) for words, reader in _TIMES if words in name), None)
         if chosen:
-            return chosen[1](found, asked) * scale, chosen[0] in ("ttft", "first token", "prompt", "prefill")
+            return chosen[1](found, asked) * scale, chosen[0] in ("ttft", "first token", "prompt", "prefill", "pp")
     other = next((reader for words, reader in _OTHERS if words.replace("_", " ") in name), None)
     if other:
         return other(found, asked) / (1e9 if unit == "gb" else 1.0), False
