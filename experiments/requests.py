@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from experiments.folders import show_path
 from experiments.present import show
 from experiments.progress import progress
 from models.devices.rows import find
-from models.devices.table import ETA_KV
+from models.devices.table import compute, table
 from models.engines import KernelTables, Law, Linear, TableError
-from models.inference import SHAPES, Device
+from models.inference import SHAPES
 from policies.serving.batching import Batcher, BatchRules, Request
 from sim.batches import Arrival, Engine, Outcome, Served
 
@@ -107,14 +108,14 @@ def read(path: Path) -> pd.DataFrame:
     if ending not in kinds:
         raise UsageError(f"requests: {path}: allowed are .jsonl and .csv, .gz or not")
     try:
-        table = kinds[ending](path)
+        file = kinds[ending](path)
     except (OSError, ValueError) as error:
         raise UsageError(f"requests: {path}: {error}") from None
-    found = {name: next((one for one in columns if one in table), None) for name, columns in COLUMNS.items()}
+    found = {name: next((one for one in columns if one in file), None) for name, columns in COLUMNS.items()}
     for name in ("prompt", "wanted", "at"):
         if found[name] is None:
             raise UsageError(f"requests: {path}: no column {' or '.join(COLUMNS[name])}")
-    rows = pd.DataFrame({name: table[column] for name, column in found.items() if column is not None})
+    rows = pd.DataFrame({name: file[column] for name, column in found.items() if column is not None})
     if "key" not in rows:
         rows["key"] = [f"r{number}" for number in range(len(rows))]
     if not len(rows):
@@ -160,10 +161,7 @@ def _law(options: argparse.Namespace) -> Law:
         raise ValueError("--kernels and --layers, or --device and --model: one of both is needed")
     if options.model not in SHAPES:
         raise ValueError(f"--model {options.model}: allowed: {', '.join(sorted(SHAPES))}")
-    row = find(options.device)
-    device = Device(
-        row.mem_bytes_per_s, row.flops, row.eta, ETA_KV, row.mu, row.overhead_s_layer, options.overhead_us * 1e-6
-    )
+    device = replace(compute(table((find(options.device),))), overhead_s_step=options.overhead_us * 1e-6)
     return Linear.of(SHAPES[options.model], device, SHAPES[options.model].layers)
 
 

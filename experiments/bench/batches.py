@@ -17,9 +17,9 @@ import numpy as np
 from experiments.bench.table import Line
 from experiments.requests import read
 from models.devices.rows import find
-from models.devices.table import ETA_KV
+from models.devices.table import compute, table
 from models.engines import Linear
-from models.inference import SHAPES, Device
+from models.inference import SHAPES
 from policies.serving.batching import BatchRules, Request
 from sim.batches import Arrival, Engine, Outcome
 
@@ -71,8 +71,7 @@ def measure() -> dict[str, float]:
 
 
 def _serve(path: Path, *, leaps: bool) -> tuple[Outcome, float]:
-    row, shape = find("A100 80GB SXM"), SHAPES["llama-3.1-8b-f16"]
-    device = Device(row.mem_bytes_per_s, row.flops, row.eta, ETA_KV, row.mu, row.overhead_s_layer, 0.0)
+    device, shape = compute(table((find("A100 80GB SXM"),))), SHAPES["llama-3.1-8b-f16"]
     law, rules = Linear.of(shape, device, shape.layers), BatchRules(KV_TOKENS // 16)
     rows = read(path)
     coming = [Arrival(row.at, Request(row.key, row.prompt, row.wanted)) for row in rows.itertuples()]

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import ArrayLike
 from models.inference import Device, Shape
+from models.inference.law import step_s
+
+SPAN = 1000.0
+"""Tokens, contexts or pairs over which a term is evaluated; any number would do."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,24 @@ class Linear:
             device: one device: scalars.
             layers: how many it holds.
             head: whether it also holds the output head.
+
+        Raises:
+            ValueError: a mixture of experts, which reads more weights the more tokens there are.
         """
-        reads = _one(device.eta) * _one(device.mem_bytes_per_s)
-        reads_cache = _one(device.eta_kv) * _one(device.mem_bytes_per_s)
-        does = _one(device.mu) * _one(device.flops)
-        weights_bytes = layers * shape.layer_bytes() + head * shape.head_bytes()
+        if shape.experts:
+            raise ValueError(f"{shape.name}: a mixture of experts is no sum of five terms; allowed: dense models")
+
+        def law_s(tokens: float, cached: float, attended: float, spoken: float) -> float:
+            return np.asarray(step_s(shape, layers, device, tokens, cached, attended, spoken, 1.0)).item()
+
+        none_s, few, many = law_s(0, 0, 0, 0), float(head), head * (1.0 + SPAN)
+        spoken_s = (law_s(0, 0, 0, many) - law_s(0, 0, 0, few)) / SPAN
         return cls(
-            base_s=weights_bytes / reads + layers * _one(device.overhead_s_layer) + _one(device.overhead_s_step),
-            token_s=2.0 * layers * shape.layer_params() / does,
-            context_s=layers * shape.kv_bytes_per_token_layer() / reads_cache,
-            pair_s=4.0 * layers * shape.heads * shape.head_dim / does,
-            spoken_s=2.0 * head * shape.vocab * shape.hidden / does,
+            base_s=law_s(0, 0, 0, few) - head * spoken_s,
+            token_s=(law_s(SPAN, 0, 0, 0) - none_s) / SPAN,
+            context_s=(law_s(0, SPAN, 0, 0) - none_s) / SPAN,
+            pair_s=(law_s(0, 0, SPAN, 0) - none_s) / SPAN,
+            spoken_s=spoken_s,
         )
 
     def iteration_s(self, chunks: Sequence[tuple[int, int]], decodes: int, context: float, speaks: int) -> float:
@@ -73,7 +83,3 @@ class Linear:
         return (
             self.base_s + self.token_s * tokens + self.context_s * read + self.pair_s * pairs + self.spoken_s * speaks
         )
-
-
-def _one(value: ArrayLike) -> float:
-    return float(np.asarray(value, dtype=np.float64))

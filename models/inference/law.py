@@ -58,7 +58,7 @@ def decode_step_s(
         speed: factor on compute and bandwidth, above 0 up to 1; overheads are the host's and keep their
             length.
     """
-    return _step_s(shape, layers, device, batch, sum_context, sum_context, batch if head else 0.0, speed)
+    return step_s(shape, layers, device, batch, sum_context, sum_context, batch if head else 0.0, speed)
 
 
 def prefill_s(
@@ -82,7 +82,7 @@ def prefill_s(
     new, before = spread(tokens, context)
     # A token attends to those before it: half of the chunk on average.
     attended = new * before + 0.5 * new**2
-    return _step_s(shape, layers, device, new, before, attended, 1.0 if head else 0.0, speed)
+    return step_s(shape, layers, device, new, before, attended, 1.0 if head else 0.0, speed)
 
 
 def hop_s(one_way_s: ArrayLike, bytes_per_s: ArrayLike, size_bytes: ArrayLike, serialise_s: ArrayLike) -> FloatArray:
@@ -91,7 +91,7 @@ def hop_s(one_way_s: ArrayLike, bytes_per_s: ArrayLike, size_bytes: ArrayLike, s
     return np.asarray(pack_s + delay_s + size / rate)
 
 
-def _step_s(
+def step_s(
     shape: Shape,
     layers: ArrayLike,
     device: Device,
@@ -101,7 +101,10 @@ def _step_s(
     head_tokens: ArrayLike,
     speed: ArrayLike,
 ) -> FloatArray:
-    """Add up one pass: weights and cache read, matrix products, attention, overhead.
+    """Add up one pass of anything: weights and cache read, matrix products, attention, overhead.
+
+    A sum in which each of tokens, cached, attended and head tokens is linear, but for the weights that a mixture of
+    experts reads.
 
     Args:
         tokens: new tokens.

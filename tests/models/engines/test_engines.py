@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,10 @@ def test_the_published_tables_of_an_rtx_4090_are_read(data_folder: Path) -> None
     law = KernelTables(data_folder / "traces/profiles/llmservingsim_RTX4090_Llama-3.1-8B_tp1", 32)
 
     assert 16.06e9 / 1008e9 < law.iteration_s((), 1, 1, 1) < 2 * 16.06e9 / 1008e9
+
+
+def test_a_mixture_of_experts_is_no_sum_of_five_terms() -> None:
+    """Its larger batches read more weights, so it is refused by name and not taken for a dense model."""
+    mixed = replace(SHAPE, name="mixed", experts=4, top_k=2)
+    with pytest.raises(ValueError, match="mixed: a mixture of experts"):
+        Linear.of(mixed, DEVICE, 3)
