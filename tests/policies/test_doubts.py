@@ -25,6 +25,18 @@ def serving(village: SmallVillage) -> set[str]:
     return {node for node, _ in village.running}
 
 
+def crashed() -> tuple[SmallVillage, str]:
+    """Return a village that has just lost the worker at the head of its one session, and that worker."""
+    village = patient(3, TWO_HOLD_ALL)
+    village.take()
+    village.ask("1")
+    village.run(1.0)
+    (head,) = serving(village)
+    village.crash(head)
+    village.take(1.0)
+    return village, head
+
+
 def test_a_suspect_gets_no_new_work_and_keeps_what_it_has() -> None:
     """Its session runs on; what comes later goes elsewhere, or waits where there is nobody else."""
     village = ready(2)
@@ -62,13 +74,7 @@ def test_whoever_is_alive_again_gets_work_again() -> None:
 
 def test_a_dead_workers_pipeline_is_replaced_at_once() -> None:
     """Long before its lease ends or the next tick the pipeline is gone, a new one stands, the request is answered."""
-    village = patient(3, TWO_HOLD_ALL)
-    village.take()
-    village.ask("1")
-    village.run(1.0)
-    (head,) = serving(village)
-    village.crash(head)
-    village.take(1.0)
+    village, head = crashed()
     village.see(head, "dead")
     village.run(5.0)
 
@@ -79,13 +85,7 @@ def test_a_dead_workers_pipeline_is_replaced_at_once() -> None:
 
 def test_without_a_detectors_word_the_same_crash_waits_for_the_lease() -> None:
     """What the test before is measured against."""
-    village = patient(3, TWO_HOLD_ALL)
-    village.take()
-    village.ask("1")
-    village.run(1.0)
-    (head,) = serving(village)
-    village.crash(head)
-    village.take(1.0)
+    village, _ = crashed()
     village.run(5.0)
 
     assert village.seen(Gone) == []
