@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from real_backends.executors.checkpoint import Weights, shard_weights
 from real_backends.executors.precision import check_dtype, quantise_rows
-from real_backends.executors.shard import ExecutorUnavailable, Part, SessionTable, check_input
+from real_backends.executors.shard import ExecutorUnavailable, Part, SessionTable, build_layer, check_input
 from real_backends.executors.spec import ModelSpec, rope_table
 
 # Full float32 products everywhere: the default precision of an accelerator may drop to bfloat16 or TF32.
@@ -201,19 +201,7 @@ class JaxShard:
                 bias,
             )
 
-        self._layers = []
-        for index in range(first, last):
-            at = f"layers.{index}."
-            self._layers.append(
-                JaxLayer(
-                    vector(at + "attn_norm"),
-                    matrix(at + "q", at + "k", at + "v"),
-                    matrix(at + "o"),
-                    vector(at + "ffn_norm"),
-                    matrix(at + "gate", at + "up"),
-                    matrix(at + "down"),
-                )
-            )
+        self._layers = [build_layer(index, vector, matrix, JaxLayer) for index in range(first, last)]
         self._embed = vector("embed") if first == 0 else None
         self._norm = vector("norm") if last == spec.layers else None
         self._head = matrix("embed" if spec.tied_head else "head") if last == spec.layers else None

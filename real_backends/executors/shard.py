@@ -15,6 +15,9 @@ from real_backends.executors.spec import ModelSpec
 SESSIONS_MAX = 64
 
 Cache = TypeVar("Cache")
+Vector = TypeVar("Vector")
+Matrix = TypeVar("Matrix")
+Layer = TypeVar("Layer")
 
 
 class ExecutorUnavailable(RuntimeError):
@@ -85,6 +88,20 @@ class Shard(Protocol):
     def sessions(self) -> int:
         """How many sessions hold a cache."""
         ...
+
+
+def build_layer(
+    index: int,
+    vector: Callable[..., Vector],
+    matrix: Callable[..., Matrix],
+    make: Callable[[Vector, Matrix, Matrix, Vector, Matrix, Matrix], Layer],
+) -> Layer:
+    """Make one layer of its tensors, by name; those that meet the same input are joined into one matrix."""
+    at = f"layers.{index}."
+    return make(
+        vector(at + "attn_norm"), matrix(at + "q", at + "k", at + "v"), matrix(at + "o"),
+        vector(at + "ffn_norm"), matrix(at + "gate", at + "up"), matrix(at + "down"),
+    )  # fmt: skip
 
 
 class SessionTable(Generic[Cache]):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from real_backends.executors.checkpoint import Weights, shard_weights
 from real_backends.executors.precision import check_dtype, quantise_rows
-from real_backends.executors.shard import ExecutorUnavailable, Part, SessionTable, check_input
+from real_backends.executors.shard import ExecutorUnavailable, Part, SessionTable, build_layer, check_input
 from real_backends.executors.spec import ModelSpec, rope_table
 
 _COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
@@ -149,19 +149,7 @@ class TorchShard:
                 bias,
             )
 
-        self._layers = []
-        for index in range(first, last):
-            at = f"layers.{index}."
-            self._layers.append(
-                TorchLayer(
-                    vector(at + "attn_norm"),
-                    matrix(at + "q", at + "k", at + "v"),
-                    matrix(at + "o"),
-                    vector(at + "ffn_norm"),
-                    matrix(at + "gate", at + "up"),
-                    matrix(at + "down"),
-                )
-            )
+        self._layers = [build_layer(index, vector, matrix, TorchLayer) for index in range(first, last)]
         self._embed = vector("embed") if first == 0 else None
         self._norm = vector("norm") if last == spec.layers else None
         self._head = matrix("embed" if spec.tied_head else "head") if last == spec.layers else None
