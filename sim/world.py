@@ -75,7 +75,7 @@ class Node:
 
     __slots__ = (
         "armed", "busy_until", "cell", "cost", "disk", "drift", "epoch", "failing", "inbox", "incarnation", "journal",
-        "make", "name", "number", "sync_extra_ns", "synced_at", "timers", "up", "wall_offset",
+        "make", "name", "number", "sync_extra_ns", "synced_at", "syncing", "timers", "up", "wall_offset",
     )  # fmt: skip
 
     def __init__(self, name: str, number: int, make: Callable[[], Steps], cost: StepCost, wall_offset: int) -> None:
@@ -87,6 +87,7 @@ class Node:
         self.incarnation = -1
         self.busy_until = 0
         self.synced_at = 0
+        self.syncing: deque[tuple[int, int, Input]] = deque()  # (when it ends, size, what the Cell hears), in order
         self.sync_extra_ns = 0  # a slow disk
         self.failing = False  # its disk cannot write
         self.drift: tuple[float, int] | None = None  # of the wall clock: ns a ns, and since when
@@ -188,6 +189,7 @@ class World:
         else:
             left(node.disk)
         node.synced_at = 0  # whatever its disk was busy with is over
+        node.syncing.clear()
         self.mark("crash", node.name)
         if self.jobs is not None:
             self.jobs.node_down(node)
@@ -197,10 +199,16 @@ class World:
         node.busy_until = max(node.busy_until, until_ns)
 
     def wake(self, node: Node) -> None:
-        """End a pause; what waited is done now."""
-        node.busy_until = min(node.busy_until, int(self.engine.now))
+        """End a pause, or a step that would still last; what waited is done now, and the disk has its writes."""
+        now = int(self.engine.now)
+        node.busy_until = min(node.busy_until, now)
         if node.inbox:
-            self.engine.call_at(self.engine.now, self._drain, (node, node.epoch))
+            self.engine.call_at(now, self._drain, (node, node.epoch))
+        waiting, node.synced_at = list(node.syncing), now
+        node.syncing.clear()
+        for ends_ns, size, given in waiting:
+            node.synced_at = min(ends_ns, node.synced_at + node.cost.fsync_ns + node.sync_extra_ns)
+            self._sync(node, size, given)
 
     def mark(self, *what: Any) -> None:
         """Put an event that is not a step into the digest."""
@@ -281,11 +289,18 @@ class World:
             del node.timers[key]
             self.give(node, (p.TIMER, key[0], key[1], generation))
 
-    def _synced(self, argument: tuple[Node, int, int, Input]) -> None:
-        node, epoch, size, given = argument
-        if node.epoch == epoch and node.failing:
+    def _sync(self, node: Node, size: int, given: Input) -> None:
+        node.syncing.append((node.synced_at, size, given))
+        self.engine.call_at(node.synced_at, self._synced, (node, node.epoch))
+
+    def _synced(self, argument: tuple[Node, int]) -> None:
+        node, epoch = argument
+        if node.epoch != epoch or not node.syncing or node.syncing[0][0] > self.engine.now:
+            return  # the node crashed, or the disk was done sooner
+        _, size, given = node.syncing.popleft()
+        if node.failing:
             self.on_disk_failure(node, "sync")
-        elif node.epoch == epoch:
+        else:
             node.disk.sync_to(size)
             self.give(node, given)
 
@@ -367,8 +382,7 @@ class World:
             return
         node.disk.append(record(batch, node.disk.synced))
         node.synced_at = max(node.synced_at, leave) + node.cost.fsync_ns + node.sync_extra_ns
-        given = (p.DURABLE, path, token)
-        self.engine.call_at(node.synced_at, self._synced, (node, node.epoch, node.disk.size, given))
+        self._sync(node, node.disk.size, (p.DURABLE, path, token))
 
     def _other(self, node: Node, leave: int, effect: Effect) -> None:
         kind = effect[0]

@@ -88,6 +88,19 @@ def test_a_slow_nodes_steps_cost_more_and_slowness_multiplies() -> None:
     assert yard.slowed[-1] == ("a", 1.0)
 
 
+def test_what_a_slow_node_wrote_is_durable_soon_after_the_spell() -> None:
+    """A step that would have lasted for seconds ends with the spell, and so does the disk's wait for its end."""
+    yard = Yard(f.Slow(at_s=1.5, node="a", factor=200_000, for_s=2.0), until_s=3.4)
+    disk = yard.world.by_name["a"].disk
+    assert disk.synced < disk.size
+
+    yard.world.run(3.6)
+    assert disk.synced == disk.size
+    yard.world.run(30)
+    assert yard.world.by_name["a"].disk.synced == yard.world.by_name["a"].disk.size
+    assert yard.ticks("a")[-5:] == yard.ticks("b")[-5:]
+
+
 def test_a_clock_that_is_off_tells_another_time_and_comes_back() -> None:
     """A step moves the wall clock at once, a drift more and more; no timer notices."""
     yard = Yard(f.Clock(at_s=5.5, node="a", offset_s=-2.0, drift_ppm=1000.0, for_s=10.0))
