@@ -13,7 +13,8 @@ so whoever would prepare a second one has executed the first and left. Hence the
 by a quorum, proves who comes next (`Committee.ends`), and a newcomer follows such proofs from the first members on.
 
 Views of an epoch begin at a number that those of the one before cannot reach, so that a view has one primary for ever.
-Whoever may propose a command may propose a change; which one is wise is for the state machines to decide.
+Whoever may propose a command may propose a change. Where the state machines say which one they decided (`Allow`), no
+correct member votes for another, nor twice for the same.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Nothing in this file can make two members disagree; it can only make them wait (
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from policies.consensus.pbft.epochs import MARK
 from policies.consensus.pbft.messages import Batch, Item, PrePrepare, Request, ViewChange, digest_of
@@ -112,6 +112,13 @@ class Pool:
         """Return whether another change of members than ``command`` waits."""
         commands = (entry.request.command for entry in self.waiting.values())
         return any(c.startswith(MARK) and c != command for c in commands)
+
+    def forget_changes(self, unwanted: Callable[[bytes], bool]) -> None:
+        """Forget the changes of members that are unwanted."""
+        for key, entry in list(self.waiting.items()):
+            command = entry.request.command
+            if command.startswith(MARK) and unwanted(command):
+                self._drop(key)
 
     def begin_epoch(self, origins: tuple[str, ...]) -> None:
         """Forget changes, which were of the epoch before, and what others than ``origins`` asked."""

@@ -76,7 +76,7 @@ class Ordering(Requests):
     def _fits(self, batch: m.Batch) -> bool:
         size = sum(len(command) for _, _, command in batch)
         whole = len(batch) <= self.config.max_batch and (size <= BATCH_BYTES or len(batch) == 1)
-        return whole and allowed(batch, self.committee.number)
+        return whole and allowed(batch, self.committee.number) and self._permits(batch)
 
     def _on_vote(self, sender: str, vote: m.Prepare | m.Commit) -> None:
         if self.voter.hear(sender, vote):

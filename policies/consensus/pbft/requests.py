@@ -6,7 +6,7 @@ from policies.config import PbftConfig
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.catch_up import REPEAT_MAX
 from policies.consensus.pbft.core import Core
-from policies.consensus.pbft.epochs import MARK, change_of, command_of, problem
+from policies.consensus.pbft.epochs import MARK, Members, change_in, change_of, command_of, problem
 from policies.local import Readable
 
 BATCH_BYTES = 256 * 1024
@@ -24,6 +24,7 @@ class Requests(Core):
         number: of this member's last request.
         reads: number of a request to the reads that it orders.
         asked: reads that came since.
+        permitted: the one change of members to vote for, ``((), ())`` for none, None for any.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Requests(Core):
         self.number = 0
         self.reads: dict[int, list[int]] = {}
         self.asked: list[int] = []
+        self.permitted: Members | None = None
 
     # -- commands ------------------------------------------------------------------------------------
 
@@ -109,9 +111,21 @@ class Requests(Core):
             else:
                 self._submit(command_of(committee.number, members, learners))
 
+    def _allow(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
+        """Vote for no change of members but this one from now on, and forget others that wait."""
+        self.permitted = (members, learners)
+        epoch = self.committee.number
+        self.pool.forget_changes(lambda command: change_of(command, epoch) != self.permitted)
+
     def _may_wait(self, command: bytes) -> bool:
-        """Whether a change that somebody asks is one of this epoch, and no other waits."""
-        return change_of(command, self.committee.number) is not None and not self.pool.changing(command)
+        """Whether a change that somebody asks is one of this epoch, the permitted one, and no other waits."""
+        change = change_of(command, self.committee.number)
+        return change is not None and self.permitted in (None, change) and not self.pool.changing(command)
+
+    def _permits(self, batch: m.Batch) -> bool:
+        """Whether a batch changes no members, or as the state machine has decided."""
+        change = change_in(batch, self.committee.number)
+        return change is None or self.permitted in (None, change)
 
     # -- reads ---------------------------------------------------------------------------------------
 

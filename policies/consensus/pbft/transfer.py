@@ -48,6 +48,8 @@ class Transfer(Repeating):
     def _enter_epoch(self, committee: Committee) -> None:
         """Forget what was promised, heard and waited for in the epoch before."""
         self._join(committee)
+        if self.permitted is not None:
+            self.permitted = ((), ())  # what was permitted is done, whoever may still ask for it
         self.voter.begin_epoch(committee)
         self.checkpoints, self.doubts = Checkpoints(committee), Doubts()
         self.ahead.begin_epoch(committee.members)

@@ -12,7 +12,7 @@ from policies.consensus.pbft import Pbft
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.epochs import MARK, MEMBERS_MAX, VIEWS, change_of, command_of
 from policies.consensus.pbft.proofs import Committee as Members
-from policies.local import Configured, Propose, Reconfigure
+from policies.local import Allow, Configured, Propose, Reconfigure
 from policies.port import Policy
 from policies.wire import Message
 from scenarios.adversaries import behaviours as b
@@ -46,10 +46,16 @@ class Become(Message, frozen=True, tag="become"):
     learners: tuple[str, ...] = ()
 
 
+class Permit(Message, frozen=True, tag="permit"):
+    """A client's word on which change of members to vote for."""
+
+    members: tuple[str, ...] = ()
+
+
 class Machine(CommandList):
     """A state machine that may ask for other members, and remembers who they are."""
 
-    requests = (*CommandList.requests, Become)
+    requests = (*CommandList.requests, Become, Permit)
 
     def __init__(self, snapshot_every: int = 0) -> None:
         super().__init__(snapshot_every)
@@ -58,6 +64,8 @@ class Machine(CommandList):
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
         if isinstance(operation, Become):
             self.port.tell("consensus", Reconfigure(operation.members, operation.learners))
+        elif isinstance(operation, Permit):
+            self.port.tell("consensus", Allow(operation.members))
         else:
             super().on_request(client, op_id, operation)
 
@@ -85,6 +93,12 @@ class Village(Committee):
         """Ask for other members at a node."""
         self.count += 1
         self.cluster.request(at, "admin", str(self.count), Become(members, learners), path="app")
+
+    def permit(self, members: tuple[str, ...] = (), at: tuple[str, ...] = OLD) -> None:
+        """Let nodes vote for no change of members but this one."""
+        for name in at:
+            self.count += 1
+            self.cluster.request(name, "admin", str(self.count), Permit(members), path="app")
 
     def configured(self, name: str) -> list[Configured]:
         found: list[Configured] = self.cluster.policy(name, "app").configured
@@ -384,6 +398,62 @@ def test_a_change_beside_another_command_is_refused() -> None:
     member.hear("n0", pre_prepare(0, 1, (*move(), *BATCH)))
 
     assert member.said(m.Prepare) == []
+
+
+@pytest.mark.parametrize("asked_at", ["n0", "n2"])
+def test_what_one_member_wants_is_not_what_the_committee_decided(asked_at: str) -> None:
+    """No change is voted for but the permitted one: whoever asks for another, the primary too, keeps nobody from it."""
+    village = Village(8)
+    village.permit(at=tuple(name for name in OLD if name != asked_at))
+    village.become(asked_at, NEW)
+    village.run(2)
+    assert {village.pbft(name).committee.members for name in OLD} == {OLD}
+
+    village.permit(MIXED)
+    village.run(0.5)
+    village.become("n3", MIXED)
+    village.run(3)
+    proposed = village.put("n1", 3)
+    village.run(1)
+    village.require(MIXED, proposed)
+
+
+def test_a_change_that_is_permitted_late_still_comes() -> None:
+    """State machines decide at different times: a member that hears the primary's proposal too early votes later."""
+    village = Village(8)
+    village.permit()
+    village.permit(MIXED, at=("n0", "n2"))
+    village.become("n2", MIXED)
+    village.run(1)
+    assert village.pbft("n0").committee.members == OLD
+
+    village.permit(MIXED, at=("n1", "n3"))
+    village.run(3)
+    village.require(MIXED, [])
+
+
+def test_what_was_permitted_is_permitted_once() -> None:
+    """After the change nothing is: nobody can have epoch after epoch begin with the members that there are."""
+    village = Village(8)
+    village.permit(MIXED)
+    village.become("n2", MIXED)
+    village.run(3)
+
+    village.require(MIXED, [])
+    assert {village.pbft(name).permitted for name in OLD[1:]} == {((), ())}
+
+
+def test_a_change_that_waits_is_forgotten_when_another_is_permitted() -> None:
+    """It would keep the permitted one from its place."""
+    member = One()
+    member.tell(Reconfigure(SEVEN))
+    member.tell(Allow(MIXED))
+    assert member.pbft.pool.waiting == {}
+
+    member.hear("n0", pre_prepare(0, 1, (("n0", 1, command_of(0, SEVEN, ())),)))
+    assert member.said(m.Prepare) == []
+    member.hear("n0", pre_prepare(0, 1, move()))
+    assert len(member.said(m.Prepare)) > 0
 
 
 def test_one_change_at_a_time() -> None:
