@@ -15,13 +15,14 @@ import msgspec
 from policies.config import HotstuffConfig
 from policies.consensus.chunks import Chunk, GetChunk
 from policies.consensus.hotstuff import messages as m
+from policies.consensus.hotstuff.alarm import Alarm
 from policies.consensus.hotstuff.asking import Asking
 from policies.consensus.hotstuff.catch_up import CatchUp
 from policies.consensus.hotstuff.certificates import Verifier, Votes, block_digest, vote_bytes
 from policies.consensus.hotstuff.epoch import Epoch, after, genesis
 from policies.consensus.hotstuff.evidence import Witness
 from policies.consensus.hotstuff.messages import Block, Certificate, TimeOutCertificate, Vote
-from policies.consensus.hotstuff.pacemaker import NEVER, Pacemaker
+from policies.consensus.hotstuff.pacemaker import Pacemaker
 from policies.consensus.hotstuff.proposing import Proposing
 from policies.consensus.hotstuff.safety import Safety
 from policies.consensus.hotstuff.trunk import Trunk
@@ -80,14 +81,12 @@ class HotStuff(Policy):
         self.verifier, self.witness, self.votes = Verifier(), Witness(), Votes()
         self.trunk = Trunk(config.tenure, applier, self.epoch.root.block, block)
         self.proposing, self.asking = Proposing(self), Asking(self)
-        self.view_change, self.catch_up = ViewChange(self), CatchUp(self)
+        self.view_change, self.catch_up, self.alarm = ViewChange(self), CatchUp(self), Alarm(self)
         self.role, self.leader = "follower", ""
         self.parked: tuple[str, m.Proposal, bytes] | None = None  # the newest whose parent is being fetched; its digest
         self.own: dict[int, Vote] = {}  # own votes whose promise is being written, by token
         self.seen: Seen = NOTHING_SEEN  # as in `TimeOut`
         self.kept = b""  # the promises that were saved last
-        self.armed_ns = NEVER
-        self.armed_for: tuple[Any, ...] = ()  # what the timer was set for, as in `_arm`
         self.refused: dict[str, int] = {}
 
     @property
@@ -144,9 +143,11 @@ class HotStuff(Policy):
 
     def on_timer(self, name: str) -> None:
         if name == "tick":
-            self._tick()
+            self.alarm.tick()
         elif name == "apply":
             self.trunk.tell()
+        elif name == "prove":
+            self.catch_up.transfer.prove()
         self._drive()
 
     def on_durable(self, token: int) -> None:
@@ -262,7 +263,7 @@ class HotStuff(Policy):
         """As the leader, propose if there is a reason to; as anybody, see when we must look again."""
         if self.role == "leader" and self.member and self.pace.view > self.safety.voted:
             self.proposing.lead()
-        self._arm()
+        self.alarm.arm()
 
     # -- voting --------------------------------------------------------------------------------------
 
@@ -438,63 +439,6 @@ class HotStuff(Policy):
         if self.pace.enter(view, tc, self.port.now) and self.term != term:
             self.proposing.proposal = None
             self._begin_term()
-
-    # -- time ----------------------------------------------------------------------------------------
-
-    def _deadlines(self, until_ns: int = NEVER) -> tuple[int, int, int, int, int]:
-        """Return when to give up, to speak as the leader, to ask all for our entries, to fetch again, to compare.
-
-        What is not before ``until_ns`` need not be told.
-        """
-        speak = compare = NEVER
-        if self.member or self.port.me in self.epoch.learners:
-            # A learner, too: when all members give way to learners, nobody who speaks is left to tell them.
-            compare = self.catch_up.compare_deadline()
-        if self.member and self.role == "leader":
-            speak = self.proposing.deadline()
-        return self._give_up_deadline(until_ns), speak, self.asking.deadline(), self.catch_up.deadline(), compare
-
-    def _give_up_deadline(self, until_ns: int) -> int:
-        if not self.member or until_ns <= self.pace.earliest_ns:
-            return NEVER  # nearly always: the timer is set for some earlier time
-        return self.pace.deadline(self.asking.pool.oldest_ns, self._unfinished_ns())
-
-    def _unfinished_ns(self) -> int | None:
-        """Return since when there is a block with entries that is certified, or may be, and not committed."""
-        safety = self.safety
-        tip = safety.voted_block if safety.voted == self.pace.view and safety.voted_block else safety.high.block
-        since_ns = self.trunk.unfinished_ns(tip)
-        return self.proposing.nudged_ns if since_ns is None else since_ns
-
-    def _arm(self) -> None:
-        """Set the timer to the earliest deadline, if one may have come nearer; that one went away a tick finds out."""
-        safety, pace = self.safety, self.pace
-        nearer = (
-            pace.view, pace.given_up, safety.voted, safety.high.view, self.asking.pool.oldest_ns,
-            self.proposing.proposal is None, self.proposing.nudged_ns, self.catch_up.sync.wanted is None,
-        )  # fmt: skip
-        if nearer != self.armed_for:
-            self.armed_for = nearer
-            at = min(self._deadlines(self.armed_ns))
-            if at < self.armed_ns:
-                self.armed_ns = at
-                self.port.set_timer("tick", at - self.port.now)
-
-    def _tick(self) -> None:
-        self.armed_ns, self.armed_for = NEVER, ()
-        now = self.port.now
-        give_up, speak, resend, fetch, compare = self._deadlines()
-        if now >= compare:
-            self.catch_up.compare()
-        if now >= fetch:
-            self.catch_up.ask_another()
-        if now >= resend:
-            self.asking.ask_all()
-            self.asking.forget_foreign()
-        if now >= speak:
-            self.proposing.speak()
-        if now >= give_up:
-            self.view_change.give_up(max(self.term, self.pace.given_up))
 
 
 _OF_AN_EPOCH = (m.Vote, m.TimeOut, m.Status, m.CheckpointVote)

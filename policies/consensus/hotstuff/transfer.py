@@ -2,11 +2,13 @@
 
 Safety, in what it believes: the ends of epochs by their certificates, the checkpoint by the signatures of a quorum of
 the epoch to which they lead, each chunk by the digest that the checkpoint names (`policies.consensus.chunks`). Nothing
-is taken over before all of it is here. Liveness, in whom it asks: one member after another.
+is taken over before all of it is here. Liveness, in whom it asks: one member after another; and in how long a step is:
+the end of an epoch is some certificates of a quorum each, so one is verified a step.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from policies.consensus.chunks import Arriving, Chunk, GetChunk, Serving, manifest_of, piece
@@ -19,20 +21,33 @@ if TYPE_CHECKING:
     from policies.consensus.hotstuff.node import HotStuff
 
 
+@dataclass
+class Proving:
+    """A state that somebody shows: the ends of epochs that lead to it are believed up to ``epoch``."""
+
+    sender: str
+    arriving: Arriving[Transferred]
+    epoch: Epoch
+
+
 class Transfer:
     """One member's means to take a state over, and to give its own.
 
     Attributes:
         offer: what our own stable state is made of, and its proof; None for none.
         serving: who asked for chunks of it, and how often.
+        proving: a state whose proof is being verified, None for none.
         arriving: the state that comes, None for none.
+        epoch: the one to which that state leads.
     """
 
     def __init__(self, node: HotStuff) -> None:
         self.node = node
         self.offer: Transferred | None = None
         self.serving = Serving()
+        self.proving: Proving | None = None
         self.arriving: Arriving[Transferred] | None = None
+        self.epoch = node.epoch
 
     # -- for others ----------------------------------------------------------------------------------
 
@@ -56,35 +71,47 @@ class Transfer:
     # -- for us --------------------------------------------------------------------------------------
 
     def on_transferred(self, sender: str, given: Transferred) -> None:
-        """A state for us, who asked for blocks that are forgotten: if it is proved, ask for its chunks."""
+        """A state for us, who asked for blocks that are forgotten: begin to verify what proves it."""
         node, before = self.node, self.arriving
         if node.catch_up.sync.wanted is None or given.stable.height <= node.trunk.tree.height:
             return node.refuse("a state that was not asked for")
-        if before is not None and given.stable.height <= before.given.stable.height:
+        if self.proving is not None or (before is not None and given.stable.height <= before.given.stable.height):
             return None
         arriving = Arriving(given, given.manifest, node.config.chunk_bytes)
-        epoch = self._proved(given) if arriving.possible and arriving.digest == given.stable.state else None
-        if epoch is None:
+        if not arriving.possible or arriving.digest != given.stable.state:
             return node.refuse("a state that nothing proves")
-        arriving.begin(tuple(name for name in epoch.members if name != node.port.me), before)
-        self.arriving = arriving
-        return self._ask(sender)
+        self.proving = Proving(sender, arriving, node.epoch)
+        return self.prove()
 
-    def _proved(self, given: Transferred) -> Epoch | None:
-        """Return the epoch of a state that is proved, or None."""
-        node, epoch, point = self.node, self.node.epoch, given.stable
-        for handover in given.handovers[epoch.number :]:
-            if not ends(handover, epoch, node.config.chain, node.verifier, node.port.keys):
-                return None
-            epoch = after(handover, epoch.number + 1)
-        right = (
+    def prove(self) -> None:
+        """Verify the next end of an epoch, or, after all of them, the state itself: then ask for its chunks."""
+        proving, node = self.proving, self.node
+        if proving is None:
+            return None
+        given, epoch = proving.arriving.given, proving.epoch
+        if epoch.number < len(given.handovers):
+            handover = given.handovers[epoch.number]
+            if ends(handover, epoch, node.config.chain, node.verifier, node.port.keys):
+                proving.epoch = after(handover, epoch.number + 1)
+                return node.port.set_timer("prove", 0)
+        elif self._leads_to(epoch, given):
+            others = tuple(name for name in epoch.members if name != node.port.me)
+            proving.arriving.begin(others, self.arriving)
+            self.proving, self.arriving, self.epoch = None, proving.arriving, epoch
+            return self._ask(proving.sender)
+        self.proving = None
+        return node.refuse("a state that nothing proves")
+
+    def _leads_to(self, epoch: Epoch, given: Transferred) -> bool:
+        """Whether a state is of this epoch, and signed by a quorum of it."""
+        node, point = self.node, given.stable
+        return (
             epoch.number == point.epoch == given.block.epoch == given.qc.epoch == len(given.handovers)
             and block_digest(given.block) == point.block == given.qc.block
             and given.block.height == point.height
             and stable(node.port.keys, epoch.members, point)
             and node.verifier.certificate(node.port.keys, epoch.members, given.qc)
         )
-        return epoch if right else None
 
     def _ask(self, whom: str) -> None:
         """Ask for the chunk that is due, or take the state over if none is."""
@@ -120,8 +147,8 @@ class Transfer:
     def _take_over(self, sender: str, given: Transferred, state: bytes) -> None:
         """All is here: begin from it, unless blocks came meanwhile."""
         node, catch_up = self.node, self.node.catch_up
-        epoch = self._proved(given)
-        if epoch is None or given.stable.height <= node.trunk.tree.height:
+        epoch = self.epoch
+        if epoch.number < node.epoch.number or given.stable.height <= node.trunk.tree.height:
             return
         if epoch.number != node.epoch.number:
             for handover in given.handovers[node.epoch.number :]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from policies.consensus.hotstuff.certificates import Verifier
@@ -157,6 +158,54 @@ def test_a_handover_is_believed_only_with_its_certificates(chain: Literal[2, 3])
     assert not ends(Handover(handover.blocks[:-1], handover.qc), epoch, chain, Verifier(), keys)
     assert not ends(Handover(handover.blocks[:1], handover.blocks[1].qc), epoch, chain, Verifier(), keys)
     assert not ends(Handover(handover.blocks[1:], handover.qc), epoch, chain, Verifier(), keys)
+
+
+@CHAINS
+def test_a_newcomer_verifies_one_epochs_end_a_step(chain: Literal[2, 3], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many epochs lie behind it, a quorum's signatures for each: no step of it is long."""
+    verified: list[int] = []
+
+    def counted(handover: Handover, epoch: Any, *rest: Any) -> bool:
+        verified.append(log.member("n4").port.now)
+        return ends(handover, epoch, *rest)
+
+    log = SmallLog(5, chain, network=CALM, members=4, snapshot_every=5, checkpoint_every=5)
+    for turn in (1, 2, 3):
+        log.cluster.request("n1", "client", f"turn {turn}", Members((*OLD[turn:], *OLD[:turn])), "app")
+        log.run(1, every=0.05, at=OLD)
+    monkeypatch.setattr("policies.consensus.hotstuff.transfer.ends", counted)
+    log.cluster.request("n1", "client", "newcomer", Members((*OLD, "n4")), "app")
+    log.run(3, every=0.1, at=OLD)
+    log.run(1)
+
+    assert log.app("n4").restored > 0
+    assert log.app("n4").state == log.app("n0").state
+    assert len(set(verified)) == len(verified) >= 3
+
+
+@pytest.mark.parametrize("broken", [0, 2])
+def test_a_state_behind_an_end_that_proves_nothing_is_refused(broken: int) -> None:
+    """Whichever of the epochs' ends it is; and the next state that is shown is looked at again."""
+    log = SmallLog(5, 2, network=CALM, members=4, snapshot_every=5, checkpoint_every=5)
+    for turn in (1, 2, 3):
+        log.cluster.request("n1", "client", f"turn {turn}", Members((*OLD[turn:], *OLD[:turn])), "app")
+        log.run(1, every=0.05, at=OLD)
+    member, transfer = log.member("n4"), log.member("n4").catch_up.transfer
+    offer = log.member("n0").catch_up.transfer.offer
+    ends_of = list(offer.handovers)
+    ends_of[broken] = Handover(ends_of[broken].blocks, ends_of[broken - 1].qc)
+    member.catch_up.sync.want(log.member("n0").safety.high)
+
+    transfer.on_transferred("n0", msgspec.structs.replace(offer, handovers=tuple(ends_of)))
+    for _ in range(5):
+        transfer.prove()
+    assert (transfer.proving, transfer.arriving) == (None, None)
+    assert member.refused["a state that nothing proves"] == 1
+
+    transfer.on_transferred("n0", offer)
+    for _ in range(5):
+        transfer.prove()
+    assert transfer.arriving.given == offer
 
 
 def test_members_that_cannot_be_are_never_ordered() -> None:
