@@ -131,19 +131,19 @@ def blames_only(faulty: Collection[str]) -> Each:
 
 
 class CheckpointsAgree(Check):
-    """Correct members have one state at one checkpoint's index (S19); its quorum is asked with the certificates."""
+    """Correct members have one state at one checkpoint's place (S19); its quorum is asked with the certificates."""
 
     def __init__(self, reading: Reading) -> None:
         super().__init__("checkpoints_agree", SAID)
         self.reading = reading
-        self.first: dict[int, tuple[str, bytes]] = {}
+        self.first: dict[object, tuple[str, bytes]] = {}
 
     def take(self, event: Event) -> str:
-        point = self.reading.checkpointed(event.value[1])
-        if point is None:
-            return ""
-        node, state = self.first.setdefault(point.at, (event.node, point.state))
-        return f"{event.node} and {node} differ in their state at index {point.at}" if state != point.state else ""
+        for at, state in self.reading.checkpointed(event.value[1]):
+            node, first = self.first.setdefault(at, (event.node, state))
+            if state != first:
+                return f"{event.node} and {node} differ in their state at {at}"
+        return ""
 
 
 def safety(members: Collection[str], faulty: Collection[str], reading: Reading, size: int = 0) -> tuple[Check, ...]:

@@ -38,9 +38,9 @@ class Certified(NamedTuple):
 
 
 class Checkpointed(NamedTuple):
-    """Somebody's state after the commands up to ``at``."""
+    """Somebody's state at a place of the log, ``at``."""
 
-    at: int
+    at: Hashable
     state: bytes
 
 
@@ -52,14 +52,14 @@ class Reading(NamedTuple):
         proposed: the block in a message, None if there is none.
         voted: the (epoch, view) in which a message votes for a block, None if it does not.
         certified: the certificates in a message.
-        checkpointed: the checkpoint in a message, None if there is none.
+        checkpointed: the checkpoints in a message.
     """
 
     ballot: Callable[[str, str, Said], Ballot | None]
     proposed: Callable[[Said], Proposed | None] = lambda message: None
     voted: Callable[[Said], tuple[int, int] | None] = lambda message: None
     certified: Callable[[Said], Iterator[Certified]] = lambda message: iter(())
-    checkpointed: Callable[[Said], Checkpointed | None] = lambda message: None
+    checkpointed: Callable[[Said], tuple[Checkpointed, ...]] = lambda message: ()
 
 
 def tagged(message: Said) -> Iterator[Said]:
@@ -122,11 +122,11 @@ def _hotstuff_certified(message: Said) -> Iterator[Certified]:
                 yield Certified(f"the checkpoint of index {index}", index, _names(votes))
 
 
-def _hotstuff_checkpointed(message: Said) -> Checkpointed | None:
+def _hotstuff_checkpointed(message: Said) -> tuple[Checkpointed, ...]:
     match message:
         case ["checkpoint_vote", _, index, _, _, state, _] | ["checkpoint", _, index, _, _, state, _]:
-            return Checkpointed(index, state)
-    return None
+            return (Checkpointed(f"index {index}", state),)
+    return ()
 
 
 def _names(votes: Said) -> tuple[str, ...]:
@@ -154,11 +154,13 @@ def _pbft_certified(message: Said) -> Iterator[Certified]:
                 yield Certified(f"the decision of {number}", number, _names(votes))
 
 
-def _pbft_checkpointed(message: Said) -> Checkpointed | None:
+def _pbft_checkpointed(message: Said) -> tuple[Checkpointed, ...]:
     match message:
-        case ["checkpoint", [_, index, chain, *_], *_] | ["stable", [_, index, chain, *_], *_]:
-            return Checkpointed(index, chain)
-    return None
+        case ["checkpoint" | "stable", [number, _, chain, applied, state], *_]:
+            # Batches without a command have a place and no index.
+            log = Checkpointed(f"place {number}", chain)
+            return (log, Checkpointed(f"index {applied}", state)) if applied else (log,)
+    return ()
 
 
 PBFT = Reading(_pbft_ballot, certified=_pbft_certified, checkpointed=_pbft_checkpointed)

@@ -220,8 +220,23 @@ CASES: dict[str, tuple[Any, tuple[Step, ...], tuple[Step, ...], str]] = {
     ),
     "S19, pbft": (
         lambda: byzantine.CheckpointsAgree(PBFT),
-        (vote("a", "checkpoint", [8, 9, b"s", 0, b""], b""), vote("b", "checkpoint", [16, 18, b"t", 0, b""], b"")),
+        (
+            vote("a", "checkpoint", [8, 9, b"s", 0, b""], b""), vote("b", "checkpoint", [16, 18, b"t", 0, b""], b""),
+            vote("b", "checkpoint", [9, 9, b"u", 9, b"state"], b""),
+        ),
         (vote("a", "checkpoint", [8, 9, b"s", 0, b""], b""), vote("b", "checkpoint", [8, 9, b"t", 0, b""], b"")),
+        "b and a differ in their state at place 8",
+    ),
+    "S19, pbft, states": (
+        lambda: byzantine.CheckpointsAgree(PBFT),
+        (
+            vote("a", "checkpoint", [8, 9, b"s", 9, b"state"], b""),
+            vote("b", "checkpoint", [8, 9, b"s", 9, b"state"], b""),
+        ),
+        (
+            vote("a", "checkpoint", [8, 9, b"s", 9, b"state"], b""),
+            vote("b", "checkpoint", [8, 9, b"s", 9, b"other"], b""),
+        ),
         "b and a differ in their state at index 9",
     ),
     "L1, too late": (

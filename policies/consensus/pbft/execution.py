@@ -125,14 +125,18 @@ class Execution:
     def snapshot(self, index: int, state: bytes) -> Point | None:
         """Hold the state machine's snapshot, and return the checkpoint to announce; None if it is of no use.
 
-        One within an epoch that is over is of none: who must sign it are members no more.
+        One within an epoch that is over is of none: who must sign it are members no more. Of the batches that bring
+        no index it stands on none: whether they were executed before the state machine spoke differs from member to
+        member, and their checkpoints must not.
         """
         if not fits(len(state), self.chunk_bytes) or not self.base.stable.point.applied < index <= self.applied:
             return None
-        before = max(seq for seq, p in self.points.items() if p.index <= index)
-        if self.ends and before < self.ends[-1].seq:
+        begun = self.ends[-1].seq if self.ends else 0
+        below = [p for p in self.points.values() if p.seq >= begun and p.index <= index]
+        if not below:
             return None
-        at = self.points[before]
+        reached = max(p.index for p in below)
+        at = min((p for p in below if p.index == reached), key=lambda p: p.seq)
         point = Point(at.seq, at.index, at.chain, index, state_digest(state, self.chunk_bytes))
         self.pending[index] = (point, state)
         while len(self.pending) > PENDING_MAX:

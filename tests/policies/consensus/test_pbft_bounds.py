@@ -265,6 +265,21 @@ def test_snapshots_that_nobody_shares_are_bounded() -> None:
     assert sorted(member.pbft.execution.pending) == [5, 6, 7, 8]
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_members_take_a_snapshot_at_one_place_whenever_they_take_it(first: int) -> None:
+    """Reads that were ordered behind the command, executed before the state machine spoke or not, move it nowhere."""
+    member = One()
+    for seq, command in enumerate((b"x", b"", b""), 1):
+        batch = (("n0", seq, command),)
+        votes = tuple((name, commit(name, 0, seq, batch).signature) for name in NAMES[:3])
+        member.hear("n0", m.Decided(0, seq, batch, votes))
+        if seq == 1 + first:
+            member.pbft.on_local("app", Snapshot(1, b"s"))
+
+    point, _ = member.pbft.execution.pending[1]
+    assert (point.seq, point.index, point.applied) == (1, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("members", "says"), [(("a", "b", "c"), "PBFT needs 4 or more"), (("a", "b", "c", "a"), "named twice")]
 )
