@@ -13,7 +13,7 @@ import msgspec
 from policies.commands import Accept, Complete, Join, Pay, Payment, Receipt, Vouched
 from policies.consensus.hotstuff.evidence import Witness
 from policies.consensus.hotstuff.messages import Evidence
-from policies.coordination import efforts, leader
+from policies.coordination import attempts, efforts
 from policies.coordination.efforts import Effort, Vote
 from policies.jobs import Stage
 from policies.port import Keys
@@ -265,7 +265,7 @@ MUTANTS = (
     _village(
         "G24", "two answers settle, equal or not", "replicas of a service level", "only equal answers settle",
         two_of_three, "only equal answers", (efforts, "Effort", CountsAnswers),
-        (leader, "vouched", lambda votes: votes[0].answer),
+        (attempts, "vouched", lambda votes: votes[0].answer),
     ),
     _village(
         "G26", "a grant is credited twice and not added to the supply", "FogTokenSystem", "conservation",

@@ -16,7 +16,7 @@ from policies.cell import Cell
 from policies.config import CoordinationConfig, GatewayConfig, RaftConfig, ShardingConfig
 from policies.consensus import Raft
 from policies.coordination import Coordination
-from policies.coordination.leader import TERM_SHIFT
+from policies.coordination.attempts import TERM_SHIFT
 from policies.gateway import Gateway, Submit
 from policies.jobs import SessionJob
 from policies.local import Lend, Seen

@@ -13,7 +13,7 @@ from policies import port as p
 from policies.commands import Accept, Receipt
 from policies.config import CoordinationConfig
 from policies.coordination.efforts import Efforts
-from policies.coordination.leader import STRIKES_MAX
+from policies.coordination.requests import STRIKES_MAX
 from policies.gateway import Answer, Part, Refused, Withdraw
 from policies.local import Lend
 from policies.port import NS_PER_S

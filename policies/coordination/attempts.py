@@ -1,0 +1,150 @@
+"""Attempts: an accepted request runs on a pipeline, again on another if that one is lost, and twice if it is audited.
+
+Assignments may be lost: each is repeated until its worker confirms it. What a worker reports is a vote; votes become
+an outcome in `policies.coordination.requests`, below this layer.
+"""
+
+from __future__ import annotations
+
+from policies.commands import Complete, Receipt
+from policies.coordination.efforts import Effort, Vote, vouched
+from policies.coordination.lines import Line
+from policies.coordination.requests import Requests
+from policies.local import Tokens
+from policies.wire import encode
+from policies.work import RESEND_NS, Assign, Emitted, Report, Settled
+
+TERM_SHIFT = 20
+"""A pipeline's number, and an attempt's, is its leader's term shifted by this, plus a count: unique, and it tells whose
+it is. What an earlier leader still says of its attempts touches none of a later one's."""
+
+
+class Attempts(Requests):
+    """Which request runs where.
+
+    Attributes:
+        audits: answered once, waiting for a line that has not voted.
+        unheard: assignments no worker has confirmed, each with the worker that should.
+    """
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.audits: list[Effort] = []
+        self.unheard: dict[tuple[str, str, int], tuple[str, Assign]] = {}
+
+    def _dispatch(self) -> None:
+        audits, self.audits = self.audits, []
+        for audit in audits:
+            if audit.key in self.efforts.all:
+                self.efforts.queue(audit)
+        while (effort := self.efforts.next()) is not None:
+            wanted, voters = effort.accepted, effort.voters
+            line = self.lines.pick(self.sharding.slots, effort.used, voters, wanted.prompt_tokens, wanted.new_tokens)
+            if line is None and not voters:
+                return
+            if line is None:  # an audit waits for a second opinion, and holds nobody up
+                self.efforts.unqueue(effort)
+                self.audits.append(effort)
+                continue
+            self.efforts.unqueue(effort)
+            effort.tries += 1
+            attempt = (self.term << TERM_SHIFT) + effort.tries
+            effort.running[attempt] = line.number
+            effort.used.add(line.number)
+            line.running += 1
+            a = effort.accepted
+            assign = Assign(
+                a.client, a.op_id, attempt, a.model, line.stages, a.prompt, a.source,
+                a.prompt_tokens, a.new_tokens, self.config.report_every,
+            )  # fmt: skip
+            self.port.send(f"{line.nodes[0]}/worker", assign)
+            if not self.unheard:
+                self.port.set_timer("resend", RESEND_NS)
+            self.unheard[(a.client, a.op_id, attempt)] = (line.nodes[0], assign)
+
+    def _resend(self) -> None:
+        """Send again what no worker has confirmed; what no longer runs is dropped."""
+        for key, (node, assign) in list(self.unheard.items()):
+            effort = self.efforts.all.get(key[:2])
+            if effort is None or key[2] not in effort.running:
+                del self.unheard[key]
+            else:
+                self.port.send(f"{node}/worker", assign)
+        if self.unheard:
+            self.port.set_timer("resend", RESEND_NS)
+
+    def _confirmed(self, sender: str, key: tuple[str, str, int]) -> None:
+        """The worker that was assigned this attempt has it; nobody else can say so."""
+        if key in self.unheard and self.unheard[key][0] == sender:
+            del self.unheard[key]
+
+    # -- what workers say -------------------------------------------------------------------------------
+
+    def _on_emitted(self, sender: str, emitted: Emitted) -> None:
+        """Pass on what the head of a running attempt says that it has."""
+        effort = self.efforts.all.get((emitted.client, emitted.op_id))
+        line = self.lines.lines.get(effort.running.get(emitted.attempt, 0)) if effort is not None else None
+        if effort and line and line.nodes[0] == sender and effort.emit(emitted.position, emitted.tokens):
+            self.port.tell("gateway", Tokens(*effort.key, emitted.position, emitted.tokens))
+
+    def _on_report(self, sender: str, report: Report) -> None:
+        self._confirmed(sender, (report.client, report.op_id, report.attempt))
+        effort = self.efforts.all.get((report.client, report.op_id))
+        number = effort.running.get(report.attempt) if effort is not None else None
+        line = self.lines.lines.get(number) if number is not None else None
+        if effort is None or line is None or line.nodes[0] != sender:
+            self.port.send(f"{sender}/worker", Settled(report.client, report.op_id, report.attempt))
+        elif report.reason:
+            self.port.send(f"{sender}/worker", Settled(report.client, report.op_id, report.attempt))
+            suspect = self.lines.workers.get(report.node)
+            if suspect is not None and report.node in line.nodes:  # a head may blame its own line, nobody else's
+                suspect.loaded = 0  # out of the line until it is heard of again
+            self._attempt_lost(effort, report.attempt)
+            self._dispatch()
+        else:
+            self._on_answer(effort, line, report)
+
+    def _on_answer(self, effort: Effort, line: Line, report: Report) -> None:
+        receipt = self._receipt(line, report)
+        self.port.send(f"{line.nodes[0]}/worker", Settled(report.client, report.op_id, report.attempt))
+        if not (
+            0 <= report.tokens <= effort.accepted.new_tokens
+            and self.port.keys.verify(line.nodes[0], encode(receipt), report.signature)
+        ):
+            self.port.note("bad_report", node=line.nodes[0], op_id=report.op_id)
+            self._attempt_lost(effort, report.attempt)
+            self._dispatch()
+            return
+        del effort.running[report.attempt]
+        line.running -= 1
+        votes = effort.votes.setdefault(report.output, [])
+        if effort.voters.isdisjoint(line.nodes):  # who runs a request twice has still one vote
+            votes.append(Vote(line.nodes, Complete(receipt, report.first_token_ns, report.signature)))
+        others = any(effort.voters.isdisjoint(other.nodes) for other in self.lines.lines.values())
+        needed = 2 if effort.audited(self.config.audit_share) and (others or len(effort.votes) > 1) else 1
+        if len(votes) >= needed:
+            self._settle(effort, vouched(votes))
+        elif effort.tries >= self.config.tries or not others:
+            self._give_up(effort, "workers lost")
+        else:
+            self.efforts.queue(effort)
+        self._dispatch()
+
+    def _receipt(self, line: Line, report: Report) -> Receipt:
+        return Receipt(report.client, report.op_id, report.output, report.tokens, line.stages)
+
+    def _attempt_lost(self, effort: Effort, attempt: int) -> None:
+        number = effort.running.pop(attempt, None)
+        line = self.lines.lines.get(number) if number is not None else None
+        if line is not None:
+            line.running -= 1
+        if effort.tries >= self.config.tries and not effort.running:
+            self._give_up(effort, "workers lost")
+        else:
+            self.efforts.queue(effort)
+
+    def _lose_attempts(self, line: Line) -> None:
+        for effort in list(self.efforts.all.values()):
+            for attempt in [a for a, number in effort.running.items() if number == line.number]:
+                self.port.send(f"{line.nodes[0]}/worker", Settled(*effort.key, attempt))
+                self._attempt_lost(effort, attempt)

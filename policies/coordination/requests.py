@@ -1,0 +1,133 @@
+"""Requests and their outcomes: what was asked is accepted once, and gets the one outcome that its votes allow.
+
+The lowest layer of a committee member's coordination: it knows requests and the state that all layers share. How an
+answer comes about is told in `policies.coordination.attempts`, which stands on this.
+"""
+
+from __future__ import annotations
+
+from policies import commands
+from policies.commands import Accept, Attach, Complete, Evict, Refuse
+from policies.config import CoordinationConfig, ShardingConfig
+from policies.coordination.efforts import WITHDRAWN, Effort, Efforts, settlement_of
+from policies.coordination.lines import Lines
+from policies.local import Ask, Busy, Propose, Tokens
+from policies.port import NS_PER_S, Policy
+from policies.problem import Problem
+from policies.state import OpKey, VillageState
+from policies.wire import encode
+from policies.work import Settled, SettledOp
+
+STRIKES_MAX = 3
+"""Times a worker may stand on the losing side of an audit before it is evicted (our assumption: a pipeline's
+honest stages share the blame of a lying one, but rarely three times after re-planning)."""
+
+
+class Requests(Policy):
+    """What a member owes clients.
+
+    Args:
+        config: the leader's rules.
+        sharding: planner and slots.
+        card: the served model as a planning problem without workers.
+
+    Attributes:
+        state: the replicated state.
+        leader, term: who leads, as consensus says.
+        lines: workers and pipelines.
+        efforts: requests that are owed an outcome.
+        strikes: how often a worker's answer was the minority's.
+    """
+
+    def __init__(self, config: CoordinationConfig, sharding: ShardingConfig, card: Problem) -> None:
+        self.config, self.sharding, self.card = config, sharding, card
+        self.lease_ns = int(config.lease_s * NS_PER_S)
+        self.tick_ns = int(config.plan_every_s * NS_PER_S)
+        self.state = VillageState()
+        self.leader, self.term = "", 0
+        self.lines = Lines()
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget what is soft; a layer above adds its own."""
+        self.lines = Lines(self.lines.doubted)  # a detector tells what changes, and whoever leads must know it all
+        self.efforts = Efforts(int(self.config.ageing_s * NS_PER_S))
+        self.strikes: dict[str, int] = {}
+
+    @property
+    def leading(self) -> bool:
+        """Whether this member leads."""
+        return self.leader == self.port.me
+
+    def _propose(self, command: commands.Command) -> None:
+        self.port.tell("consensus", Propose(encode(command)))
+
+    # -- what clients ask -------------------------------------------------------------------------------
+
+    def _on_ask(self, ask: Ask) -> None:
+        key = (ask.client, ask.op_id)
+        if (outcome := self.state.outcomes.get(key)) is not None:
+            self.port.tell("gateway", settlement_of(outcome))
+        elif key in self.state.requests:
+            if self.state.requests[key].source != ask.source:
+                self._propose(Attach(ask.client, ask.op_id, ask.source))
+            if (effort := self.efforts.all.get(key)) is not None and effort.emitted:
+                self.port.tell("gateway", Tokens(*key, 0, tuple(effort.emitted)))
+        elif len(self.efforts) >= self.config.queue_max:
+            self.port.tell("gateway", Busy(ask.client, ask.op_id, "queue full"))
+        else:
+            fields = {name: getattr(ask, name) for name in ask.__struct_fields__}
+            self._propose(Accept(**fields, accepted_wall_ns=self.port.wall))
+
+    def _on_withdraw(self, key: OpKey) -> None:
+        """Refuse a request whose client is gone, also one that is only being accepted: that comes first in the log."""
+        if (effort := self.efforts.all.get(key)) is not None:
+            self._refuse(effort, WITHDRAWN)
+        elif self.leading:
+            self._propose(Refuse(*key, WITHDRAWN))
+
+    # -- outcomes ---------------------------------------------------------------------------------------
+
+    def _give_up(self, effort: Effort, reason: str) -> None:
+        """Nothing more will come: an answer that nobody contradicted stands, even where an audit was due."""
+        answers = [votes[0].answer for votes in effort.votes.values() if votes]
+        if len(answers) == 1:
+            self._settle(effort, answers[0])
+        else:
+            self._refuse(effort, "workers disagree on the answer" if answers else reason)
+
+    def _refuse(self, effort: Effort, reason: str) -> None:
+        self._settle(effort, Refuse(*effort.key, reason))
+
+    def _settle(self, effort: Effort, outcome: Complete | Refuse) -> None:
+        if not effort.settling:
+            effort.settling = True
+            self.efforts.unqueue(effort)
+            self._propose(outcome)
+
+    def _on_settled(self, command: Complete | Refuse) -> None:
+        settlement = settlement_of(command)
+        key: OpKey = (settlement.client, settlement.op_id)
+        effort = self.efforts.forget(key)
+        tries = 0
+        nodes: tuple[str, ...] = ()
+        if effort is not None:
+            tries = effort.tries
+            for attempt, number in effort.running.items():
+                line = self.lines.lines.get(number)
+                if line is not None:
+                    line.running -= 1
+                    self.port.send(f"{line.nodes[0]}/worker", Settled(*key, attempt))
+            for node in effort.minority(settlement.output) if settlement.output else ():
+                self._strike(node)
+        if isinstance(command, Complete):
+            nodes = tuple(stage.node for stage in command.receipt.stages)
+        self.port.decide(
+            "settled", SettledOp(*key, settlement.refused, settlement.output, settlement.tokens, nodes, tries)
+        )
+        self.port.tell("gateway", settlement)
+
+    def _strike(self, node: str) -> None:
+        self.strikes[node] = self.strikes.get(node, 0) + 1
+        if self.strikes[node] == STRIKES_MAX:
+            self._propose(Evict(node, f"{STRIKES_MAX} answers differed from the majority's"))
