@@ -11,6 +11,7 @@ which knows only those below it: `pipelines` (workers and plans) on `attempts` (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, P
 from policies.coordination.lines import DECLARED
 from policies.coordination.pipelines import Pipelines
 from policies.jobs import Done, Lost, Progress
-from policies.local import Ask, Committed, Leadership, Restore, Seen, Snapshot, Withdraw
+from policies.local import Allow, Ask, Committed, Leadership, Restore, Seen, Snapshot, Withdraw
 from policies.problem import Plan
 from policies.state import VillageState
 from policies.state.contributions import work
@@ -37,6 +38,9 @@ class Coordination(Pipelines):
     """One committee member's coordination; its arguments are those of `policies.coordination.requests.Requests`."""
 
     messages = (Renew, Leave, Began, Emitted, Report)
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        self.port.tell("consensus", Allow())  # nobody is to change the committee, whatever one of its members asks
 
     # -- inputs -----------------------------------------------------------------------------------------
 
