@@ -18,7 +18,9 @@ class Stage(Message, frozen=True):
 class SessionJob(Message, frozen=True, tag="session"):
     """Prefill a prompt and decode greedily through a pipeline of stages; stage 0 is the submitting node.
 
-    ``source`` is the node that holds the prompt's blob. Progress arrives every ``report_every`` tokens.
+    ``source`` is the node that holds the prompt's blob. Progress arrives every ``report_every`` tokens. ``forced`` are
+    the answer's first tokens, which an earlier attempt decided: they go in with the prompt, and the answer begins with
+    them. There are fewer than ``new_tokens``.
     """
 
     op: str
@@ -29,6 +31,7 @@ class SessionJob(Message, frozen=True, tag="session"):
     prompt_tokens: int
     new_tokens: int
     report_every: int
+    forced: tuple[int, ...] = ()
 
 
 class LoadJob(Message, frozen=True, tag="load"):
@@ -67,10 +70,14 @@ class Done(Message, frozen=True, tag="done"):
 
 
 class Lost(Message, frozen=True, tag="lost"):
-    """The job cannot end: ``reason`` in one line, and the node that failed it where one is known."""
+    """The job cannot end: ``reason`` in one line, and the node that failed it where one is known.
+
+    ``emitted`` are all tokens of a session's answer that were decided before, forced ones included.
+    """
 
     reason: str
     node: str = ""
+    emitted: tuple[int, ...] = ()
 
 
 Outcome = Union[Progress, Done, Lost]  # noqa: UP007

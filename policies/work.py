@@ -70,7 +70,10 @@ class Emitted(Message, frozen=True, tag="emitted"):
 
 
 class Report(Message, frozen=True, tag="report"):
-    """An attempt ended: answered if ``reason`` is empty, else lost, with the node that failed where known."""
+    """An attempt ended: answered if ``reason`` is empty, else lost, with the node that failed where known.
+
+    A lost one brings the tokens it had (``emitted``, from the answer's first on), for the next to go on from.
+    """
 
     client: str
     op_id: str
@@ -81,6 +84,7 @@ class Report(Message, frozen=True, tag="report"):
     tokens: int
     first_token_ns: int
     signature: bytes
+    emitted: tuple[int, ...] = ()
 
 
 # leader to worker (path "worker")
@@ -106,7 +110,7 @@ class Load(Message, frozen=True, tag="load_shard"):
 
 
 class Assign(Message, frozen=True, tag="assign"):
-    """Run this request as head of these stages."""
+    """Run this request as head of these stages; its answer begins with ``forced`` (`policies.jobs.SessionJob`)."""
 
     client: str
     op_id: str
@@ -118,6 +122,7 @@ class Assign(Message, frozen=True, tag="assign"):
     prompt_tokens: int
     new_tokens: int
     report_every: int
+    forced: tuple[int, ...] = ()
 
 
 class Settled(Message, frozen=True, tag="settled"):

@@ -176,23 +176,27 @@ class ExecutorHost:
         # Unique over restarts too: a monotonic reading is never given twice.
         session = f"{job.op}@{me}.{job_id}.{begun_ns}"
         self._nodes[session] = frozenset(stage.node for stage in job.stages[1:])
+        output: list[int] = []
         try:
             self._send_to_stages(job, Open(session=session, model=job.model, stages=job.stages, index=0))
-            x = await self._prompt(job)
-            output: list[int] = []
+            output += await self._forced(job)
+            x = np.concatenate((await self._prompt(job), np.array(output, dtype=np.int64)))
             position, first_token_ns = 0, 0
             while len(output) < job.new_tokens:
                 token = await self._step(job, session, x, position)
                 position += len(x)
                 output.append(token)
                 x = np.array([token], dtype=np.int64)
-                if len(output) == 1:
+                if not first_token_ns:
                     first_token_ns = self._clock.now() - begun_ns
                 if len(output) % job.report_every == 0 and len(output) < job.new_tokens:
                     emitted = tuple(output[-job.report_every :])
                     self._report(path, job_id, encode(Progress(tokens=len(output), emitted=emitted)))
             name = self._blobs.store.put(np.array(output, dtype="<i4").tobytes())
             return Done(output=name, tokens=len(output), first_token_ns=first_token_ns)
+        except JobLost as lost:
+            lost.outcome = msgspec.structs.replace(lost.outcome, emitted=tuple(output))
+            raise
         finally:
             self._nodes.pop(session, None)
             self._waiting.pop(session, None)
@@ -200,6 +204,14 @@ class ExecutorHost:
             drop = asyncio.get_running_loop().create_task(self.stages.drop(session))
             self._closing.add(drop)
             drop.add_done_callback(self._closing.discard)
+
+    async def _forced(self, job: SessionJob) -> list[int]:
+        """Return what the answer begins with; where the model cannot have said it, all is decided anew."""
+        if not job.forced:
+            return []
+        vocab = await self.compute.run(self.stages.vocab, job.model)
+        sound = len(job.forced) < job.new_tokens and 0 <= min(job.forced) <= max(job.forced) < vocab
+        return list(job.forced) if sound else []
 
     async def _prompt(self, job: SessionJob) -> Any:
         data = await self._blobs.get(job.prompt, job.source)

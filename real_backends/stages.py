@@ -243,6 +243,14 @@ class Stages:
             self._shards.popitem(last=False)  # sessions on it keep it alive until they end
         return shard
 
+    def vocab(self, model: str) -> int:
+        """Return how many token ids a model has.
+
+        Raises:
+            ValueError: unknown model.
+        """
+        return self._weights(model)[0].vocab
+
     def _weights(self, model: str) -> tuple[ModelSpec, Weights]:
         if model not in self.models:
             raise ValueError(f"model={model!r}: allowed are {', '.join(sorted(self.models)) or 'none'}")

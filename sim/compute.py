@@ -15,7 +15,6 @@ progress is linear, and an end is one event. This is what the manifest calls ``c
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
@@ -27,9 +26,10 @@ from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import PLANNERS
 from policies.wire import encode
+from sim import answers
 from sim.bulk import Bulk
 from sim.laws import Law
-from sim.sessions import CORES, Carry, Decode, Executor, Prefill, Session, StageCost, alone
+from sim.sessions import CORES, Carry, Decode, Executor, Prefill, Session, StageCost, alone, prefilled
 from sim.sharing import Flow, Sharing
 from sim.world import Node, World
 
@@ -165,7 +165,7 @@ class Compute:
         self._next += 1
         session = Session(
             self._next, node, node.epoch, path, job_id, job, self._stage_costs(job), self._hops_s(numbers),
-            job.prompt_tokens + job.new_tokens / 2, now, self._legs(node, job, numbers),
+            now, self._legs(node, job, numbers),
         )  # fmt: skip
         self.sessions[(node.name, job_id)] = session
         for executor in session.executors:
@@ -193,7 +193,7 @@ class Compute:
         for k, stage in enumerate(job.stages):
             executor, layers, last = self.executors[stage.node], stage.last - stage.first, k == len(job.stages) - 1
             decode = executor.law.decode(layers, last)
-            costs.append(StageCost(executor, decode, executor.law.prefill(layers, last, job.prompt_tokens)))
+            costs.append(StageCost(executor, decode, executor.law.prefill(layers, last, prefilled(job))))
         return costs
 
     def _legs(self, node: Node, job: SessionJob, numbers: list[int]) -> list[Carry | Prefill | Decode]:
@@ -207,9 +207,7 @@ class Compute:
             before_s = (self.session_s if k == 0 else 0.0) + (self.hop_s or 0.0) * apart
             legs.append(Prefill(k, before_s))
             if apart and self.hop_s is None:
-                tokens_bytes = (
-                    self.shape.activation_bytes() * job.prompt_tokens if k < len(numbers) - 1 else TOKEN_BYTES
-                )
+                tokens_bytes = self.shape.activation_bytes() * prefilled(job) if k < len(numbers) - 1 else TOKEN_BYTES
                 legs.append(Carry(a, b, tokens_bytes))
         return [*legs, Decode()]
 
@@ -244,7 +242,7 @@ class Compute:
             )
         elif isinstance(leg, Prefill):
             self._run(session)
-        elif session.job.new_tokens < 2:  # the prefill spoke the only token
+        elif session.decided < 2:  # the prefill spoke the only token
             self._finish(session)
         else:
             session.join_batches()
@@ -316,11 +314,8 @@ class Compute:
         """The last token is there: the head hears the answer."""
         now = self.world.engine.now
         self._end(session)
-        self.tokens += session.job.new_tokens
-        output = answer_digest(session.job.model, session.job.prompt, session.job.new_tokens)
-        wrong = [s.node for s in session.job.stages if now in self.liars.get(s.node, ())]
-        if wrong:
-            output = blake2b(f"{output}{wrong}".encode(), digest_size=20).hexdigest()
+        self.tokens += session.decided
+        output = answers.output(session.job, self._wrong(session.job))
         done = Done(output, session.job.new_tokens, session.first_token_ns)
         self._tell(session.node, session.path, session.job_id, done, now)
 
@@ -337,13 +332,14 @@ class Compute:
     def _lose(self, session: Session, reason: str, node: str) -> None:
         self._end(session)
         at = self.world.engine.now + int(LOST_AFTER_S * NS_PER_S)
-        self._tell(session.node, session.path, session.job_id, Lost(reason, node), at, session.epoch)
+        lost = Lost(reason, node, answers.emitted(session.job, session.said, self._wrong(session.job)))
+        self._tell(session.node, session.path, session.job_id, lost, at, session.epoch)
+
+    def _wrong(self, job: SessionJob) -> list[str]:
+        """Return the stages whose activations are wrong now."""
+        now = self.world.engine.now
+        return [stage.node for stage in job.stages if now in self.liars.get(stage.node, ())]
 
     def _tell(self, node: Node, path: str, job_id: int, outcome: Outcome, at_ns: int, epoch: int | None = None) -> None:
         if epoch is None or epoch == node.epoch:
             self.world.give_at(at_ns, node, (p.JOB, path, job_id, encode(outcome)))
-
-
-def answer_digest(model: str, prompt: str, new_tokens: int) -> str:
-    """Return what an honest pipeline answers: in the twin an answer is its name, a function of the question."""
-    return blake2b(f"{model}\x00{prompt}\x00{new_tokens}".encode(), digest_size=20).hexdigest()

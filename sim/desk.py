@@ -1,6 +1,6 @@
 """A desk that does nodes' jobs in fixed times: what compute is where only its order matters, not its physics.
 
-A session answers as every honest pipeline would (`sim.compute.answer_digest`), if all its stages stayed up, within
+A session answers as every honest pipeline would (`sim.answers.answer_digest`), if all its stages stayed up, within
 reach of one another and in possession of their layers from its start to its end; else its head hears that it is lost.
 `sim.compute` is the same place with the physics.
 """
@@ -18,7 +18,7 @@ from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import PLANNERS, Planner
 from policies.wire import encode
-from sim.compute import answer_digest
+from sim.answers import answer_digest
 from sim.world import Node, World
 
 _job: Any = msgspec.msgpack.Decoder(Job).decode  # type: ignore[arg-type]

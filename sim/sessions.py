@@ -87,6 +87,7 @@ class Session:
     Attributes:
         hops_s: from stage to stage and back to the head, for one token.
         context: mean over its decoding.
+        decided: tokens that this attempt decides; the prefill decides one, each round of decoding another.
         legs: what it has still to do, the present one first.
         alone: the present leg alone; None while it carries, or a stage on its way is paused.
         left: share of the present leg still to do when it was last looked at.
@@ -103,7 +104,6 @@ class Session:
     job: SessionJob
     stages: list[StageCost]
     hops_s: float
-    context: float
     started_ns: int
     legs: list[Carry | Prefill | Decode]
     alone: Alone | None = None
@@ -113,6 +113,8 @@ class Session:
     first_token_ns: int = 0
 
     def __post_init__(self) -> None:
+        self.decided = self.job.new_tokens - len(self.job.forced)
+        self.context = prefilled(self.job) + self.decided / 2
         self.executors = list(dict.fromkeys(stage.executor for stage in self.stages))
 
     def join_batches(self) -> None:
@@ -122,6 +124,13 @@ class Session:
             executor.streams += 1
             executor.contexts += self.context
 
+    @property
+    def said(self) -> int:
+        """How many tokens this attempt has decided, as of when its progress was last looked at."""
+        if not isinstance(self.legs[0], Decode):
+            return 0
+        return 1 + int((1.0 - self.left) * (self.decided - 1))
+
     def leave(self) -> None:
         """Be gone from all executors."""
         for executor in self.executors:
@@ -129,6 +138,11 @@ class Session:
             if self.decoding:
                 executor.streams -= 1
                 executor.contexts -= self.context
+
+
+def prefilled(job: SessionJob) -> int:
+    """Return the tokens that go through each stage at once: the prompt, and what an earlier attempt decided."""
+    return job.prompt_tokens + len(job.forced)
 
 
 def alone(session: Session, one_host: bool) -> Alone | None:
@@ -147,7 +161,7 @@ def alone(session: Session, one_host: bool) -> Alone | None:
         steps = [_prefill_s(stage) for stage in stages]
         waited_s = 0.0  # it wants all of a server, so that sharing alone makes it wait
     else:
-        rounds, hops_s = session.job.new_tokens - 1, session.hops_s
+        rounds, hops_s = session.decided - 1, session.hops_s
         steps = [_decode_s(stage, session) for stage in stages]
         # A batch's step serves all its streams; each stands for its part.
         parts = [stage.executor.streams if stage.executor.law.batching else 1 for stage in stages]

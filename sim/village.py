@@ -34,9 +34,10 @@ from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Network, Scenario, ScenarioError, to_plain
 from scenarios.traces import read_rates
 from scenarios.workload import requests
+from sim.answers import answer_digest
 from sim.around import VillageAround
 from sim.clients import Asked, Clients
-from sim.compute import Compute, answer_digest
+from sim.compute import Compute
 from sim.faults import Faults
 from sim.fleet.ladders import Ladders
 from sim.fleet.village import Fleet, inventory

@@ -55,7 +55,7 @@ class Attempts(Requests):
             a = effort.accepted
             assign = Assign(
                 a.client, a.op_id, attempt, a.model, line.stages, a.prompt, a.source,
-                a.prompt_tokens, a.new_tokens, self.config.report_every,
+                a.prompt_tokens, a.new_tokens, self.config.report_every, effort.forced(self.config.audit_share),
             )  # fmt: skip
             self.port.send(f"{line.nodes[0]}/worker", assign)
             if not self.unheard:
@@ -99,6 +99,8 @@ class Attempts(Requests):
             suspect = self.lines.workers.get(report.node)
             if suspect is not None and report.node in line.nodes:  # a head may blame its own line, nobody else's
                 suspect.loaded = 0  # out of the line until it is heard of again
+            if effort.emit(0, report.emitted) and effort.emitted and self.config.stream:
+                self.port.tell("gateway", Tokens(*effort.key, 0, tuple(effort.emitted)))
             self._attempt_lost(effort, report.attempt)
             self._dispatch()
         else:
@@ -112,6 +114,7 @@ class Attempts(Requests):
             and self.port.keys.verify(line.nodes[0], encode(receipt), report.signature)
         ):
             self.port.note("bad_report", node=line.nodes[0], op_id=report.op_id)
+            effort.emitted.clear()  # whoever cannot account for its answer is not believed about parts of it
             self._attempt_lost(effort, report.attempt)
             self._dispatch()
             return

@@ -56,7 +56,7 @@ class Effort:
         used: pipelines already tried.
         votes: output digest to the votes for it, of pipelines that share no node.
         settling: an outcome was proposed.
-        emitted: tokens that running attempts told, for a client that asks again.
+        emitted: the answer's first tokens, as attempts told them: for clients that ask again, and for later attempts.
     """
 
     accepted: Accept
@@ -77,9 +77,21 @@ class Effort:
         end = position + len(tokens)
         if not 0 <= position <= end <= self.accepted.new_tokens:
             return False
-        if position <= len(self.emitted):  # else some were lost on the way
-            self.emitted[position:end] = tokens
+        known = len(self.emitted)
+        if position <= known < end:  # else some were lost on the way, or nothing is new; what was told never changes
+            self.emitted += tokens[known - position :]
         return True
+
+    def forced(self, audit_share: float) -> tuple[int, ...]:
+        """Return the tokens that the next attempt must not decide again.
+
+        A request that is audited has none: its pipelines must come to their answers by themselves, or an honest one
+        would be blamed for what a liar told before it let go. Of any other one answer is believed anyhow. At least one
+        token is left to decide, so that who signs the answer has worked for it.
+        """
+        if self.votes or self.audited(audit_share):
+            return ()
+        return tuple(self.emitted[: max(0, self.accepted.new_tokens - 1)])
 
     def audited(self, share: float) -> bool:
         """Whether this request is one of the ``share`` that run twice; the same on every leader."""

@@ -170,7 +170,7 @@ class Worker(Policy):
                 return
         job = SessionJob(
             f"{assign.client}/{assign.op_id}/{assign.attempt}", assign.model, assign.stages, assign.prompt,
-            assign.source, assign.prompt_tokens, assign.new_tokens, assign.report_every,
+            assign.source, assign.prompt_tokens, assign.new_tokens, assign.report_every, assign.forced,
         )  # fmt: skip
         self.jobs[self.port.submit(job)] = assign
 
@@ -202,7 +202,7 @@ class Worker(Policy):
     def _report(self, assign: Assign, outcome: Done | Lost) -> None:
         key = _key(assign)
         if isinstance(outcome, Lost):
-            report = Report(*key, outcome.reason or "lost", outcome.node, "", 0, 0, b"")
+            report = Report(*key, outcome.reason or "lost", outcome.node, "", 0, 0, b"", outcome.emitted)
         else:
             receipt = Receipt(assign.client, assign.op_id, outcome.output, outcome.tokens, assign.stages)
             signature = self.port.keys.sign(encode(receipt))

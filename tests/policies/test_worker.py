@@ -285,3 +285,13 @@ def test_a_lost_session_names_the_node_that_failed() -> None:
     said = bench.end(next(iter(bench.jobs)), Lost("stage is down", "v"))
 
     assert (said[0][1].reason, said[0][1].node, said[0][1].output) == ("stage is down", "v", "")
+
+
+def test_an_attempt_begins_with_what_was_decided_and_a_lost_one_tells_it() -> None:
+    """Tokens of an earlier attempt go to the executor, and those of a lost session to the leader."""
+    bench = Bench().loaded()
+    bench.hear(msgspec.structs.replace(ASSIGN, forced=(7, 8)))
+    ((job_id, job),) = bench.jobs.items()
+    assert job.forced == (7, 8)
+    said = bench.end(job_id, Lost("stage is down", "v", (7, 8, 9)))
+    assert [m.emitted for _, m in said if isinstance(m, Report)] == [(7, 8, 9)]

@@ -53,8 +53,9 @@ def get(url: str, body: Any = None) -> Any:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_no_stream() -> None:
-    """The head of the pipeline dies after some tokens; the text is what one process alone says, each token once."""
+@pytest.mark.parametrize("victim", ["desk-0", "desk-1", "desk-2"])
+def test_a_killed_worker_ends_no_stream(victim: str) -> None:
+    """Whichever dies, head, stage or leader: the text is what one process alone says, each token once."""
     shard = make_shard("torch", DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED), 0, DESK_TINY.layers)
     expected = decode(Pipeline([shard]).generate(encode(PROMPT), TOKENS))
     body = {"model": "desk-tiny", "prompt": PROMPT, "max_tokens": TOKENS}
@@ -66,7 +67,7 @@ def test_a_killed_worker_ends_no_stream() -> None:
             if line.startswith(b"data: {"):
                 texts.append(json.loads(line.removeprefix(b"data: "))["choices"][0]["text"])
                 if len(texts) == 10:
-                    os.kill(processes["desk-0"], signal.SIGKILL)
+                    os.kill(processes[victim], signal.SIGKILL)
         assert "".join(texts) == expected
         assert len(texts) > TOKENS // 2  # it came as it was made
         metrics = get(f"{url}/metrics").read().decode()

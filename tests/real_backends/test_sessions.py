@@ -309,3 +309,59 @@ def test_impossible_shares_are_refused(tmp_path: Path, share: float) -> None:
             nodes["a"].host.limit("compute", share)
 
     asyncio.run(_run(tmp_path, act))
+
+
+@pytest.mark.parametrize("known", [1, 7, NEW_TOKENS - 1])
+def test_an_attempt_goes_on_from_the_tokens_it_is_given(tmp_path: Path, reference: list[int], known: int) -> None:
+    """None is decided again: fewer steps, the same answer, and progress goes on in the same places."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        asked: list[int] = []
+        step = nodes["a"].host._step
+
+        async def counted(job: Any, session: str, x: Any, position: int) -> int:
+            asked.append(len(x))
+            return await step(job, session, x, position)
+
+        nodes["a"].host._step = counted  # type: ignore[method-assign]
+        *progress, done = await _end(nodes["a"], _job(forced=tuple(reference[:known])))
+        assert _tokens(nodes["a"], done) == reference
+        assert asked == [len(PROMPT) + known] + [1] * (NEW_TOKENS - known - 1)
+        assert progress == [Progress(n, tuple(reference[n - 5 : n])) for n in (5, 10) if n > known]
+
+    asyncio.run(_run(tmp_path, act))
+
+
+@pytest.mark.parametrize("forced", [(1, -1), (1, DESK_TINY.vocab), (1,) * NEW_TOKENS])
+def test_tokens_that_cannot_have_been_said_are_decided_anew(
+    tmp_path: Path, reference: list[int], forced: tuple[int, ...]
+) -> None:
+    """Ids the model does not have, or as many as were asked for, end no session: it begins with the prompt."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        assert _tokens(nodes["a"], (await _end(nodes["a"], _job(forced=forced)))[-1]) == reference
+
+    asyncio.run(_run(tmp_path, act))
+
+
+@pytest.mark.parametrize("victim", ["b", "c"])
+def test_a_session_that_loses_a_stage_is_finished_by_another_pipeline(
+    tmp_path: Path, reference: list[int], victim: str
+) -> None:
+    """Its head tells what was decided up to then; the next attempt, on other stages, says the rest of the same."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        nodes["a"].host.submit("worker", 1, _job(report_every=1))
+        await until(lambda: len(nodes["a"].outcomes) >= 4)
+        await nodes[victim].host.close()
+        nodes["a"].host.on_peer(victim, "down")
+        await until(lambda: isinstance(nodes["a"].outcomes[-1], Lost))
+        lost = nodes["a"].outcomes[-1]
+        assert 4 <= len(lost.emitted) < NEW_TOKENS
+        assert list(lost.emitted) == reference[: len(lost.emitted)]
+        nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        stages = (Stage("a", 0, 4), Stage("b" if victim == "c" else "c", 4, 8))
+        *_, done = await _end(nodes["a"], _job(stages, forced=lost.emitted))
+        assert _tokens(nodes["a"], done) == reference
+
+    asyncio.run(_run(tmp_path, act))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from typing import Any
+from unittest.mock import ANY
 
 import msgspec
 import pytest
@@ -16,7 +17,9 @@ from policies.jobs import Done, LoadJob, Lost, Outcome, SessionJob, Stage
 from policies.wire import encode
 from scenarios.hosts import UNMEASURED
 from scenarios.schema import Network
-from sim.compute import LOAD_BYTES_PER_S, LOST_AFTER_S, Compute, answer_digest
+from sim import answers
+from sim.answers import answer_digest
+from sim.compute import LOAD_BYTES_PER_S, LOST_AFTER_S, Compute
 from sim.laws import Law, Roofline, measured
 from sim.network import Links, MessageNetwork
 from sim.world import StepCost, World
@@ -67,13 +70,21 @@ class Bench:
         self.world.engine.call_at(round(time_s * 1e9), lambda _: function(*arguments), None)
 
     def ask(
-        self, time_s: float, prompt: int, new: int, *cuts: int, head: int = 0, step: int = 1, source: str = ""
+        self,
+        time_s: float,
+        prompt: int,
+        new: int,
+        *cuts: int,
+        head: int = 0,
+        step: int = 1,
+        source: str = "",
+        forced: tuple[int, ...] = (),
     ) -> int:
         """Submit a session at a time; stage k on device head + k x step, cut at these layers."""
         self._jobs += 1
         edges = [0, *cuts, LAYERS]
         stages = tuple(Stage(f"d{head + k * step}", a, b) for k, (a, b) in enumerate(pairwise(edges)))
-        job = SessionJob("op", SHAPE.name, stages, "prompt", source, prompt, new, 64)
+        job = SessionJob("op", SHAPE.name, stages, "prompt", source, prompt, new, 64, forced)
         node = self.world.by_name[stages[0].node]
         self.at(time_s, self.compute.submit, node, "worker", self._jobs, encode(job))
         return self._jobs
@@ -229,7 +240,7 @@ def test_a_stage_that_goes_down_is_noticed_by_the_head() -> None:
     bench.at(1.0, bench.world.crash, bench.world.by_name["d1"])
     ended = bench.run()
 
-    assert ended[lost] == (pytest.approx(1.0 + LOST_AFTER_S), Lost("stage went down", "d1"))
+    assert ended[lost] == (pytest.approx(1.0 + LOST_AFTER_S), Lost("stage went down", "d1", ANY))
     assert isinstance(ended[kept][1], Done)
     assert not bench.compute.sessions
     assert not any(executor.sessions for executor in bench.compute.executors.values())
@@ -270,7 +281,7 @@ def test_a_partition_ends_sessions_across_it_and_lets_none_begin(asked_s: float)
     bench.at(1.0, begin)
     ended = bench.run()
 
-    assert ended[across] == (pytest.approx(max(1.0, asked_s) + LOST_AFTER_S), Lost("link down", ""))
+    assert ended[across] == (pytest.approx(max(1.0, asked_s) + LOST_AFTER_S), Lost("link down", "", ANY))
     assert isinstance(ended[beside][1], Done)
 
 
@@ -455,3 +466,70 @@ def test_a_session_that_is_cancelled_as_it_ends_has_ended() -> None:
     assert ended[job][0] == ended_s
     assert isinstance(ended[job][1], Done)
     assert (again.compute.executors["d0"].streams, again.compute.executors["d0"].contexts) == (0, 0.0)
+
+
+# -- attempts that follow a lost one -------------------------------------------------------------------
+
+
+def test_a_lost_session_tells_the_tokens_it_had() -> None:
+    """As many as the law decodes up to the loss, and they are the first ones of the answer; a prefill has none yet."""
+    bench = Bench(FAST, FAST, FAST, FAST)
+    decoding, prefilling = bench.ask(0, 100, 500, 8), bench.ask(0, 100_000, 500, 8, head=2)
+    for name in ("d1", "d3"):
+        bench.at(1.0, bench.world.crash, bench.world.by_name[name])
+    ended = bench.run()
+
+    alone = Bench(FAST, FAST)
+    job = alone.ask(0, 100, 500, 8)
+    whole_s, done = alone.run()[job]
+    round_s = (whole_s - done.first_token_ns * NS) / 499
+    count = 1 + int((1.0 - done.first_token_ns * NS) / round_s)
+    assert ended[decoding][1].emitted == answers.tokens(SHAPE.name, "prompt", 0, count)
+    assert ended[prefilling][1].emitted == ()
+
+
+@pytest.mark.parametrize("known", [1, 57, 299])
+def test_forced_tokens_go_in_with_the_prompt_and_cost_no_step(known: int) -> None:
+    """Prompt and forced tokens take one prefill, the rest a step each; the answer is the undisturbed one's."""
+    bench = Bench(FAST)
+    forced = answers.tokens(SHAPE.name, "prompt", 0, known)
+    job = bench.ask(0, 200, 300, forced=forced)
+    ended_s, done = bench.run()[job]
+
+    steps_s = (300 - known - 1) * token_s(1, 200 + known + (300 - known) / 2)
+    assert ended_s == pytest.approx(prefill_s(200 + known) + steps_s, rel=1e-6)
+    assert (done.tokens, done.output) == (300, answer_digest(SHAPE.name, "prompt", 300))
+
+
+def test_going_on_is_sooner_than_beginning_anew() -> None:
+    """Each time the session is lost it goes on from what it told; the answer is the same, whichever stage died."""
+    took = {}
+    for going_on in (True, False):
+        bench = Bench(*[FAST] * 6)
+        forced: tuple[int, ...] = ()
+        for attempt in (0, 2):
+            job = bench.ask(20.0 * attempt, 100, 400, 8, head=attempt, forced=forced)
+            bench.at(20.0 * attempt + 12.0, bench.world.crash, bench.world.by_name[f"d{attempt + 1}"])
+            lost = bench.run(20.0 * attempt + 18.0)[job][1]
+            assert len(lost.emitted) > len(forced)
+            forced = lost.emitted if going_on else ()
+        job = bench.ask(80.0, 100, 400, 8, head=4, forced=forced)
+        ended_s, done = bench.run()[job]
+        assert done.output == answer_digest(SHAPE.name, "prompt", 400)
+        took[going_on] = ended_s - 80.0
+
+    assert took[True] < 0.7 * took[False]
+
+
+def test_a_liar_s_tokens_stay_a_lie_in_the_attempt_that_goes_on_from_them() -> None:
+    """What a dishonest stage told is not the true answer's beginning, and what begins with them is another answer."""
+    bench = Bench(FAST, FAST, FAST)
+    bench.compute.liars["d1"] = range(1 << 62)
+    job = bench.ask(0, 100, 400, 8)
+    bench.at(1.0, bench.world.crash, bench.world.by_name["d1"])
+    lost = bench.run(19.0)[job][1]
+    assert lost.emitted != answers.tokens(SHAPE.name, "prompt", 0, len(lost.emitted))
+
+    job = bench.ask(20.0, 100, 400, head=2, forced=lost.emitted)
+    done = bench.run()[job][1]
+    assert done.output != answer_digest(SHAPE.name, "prompt", 400)

@@ -12,7 +12,7 @@ from policies.jobs import Done, LoadJob, Lost, SessionJob, Stage
 from policies.port import NS_PER_S, Effect, Input
 from policies.wire import encode
 from scenarios.schema import Network
-from sim.compute import answer_digest
+from sim.answers import answer_digest
 from sim.desk import Desk, Times
 from sim.network import Links, MessageNetwork
 from sim.world import World
