@@ -1,0 +1,145 @@
+"""The choice between replay, buddy and checkpoint: least cost, the right way round, and bytes within their bound."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from policies.serving import recovery
+from policies.serving.recovery import WAYS, Copying, Exposure, Rules, choose, cover
+
+exposures = st.builds(
+    Exposure,
+    failures_per_token=st.floats(0.0, 0.1),
+    input_bytes=st.floats(4.0, 2e4),
+    kv_bytes=st.floats(1e3, 1e6),
+    bytes_per_s=st.floats(1e5, 1e9),
+    prefill_s_token=st.floats(1e-5, 0.1),
+    step_s=st.floats(0.0, 0.5),
+)
+rules = st.builds(Rules, token_s=st.floats(0.01, 2.0), price=st.floats(0.0, 1.0))
+helds, lefts = st.floats(0.0, 1e5), st.floats(1.0, 1e4)
+
+
+@given(exposures, helds, lefts, rules)
+def test_the_choice_is_the_cheapest(stage: Exposure, held: float, left: float, rule: Rules) -> None:
+    """No way costs less than the chosen one, and no interval of checkpoints less than the one it takes."""
+    chosen = choose(stage, held, left, rule)
+    assert chosen.cost_s == min(way(stage, held, left, rule).cost_s for way in WAYS.values())
+    assert chosen == WAYS[chosen.way](stage, held, left, rule)
+
+
+@given(exposures, helds, lefts, rules, st.floats(1.0, 10.0))
+def test_who_prepares_also_prepares_where_failures_are_more(
+    stage: Exposure, held: float, left: float, rule: Rules, factor: float
+) -> None:
+    """Replay is left once and for all as failures grow, for replay's cost grows with them faster than any other's."""
+    more = stage._replace(failures_per_token=min(1.0, stage.failures_per_token * factor))
+    if choose(stage, held, left, rule).way != "replay":
+        replayed, chosen = recovery.replay(more, held, left, rule), choose(more, held, left, rule)
+        assert chosen.way != "replay" or math.isclose(replayed.cost_s, chosen.cost_s)
+
+
+@given(exposures, helds, lefts, rules, st.sampled_from(["failures_per_token", "prefill_s_token"]), st.floats(1.0, 10.0))
+def test_replay_costs_more_where_it_has_more_to_do(
+    stage: Exposure, held: float, left: float, rule: Rules, field: str, factor: float
+) -> None:
+    """With failures, with computing, with the tokens that are held, and on a slower way."""
+    cost_s = recovery.replay(stage, held, left, rule).cost_s
+    worse = stage._replace(**{field: min(1.0, getattr(stage, field) * factor)})
+    slower = stage._replace(bytes_per_s=stage.bytes_per_s / factor)
+    for other, tokens in ((worse, held), (slower, held), (stage, held * factor)):
+        assert recovery.replay(other, tokens, left, rule).cost_s >= cost_s * (1 - 1e-12)
+
+
+@given(exposures, helds, lefts, rules)
+def test_nobody_prepares_for_what_cannot_happen(stage: Exposure, held: float, left: float, rule: Rules) -> None:
+    """Without failures the choice is replay, which then costs nothing."""
+    chosen = choose(stage._replace(failures_per_token=0.0), held, left, rule)
+    assert (chosen.way, chosen.cost_s) == ("replay", 0.0)
+
+
+@given(exposures, rules, st.integers(1, 5000))
+def test_the_interval_is_young_s(stage: Exposure, rule: Rules, other: int) -> None:
+    """No other whole interval costs less than a rounding's worth: a pass every tau, half of tau lost a failure."""
+
+    def cost_s(tokens: int) -> float:
+        again_s = recovery.replay_s(stage, 1.0) - stage.step_s
+        return rule.price * stage.step_s / tokens + stage.failures_per_token * again_s * tokens / 2.0
+
+    if stage.failures_per_token > 0.0:
+        tau = recovery.interval_tokens(stage, 5000.0, rule)
+        near = min(cost_s(tau), cost_s(tau + 1), cost_s(max(1, tau - 1)))
+        assert near <= cost_s(other) * (1 + 1e-9) + 1e-300
+
+
+@pytest.mark.parametrize("copied_per_s", [2.0, 10.0, 40.0])
+def test_the_backlog_is_what_a_step_by_step_count_gives(copied_per_s: float) -> None:
+    """Whether the standby catches up at once, late or never."""
+    held, left, rule = 300.0, 100, Rules(token_s=0.2)
+    behind, seen = held, []
+    for _ in range(100 * left):
+        seen.append(behind)
+        behind = max(0.0, behind + 0.01 - copied_per_s * rule.token_s / 100)
+    assert recovery.backlog_tokens(held, left, rule, copied_per_s) == pytest.approx(np.mean(seen), rel=0.02)
+
+
+copyings = st.lists(st.tuples(exposures, st.floats(0.0, 5e3), st.floats(0.0, 1.0)), min_size=1, max_size=5)
+
+
+@given(copyings, st.floats(1.0, 1e3), rules, st.floats(0.0, 1e9))
+def test_the_cover_is_the_optimum_within_the_bytes(
+    drawn: list[tuple[Exposure, float, float]], left: float, rule: Rules, allowed: float
+) -> None:
+    """As much is saved as a linear programme saves, no more is sent than allowed, nothing copied is given up."""
+    stages = [Copying(e, choose(e, held, left, rule), held, share * held) for e, held, share in drawn]
+    until = cover(stages, left, rule, allowed)
+
+    size = np.array([each.choice.copy_bytes for each in stages])
+    most = np.array([each.held + left - each.copied for each in stages])
+    more = np.array(until) - [each.copied for each in stages]
+    assert (more >= 0.0).all()
+    assert (more <= most * (1 + 1e-9)).all()
+    assert float(more @ size) <= allowed * (1 + 1e-6) + 1e-3
+    full = np.array([each.held + left for each in stages])
+    saved = [recovery.replay(e.stage, e.held, left, rule).cost_s - e.choice.cost_s for e in stages]
+    gain = np.array(saved) / full * most  # of the whole of what is not copied: variables are shares, for the scale
+    best = linprog(-gain, A_ub=[size * most / 1e3], b_ub=[allowed / 1e3], bounds=[(0.0, 1.0)] * len(stages))
+    assert float(np.array(saved) / full @ more) == pytest.approx(-best.fun, rel=1e-5, abs=1e-5 * max(gain.max(), 1e-9))
+
+
+def test_each_way_has_its_place() -> None:
+    """Rare failures: replay. A thin stage, whose KV is smaller than an activation: a buddy. Else a checkpoint."""
+    rare = Exposure(1e-5, 8192.0, 32768.0, 1e6, 5e-3, 0.02)
+    thin = Exposure(1e-2, 8192.0, 1024.0, 1e6, 5e-3, 0.02)
+    deep = Exposure(1e-2, 8192.0, 32768.0, 1e6, 5e-3, 0.02)
+    assert [choose(e, 1024, 200, Rules(0.25)).way for e in (rare, thin, deep)] == ["replay", "buddy", "checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"failures_per_token": -0.1}, "failures_per_token is -0.1; allowed: 0 to 1"),
+        ({"bytes_per_s": 0.0}, "bytes_per_s is 0.0; allowed: above 0"),
+        ({"input_bytes": math.inf}, "input_bytes is inf; allowed: above 0"),
+        ({"step_s": -1.0}, "step_s is -1.0; allowed: from 0"),
+    ],
+)
+def test_what_is_no_number_is_one_line(changes: dict[str, float], said: str) -> None:
+    """The field, its value and what is allowed."""
+    with pytest.raises(ValueError, match=said):
+        choose(Exposure(1e-3, 8192.0, 1e4, 1e6, 5e-3, 0.02)._replace(**changes), 10, 10, Rules(0.2))
+
+
+@given(st.lists(st.floats(0.0, 1e6), max_size=6), st.floats(0.0, 1e7), st.floats(1.0, 3.0))
+def test_the_allowance_keeps_the_ratio_whatever_fails(replays: list[float], live: float, ratio: float) -> None:
+    """Live traffic and all that is allowed are together the ratio of what plain replay sends, after each failure."""
+    for replayed in itertools.accumulate(replays, initial=0.0):
+        allowed = recovery.allowance_bytes(live, replayed, ratio)
+        assert live + allowed == pytest.approx(ratio * (live + replayed))
