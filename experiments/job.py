@@ -200,7 +200,8 @@ def _check_fleet(scenario: FleetScenario, options: RunOptions) -> None:
 
 
 def _check_real(scenario: Scenario, options: RunOptions) -> None:
-    for module in (*dict.fromkeys(scenario.backends), "cryptography"):
+    computing = dict.fromkeys(scenario.backends) if scenario.executor == "model" else ()
+    for module in (*computing, "cryptography"):
         if importlib.util.find_spec(module) is None:
             raise UsageError(f"world=local needs {module}: pip install 'villagetwin[{EXTRA_OF[module]}]'")
     if scenario.duration_s > REAL_MAX_S and not options.really:

@@ -20,7 +20,8 @@ from policies.wire import Message, WireError, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import Clock
 from real_backends.compute import Compute
-from real_backends.executors import pack_activation
+from real_backends.executors import make_shard, pack_activation
+from real_backends.executors.paced import ShardMaker
 from real_backends.serve import Report
 from real_backends.stages import Close, Failed, Models, Open, Stages, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
@@ -52,6 +53,7 @@ class ExecutorHost:
         planners: planner name to function.
         clock: for the time to the first token, counted from the job's submission.
         coding: how activations are sent, one of `executors.CODINGS`.
+        make: makes shards (`executors.paced`).
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class ExecutorHost:
         planners: Mapping[str, Planner],
         clock: Clock,
         coding: str = "f32",
+        make: ShardMaker = make_shard,
     ) -> None:
         self.compute = Compute()
-        self.stages = Stages(transport, self.compute, models, backend, clock, coding)
+        self.stages = Stages(transport, self.compute, models, backend, clock, coding, make)
         self._transport, self._blobs, self._clock, self._planners = transport, blobs, clock, planners
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()

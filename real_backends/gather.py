@@ -16,6 +16,7 @@ from policies.port import MESSAGE, Policy
 from policies.readings import HARVEST_STATES
 from policies.wire import digest, encode
 from real_backends.clients import Asked
+from real_backends.executors import Shard
 from real_backends.node_files import read_events
 from real_backends.replicas import ledger, replicas
 from real_backends.specs import roles
@@ -24,7 +25,7 @@ from scenarios.checks import VillageChecks
 from scenarios.checks.membership import OVER, ROSE, tell_fault
 from scenarios.commits import Commits
 from scenarios.digests import policies_manifest, versions
-from scenarios.hosts import profile_hash, read_profile
+from scenarios.hosts import profile_hash, read_profile, step_law
 from scenarios.journal import read
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, to_plain
@@ -36,6 +37,8 @@ FIDELITY = {
     "clocks": "the host's",
     "disk": "the host's, fsync a commit",
 }
+
+HELD = "paced: a step holds the time of the profile's law and computes nothing; tokens are a seeded stand-in"
 
 Event = tuple[str, dict[str, Any]]
 """(node, event of `real_backends.node_files`)."""
@@ -116,6 +119,7 @@ def gather(
         "world": "local",
         "fidelity": {
             **FIDELITY,
+            **({"compute": HELD} if scenario.executor == "paced" else {}),
             "network": f"TLS 1.3 over {'a bridge of namespaces' if in_namespaces else 'loopback'}",
         },
         "cuts": "namespace" if in_namespaces else "above TLS",
@@ -280,11 +284,18 @@ def _request_row(asked: Asked, nodes: Mapping[str, str], reference: list[int] | 
 def _answers(scenario: Scenario, asked: Sequence[Asked]) -> list[list[int] | None]:
     """Return what one process alone answers to each prompt that was answered, to compare with."""
     from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, make_checkpoint, make_shard
+    from real_backends.executors.paced import PacedShard
 
     if not any(a.output is not None for a in asked):
         return [None] * len(asked)
-    weights = make_checkpoint(DESK_TINY, DEFAULT_SEED)
-    alone = Pipeline([make_shard(scenario.backends[0], DESK_TINY, weights, 0, DESK_TINY.layers)])
+    shard: Shard
+    if scenario.executor == "paced":
+        law = step_law(read_profile(scenario.profile))
+        shard = PacedShard(DESK_TINY, 0, DESK_TINY.layers, law, seed=scenario.seed, sleep=None)
+    else:
+        weights = make_checkpoint(DESK_TINY, DEFAULT_SEED)
+        shard = make_shard(scenario.backends[0], DESK_TINY, weights, 0, DESK_TINY.layers)
+    alone = Pipeline([shard])
     return [alone.generate(a.prompt, a.request.new_tokens) if a.output is not None else None for a in asked]
 
 

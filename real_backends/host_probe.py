@@ -33,6 +33,7 @@ from real_backends.clock import SystemClock
 from real_backends.cluster import free_addresses
 from real_backends.committer import Committer
 from real_backends.executors import DEFAULT_SEED, DESK_TINY, make_checkpoint
+from real_backends.executors.paced import maker
 from real_backends.executors_host import ExecutorHost
 from real_backends.identity import Identity, make_village, read_registry
 from real_backends.processes import ROOT
@@ -40,6 +41,7 @@ from real_backends.stores.blobs import BlobStore
 from real_backends.stores.file import FileStorage
 from real_backends.transports.frames import BLOB_GET, BLOB_PUT, CONTROL, STAGE, STAGE_RESULT, Control, decode
 from real_backends.transports.tls import TlsTransport
+from scenarios.hosts import PACED, step_law
 
 HEAD, OTHERS = "head", ("middle", "tail")
 STAGES = (Stage(HEAD, 0, 3), Stage("middle", 3, 5), Stage("tail", 5, DESK_TINY.layers))
@@ -62,7 +64,8 @@ class _Party:
         self.transport = TlsTransport(Identity(name, identities), read_registry(identities), addresses)
         self.blobs = BlobExchange(self.transport, BlobStore(folder / name))
         models = {DESK_TINY.name: lambda: (DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED))}
-        self.host = ExecutorHost(self.transport, self.blobs, models, backend, {}, SystemClock())
+        made = maker(step_law(PACED), paced=backend == "paced", pacing=1.0, seed=0)
+        self.host = ExecutorHost(self.transport, self.blobs, models, backend, {}, SystemClock(), make=made)
         self.asked = 0
         self.controls: asyncio.Queue[Control] = asyncio.Queue()
         self.outcomes: asyncio.Queue[Any] = asyncio.Queue()
@@ -119,7 +122,7 @@ def measure_host(backend: str, law: Mapping[str, Any], folder: Path, seconds: fl
     """Measure this machine.
 
     Args:
-        backend: ``torch`` or ``jax``.
+        backend: ``torch``, ``jax``, or ``paced``: stages that only hold their time.
         law: the executor's profile, whose steps in a tight loop are taken off.
         folder: on the disk whose commits are to be timed; nothing is left there.
         seconds: time for sessions, after all processes have started; at least `PAIRS_MIN` pairs are run.

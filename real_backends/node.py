@@ -31,6 +31,7 @@ from real_backends import replicas, specs
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
 from real_backends.executors import DEFAULT_SEED, DESK_TINY, make_checkpoint
+from real_backends.executors.paced import maker
 from real_backends.executors_host import ExecutorHost
 from real_backends.identity import OWNER, Identity, Registry, read_registry
 from real_backends.keys import Ed25519Keys
@@ -41,10 +42,11 @@ from real_backends.stores.file import FileStorage
 from real_backends.transports.faulty import FaultyTransport, LinkFaults
 from real_backends.transports.frames import CONTROL, Control
 from real_backends.transports.tls import TlsTransport
+from scenarios import hosts
 from scenarios.adversaries.choose import play, with_role
 from scenarios.digests import policies_manifest
 from scenarios.journal import Header
-from scenarios.schema import Scenario, build
+from scenarios.schema import Scenario, Shaped, build
 
 WARM = b"warm\n"
 """Said on standard output by a node that was launched and could begin at once."""
@@ -138,10 +140,15 @@ def make_parts(config: NodeConfig) -> Parts:
     registry = read_registry(identity.folder)
     clock = SystemClock()
     links = TlsTransport(identity, registry, config.addresses)
-    transport = FaultyTransport(links, scenario.seed, exempt=(OWNER,))
+    fleet = scenario.fleet
+    transport = FaultyTransport(links, scenario.seed, exempt=(OWNER,), ways=hosts.Ways(fleet.shaped))
     blobs = BlobExchange(transport, BlobStore(Path(config.folder) / "blobs"))
     models = {DESK_TINY.name: lambda: (DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED))}
-    executor = ExecutorHost(transport, blobs, models, config.backend, PLANNERS, clock, scenario.activations)
+    make = maker(
+        hosts.step_law(hosts.read_profile(scenario.profile)), paced=scenario.executor == "paced",
+        pacing=fleet.shaped.get(config.name, Shaped()).pacing, seed=scenario.seed,
+    )  # fmt: skip
+    executor = ExecutorHost(transport, blobs, models, config.backend, PLANNERS, clock, scenario.activations, make)
     return Parts(scenario, identity, registry, transport, blobs, executor, clock)
 
 
@@ -176,6 +183,7 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
             "step_max_s": serve.step_max_ns / 1e9,
             "syncs": serve.committer.syncs,
             "compute_busy_s": executor.compute.busy_s,
+            "kv_peak_bytes": executor.stages.kv_peak_bytes,
             "malformed": serve.cell.malformed,
             "replica": replicas.report(policies),
             "sensors": report(sensors),

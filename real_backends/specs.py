@@ -1,7 +1,7 @@
 """Which policies each process of a local run mounts: the village's node specs for machines of one host.
 
-All processes share one host, so all state the same capability; they differ in their name and in being on the
-committee.
+All processes share one host, so all state the same capability, but for what the scenario shapes; they differ in their
+name and in being on the committee.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from policies.port import NS_PER_S
 from policies.village import NodeSpec
 from scenarios import hosts
 from scenarios.adversaries.choose import Role, choose
-from scenarios.schema import Scenario
+from scenarios.schema import Scenario, Shaped
 
 KINDS = {
     "desktops": "desktop", "gpu_boxes": "gpu_box", "laptops": "laptop", "tablets": "tablet",
@@ -53,7 +53,7 @@ def node_spec(scenario: Scenario, name: str) -> NodeSpec:
         committee=committee,
         seed=scenario.seed,
         config=scenario.policy,
-        capability=hosts.capability(hosts.read_profile(scenario.profile)),
+        capability=hosts.capability(hosts.read_profile(scenario.profile), scenario.fleet.shaped.get(name, Shaped())),
         card=village.card(SHAPES[scenario.model], scenario.policy),
         reading_ns=int(scenario.reading_s * NS_PER_S),
         dedicated=name in mains[len(mains) - scenario.fleet.dedicated :],

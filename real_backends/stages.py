@@ -28,6 +28,7 @@ from real_backends.executors import (
     pack_activation,
     unpack_activation,
 )
+from real_backends.executors.paced import ShardMaker
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
 
 SHARDS_MAX = 4  # assumption: after a new plan the old one still drains; more than that is a mistake
@@ -102,6 +103,7 @@ class Stages:
         backend: "torch" or "jax".
         clock: to find sessions whose head is gone.
         coding: how activations are sent on, one of `executors.CODINGS`.
+        make: makes shards (`executors.paced`).
     """
 
     transport: Transport
@@ -110,6 +112,8 @@ class Stages:
     backend: str
     clock: Clock
     coding: str = "f32"
+    make: ShardMaker = make_shard
+    kv_peak_bytes: int = 0  # the most that caches of one moment took
     _loaded: dict[str, tuple[ModelSpec, Weights]] = field(default_factory=dict)
     _shards: OrderedDict[tuple[str, int, int], Shard] = field(default_factory=OrderedDict)
     _sessions: dict[str, _Session] = field(default_factory=dict)
@@ -222,13 +226,18 @@ class Stages:
     # In the compute thread.
 
     def _forward(self, entry: _Session, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
+        fresh = entry.shard is None
         if entry.shard is None:
             entry.shard = self._shard(model, stage.first, stage.last)
-        return entry.shard.forward(session, x, position)
+        out = entry.shard.forward(session, x, position)
+        if fresh:  # caches are allocated whole
+            shards = {id(one.shard): one.shard for one in list(self._sessions.values()) if one.shard is not None}
+            self.kv_peak_bytes = max(self.kv_peak_bytes, sum(shard.kv_bytes() for shard in shards.values()))
+        return out
 
     def _try_out(self, model: str) -> None:
         spec, weights = self._weights(model)
-        make_shard(self.backend, spec, weights, 0, 1).warm_up()
+        self.make(self.backend, spec, weights, 0, 1).warm_up()
 
     def _shard(self, model: str, first: int, last: int) -> Shard:
         key = (model, first, last)
@@ -236,7 +245,7 @@ class Stages:
             self._shards.move_to_end(key)
             return self._shards[key]
         spec, weights = self._weights(model)
-        shard = make_shard(self.backend, spec, weights, first, last)
+        shard = self.make(self.backend, spec, weights, first, last)
         shard.warm_up()
         self._shards[key] = shard
         while len(self._shards) > SHARDS_MAX:

@@ -1,7 +1,8 @@
 """Machines of one host: what a local run's processes are, told the same to both worlds.
 
 All workers are processes of this machine: they have the same capability, reach one another over loopback, and share its
-cores. The numbers come from a profile (`twin calibrate executor`), or are assumptions without one.
+cores, unless the scenario shapes them (`scenarios.schema.Shaped`): a pacing factor, a memory cap, a slower link. The
+numbers come from a profile (`twin calibrate executor`), or are assumptions without one.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from policies.work import Capability
-from scenarios.schema import ScenarioError
+from scenarios.schema import ScenarioError, Shaped
 
 LOOPBACK_BYTES_PER_S = 1.0e9
 """Order of a TLS stream over loopback on one core (OpenSSL's AES-GCM runs at a few GB/s): an assumption."""
@@ -44,6 +45,64 @@ few steps. Commit: consumer NVMe (etcd's guide asks for p99 below 10 ms). Messag
 laptop's."""
 
 
+PACED: Mapping[str, float] = dict(zip(PROFILE_FIELDS, (1e-3, 2e-3, 1e-3, 2e-3, 1e-4, 1e-3), strict=True))
+"""Assumption for workers that only hold their time (executor=paced). A layer: one of a 7B model in 4 bits (3.56 GiB in
+32 layers, llama.cpp's table of Llama 2 7B Q4_0) read at a laptop's 60 GB/s. Far above a hop, so that queues show."""
+
+
+class StepLaw(NamedTuple):
+    """What the steps of a serial executor take, by the fields of a profile, seconds.
+
+    ``step_overhead_s`` is added to each step whatever its size: it is what a step among hops takes longer than in the
+    tight loop that gave the other fields.
+    """
+
+    decode_s_step: float
+    decode_s_layer: float
+    decode_s_head: float
+    prefill_s_step: float
+    prefill_s_token_layer: float
+    prefill_s_head: float
+    step_overhead_s: float = 0.0
+
+    def step_s(self, layers: int, last: bool, tokens: int) -> float:
+        """Return the seconds of one step of ``tokens`` new tokens over ``layers``; ``last`` holds the head."""
+        if tokens == 1:
+            return self.decode_s_step + layers * self.decode_s_layer + self.decode_s_head * last
+        return self.prefill_s_step + layers * tokens * self.prefill_s_token_layer + self.prefill_s_head * last
+
+
+def step_law(profile: Mapping[str, Any]) -> StepLaw:
+    """Return the law of a profile, or of an executor alone, which has no overhead of a host."""
+    return StepLaw(**{name: float(profile.get(name, 0.0)) for name in (*PROFILE_FIELDS, "step_overhead_s")})
+
+
+class Ways:
+    """When a frame arrives over shaped links: a delay at either end, and a rate that the sender's frames queue for.
+
+    A frame goes at the slower end's rate. The same object serves the real transport and the twin's sessions.
+
+    Args:
+        shaped: shapes by node; who is not there has a link of no delay and no limit.
+    """
+
+    def __init__(self, shaped: Mapping[str, Shaped]) -> None:
+        self._shaped = {name: shape for name, shape in shaped.items() if shape.one_way_s or shape.bytes_per_s}
+        self._free_s: dict[str, float] = {}
+
+    def delay_s(self, now_s: float, source: str, target: str, size_bytes: float) -> float:
+        """Return after how long a frame that is sent now arrives later than over loopback alone."""
+        ends = [shape for name in (source, target) if (shape := self._shaped.get(name)) is not None]
+        if not ends or source == target:
+            return 0.0
+        rates = [shape.bytes_per_s for shape in ends if shape.bytes_per_s]
+        gone_s = now_s
+        if rates:
+            gone_s = max(now_s, self._free_s.get(source, 0.0)) + size_bytes / min(rates)
+            self._free_s[source] = gone_s
+        return gone_s - now_s + sum(shape.one_way_s for shape in ends)
+
+
 def read_profile(path: str) -> Mapping[str, Any]:
     """Return a profile; the unmeasured one for an empty path or `AUTO`.
 
@@ -73,13 +132,13 @@ def profile_hash(profile: Mapping[str, Any]) -> str:
     return str(profile.get("hash") or "assumed")
 
 
-def capability(profile: Mapping[str, Any]) -> Capability:
+def capability(profile: Mapping[str, Any], shape: Shaped = Shaped()) -> Capability:  # noqa: B008  (it is frozen)
     """Return what one process offers. A planner adds both ends' delays, so each end states half a hop."""
     return Capability(
-        memory_bytes=NODE_MEMORY_BYTES,
-        layer_s=float(profile["decode_s_layer"]),
-        step_s=float(profile["decode_s_step"]) + float(profile["step_overhead_s"]),
-        prefill_s_token_layer=float(profile["prefill_s_token_layer"]),
-        bytes_per_s=LOOPBACK_BYTES_PER_S,
-        one_way_s=float(profile["hop_s"]) / 2,
+        memory_bytes=shape.memory_bytes or NODE_MEMORY_BYTES,
+        layer_s=shape.pacing * float(profile["decode_s_layer"]),
+        step_s=shape.pacing * (float(profile["decode_s_step"]) + float(profile["step_overhead_s"])),
+        prefill_s_token_layer=shape.pacing * float(profile["prefill_s_token_layer"]),
+        bytes_per_s=min(LOOPBACK_BYTES_PER_S, shape.bytes_per_s or LOOPBACK_BYTES_PER_S),
+        one_way_s=float(profile["hop_s"]) / 2 + shape.one_way_s,
     )

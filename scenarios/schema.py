@@ -50,6 +50,15 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of every part: frozen, and closed to unknown keys."""
 
 
+class Shaped(Strict, frozen=True):
+    """What a process of one host (network=loopback) is made into, so that equal machines differ, in either world."""
+
+    pacing: Annotated[float, Meta(ge=1, le=6)] = 1.0  # its steps take so many times as long
+    memory_bytes: Positive | None = None  # what it offers; none: as all others
+    one_way_s: NonNegative = 0.0  # of its link, beside what loopback takes
+    bytes_per_s: Positive | None = None  # of its link
+
+
 class Fleet(Strict, frozen=True):
     """How many devices of each kind, and who runs the control plane."""
 
@@ -61,6 +70,7 @@ class Fleet(Strict, frozen=True):
     dedicated: Count = 2  # mains machines lent all day: harvest hours, idle time and screen do not apply to them
     committee: Annotated[int, Meta(ge=1, le=9)] = 5  # Raft members, taken from the machines on the mains
     time_zones_h: tuple[Annotated[float, Meta(ge=-12, le=14)], ...] = (0.0,)
+    shaped: dict[str, Shaped] = msgspec.field(default_factory=dict)  # by device (network=loopback)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -211,6 +221,7 @@ class Scenario(Strict, frozen=True):
     record: Record = Record()
     reading_s: Positive = 60.0  # period of the devices' sensors, and of the fleet's ticks
     backends: tuple[Literal["torch", "jax"], ...] = ("torch",)  # executors by worker, in turn (world=local)
+    executor: Literal["model", "paced"] = "model"  # paced: workers hold their scheduled time, and compute nothing
     activations: Literal["f32", "f16", "int8"] = (
         "f32"  # how a worker sends them on; the last two are lossy (world=local)
     )
@@ -316,6 +327,15 @@ def _check_fleet(s: Scenario) -> None:
         raise ScenarioError(f"fleet.dedicated={fleet.dedicated}: needs machines on the mains, the fleet has {mains}")
     if not fleet.time_zones_h:
         raise ScenarioError("fleet.time_zones_h=[]: expected at least one, e.g. [0.0]")
+    if fleet.shaped and s.network.home != "loopback":
+        raise ScenarioError(
+            f"fleet.shaped={sorted(fleet.shaped)}: expected network.home=loopback, machines of one host"
+        )
+    if s.executor == "paced" and s.network.home != "loopback":
+        raise ScenarioError(f"executor='paced': expected network.home=loopback, not {s.network.home!r}")
+    names = [f"{name}-{k}" for name, count in fleet.names.items() for k in range(count)]
+    if unknown := sorted(set(fleet.shaped) - set(names)):
+        raise ScenarioError(f"fleet.shaped: {unknown[0]!r} is no device; allowed: {', '.join(names)}")
 
 
 def check_harvest(h: HarvestRules) -> None:

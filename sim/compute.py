@@ -9,6 +9,9 @@ its time at which that works for it. So two prompts on one device take half of i
 prompt, and pipelined sessions run at min(1 / slowest stage, sessions / round). Prompts and activations of prompts are
 flows over access links (`sim.bulk`); a single token's are messages, which pay the link's rate and do not share it.
 
+Executors that serve one step at a time (a profile's) have queues instead, and their sessions go step by step
+(`sim.steps`).
+
 When a batch changes, only its streams are renewed; when a speed does, only what runs there. Between such events
 progress is linear, and an end is one event. This is what the manifest calls ``compute: fluid``.
 """
@@ -26,11 +29,13 @@ from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import PLANNERS
 from policies.wire import encode
+from scenarios.hosts import Ways
 from sim import answers
 from sim.bulk import Bulk
 from sim.laws import Law
-from sim.sessions import CORES, Carry, Decode, Executor, Prefill, Session, StageCost, alone, prefilled
+from sim.sessions import CORES, Carry, Decode, Executor, Prefill, Session, StageCost, Walking, alone, prefilled
 from sim.sharing import Flow, Sharing
+from sim.steps import Host, Steps
 from sim.world import Node, World
 
 LOAD_BYTES_PER_S = 1.0e9
@@ -54,6 +59,9 @@ class Compute:
         cores: CPU cores that all executors share, where they are processes of one host.
         hop_s: from one stage's step to the next one's, where it was measured as a whole; replaces the links' delay.
         session_s: opening a session, on top of its steps and hops.
+        ways: what shaped links of one host add to a hop.
+
+    Serial executors (`sim.laws.Law.batching` is false) and others are not mixed.
     """
 
     def __init__(
@@ -64,15 +72,21 @@ class Compute:
         cores: int | None = None,
         hop_s: float | None = None,
         session_s: float = 0.0,
+        ways: Ways | None = None,
     ) -> None:
         self.world, self.shape = world, shape
-        self.cores, self.hop_s, self.session_s = cores, hop_s, session_s
+        self.cores = cores
         self.executors = {name: Executor(name, law) for name, law in laws.items()}
         self.sharing = Sharing(world.engine)
         for name in self.executors:
             self.sharing.add(name, 1.0)
         if cores:
             self.sharing.add(CORES, float(cores))
+        self.serial = not all(law.batching for law in laws.values())
+        self.steps = Steps(
+            world.engine, self.sharing, Host(cores, hop_s or 0.0, session_s, ways or Ways({})), self._way_s,
+            shape.activation_bytes(), self._speak, self._finish,
+        )  # fmt: skip
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
         self.sessions: dict[tuple[str, int], Session] = {}
         self.liars: dict[str, range] = {}  # node to the times (ns) at which its activations are wrong
@@ -138,6 +152,7 @@ class Compute:
                 self._look(session)
             executor.speed = speed
             self._renew([executor])
+            self.steps.renew(executor)
 
     def take_load(self, name: str, elapsed_s: float) -> float:
         """Return the mean busy share of a device since the last call."""
@@ -171,7 +186,6 @@ class Compute:
         for executor in session.executors:
             executor.sessions[session.number] = session
         self._begin(session)
-        self._renew([executor for executor in session.executors if not executor.law.batching])
 
     def _numbers(self, job: SessionJob) -> list[int]:
         return [self.world.by_name[stage.node].number for stage in job.stages]
@@ -196,30 +210,33 @@ class Compute:
             costs.append(StageCost(executor, decode, executor.law.prefill(layers, last, prefilled(job))))
         return costs
 
-    def _legs(self, node: Node, job: SessionJob, numbers: list[int]) -> list[Carry | Prefill | Decode]:
+    def _legs(self, node: Node, job: SessionJob, numbers: list[int]) -> list[Carry | Prefill | Decode | Walking]:
         """Return what a session does from the prompt's blob to the last token."""
-        legs: list[Carry | Prefill | Decode] = []
+        legs: list[Carry | Prefill | Decode | Walking] = []
         source = self.world.by_name.get(job.source)
         if source is not None and source is not node:
             legs.append(Carry(source.number, node.number, TOKEN_BYTES * job.prompt_tokens))
+        if self.serial:
+            return [*legs, Walking()]
         apart = len(numbers) > 1
         for k, (a, b) in enumerate(zip(numbers, [*numbers[1:], numbers[0]], strict=True)):
-            before_s = (self.session_s if k == 0 else 0.0) + (self.hop_s or 0.0) * apart
-            legs.append(Prefill(k, before_s))
-            if apart and self.hop_s is None:
-                tokens_bytes = self.shape.activation_bytes() * prefilled(job) if k < len(numbers) - 1 else TOKEN_BYTES
-                legs.append(Carry(a, b, tokens_bytes))
+            legs.append(Prefill(k))
+            if apart:
+                last = k == len(numbers) - 1
+                legs.append(Carry(a, b, TOKEN_BYTES if last else self.shape.activation_bytes() * prefilled(job)))
         return [*legs, Decode()]
 
     def _hops_s(self, numbers: list[int]) -> float:
         """One token's activations from stage to stage, and the token from the last stage back to the head."""
-        if len(numbers) == 1:
+        if len(numbers) == 1 or self.serial:
             return 0.0
-        if self.hop_s is not None:
-            return self.hop_s * len(numbers)
         activation_bytes = self.shape.activation_bytes()
         forward_s = sum(self._message_s(a, b, activation_bytes) for a, b in pairwise(numbers))
         return forward_s + self._message_s(numbers[-1], numbers[0], TOKEN_BYTES)
+
+    def _way_s(self, source: str, target: str, size_bytes: float) -> float:
+        a, b = (self.world.by_name[name].number for name in (source, target))
+        return self._message_s(a, b, size_bytes)
 
     def _message_s(self, a: int, b: int, size_bytes: float) -> float:
         latency_s, bytes_per_s, _ = self.world.network.path(a, b)
@@ -240,6 +257,8 @@ class Compute:
             session.flow = self.bulk.send(
                 leg.source, leg.target, leg.size_bytes, lambda flow: self._leg_done(session, flow)
             )
+        elif isinstance(leg, Walking):
+            self.steps.begin(session)
         elif isinstance(leg, Prefill):
             self._run(session)
         elif session.decided < 2:  # the prefill spoke the only token
@@ -269,7 +288,7 @@ class Compute:
         changes = []
         for session in sessions.values():
             flow = session.flow
-            if isinstance(session.legs[0], Carry) or (flow is not None and flow.finished_s is not None):
+            if isinstance(session.legs[0], Carry | Walking) or (flow is not None and flow.finished_s is not None):
                 continue
             if flow is None:
                 self._run(session)
@@ -307,8 +326,12 @@ class Compute:
             return
         session.legs.pop(0)
         if isinstance(session.legs[0], Decode):
-            session.first_token_ns = self.world.engine.now - session.started_ns
+            self._speak(session)
         self._begin(session)
+
+    def _speak(self, session: Session) -> None:
+        """The first token is with the head."""
+        session.first_token_ns = int(self.world.engine.now) - session.started_ns
 
     def _finish(self, session: Session) -> None:
         """The last token is there: the head hears the answer."""
@@ -321,12 +344,13 @@ class Compute:
 
     def _end(self, session: Session) -> None:
         self._look(session)
+        self.steps.leave(session)
         flow, session.flow = session.flow, None
         if flow is not None:
             (self.bulk.sharing if isinstance(session.legs[0], Carry) else self.sharing).cancel(flow)
         self.sessions.pop((session.node.name, session.job_id), None)
         session.leave()
-        if session.decoding or not all(executor.law.batching for executor in session.executors):
+        if session.decoding:
             self._renew(session.executors)
 
     def _lose(self, session: Session, reason: str, node: str) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from models import inference
-from scenarios.hosts import PROFILE_FIELDS
+from scenarios.hosts import StepLaw, step_law
+from scenarios.schema import Shaped
 
 
 class DecodeCost(NamedTuple):
@@ -35,6 +36,11 @@ class Law(Protocol):
 
     batching: bool
 
+    @property
+    def cores_share(self) -> float:
+        """The share of a step's time at which it works on a core of its host."""
+        ...
+
     def decode(self, layers: int, last: bool) -> DecodeCost:
         """Cost of a decode step of one stage."""
         ...
@@ -56,6 +62,7 @@ class Roofline:
     """
 
     batching = True
+    cores_share = 1.0
 
     def __init__(self, shape: inference.Shape, device: inference.Device) -> None:
         self.shape, self.device = shape, device
@@ -94,34 +101,39 @@ class Roofline:
 
 @dataclass(frozen=True)
 class Measured:
-    """A profile of `twin calibrate executor`: a serial server; fields as in the profile, seconds.
+    """A process of this host: a serial server by a profile (`scenarios.hosts.StepLaw`).
 
-    ``step_overhead_s`` is added to each step whatever its size: it is what a step among hops takes longer than in the
-    tight loop that gave the other fields.
+    Attributes:
+        law: what its steps take.
+        pacing: its steps take so many times as long.
+        computes: whether a step works on a core for as long as it takes unpaced; one that only holds its time does not.
     """
 
-    decode_s_step: float
-    decode_s_layer: float
-    decode_s_head: float
-    prefill_s_step: float
-    prefill_s_token_layer: float
-    prefill_s_head: float
-    step_overhead_s: float = 0.0
+    law: StepLaw
+    pacing: float = 1.0
+    computes: bool = True
 
     batching = False
 
+    @property
+    def cores_share(self) -> float:
+        """The share of a step's time at which it works on a core."""
+        return 1.0 / self.pacing if self.computes else 0.0
+
     def decode(self, layers: int, last: bool) -> DecodeCost:
         """Cost of a decode step of one stage; every stream pays it in full."""
-        step_s = self.decode_s_step + layers * self.decode_s_layer + self.decode_s_head * last
-        return DecodeCost(0.0, step_s + self.step_overhead_s, 0.0, 0.0)
+        return DecodeCost(0.0, self._paced_s(self.law.step_s(layers, last, 1)), 0.0, 0.0)
 
     def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
         """Cost of a prompt in one stage."""
-        layers_s = layers * tokens * self.prefill_s_token_layer
-        step_s = self.prefill_s_step + layers_s + self.prefill_s_head * last
-        return PrefillCost(step_s + self.step_overhead_s, 0.0)
+        return PrefillCost(self._paced_s(self.law.step_s(layers, last, tokens)), 0.0)
+
+    def _paced_s(self, step_s: float) -> float:
+        # What is computed is stretched with its overhead; what is held ends late by as much as any sleep does.
+        overhead_s = self.law.step_overhead_s
+        return self.pacing * (step_s + overhead_s) if self.computes else self.pacing * step_s + overhead_s
 
 
-def measured(profile: Mapping[str, Any]) -> Measured:
-    """Return the law of a profile."""
-    return Measured(**{name: float(profile[name]) for name in (*PROFILE_FIELDS, "step_overhead_s")})
+def measured(profile: Mapping[str, Any], shape: Shaped = Shaped(), *, computes: bool = True) -> Measured:  # noqa: B008
+    """Return the law of a process at a profile, as it is shaped."""
+    return Measured(step_law(profile), shape.pacing, computes)

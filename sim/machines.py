@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models import inference, links
 from scenarios import hosts
-from scenarios.schema import Scenario
+from scenarios.schema import Scenario, Shaped
 from sim.fleet.village import Inventory
 from sim.laws import Law, Roofline, measured
 from sim.network import Links
@@ -28,7 +28,13 @@ def access_links(scenario: Scenario, stock: Inventory) -> Links:
     """Return every device's access link; phones, tablets and laptops reach the home line by Wi-Fi."""
     if scenario.network.home == "loopback":
         one_way_s = float(hosts.read_profile(scenario.profile)["client_s"])
-        return Links.alike(len(stock.name), one_way_s / 2, hosts.LOOPBACK_BYTES_PER_S)  # a message has two ends
+        access = Links.alike(len(stock.name), one_way_s / 2, hosts.LOOPBACK_BYTES_PER_S)  # a message has two ends
+        for i, name in enumerate(stock.name):
+            if (shape := scenario.fleet.shaped.get(name)) is not None:
+                access.one_way_s[i] += shape.one_way_s
+                rate = min(hosts.LOOPBACK_BYTES_PER_S, shape.bytes_per_s or hosts.LOOPBACK_BYTES_PER_S)
+                access.up_bytes_per_s[i] = access.down_bytes_per_s[i] = rate
+        return access
     home, wifi = links.LINKS[scenario.network.home], links.LINKS["wifi"]
     mobile = [kind in ("phone", "tablet", "laptop") for kind in stock.kind]
     up, down = (rates.tolist() for rates in stock.home)
@@ -39,7 +45,9 @@ def access_links(scenario: Scenario, stock: Inventory) -> Links:
 def executor_laws(scenario: Scenario, stock: Inventory, shape: inference.Shape) -> list[Law]:
     """Return the executor law of every device: measured where the scenario names a profile, else by roofline."""
     if scenario.network.home == "loopback":
-        return [measured(hosts.read_profile(scenario.profile))] * len(stock.name)
+        profile, shaped = hosts.read_profile(scenario.profile), scenario.fleet.shaped
+        computes = scenario.executor == "model"
+        return [measured(profile, shaped.get(name, Shaped()), computes=computes) for name in stock.name]
     return [Roofline(shape, device) for device in device_parameters(stock)]
 
 

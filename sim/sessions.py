@@ -1,8 +1,8 @@
 """What a session does and how long each part of it takes alone, by its executors' own law.
 
 Alone means: as if nothing else wanted the executors, except what the law itself knows of. That is the batch, whose n
-streams all advance one token per ``a + b n + c (sum of contexts)`` (`sim.laws`), and the queue of a serial server.
-How parts that want one executor at the same time share it is not said here but in `sim.compute`.
+streams all advance one token per ``a + b n + c (sum of contexts)`` (`sim.laws`). How parts that want one executor at
+the same time share it is not said here but in `sim.compute`; serial servers, which have queues, are in `sim.steps`.
 """
 
 from __future__ import annotations
@@ -59,14 +59,17 @@ class Carry(NamedTuple):
 
 
 class Prefill(NamedTuple):
-    """A leg of a session: the prompt through one stage, after ``before_s`` of hand-over inside the host."""
+    """A leg of a session: the prompt through one stage."""
 
     stage: int
-    before_s: float
 
 
 class Decode(NamedTuple):
     """A leg of a session: the tokens after the first one, through all stages in turn."""
+
+
+class Walking(NamedTuple):
+    """A leg of a session: all its passes through serial servers, step by step (`sim.steps`)."""
 
 
 class Alone(NamedTuple):
@@ -92,6 +95,7 @@ class Session:
         alone: the present leg alone; None while it carries, or a stage on its way is paused.
         left: share of the present leg still to do when it was last looked at.
         flow: the present leg's; None while it is paused.
+        passes: on serial servers, passes through all stages so far; the prompt's is the first.
         executors: of its stages, each once.
         decoding: whether it is a stream of its executors' batches.
     """
@@ -105,12 +109,13 @@ class Session:
     stages: list[StageCost]
     hops_s: float
     started_ns: int
-    legs: list[Carry | Prefill | Decode]
+    legs: list[Carry | Prefill | Decode | Walking]
     alone: Alone | None = None
     left: float = 1.0
     flow: Flow | None = None
     decoding: bool = False
     first_token_ns: int = 0
+    passes: int = 0
 
     def __post_init__(self) -> None:
         self.decided = self.job.new_tokens - len(self.job.forced)
@@ -128,7 +133,7 @@ class Session:
     def said(self) -> int:
         """How many tokens this attempt has decided, as of when its progress was last looked at."""
         if not isinstance(self.legs[0], Decode):
-            return 0
+            return self.passes
         return 1 + int((1.0 - self.left) * (self.decided - 1))
 
     def leave(self) -> None:
@@ -149,7 +154,7 @@ def alone(session: Session, one_host: bool) -> Alone | None:
     """Return a session's present leg alone, at the executors' present speeds; None if one of them is paused.
 
     Args:
-        session: its present leg is no `Carry`.
+        session: its present leg is a `Prefill` or `Decode`.
         one_host: whether its executors share a host's cores; then its hops are work of those.
     """
     leg = session.legs[0]
@@ -157,44 +162,27 @@ def alone(session: Session, one_host: bool) -> Alone | None:
     if any(stage.executor.speed <= 0.0 for stage in stages):
         return None
     if isinstance(leg, Prefill):
-        rounds, hops_s, parts = 1, leg.before_s, [1]
+        rounds, hops_s, parts = 1, 0.0, [1]
         steps = [_prefill_s(stage) for stage in stages]
-        waited_s = 0.0  # it wants all of a server, so that sharing alone makes it wait
     else:
         rounds, hops_s = session.decided - 1, session.hops_s
-        steps = [_decode_s(stage, session) for stage in stages]
-        # A batch's step serves all its streams; each stands for its part.
-        parts = [stage.executor.streams if stage.executor.law.batching else 1 for stage in stages]
-        waited_s = _waited_s(stages, steps, hops_s)
+        steps = [_decode_s(stage) for stage in stages]
+        parts = [stage.executor.streams for stage in stages]  # a step serves all streams; each stands for its part
     work_s: dict[str, float] = {}
     for stage, step_s, part in zip(stages, steps, parts, strict=True):
         name = stage.executor.name
         work_s[name] = work_s.get(name, 0.0) + step_s * rounds / part
     if one_host:
         work_s[CORES] = (sum(steps) + hops_s) * rounds
-    return Alone((sum(steps) + hops_s + waited_s) * rounds, work_s)
+    return Alone((sum(steps) + hops_s) * rounds, work_s)
 
 
 def _prefill_s(stage: StageCost) -> float:
     return stage.prefill.scaled_s / stage.executor.speed + stage.prefill.overhead_s
 
 
-def _decode_s(stage: StageCost, session: Session) -> float:
-    """One token at one stage; in a batch, the step of all its streams."""
+def _decode_s(stage: StageCost) -> float:
+    """One token of all streams at one stage."""
     executor, cost = stage.executor, stage.decode
-    streams, contexts = (executor.streams, executor.contexts) if executor.law.batching else (1, session.context)
-    scaled_s = cost.base_s + cost.per_stream_s * streams + cost.per_context_s * contexts
+    scaled_s = cost.base_s + cost.per_stream_s * executor.streams + cost.per_context_s * executor.contexts
     return scaled_s / executor.speed + cost.overhead_s
-
-
-def _waited_s(stages: list[StageCost], steps: list[float], hops_s: float) -> float:
-    """Return what one token waits at serial servers for the steps of the other sessions there.
-
-    The mean-value approximation for closed queueing networks (Schweitzer 1979): another session is at a stage with
-    the share of its time that the stage takes, here taken equal for all sessions.
-    """
-    if all(stage.executor.law.batching for stage in stages):
-        return 0.0
-    whole_s = sum(steps) + hops_s
-    others = [0 if stage.executor.law.batching else len(stage.executor.sessions) - 1 for stage in stages]
-    return sum(step_s * n * step_s / whole_s for step_s, n in zip(steps, others, strict=True))

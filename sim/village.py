@@ -31,7 +31,7 @@ from scenarios.digests import policies_manifest, versions
 from scenarios.groups import groups_of
 from scenarios.journal import Header, Journal
 from scenarios.record import RECORD_VERSION, Record
-from scenarios.schema import PRIORITIES, Network, Scenario, ScenarioError, to_plain
+from scenarios.schema import PRIORITIES, Network, Scenario, ScenarioError, Shaped, to_plain
 from scenarios.traces import read_rates
 from scenarios.workload import requests
 from sim.answers import answer_digest
@@ -52,7 +52,7 @@ from sim.world import Node, StepCost, World
 Progress = Callable[[float, str], None]
 
 FIDELITY = {
-    "compute": "fluid: an executor's own batch law; executors and host cores shared, max_min",
+    "compute": "fluid: an executor's own batch law, host cores shared max_min; a profile's serial server step by step",
     "network": "messages one by one; bulk bytes share access links",
     "battery": "two-pair circuit, its fast pair in R0; one exponential-midpoint step a reading",
     "thermal": "three nodes, exact over a reading; step-wise limit cycle in closed form",
@@ -114,6 +114,7 @@ class _Run:
             self.world, self.shape, dict(zip(self.stock.name, self.laws, strict=True)),
             scenario.cores or (int(self.host["cores"]) if self.host else None),
             float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
+            hosts.Ways(scenario.fleet.shaped),
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
@@ -206,7 +207,7 @@ class _Run:
 
     def _capability(self, i: int, access: Links) -> Capability:
         if self.host is not None:
-            return hosts.capability(self.host)
+            return hosts.capability(self.host, self.scenario.fleet.shaped.get(self.stock.name[i], Shaped()))
         rate = min(access.up_bytes_per_s[i], access.down_bytes_per_s[i])
         device = self.devices[i]
         memory = float(self.stock.row.ram_bytes[i])

@@ -26,7 +26,8 @@ from experiments.progress import progress, say
 if TYPE_CHECKING:
     from scenarios.schema import Scenario
 
-BACKENDS = ("torch", "jax")
+PACED_BACKEND = "paced"  # stages that hold the time of an assumed law; only the host around them is measured
+BACKENDS = ("torch", "jax", PACED_BACKEND)
 SECONDS = 20.0  # of an automatic calibration: the fit's error stops falling about there
 EXECUTOR_SHARE = 0.5  # of the time, for the executor alone; the rest goes to start-up and the probe of the machine
 PROBE_SHARE = 0.25
@@ -44,7 +45,7 @@ def calibrate_executor(
     """Measure an executor of this machine and the machine around it, and write its profile.
 
     Args:
-        backend: ``torch`` or ``jax``.
+        backend: ``torch``, ``jax`` or ``paced``.
         seconds: time to spend, a slow import aside.
         out: the profile's file; commits are timed on its disk.
         threads: threads a shard may use.
@@ -64,17 +65,11 @@ def calibrate_executor(
     folder = out.absolute().parent
     if not folder.is_dir() or out.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"--out {out}: must be a file in a folder that exists and can be written")
-    from real_backends.executors import DEFAULT_SEED, DESK_TINY, calibrate, make_checkpoint, make_shard
     from real_backends.executors.calibration import profile_hash
     from real_backends.host_probe import measure_host
 
     report(0.0, "the executor alone")
-    weights = make_checkpoint(DESK_TINY, DEFAULT_SEED)
-    law = calibrate(
-        lambda first, last: make_shard(backend, DESK_TINY, weights, first, last, threads=threads),
-        DESK_TINY,
-        seconds * EXECUTOR_SHARE,
-    )
+    law = _executor_law(backend, seconds * EXECUTOR_SHARE, threads)
     report(EXECUTOR_SHARE, "hops, messages and commits between two processes")
     profile: dict[str, Any] = {**law, **measure_host(backend, law, folder, seconds * PROBE_SHARE)}
     profile["format"] = FORMAT
@@ -86,9 +81,26 @@ def calibrate_executor(
     return profile
 
 
+def _executor_law(backend: str, seconds: float, threads: int) -> dict[str, Any]:
+    """Measure an executor in a tight loop; the law of paced workers is given, not measured."""
+    from real_backends.executors import DEFAULT_SEED, DESK_TINY, calibrate, make_checkpoint, make_shard
+    from scenarios.hosts import PACED
+
+    if backend == PACED_BACKEND:
+        return {**PACED, "backend": PACED_BACKEND, "spec": DESK_TINY.name}
+    weights = make_checkpoint(DESK_TINY, DEFAULT_SEED)
+    return dict(
+        calibrate(
+            lambda first, last: make_shard(backend, DESK_TINY, weights, first, last, threads=threads),
+            DESK_TINY,
+            seconds,
+        )
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--backend", default="torch", help="torch or jax")
+    parser.add_argument("--backend", default="torch", help="torch, jax, or paced: workers that only hold their time")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("profile.json"))
@@ -115,7 +127,7 @@ def auto_profile(scenario: Scenario, *, quiet: bool = False) -> str:
     Raises:
         UsageError: runs/profiles cannot be written.
     """
-    backend = scenario.backends[0]
+    backend = PACED_BACKEND if scenario.executor == "paced" else scenario.backends[0]
     if absent := lacking(backend):
         say(f"profile=auto: {' and '.join(absent)} not installed, so the twin runs at assumed numbers")
         return ""
@@ -138,7 +150,8 @@ def auto_profile(scenario: Scenario, *, quiet: bool = False) -> str:
 
 def lacking(backend: str) -> list[str]:
     """Return what a calibration needs and is not installed."""
-    return [module for module in (backend, "cryptography") if importlib.util.find_spec(module) is None]
+    needed = ("cryptography",) if backend == PACED_BACKEND else (backend, "cryptography")
+    return [module for module in needed if importlib.util.find_spec(module) is None]
 
 
 def profile_path(backend: str) -> Path:
@@ -147,7 +160,9 @@ def profile_path(backend: str) -> Path:
     from real_backends.host_probe import core_count
     from scenarios.digests import versions
 
-    names = {**versions(), backend: importlib.metadata.version(backend)}
+    names = versions()
+    if backend != PACED_BACKEND:
+        names = {**names, backend: importlib.metadata.version(backend)}
     identity = [FORMAT, cpu_model(), core_count(), sorted(names.items())]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     return project_root() / "runs" / "profiles" / f"{backend}-{digest}.json"

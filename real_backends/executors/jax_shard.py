@@ -255,6 +255,10 @@ class JaxShard:
         """See `Shard.sessions`."""
         return len(self._table)
 
+    def kv_bytes(self) -> int:
+        """See `Shard.kv_bytes`."""
+        return self._table.allocated_bytes()
+
     def _new_caches(self) -> list[LayerCache]:
         shape = (self.spec.kv_heads, self.spec.context, self.spec.head_dim)
 

@@ -89,6 +89,10 @@ class Shard(Protocol):
         """How many sessions hold a cache."""
         ...
 
+    def kv_bytes(self) -> int:
+        """How many bytes the caches of all sessions take, filled or not."""
+        ...
+
 
 def build_layer(
     index: int,
@@ -142,8 +146,17 @@ class SessionTable(Generic[Cache]):
         """Forget a session, if there is one."""
         self._entries.pop(session, None)
 
+    def allocated_bytes(self) -> int:
+        """Bytes of all caches, as their arrays say; one cache is an array, or any nesting of sequences of them."""
+        return sum(_array_bytes(cache) for cache, _ in self._entries.values())
+
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _array_bytes(cache: Any) -> int:
+    size = getattr(cache, "nbytes", None)
+    return int(size) if size is not None else sum(_array_bytes(part) for part in cache)
 
 
 def check_input(spec: ModelSpec, first: int, x: npt.NDArray[Any]) -> None:

@@ -183,6 +183,10 @@ class TorchShard:
         """See `Shard.sessions`."""
         return len(self._table)
 
+    def kv_bytes(self) -> int:
+        """See `Shard.kv_bytes`."""
+        return self._table.allocated_bytes()
+
     def _new_cache(self) -> TorchCache:
         spec = self.spec
         shape = (self.last - self.first, spec.kv_heads, spec.context, spec.head_dim)

@@ -9,6 +9,7 @@ applies the faults) always pass.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -17,6 +18,7 @@ import msgspec
 from policies.rng import Rng
 from real_backends.transports.frames import PeerHint, Receive, Transport
 from scenarios.disturbed import stops, touches
+from scenarios.hosts import Ways
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,13 +78,14 @@ class FaultyTransport:
         inner: the transport that carries what survives.
         seed: the run's seed; with the node's name it fixes every draw.
         exempt: peers that faults never touch.
+        ways: shaped links, whose frames arrive later at all times.
     """
 
-    def __init__(self, inner: Transport, seed: int, exempt: Iterable[str] = ()) -> None:
+    def __init__(self, inner: Transport, seed: int, exempt: Iterable[str] = (), ways: Ways | None = None) -> None:
         self.me, self.inner, self.counts = inner.me, inner, inner.counts
         self.faults = LinkFaults()
         self.done: Counter[str] = Counter()
-        self._exempt = frozenset(exempt)
+        self._exempt, self._ways = frozenset(exempt), ways or Ways({})
         self._rng = Rng(seed, inner.me, "faulty-transport", 0)
         self._late: set[asyncio.TimerHandle] = set()
 
@@ -104,15 +107,18 @@ class FaultyTransport:
         if lost < sum(one.loss for one in wrong):
             self.done["lost"] += 1
             return True
+        shaped_s = self._ways.delay_s(time.monotonic(), self.me, to, len(body))
         delay_s = sum(one.delay_s for one in wrong)
         if holding := [one for one in wrong if held < one.reorder]:
             self.done["reordered"] += 1
             delay_s += sum(one.reorder_s * held / one.reorder for one in holding)
         copies = 2 if twice < sum(one.duplicate for one in wrong) else 1
         self.done["duplicated"] += copies - 1
+        if delay_s > 0:
+            self.done["delayed"] += 1
+        delay_s += shaped_s
         if delay_s <= 0:
             return all([self.inner.send(to, kind, body) for _ in range(copies)])
-        self.done["delayed"] += 1
         loop = asyncio.get_running_loop()
         for _ in range(copies):
             handle = loop.call_later(delay_s, self._send_late, to, kind, body)

@@ -1,0 +1,145 @@
+"""Workers that are slower than this machine, or that only hold their time: pacing, in the real world.
+
+`Stretched` lets any shard's step take a factor longer: it computes, then sleeps. `PacedShard` computes nothing: a step
+sleeps until the deadline that a profile's law gives, its caches are as large as a real shard's, and its tokens are a
+seeded stand-in, a function of the seed, the position and the token before. So protocol, queues and hops are real, and
+no core is worked on. Both sleep in the node's compute thread, which serves one step at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models import draws
+from real_backends.executors.checkpoint import Weights
+from real_backends.executors.pipeline import make_shard
+from real_backends.executors.shard import Part, SessionTable, Shard, check_input
+from real_backends.executors.spec import ModelSpec
+from scenarios.hosts import StepLaw
+
+Clock = Callable[[], float]
+Sleep = Callable[[float], None]
+ShardMaker = Callable[[str, ModelSpec, Weights, int, int], Shard]
+"""(backend, model, weights, first, last) to a shard, as `make_shard`."""
+
+
+class PacedShard:
+    """Layers [first, last) that hold the time of each step; see `Shard` for what it promises.
+
+    Args:
+        spec: the model.
+        first, last: its layers.
+        law: what a step takes.
+        pacing: factor on it.
+        seed: of the tokens.
+        clock, sleep: seconds; without a sleep no time is held.
+    """
+
+    backend, device, threads, dtype = "paced", "none", 1, "fp32"
+
+    def __init__(
+        self, spec: ModelSpec, first: int, last: int, law: StepLaw, pacing: float = 1.0, seed: int = 0,
+        clock: Clock = time.perf_counter, sleep: Sleep | None = time.sleep,
+    ) -> None:  # fmt: skip
+        spec.check_cut(first, last)
+        self.spec, self.first, self.last = spec, first, last
+        self._law, self._pacing, self._seed, self._clock, self._sleep = law, pacing, seed, clock, sleep
+        self._table: SessionTable[npt.NDArray[np.float32]] = SessionTable(spec)
+
+    def warm_up(self, sessions: int = 1) -> None:
+        """See `Shard.warm_up`: there is nothing to compile."""
+
+    def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
+        """See `Shard.forward`."""
+        return self.step([Part(session, x, position)])[0]
+
+    def step(self, parts: Sequence[Part]) -> list[npt.NDArray[np.float32]]:
+        """See `Shard.step`; a serial server takes as long for several sessions as for one after another."""
+        deadline_s = self._clock()
+        for part in parts:
+            check_input(self.spec, self.first, part.x)
+        caches = self._table.claim(parts, self._new_cache)
+        results = [self._result(part) for part in parts]
+        for part, cache in zip(parts, caches, strict=True):
+            self._table.store(part.session, cache, part.position + len(part.x))
+            layers, last = self.last - self.first, self.last == self.spec.layers
+            deadline_s += self._pacing * self._law.step_s(layers, last, len(part.x))
+        _sleep_until(deadline_s, self._clock, self._sleep)
+        return results
+
+    def drop(self, session: str) -> None:
+        """See `Shard.drop`."""
+        self._table.drop(session)
+
+    def sessions(self) -> int:
+        """See `Shard.sessions`."""
+        return len(self._table)
+
+    def kv_bytes(self) -> int:
+        """See `Shard.kv_bytes`."""
+        return self._table.allocated_bytes()
+
+    def _new_cache(self) -> npt.NDArray[np.float32]:
+        spec = self.spec
+        return np.zeros((2, self.last - self.first, spec.kv_heads, spec.context, spec.head_dim), np.float32)
+
+    def _result(self, part: Part) -> npt.NDArray[np.float32]:
+        """The first number of an activation is the token's id; the last shard's logits have one peak."""
+        if self.first == 0:
+            out = np.zeros((len(part.x), self.spec.hidden), np.float32)
+            out[:, 0] = part.x
+        else:
+            out = part.x
+        if self.last < self.spec.layers:
+            return out
+        token, position = int(out[-1, 0]), part.position + len(part.x)
+        logits = np.zeros(self.spec.vocab, np.float32)
+        logits[int(draws.integers(self._seed, "paced token", position, np.array([token]), self.spec.vocab)[0])] = 1.0
+        return logits
+
+
+class Stretched:
+    """A shard whose steps take ``pacing`` times as long as they do; see `Shard` for what it promises."""
+
+    def __init__(
+        self, inner: Shard, pacing: float, clock: Clock = time.perf_counter, sleep: Sleep = time.sleep
+    ) -> None:
+        self.inner, self.spec, self.first, self.last = inner, inner.spec, inner.first, inner.last
+        self.backend, self.device, self.threads, self.dtype = inner.backend, inner.device, inner.threads, inner.dtype
+        self.warm_up, self.drop = inner.warm_up, inner.drop
+        self.sessions, self.kv_bytes = inner.sessions, inner.kv_bytes
+        self._pacing, self._clock, self._sleep = pacing, clock, sleep
+
+    def step(self, parts: Sequence[Part]) -> list[npt.NDArray[np.float32]]:
+        """See `Shard.step`."""
+        begun_s = self._clock()
+        results = self.inner.step(parts)
+        _sleep_until(begun_s + self._pacing * (self._clock() - begun_s), self._clock, self._sleep)
+        return results
+
+    def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
+        """See `Shard.forward`."""
+        return self.step([Part(session, x, position)])[0]
+
+
+def maker(law: StepLaw, *, paced: bool, pacing: float, seed: int) -> ShardMaker:
+    """Return what makes a worker's shards: computing ones, stretched by pacing, or such as only hold their time."""
+
+    def make(backend: str, spec: ModelSpec, weights: Weights, first: int, last: int) -> Shard:
+        if paced:
+            return PacedShard(spec, first, last, law, pacing, seed)
+        shard = make_shard(backend, spec, weights, first, last)
+        return shard if pacing == 1.0 else Stretched(shard, pacing)
+
+    return make
+
+
+def _sleep_until(deadline_s: float, clock: Clock, sleep: Sleep | None) -> None:
+    left_s = deadline_s - clock()
+    if sleep is not None and left_s > 0:
+        sleep(left_s)

@@ -1,0 +1,182 @@
+"""Sessions on serial servers, step by step: what a profile describes serves one session's step at a time, in order.
+
+A token goes through its stages; each stage is a queue, first come first served, as the compute thread of a real node
+is. A step is a flow over its executor and, for the share of its time at which it works there, over the cores of the
+host; so is a hop, whose work is hand-overs between threads and sockets. Then what crossed waits for its shaped link.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from policies.port import NS_PER_S
+from scenarios.hosts import Ways
+from sim.engine import Engine
+from sim.sessions import CORES, Executor, Session, prefilled
+from sim.sharing import Flow, Sharing
+
+TOKEN_BYTES = 4
+
+
+class Host(NamedTuple):
+    """The host around its executors: its cores (none: as many as wanted), a hop, opening a session, shaped links."""
+
+    cores: int | None
+    hop_s: float
+    session_s: float
+    ways: Ways
+
+
+@dataclass(eq=False)
+class Walk:
+    """Where a session is: in which stage of its pass."""
+
+    session: Session
+    stage: int = 0
+    flow: Flow | None = None  # of the step or hop under way; None while it queues or crosses a link
+
+
+class Steps:
+    """All sessions of one host's serial executors.
+
+    Args:
+        engine: the world's.
+        sharing: holds the executors and the cores as resources.
+        host: what is around them.
+        way_s: (source, target, bytes) to the seconds of a message where no hop was measured.
+        activation_bytes: that one token carries from stage to stage.
+        spoke: called when a session has its first token.
+        done: called when it has its last one.
+    """
+
+    def __init__(
+        self, engine: Engine, sharing: Sharing, host: Host, way_s: Callable[[str, str, float], float],
+        activation_bytes: float, spoke: Callable[[Session], None], done: Callable[[Session], None],
+    ) -> None:  # fmt: skip
+        self._engine, self._sharing, self._host, self._way_s = engine, sharing, host, way_s
+        self._activation_bytes, self._spoke, self._done = activation_bytes, spoke, done
+        self._walks: dict[int, Walk] = {}
+        self._queues: dict[str, deque[Walk]] = {}  # by executor; the first one is served
+
+    def begin(self, session: Session) -> None:
+        """Open a session: its prompt is with its head."""
+        walk = self._walks[session.number] = Walk(session)
+        self._work(walk, self._host.session_s, self._enqueue)
+
+    def leave(self, session: Session) -> None:
+        """Forget a session, wherever it is."""
+        walk = self._walks.pop(session.number, None)
+        if walk is None:
+            return
+        if walk.flow is not None:
+            self._sharing.cancel(walk.flow)
+        for executor in session.executors:
+            queue = self._queues.get(executor.name)
+            if queue and walk in queue:
+                served = queue[0] is walk
+                queue.remove(walk)
+                if served:
+                    self._serve(executor)
+
+    def renew(self, executor: Executor) -> None:
+        """An executor runs at another speed: its step under way goes on at that one."""
+        queue = self._queues.get(executor.name)
+        if not queue:
+            return
+        walk, left_s = queue[0], None
+        if walk.flow is not None:
+            left_s, walk.flow = self._sharing.cancel(walk.flow), None
+        self._serve(executor, left_s)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _there(self, walk: Walk) -> bool:
+        return self._walks.get(walk.session.number) is walk
+
+    def _work(self, walk: Walk, seconds: float, then: Callable[[Walk], None]) -> None:
+        """Let the host's cores do something for a session, and go on."""
+
+        def after(_: object) -> None:
+            if self._there(walk):
+                walk.flow = None
+                then(walk)
+
+        if seconds > 0 and self._host.cores:
+            walk.flow = self._sharing.start([CORES], seconds, cap_per_s=1.0, done=after)
+        else:
+            self._later(walk, seconds, then)
+
+    def _later(self, walk: Walk, seconds: float, then: Callable[[Walk], None]) -> None:
+        """Go on after a time in which nothing works for the session."""
+        if seconds <= 0:
+            then(walk)
+            return
+        at_ns = int(self._engine.now) + round(seconds * NS_PER_S)
+        self._engine.call_at(at_ns, lambda _: then(walk) if self._there(walk) else None, None)
+
+    def _enqueue(self, walk: Walk) -> None:
+        executor = walk.session.stages[walk.stage].executor
+        queue = self._queues.setdefault(executor.name, deque())
+        queue.append(walk)
+        if queue[0] is walk:
+            self._serve(executor)
+
+    def _serve(self, executor: Executor, left_s: float | None = None) -> None:
+        """Begin, or go on with, the step of the first in an executor's queue, unless the executor is paused."""
+        queue = self._queues[executor.name]
+        if not queue or executor.speed <= 0:
+            return
+        walk = queue[0]
+        step_s = self._step_s(walk) if left_s is None else left_s
+        path, takes = [executor.name], {}
+        if self._host.cores and executor.law.cores_share > 0:
+            path, takes = [executor.name, CORES], {CORES: executor.law.cores_share}
+
+        def served(_: object) -> None:
+            if self._there(walk):
+                walk.flow = None
+                executor.busy_s += step_s
+                queue.popleft()
+                self._serve(executor)
+                self._onward(walk)
+
+        walk.flow = self._sharing.start(path, step_s, takes=takes, cap_per_s=executor.speed, done=served)
+
+    def _step_s(self, walk: Walk) -> float:
+        stage = walk.session.stages[walk.stage]
+        return stage.decode.per_stream_s if walk.session.passes else stage.prefill.scaled_s
+
+    def _onward(self, walk: Walk) -> None:
+        """A stage is done: its activations, or the token, go on."""
+        stages = walk.session.stages
+        if len(stages) == 1:
+            self._arrived(walk)
+        else:
+            self._work(walk, self._host.hop_s, self._cross)
+
+    def _cross(self, walk: Walk) -> None:
+        session, stages = walk.session, walk.session.stages
+        last = walk.stage == len(stages) - 1
+        tokens = 1 if session.passes else prefilled(session.job)
+        size_bytes = TOKEN_BYTES if last else self._activation_bytes * tokens
+        source, target = (stages[k % len(stages)].executor.name for k in (walk.stage, walk.stage + 1))
+        delay_s = self._host.ways.delay_s(int(self._engine.now) / NS_PER_S, source, target, size_bytes)
+        if not self._host.hop_s:
+            delay_s += self._way_s(source, target, size_bytes)
+        self._later(walk, delay_s, self._arrived)
+
+    def _arrived(self, walk: Walk) -> None:
+        """Stand before the next stage, or with the head after the last one."""
+        session = walk.session
+        walk.stage += 1
+        if walk.stage == len(session.stages):
+            session.passes, walk.stage = session.passes + 1, 0
+            if session.passes == 1:
+                self._spoke(session)
+            if session.passes == session.decided:
+                self._done(session)
+                return
+        self._enqueue(walk)
