@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Union
 import msgspec
 from msgspec import Meta
 
-from policies.jobs import Stage
+from policies.jobs import Sampling, Stage
 from policies.wire import Message, WireError, encode
 
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -62,6 +62,7 @@ class Accept(Message, frozen=True, tag="accept"):
     priority: int
     accepted_wall_ns: int
     deadline_wall_ns: int
+    sampling: Sampling | None = None
 
 
 class Attach(Message, frozen=True, tag="attach"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Annotated, Union
+
+from msgspec import Meta
 
 from policies.wire import Message
 
@@ -15,8 +17,24 @@ class Stage(Message, frozen=True):
     last: int
 
 
+TEMPERATURE_MAX = 2.0  # OpenAI API reference, "Create chat completion"
+
+
+class Sampling(Message, frozen=True):
+    """How an answer's tokens are drawn; where it is None they are chosen greedily.
+
+    A token is drawn from the smallest set of the likeliest whose probabilities reach ``top_p`` (Holtzman et al. 2020,
+    arXiv 1904.09751), after logits were divided by ``temperature``. The draw is keyed by ``seed`` and the token's
+    position, so that an attempt that runs again draws the same.
+    """
+
+    temperature: Annotated[float, Meta(gt=0, le=TEMPERATURE_MAX)]
+    top_p: Annotated[float, Meta(gt=0, le=1)]
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class SessionJob(Message, frozen=True, tag="session"):
-    """Prefill a prompt and decode greedily through a pipeline of stages; stage 0 is the submitting node.
+    """Prefill a prompt and decode through a pipeline of stages; stage 0 is the submitting node.
 
     ``source`` is the node that holds the prompt's blob. Progress arrives every ``report_every`` tokens. ``forced`` are
     the answer's first tokens, which an earlier attempt decided: they go in with the prompt, and the answer begins with
@@ -32,6 +50,7 @@ class SessionJob(Message, frozen=True, tag="session"):
     new_tokens: int
     report_every: int
     forced: tuple[int, ...] = ()
+    sampling: Sampling | None = None
 
 
 class LoadJob(Message, frozen=True, tag="load"):

@@ -5,6 +5,7 @@ They never travel, but they are what lets one family be replaced without touchin
 
 from __future__ import annotations
 
+from policies.jobs import Sampling
 from policies.wire import Message
 
 
@@ -141,6 +142,7 @@ class Ask(Message, frozen=True, tag="ask"):
     new_tokens: int
     priority: int
     deadline_wall_ns: int
+    sampling: Sampling | None = None
 
 
 class Withdraw(Message, frozen=True, tag="withdraw_ask"):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from policies.jobs import Stage
+from policies.jobs import Sampling, Stage
 from policies.port import NS_PER_S
 from policies.wire import Message
 
@@ -123,6 +123,7 @@ class Assign(Message, frozen=True, tag="assign"):
     new_tokens: int
     report_every: int
     forced: tuple[int, ...] = ()
+    sampling: Sampling | None = None
 
 
 class Settled(Message, frozen=True, tag="settled"):

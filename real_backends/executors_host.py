@@ -20,7 +20,7 @@ from policies.wire import Message, WireError, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import Clock
 from real_backends.compute import Compute
-from real_backends.executors import make_shard, pack_activation
+from real_backends.executors import choose, make_shard, pack_activation
 from real_backends.executors.paced import ShardMaker
 from real_backends.serve import Report
 from real_backends.stages import Close, Failed, Models, Open, Stages, Step, Token
@@ -227,9 +227,12 @@ class ExecutorHost:
     async def _step(self, job: SessionJob, session: str, x: Any, position: int) -> int:
         out = await self.stages.forward(session, job.model, job.stages[0], x, position)
         if len(job.stages) == 1:
-            return int(np.argmax(out))
-        x = pack_activation(out, self.stages.coding)
-        body = encode(Step(session=session, model=job.model, stages=job.stages, index=1, position=position, x=x))
+            return choose(out, position + len(x), job.sampling)
+        step = Step(
+            session=session, model=job.model, stages=job.stages, index=1, position=position,
+            x=pack_activation(out, self.stages.coding), sampling=job.sampling,
+        )  # fmt: skip
+        body = encode(step)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[session] = (position, future)
         for _ in range(STEP_TRIES):

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 import msgspec
-import numpy as np
 
-from policies.jobs import Stage
+from policies.jobs import Sampling, Stage
 from policies.wire import Message, WireError, encode
 from real_backends.clock import Clock
 from real_backends.compute import Compute
@@ -24,6 +23,7 @@ from real_backends.executors import (
     ModelSpec,
     Shard,
     Weights,
+    choose,
     make_shard,
     pack_activation,
     unpack_activation,
@@ -53,6 +53,7 @@ class Step(Message, frozen=True, tag="step"):
     index: int
     position: int
     x: Activation
+    sampling: Sampling | None = None  # for the last stage, which chooses
 
 
 class Close(Message, frozen=True, tag="close"):
@@ -203,14 +204,17 @@ class Stages:
             return
         entry.position, entry.answer = step.position, None
         stage = step.stages[step.index]
+        last = step.index == len(step.stages) - 1
         try:
-            out = await self.forward(step.session, step.model, stage, unpack_activation(step.x), step.position)
+            x = unpack_activation(step.x)
+            out = await self.forward(step.session, step.model, stage, x, step.position)
+            chosen = choose(out, step.position + len(x), step.sampling) if last else 0
         except Exception as error:  # whatever went wrong here is the head's to report
             self._fail(step, error)
             await self.drop(step.session)
             return
-        if step.index == len(step.stages) - 1:
-            token = Token(session=step.session, position=step.position, token=int(np.argmax(out)))
+        if last:
+            token = Token(session=step.session, position=step.position, token=chosen)
             answer = (step.stages[0].node, STAGE_RESULT, encode(token))
         else:
             onward = msgspec.structs.replace(step, index=step.index + 1, x=pack_activation(out, self.coding))

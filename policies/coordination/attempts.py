@@ -56,6 +56,7 @@ class Attempts(Requests):
             assign = Assign(
                 a.client, a.op_id, attempt, a.model, line.stages, a.prompt, a.source,
                 a.prompt_tokens, a.new_tokens, self.config.report_every, effort.forced(self.config.audit_share),
+                a.sampling,
             )  # fmt: skip
             self.port.send(f"{line.nodes[0]}/worker", assign)
             if not self.unheard:

@@ -14,6 +14,7 @@ from msgspec import Meta
 from policies import local
 from policies.config import GatewayConfig
 from policies.gateway.bucket import TokenBucket
+from policies.jobs import Sampling
 from policies.local import Ask, Busy, Leadership, Settlement
 from policies.port import NS_PER_S, Policy
 from policies.wire import Message
@@ -37,6 +38,7 @@ class Submit(Message, frozen=True, tag="submit"):
     new_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
     priority: Annotated[int, Meta(ge=0, le=PRIORITY_MAX)]
     deadline_s: Annotated[float, Meta(ge=-DEADLINE_MAX_S, le=DEADLINE_MAX_S)]  # from now; past for a late retry
+    sampling: Sampling | None = None
 
 
 class Withdraw(Message, frozen=True, tag="withdraw"):
@@ -132,6 +134,7 @@ class Gateway(Policy):
                 s.new_tokens,
                 s.priority,
                 deadline,
+                s.sampling,
             ),
         )
 

@@ -171,6 +171,7 @@ class Worker(Policy):
         job = SessionJob(
             f"{assign.client}/{assign.op_id}/{assign.attempt}", assign.model, assign.stages, assign.prompt,
             assign.source, assign.prompt_tokens, assign.new_tokens, assign.report_every, assign.forced,
+            assign.sampling,
         )  # fmt: skip
         self.jobs[self.port.submit(job)] = assign
 

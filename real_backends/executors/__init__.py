@@ -19,6 +19,7 @@ from real_backends.executors.checkpoint import (
     make_checkpoint,
     shard_weights,
 )
+from real_backends.executors.choice import choose
 from real_backends.executors.llama_layout import StoredWeights, open_checkpoint, save_checkpoint
 from real_backends.executors.pipeline import Pipeline, make_shard
 from real_backends.executors.precision import DTYPES
@@ -46,6 +47,7 @@ __all__ = [
     "calibrate",
     "certify",
     "checkpoint_digest",
+    "choose",
     "coding_error",
     "cut_evenly",
     "decode",

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from policies.jobs import Sampling
 from real_backends.executors.checkpoint import Weights
+from real_backends.executors.choice import choose
 from real_backends.executors.shard import ExecutorUnavailable, Part, Shard
 from real_backends.executors.spec import ModelSpec
 
@@ -64,7 +66,7 @@ def make_shard(
 
 
 class Pipeline:
-    """Shards that together hold a whole model, in order; each feeds the next. Decoding is greedy."""
+    """Shards that together hold a whole model, in order; each feeds the next."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         if not shards or shards[0].first != 0 or shards[-1].last != shards[-1].spec.layers:
@@ -94,15 +96,14 @@ class Pipeline:
         for shard in self.shards:
             shard.drop(session)
 
-    def generate(self, prompt_tokens: Sequence[int], new_tokens: int) -> list[int]:
-        """The `new_tokens` greedy tokens after the prompt, in a session of its own, freed at the end."""
+    def generate(self, prompt_tokens: Sequence[int], new_tokens: int, sampling: Sampling | None = None) -> list[int]:
+        """The `new_tokens` tokens after the prompt, greedy unless drawn, in a session of its own, freed at the end."""
         session = f"generate-{next(self._names)}"
         answer: list[int] = []
         chunk, position = list(prompt_tokens), 0
         try:
             for _ in range(new_tokens):
-                # argmax takes the lowest id of equal logits, on every backend
-                token = int(np.argmax(self.logits(session, chunk, position)))
+                token = choose(self.logits(session, chunk, position), position + len(chunk), sampling)
                 answer.append(token)
                 chunk, position = [token], position + len(chunk)
         finally:

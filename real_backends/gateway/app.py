@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from policies.jobs import Sampling
 from real_backends.gateway.answers import Answers, event
 from real_backends.gateway.errors import ApiError
 from real_backends.gateway.metrics import CONTENT_TYPE, Metrics
@@ -28,7 +29,9 @@ GONE = 499  # what nginx logs for a client that went away; nobody receives it
 class Village(Protocol):
     """What answers (`real_backends.gateway.asking.Asking`)."""
 
-    def ask(self, prompt: Sequence[int], new_tokens: int) -> AsyncGenerator[list[int], None]:
+    def ask(
+        self, prompt: Sequence[int], new_tokens: int, sampling: Sampling | None = None
+    ) -> AsyncGenerator[list[int], None]:
         """Yield an answer's tokens as they come; closed early, the request is given up. Raises ApiError."""
         ...
 
@@ -100,7 +103,7 @@ class Endpoint:
         begun_s = time.monotonic()
         path = request.url.path
         try:
-            wanted = read(await _body(request), self._served, chat=chat)
+            wanted = read(await _body(request), self._served, chat=chat, seed=secrets.randbits(63))
         except ApiError as error:
             self._metrics.requests[path, error.status] += 1
             raise
@@ -123,7 +126,8 @@ class Endpoint:
         metrics.open += 1
         metrics.counts["prompt_tokens_total"] += len(wanted.prompt)
         try:
-            async with contextlib.aclosing(self._village.ask(wanted.prompt, wanted.new_tokens)) as tokens:
+            asked = self._village.ask(wanted.prompt, wanted.new_tokens, wanted.sampling)
+            async with contextlib.aclosing(asked) as tokens:
                 async for new in tokens:
                     if not text.tokens:
                         metrics.first_token.add(time.monotonic() - begun_s)

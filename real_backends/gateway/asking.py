@@ -2,7 +2,8 @@
 
 It keeps the rule of `scenarios.clients`: it follows redirects, comes back when asked to, and asks the next gateway when
 it hears nothing. A request that the village ran again after a failure brings its tokens again from the first; each
-token is given out once, and those that come again are compared with it: decoding is greedy, so they must be equal.
+token is given out once, and those that come again are compared with it: a token follows
+from those before it and the request alone, so they must be equal.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 import numpy as np
 
 from policies.gateway import Accepted, Answer, Come, Part, Redirect, Refused, Submit, Withdraw
+from policies.jobs import Sampling
 from policies.wire import Message, digest, encode
 from real_backends.clients import GATEWAY
 from real_backends.gateway.errors import ApiError
@@ -41,6 +43,7 @@ class _Open:
 
     prompt: bytes
     new_tokens: int
+    sampling: Sampling | None
     until_s: float
     then: Attempt | Finish
     sent: list[int] = field(default_factory=list)
@@ -80,7 +83,9 @@ class Asking:
             self._gateway = self._committee.index(sender)
         one.came.put_nowait((message, reply.blob))
 
-    async def ask(self, prompt: Sequence[int], new_tokens: int) -> AsyncGenerator[list[int], None]:
+    async def ask(
+        self, prompt: Sequence[int], new_tokens: int, sampling: Sampling | None = None
+    ) -> AsyncGenerator[list[int], None]:
         """Yield the answer's tokens, each once, as they come.
 
         Closing the generator before its end gives the request up.
@@ -91,7 +96,7 @@ class Asking:
         op_id = f"{next(self._numbers):08d}"
         blob = np.asarray(prompt, dtype="<i4").tobytes()
         one = self._open[op_id] = _Open(
-            blob, new_tokens, time.monotonic() + self._deadline_s, first_attempt(self._gateway)
+            blob, new_tokens, sampling, time.monotonic() + self._deadline_s, first_attempt(self._gateway)
         )
         try:
             for left in reversed(range(BLOB_TRIES)):
@@ -140,7 +145,7 @@ class Asking:
     def _submit(self, op_id: str, one: _Open, attempt: Attempt) -> None:
         submit = Submit(
             self._model, digest(one.prompt), len(one.prompt) // 4, one.new_tokens, PRIORITY,
-            one.until_s - time.monotonic(),
+            one.until_s - time.monotonic(), one.sampling,
         )  # fmt: skip
         self._send(self._committee[attempt.gateway % len(self._committee)], op_id, submit, one.prompt)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from policies.jobs import TEMPERATURE_MAX, Sampling
 from real_backends.executors import encode
 from real_backends.gateway.errors import ApiError, invalid, unsupported
 
@@ -53,6 +54,7 @@ class Wanted:
         chat: whether it came to /v1/chat/completions.
         prompt: tokens of the prompt.
         new_tokens: how many may follow.
+        sampling: how they are drawn, None for greedily.
         stops: sequences that end the text.
         stream: whether to answer in events.
         usage: whether the stream ends with the token counts.
@@ -61,13 +63,14 @@ class Wanted:
     chat: bool
     prompt: tuple[int, ...]
     new_tokens: int
+    sampling: Sampling | None
     stops: tuple[str, ...]
     stream: bool
     usage: bool
 
 
-def read(body: bytes, served: Served, *, chat: bool) -> Wanted:
-    """Check a request's body.
+def read(body: bytes, served: Served, *, chat: bool, seed: int) -> Wanted:
+    """Check a request's body; ``seed`` is what its tokens are drawn by where it names none.
 
     Raises:
         ApiError: not JSON, an unknown field, a value that is not allowed, another model, or too many tokens.
@@ -75,7 +78,7 @@ def read(body: bytes, served: Served, *, chat: bool) -> Wanted:
     fields = _fields(body)
     _known(fields, _CHAT if chat else _COMPLETION)
     _model(fields, served)
-    _greedy(fields)
+    sampling = _sampling(fields, seed)
     source = "messages" if chat else "prompt"
     prompt = _messages(fields.get(source)) if chat else _prompt(fields.get(source), served.vocab)
     stream = _flag(fields, "stream")
@@ -89,7 +92,7 @@ def read(body: bytes, served: Served, *, chat: bool) -> Wanted:
             param=source,
             code="context_length_exceeded",
         )
-    return Wanted(chat, prompt, new_tokens, _stops(fields.get("stop")), stream, _usage(fields, stream))
+    return Wanted(chat, prompt, new_tokens, sampling, _stops(fields.get("stop")), stream, _usage(fields, stream))
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -119,19 +122,19 @@ def _model(fields: Mapping[str, Any], served: Served) -> None:
         raise ApiError(text, status=404, param="model", code="model_not_found")
 
 
-def _greedy(fields: Mapping[str, Any]) -> None:
-    """Decoding is greedy: refuse what asks for a draw. A seed then changes nothing, and any is honoured."""
-    temperature, top_p, seed = fields.get("temperature", 0), fields.get("top_p", 1), fields.get("seed", 0)
-    if not _number(temperature) or not 0 <= temperature <= 2:
-        raise invalid("temperature", temperature, "a number from 0 to 2, and 0 alone is supported here")
-    if temperature != 0:
-        raise unsupported("temperature", temperature, "0; tokens are chosen greedily")
-    if not _number(top_p) or not 0 < top_p <= 1:
-        raise invalid("top_p", top_p, "a number above 0, up to 1")
+def _sampling(fields: Mapping[str, Any], fresh_seed: int) -> Sampling | None:
+    """Return how tokens are drawn; a temperature or a set of nothing leaves the likeliest one."""
+    temperature, top_p = fields.get("temperature", 1), fields.get("top_p", 1)
+    seed = fields.get("seed", fresh_seed)
+    if not _number(temperature) or not 0 <= temperature <= TEMPERATURE_MAX:
+        raise invalid("temperature", temperature, f"a number from 0 to {TEMPERATURE_MAX:g}")
+    if not _number(top_p) or not 0 <= top_p <= 1:
+        raise invalid("top_p", top_p, "a number from 0 to 1")
     if not _whole(seed) or not -SEED_BOUND <= seed < SEED_BOUND:
         raise invalid("seed", seed, "a 64-bit integer")
     if not isinstance(fields.get("user", ""), str):
         raise invalid("user", fields["user"], "a string")
+    return Sampling(float(temperature), float(top_p), seed) if temperature > 0 and top_p > 0 else None
 
 
 def _prompt(prompt: Any, vocab: int) -> tuple[int, ...]:

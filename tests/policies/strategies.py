@@ -26,7 +26,7 @@ from policies.commands import (
     Refuse,
     Vouched,
 )  # fmt: skip
-from policies.jobs import Done, Lost, Progress, Stage
+from policies.jobs import Done, Lost, Progress, Sampling, Stage
 from policies.wire import encode
 
 
@@ -84,12 +84,15 @@ operations = st.one_of(
     st.builds(CompareAndSet, registers, values, values),
     st.builds(Add, registers, st.integers(-2, 2)),
 )
+samplings = st.none() | st.builds(Sampling, st.just(0.5), st.just(1.0), few)
 commands = st.one_of(
     st.builds(Join, names),
     st.builds(Evict, names, st.just("lied")),
     st.builds(Place, st.integers(1, 4), st.just("m"), stages, st.just(0.1)),
     st.builds(Dissolve, st.integers(1, 4), st.just("gone")),
-    st.builds(lambda op, source: Accept(*op, "m", "p", source, 3, 4, 1, 0, 9), ops, names),
+    st.builds(
+        lambda op, source, sampling: Accept(*op, "m", "p", source, 3, 4, 1, 0, 9, sampling), ops, names, samplings
+    ),
     st.builds(lambda op, source: Attach(*op, source), ops, names),
     st.builds(
         lambda op, where, tokens, vouched: Complete(Receipt(*op, f"out{tokens}", tokens, where), 1, b"", vouched),

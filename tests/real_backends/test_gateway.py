@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.jobs import Sampling
 from real_backends.executors import decode, encode
 from real_backends.gateway.errors import ApiError
 from real_backends.gateway.metrics import Metrics
@@ -38,9 +39,13 @@ class Made:
     after: int = 1000
     error: ApiError | None = None
     asked: list[tuple[int, int]] = field(default_factory=list)
+    drawn: list[Sampling | None] = field(default_factory=list)
     given_up: int = 0
 
-    async def ask(self, prompt: Sequence[int], new_tokens: int) -> AsyncGenerator[list[int], None]:
+    async def ask(
+        self, prompt: Sequence[int], new_tokens: int, sampling: Sampling | None = None
+    ) -> AsyncGenerator[list[int], None]:
+        self.drawn.append(sampling)
         self.asked.append((len(prompt), new_tokens))
         try:
             for number, token in enumerate((ANSWER * 10).encode()[:new_tokens]):
@@ -180,9 +185,11 @@ WRONG: list[tuple[str, Any, int, str | None, str]] = [
     ("completions", ASKED | {"max_tokens": 98}, 400, "prompt", "context_length_exceeded"),
     ("completions", ASKED | {"n": 2}, 400, "n", "unsupported_value"),
     ("completions", ASKED | {"n": True}, 400, "n", "unsupported_value"),
-    ("completions", ASKED | {"temperature": 0.7}, 400, "temperature", "unsupported_value"),
+    ("completions", ASKED | {"temperature": -0.1}, 400, "temperature", "invalid_value"),
+    ("completions", ASKED | {"temperature": "hot"}, 400, "temperature", "invalid_value"),
+    ("completions", ASKED | {"seed": 1 << 63}, 400, "seed", "invalid_value"),
     ("completions", ASKED | {"temperature": 3}, 400, "temperature", "invalid_value"),
-    ("completions", ASKED | {"top_p": 0}, 400, "top_p", "invalid_value"),
+    ("completions", ASKED | {"top_p": 1.5}, 400, "top_p", "invalid_value"),
     ("completions", ASKED | {"seed": "one"}, 400, "seed", "invalid_value"),
     ("completions", ASKED | {"stop": ""}, 400, "stop", "invalid_value"),
     ("completions", ASKED | {"stop": ["a"] * 5}, 400, "stop", "invalid_value"),
@@ -235,7 +242,21 @@ def test_fields_that_change_nothing_are_taken() -> None:
     assert call(Made(), "/v1/completions", ASKED | neutral).status == 200
     parts = [{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]
     assert read(json.dumps({"model": "tiny", "messages": [{"role": "user", "content": parts}]}).encode(), SERVED,
-                chat=True) == read(json.dumps(CHAT).encode(), SERVED, chat=True)  # fmt: skip
+                chat=True, seed=1) == read(json.dumps(CHAT).encode(), SERVED, chat=True, seed=1)  # fmt: skip
+
+
+def test_how_tokens_are_drawn_is_the_clients() -> None:
+    """OpenAI's defaults draw by the model's own shares; temperature or top_p 0 is greedy; a seed of its own each."""
+    village = Made()
+    for fields in ({}, {}, {"temperature": 0}, {"top_p": 0}, {"temperature": 0.5, "top_p": 0.9, "seed": -3}):
+        assert call(village, "/v1/completions", ASKED | fields).status == 200
+    first, second, *greedy, given = village.drawn
+    assert first is not None
+    assert second is not None
+    assert (first.temperature, first.top_p) == (1.0, 1.0)
+    assert first.seed != second.seed
+    assert greedy == [None, None]
+    assert given == Sampling(0.5, 0.9, -3)
 
 
 @pytest.mark.parametrize("stream", [False, True])

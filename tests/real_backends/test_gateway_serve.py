@@ -58,7 +58,7 @@ def test_a_killed_worker_ends_no_stream(victim: str) -> None:
     """Whichever dies, head, stage or leader: the text is what one process alone says, each token once."""
     shard = make_shard("torch", DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED), 0, DESK_TINY.layers)
     expected = decode(Pipeline([shard]).generate(encode(PROMPT), TOKENS))
-    body = {"model": "desk-tiny", "prompt": PROMPT, "max_tokens": TOKENS}
+    body = {"model": "desk-tiny", "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
     with served() as (url, processes):
         whole = json.load(get(f"{url}/v1/completions", body))
         assert whole["choices"][0]["text"] == expected

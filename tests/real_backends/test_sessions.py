@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, Progress, SessionJob, Stage
+from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, Progress, Sampling, SessionJob, Stage
 from policies.wire import digest, encode
 from real_backends import executors_host
 from real_backends.blob_exchange import BlobExchange
@@ -119,6 +119,21 @@ def test_a_pipeline_says_what_one_process_says(tmp_path: Path, reference: list[i
         assert progress == [Progress(5, tuple(reference[:5])), Progress(10, tuple(reference[5:10]))]
         assert done.first_token_ns > 0
         await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_a_drawn_answer_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
+    """A pipeline draws what one process draws; the same attempt again, on other stages, draws it again."""
+    sampling = Sampling(0.8, 0.9, 11)
+    alone = Pipeline([make_shard("torch", DESK_TINY, WEIGHTS, 0, DESK_TINY.layers)])
+    expected = alone.generate(PROMPT, NEW_TOKENS, sampling)
+    assert expected != alone.generate(PROMPT, NEW_TOKENS)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for stages in ((Stage("a", 0, 8),), (STAGES[0], Stage("b", 3, 8)), STAGES):
+            done = (await _end(nodes["a"], _job(stages, sampling=sampling)))[-1]
+            assert _tokens(nodes["a"], done) == expected
 
     asyncio.run(_run(tmp_path, act))
 
