@@ -88,7 +88,7 @@ def prepare(words: Sequence[str]) -> Job:
         from experiments.calibration.executor import auto_profile
 
         if options.out:
-            _check_place(options.out.absolute(), f"out={show_path(options.out.absolute())}")
+            check_place(options.out.absolute(), f"out={show_path(options.out.absolute())}")
         scenario = msgspec.structs.replace(scenario, profile=auto_profile(scenario, quiet=options.quiet))
     key = run_key(scenario, options.policy_file)
     folder = (options.out or run_folder(scenario, key)).absolute()
@@ -99,9 +99,6 @@ def prepare(words: Sequence[str]) -> Job:
 
 def perform(job: Job, progress: Progress) -> Run:
     """Run the job, write its Run with the report, and log it."""
-    from experiments.report import write_report
-    from scenarios.record import write
-
     begun = time.monotonic()
     policy = load_policy(job.options.policy_file) if job.options.policy_file else None
     record = _in_world(job, policy, progress)
@@ -109,20 +106,29 @@ def perform(job: Job, progress: Progress) -> Run:
         from experiments.promote import require_alias
 
         require_alias(job.options.policy_alias, record.manifest.get("policies", {}))
-    record.manifest["run"] = {
-        "key": job.key,
-        "command": job.command,
-        "wall_s": round(time.monotonic() - begun, 3),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "policy_alias": job.options.policy_alias,
-    }
-    write(record, job.folder)
-    shutil.rmtree(checkpoint_folder(job.folder), ignore_errors=True)
-    run = Run(record, job.folder)
     progress(1.0, "report")
-    write_report(run, job.folder / "report.html")
+    run = keep(record, job.folder, job.key, job.command, time.monotonic() - begun, job.options.policy_alias)
+    shutil.rmtree(checkpoint_folder(job.folder), ignore_errors=True)
     if job.options.track == "mlflow":
         track(run)
+    return run
+
+
+def keep(record: Record, folder: Path, key: str, command: str, wall_s: float, policy_alias: str = "") -> Run:
+    """Write a record as a Run with its report; ``key`` and ``command`` as in `Job`."""
+    from experiments.report import write_report
+    from scenarios.record import write
+
+    record.manifest["run"] = {
+        "key": key,
+        "command": command,
+        "wall_s": round(wall_s, 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "policy_alias": policy_alias,
+    }
+    write(record, folder)
+    run = Run(record, folder)
+    write_report(run, folder / "report.html")
     return run
 
 
@@ -213,7 +219,7 @@ def _check_real(scenario: Scenario, options: RunOptions) -> None:
 
 def _check_folder(folder: Path, identity: tuple[str, int], options: RunOptions) -> None:
     where = f"out={show_path(folder)}" if options.out else show_path(folder)
-    _check_place(folder, where)
+    check_place(folder, where)
     if folder == project_root().absolute():
         raise UsageError(f"{where}: is the project's own folder; choose one for the run")
     if folder.exists() and not is_run(folder) and any(folder.iterdir()):
@@ -222,7 +228,12 @@ def _check_folder(folder: Path, identity: tuple[str, int], options: RunOptions) 
         raise UsageError(f"{where}: holds another run; --fresh replaces it")
 
 
-def _check_place(folder: Path, where: str) -> None:
+def check_place(folder: Path, where: str) -> None:
+    """Refuse a folder that cannot be written; ``where`` is what the user knows it by.
+
+    Raises:
+        UsageError: with the reason.
+    """
     standing = next(path for path in (folder, *folder.parents) if path.exists())
     if not standing.is_dir():
         raise UsageError(f"{where}: cannot be written ({standing} is a file)")

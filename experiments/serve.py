@@ -1,4 +1,4 @@
-"""`twin serve`: a local village of processes with an OpenAI-compatible endpoint in front, until Ctrl-C."""
+"""`twin serve`: a local village of processes behind an OpenAI-compatible endpoint; at its end it leaves a Run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import argparse
 import asyncio
 import importlib.util
 import json
+import shlex
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.compose import UsageError, build, compose_plain
+from experiments.folders import run_folder, run_key, show_path
+from experiments.present import plain, show, summary
 
 if TYPE_CHECKING:
+    from experiments.results import Run
     from scenarios.schema import Scenario
 
 NEEDED = {"starlette": "gateway", "uvicorn": "gateway", "cryptography": "local", "torch": "torch"}
@@ -25,6 +30,7 @@ COMMITTEE = 3  # the fewest members of which one may fail
 
 def add_arguments(made: argparse.ArgumentParser) -> None:
     """Add the options of `twin serve`."""
+    made.epilog = "Ctrl-C writes a Run of what was served; `twin compare RUN` then says what the twin predicts of it"
     made.add_argument("--workers", type=int, default=3, metavar="N", help="worker processes (default 3)")
     made.add_argument("--port", type=int, default=8000, metavar="PORT", help="of 127.0.0.1; 0 takes a free one")
     made.add_argument("--model", default="desk-tiny", metavar="NAME", help="what to serve (default desk-tiny)")
@@ -63,11 +69,15 @@ def run(options: argparse.Namespace) -> int:
     if missing:
         extras = ",".join(sorted({NEEDED[name] for name in missing}))
         raise UsageError(f"serve: {', '.join(missing)} not installed: pip install 'villagetwin[{extras}]'")
+    from experiments.job import check_place, keep
     from experiments.progress import say
     from real_backends.gateway.errors import ApiError
     from real_backends.gateway.server import listen, serve
 
-    scenario = scenario_of(options.workers, options.model)
+    scenario, begun_s = scenario_of(options.workers, options.model), time.monotonic()
+    key = run_key(scenario)
+    place = run_folder(scenario, key)
+    check_place(place, show_path(place))
     try:
         listener = listen(options.port)
     except OSError as error:
@@ -81,7 +91,14 @@ def run(options: argparse.Namespace) -> int:
                 plain = {"url": url, "model": scenario.model, "processes": processes}
                 print(json.dumps(plain) if options.json else welcome(url, scenario.model, processes), flush=True)
 
-            asyncio.run(serve(scenario, folder, listener, ready, (lambda text: None) if options.quiet else say))
+            record = asyncio.run(
+                serve(scenario, folder, listener, ready, (lambda text: None) if options.quiet else say)
+            )
+        if record is not None and record.tables["requests"]:
+            place = run_folder(scenario, key)  # others may have begun, and ended, meanwhile
+            command = shlex.join(["twin", "serve", "--workers", str(options.workers), "--model", options.model])
+            kept = keep(record, place, key, command, time.monotonic() - begun_s)
+            show(plain(kept), farewell(kept), options.json)
     except ApiError as error:
         raise OSError(f"the village gave no first answer: {error.message}") from None
     finally:
@@ -101,4 +118,15 @@ serving {model} at {url}/v1 from {nodes}
   from openai import OpenAI
   client = OpenAI(base_url="{url}/v1", api_key="none")
 
-also: {url}/healthz, {url}/metrics; Ctrl-C stops the village"""
+also: {url}/healthz, {url}/metrics; Ctrl-C stops the village and writes down what it served"""
+
+
+def farewell(run: Run) -> str:
+    """Return what is printed at the end: what was measured, and how to see what the twin says of it."""
+    assert run.folder is not None
+    where = show_path(run.folder)
+    return f"""\
+{summary(run)}
+
+  twin show {where}
+  twin compare {where}    # what the twin predicts of these requests, beside what was measured"""

@@ -17,6 +17,7 @@ import numpy as np
 
 from models import draws
 from policies.gateway import Accepted, Answer, Come, Part, Redirect, Refused, Submit
+from policies.jobs import Sampling
 from policies.wire import digest, encode
 from real_backends.transports.frames import REQUEST, Reply, Request, Transport, decode
 from scenarios import workload
@@ -36,13 +37,15 @@ class Asked:
     Attributes:
         request: what was asked.
         prompt: its tokens.
+        sampling: how the answer's tokens are drawn, None for greedily.
         finish: how it ended.
         ended_s: when, from the run's start.
         output: the answer's blob, None when there is none or the gateway could not get it.
     """
 
     request: workload.Request
-    prompt: list[int]
+    prompt: Sequence[int]
+    sampling: Sampling | None = None
     finish: Finish | None = None
     ended_s: float = 0.0
     output: bytes | None = None

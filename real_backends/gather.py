@@ -296,7 +296,7 @@ def _answers(scenario: Scenario, asked: Sequence[Asked]) -> list[list[int] | Non
         weights = make_checkpoint(DESK_TINY, DEFAULT_SEED)
         shard = make_shard(scenario.backends[0], DESK_TINY, weights, 0, DESK_TINY.layers)
     alone = Pipeline([shard])
-    return [alone.generate(a.prompt, a.request.new_tokens) if a.output is not None else None for a in asked]
+    return [alone.generate(a.prompt, a.request.new_tokens, a.sampling) if a.output is not None else None for a in asked]
 
 
 def _time_s(event: Mapping[str, Any], begun_ns: int) -> float:

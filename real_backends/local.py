@@ -22,8 +22,7 @@ from real_backends.fault_script import FaultScript, check_faults
 from real_backends.gather import gather, last_leader
 from real_backends.namespaces import Namespaces, NotPermitted
 from real_backends.node import load_policy, make_sensors
-from real_backends.processes import NodeDown, Processes
-from real_backends.replicas import replicas
+from real_backends.processes import Processes
 from real_backends.victims import Victims
 from scenarios.faults import FaultError
 from scenarios.groups import fleet_names, groups_of
@@ -34,7 +33,6 @@ from scenarios.workload import Request, requests
 NODES_MAX = 32  # assumption: one host runs this many Python processes without swapping
 GRACE_S = 30.0  # assumption: after the run's end, time for requests that are still on their way
 LOOK_EVERY_S = 0.2
-SETTLE_S = 5.0  # assumption: followers hear of the last commit within a few heartbeats
 
 Progress = Callable[[float, str], None]
 
@@ -162,7 +160,7 @@ async def _run(
             await asyncio.sleep(LOOK_EVERY_S)
         progress(1.0, "asking every gateway again")
         retries = await clients.ask_again(processes.owner)
-        states = await _last_states(processes)
+        states = await processes.last_states()
     finally:
         for task in tasks:
             task.cancel()
@@ -173,18 +171,3 @@ async def _run(
         scenario, folder, kinds, mounted, clients.asked, faults.rows, faults.restarts, states, begun_ns, retries,
         in_namespaces=network is not None,
     )  # fmt: skip
-
-
-async def _last_states(processes: Processes) -> dict[str, dict[str, Any]]:
-    """Return the state of every node that answers, once all replicas stand at one command or `SETTLE_S` is over."""
-    end_s = time.monotonic() + SETTLE_S
-    while True:
-        up = [name for name in processes.names if processes.answers(name)]
-        found = await asyncio.gather(*(processes.ask(name, "state") for name in up), return_exceptions=True)
-        for one in found:
-            if isinstance(one, BaseException) and not isinstance(one, NodeDown):
-                raise one
-        states = {name: one for name, one in zip(up, found, strict=True) if not isinstance(one, BaseException)}
-        if len({r.applied for r in replicas(states).values()}) <= 1 or time.monotonic() > end_s:
-            return states
-        await asyncio.sleep(LOOK_EVERY_S)

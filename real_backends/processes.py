@@ -25,12 +25,15 @@ from real_backends.cluster import free_addresses
 from real_backends.identity import OWNER, Identity, make_village
 from real_backends.namespaces import Namespaces
 from real_backends.node import WARM, NodeConfig
+from real_backends.replicas import replicas
 from real_backends.transports.frames import CONTROL, REPLY, Control, Receive, decode
 from real_backends.transports.tls import TlsTransport
 from scenarios.schema import Scenario, to_plain
 
 READY_S = 300.0  # assumption: importing an executor takes seconds on an idle machine; a minute and more on a busy one
 ASK_AGAIN_S = 0.25
+SETTLE_S = 5.0  # assumption: followers hear of the last commit within a few heartbeats
+LOOK_EVERY_S = 0.2
 STOP_S = 10.0  # assumption: draining takes well under a second; after this a node is killed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,6 +170,24 @@ class Processes:
             done, _ = await asyncio.wait((future,), timeout=ASK_AGAIN_S)
             if done:
                 return future.result()
+
+    async def last_states(self) -> dict[str, dict[str, Any]]:
+        """Return the state of every node that answers, once all replicas stand at one command or `SETTLE_S` is over.
+
+        Raises:
+            NodeFailed: a process that should run has ended.
+        """
+        end_s = time.monotonic() + SETTLE_S
+        while True:
+            up = [name for name in self.names if self.answers(name)]
+            found = await asyncio.gather(*(self.ask(name, "state") for name in up), return_exceptions=True)
+            for one in found:
+                if isinstance(one, BaseException) and not isinstance(one, NodeDown):
+                    raise one
+            states = {name: one for name, one in zip(up, found, strict=True) if not isinstance(one, BaseException)}
+            if len({r.applied for r in replicas(states).values()}) <= 1 or time.monotonic() > end_s:
+                return states
+            await asyncio.sleep(LOOK_EVERY_S)
 
     def check(self) -> None:
         """Raise NodeFailed if a process that should run has ended."""

@@ -2,8 +2,8 @@
 
 It keeps the rule of `scenarios.clients`: it follows redirects, comes back when asked to, and asks the next gateway when
 it hears nothing. A request that the village ran again after a failure brings its tokens again from the first; each
-token is given out once, and those that come again are compared with it: a token follows
-from those before it and the request alone, so they must be equal.
+token is given out once, and those that come again are compared with it: a token follows from those before it and the
+request alone, so they must be equal.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from policies.gateway import Accepted, Answer, Come, Part, Redirect, Refused, Su
 from policies.jobs import Sampling
 from policies.wire import Message, digest, encode
 from real_backends.clients import GATEWAY
+from real_backends.gateway.book import Book
 from real_backends.gateway.errors import ApiError
 from real_backends.gateway.metrics import Metrics
 from real_backends.transports.frames import REQUEST, Reply, Request, Transport, decode
@@ -48,6 +49,8 @@ class _Open:
     then: Attempt | Finish
     sent: list[int] = field(default_factory=list)
     came: asyncio.Queue[tuple[Any, bytes | None]] = field(default_factory=asyncio.Queue)
+    outcome_s: float | None = None  # when it came
+    output: bytes | None = None
 
 
 class Asking:
@@ -60,12 +63,16 @@ class Asking:
         retry_s: silence after which the next gateway is asked.
         deadline_s: after which the village gives a request up.
         metrics: where repeated tokens are counted.
+
+    Attributes:
+        book: what was asked, and what became of it.
     """
 
     def __init__(
         self, transport: Transport, committee: Sequence[str], model: str, retry_s: float, deadline_s: float,
         metrics: Metrics,
     ) -> None:  # fmt: skip
+        self.book = Book()
         self._transport, self._committee, self._model = transport, list(committee), model
         self._retry_s, self._deadline_s, self._metrics = retry_s, deadline_s, metrics
         self._numbers = itertools.count(1)
@@ -79,8 +86,10 @@ class Asking:
         if one is None or reply.client != CLIENT:
             return  # it has its outcome already, or nobody waits for it any more
         message = _reply(reply.payload)
-        if isinstance(message, Answer | Refused) and sender in self._committee:
-            self._gateway = self._committee.index(sender)
+        if isinstance(message, Answer | Refused):
+            one.outcome_s = time.monotonic()  # its client may be slow to take what came
+            if sender in self._committee:
+                self._gateway = self._committee.index(sender)
         one.came.put_nowait((message, reply.blob))
 
     async def ask(
@@ -98,6 +107,7 @@ class Asking:
         one = self._open[op_id] = _Open(
             blob, new_tokens, sampling, time.monotonic() + self._deadline_s, first_attempt(self._gateway)
         )
+        entry = self.book.enter(op_id, CLIENT, PRIORITY, self._deadline_s, prompt, new_tokens, sampling)
         try:
             for left in reversed(range(BLOB_TRIES)):
                 while isinstance(one.then, Attempt):
@@ -112,6 +122,7 @@ class Asking:
             raise ApiError("The answer was made, and no node could hand it over.", status=502, code="answer_lost")
         finally:
             del self._open[op_id]
+            self.book.end(entry, one.then, one.outcome_s, one.output)
             if isinstance(one.then, Attempt) or one.then.status == "lost":
                 for gateway in self._committee:  # whoever leads gives it up; the others pass over it
                     self._send(gateway, op_id, Withdraw())
@@ -133,6 +144,7 @@ class Asking:
                 self._metrics.counts["repeated_tokens_total"] += max(0, again)
                 new = self._take(one, message.position, list(message.tokens))
             else:
+                one.output = output
                 new = self._take(one, 0, _tokens(output)) if output is not None else []
             then = on_reply(attempt, message, left_s, self._committee)
             if then is not None:

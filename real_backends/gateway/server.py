@@ -1,12 +1,14 @@
 """A local village with the endpoint in front of it, until it is told to stop.
 
-A node whose process ends is started again, so that a worker may be killed while it answers.
+A node whose process ends is started again, so that a worker may be killed while it answers. What was served is left
+as the record of a run of ``world=local``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 import time
@@ -14,17 +16,22 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvicorn
 
+from policies import village
 from real_backends.executors import DESK_TINY
 from real_backends.executors.tokens import BEGIN
 from real_backends.gateway.app import make_app
 from real_backends.gateway.asking import Asking
+from real_backends.gateway.book import Book
 from real_backends.gateway.errors import ApiError
 from real_backends.gateway.metrics import Metrics
 from real_backends.gateway.wanted import Served
-from real_backends.processes import Processes
-from real_backends.specs import node_kinds
+from real_backends.gather import gather
+from real_backends.processes import NodeFailed, Processes
+from real_backends.specs import node_kinds, node_spec
+from scenarios.record import Record
 from scenarios.schema import Scenario, ScenarioError
 
 HOST = "127.0.0.1"
@@ -61,8 +68,8 @@ def listen(port: int) -> socket.socket:
 
 async def serve(
     scenario: Scenario, folder: Path, listener: socket.socket, ready: Callable[[Any], None], say: Say
-) -> None:
-    """Serve until SIGINT or SIGTERM.
+) -> Record | None:
+    """Serve until SIGINT or SIGTERM, and return what was served; None if that came before the village was ready.
 
     Args:
         scenario: the village; its workload and faults are not used.
@@ -79,7 +86,7 @@ async def serve(
     spec = MODELS.get(scenario.model)
     if spec is None or spec.vocab <= BEGIN:
         raise ScenarioError(f"model={scenario.model!r}: world=local can serve {', '.join(MODELS)}")
-    names, metrics = tuple(node_kinds(scenario)), Metrics()
+    names, metrics, keeper = tuple(node_kinds(scenario)), Metrics(), Keeper()
     processes = Processes(scenario, names, folder, "", lambda *frame: asking.on_frame(*frame))
     asking = Asking(
         processes.owner, names[: scenario.fleet.committee], spec.name, scenario.workload.retry_s, DEADLINE_S, metrics
@@ -91,14 +98,15 @@ async def serve(
     served = Served(spec.name, spec.vocab, spec.context, int(time.time()))
     app = make_app(served, asking, metrics, health)
     server = _Server(uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=DRAIN_S))
-    try:
-        async with _stoppable() as stop:
+    async with _stoppable() as stop:
+        try:
             say(f"starting {len(names)} processes")
             if not await _unless(stop, processes.start_all()) or not await _unless(stop, _first_answer(asking)):
-                return
+                return None
+            asking.book.begin()
             ready({name: processes.pid(name) for name in names})
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-            keeping = asyncio.ensure_future(_keep(processes, say))
+            keeping = asyncio.ensure_future(keeper.keep(processes, asking.book, say))
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait((serving, keeping, stopping), return_when=asyncio.FIRST_COMPLETED)
             say("stopping")
@@ -109,8 +117,16 @@ async def serve(
             for outcome in outcomes:
                 if isinstance(outcome, Exception):
                     raise outcome
-    finally:
-        await processes.stop_all()
+            served_s = (time.monotonic_ns() - asking.book.begun_ns) / 1e9
+            states = await keeper.last_states(processes, asking.book)
+        finally:
+            await processes.stop_all()
+        say("writing down what was served")  # another Ctrl-C does not cut it off
+        return gather(
+            msgspec.structs.replace(scenario, duration_s=served_s), folder, node_kinds(scenario),
+            village.node(node_spec(scenario, names[0])), asking.book.asked, keeper.falls, keeper.restarts, states,
+            asking.book.begun_ns,
+        )  # fmt: skip
 
 
 @contextlib.asynccontextmanager
@@ -155,13 +171,44 @@ async def _first_answer(asking: Asking) -> None:
                 raise
 
 
-async def _keep(processes: Processes, say: Say) -> None:
-    """Start nodes again whose process ended."""
-    while True:
-        await asyncio.sleep(LOOK_EVERY_S)
-        for name, last_words in processes.fallen().items():
-            say(f"{name} ended ({last_words}); starting it again")
+class Keeper:
+    """Starts nodes again whose process ended, and keeps what befell them.
+
+    Attributes:
+        falls: rows of the record's table ``faults``: who ended a process is not known, and it counts as a crash.
+        restarts: (monotonic ns, node) of each start after one.
+    """
+
+    def __init__(self) -> None:
+        self.falls: list[tuple[Any, ...]] = []
+        self.restarts: list[tuple[int, str]] = []
+
+    async def keep(self, processes: Processes, book: Book, say: Say) -> None:
+        """Look for ever."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for name, last_words in self._fallen(processes, book).items():
+                say(f"{name} ended ({last_words}); starting it again")
+                await asyncio.sleep(REST_S)
+                self._note(book, name, "end", {})
+                self.restarts.append((time.monotonic_ns(), name))
+                await processes.start(name)
+                say(f"{name} is process {processes.pid(name)}")
+
+    async def last_states(self, processes: Processes, book: Book) -> dict[str, dict[str, Any]]:
+        """Return the last state of each node whose process is there."""
+        while True:
+            self._fallen(processes, book)
+            with contextlib.suppress(NodeFailed):  # one that ended just now is looked for again
+                return await processes.last_states()
+
+    def _fallen(self, processes: Processes, book: Book) -> dict[str, str]:
+        fallen = processes.fallen()
+        for name, last_words in fallen.items():
             processes.gone(name)
-            await asyncio.sleep(REST_S)
-            await processes.start(name)
-            say(f"{name} is process {processes.pid(name)}")
+            self._note(book, name, "start", {"ended": last_words})
+        return fallen
+
+    def _note(self, book: Book, name: str, phase: str, detail: dict[str, str]) -> None:
+        time_s = (time.monotonic_ns() - book.begun_ns) / 1e9
+        self.falls.append((time_s, "crash", name, phase, "process", json.dumps(detail)))

@@ -14,9 +14,11 @@ import pytest
 from policies.gateway import Answer, Come, Part, Redirect, Refused, Submit, Withdraw
 from policies.wire import Message, encode
 from real_backends.gateway.asking import Asking
+from real_backends.gateway.book import COMPARED_MAX, Book
 from real_backends.gateway.errors import ApiError
 from real_backends.gateway.metrics import Metrics
 from real_backends.transports.frames import REPLY, REQUEST, PeerHint, Receive, Reply, Request, decode
+from scenarios.clients import Finish
 
 _operation: Any = msgspec.msgpack.Decoder(Submit | Withdraw).decode
 Script = Sequence[Message | None]
@@ -136,3 +138,31 @@ def test_a_refusal_has_the_status_of_its_reason(reply: Message, status: int) -> 
         members.ask()
     assert raised.value.status == status
     assert members.heard == [("k1", "Submit")]
+
+
+def test_the_book_has_every_request_with_its_end() -> None:
+    """Answered, refused and given up: what each asked, when, and what the village's log says of it."""
+    answered, refused, left = Members([ANSWER]), Members([Refused("no workers")]), Members([Part(0, (0, 1))])
+    answered.ask()
+    with pytest.raises(ApiError):
+        refused.ask()
+    left.ask(take=1)
+    entries = [members.asking.book.asked for members in (answered, refused, left)]
+    assert [[(e.finish.status, e.finish.reason, e.finish.tokens) for e in one if e.finish] for one in entries] == [
+        [("answered", "", 4)], [("refused", "no workers", 0)], [("refused", "withdrawn by its client", 0)]
+    ]  # fmt: skip
+    ((entry,), _, _) = entries
+    assert (entry.request.prompt_tokens, entry.request.new_tokens, entry.output) == (1, 4, answered.output)
+    assert 0 <= entry.request.arrival_s <= entry.ended_s
+    answered.asking.book.begin()
+    assert answered.asking.book.asked == []
+
+
+def test_only_some_answers_are_kept_to_be_compared() -> None:
+    """An endpoint that serves for long keeps the rows of all requests, and the tokens of the first ones alone."""
+    book, finish = Book(), Finish("answered", "", "digest", 4, 7, 1)
+    for number in range(COMPARED_MAX + 3):
+        book.end(book.enter(str(number), "http", 2, 300.0, [256], 4, None), finish, None, b"0000")
+    assert sum(entry.output is not None for entry in book.asked) == COMPARED_MAX
+    assert [entry.finish for entry in book.asked] == [finish] * (COMPARED_MAX + 3)
+    assert all(entry.output is None for entry in book.asked[COMPARED_MAX:])

@@ -1,4 +1,4 @@
-"""`twin serve` with processes: it answers, a killed worker ends no stream, and nothing is left behind."""
+"""`twin serve` with processes: it answers, a killed worker ends no stream, and a Run is all that is left behind."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
+from experiments.folders import all_runs
+from experiments.results import Run
 from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, decode, encode, make_checkpoint, make_shard
 
 pytest.importorskip("starlette")
@@ -29,17 +31,18 @@ PROMPT, TOKENS = "Hello, village.", 150
 
 
 @contextmanager
-def served(*words: str) -> Iterator[tuple[str, dict[str, int]]]:
+def served(home: Path, *words: str) -> Iterator[tuple[str, dict[str, int]]]:
     """Run the command; yield its address and processes, then interrupt it and hold it to what it promises."""
     command = [sys.executable, "-m", "experiments.cli", "serve", "--port", "0", "--json", "-q", *words]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VILLAGETWIN_HOME": str(home)}
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=environment)
     try:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
         yield said["url"], said["processes"]
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
         assert not psutil.wait_procs(children, timeout=10)[1]
     finally:
         process.kill()
@@ -54,12 +57,15 @@ def get(url: str, body: Any = None) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["desk-0", "desk-1", "desk-2"])
-def test_a_killed_worker_ends_no_stream(victim: str) -> None:
-    """Whichever dies, head, stage or leader: the text is what one process alone says, each token once."""
+def test_a_killed_worker_ends_no_stream_and_a_run_tells_of_it(victim: str, tmp_path: Path) -> None:
+    """Whichever dies, head, stage or leader: the text is what one process alone says, each token once.
+
+    The Run has every request with its outcome, the kill, and checks that hold.
+    """
     shard = make_shard("torch", DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED), 0, DESK_TINY.layers)
     expected = decode(Pipeline([shard]).generate(encode(PROMPT), TOKENS))
     body = {"model": "desk-tiny", "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
-    with served() as (url, processes):
+    with served(tmp_path) as (url, processes):
         whole = json.load(get(f"{url}/v1/completions", body))
         assert whole["choices"][0]["text"] == expected
         texts: list[str] = []
@@ -72,6 +78,24 @@ def test_a_killed_worker_ends_no_stream(victim: str) -> None:
         assert len(texts) > TOKENS // 2  # it came as it was made
         metrics = get(f"{url}/metrics").read().decode()
         assert "villagetwin_differing_tokens_total 0" in metrics
+        drawn = {"temperature": 1.5, "seed": 5, "max_tokens": 12}
+        first, second = (json.load(get(f"{url}/v1/completions", body | drawn)) for _ in range(2))
+        assert first["choices"] == second["choices"]
+    (folder,) = all_runs(tmp_path / "runs")
+    run = Run(folder=folder)
+    rows = run.requests
+    assert [check.name for check in run.checks if not check.passed] == []
+    assert list(rows["status"]) == ["answered"] * 4
+    assert list(rows["tokens"]) == list(rows["new_tokens"]) == [TOKENS, TOKENS, 12, 12]
+    assert list(rows["prompt_tokens"]) == [len(encode(PROMPT))] * 4
+    assert rows["output"].nunique() == 2  # the greedy answers are one, and the drawn ones are another
+    assert rows["correct"].all()
+    assert rows["arrival_s"].is_monotonic_increasing
+    assert (rows["latency_s"] > rows["first_token_s"]).all()
+    assert list(run.faults["phase"][run.faults["node"] == victim]) == ["start", "end"]
+    assert run.manifest["policies"]
+    assert run.config["duration_s"] > rows["arrival_s"].max()
+    assert (folder / "report.html").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ def test_the_ledger_check_reads_replicas(change: dict[str, Any], broken: str) ->
 def test_a_retry_that_hears_something_else_is_found(status: str, output: str, holds: bool) -> None:
     """The same request asked again must have the same outcome at every gateway."""
     request = Request("op", "c", 2, 0.0, 1.0, 1, 1)
-    first = Asked(request, [1], Finish("answered", "", "out", 1, 1, 1))
-    again = Asked(request, [1], Finish(status, "", output, 1, 1, 1))
+    first = Asked(request, [1], finish=Finish("answered", "", "out", 1, 1, 1))
+    again = Asked(request, [1], finish=Finish(status, "", output, 1, 1, 1))
     checks = VillageChecks(8)
     _check_retries(checks, [(1, first, again)])
 
