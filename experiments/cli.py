@@ -17,7 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "twin sweep seed=1..8 policy/harvest=documented,generous jobs=2",
     ),
     "compare": (
-        "compare Runs in pairs, with intervals",
+        "compare Runs in pairs, with intervals; one Run of world=local with the twin's prediction of it",
         "twin compare runs/first_village/A runs/first_village/B",
     ),
     "hunt": (

@@ -71,6 +71,15 @@ class Run:
         return self._table("faults")
 
     @cached_property
+    def sessions(self) -> pd.DataFrame:
+        """One row a session that gave all its tokens; empty in Runs that were kept before there was this table."""
+        from scenarios.record import frame
+
+        there = self.folder is None or (self.folder / "sessions.parquet").exists()
+        empty: pd.DataFrame = frame("sessions", ())
+        return self._table("sessions") if there else empty
+
+    @cached_property
     def fleet(self) -> pd.DataFrame:
         """Of a fleet's run: one row a window and kind of device (`scenarios.record.FLEET_TABLES`)."""
         return self._table("fleet")

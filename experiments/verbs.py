@@ -55,7 +55,9 @@ def parser(verb: str) -> argparse.ArgumentParser:
     made = _Parser(prog=f"twin {verb}", add_help=False)
     if verb == "compare":
         made.add_argument("a", metavar="A", help="a Run, a folder that holds repeats, or the start of their names")
-        made.add_argument("b", metavar="B", help="the same; differences are B - A")
+        text = "the same; differences are B - A. Without it the twin predicts what A, of world=local, measured"
+        made.add_argument("b", metavar="B", nargs="?", default="", help=text)
+        made.add_argument("--profile", default="", metavar="FILE", help="predict at this profile, not at A's own")
         made.add_argument("--out", type=Path, metavar="FILE", help="write the figure here (.svg, .png or .pdf)")
     elif verb in ("replay", "promote", "show"):
         made.add_argument("run", metavar="RUN", help="a Run's folder, or the start of its name")
@@ -134,6 +136,12 @@ def _compare(words: list[str]) -> int:
     options = parser("compare").parse_args(words)
     if options.out and options.out.suffix not in FIGURES:
         raise UsageError(f"--out {options.out}: allowed: {', '.join(FIGURES)}")
+    if not options.b:
+        from experiments.gap.table import gap_of
+
+        gap = gap_of(options.a, options.profile)
+        show(gap.plain(), gap.text(), options.json)
+        return 0
     found = compare(options.a, options.b)
     if options.out:
         figure = found.plot().get_figure(root=True)

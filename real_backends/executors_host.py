@@ -54,6 +54,9 @@ class ExecutorHost:
         clock: for the time to the first token, counted from the job's submission.
         coding: how activations are sent, one of `executors.CODINGS`.
         make: makes shards (`executors.paced`).
+
+    Attributes:
+        on_session: told (path, job, begun ns, ns to the first token, ended ns) of each session that gave all tokens.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class ExecutorHost:
         make: ShardMaker = make_shard,
     ) -> None:
         self.compute = Compute()
+        self.on_session: Callable[[str, SessionJob, int, int, int], None] = lambda *session: None
         self.stages = Stages(transport, self.compute, models, backend, clock, coding, make)
         self._transport, self._blobs, self._clock, self._planners = transport, blobs, clock, planners
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -195,6 +199,7 @@ class ExecutorHost:
                 if len(output) % job.report_every == 0 and len(output) < job.new_tokens:
                     emitted = tuple(output[-job.report_every :])
                     self._report(path, job_id, encode(Progress(tokens=len(output), emitted=emitted)))
+            self.on_session(path, job, begun_ns, first_token_ns, self._clock.now())
             name = self._blobs.store.put(np.array(output, dtype="<i4").tobytes())
             return Done(output=name, tokens=len(output), first_token_ns=first_token_ns)
         except JobLost as lost:

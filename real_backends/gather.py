@@ -148,6 +148,7 @@ def gather(
         "decisions": _decision_rows(events, begun_ns),
         "commits": _commit_rows(events, begun_ns),
         "faults": list(fault_rows),
+        "sessions": _session_rows(events, begun_ns),
     }
     summary = request_summary(requests, scenario.duration_s)
     if checks.detection:
@@ -317,6 +318,16 @@ def _commit_rows(events: Sequence[Event], begun_ns: int) -> list[tuple[Any, ...]
         if event["kind"] == "decide" and (event["path"], event["name"]) == ("consensus", "commit"):
             commits.take(_time_s(event, begun_ns), name, *event["detail"][1:3])  # a tag, then the fields of `Chosen`
     return list(commits.rows())
+
+
+def _session_rows(events: Sequence[Event], begun_ns: int) -> list[tuple[Any, ...]]:
+    rows = []
+    for name, event in events:
+        if event["kind"] == "session":
+            started_ns, first_ns, tokens, stages = event["detail"]
+            ended_s = (event["now_ns"] - begun_ns) / 1e9
+            rows.append((event["name"], name, (started_ns - begun_ns) / 1e9, first_ns / 1e9, ended_s, tokens, stages))
+    return rows
 
 
 def _device_rows(

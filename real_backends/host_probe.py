@@ -26,7 +26,12 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from models.inference import SHAPES
+from policies import village
+from policies.config import PolicyConfig, ShardingConfig
+from policies.coordination.lines import candidate
 from policies.jobs import Done, Outcome, SessionJob, Stage
+from policies.sharding import PLANNERS
 from policies.wire import digest, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
@@ -41,11 +46,12 @@ from real_backends.stores.blobs import BlobStore
 from real_backends.stores.file import FileStorage
 from real_backends.transports.frames import BLOB_GET, BLOB_PUT, CONTROL, STAGE, STAGE_RESULT, Control, decode
 from real_backends.transports.tls import TlsTransport
-from scenarios.hosts import PACED, step_law
+from scenarios.hosts import PACED, UNMEASURED, capability, step_law
 
 HEAD, OTHERS = "head", ("middle", "tail")
 STAGES = (Stage(HEAD, 0, 3), Stage("middle", 3, 5), Stage("tail", 5, DESK_TINY.layers))
 PROMPT_TOKENS, NEW_TOKENS = 16, 24  # the requests of conf/workload/desks.yaml
+DESKS, PLANS = 4, 5  # workers of the problem that is planned, and how often
 PINGS = 50  # round trips and commits timed for one median
 PAUSE_S = 0.02  # before each session, message and commit: a village's come seldom, to cores that have gone idle
 PAIRS_MIN = 5  # a median of fewer is not worth the name
@@ -156,13 +162,14 @@ async def _measure(backend: str, law: Mapping[str, Any], folder: Path, seconds: 
         found = await _sessions(head, law, seconds)
         client_s = await _message_s(head)
         fsync_s = await _commit_s(folder)
+        plan_s = await _plan_s()
     finally:
         await head.close()
         for process in others.values():
             if process.returncode is None:
                 process.terminate()
             await process.wait()
-    return {**found, "fsync_s": fsync_s, "client_s": client_s, "cores": core_count()}
+    return {**found, "fsync_s": fsync_s, "client_s": client_s, "plan_s": plan_s, "cores": core_count()}
 
 
 async def _until_answered(head: _Party, name: str, process: asyncio.subprocess.Process) -> None:
@@ -251,6 +258,19 @@ async def _commit_s(folder: Path) -> float:
         await committer.wait()
         taken.append(time.perf_counter() - begun_s)
     storage.close()
+    return float(np.median(taken))
+
+
+async def _plan_s() -> float:
+    """Return what the default planner takes, in a thread as on a node, for four equal desks."""
+    one = capability(UNMEASURED)
+    desks = tuple(candidate(f"desk-{k}", one) for k in range(DESKS))
+    problem = encode(msgspec.structs.replace(village.card(SHAPES[DESK_TINY.name], PolicyConfig()), workers=desks))
+    taken = []
+    for _ in range(PLANS):
+        begun_s = time.perf_counter()
+        await asyncio.to_thread(PLANNERS[ShardingConfig().planner], problem, 1)
+        taken.append(time.perf_counter() - begun_s)
     return float(np.median(taken))
 
 

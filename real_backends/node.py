@@ -22,6 +22,7 @@ import msgspec
 from policies import village
 from policies.cell import Cell
 from policies.gateway import Answer
+from policies.jobs import SessionJob
 from policies.log import DamagedLog
 from policies.port import Keys, Policy
 from policies.sharding import PLANNERS
@@ -46,6 +47,7 @@ from scenarios import hosts
 from scenarios.adversaries.choose import play, with_role
 from scenarios.digests import policies_manifest
 from scenarios.journal import Header
+from scenarios.record import stages_text
 from scenarios.schema import Scenario, Shaped, build
 
 WARM = b"warm\n"
@@ -192,6 +194,10 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
         }
         transport.send(OWNER, CONTROL, encode(Control(command=control.command, data=state)))
 
+    def on_session(path: str, job: SessionJob, begun_ns: int, first_ns: int, ended_ns: int) -> None:
+        serve.tell(ended_ns, "session", path, job.op, [begun_ns, first_ns, job.new_tokens, stages_text(job.stages)])
+
+    executor.on_session = on_session
     unmounted = [policies]  # a twin mounts policies of its own
 
     def make_cell(keys: Keys) -> Cell:

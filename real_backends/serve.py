@@ -135,6 +135,10 @@ class Serve:
         await self.transport.start(self._on_frame, self._on_hint)
         self._loop.call_soon(self._drain)
 
+    def tell(self, now_ns: int, kind: str, path: str, name: str, detail: Any) -> None:
+        """Write down something that happened beside the policies."""
+        self._events.add(now_ns, kind, path, name, detail)
+
     def put(self, given: p.Input) -> None:
         """Queue one input. After `stop` has begun only syncs still count."""
         if self._closing and given[0] != p.DURABLE:

@@ -29,20 +29,20 @@ PROFILE_FIELDS = (
     "decode_s_step", "decode_s_layer", "decode_s_head", "prefill_s_step", "prefill_s_token_layer", "prefill_s_head",
 )  # fmt: skip
 """The executor alone, called in a tight loop (`real_backends.executors.calibration`)."""
-HOST_FIELDS = ("hop_s", "step_overhead_s", "session_s", "fsync_s", "client_s", "cores")
+HOST_FIELDS = ("hop_s", "step_overhead_s", "session_s", "fsync_s", "client_s", "plan_s", "cores")
 """The machine around it (`real_backends.host_probe`): ``hop_s``, from the end of one stage's step to the begin of the
 next one's; ``step_overhead_s``, what a step takes longer there than in a tight loop; ``session_s``, opening a session
 beside the steps and hops of its first token; ``fsync_s``, one commit of the record log; ``client_s``, one way of a
-message between two processes; ``cores`` that all processes share."""
+message between two processes; ``plan_s``, planning for a village of desks; ``cores`` that all processes share."""
 
 UNMEASURED: Mapping[str, Any] = {
     **dict(zip(PROFILE_FIELDS, (2e-4, 2e-4, 1e-4, 2e-4, 2e-5, 1e-4), strict=True)),
-    **dict(zip(HOST_FIELDS, (5e-4, 0.0, 2e-3, 2e-3, 1e-4, 4), strict=True)),
+    **dict(zip(HOST_FIELDS, (5e-4, 0.0, 2e-3, 2e-3, 1e-4, 0.5, 4), strict=True)),
 }
 """Assumption for runs without a profile. Executor: order of desk-tiny in torch on one laptop core. Hop: two thread
 hand-offs, one TLS frame and two wake-ups of an event loop, about 0.1 ms each. Session: caches to allocate, order of a
-few steps. Commit: consumer NVMe (etcd's guide asks for p99 below 10 ms). Message: one wake-up. Cores: a small
-laptop's."""
+few steps. Commit: consumer NVMe (etcd's guide asks for p99 below 10 ms). Message: one wake-up. Plan:
+far above any that was seen. Cores: a small laptop's."""
 
 
 PACED: Mapping[str, float] = dict(zip(PROFILE_FIELDS, (1e-3, 2e-3, 1e-3, 2e-3, 1e-4, 1e-3), strict=True))

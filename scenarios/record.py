@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from policies.jobs import Stage
+
 RECORD_VERSION = 1
 Table = Sequence[tuple[Any, ...]] | Mapping[str, Any]
 
@@ -27,6 +29,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "decisions": ("time_s", "node", "path", "kind", "detail"),
     "commits": ("index", "term", "first_s", "last_s", "members"),
     "faults": ("time_s", "kind", "node", "phase", "layer", "detail"),
+    "sessions": ("op", "head", "begun_s", "first_token_s", "ended_s", "tokens", "stages"),
 }  # fmt: skip
 """Columns by table. ``time_s`` and ``arrival_s`` count from the run's start, ``latency_s`` from the request's arrival,
 ``first_token_s`` from the start of the session that answered it (queueing is in ``latency_s``, not in it); ``status``
@@ -34,7 +37,8 @@ is answered, late, refused or lost; ``output`` is the digest of the answer and `
 ``phase`` is start or end, or skipped for a fault that found no victim; ``layer`` says who applied a fault (model,
 transport, process, kernel); ``detail`` is JSON or text. ``commits`` has a row an entry of the replicated log: when the
 first and the last honest member told that it is committed, and how many did; such announcements are not in
-``decisions``."""
+``decisions``. ``sessions`` has a row a session that gave all its tokens: ``op`` is client/op_id/attempt, times are its
+head's, ``first_token_s`` counts from ``begun_s``, ``stages`` are node:first-last with commas."""
 
 FLEET_TABLES: Mapping[str, tuple[str, ...]] = {
     "fleet": (
@@ -77,6 +81,15 @@ class Record:
     def digest(self) -> str:
         """Digest of the event history."""
         return str(self.manifest["digest"])
+
+
+def stages_text(stages: Sequence[Stage]) -> str:
+    """Return a pipeline as the table ``sessions`` has it.
+
+    >>> stages_text([Stage("desk-0", 0, 3), Stage("desk-2", 3, 8)])
+    'desk-0:0-3,desk-2:3-8'
+    """
+    return ",".join(f"{stage.node}:{stage.first}-{stage.last}" for stage in stages)
 
 
 def is_fleet(manifest: Mapping[str, Any]) -> bool:

@@ -149,6 +149,7 @@ class Synthetic(WorkloadBase, frozen=True, tag_field="kind", tag="synthetic"):
     prompt_tokens: Annotated[int, Meta(ge=1)] | None = None  # fixed lengths instead of the fitted ones
     new_tokens: Annotated[int, Meta(ge=1)] | None = None
     flat: bool = False  # constant rate instead of the daily curve
+    burst: Annotated[int, Meta(ge=1)] = 1  # so many requests come at each moment of arrival
 
 
 class Azure(WorkloadBase, frozen=True, tag_field="kind", tag="azure_conv"):
@@ -161,7 +162,13 @@ class Azure(WorkloadBase, frozen=True, tag_field="kind", tag="azure_conv"):
     repeat: Annotated[int, Meta(ge=1, le=1000)] = 1  # play it again, shuffled within minutes by the seed
 
 
-Workload = Union[Synthetic, Azure]  # noqa: UP007
+class Recorded(WorkloadBase, frozen=True, tag_field="kind", tag="recorded"):
+    """The requests of a finished Run, again: the same names, arrivals and lengths."""
+
+    path: str = ""  # its requests.parquet
+
+
+Workload = Union[Synthetic, Azure, Recorded]  # noqa: UP007
 
 
 class Adversary(Strict, frozen=True):
@@ -419,6 +426,8 @@ def _check_workload(w: Workload) -> None:
             raise ScenarioError(
                 "workload.path='': the trace's file is needed, e.g. workload.path=AzureLLMInferenceTrace_conv.csv"
             )
+    if isinstance(w, Recorded) and not w.path:
+        raise ScenarioError("workload.path='': a Run's requests.parquet is needed")
 
 
 def _check_faults(s: Scenario) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models import draws
-from scenarios.schema import PRIORITIES, Azure, Scenario, Synthetic, WorkloadBase
+from scenarios.schema import PRIORITIES, Azure, Recorded, Scenario, ScenarioError, Synthetic, WorkloadBase
 from scenarios.traces import read_azure
 
 # Log-normal fits (maximum likelihood) to the 19,366 requests of the Azure LLM inference trace 2023, conversation
@@ -45,6 +45,8 @@ def requests(scenario: Scenario) -> list[Request]:
         ScenarioError: the trace's file is missing or malformed.
     """
     workload = scenario.workload
+    if isinstance(workload, Recorded):
+        return read_requests(Path(workload.path))
     if isinstance(workload, Azure):
         arrival_s, prompt, new = _azure(scenario, workload)
     else:
@@ -52,9 +54,30 @@ def requests(scenario: Scenario) -> list[Request]:
     return _dress(scenario.seed, workload, arrival_s, prompt, new)
 
 
+def read_requests(path: Path) -> list[Request]:
+    """Return the requests of a finished Run in order of arrival; one that ended early has the tokens it was given.
+
+    Raises:
+        ScenarioError: the file is missing, or is no table of requests.
+    """
+    import pandas as pd
+
+    try:
+        rows = pd.read_parquet(path).sort_values("arrival_s", kind="stable")
+        tokens = rows["new_tokens"].where(rows["tokens"] <= 0, rows["tokens"])
+        return [
+            Request(str(r.op_id), str(r.client), PRIORITIES.index(r.priority), float(r.arrival_s), float(r.deadline_s),
+                    int(r.prompt_tokens), int(new))
+            for r, new in zip(rows.itertuples(), tokens, strict=True)
+        ]  # fmt: skip
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        raise ScenarioError(f"workload.path={str(path)!r}: no table of requests ({error})") from None
+
+
 def _synthetic(s: Scenario, w: Synthetic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     index = np.arange(w.requests)
-    share = np.sort(draws.uniform(s.seed, "arrival", 0, index))
+    moments = np.sort(draws.uniform(s.seed, "arrival", 0, np.arange(-(-w.requests // w.burst))))
+    share = np.repeat(moments, w.burst)[: w.requests]
     # Invert the cumulated rate, piecewise linear over the hours of the clock.
     start_s = s.start_minute * 60.0
     hours_s = np.arange(start_s // 3600.0 + 1.0, (start_s + s.duration_s) / 3600.0) * 3600.0 - start_s

@@ -30,6 +30,7 @@ from policies.port import NS_PER_S
 from policies.sharding import PLANNERS
 from policies.wire import encode
 from scenarios.hosts import Ways
+from scenarios.record import stages_text
 from sim import answers
 from sim.bulk import Bulk
 from sim.laws import Law
@@ -43,7 +44,7 @@ LOAD_BYTES_PER_S = 1.0e9
 LOST_AFTER_S = 5.0
 """A head notices a dead stage when its link has been silent this long; the real executor uses the same time-out."""
 PLAN_S = 0.5
-"""Time of a planning job on a committee member (our assumption; the real one is measured)."""
+"""Time of a planning job on a committee member: an assumption; on a host with a profile it is measured."""
 TOKEN_BYTES = 4
 
 _job: Any = msgspec.msgpack.Decoder(Job).decode  # type: ignore[arg-type]
@@ -60,6 +61,7 @@ class Compute:
         hop_s: from one stage's step to the next one's, where it was measured as a whole; replaces the links' delay.
         session_s: opening a session, on top of its steps and hops.
         ways: what shaped links of one host add to a hop.
+        plan_s: time of a planning job.
 
     Serial executors (`sim.laws.Law.batching` is false) and others are not mixed.
     """
@@ -73,9 +75,10 @@ class Compute:
         hop_s: float | None = None,
         session_s: float = 0.0,
         ways: Ways | None = None,
+        plan_s: float = PLAN_S,
     ) -> None:
         self.world, self.shape = world, shape
-        self.cores = cores
+        self.cores, self.plan_s = cores, plan_s
         self.executors = {name: Executor(name, law) for name, law in laws.items()}
         self.sharing = Sharing(world.engine)
         for name in self.executors:
@@ -90,6 +93,7 @@ class Compute:
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
         self.sessions: dict[tuple[str, int], Session] = {}
         self.liars: dict[str, range] = {}  # node to the times (ns) at which its activations are wrong
+        self.ended: list[tuple[Any, ...]] = []  # rows of the table ``sessions``
         self.tokens = 0
         self.plans = 0
         self._next = 0
@@ -108,7 +112,7 @@ class Compute:
         elif isinstance(job, PlanJob):
             self.plans += 1
             result = PLANNERS[job.planner](job.problem, job.budget)
-            self._tell(node, path, job_id, Done("", 0, 0, result), now + int(PLAN_S * NS_PER_S))
+            self._tell(node, path, job_id, Done("", 0, 0, result), now + int(self.plan_s * NS_PER_S))
 
     def cancel(self, node: Node, job_id: int) -> None:
         """Stop a session; other jobs run out unheard (the Cell drops their outcome)."""
@@ -335,9 +339,13 @@ class Compute:
 
     def _finish(self, session: Session) -> None:
         """The last token is there: the head hears the answer."""
-        now = self.world.engine.now
+        now = int(self.world.engine.now)
         self._end(session)
         self.tokens += session.decided
+        self.ended.append((
+            session.job.op, session.node.name, session.started_ns / NS_PER_S, session.first_token_ns / NS_PER_S,
+            now / NS_PER_S, session.job.new_tokens, stages_text(session.job.stages),
+        ))  # fmt: skip
         output = answers.output(session.job, self._wrong(session.job))
         done = Done(output, session.job.new_tokens, session.first_token_ns)
         self._tell(session.node, session.path, session.job_id, done, now)

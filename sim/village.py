@@ -37,7 +37,7 @@ from scenarios.workload import requests
 from sim.answers import answer_digest
 from sim.around import VillageAround
 from sim.clients import Asked, Clients
-from sim.compute import Compute
+from sim.compute import PLAN_S, Compute
 from sim.faults import Faults
 from sim.fleet.ladders import Ladders
 from sim.fleet.village import Fleet, inventory
@@ -114,7 +114,7 @@ class _Run:
             self.world, self.shape, dict(zip(self.stock.name, self.laws, strict=True)),
             scenario.cores or (int(self.host["cores"]) if self.host else None),
             float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
-            hosts.Ways(scenario.fleet.shaped),
+            hosts.Ways(scenario.fleet.shaped), float(self.host["plan_s"]) if self.host else PLAN_S,
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
@@ -404,7 +404,8 @@ class _Run:
     def record(self) -> Record:
         """Return what the run left behind."""
         self._final_checks()
-        tables = {**self.rows, "commits": self.commits.rows(), "faults": self.faults.rows}
+        tables = {**self.rows, "commits": self.commits.rows(), "faults": self.faults.rows,
+                  "sessions": self.compute.ended}  # fmt: skip
         manifest = {
             "record_version": RECORD_VERSION,
             "digest": self.world.digest,

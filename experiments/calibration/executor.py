@@ -31,7 +31,7 @@ BACKENDS = ("torch", "jax", PACED_BACKEND)
 SECONDS = 20.0  # of an automatic calibration: the fit's error stops falling about there
 EXECUTOR_SHARE = 0.5  # of the time, for the executor alone; the rest goes to start-up and the probe of the machine
 PROBE_SHARE = 0.25
-FORMAT = 4  # of a profile; a file of an older one is measured anew
+FORMAT = 5  # of a profile; a file of an older one is measured anew
 
 
 def calibrate_executor(

@@ -84,9 +84,11 @@ def test_every_choice_of_conf_composes_into_the_schema() -> None:
     plain_desks = ["faults=none", "adversary=none"]
     needs = {
         "workload=azure_conv": ["workload.path=trace.csv"],
+        "workload=recorded": ["workload.path=RUN/requests.parquet"],
         "faults=desks_storm": ["scenario=four_desks"],
         "fleet=desks_4": plain_desks,
         "fleet=desks_5": plain_desks,
+        **{f"fleet=desks_{kind}": ["scenario=gap"] for kind in ("slow", "tight", "far", "mixed")},
     }
     chosen = [f"{group}={name}" for group, names in groups().items() for name in names]
 

@@ -1,0 +1,133 @@
+"""Paired errors of requests: predicted against measured, request by request, and totals of a Run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.statistics import CONFIDENCE, DONE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.results import Run
+
+Array = npt.NDArray[np.float64]
+PER_REQUEST = {"ttft_s": "time to first token", "tpot_s": "time per token after it", "latency_s": "end to end"}
+"""What each request has. The first two are of the session that answered; queueing is in the last one alone."""
+TOTALS = {
+    "throughput_tokens_per_s": "throughput (tokens/s)",
+    "kv_bytes": "KV bytes, worst moment of each node",
+    "first_ready_s": "first session begins (s)",
+}
+
+
+def request_times(run: Run) -> pd.DataFrame:
+    """Return `PER_REQUEST` by ``op_id`` of all answered requests, in seconds.
+
+    Without a table of sessions, the time per token is what is left of the whole after the first token, a token; it then
+    holds the request's queueing as well.
+    """
+    done = run.requests[run.requests["status"].isin(DONE)].set_index("op_id")
+    tokens = done["tokens"].astype(float).where(lambda count: count > 1)
+    found = done[["latency_s"]].astype(float)
+    found["ttft_s"] = done["first_token_s"].astype(float)
+    found["tpot_s"] = (found["latency_s"] - found["ttft_s"]) / (tokens - 1)
+    sessions = run.sessions
+    if len(sessions):
+        last = sessions.assign(op_id=sessions["op"].str.split("/").str[1]).groupby("op_id").last()
+        decoding_s = last["ended_s"] - last["begun_s"] - last["first_token_s"]
+        found["tpot_s"] = decoding_s.reindex(found.index) / (tokens - 1)
+    return found
+
+
+def totals(run: Run) -> dict[str, float]:
+    """Return `TOTALS` of a Run; NaN for what it does not have."""
+    sessions = run.sessions
+    ready_s = float(sessions["begun_s"].min()) if len(sessions) else float("nan")
+    held = [node.get("kv_peak_bytes") for node in run.manifest.get("nodes", {}).values()]
+    measured = bool(held) and all(one is not None for one in held)
+    kv_bytes = float(sum(held)) if measured else kv_peak_bytes(run)
+    return {
+        "throughput_tokens_per_s": float(run.summary["throughput_tokens_per_s"]),
+        "kv_bytes": kv_bytes,
+        "first_ready_s": ready_s,
+    }
+
+
+def kv_peak_bytes(run: Run) -> float:
+    """Return the bytes that caches take by the law, each node at its worst moment, summed over nodes.
+
+    A session takes the model's whole context on each of its layers from begin to end, as executors allocate it.
+    """
+    from models.inference import SHAPES
+    from real_backends.executors import DESK_TINY
+
+    a_layer = SHAPES[run.config["model"]].kv_bytes_per_token_layer() * DESK_TINY.context
+    moments: dict[str, list[tuple[float, int]]] = {}
+    for session in run.sessions.itertuples():
+        for stage in session.stages.split(","):
+            node, _, layers = stage.partition(":")
+            first, last = (int(edge) for edge in layers.split("-"))
+            moments.setdefault(node, []).extend([(session.begun_s, last - first), (session.ended_s, first - last)])
+    peaks = (max(np.cumsum([layers for _, layers in sorted(rows)])) for rows in moments.values())
+    return float(sum(peaks)) * a_layer if moments else float("nan")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative errors of one quantity over requests: (predicted - measured) / measured.
+
+    Attributes:
+        values: signed, one a request.
+        measured, predicted: medians, seconds.
+    """
+
+    values: Array
+    measured: float
+    predicted: float
+
+    @property
+    def bias(self) -> float:
+        """Median signed error."""
+        return float(np.median(self.values))
+
+    def size(self, share: float) -> float:
+        """Return the quantile of the absolute error."""
+        return float(np.quantile(np.abs(self.values), share))
+
+    def interval(self, share: float) -> tuple[float, float]:
+        """Return a 95 % interval of a quantile of the absolute error, free of any distribution.
+
+        Between the order statistics that a binomial count of smaller errors leaves possible (David and Nagaraja, Order
+        Statistics, 7.1); requests count as independent. Infinite above where too few lie beyond the quantile.
+        """
+        from scipy.stats import binom
+
+        sizes, n = np.sort(np.abs(self.values)), len(self.values)
+        low, high = (int(binom.ppf(p, n, share)) for p in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+        return float(sizes[max(0, low - 1)]), float(sizes[high]) if high < n else float("inf")
+
+
+def paired(measured: pd.DataFrame, predicted: pd.DataFrame) -> dict[str, Errors]:
+    """Return the errors of each quantity over the requests that both sides answered; without any, nothing."""
+    return pooled([(measured, predicted)])
+
+
+def pooled(pairs: list[tuple[Any, Any]]) -> dict[str, Errors]:
+    """Return the errors over the requests of several pairs of (measured, predicted)."""
+    import pandas as pd
+
+    joined = [m.join(p.add_suffix("_twin"), how="inner") for m, p in pairs]
+    rows = pd.concat(joined) if joined else pd.DataFrame()
+    found = {}
+    for name in PER_REQUEST:
+        both = rows[[name, f"{name}_twin"]].dropna() if len(rows) else rows
+        both = both[both[name] > 0] if len(both) else both
+        if len(both):
+            real, twin = both[name].to_numpy(float), both[f"{name}_twin"].to_numpy(float)
+            found[name] = Errors(twin / real - 1, float(np.median(real)), float(np.median(twin)))
+    return found

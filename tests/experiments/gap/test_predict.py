@@ -1,0 +1,136 @@
+"""`twin compare RUN`: what stands in a Run is what the twin runs again, and the table says how far it is off."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import cli
+from experiments.gap.errors import Errors, kv_peak_bytes, pooled, request_times
+from experiments.gap.predict import predict, twin_of
+from experiments.gap.table import gap_of
+from experiments.results import Run, load
+from scenarios.hosts import UNMEASURED
+from scenarios.record import Record, write
+from scenarios.schema import Recorded, ScenarioError
+from scenarios.workload import read_requests, requests
+from sim.village import simulate
+
+SLOW_HOP = {**UNMEASURED, "hop_s": UNMEASURED["hop_s"] + 1e-3, "hash": "slow-hops"}
+
+
+def _measured(folder: Path, profile: dict[str, Any], **choices: Any) -> Run:
+    """Stand in for a local Run: the twin's, at a profile, under the other world's name."""
+    path = folder / "measured.json"
+    path.write_text(json.dumps(profile))
+    scenario = load("four_desks", seed=3, profile=str(path), duration_s=12.0, workload__requests=24, **choices)
+    record = simulate(scenario)
+    manifest = {**record.manifest, "world": "local", "config": {**record.manifest["config"], "world": "local"}}
+    return Run(folder=write(Record(record.summary, manifest, record.tables), folder / "run"))
+
+
+def test_what_the_twin_itself_measured_is_predicted_without_error(tmp_path: Path) -> None:
+    """Arrivals, lengths, shapes and policies all come back from the Run, of workers that differ and hold their time."""
+    run = _measured(tmp_path, {**UNMEASURED, "hash": "own"}, executor="paced", fleet="desks_mixed")
+    gap = gap_of(str(run.folder))
+
+    assert {name: e.size(1.0) for name, e in gap.requests.items()} == dict.fromkeys(gap.requests, 0.0)
+    assert set(gap.requests) == {"ttft_s", "tpot_s", "latency_s"}
+    assert all(real == twin for real, twin in gap.whole.values())
+
+
+def test_a_wrong_profile_shows_where_it_is_paid(tmp_path: Path) -> None:
+    """Hops that were a millisecond slower than the profile says are seen in every token, by as much."""
+    run = _measured(tmp_path, SLOW_HOP)
+    right = tmp_path / "right.json"
+    right.write_text(json.dumps({**UNMEASURED, "hash": "right"}))
+    measured, predicted = request_times(run), request_times(predict(run, str(right)))
+
+    missing_s = (measured["tpot_s"] - predicted["tpot_s"]).median()
+    assert missing_s == pytest.approx(3 * 1e-3, rel=1e-3)
+    assert gap_of(str(run.folder), str(right)).requests["tpot_s"].bias < -0.2
+
+
+def test_the_command_prints_the_table_and_refuses_what_it_cannot_predict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One argument is a prediction; a Run of the twin, and a profile that changed, are one line."""
+    run = _measured(tmp_path, SLOW_HOP)
+    assert cli.main(["compare", str(run.folder)]) == cli.OK
+    out = capsys.readouterr().out
+    assert "time per token after it" in out
+    assert "KV bytes" in out
+    assert max(len(line) for line in out.splitlines()[3:]) <= 96
+
+    (tmp_path / "measured.json").write_text(json.dumps({**SLOW_HOP, "hash": "another"}))
+    assert cli.main(["compare", str(run.folder)]) == cli.USER_INPUT
+    assert "give one with --profile" in capsys.readouterr().err
+
+    simulated = write(simulate(load("four_desks", duration_s=5.0, workload__requests=3)), tmp_path / "sim")
+    assert cli.main(["compare", str(simulated)]) == cli.USER_INPUT
+    assert "a finished Run of world=local" in capsys.readouterr().err
+
+
+def test_recorded_requests_come_back(tmp_path: Path) -> None:
+    """Names, clients, classes, arrivals and lengths are those of the Run; an answer that was cut short stays so."""
+    run = _measured(tmp_path, SLOW_HOP)
+    twin = twin_of(run)
+    assert isinstance(twin.workload, Recorded)
+    asked = requests(load("four_desks", seed=3, duration_s=12.0, workload__requests=24))
+    assert requests(twin) == asked
+
+    table = run.requests.assign(tokens=5)
+    table.to_parquet(tmp_path / "short.parquet")
+    assert {r.new_tokens for r in read_requests(tmp_path / "short.parquet")} == {5}
+    with pytest.raises(ScenarioError, match="no table of requests"):
+        read_requests(tmp_path / "measured.json")
+
+
+def test_caches_are_counted_at_each_nodes_worst_moment(tmp_path: Path) -> None:
+    """Two sessions at once on a node count twice, one after another once; every layer takes the whole context."""
+    run = _measured(tmp_path, SLOW_HOP)
+    rows = [
+        ("c/a/1", "d0", 0.0, 0.1, 2.0, 4, "d0:0-6,d1:6-8"),
+        ("c/b/1", "d0", 1.0, 0.1, 3.0, 4, "d0:0-6,d2:6-8"),
+        ("c/e/1", "d0", 3.5, 0.1, 4.0, 4, "d0:0-6,d1:6-8"),
+    ]
+    run.__dict__["sessions"] = pd.DataFrame(
+        rows, columns=["op", "head", "begun_s", "first_token_s", "ended_s", "tokens", "stages"]
+    )
+    assert kv_peak_bytes(run) == (2 * 6 + 2 + 2) * 2 * 2 * 16 * 4 * 256
+
+
+def test_intervals_of_quantiles_cover_as_often_as_they_say() -> None:
+    """Of 400 samples of 300 uniform errors, about 95 % of the intervals hold the true 0.95 quantile."""
+    draw = np.random.Generator(np.random.PCG64(5))
+    held = 0
+    for _ in range(400):
+        low, high = Errors(draw.random(300), 1.0, 1.0).interval(0.95)
+        held += low <= 0.95 <= high
+    assert 0.93 <= held / 400 <= 0.985
+
+
+def test_a_tail_that_nobody_saw_is_unbounded() -> None:
+    """Twenty requests say nothing about how large the last percent may be."""
+    errors = Errors(np.linspace(-0.1, 0.1, 20), 1.0, 1.0)
+
+    assert errors.interval(0.99)[1] == float("inf")
+    assert replace(errors, values=np.full(3000, 0.02)).interval(0.99) == (0.02, 0.02)
+
+
+def test_only_requests_of_both_sides_are_paired() -> None:
+    """What one side did not answer is left out, and so is a time that was not measured."""
+    columns = ["latency_s", "ttft_s", "tpot_s"]
+    left = pd.DataFrame([[1.0, 0.5, 0.1], [2.0, 0.5, np.nan], [3.0, 0.5, 0.1]], ["a", "b", "c"], columns)
+    right = pd.DataFrame([[1.1, 0.5, 0.1], [2.0, 0.5, 0.1]], ["a", "b"], columns)
+    found = pooled([(left, right)])
+
+    assert found["latency_s"].values.tolist() == pytest.approx([0.1, 0.0])
+    assert len(found["tpot_s"].values) == 1
+    assert pooled([(left, right.iloc[:0])]) == {}
