@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import Any
 
 NAMES = (
-    "engine", "sharing", "batches", "raft", "twins", "hunt", "membership", "fleet_spec", "determinism", "first_village",
-    "million_day",
+    "engine", "sharing", "churn", "batches", "raft", "twins", "hunt", "membership", "fleet_spec", "determinism",
+    "first_village", "million_day",
 )  # fmt: skip
 """The benchmarks, quick ones first."""
 

@@ -200,7 +200,7 @@ def allowance_bytes(live_bytes: float, replayed_bytes: float, ratio: float) -> f
     Args:
         live_bytes: the request's own traffic, from the prompt to the last token.
         replayed_bytes: what plain replay would have sent for the failures so far. So each failure makes room for the
-            next copy, and the bound holds for every single request, not in the mean.
+            next copy, and the bound holds whatever fails, not in the mean.
     """
     return (ratio - 1.0) * live_bytes + ratio * replayed_bytes
 
