@@ -20,6 +20,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "compare Runs in pairs, with intervals; one Run of world=local with the twin's prediction of it",
         "twin compare runs/first_village/A runs/first_village/B",
     ),
+    "gap": (
+        "measure the gap between local clusters and the twin on this machine, in rounds, resumable",
+        "twin gap --full --page docs/gap.md",
+    ),
     "hunt": (
         "try many seeds of faults against promises, and shrink what breaks",
         "twin hunt raft policy=half_is_a_quorum seeds=200 jobs=2",

@@ -107,6 +107,8 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("--out", metavar="FILE", help="write the tables as a page (.md)")
     elif verb == "serve":
         importlib.import_module("experiments.serve").add_arguments(made)
+    elif verb == "gap":
+        importlib.import_module("experiments.gap.verb").add_arguments(made)
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
     return _common(made)
@@ -312,6 +314,12 @@ def _serve(words: list[str]) -> int:
     return serve(parser("serve").parse_args(words))
 
 
+def _gap(words: list[str]) -> int:
+    from experiments.gap.verb import main
+
+    return main(parser("gap").parse_args(words))
+
+
 def _test(words: list[str]) -> int:
     from experiments.selftest import test
 
@@ -335,4 +343,5 @@ _VERBS: dict[str, Callable[[list[str]], int]] = {
     "calibrate": partial(_on_subject, "calibrate"), "validate": partial(_on_subject, "validate"),
     "show": _show, "ls": _ls, "info": _info, "committee": _committee, "test": _test, "bench": _bench, "hunt": _hunt,
     "predict": _predict, "requests": _requests, "checkpoint": _checkpoint, "shard": _shard, "serve": _serve,
+    "gap": _gap,
 }  # fmt: skip
