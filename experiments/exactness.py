@@ -33,6 +33,7 @@ class Hop:
         self.spec, self.first, self.last, self.dtype = shard.spec, shard.first, shard.last, shard.dtype
         self.backend, self.device, self.threads = shard.backend, shard.device, shard.threads
         self.warm_up, self.drop, self.sessions, self.forward = shard.warm_up, shard.drop, shard.sessions, shard.forward
+        self.cached = shard.cached
 
     def step(self, parts: Sequence[ex.Part]) -> list[Logits]:
         """See `Shard.step`."""

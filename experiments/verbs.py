@@ -22,6 +22,7 @@ FIGURES = (".svg", ".png", ".pdf")
 SUBJECTS = {
     "calibrate": {
         "inference": "prices of inference by engine and regime, from published token rates and profiles",
+        "verification": "tolerances of checks on workers, from honest runs of seeded models",
         "executor": "measure this machine's torch or JAX executor, as a profile for the twin",
         "battery": "a cell's circuit from pulses and a slow discharge",
         "thermal": "a phone's heat network from logged runs",

@@ -48,6 +48,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {  # module to the beginning of an offen
     "models.inference.chips": {"pathlib.Path": NAMES_A_TABLE, "Path:": NAMES_A_TABLE},
     "models.inference.prices": {"pathlib.Path": NAMES_A_TABLE, "Path:": NAMES_A_TABLE, "FILE:": NAMES_A_TABLE},
     "models.inference.quantisation": {"pathlib.Path": NAMES_A_TABLE, "Path:": NAMES_A_TABLE},
+    "models.inference.tolerances": {"pathlib.Path": NAMES_A_TABLE, "Path:": NAMES_A_TABLE, "FILE:": NAMES_A_TABLE},
     "models.links.access": {"pathlib.Path": NAMES_A_TABLE, "Path:": NAMES_A_TABLE, "FILE:": NAMES_A_TABLE},
     "models.links.backbone": {"FILE:": NAMES_A_TABLE},
     "models.links.loss": {"FILE:": NAMES_A_TABLE},

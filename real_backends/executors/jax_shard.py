@@ -247,6 +247,16 @@ class JaxShard:
             self._table.store(part.session, cache, part.position + len(part.x))
         return [results[index] for index in range(len(parts))]
 
+    def cached(self, session: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `Shard.cached`."""
+        layers, length = self._table.find(session)
+
+        def joined(parts: Sequence[jax.Array]) -> npt.NDArray[np.float32]:
+            # Cut on the host: every length would be a program of its own.
+            return np.stack([np.asarray(part)[:, :length].swapaxes(0, 1).astype(np.float32) for part in parts])
+
+        return joined([layer.keys for layer in layers]), joined([layer.values for layer in layers])
+
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""
         self._table.drop(session)

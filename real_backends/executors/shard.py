@@ -81,6 +81,14 @@ class Shard(Protocol):
         """
         ...
 
+    def cached(self, session: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Copy a session's keys and values, each float32 [layers, positions, kv_heads, head_dim].
+
+        Raises:
+            ValueError: no such session.
+        """
+        ...
+
     def drop(self, session: str) -> None:
         """Free a session; one that is not there is no error."""
         ...
@@ -141,6 +149,16 @@ class SessionTable(Generic[Cache]):
     def store(self, session: str, cache: Cache, length: int) -> None:
         """Keep a cache of which the first `length` positions are filled."""
         self._entries[session] = (cache, length)
+
+    def find(self, session: str) -> tuple[Cache, int]:
+        """Return a session's cache and how many positions of it are filled.
+
+        Raises:
+            ValueError: no such session.
+        """
+        if session not in self._entries:
+            raise ValueError(f"session {session!r}: there is none")
+        return self._entries[session]
 
     def drop(self, session: str) -> None:
         """Forget a session, if there is one."""

@@ -175,6 +175,12 @@ class TorchShard:
             self._table.store(part.session, cache, part.position + len(part.x))
         return results
 
+    def cached(self, session: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `Shard.cached`."""
+        cache, length = self._table.find(session)
+        keys, values = (part[:, :, :length].transpose(1, 2).float().cpu().contiguous().numpy() for part in cache)
+        return keys, values
+
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""
         self._table.drop(session)
