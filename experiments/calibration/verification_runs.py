@@ -49,8 +49,8 @@ class Size(NamedTuple):
     together: int
 
 
-FITTED = {"tiny": Size(48, 256, True, 12, 24, 0, 8), "small": Size(16, 144, True, 0, 0, 0, 8)}
-HELD_OUT = {"tiny": Size(24, 256, True, 6, 12, 8, 8), "small": Size(8, 64, False, 0, 0, 2, 8)}
+FITTED = {"tiny": Size(24, 160, True, 6, 12, 0, 8), "small": Size(8, 64, False, 0, 0, 0, 8)}
+HELD_OUT = {"tiny": Size(16, 96, True, 4, 8, 4, 8), "small": Size(2, 32, False, 0, 0, 2, 2)}
 """Assumptions: hundreds of checks of a stage and a pair for a tail, in minutes on one core."""
 
 

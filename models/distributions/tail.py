@@ -19,7 +19,8 @@ from models.draws import integers
 Sample = npt.NDArray[np.float64]
 
 TAIL_SHARE = 0.1  # our choice: of the sample, what lies over the threshold
-EXCESSES_MIN = 30  # fewer do not carry two parameters
+TAIL_SHARE_MAX = 0.25  # of a small sample, so that the tail has
+EXCESSES_MIN = 30  # values, of which fewer do not carry two parameters
 
 
 class Tail(NamedTuple):
@@ -43,7 +44,7 @@ class Tail(NamedTuple):
         return float(self.threshold + self.scale * grown)
 
 
-def fit_tail(sample: Sample, share: float = TAIL_SHARE) -> Tail:
+def fit_tail(sample: Sample) -> Tail:
     """Return the tail of a sample; its shape is never below 0.
 
     A shape below 0 has an end, and an end that was fitted on what honest runs happened to show is no bound for others:
@@ -53,9 +54,9 @@ def fit_tail(sample: Sample, share: float = TAIL_SHARE) -> Tail:
         ValueError: too few values for a tail.
     """
     ordered = np.sort(sample)
-    count = int(len(ordered) * share)
-    if count < EXCESSES_MIN:
-        raise ValueError(f"sample of {len(ordered)}: {count} values in its tail, needed are {EXCESSES_MIN}")
+    count = max(int(len(ordered) * TAIL_SHARE), EXCESSES_MIN)
+    if count > len(ordered) * TAIL_SHARE_MAX:
+        raise ValueError(f"sample of {len(ordered)}: needed are {int(EXCESSES_MIN / TAIL_SHARE_MAX)} for a tail")
     threshold = float(ordered[-count - 1])
     excesses = ordered[-count:] - threshold
     mean = float(excesses.mean())

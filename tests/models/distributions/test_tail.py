@@ -55,8 +55,8 @@ def test_equal_values_have_no_tail_beyond_them() -> None:
 
 
 def test_too_small_a_sample_is_refused() -> None:
-    """Thirty excesses are asked for, and a quantile inside the sample is not this law's."""
-    with pytest.raises(ValueError, match="sample of 100: 10 values in its tail, needed are 30"):
+    """A quarter of the sample must be thirty values, and a quantile inside the sample is not this law's."""
+    with pytest.raises(ValueError, match="sample of 100: needed are 120 for a tail"):
         fit_tail(np.arange(100.0))
     with pytest.raises(ValueError, match=r"exceeded is 0.5; allowed: above 0, up to 0.1"):
         Tail(0.0, 0.1, 1.0, 0.0).quantile(0.5)
