@@ -18,19 +18,22 @@ class Stage(Message, frozen=True):
 
 
 TEMPERATURE_MAX = 2.0  # OpenAI API reference, "Create chat completion"
+ENDS_MAX = 16  # assumption: published checkpoints name one to four
 
 
 class Sampling(Message, frozen=True):
-    """How an answer's tokens are drawn; where it is None they are chosen greedily.
+    """How an answer's tokens are chosen, and which end it; where it is None they are the likeliest, and none ends it.
 
-    A token is drawn from the smallest set of the likeliest whose probabilities reach ``top_p`` (Holtzman et al. 2020,
-    arXiv 1904.09751), after logits were divided by ``temperature``. The draw is keyed by ``seed`` and the token's
-    position, so that an attempt that runs again draws the same.
+    At ``temperature`` 0 the likeliest token is chosen. Else logits are divided by it, and a token is drawn from the
+    smallest set of the likeliest whose probabilities reach ``top_p`` (Holtzman et al. 2020, arXiv 1904.09751). The draw
+    is keyed by ``seed`` and the token's position, so that an attempt that runs again draws the same. An answer ends
+    with the first token of ``ends``, which is part of it.
     """
 
-    temperature: Annotated[float, Meta(gt=0, le=TEMPERATURE_MAX)]
+    temperature: Annotated[float, Meta(ge=0, le=TEMPERATURE_MAX)]
     top_p: Annotated[float, Meta(gt=0, le=1)]
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    ends: Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**31)], ...], Meta(max_length=ENDS_MAX)] = ()
 
 
 class SessionJob(Message, frozen=True, tag="session"):

@@ -20,7 +20,7 @@ from policies.wire import Message, WireError, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import Clock
 from real_backends.compute import Compute
-from real_backends.executors import choose, make_shard, pack_activation
+from real_backends.executors import choose, ends, make_shard, pack_activation
 from real_backends.executors.paced import ShardMaker
 from real_backends.serve import Report
 from real_backends.stages import Close, Failed, Models, Open, Stages, Step, Token
@@ -189,7 +189,7 @@ class ExecutorHost:
             output += await self._forced(job)
             x = np.concatenate((await self._prompt(job), np.array(output, dtype=np.int64)))
             position, first_token_ns = 0, 0
-            while len(output) < job.new_tokens:
+            while len(output) < job.new_tokens and not (output and ends(output[-1], job.sampling)):
                 token = await self._step(job, session, x, position)
                 position += len(x)
                 output.append(token)

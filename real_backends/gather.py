@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from models.inference import SHAPES
 from policies.port import MESSAGE, Policy
 from policies.readings import HARVEST_STATES
 from policies.wire import digest, encode
@@ -96,7 +95,7 @@ def gather(
     events = [(n, e) for n, e in merge_events(folder, list(kinds)) if n not in lying or e["kind"] != "decide"]
     journals = {name: (folder / name / "node.journal").read_bytes() for name in kinds}
     checks = VillageChecks(
-        SHAPES[scenario.model].layers, members=committee, faulty=lying,
+        scenario.served.layers, members=committee, faulty=lying,
         protocol=str(scenario.policy.consensus.__struct_config__.tag),
         detector=scenario.policy.membership, nodes=len(kinds), liars=liars,
     )  # fmt: skip
@@ -284,18 +283,20 @@ def _request_row(asked: Asked, nodes: Mapping[str, str], reference: list[int] | 
 
 def _answers(scenario: Scenario, asked: Sequence[Asked]) -> list[list[int] | None]:
     """Return what one process alone answers to each prompt that was answered, to compare with."""
-    from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, make_checkpoint, make_shard
+    from real_backends.executors import Pipeline, make_shard
     from real_backends.executors.paced import PacedShard
+    from real_backends.models import open_model, spec_of
 
     if not any(a.output is not None for a in asked):
         return [None] * len(asked)
     shard: Shard
     if scenario.executor == "paced":
         law = step_law(read_profile(scenario.profile))
-        shard = PacedShard(DESK_TINY, 0, DESK_TINY.layers, law, seed=scenario.seed, sleep=None)
+        spec = spec_of(scenario)
+        shard = PacedShard(spec, 0, spec.layers, law, seed=scenario.seed, sleep=None)
     else:
-        weights = make_checkpoint(DESK_TINY, DEFAULT_SEED)
-        shard = make_shard(scenario.backends[0], DESK_TINY, weights, 0, DESK_TINY.layers)
+        spec, weights = open_model(scenario)
+        shard = make_shard(scenario.backends[0], spec, weights, 0, spec.layers)
     alone = Pipeline([shard])
     return [alone.generate(a.prompt, a.request.new_tokens, a.sampling) if a.output is not None else None for a in asked]
 

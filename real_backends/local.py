@@ -12,14 +12,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from models.inference import SHAPES
 from policies import village
 from policies.port import Policy
 from real_backends import specs
 from real_backends.clients import GATEWAY, Clients
-from real_backends.executors import DESK_TINY
 from real_backends.fault_script import FaultScript, check_faults
 from real_backends.gather import gather, last_leader
+from real_backends.models import spec_of
 from real_backends.namespaces import Namespaces, NotPermitted
 from real_backends.node import load_policy, make_sensors
 from real_backends.processes import Processes
@@ -88,8 +87,7 @@ def _check(scenario: Scenario) -> None:
     size = scenario.fleet.size
     if not 1 <= size <= NODES_MAX:
         raise ScenarioError(f"fleet has {size} devices: world=local runs 1 to {NODES_MAX} processes")
-    if scenario.model != DESK_TINY.name or scenario.model not in SHAPES:
-        raise ScenarioError(f"model={scenario.model!r}: world=local can run {DESK_TINY.name!r}")
+    spec_of(scenario)
     try:
         check_faults(scenario.faults)
     except FaultError as error:
@@ -108,8 +106,8 @@ def _requests(scenario: Scenario) -> list[Request]:
     """Return the requests, unless one is too long for the model."""
     found = requests(scenario)
     longest = max((r.prompt_tokens + r.new_tokens for r in found), default=0)
-    if longest > DESK_TINY.context:
-        raise ScenarioError(f"workload: a request has {longest} tokens; {DESK_TINY.name} takes {DESK_TINY.context}")
+    if longest > (spec := spec_of(scenario)).context:
+        raise ScenarioError(f"workload: a request has {longest} tokens; {spec.name} takes {spec.context}")
     return found
 
 
@@ -134,7 +132,7 @@ async def _run(
 ) -> Record:
     kinds = specs.node_kinds(scenario)
     committee = tuple(kinds)[: scenario.fleet.committee]
-    clients = Clients(committee, scenario.model, DESK_TINY.vocab, scenario.workload.retry_s, scenario.seed)
+    clients = Clients(committee, scenario.model, spec_of(scenario).vocab, scenario.workload.retry_s, scenario.seed)
     processes = Processes(scenario, tuple(kinds), folder, policy, clients.on_frame, network)
     tasks: list[asyncio.Task[None]] = []
     try:

@@ -31,11 +31,11 @@ from policies.wire import digest, encode
 from real_backends import replicas, specs
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
-from real_backends.executors import DEFAULT_SEED, DESK_TINY, make_checkpoint
 from real_backends.executors.paced import maker
 from real_backends.executors_host import ExecutorHost
 from real_backends.identity import OWNER, Identity, Registry, read_registry
 from real_backends.keys import Ed25519Keys
+from real_backends.models import open_model
 from real_backends.sensors import Sensors, open_sensors, report
 from real_backends.serve import Serve
 from real_backends.stores.blobs import BlobStore
@@ -145,7 +145,7 @@ def make_parts(config: NodeConfig) -> Parts:
     fleet = scenario.fleet
     transport = FaultyTransport(links, scenario.seed, exempt=(OWNER,), ways=hosts.Ways(fleet.shaped))
     blobs = BlobExchange(transport, BlobStore(Path(config.folder) / "blobs"))
-    models = {DESK_TINY.name: lambda: (DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED))}
+    models = {scenario.model: lambda: open_model(scenario)}
     make = maker(
         hosts.step_law(hosts.read_profile(scenario.profile)), paced=scenario.executor == "paced",
         pacing=fleet.shaped.get(config.name, Shaped()).pacing, seed=scenario.seed,

@@ -6,7 +6,6 @@ name and in being on the committee.
 
 from __future__ import annotations
 
-from models.inference import SHAPES
 from policies import village
 from policies.port import NS_PER_S
 from policies.village import NodeSpec
@@ -54,7 +53,7 @@ def node_spec(scenario: Scenario, name: str) -> NodeSpec:
         seed=scenario.seed,
         config=scenario.policy,
         capability=hosts.capability(hosts.read_profile(scenario.profile), scenario.fleet.shaped.get(name, Shaped())),
-        card=village.card(SHAPES[scenario.model], scenario.policy),
+        card=village.card(scenario.served, scenario.policy),
         reading_ns=int(scenario.reading_s * NS_PER_S),
         dedicated=name in mains[len(mains) - scenario.fleet.dedicated :],
         has_battery=name not in mains,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union
 import msgspec
 from msgspec import Meta
 
-from models.inference import SHAPES
+from models.inference import SHAPES, Shape
 from models.links.loss import CHANNELS
 from policies.committee import CommitteeError, check_size
 from policies.config import (
@@ -216,6 +216,8 @@ class Scenario(Strict, frozen=True):
     duration_s: Positive = 86_400.0
     start_minute: Minute = 0  # local time of day at t = 0
     model: str = "llama-3.2-3b"
+    checkpoint: str = ""  # a folder whose layers workers load as the model (world=local)
+    shape: Shape | None = None  # of a model that is not one of `models.inference.SHAPES`, a checkpoint's
     fleet: Fleet = Fleet()
     owners: Owners = Owners()
     network: Network = Network()
@@ -239,6 +241,11 @@ class Scenario(Strict, frozen=True):
     profile: str = ""  # executor profile measured by `twin calibrate executor`; workers then run at its speed
     sensors: str | tuple[str, ...] = "trace"  # one or several of scenarios.sensors.NAMES (world=local)
     assume: dict[str, bool | float] = msgspec.field(default_factory=dict)  # readings that they lack, by field of a Row
+
+    @property
+    def served(self) -> Shape:
+        """The served model's shape."""
+        return self.shape or SHAPES[self.model]
 
 
 class ScenarioError(ValueError):
@@ -281,8 +288,10 @@ def _with_kind(data: Any, family: str, kind: str, default: str) -> Any:
 def _cross_check(s: Scenario) -> None:
     """Refuse what no single field shows to be wrong."""
     require_finite(to_plain(s))
-    if s.model not in SHAPES:
+    if s.shape is None and s.model not in SHAPES:
         raise ScenarioError(f"model={s.model!r}: allowed: {', '.join(sorted(SHAPES))}")
+    if s.checkpoint and s.shape is None:
+        raise ScenarioError(f"checkpoint={s.checkpoint!r}: needs its shape as well; twin serve --model DIR finds it")
     if not s.backends:
         raise ScenarioError("backends=[]: expected at least one of torch, jax")
     _check_fleet(s)

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from models import inference
 from policies import port as p
 from policies import village
 from policies.consensus.messages import Chosen
@@ -31,7 +30,7 @@ from scenarios.digests import policies_manifest, versions
 from scenarios.groups import groups_of
 from scenarios.journal import Header, Journal
 from scenarios.record import RECORD_VERSION, Record
-from scenarios.schema import PRIORITIES, Network, Scenario, ScenarioError, Shaped, to_plain
+from scenarios.schema import PRIORITIES, Network, Scenario, Shaped, to_plain
 from scenarios.traces import read_rates
 from scenarios.workload import requests
 from sim.answers import answer_digest
@@ -92,9 +91,7 @@ class _Run:
         self, scenario: Scenario, make: Callable[[village.NodeSpec], dict[str, Any]], guards: Guards | None = None
     ) -> None:
         self.scenario, self.make = scenario, make
-        self.shape = inference.SHAPES.get(scenario.model)
-        if self.shape is None:
-            raise ScenarioError(f"model={scenario.model!r}: allowed: {', '.join(sorted(inference.SHAPES))}")
+        self.shape = scenario.served
         self.requests = requests(scenario)
         self.stock = inventory(scenario)
         self.committee = committee_of(scenario, self.stock)

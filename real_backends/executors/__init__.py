@@ -19,7 +19,7 @@ from real_backends.executors.checkpoint import (
     make_checkpoint,
     shard_weights,
 )
-from real_backends.executors.choice import choose
+from real_backends.executors.choice import choose, ends
 from real_backends.executors.llama_layout import StoredWeights, open_checkpoint, save_checkpoint
 from real_backends.executors.pipeline import Pipeline, make_shard
 from real_backends.executors.precision import DTYPES
@@ -52,6 +52,7 @@ __all__ = [
     "cut_evenly",
     "decode",
     "encode",
+    "ends",
     "make_checkpoint",
     "make_shard",
     "open_checkpoint",

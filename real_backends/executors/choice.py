@@ -26,18 +26,23 @@ def choose(logits: npt.NDArray[Any], position: int, sampling: Sampling | None) -
     Args:
         logits: [vocab], finite; the arithmetic is in float64.
         position: of the chosen token, counted from the prompt's first; it keys the draw.
-        sampling: None chooses the largest logit, of equal ones the lowest id.
+        sampling: None, or a temperature of 0, chooses the largest logit, of equal ones the lowest id.
 
     Raises:
         ValueError: a logit to draw by is not finite.
     """
-    if sampling is None:
+    if sampling is None or sampling.temperature == 0:
         return int(np.argmax(logits))
     shares = _shares(np.asarray(logits, dtype=np.float64), sampling)
     borders = np.cumsum(shares)
     drawn = draws.uniform(sampling.seed % 2**64, PURPOSE, _ONE_STREAM, position)
     # A draw is below 1, so that it falls inside the last border, and never into a share of nothing.
     return int(np.searchsorted(borders, drawn * borders[-1], side="right"))
+
+
+def ends(token: int, sampling: Sampling | None) -> bool:
+    """Return whether an answer ends with this token."""
+    return sampling is not None and token in sampling.ends
 
 
 def _shares(logits: npt.NDArray[np.float64], sampling: Sampling) -> npt.NDArray[np.float64]:

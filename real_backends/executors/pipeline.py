@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from policies.jobs import Sampling
 from real_backends.executors.checkpoint import Weights
-from real_backends.executors.choice import choose
+from real_backends.executors.choice import choose, ends
 from real_backends.executors.shard import ExecutorUnavailable, Part, Shard
 from real_backends.executors.spec import ModelSpec
 
@@ -97,7 +97,7 @@ class Pipeline:
             shard.drop(session)
 
     def generate(self, prompt_tokens: Sequence[int], new_tokens: int, sampling: Sampling | None = None) -> list[int]:
-        """The `new_tokens` tokens after the prompt, greedy unless drawn, in a session of its own, freed at the end."""
+        """At most `new_tokens` tokens after the prompt, by `choose`, in a session of its own, freed at the end."""
         session = f"generate-{next(self._names)}"
         answer: list[int] = []
         chunk, position = list(prompt_tokens), 0
@@ -105,6 +105,8 @@ class Pipeline:
             for _ in range(new_tokens):
                 token = choose(self.logits(session, chunk, position), position + len(chunk), sampling)
                 answer.append(token)
+                if ends(token, sampling):
+                    break
                 chunk, position = [token], position + len(chunk)
         finally:
             self.drop(session)

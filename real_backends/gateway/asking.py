@@ -9,6 +9,7 @@ request alone, so they must be equal.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -32,7 +33,7 @@ from scenarios.clients import Attempt, Finish, first_attempt, on_reply, on_silen
 CLIENT = "http"
 """The name under which the endpoint's requests enter the village: one client, so that its rate is one bucket."""
 PRIORITY = 2  # "normal", the class of a request that says nothing about it
-BLOB_TRIES = 3  # an answer whose tokens its holder could not hand over is asked for again
+BLOB_TRIES = 3  # requests made for an answer whose tokens its holder cannot hand over
 
 _log = logging.getLogger(__name__)
 _reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Part, Redirect, Refused]).decode  # noqa: UP007
@@ -102,24 +103,31 @@ class Asking:
         Raises:
             ApiError: the village refused, or gave no outcome in time.
         """
-        op_id = f"{next(self._numbers):08d}"
         blob = np.asarray(prompt, dtype="<i4").tobytes()
-        one = self._open[op_id] = _Open(
-            blob, new_tokens, sampling, time.monotonic() + self._deadline_s, first_attempt(self._gateway)
-        )
-        entry = self.book.enter(op_id, CLIENT, PRIORITY, self._deadline_s, prompt, new_tokens, sampling)
+        one = _Open(blob, new_tokens, sampling, time.monotonic() + self._deadline_s, first_attempt(self._gateway))
+        for _ in range(BLOB_TRIES):
+            async with contextlib.aclosing(self._once(one, prompt)) as tokens:
+                async for new in tokens:
+                    yield new
+            assert isinstance(one.then, Finish)
+            if one.then.status != "answered":
+                raise _failure(one.then)
+            if len(one.sent) >= one.then.tokens:
+                return
+            # Who made the answer is gone and has its tokens alone; the same request has the same answer elsewhere.
+            one.then = first_attempt(self._gateway)
+        raise ApiError("The answer was made, and no node could hand it over.", status=502, code="answer_lost")
+
+    async def _once(self, one: _Open, prompt: Sequence[int]) -> AsyncGenerator[list[int], None]:
+        """Ask as a request of its own, until ``one.then`` is its end."""
+        op_id = f"{next(self._numbers):08d}"
+        self._open[op_id] = one
+        one.came, one.outcome_s, one.output = asyncio.Queue(), None, None
+        entry = self.book.enter(op_id, CLIENT, PRIORITY, self._deadline_s, prompt, one.new_tokens, one.sampling)
         try:
-            for left in reversed(range(BLOB_TRIES)):
-                while isinstance(one.then, Attempt):
-                    async for new in self._attempt(op_id, one, one.then):
-                        yield new
-                if one.then.status != "answered":
-                    raise _failure(one.then)
-                if len(one.sent) >= one.then.tokens:
-                    return
-                if left:
-                    one.then = Attempt(self._gateway, after_s=self._retry_s)
-            raise ApiError("The answer was made, and no node could hand it over.", status=502, code="answer_lost")
+            while isinstance(one.then, Attempt):
+                async for new in self._attempt(op_id, one, one.then):
+                    yield new
         finally:
             del self._open[op_id]
             self.book.end(entry, one.then, one.outcome_s, one.output)

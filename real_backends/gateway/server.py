@@ -20,7 +20,6 @@ import msgspec
 import uvicorn
 
 from policies import village
-from real_backends.executors import DESK_TINY
 from real_backends.executors.tokens import BEGIN
 from real_backends.gateway.app import make_app
 from real_backends.gateway.asking import Asking
@@ -29,6 +28,7 @@ from real_backends.gateway.errors import ApiError
 from real_backends.gateway.metrics import Metrics
 from real_backends.gateway.wanted import Served
 from real_backends.gather import gather
+from real_backends.models import spec_of
 from real_backends.processes import NodeFailed, Processes
 from real_backends.specs import node_kinds, node_spec
 from scenarios.record import Record
@@ -36,7 +36,6 @@ from scenarios.schema import Scenario, ScenarioError
 
 HOST = "127.0.0.1"
 """This machine alone: the endpoint asks nobody who they are."""
-MODELS = {DESK_TINY.name: DESK_TINY}
 DEADLINE_S = 300.0  # the village's documented time-out of inference
 FIRST_ANSWER_S = 120.0  # assumption: electing, planning and loading take seconds, and a minute on a busy machine
 LOOK_EVERY_S = 0.2
@@ -83,9 +82,9 @@ async def serve(
         NodeFailed: a node ended before the village stood.
         ApiError: the village stands and gives no answer.
     """
-    spec = MODELS.get(scenario.model)
-    if spec is None or spec.vocab <= BEGIN:
-        raise ScenarioError(f"model={scenario.model!r}: world=local can serve {', '.join(MODELS)}")
+    spec = spec_of(scenario)
+    if spec.vocab <= BEGIN:
+        raise ScenarioError(f"model={scenario.model!r}: has {spec.vocab} token ids; bytes need {BEGIN + 1}")
     names, metrics, keeper = tuple(node_kinds(scenario)), Metrics(), Keeper()
     processes = Processes(scenario, names, folder, "", lambda *frame: asking.on_frame(*frame))
     asking = Asking(

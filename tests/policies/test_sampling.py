@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -10,7 +12,7 @@ from policies.jobs import Sampling
 from policies.wire import Codec, WireError, encode
 from tests.policies.small_village import ready
 
-SAMPLING = Sampling(0.7, 0.9, -5)
+SAMPLING = Sampling(0.7, 0.9, -5, (2,))
 
 
 def test_every_attempt_draws_as_the_request_says() -> None:
@@ -34,9 +36,18 @@ def test_every_attempt_draws_as_the_request_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"temperature": 0.0}, {"temperature": 2.1}, {"top_p": 0.0}, {"top_p": 1.1}, {"seed": 2**63}]
+    "changes",
+    [
+        {"temperature": -0.1},
+        {"temperature": 2.1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"seed": 2**63},
+        {"ends": (-1,)},
+        {"ends": tuple(range(17))},
+    ],
 )
-def test_what_cannot_be_drawn_by_is_malformed(changes: dict[str, float]) -> None:
+def test_what_cannot_be_drawn_by_is_malformed(changes: dict[str, Any]) -> None:
     """A client that does not keep to the bounds is refused where its bytes are read, before anything is recorded."""
     codec = Codec((Submit,))
     fair = Submit("m", "p", 1, 1, 0, 60.0, SAMPLING)

@@ -75,7 +75,7 @@ def test_greedy_takes_the_lowest_id_of_the_largest(logits: np.ndarray) -> None:
     """Without sampling the largest logit is chosen; so it is by a set that holds only one."""
     best = logits.tolist().index(logits.max())
     assert choose(logits, 3, None) == best
-    assert choose(logits, 3, Sampling(1.0, 1e-9, 5)) == best
+    assert choose(logits, 3, Sampling(0.0, 1.0, 5)) == choose(logits, 3, Sampling(1.0, 1e-9, 5)) == best
 
 
 def test_a_small_difference_of_logits_moves_few_draws() -> None:

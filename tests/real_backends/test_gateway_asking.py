@@ -125,6 +125,7 @@ def test_an_answer_that_cannot_be_handed_over_is_asked_for_again_and_ends() -> N
     with pytest.raises(ApiError, match="hand it over") as raised:
         members.ask()
     assert (raised.value.status, len(members.heard)) == (502, 3)
+    assert len({entry.request.op_id for entry in members.asking.book.asked}) == 3  # made anew by whoever is there
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,19 @@ def test_a_drawn_answer_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
     asyncio.run(_run(tmp_path, act))
 
 
+def test_an_answer_ends_with_its_first_end(tmp_path: Path, reference: list[int]) -> None:
+    """The end is part of the answer, nothing is computed after it, and the session is forgotten."""
+    end = reference[6]
+    expected = reference[: reference.index(end) + 1]
+
+    async def act(nodes: dict[str, Node]) -> None:
+        done = (await _end(nodes["a"], _job(sampling=Sampling(0.0, 1.0, 0, (end, 511)))))[-1]
+        assert (done.tokens, _tokens(nodes["a"], done)) == (len(expected), expected)
+        await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
+
+    asyncio.run(_run(tmp_path, act))
+
+
 def test_stages_serve_a_checkpoint_from_its_files(tmp_path: Path, reference: list[int]) -> None:
     """Nodes that each open a checkpoint's folder and read their own layers say what one process says."""
     save_checkpoint(tmp_path / "model", DESK_TINY, WEIGHTS, files=3)

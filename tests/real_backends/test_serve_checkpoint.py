@@ -1,0 +1,138 @@
+"""`twin serve --model DIR`: what cannot be served is one line before any process starts; what can is cut as said."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+
+from experiments import cli
+from experiments.results import simulate
+from experiments.serve import scenario_of_checkpoint
+from policies.coordination.lines import candidate
+from policies.problem import Plan
+from policies.sharding import PLANNERS
+from policies.wire import encode
+from real_backends.executors import make_checkpoint, save_checkpoint
+from real_backends.executors.llama_layout import stored_name
+from real_backends.executors.seeded import RECIPES
+from real_backends.executors.tensor_file import write_tensor_file
+from real_backends.models import open_model, shape_of, spec_of
+from real_backends.specs import node_spec
+from scenarios.schema import Scenario, build, to_plain
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("torch")
+
+SPEC = replace(RECIPES["tiny"].spec, name="speaker")
+WEIGHTS = make_checkpoint(SPEC, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint that can be served."""
+    save_checkpoint(tmp_path / "speaker", SPEC, WEIGHTS)
+    return tmp_path / "speaker"
+
+
+def configure(**changes: object) -> Callable[[Path], None]:
+    """Return what changes config.json."""
+
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return change
+
+
+def store(tensors: dict[str, np.ndarray]) -> Callable[[Path], None]:
+    """Return what replaces the tensors."""
+    stored = {stored_name(name): tensor for name, tensor in tensors.items()}
+    return lambda folder: write_tensor_file(folder / "model.safetensors", stored, "F32")
+
+
+def without(name: str) -> dict[str, np.ndarray]:
+    """Return the tensors but one."""
+    return {other: tensor for other, tensor in WEIGHTS.items() if other != name}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "said"),
+    [
+        (store(without("layers.2.q")), [], "checkpoint speaker: tensor 'layers.2.q' is missing"),
+        (store(WEIGHTS | {"layers.2.q": np.zeros((64, 63), np.float32)}), [], "'layers.2.q' is float32 (64, 63)"),
+        (configure(architectures=["MambaForCausalLM"]), [], "architecture 'MambaForCausalLM' is unknown, allowed: Ll"),
+        (configure(num_hidden_layers="four"), [], "checkpoint speaker: config.json: layers: 'four' is not allowed"),
+        (lambda folder: (folder / "config.json").unlink(), [], "checkpoint speaker: config.json is missing"),
+        (lambda folder: (folder / "config.json").write_text("{"), [], "config.json is not JSON"),
+        (lambda folder: (folder / "model.safetensors").unlink(), [], "holds neither model.safetensors nor"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), [], "checkpoint speaker: "),
+        (lambda folder: None, ["--shards", "5", "--workers", "6"], "shards: 5 are not allowed, 'speaker' has 4 layers"),
+        (lambda folder: None, ["--shards", "4"], "--shards 4: allowed: 1 to 3, the number of workers"),
+        (lambda folder: None, ["--shards", "0"], "--shards 0: allowed: 1 to 3"),
+        (lambda folder: None, ["--context", "513"], "context=513 is not allowed, the model takes 1 to 512"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_cannot_be_served_is_one_line(
+    folder: Path, spoil: Callable[[Path], object], words: list[str], said: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    """The line names what is wrong, the exit code is that of the user's input, and nothing is left behind."""
+    spoil(folder)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("VILLAGETWIN_HOME", str(tmp_path / "home"))
+    assert cli.main(["serve", "--port", "0", "--model", str(folder), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_model_that_fits_nowhere_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says how much is needed and how much there is."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
+    assert cli.main(["serve", "--port", "0", "--model", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "3 workers with room for 2 of 4 layers and 8 sessions of 512 tokens need 0.0 GiB; this machine" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("workers", "shards"), [(1, 1), (3, 1), (3, 2), (3, 3), (5, 4)])
+def test_the_model_is_cut_as_said(folder: Path, workers: int, shards: int) -> None:
+    """By its planner over the memory that its workers offer and lend."""
+    scenario = scenario_of_checkpoint(workers, folder, shards, None)
+    spec, harvest = node_spec(scenario, "desk-0"), to_plain(scenario)["policy"]["harvest"]
+    lent_bytes = spec.capability.memory_bytes * harvest["max_memory"]
+    able = msgspec.structs.replace(spec.capability, memory_bytes=lent_bytes)
+    pool = tuple(candidate(f"desk-{number}", able) for number in range(workers))
+    problem = msgspec.structs.replace(spec.card, workers=pool)
+    plan = msgspec.msgpack.decode(PLANNERS["latency_dp"](encode(problem), workers), type=Plan)
+    parts = -(-SPEC.layers // -(-SPEC.layers // shards))  # four layers in three parts are two and two
+    assert [len(pipeline) for pipeline in plan.pipelines] == [parts] * (workers // parts)
+
+
+def test_both_worlds_have_the_checkpoints_shape(folder: Path) -> None:
+    """What the workers load is the files' model, in the context asked for; the twin runs it from plain data alone."""
+    scenario = scenario_of_checkpoint(3, folder, 2, 128)
+    assert spec_of(scenario) == replace(SPEC, context=128)
+    spec, weights = open_model(scenario)
+    assert np.array_equal(np.asarray(weights["layers.1.q"]), WEIGHTS["layers.1.q"])
+    plain = to_plain(scenario)
+    assert build(json.loads(json.dumps(plain))) == scenario
+    assert scenario.served == shape_of(spec)
+    workload = plain["workload"] | {"requests": 4, "prompt_tokens": 8, "new_tokens": 5}
+    twin: Scenario = build(plain | {"world": "sim", "duration_s": 40.0, "workload": workload})
+    assert list(simulate(twin).requests["status"]) == ["answered"] * 4
