@@ -68,10 +68,12 @@ def scenario_of_checkpoint(workers: int, folder: Path, shards: int, context: int
 
     from policies import village
     from real_backends.executors import cut_evenly
+    from real_backends.gateway.own_tokenizer import tokenizer_of
     from real_backends.models import check_checkpoint, shape_of
     from scenarios.schema import ScenarioError, to_plain
 
     spec = check_checkpoint(folder, context)
+    tokenizer_of(folder, spec.vocab)
     try:
         layers = max(last - first for first, last in cut_evenly(spec, shards))
     except ValueError as error:

@@ -107,7 +107,8 @@ class Endpoint:
         except ApiError as error:
             self._metrics.requests[path, error.status] += 1
             raise
-        text = TextStream(wanted.stops)
+        tokenizer = self._served.tokenizer
+        text = TextStream(wanted.stops, tokenizer.pieces(), tokenizer.ends)
         pieces = self._pieces(wanted, text, path, begun_s)
         answers = Answers(self._served, wanted, secrets.token_hex(12), int(time.time()))
         try:
@@ -176,8 +177,8 @@ async def _events(
 
 
 def _finish(text: TextStream) -> str:
-    """Return why an answer ended: the byte-level model has no token that ends it, so it is a stop or the length."""
-    return "stop" if text.stopped else "length"
+    """Return why an answer ended, in OpenAI's words: a token that ends it is a stop as well."""
+    return "stop" if text.stopped or text.ended else "length"
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, str]) -> str:

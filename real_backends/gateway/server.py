@@ -20,19 +20,19 @@ import msgspec
 import uvicorn
 
 from policies import village
-from real_backends.executors.tokens import BEGIN
 from real_backends.gateway.app import make_app
 from real_backends.gateway.asking import Asking
 from real_backends.gateway.book import Book
 from real_backends.gateway.errors import ApiError
 from real_backends.gateway.metrics import Metrics
+from real_backends.gateway.own_tokenizer import tokenizer_of
 from real_backends.gateway.wanted import Served
 from real_backends.gather import gather
 from real_backends.models import spec_of
 from real_backends.processes import NodeFailed, Processes
 from real_backends.specs import node_kinds, node_spec
 from scenarios.record import Record
-from scenarios.schema import Scenario, ScenarioError
+from scenarios.schema import Scenario
 
 HOST = "127.0.0.1"
 """This machine alone: the endpoint asks nobody who they are."""
@@ -78,13 +78,12 @@ async def serve(
         say: called with one line about what happens.
 
     Raises:
-        ScenarioError: the model cannot be served.
+        ScenarioError: the model, or its tokenizer, cannot be served.
         NodeFailed: a node ended before the village stood.
         ApiError: the village stands and gives no answer.
     """
     spec = spec_of(scenario)
-    if spec.vocab <= BEGIN:
-        raise ScenarioError(f"model={scenario.model!r}: has {spec.vocab} token ids; bytes need {BEGIN + 1}")
+    tokenizer = tokenizer_of(Path(scenario.checkpoint) if scenario.checkpoint else None, spec.vocab)
     names, metrics, keeper = tuple(node_kinds(scenario)), Metrics(), Keeper()
     processes = Processes(scenario, names, folder, "", lambda *frame: asking.on_frame(*frame))
     asking = Asking(
@@ -94,7 +93,7 @@ async def serve(
     def health() -> dict[str, dict[str, Any]]:
         return {name: {"up": processes.runs(name), "pid": processes.pid(name)} for name in names}
 
-    served = Served(spec.name, spec.vocab, spec.context, int(time.time()))
+    served = Served(spec.name, spec.vocab, spec.context, int(time.time()), tokenizer)
     app = make_app(served, asking, metrics, health)
     server = _Server(uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=DRAIN_S))
     async with _stoppable() as stop:
@@ -162,7 +161,7 @@ async def _first_answer(asking: Asking) -> None:
     until_s = time.monotonic() + FIRST_ANSWER_S
     while True:
         try:
-            async for _ in asking.ask([BEGIN], 1):
+            async for _ in asking.ask([0], 1):
                 pass
             return
         except ApiError:

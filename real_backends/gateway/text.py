@@ -1,16 +1,13 @@
-"""Text of one answer: bytes to characters as tokens come, up to the first stop sequence.
+"""Text of one answer as its tokens come, up to the first stop sequence or the token that ends it.
 
-The tokenizer is `real_backends.executors.tokens`: a byte is a token. A character of several bytes is given out with
-its last byte, and text that may be the start of a stop sequence is held back until that is decided.
+Text that may be the start of a stop sequence is held back until that is decided.
 """
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-NO_BYTE = 0xFF
-"""Stands for ids that are no byte: it never occurs in UTF-8, and becomes U+FFFD."""
+from real_backends.gateway.tokenizer import BytePieces, Pieces
 
 
 class TextStream:
@@ -18,16 +15,19 @@ class TextStream:
 
     Args:
         stops: sequences before which the text ends; none is empty.
+        pieces: what a token reads like; bytes where it is not given.
+        ends: tokens that end an answer, and have no text.
 
     Attributes:
         tokens: how many were read; those after the stop are not.
         stopped: whether a stop sequence was met; then the text is complete.
+        ended: whether a token ended it.
     """
 
-    def __init__(self, stops: Sequence[str] = ()) -> None:
-        self.tokens, self.stopped = 0, False
-        self._stops = tuple(stops)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    def __init__(self, stops: Sequence[str] = (), pieces: Pieces | None = None, ends: Collection[int] = ()) -> None:
+        self.tokens, self.stopped, self.ended = 0, False, False
+        self._stops, self._ends = tuple(stops), frozenset(ends)
+        self._pieces = BytePieces() if pieces is None else pieces
         self._held = ""
 
     def feed(self, tokens: Sequence[int]) -> str:
@@ -37,14 +37,17 @@ class TextStream:
             if self.stopped:
                 break
             self.tokens += 1
-            settled.append(self._add(self._decoder.decode(bytes((token if 0 <= token < 256 else NO_BYTE,)))))
+            if token in self._ends:
+                self.ended = True
+                break
+            settled.append(self._add(self._pieces.add(token)))
         return "".join(settled)
 
     def end(self) -> str:
         """Return what was held back, once no token follows."""
         if self.stopped:
             return ""
-        rest = self._add(self._decoder.decode(b"", final=True))
+        rest = self._add(self._pieces.end())
         return rest if self.stopped else rest + self._release(self._held)
 
     def _add(self, text: str) -> str:

@@ -7,14 +7,14 @@ as absent. What cannot be honoured is refused by name, never passed over.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from policies.jobs import TEMPERATURE_MAX, Sampling
-from real_backends.executors import encode
 from real_backends.gateway.errors import ApiError, invalid, unsupported
+from real_backends.gateway.tokenizer import ByteTokenizer, Tokenizer
 
 COMPLETION_TOKENS = 16  # max_tokens of /v1/completions where none is given, as in OpenAI's reference
 STOPS_MAX = 4  # as in OpenAI's reference
@@ -35,15 +35,17 @@ class Served:
 
     Attributes:
         name: what clients call it.
-        vocab: number of token ids; at least the 256 bytes and the one that begins a prompt.
+        vocab: number of token ids.
         context: tokens that prompt and answer may have together.
         created: when it was loaded, Unix seconds.
+        tokenizer: of its text.
     """
 
     name: str
     vocab: int
     context: int
     created: int
+    tokenizer: Tokenizer = field(default_factory=ByteTokenizer)
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,14 @@ def read(body: bytes, served: Served, *, chat: bool, seed: int) -> Wanted:
     fields = _fields(body)
     _known(fields, _CHAT if chat else _COMPLETION)
     _model(fields, served)
-    sampling = _sampling(fields, seed)
+    sampling = _sampling(fields, seed, served.tokenizer.ends)
     source = "messages" if chat else "prompt"
-    prompt = _messages(fields.get(source)) if chat else _prompt(fields.get(source), served.vocab)
+    if chat:
+        prompt = tuple(served.tokenizer.chat(_messages(fields.get(source))))
+    else:
+        prompt = _prompt(fields.get(source), served)
+    if not prompt:
+        raise invalid(source, fields.get(source), "what has at least one token")
     stream = _flag(fields, "stream")
     room = served.context - len(prompt)
     asked = _tokens(fields)
@@ -122,7 +129,7 @@ def _model(fields: Mapping[str, Any], served: Served) -> None:
         raise ApiError(text, status=404, param="model", code="model_not_found")
 
 
-def _sampling(fields: Mapping[str, Any], fresh_seed: int) -> Sampling | None:
+def _sampling(fields: Mapping[str, Any], fresh_seed: int, ends: tuple[int, ...]) -> Sampling | None:
     """Return how tokens are drawn; a temperature or a set of nothing leaves the likeliest one."""
     temperature, top_p = fields.get("temperature", 1), fields.get("top_p", 1)
     seed = fields.get("seed", fresh_seed)
@@ -134,27 +141,26 @@ def _sampling(fields: Mapping[str, Any], fresh_seed: int) -> Sampling | None:
         raise invalid("seed", seed, "a 64-bit integer")
     if not isinstance(fields.get("user", ""), str):
         raise invalid("user", fields["user"], "a string")
-    return Sampling(float(temperature), float(top_p), seed) if temperature > 0 and top_p > 0 else None
+    if temperature > 0 and top_p > 0:
+        return Sampling(float(temperature), float(top_p), seed, ends)
+    return Sampling(0.0, 1.0, 0, ends) if ends else None
 
 
-def _prompt(prompt: Any, vocab: int) -> tuple[int, ...]:
+def _prompt(prompt: Any, served: Served) -> tuple[int, ...]:
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
         prompt = prompt[0]
     if isinstance(prompt, str):
-        return tuple(encode(prompt))
-    if isinstance(prompt, list) and prompt and all(_whole(token) and 0 <= token < vocab for token in prompt):
+        return tuple(served.tokenizer.encode(prompt))
+    if isinstance(prompt, list) and prompt and all(_whole(token) and 0 <= token < served.vocab for token in prompt):
         return tuple(prompt)
-    raise invalid("prompt", prompt, f"one string, or one non-empty list of token ids from 0 to {vocab - 1}")
+    raise invalid("prompt", prompt, f"one string, or one non-empty list of token ids from 0 to {served.vocab - 1}")
 
 
-def _messages(messages: Any) -> tuple[int, ...]:
-    """Return the prompt of a conversation: a line a message, and the assistant's line begun.
-
-    A seeded checkpoint has no chat template of its own; this one is ours.
-    """
+def _messages(messages: Any) -> list[dict[str, str]]:
+    """Return a conversation as its messages' roles, texts and names."""
     if not isinstance(messages, list) or not messages:
         raise invalid("messages", messages, "a non-empty list of messages")
-    lines = []
+    found = []
     for at, message in enumerate(messages):
         where = f"messages[{at}]"
         if not isinstance(message, dict):
@@ -164,14 +170,15 @@ def _messages(messages: Any) -> tuple[int, ...]:
             raise invalid(f"{where}.role", role, ", ".join(ROLES))
         if name is not None and not isinstance(name, str):
             raise invalid(f"{where}.name", name, "a string")
-        for field in message.keys() - {"role", "content", "name"}:
-            if message[field] is not None:
+        for extra in message.keys() - {"role", "content", "name"}:
+            if message[extra] is not None:
                 raise ApiError(
-                    f"Unrecognized request argument supplied: {where}.{field}", param=f"{where}.{field}",
+                    f"Unrecognized request argument supplied: {where}.{extra}", param=f"{where}.{extra}",
                     code="unknown_parameter",
                 )  # fmt: skip
-        lines.append(f"{name or role}: {_content(message.get('content'), f'{where}.content')}\n")
-    return tuple(encode("".join(lines) + "assistant: "))
+        text = _content(message.get("content"), f"{where}.content")
+        found.append({"role": role, "content": text} | ({"name": name} if name is not None else {}))
+    return found
 
 
 def _content(content: Any, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 from collections.abc import Callable
@@ -108,6 +109,27 @@ def test_a_model_that_fits_nowhere_is_one_line(
     error = capsys.readouterr().err
     assert "3 workers with room for 2 of 4 layers and 8 sessions of 512 tokens need 0.0 GiB; this machine" in error
     assert error.count("\n") == 1
+
+
+def test_a_tokenizer_whose_library_is_missing_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names what to install, rather than to speak another language than the model's."""
+    (folder / "tokenizer.json").write_text("{}")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tokenizers" else found(name))
+    assert cli.main(["serve", "--port", "0", "--model", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "checkpoint speaker: has a tokenizer.json, which needs tokenizers: pip install" in error
+    assert error.count("\n") == 1
+
+
+def test_bytes_need_so_many_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model without a tokenizer, of fewer ids than bytes have, is refused."""
+    few = replace(SPEC, vocab=200)
+    save_checkpoint(tmp_path / "few", few, make_checkpoint(few, 1))
+    assert cli.main(["serve", "--port", "0", "--model", str(tmp_path / "few")]) == 2
+    assert "vocab_size=200: without a tokenizer.json tokens are bytes, and need 257" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("workers", "shards"), [(1, 1), (3, 1), (3, 2), (3, 3), (5, 4)])
