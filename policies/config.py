@@ -249,6 +249,19 @@ class LeaseConfig(Strict, frozen=True):
     drift: Share = 0.01  # clocks of two members differ by less than this share in rate (assumption; real ones: 1e-4)
 
 
+class ReplanConfig(Strict, frozen=True):
+    """When a pipeline that serves is given up for a better plan; numbers without a source are our choices."""
+
+    # A worker must have been lent so long without a break before it takes part in a move: who comes and goes more
+    # often than that moves nothing.
+    dwell_s: NonNegative = 300.0
+    horizon_s: Positive = 3600.0  # tokens expected in it are those of the last one; their gain must pay for the move
+    drain_s: NonNegative = 60.0  # what is to go takes no new work; if it still works after this, nothing moves
+    load_bytes_per_s: Positive = 1.0e9  # flash to memory: UFS 3.1 and consumer NVMe read 1-2 GB/s (JESD220E)
+    service: Literal["best_effort", "standard", "critical"] = "best_effort"  # class whose copies idle workers hold
+    away: Annotated[float, Meta(ge=0, lt=1)] = 0.05  # chance that a worker is away when it is needed (assumption)
+
+
 class CoordinationConfig(Strict, frozen=True):
     """The leader's rules for assigning requests."""
 
@@ -260,6 +273,7 @@ class CoordinationConfig(Strict, frozen=True):
     report_every: Annotated[int, Meta(ge=1)] = 64  # tokens between progress reports
     audit_share: Share = 0.02  # of requests run on two pipelines and compared
     stream: bool = False  # progress reports carry the tokens, and clients hear them before the outcome
+    replan: ReplanConfig | None = None  # none: a pipeline serves until it loses a worker; free workers are planned
 
 
 class GatewayConfig(Strict, frozen=True):

@@ -76,13 +76,17 @@ class State(Message, frozen=True):
     """What is there already. ``in_force`` are the pipelines that serve now, ``held`` what nodes have.
 
     ``requests_ahead`` is how many requests a plan is expected to serve before the next one: what a faster
-    pipeline saves on each of them is weighed against the cost of moving (`policies.sharding.replan`).
+    pipeline saves on each of them is weighed against the cost of moving (`policies.sharding.replan`). Workers that no
+    pipeline needs hold copies of stages, as many as the class of ``service`` asks for where a worker is ``away`` with
+    that chance when it is needed (`policies.sharding.replicas`).
     """
 
     in_force: tuple[tuple[Stage, ...], ...] = ()
     held: tuple[Held, ...] = ()
     movers: tuple[Mover, ...] = ()
     requests_ahead: Count = 1
+    service: str = "best_effort"
+    away: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
 
 class Problem(Message, frozen=True):
@@ -125,7 +129,8 @@ class Plan(Message, frozen=True):
     """Pipelines that share no worker, each with its seconds a token; ``infeasible``: why there is none.
 
     A planner of a whole pool also says what every worker holds (``placement``, which may overlap) and the
-    ``flows`` that a router follows. The pipelines are then ways through that placement.
+    ``flows`` that a router follows. The pipelines are then ways through that placement. ``replicas`` are copies of
+    the pipelines' stages on workers that have no other part in the plan.
     """
 
     pipelines: tuple[tuple[Stage, ...], ...]
@@ -133,3 +138,4 @@ class Plan(Message, frozen=True):
     infeasible: str = ""
     placement: tuple[Stage, ...] = ()
     flows: tuple[Flow, ...] = ()
+    replicas: tuple[Stage, ...] = ()

@@ -6,7 +6,8 @@ replicated state and from the workers' next renewals. An attempt may therefore r
 settled once, by the first `Complete` that commits.
 
 Here stand the inputs, the change of leaders and the replicated log; what follows from them stands in layers, each of
-which knows only those below it: `pipelines` (workers and plans) on `attempts` (what runs where) on `requests`.
+which knows only those below it: `moving` (better plans) on `pipelines` (workers and plans) on `attempts` (what runs
+where) on `requests`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 from policies import commands
 from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Refuse
 from policies.coordination.lines import DECLARED
-from policies.coordination.pipelines import Pipelines
+from policies.coordination.moving import Moving
 from policies.jobs import Done, Lost, Progress
 from policies.local import Allow, Ask, Committed, Leadership, Restore, Seen, Snapshot, Withdraw
 from policies.problem import Plan
@@ -34,7 +35,7 @@ millisecond, is rare)."""
 _plan = msgspec.msgpack.Decoder(Plan).decode
 
 
-class Coordination(Pipelines):
+class Coordination(Moving):
     """One committee member's coordination; its arguments are those of `policies.coordination.requests.Requests`."""
 
     messages = (Renew, Leave, Began, Emitted, Report)
@@ -85,7 +86,9 @@ class Coordination(Pipelines):
             self._worker_gone(node, "lease expired")
         for effort in self.efforts.expired(self.port.wall, self.lease_ns):
             self._give_up(effort, "deadline passed")
+        self._go_on()
         self._ask_for_plan()
+        self._consider()
         self._dispatch()
 
     def on_job(self, job_id: int, outcome: Any) -> None:
@@ -93,9 +96,9 @@ class Coordination(Pipelines):
             return
         self.plan_job = 0
         if self.leading and isinstance(outcome, Done):
-            self._propose_plan(_plan(outcome.result))
+            self._on_plan(_plan(outcome.result))
         elif isinstance(outcome, Lost):
-            self.pool_changed = True
+            self.pool_changed, self.considering = True, False
 
     # -- leadership and replicated state ----------------------------------------------------------------
 
@@ -141,6 +144,8 @@ class Coordination(Pipelines):
             return
         elif isinstance(command, Accept):
             self.efforts.add(command)
+            if self.config.replan is not None:
+                self.outlook.take(self.port.now, self.config.replan.horizon_s, command.new_tokens)
             self._dispatch()
         elif isinstance(command, Attach):
             effort = self.efforts.all.get((command.client, command.op_id))
@@ -149,8 +154,10 @@ class Coordination(Pipelines):
         elif isinstance(command, Complete | Refuse):
             self._on_settled(command)
             self._dispatch()  # one that was refused while it ran leaves a slot
+            self._go_on()
         elif isinstance(command, Dissolve):
             self._on_dissolved(command)
+            self._go_on()
         elif isinstance(command, Join):
             self.pool_changed = True
         elif isinstance(command, Evict) and command.node in self.lines.of_node:

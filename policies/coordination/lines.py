@@ -18,12 +18,14 @@ DECLARED = "declared dead"
 class WorkerView:
     """A worker whose lease runs; ``loaded`` is the pipeline whose shard it holds in memory.
 
-    ``capability`` is None for a worker that an earlier leader placed and this one has not heard yet.
+    ``capability`` is None for a worker that an earlier leader placed and this one has not heard yet. ``since_ns`` is
+    when it was first heard of without a break.
     """
 
     capability: Capability | None
     lease_until_ns: int
     loaded: int = 0
+    since_ns: int = 0
 
 
 @dataclass
@@ -48,10 +50,18 @@ class Lines:
 
     Args:
         doubted: node to ``suspect`` or ``dead``, of those that a failure detector does not hold alive.
+
+    Attributes:
+        leaving: lines that take no new work, because they shall give way to others.
+        spares: node to the copy of a stage that it holds for nobody yet, under a number like a line's.
+        on_disk: node to the layer ranges that it has loaded at some time, and so need not fetch.
     """
 
     def __init__(self, doubted: dict[str, str] | None = None) -> None:
         self.doubted: dict[str, str] = doubted or {}
+        self.leaving: set[int] = set()
+        self.spares: dict[str, tuple[int, Stage]] = {}
+        self.on_disk: dict[str, dict[tuple[int, int], None]] = {}
         self.workers: dict[str, WorkerView] = {}
         self.lines: dict[int, Line] = {}
         self.of_node: dict[str, int] = {}
@@ -62,11 +72,13 @@ class Lines:
         self.lines[line.number] = line
         for node in line.nodes:
             self.of_node[node] = line.number
+            self.spares.pop(node, None)
         return line
 
     def dissolve(self, number: int) -> Line | None:
         """Forget a line."""
         line = self.lines.pop(number, None)
+        self.leaving.discard(number)
         if line is not None:
             for node in line.nodes:
                 if self.of_node.get(node) == number:
@@ -74,8 +86,10 @@ class Lines:
         return line
 
     def ready(self, line: Line) -> bool:
-        """Whether every worker of the line is leased, holds its shard and is in no doubt."""
+        """Whether every worker of the line is leased, holds its shard and is in no doubt, and the line is to stay."""
         workers, number, doubted = self.workers, line.number, self.doubted
+        if number in self.leaving:
+            return False
         return all((w := workers.get(n)) is not None and w.loaded == number and n not in doubted for n in line.nodes)
 
     def take(self, node: str, status: str) -> bool:
@@ -105,6 +119,13 @@ class Lines:
                 best, best_key = line, key
         return best
 
+    def wanted(self, node: str) -> tuple[int, Stage]:
+        """Return what a node shall hold, under which number; 0 and no layers for nothing."""
+        line = self.lines.get(self.of_node.get(node, 0))
+        if line is None:
+            return self.spares.get(node, (0, Stage(node, 0, 0)))
+        return line.number, next(stage for stage in line.stages if stage.node == node)
+
     def heard(self, node: str) -> None:
         """A worker renewed: its line's prefill time follows from what its workers lend now."""
         line = self.lines.get(self.of_node.get(node, 0))
@@ -128,6 +149,13 @@ class Lines:
             and standing.get(node, False)
             and node not in self.doubted
         }
+
+    def settled(self, since_ns: int, standing: dict[str, bool]) -> dict[str, Capability]:
+        """Return what workers can lend that have a line, or are free and have been lent since ``since_ns``."""
+        free = self.free_workers(set(), standing)
+        found = {node: c for node, c in free.items() if self.workers[node].since_ns <= since_ns}
+        placed = {node: view.capability for node, view in self.workers.items() if node in self.of_node}
+        return dict(sorted((found | {node: c for node, c in placed.items() if c is not None}).items()))
 
     def expired(self, now_ns: int) -> list[str]:
         """Return workers whose lease has run out."""

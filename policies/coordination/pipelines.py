@@ -10,11 +10,15 @@ import msgspec
 from policies.commands import Dissolve, Join, Place
 from policies.coordination.attempts import TERM_SHIFT, Attempts
 from policies.coordination.lines import DECLARED, Line, WorkerView, candidate
-from policies.jobs import PlanJob
+from policies.coordination.outlook import Outlook
+from policies.jobs import PlanJob, Stage
 from policies.local import Seen
-from policies.problem import Plan
+from policies.problem import Held, Mover, Plan, State
 from policies.wire import encode
-from policies.work import Gone, Leased, Load, Placed, Renew
+from policies.work import Capability, Gone, Leased, Load, Placed, Renew
+
+BETTER = "a better plan"
+"""Why a pipeline ends that nothing is wrong with."""
 
 
 class Pipelines(Attempts):
@@ -25,6 +29,8 @@ class Pipelines(Attempts):
         placing: workers of placements proposed but not committed.
         pool_changed: whether a plan is due.
         next_line: pipelines numbered so far in this term.
+        broken: pipelines that lost a worker since the last plan, which may be mended.
+        outlook: how many tokens are expected.
     """
 
     def _reset(self) -> None:
@@ -33,6 +39,8 @@ class Pipelines(Attempts):
         self.placing: set[str] = set()
         self.pool_changed = False
         self.next_line = 0
+        self.broken: list[tuple[Stage, ...]] = []
+        self.outlook = Outlook()
 
     # -- workers ----------------------------------------------------------------------------------------
 
@@ -43,28 +51,28 @@ class Pipelines(Attempts):
         if node not in self.lines.of_node and renew.capability.memory_bytes > had_bytes:
             self.pool_changed = True  # also where an earlier leader placed it: it was not there to be planned with
         changed = known is None or known.capability != renew.capability or known.loaded != renew.loaded
-        self.lines.workers[node] = WorkerView(renew.capability, until, renew.loaded)
+        since = known.since_ns if known is not None else self.port.now
+        self.lines.workers[node] = WorkerView(renew.capability, until, renew.loaded, since)
         if changed:
             self.lines.heard(node)
         if node not in self.state.members:
             self._propose(Join(node))
         self.port.send(f"{node}/worker", Leased())
-        number = self.lines.of_node.get(node, 0)
+        number, stage = self.lines.wanted(node)
+        line = self.lines.lines.get(number)
         if number != renew.loaded:
-            if number:
-                self._lose_attempts(self.lines.lines[number])  # none starts before all hold it, so it lost its memory
+            if line is not None:
+                self._lose_attempts(line)  # none starts before all hold it, so it lost its memory
                 self._dispatch()
-            self._load(node, number)
+            self._load(node)
         elif number and (known is None or known.loaded != number):
+            self.lines.on_disk.setdefault(node, {})[stage.first, stage.last] = None
             self._dispatch()  # the last shard of a line may just have come up
 
-    def _load(self, node: str, number: int) -> None:
-        line = self.lines.lines.get(number)
-        if line is None:
-            self.port.send(f"{node}/worker", Load(0, "", 0, 0))
-            return
-        stage = next(s for s in line.stages if s.node == node)
-        self.port.send(f"{node}/worker", Load(number, line.model, stage.first, stage.last))
+    def _load(self, node: str) -> None:
+        number, stage = self.lines.wanted(node)
+        model = self.card.model if number else ""
+        self.port.send(f"{node}/worker", Load(number, model, stage.first, stage.last))
 
     def _worker_gone(self, node: str, reason: str) -> None:
         if self.lines.workers.pop(node, None) is not None and node in self.lines.of_node:
@@ -85,23 +93,40 @@ class Pipelines(Attempts):
     # -- plans and placements ---------------------------------------------------------------------------
 
     def _ask_for_plan(self) -> None:
-        if self.plan_job or not self.pool_changed:
+        if self.plan_job or not self.pool_changed or self.lines.leaving:
             return
         self.pool_changed = False
         free = self.lines.free_workers(self.placing, self.state.members)
         if free:
-            workers = tuple(candidate(node, c) for node, c in free.items())
-            problem = msgspec.structs.replace(self.card, workers=workers)
-            self.plan_job = self.port.submit(PlanJob(self.sharding.planner, encode(problem), len(free)))
+            self._submit_plan(free, tuple(self.broken))
+            self.broken.clear()
+
+    def _submit_plan(self, pool: dict[str, Capability], in_force: tuple[tuple[Stage, ...], ...]) -> None:
+        """Have these workers planned; what is in force is weighed against a new plan only where moves are allowed."""
+        workers = tuple(candidate(node, c) for node, c in pool.items())
+        problem = msgspec.structs.replace(self.card, workers=workers)
+        rules = self.config.replan
+        if rules is not None:
+            # A runtime reads a shard anew for every pipeline, so none is counted as loaded; what serves is ready.
+            ranges = self.lines.on_disk
+            held = tuple(Held(node, *edges, loaded=False) for node in pool for edges in ranges.get(node, ()))
+            movers = tuple(Mover(node, rules.load_bytes_per_s) for node in pool)
+            ahead = self.outlook.tokens(self.port.now, rules.horizon_s)
+            state = State(in_force, held, movers, max(1, int(ahead)), rules.service, rules.away)
+            problem = msgspec.structs.replace(problem, state=state)
+        self.plan_job = self.port.submit(PlanJob(self.sharding.planner, encode(problem), len(pool)))
 
     def _propose_plan(self, plan: Plan) -> None:
         free = self.lines.free_workers(self.placing, self.state.members)
         for stages, token_s in zip(plan.pipelines, plan.latency_s, strict=True):
             if all(stage.node in free for stage in stages):
-                self.next_line += 1
-                number = (self.term << TERM_SHIFT) + self.next_line  # unique: one leader a term
                 self.placing.update(stage.node for stage in stages)
-                self._propose(Place(number, self.card.model, stages, token_s))
+                self._propose(Place(self._number(), self.card.model, stages, token_s))
+
+    def _number(self) -> int:
+        """Return a new line's number, unique as one leader has one term."""
+        self.next_line += 1
+        return (self.term << TERM_SHIFT) + self.next_line
 
     def _on_placed(self, command: Place, changed: bool) -> None:
         self.placing.difference_update(stage.node for stage in command.stages)
@@ -118,7 +143,7 @@ class Pipelines(Attempts):
             self._dissolve(line.number, f"{gone[0]}: left before it was placed")
             return
         for node in line.nodes:
-            self._load(node, line.number)
+            self._load(node)
 
     def _expect(self, line: Line) -> None:
         """Give each worker that an earlier leader placed one lease to be heard of."""
@@ -134,6 +159,8 @@ class Pipelines(Attempts):
         if line is None:
             return
         self.pool_changed = True
+        if self.config.replan is not None and command.reason != BETTER:
+            self.broken.append(line.stages)
         self.port.decide("gone", Gone(command.pipeline, command.reason))
         self._lose_attempts(line)
         if not set(self.lines.dead()).isdisjoint(line.nodes):

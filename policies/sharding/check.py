@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from policies.problem import Plan, Problem
 
@@ -41,7 +41,20 @@ def check_plan(problem: Problem, plan: Plan) -> list[str]:
                 wrong.append(f"{where}: needs {need:.0f} bytes, has {memory[stage.node]:.0f}")
         if at != problem.layers:
             wrong.append(f"pipeline {number}: ends at layer {at} of {problem.layers}")
-    return wrong + _wrong_in_placement(problem, plan, memory)
+    return wrong + _wrong_in_placement(problem, plan, memory) + _wrong_in_replicas(plan, used, memory)
+
+
+def _wrong_in_replicas(plan: Plan, used: Collection[str], memory: Mapping[str, float]) -> list[str]:
+    """A copy is one of a stage, on a worker that has no other part."""
+    busy, wrong = set(used) | {stage.node for stage in plan.placement}, []
+    ranges = {(stage.first, stage.last) for stages in plan.pipelines for stage in stages}
+    for stage in plan.replicas:
+        if stage.node in busy or stage.node not in memory:
+            wrong.append(f"replica on {stage.node}: not a worker without another part")
+        if (stage.first, stage.last) not in ranges:
+            wrong.append(f"replica on {stage.node}: layers {stage.first}-{stage.last} are no stage")
+        busy.add(stage.node)
+    return wrong
 
 
 def _wrong_in_placement(problem: Problem, plan: Plan, memory: Mapping[str, float]) -> list[str]:

@@ -1,12 +1,14 @@
 """Replanning: a plan in force is kept, or mended, unless the gain of a new one exceeds the cost of moving to it.
 
 What moves is counted: a worker fetches the bytes of layers that it does not have from whoever gives them soonest (or
-the source), reads from its disk what it has but has not loaded, and spends battery on what it fetches. Cost is the
-seconds until the last worker is ready, as moves to different workers run side by side; gain is what a request saves,
-times the requests that are expected before the next plan. A move that a battery cannot pay is not made.
+the source), reads from its disk what it has but has not loaded, and spends battery on what it fetches. Moves to
+different workers run side by side. Of two plans the one is better under which the requests that are expected before the
+next plan are served sooner, each pipeline one after another from when it is ready: at once where it serves already,
+else when its last worker holds its layers. A move that a battery cannot pay is not made.
 
 Moves are kept few in two ways. A pipeline that lost workers is mended: the best spare takes each lost range. And names
-are traded in a new plan: workers of one kind stand for one another, so each takes what it has the most of.
+are traded in a new plan: workers of one kind stand for one another, so each takes what it has the most of. What is then
+left over holds copies of stages, as many as the class of service asks for (`policies.sharding.replicas`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from policies.sharding.answer import overflow, pipelines_plan
 from policies.sharding.cost import end_to_end_s, terms
 from policies.sharding.kinds import kinds_of
 from policies.sharding.links import Network
+from policies.sharding.replicas import copies, replicas
 
 Plans = Callable[[Problem, State, int], Plan]
 """A planner: the problem, what is there already, and how many iterations it may take."""
@@ -39,16 +42,45 @@ def steady(plans: Plans) -> Plans:
             return fresh
         best = min(choices, key=lambda choice: _worth(problem, state, choice))  # what stands comes first
         unpaid = _unpaid(problem, state, best.pipelines)
-        return pipelines_plan(problem, [], unpaid) if unpaid else best
+        if unpaid:
+            return pipelines_plan(problem, [], unpaid)
+        return msgspec.structs.replace(best, replicas=_copies(problem, state, best))
 
     return plan
 
 
-def _worth(problem: Problem, state: State, plan: Plan) -> tuple[bool, int, float]:
-    """Return what sorts plans: payable first, then more pipelines, then fewer seconds of moving and serving."""
-    moving = moving_s(problem, state, plan.pipelines)
-    serving = state.requests_ahead * _request_s(problem, plan.pipelines)
-    return bool(_unpaid(problem, state, plan.pipelines)), -len(plan.pipelines), moving + serving
+def _worth(problem: Problem, state: State, plan: Plan) -> tuple[bool, float]:
+    """Return what sorts plans: payable first, then fewer seconds until what is expected is served."""
+    return bool(_unpaid(problem, state, plan.pipelines)), served_s(problem, state, plan.pipelines)
+
+
+def served_s(problem: Problem, state: State, pipelines: Sequence[tuple[Stage, ...]]) -> float:
+    """Return the seconds until the requests ahead are served, one after another in each pipeline from when it is ready.
+
+    A pipeline in force is ready at once, another one when the last of its workers is.
+    """
+    begins = sorted(
+        (0.0 if stages in state.in_force else moving_s(problem, state, [stages]), 1.0 / end_to_end_s(problem, stages))
+        for stages in pipelines
+    )
+    now_s, each_s, left = 0.0, 0.0, float(state.requests_ahead)
+    for ready_s, requests_per_s in begins:
+        done = each_s * (ready_s - now_s)
+        if done >= left:
+            break
+        now_s, left, each_s = ready_s, left - done, each_s + requests_per_s
+    return now_s + left / each_s
+
+
+def _copies(problem: Problem, state: State, plan: Plan) -> tuple[Stage, ...]:
+    """Return copies of the plan's stages on workers that it leaves over."""
+    taken = {stage.node for stage in (*plan.placement, *(s for stages in plan.pipelines for s in stages))}
+    found: list[Stage] = []
+    for stages in plan.pipelines:
+        count = copies(state.service, len(stages), state.away)
+        if count > 1:
+            found += replicas(problem, stages, count, taken | {stage.node for stage in found})
+    return tuple(found)
 
 
 def _standing(plans: Plans, problem: Problem, state: State, budget: int) -> Plan:
@@ -56,7 +88,7 @@ def _standing(plans: Plans, problem: Problem, state: State, budget: int) -> Plan
     kept: list[tuple[Stage, ...]] = []
     busy = {stage.node for stages in state.in_force for stage in stages}
     for stages in state.in_force[:budget]:
-        mended = _mended(problem, stages, busy)
+        mended = _mended(problem, state, stages, busy)
         if mended:
             kept.append(mended)
             busy |= {stage.node for stage in mended}
@@ -69,7 +101,7 @@ def _standing(plans: Plans, problem: Problem, state: State, budget: int) -> Plan
     return pipelines_plan(problem, kept, "")
 
 
-def _mended(problem: Problem, stages: Sequence[Stage], busy: Collection[str]) -> tuple[Stage, ...]:
+def _mended(problem: Problem, state: State, stages: Sequence[Stage], busy: Collection[str]) -> tuple[Stage, ...]:
     """Return the pipeline, with the best spare for a worker that is gone; nothing if two are, or nothing fits."""
     known = {worker.node for worker in problem.workers}
     gone = [number for number, stage in enumerate(stages) if stage.node not in known]
@@ -80,16 +112,11 @@ def _mended(problem: Problem, stages: Sequence[Stage], busy: Collection[str]) ->
         spares = sorted(known - set(busy))
         ways = [(*stages[: gone[0]], _on(stages[gone[0]], node), *stages[gone[0] + 1 :]) for node in spares]
     ways = [way for way in ways if not overflow(problem, way)]
-    return min(ways, key=lambda way: end_to_end_s(problem, way), default=())
+    return min(ways, key=lambda way: served_s(problem, state, [way]), default=())
 
 
 def _on(stage: Stage, node: str) -> Stage:
     return Stage(node, stage.first, stage.last)
-
-
-def _request_s(problem: Problem, pipelines: Sequence[Sequence[Stage]]) -> float:
-    """Return the mean seconds of a request over pipelines that are used alike."""
-    return sum(end_to_end_s(problem, stages) for stages in pipelines) / len(pipelines)
 
 
 def moving_s(problem: Problem, state: State, pipelines: Sequence[Sequence[Stage]]) -> float:

@@ -4,7 +4,7 @@ jobs as a test says. Messages can be lost by their tag; everything else is the p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -101,6 +101,9 @@ class Bench(Desk):
 class SmallVillage:
     """Workers w1, w2, ... all lent from the start.
 
+    Args:
+        others: workers that can do something else than the rest.
+
     Attributes:
         replies: (gateway, client, op_id, message) in order.
         decided: (node, value) of settled, placed and gone, in order.
@@ -116,11 +119,13 @@ class SmallVillage:
         rules: CoordinationConfig = RULES,
         gateway: GatewayConfig | None = None,
         slots: int = 4,
+        others: Mapping[str, Capability] | None = None,
     ) -> None:
         self.workers = tuple(f"w{i + 1}" for i in range(workers))
         names = COMMITTEE + self.workers
         self.rules, self.slots, self.gateway = rules, slots, gateway or GatewayConfig()
         self.capability = Capability(memory_bytes, 0.01, 0.001, 0.001, 1e7, 0.01)
+        self.others = others or {}
         self.replies: list[tuple[str, str, str, Any]] = []
         self.decided: list[tuple[str, Any]] = []
         self.lose: Callable[[str, str, str], bool] = lambda sender, to, tag: False
@@ -137,9 +142,8 @@ class SmallVillage:
             self.lend(name, LEND)
 
     def _cell(self, name: str, names: tuple[str, ...]) -> Cell:
-        policies: dict[str, Policy] = {
-            "harvest": Lender(), "worker": Worker(COMMITTEE, self.capability, self.rules.lease_s),
-        }  # fmt: skip
+        can = self.others.get(name, self.capability)
+        policies: dict[str, Policy] = {"harvest": Lender(), "worker": Worker(COMMITTEE, can, self.rules.lease_s)}
         if name in COMMITTEE:
             timing = RaftConfig(heartbeat_s=0.25, election_min_s=1.0, election_max_s=2.0)
             sharding = ShardingConfig(slots=self.slots)
