@@ -120,6 +120,7 @@ class Network(Strict, frozen=True):
     sharing: Literal["max_min", "rtt_weighted", "lv08"] = "max_min"  # how bulk transfers share access links
     slow_start: bool = False  # bulk transfers begin as TCP does (not with lv08, which has that in its latency)
     loss_bound: bool = False  # a path's loss bounds a bulk transfer's rate (Mathis)
+    shards: Literal["on_flash", "fetched"] = "on_flash"  # whether devices begin with the model, or fetch layers (sim)
     replay: str = ""  # a CSV of measured rates (trace,t_s,mbps) that links of phones, tablets and laptops follow (sim)
 
 
@@ -417,6 +418,8 @@ def _check_network(n: Network, world: str) -> None:
         raise ScenarioError(f"network.replay={n.replay!r}: expected '' with world=local or network.home=loopback")
     if n.access == "fitted" and n.home != "cable":  # fixed lines were measured, whatever their kind
         raise ScenarioError(f"network.home={n.home!r}: expected 'cable' with network.access='fitted'")
+    if n.shards == "fetched" and (world != "sim" or n.home == "loopback"):
+        raise ScenarioError("network.shards=fetched: expected on_flash with world=local or network.home=loopback")
     if n.sharing == "lv08" and n.slow_start:
         raise ScenarioError("network.slow_start=True: expected false with network.sharing='lv08', which has it already")
 

@@ -47,6 +47,14 @@ class Bulk:
             (up, down), size_bytes, cap_per_s=cap_bytes_per_s, latency_s=latency_s, after_s=wait_s, done=done
         )
 
+    def bring(self, target: int, size_bytes: float, done: Done) -> Flow:
+        """Start a transfer from beyond the backbone, where no link is ever full: only the receiver's link down is."""
+        links, down = self.network.links, f"{target} down"
+        if down not in self.sharing:
+            self.sharing.add(down, links.down_bytes_per_s[target])
+        latency_s = links.one_way_s[target] + self.network.config.backbone_s
+        return self.sharing.start((down,), size_bytes, latency_s=latency_s, done=done)
+
     def play(self, node: int, down_bytes_per_s: float) -> None:
         """Let a node's link carry so much down from now on, and up its usual share of that."""
         links = self.network.links

@@ -34,13 +34,12 @@ from scenarios.record import stages_text
 from sim import answers
 from sim.bulk import Bulk
 from sim.laws import Law
+from sim.loads import Loads
 from sim.sessions import CORES, Carry, Decode, Executor, Prefill, Session, StageCost, Walking, alone, prefilled
 from sim.sharing import Flow, Sharing
 from sim.steps import Host, Steps
 from sim.world import Node, World
 
-LOAD_BYTES_PER_S = 1.0e9
-"""Reading a shard that is already on flash: UFS 3.1 and consumer NVMe read 1-2 GB/s sequentially (JESD220E)."""
 LOST_AFTER_S = 5.0
 """A head notices a dead stage when its link has been silent this long; the real executor uses the same time-out."""
 PLAN_S = 0.5
@@ -62,6 +61,7 @@ class Compute:
         session_s: opening a session, on top of its steps and hops.
         ways: what shaped links of one host add to a hop.
         plan_s: time of a planning job.
+        fetched: devices begin without the model (`sim.loads`).
 
     Serial executors (`sim.laws.Law.batching` is false) and others are not mixed.
     """
@@ -76,6 +76,7 @@ class Compute:
         session_s: float = 0.0,
         ways: Ways | None = None,
         plan_s: float = PLAN_S,
+        fetched: bool = False,
     ) -> None:
         self.world, self.shape = world, shape
         self.cores, self.plan_s = cores, plan_s
@@ -91,6 +92,7 @@ class Compute:
             shape.activation_bytes(), self._speak, self._finish,
         )  # fmt: skip
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
+        self.loads = Loads(world, shape, self.bulk, self._tell, fetched=fetched)
         self.sessions: dict[tuple[str, int], Session] = {}
         self.liars: dict[str, range] = {}  # node to the times (ns) at which its activations are wrong
         self.ended: list[tuple[Any, ...]] = []  # rows of the table ``sessions``
@@ -107,22 +109,23 @@ class Compute:
         if isinstance(job, SessionJob):
             self._start_session(node, path, job_id, job)
         elif isinstance(job, LoadJob):
-            size = (job.last - job.first) * self.shape.layer_bytes() + self.shape.head_bytes()
-            self._tell(node, path, job_id, Done("", 0, 0), now + int(size / LOAD_BYTES_PER_S * NS_PER_S))
+            self.loads.start(node, path, job_id, job)
         elif isinstance(job, PlanJob):
             self.plans += 1
             result = PLANNERS[job.planner](job.problem, job.budget)
             self._tell(node, path, job_id, Done("", 0, 0, result), now + int(self.plan_s * NS_PER_S))
 
     def cancel(self, node: Node, job_id: int) -> None:
-        """Stop a session; other jobs run out unheard (the Cell drops their outcome)."""
+        """Stop a session or what a load fetches; other jobs run out unheard (the Cell drops their outcome)."""
         self._catch_up()
+        self.loads.cancel(node, job_id)
         session = self.sessions.get((node.name, job_id))
         if session is not None:
             self._end(session)
 
     def node_down(self, node: Node) -> None:
         """A node crashed: its own sessions vanish, those that pass through it are lost to their heads."""
+        self.loads.node_down(node)
         for session in self._through(node):
             if session.node is node:
                 self._end(session)
@@ -133,6 +136,7 @@ class Compute:
         """A partition began: sessions across it are lost."""
         network = self.world.network
         self._catch_up()
+        self.loads.cut()
         for session in list(self.sessions.values()):
             leg = session.legs[0]
             if network.parted(self._numbers(session.job)) or (

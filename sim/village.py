@@ -112,6 +112,7 @@ class _Run:
             scenario.cores or (int(self.host["cores"]) if self.host else None),
             float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
             hosts.Ways(scenario.fleet.shaped), float(self.host["plan_s"]) if self.host else PLAN_S,
+            scenario.network.shards == "fetched",
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
@@ -471,6 +472,7 @@ class _Run:
             message_bytes=float(self.world.network.bytes),
             port_steps=float(self.world.steps),
             plans=float(self.compute.plans),
+            fetched_bytes=self.compute.loads.fetched_bytes,
             checks_broken=float(sum(not v.holds for v in self.checks.all)),
         )
         return summary

@@ -19,8 +19,9 @@ from scenarios.hosts import UNMEASURED
 from scenarios.schema import Network
 from sim import answers
 from sim.answers import answer_digest
-from sim.compute import LOAD_BYTES_PER_S, LOST_AFTER_S, Compute
+from sim.compute import LOST_AFTER_S, Compute
 from sim.laws import Law, Roofline, measured
+from sim.loads import LOAD_BYTES_PER_S
 from sim.network import Links, MessageNetwork
 from sim.world import StepCost, World
 
