@@ -59,7 +59,7 @@ Absolute errors end to end, median and 95th percentile, and the totals of a run 
 ![errors by quantity, and measured against predicted latencies of each policy](gap.png)
 """
 MODES = {
-    "paced": "`executor=paced`: a worker holds the time that the law gives and computes nothing, so that only protocol\n"
+    "paced": "`executor=paced`: a worker holds the time that the law gives and computes nothing, so that only protocol "
     "and queues are compared; tokens are a seeded stand-in.",
     "model": "`executor=model`: workers compute every token in torch on this machine's cores.",
 }
