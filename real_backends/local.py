@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,8 @@ def _check(scenario: Scenario) -> None:
     if not 1 <= size <= NODES_MAX:
         raise ScenarioError(f"fleet has {size} devices: world=local runs 1 to {NODES_MAX} processes")
     spec_of(scenario)
+    if scenario.pinned and not hasattr(os, "sched_setaffinity"):
+        raise ScenarioError("pinned=True: this system cannot keep a process to a core; allowed: false")
     try:
         check_faults(scenario.faults)
     except FaultError as error:

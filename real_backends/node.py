@@ -223,6 +223,14 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
     return serve
 
 
+def pin(config: NodeConfig) -> None:
+    """Keep this process to one core, in turn by its place in the village, where the scenario asks for it."""
+    scenario = build(config.scenario)
+    if scenario.pinned:
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allowed[list(specs.node_kinds(scenario)).index(config.name) % len(allowed)]})
+
+
 def hear_launcher(stop: asyncio.Event, begun: asyncio.Future[int]) -> None:
     """Read standard input: one line when the run begins, with the time, and its end when the launcher is gone."""
     said = os.read(0, 64)  # a line is shorter, and a pipe never splits what was written at once
@@ -247,6 +255,7 @@ async def run(config: NodeConfig) -> None:
     begun: asyncio.Future[int] = loop.create_future()
     if launched:
         loop.add_reader(0, hear_launcher, stop, begun)
+    pin(config)  # before any thread is there
     parts = make_parts(config)
     if not config.policy:
         await parts.executor.stages.warm_up()

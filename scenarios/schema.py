@@ -236,6 +236,7 @@ class Scenario(Strict, frozen=True):
         "f32"  # how a worker sends them on; the last two are lossy (world=local)
     )
     cores: Annotated[int, Meta(ge=1)] | None = None  # CPU cores that all workers share (machines of one host)
+    pinned: bool = False  # each worker keeps to one core of its host, in turn
     cuts: Literal["tls", "auto", "namespace"] = (
         "tls"  # what parts two nodes: frames above TLS, or the kernel (world=local)
     )

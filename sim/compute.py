@@ -62,6 +62,7 @@ class Compute:
         ways: what shaped links of one host add to a hop.
         plan_s: time of a planning job.
         fetched: devices begin without the model (`sim.loads`).
+        pinned: serial executors keep to one core each, in turn.
 
     Serial executors (`sim.laws.Law.batching` is false) and others are not mixed.
     """
@@ -76,7 +77,9 @@ class Compute:
         session_s: float = 0.0,
         ways: Ways | None = None,
         plan_s: float = PLAN_S,
+        *,
         fetched: bool = False,
+        pinned: bool = False,
     ) -> None:
         self.world, self.shape = world, shape
         self.cores, self.plan_s = cores, plan_s
@@ -84,11 +87,15 @@ class Compute:
         self.sharing = Sharing(world.engine)
         for name in self.executors:
             self.sharing.add(name, 1.0)
-        if cores:
+        if cores and pinned:
+            for k in range(min(cores, len(laws))):
+                self.sharing.add(f"{CORES} {k}", 1.0)
+        elif cores:
             self.sharing.add(CORES, float(cores))
+        core_of = {name: f"{CORES} {k % cores}" if pinned else CORES for k, name in enumerate(laws)} if cores else {}
         self.serial = not all(law.batching for law in laws.values())
         self.steps = Steps(
-            world.engine, self.sharing, Host(cores, hop_s or 0.0, session_s, ways or Ways({})), self._way_s,
+            world.engine, self.sharing, Host(core_of, hop_s or 0.0, session_s, ways or Ways({})), self._way_s,
             shape.activation_bytes(), self._speak, self._finish,
         )  # fmt: skip
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)

@@ -1,30 +1,34 @@
 """Sessions on serial servers, step by step: what a profile describes serves one session's step at a time, in order.
 
 A token goes through its stages; each stage is a queue, first come first served, as the compute thread of a real node
-is. A step is a flow over its executor and, for the share of its time at which it works there, over the cores of the
-host; so is a hop, whose work is hand-overs between threads and sockets. Then what crossed waits for its shaped link.
+is. A step is a flow over its executor and, for the share of its time at which it works there, over a core of the host;
+so is a hop, whose work is hand-overs between threads and sockets, on a core of the process it goes to. Then what
+crossed waits for its shaped link.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from policies.port import NS_PER_S
 from scenarios.hosts import Ways
 from sim.engine import Engine
-from sim.sessions import CORES, Executor, Session, prefilled
+from sim.sessions import Executor, Session, prefilled
 from sim.sharing import Flow, Sharing
 
 TOKEN_BYTES = 4
 
 
 class Host(NamedTuple):
-    """The host around its executors: its cores (none: as many as wanted), a hop, opening a session, shaped links."""
+    """The host around its executors: who works on which cores, a hop, opening a session, shaped links.
 
-    cores: int | None
+    ``cores`` is executor to the resource of its core or cores; empty: as many as wanted.
+    """
+
+    cores: Mapping[str, str]
     hop_s: float
     session_s: float
     ways: Ways
@@ -64,7 +68,7 @@ class Steps:
     def begin(self, session: Session) -> None:
         """Open a session: its prompt is with its head."""
         walk = self._walks[session.number] = Walk(session)
-        self._work(walk, self._host.session_s, self._enqueue)
+        self._work(walk, 0, self._host.session_s, self._enqueue)
 
     def leave(self, session: Session) -> None:
         """Forget a session, wherever it is."""
@@ -96,16 +100,17 @@ class Steps:
     def _there(self, walk: Walk) -> bool:
         return self._walks.get(walk.session.number) is walk
 
-    def _work(self, walk: Walk, seconds: float, then: Callable[[Walk], None]) -> None:
-        """Let the host's cores do something for a session, and go on."""
+    def _work(self, walk: Walk, stage: int, seconds: float, then: Callable[[Walk], None]) -> None:
+        """Let a core of a stage's process do something for a session, and go on."""
 
         def after(_: object) -> None:
             if self._there(walk):
                 walk.flow = None
                 then(walk)
 
-        if seconds > 0 and self._host.cores:
-            walk.flow = self._sharing.start([CORES], seconds, cap_per_s=1.0, done=after)
+        core = self._host.cores.get(walk.session.stages[stage].executor.name)
+        if seconds > 0 and core:
+            walk.flow = self._sharing.start([core], seconds, cap_per_s=1.0, done=after)
         else:
             self._later(walk, seconds, then)
 
@@ -132,8 +137,9 @@ class Steps:
         walk = queue[0]
         step_s = self._step_s(walk) if left_s is None else left_s
         path, takes = [executor.name], {}
-        if self._host.cores and executor.law.cores_share > 0:
-            path, takes = [executor.name, CORES], {CORES: executor.law.cores_share}
+        core = self._host.cores.get(executor.name)
+        if core and executor.law.cores_share > 0:
+            path, takes = [executor.name, core], {core: executor.law.cores_share}
 
         def served(_: object) -> None:
             if self._there(walk):
@@ -155,7 +161,7 @@ class Steps:
         if len(stages) == 1:
             self._arrived(walk)
         else:
-            self._work(walk, self._host.hop_s, self._cross)
+            self._work(walk, (walk.stage + 1) % len(stages), self._host.hop_s, self._cross)
 
     def _cross(self, walk: Walk) -> None:
         session, stages = walk.session, walk.session.stages

@@ -112,7 +112,7 @@ class _Run:
             scenario.cores or (int(self.host["cores"]) if self.host else None),
             float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
             hosts.Ways(scenario.fleet.shaped), float(self.host["plan_s"]) if self.host else PLAN_S,
-            scenario.network.shards == "fetched",
+            fetched=scenario.network.shards == "fetched", pinned=scenario.pinned and self.host is not None,
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))

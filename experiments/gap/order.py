@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.gap.verdict import MISSED, PASSED, Verdict
+from experiments.gap.verdict import MISSED, PASSED, REPEATS_MIN, TOO_LITTLE, Verdict
 from experiments.statistics import t_interval
 
 PAIRS_MIN = 40
@@ -27,6 +27,7 @@ class Order(NamedTuple):
         pairs: pairs of policies of one scenario.
         differ: those that the cluster tells apart: the interval of the log ratio, paired by round, leaves out zero.
         tau: Kendall's over these; NaN without any. A tie of the twin counts for neither side.
+        rounds: how many there were.
         wrong: (scenario, policy, policy) that the twin orders the other way, or not at all.
         regret: scenario to what the twin's choice costs more than the cluster's best, as a share.
     """
@@ -34,12 +35,15 @@ class Order(NamedTuple):
     pairs: int
     differ: int
     tau: float
+    rounds: int
     wrong: tuple[tuple[str, str, str], ...]
     regret: dict[str, float]
 
     @property
     def verdict(self) -> Verdict:
         """On the order; too few pairs that differ show nothing."""
+        if self.rounds < REPEATS_MIN:
+            return Verdict(TOO_LITTLE, f"{self.rounds} repeats of {REPEATS_MIN}")
         if self.differ < PAIRS_MIN:
             return Verdict(NOT_SHOWN, f"{self.differ} of {self.pairs} pairs differ beyond noise, {PAIRS_MIN} needed")
         word = PASSED if self.tau >= TAU_MIN else MISSED
@@ -48,6 +52,8 @@ class Order(NamedTuple):
     @property
     def choice(self) -> Verdict:
         """On the regret, the worst over scenarios."""
+        if self.rounds < REPEATS_MIN:
+            return Verdict(TOO_LITTLE, f"{self.rounds} repeats of {REPEATS_MIN}")
         worst = max(self.regret.values(), default=float("nan"))
         return Verdict(PASSED if worst <= REGRET_MAX else MISSED, f"worst regret {worst:.1%}, allowed {REGRET_MAX:.0%}")
 
@@ -55,6 +61,7 @@ class Order(NamedTuple):
 def order(real: Costs, twin: Costs) -> Order:
     """Compare the order of policies by their mean cost over rounds."""
     pairs = differ = agreed = 0
+    rounds = min((len(values) for costs in real.values() for values in costs.values()), default=0)
     wrong: list[tuple[str, str, str]] = []
     regret = {}
     for scenario, costs in real.items():
@@ -72,4 +79,4 @@ def order(real: Costs, twin: Costs) -> Order:
         measured = {policy: float(np.mean(values)) for policy, values in costs.items()}
         chosen = min(predicted, key=lambda policy: (predicted[policy], policy))
         regret[scenario] = measured[chosen] / min(measured.values()) - 1
-    return Order(pairs, differ, agreed / differ if differ else float("nan"), tuple(wrong), regret)
+    return Order(pairs, differ, agreed / differ if differ else float("nan"), rounds, tuple(wrong), regret)

@@ -25,11 +25,11 @@ The same scenarios and policies on a local cluster and in the calibrated twin. M
 Every number and word below comes from that study; nothing was fitted to the runs that are compared.
 
 {mode}
-Workers have one thread each; the host's cores are modelled. A round calibrates, runs every cell once in an order drawn
-for it, and calibrates again. A round in which a token came out over {drift:.0%} longer or shorter by the second
-calibration is void, and so is one in which other programs took over {foreign:.0%} of the cores (/proc/stat, less our
-own). Each run is predicted at its round's first calibration, with its own arrivals and lengths. Requests of the first
-{settled:g} s are left out in both worlds: whom the first election makes wait is chance.
+Workers have one thread each and keep to one core; the host's cores are modelled. A round calibrates, runs every cell
+once in an order drawn for it, and calibrates again. A round in which a token came out over {drift:.0%} longer or
+shorter by the second calibration is void, and so is one in which other programs took over {foreign:.0%} of the cores
+(/proc/stat, less our own). Each run is predicted at its round's first calibration, with its own arrivals and lengths.
+Requests of the first {settled:g} s are left out in both worlds: whom the first election makes wait is chance.
 
 ## Rounds
 
@@ -59,8 +59,8 @@ Absolute errors end to end, median and 95th percentile, and the totals of a run 
 ![errors by quantity, and measured against predicted latencies of each policy](gap.png)
 """
 MODES = {
-    "paced": "`executor=paced`: a worker holds the time that the law gives and computes nothing, so that only protocol "
-    "and queues are compared; tokens are a seeded stand-in.",
+    "paced": "`executor=paced`: a worker holds the time that the law gives and computes nothing, so that only\n"
+    "protocol and queues are compared; tokens are a seeded stand-in.",
     "model": "`executor=model`: workers compute every token in torch on this machine's cores.",
 }
 
@@ -86,7 +86,7 @@ def errors_table(found: Found) -> str:
         for side, e in (("twin", found.errors.get(name)), ("real against real", _noise(found, name))):
             if e is not None:
                 low, high = e.interval(0.99)
-                tail = f"{low:.1%} to {high:.1%}"
+                tail = f"{low:.1%} to {high:.1%}" if high < float("inf") else f"above {low:.1%}"
                 rows.append((label, side, len(e.values), f"{e.bias:+.1%}", f"{e.size(0.5):.1%}", f"{e.size(0.95):.1%}",
                              f"{e.size(0.99):.1%}", tail))  # fmt: skip
     head = ("", "", "requests", "median, signed", "median", "p95", "p99", "95 % of p99")

@@ -128,6 +128,26 @@ def test_only_what_computes_wants_a_core(computes: bool, slower: float) -> None:
     assert [heard[head][0] for head in (0, 1)] == pytest.approx([slower * alone] * 2, rel=0.01)
 
 
+def test_pinned_workers_do_not_lend_each_other_their_cores() -> None:
+    """Two workers on the first of two cores take twice as long as they would anywhere; the second core stays idle."""
+    spans = {}
+    for pinned in (False, True):
+        world = World(MessageNetwork(1, Links.alike(3, 0.0, 1e9), Network(home="loopback", backbone_s=0.0)))
+        laws = {name: measured(PACED) for name in ("d0", "d1", "d2")}
+        compute = Compute(world, SHAPE, dict(laws), 2, HOP_S, SESSION_S, pinned=pinned)
+        world.jobs = compute
+        heard: dict[int, tuple[float, Any]] = {}
+        for name in laws:
+            world.start(world.add(name, lambda heard=heard: _Ear(heard), StepCost(0, 0, 0, 0)))
+        for head in (0, 2):  # both on core 0
+            job = SessionJob("op", SHAPE.name, (Stage(f"d{head}", 0, SHAPE.layers),), "prompt", "", 16, 20, 64)
+            compute.submit(world.by_name[f"d{head}"], "worker", head, encode(job))
+        world.run(1e4)
+        spans[pinned] = max(at for at, _ in heard.values())
+
+    assert spans[True] == pytest.approx(2 * spans[False], rel=1e-3)
+
+
 def test_a_shaped_link_is_paid_by_each_token_that_crosses_it() -> None:
     """Its delay comes on top of each hop over it, and a prompt's activations take their bytes at its rate."""
     way_s, rate, tokens = 0.02, 1e5, 11

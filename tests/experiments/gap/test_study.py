@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from experiments import cli
-from experiments.compose import UsageError
-from experiments.gap import rounds, verb
+from experiments.compose import UsageError, build, compose_plain
+from experiments.gap import rounds
 from experiments.gap.page import text
 from experiments.gap.rounds import POLICIES, SCENARIOS, Cell, Plan, read_round, run_rounds, sequence
 from experiments.gap.study import analyse, cost_s
@@ -22,7 +23,7 @@ from scenarios.record import Record, write
 from sim.village import simulate
 
 CELLS = (Cell("equal", "latency_dp-4"), Cell("equal", "memory_ring-2"), Cell("slow", "latency_dp-4"))
-SHORT = ("duration_s=14", "workload.requests=28")
+SHORT = ("duration_s=9", "workload.requests=18")
 PROFILE = {**UNMEASURED, **PACED, "plan_s": 0.01}
 
 
@@ -153,37 +154,28 @@ def test_each_round_has_an_order_of_its_own() -> None:
     assert all(sorted(one) == sorted(cells) for one in orders)
 
 
-def test_every_cell_is_a_scenario() -> None:
-    """All scenarios and policies of the full study pass the schema."""
-    for scenario in SCENARIOS:
-        for policy in POLICIES:
-            words = Plan(Path(), "paced", (), 1, 1).words(Cell(scenario, policy))
-            assert prepare([*words, "world=local", "profile=", "track=none", "-q"]).scenario.name == "gap"
+def test_every_scenario_and_policy_passes_the_schema() -> None:
+    """Their words compose, and shape the workers."""
+    cells = [Cell(scenario, "exo_nodes-2") for scenario in SCENARIOS] + [Cell("equal", policy) for policy in POLICIES]
+    made = [build(compose_plain(Plan(Path(), "paced", (), 1, 1).words(cell))) for cell in cells]
+
+    assert {one.name for one in made} == {"gap"}
+    assert len({msgspec.json.encode(one) for one in made}) == len(set(cells))
 
 
 def test_the_command_shows_verdicts_and_writes_the_page(
-    cluster: _Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: _Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It ends with the folder, and the page has its figure beside it; wrong words are one line."""
-    monkeypatch.setattr(verb, "EXTRA", SHORT)
-    words = [
-        "gap",
-        "--rounds",
-        "2",
-        "--policies",
-        "latency_dp-4,latency_dp-2",
-        "--page",
-        str(tmp_path / "gap.md"),
-        "-q",
-    ]
-    assert cli.main([*words, "--out", str(tmp_path / "study")]) == cli.OK
+    words = ["gap", *SHORT, "--rounds", "2", "--policies", "latency_dp-4,latency_dp-2", "-q"]
+    assert cli.main([*words, "--page", str(tmp_path / "gap.md"), "--out", str(tmp_path / "study")]) == cli.OK
     out = capsys.readouterr().out
     assert "2 rounds count, 0 void" in out
     assert "too little data" in out
     assert (tmp_path / "gap.png").stat().st_size > 10_000
 
     cluster.foreign = dict.fromkeys(range(100), 0.3)
-    assert cli.main(["gap", "--rounds", "1", "-q", "--out", str(tmp_path / "loud")]) == cli.USER_INPUT
+    assert cli.main(["gap", *SHORT, "--rounds", "1", "-q", "--out", str(tmp_path / "loud")]) == cli.USER_INPUT
     assert "no round counts (foreign CPU 30.0%" in capsys.readouterr().err
     for wrong, says in ((["--scenarios", "x"], "allowed: equal, slow"), (["--rounds", "0"], "allowed: from 1")):
         assert cli.main(["gap", *wrong]) == cli.USER_INPUT
