@@ -99,7 +99,7 @@ async def serve(
     async with _stoppable() as stop:
         try:
             say(f"starting {len(names)} processes")
-            if not await _unless(stop, processes.start_all()) or not await _unless(stop, _first_answer(asking)):
+            if not await _unless(stop, processes.start_all()) or not await _unless(stop, first_answer(asking)):
                 return None
             asking.book.begin()
             ready({name: processes.pid(name) for name in names})
@@ -156,7 +156,7 @@ async def _unless(stop: asyncio.Event, work: Any) -> bool:
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-async def _first_answer(asking: Asking) -> None:
+async def first_answer(asking: Asking) -> None:
     """Return once the village has answered: a leader is elected, and a pipeline holds the model."""
     until_s = time.monotonic() + FIRST_ANSWER_S
     while True:

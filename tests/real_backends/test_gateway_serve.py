@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -20,11 +21,20 @@ import pytest
 
 from experiments.folders import all_runs
 from experiments.results import Run
+from experiments.serve import scenario_of
+from policies.coordination.efforts import WITHDRAWN
 from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, decode, encode, make_checkpoint, make_shard
+from real_backends.gateway.asking import Asking
+from real_backends.gateway.metrics import Metrics
+from real_backends.node_files import read_events
+from real_backends.processes import Processes
+from real_backends.specs import node_kinds
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("torch")
+
+from real_backends.gateway.server import first_answer
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT, TOKENS = "Hello, village.", 150
@@ -96,6 +106,42 @@ def test_a_killed_worker_ends_no_stream_and_a_run_tells_of_it(victim: str, tmp_p
     assert run.manifest["policies"]
     assert run.config["duration_s"] > rows["arrival_s"].max()
     assert (folder / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_client_that_leaves_in_mid_stream_frees_its_caches(tmp_path: Path) -> None:
+    """Its request ends in the log as withdrawn, and no worker holds a session of it any more."""
+    scenario = scenario_of(3, "desk-tiny")
+    names = tuple(node_kinds(scenario))
+
+    async def run() -> None:
+        processes = Processes(scenario, names, tmp_path, "", lambda *frame: asking.on_frame(*frame))
+        asking = Asking(processes.owner, names, scenario.model, 1.0, 300.0, Metrics())
+
+        async def held() -> int:
+            return sum([(await processes.ask(name, "state"))["active"] for name in names])
+
+        try:
+            await processes.start_all()
+            async with asyncio.timeout(120):
+                await first_answer(asking)
+                asking.book.begin()
+                tokens = asking.ask(encode(PROMPT), 240)
+                await anext(tokens)
+                assert await held() > 0
+                await tokens.aclose()
+                while await held() > 0:
+                    pass  # each question waits for three answers
+        finally:
+            await processes.stop_all()
+        (entry,) = asking.book.asked
+        ends = [
+            event["detail"][3] for name in names for event in read_events(tmp_path / name / "events.jsonl")
+            if event["name"] == "settled" and event["detail"][2] == entry.request.op_id
+        ]  # fmt: skip
+        assert ends == [WITHDRAWN]
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(
