@@ -217,8 +217,7 @@ class _Request:
         """Go through all tokens; ``gaps`` has for each stage the tries up to each of its deaths."""
         churn = self.churn
         dies_at = [next(each) for each in gaps]
-        self._reach(1)
-        self._cover(1)
+        self._take_prompt()
         while (token := min(dies_at)) <= churn.new_tokens:
             stage = dies_at.index(token)
             self._reach(token)
@@ -228,6 +227,20 @@ class _Request:
         self._reach(churn.new_tokens)
         self._look(churn.new_tokens)
         self.sent_bytes += sum(each.copied * each.choice.copy_bytes for each in self.standbys)
+
+    def _take_prompt(self) -> None:
+        """Let standbys take in the prompt beside the stages: by what the link has left at the prompt's pace.
+
+        Counted only from when the last stage has its first chunk, as if every stage began as late.
+        """
+        churn, after = self.churn, len(self.pools) - 1
+        self._cover(1)
+        for each in self.standbys:
+            each.since_s += churn.first_token_s * after / (CHUNKS + after)
+        self._reach(1)
+        pace = Rules(churn.first_token_s / churn.prompt_tokens)
+        for each in self.standbys:
+            each.look(self.now_s, self._held(1), 0, pace)
 
     @property
     def saved_bytes(self) -> float:
