@@ -23,10 +23,11 @@ class Worker(Message, frozen=True):
     """A device that may hold layers.
 
     A decode step over n layers takes ``step_s + n * layer_s``; prefill ``prefill_s_token_layer`` a token
-    and layer, and ``prefill_s_layer`` a layer whatever the tokens (its weights are read once). Two workers of
-    one ``site`` reach each other without the backbone; otherwise each adds its ``backbone_s``, one way.
-    ``tokens_per_s`` is what many streams together get out of it while it holds 1, 2, ... layers, under the
-    cache that is then left; empty: what one stream gets.
+    and layer, ``prefill_s_layer`` a layer whatever the tokens (its weights are read once), and ``prefill_s_token`` a
+    token whatever the layers (what a group of devices tells its members). Two workers of one ``site`` reach each
+    other without the backbone; otherwise each adds its ``backbone_s``, one way. ``tokens_per_s`` is what many streams
+    together get out of it while it holds 1, 2, ... layers, under the cache that is then left; empty: what one stream
+    gets.
     """
 
     node: str
@@ -40,6 +41,7 @@ class Worker(Message, frozen=True):
     backbone_s: NonNegative = 0.0
     prefill_s_layer: NonNegative = 0.0
     tokens_per_s: tuple[Positive, ...] = ()
+    prefill_s_token: NonNegative = 0.0
 
 
 class Link(Message, frozen=True):
@@ -100,6 +102,9 @@ class Problem(Message, frozen=True):
     A request is ``prompt_tokens`` that go through in one pass, which gives the first token, and then a pass for
     each further one of ``new_tokens``. Without a prompt every token is such a pass, so that the defaults ask for
     the seconds of one decoded token. ``links`` stand for access links where a pair's own way is known.
+
+    ``heads`` are the key-value heads of a layer: it may be cut over a group of as many devices as divide them evenly.
+    With one head, which is the default, a layer is never cut.
     """
 
     model: str
@@ -115,6 +120,13 @@ class Problem(Message, frozen=True):
     prompt_tokens: Annotated[int, Meta(ge=0)] = 0
     new_tokens: Count = 1
     state: State = State()
+    heads: Count = 1
+
+
+class Group(Message, frozen=True):
+    """Devices that each hold an even share of every layer of a stage (tensor parallel); the first speaks for all."""
+
+    nodes: tuple[str, ...]
 
 
 class Flow(Message, frozen=True):
@@ -130,7 +142,8 @@ class Plan(Message, frozen=True):
 
     A planner of a whole pool also says what every worker holds (``placement``, which may overlap) and the
     ``flows`` that a router follows. The pipelines are then ways through that placement. ``replicas`` are copies of
-    the pipelines' stages on workers that have no other part in the plan.
+    the pipelines' stages on workers that have no other part in the plan. ``groups`` say which stages are cut within
+    their layers: those of which a group's first device is the node (`policies.sharding.tensor`).
     """
 
     pipelines: tuple[tuple[Stage, ...], ...]
@@ -139,3 +152,4 @@ class Plan(Message, frozen=True):
     placement: tuple[Stage, ...] = ()
     flows: tuple[Flow, ...] = ()
     replicas: tuple[Stage, ...] = ()
+    groups: tuple[Group, ...] = ()

@@ -10,8 +10,9 @@ import msgspec
 from experiments.compose import UsageError
 from experiments.shard.testbeds import Bed
 from policies.problem import Plan, Problem, State
-from policies.sharding import PLANNERS, check_plan, end_to_end_s, local_search
+from policies.sharding import CUTTING, PLANNERS, check_plan, end_to_end_s, local_search
 from policies.sharding.flow import Rates, cached_rates, max_flow, rates
+from policies.sharding.tensor import folded
 from policies.wire import encode
 
 Score = Callable[[Problem, Plan], float]
@@ -72,13 +73,15 @@ def row(testbed: Bed, planner: str, budget: int = 0) -> Row:
     Raises:
         UsageError: no such planner.
     """
-    if planner not in PLANNERS:
-        raise UsageError(f"--planner {planner}: no such planner; allowed: {', '.join(sorted(PLANNERS))}")
+    planners = PLANNERS | CUTTING
+    if planner not in planners:
+        raise UsageError(f"--planner {planner}: no such planner; allowed: {', '.join(sorted(planners))}")
     problem = msgspec.structs.replace(testbed.problem, state=State())
     iterations = budget or (len(problem.workers) if testbed.by_flow else 1)
-    plan = msgspec.msgpack.decode(PLANNERS[planner](encode(problem), iterations), type=Plan)
+    plan = msgspec.msgpack.decode(planners[planner](encode(problem), iterations), type=Plan)
     wrong = check_plan(problem, plan)
     assert not wrong, f"{planner} on {testbed.name}: {wrong[0]}"
+    problem = folded(problem, plan.groups)
     scores = {name: score(problem, plan) for name, score in scores_of(testbed).items()} if plan.pipelines else {}
     stages = len(plan.pipelines[0]) if plan.pipelines else 0
     return Row(testbed.name, testbed.model, planner, scores, len(plan.pipelines), stages, plan.infeasible)

@@ -125,7 +125,7 @@ def _edgeshard(data: Mapping[str, Any], shape: Shape, nodes: list[dict[str, Any]
     return Problem(
         shape.name, shape.layers, layer_bytes, kv * (PROMPT_TOKENS + NEW_TOKENS), head_bytes,
         shape.hidden * float(data["activation_bytes_per_value"]), tuple(workers), _name(first),
-        links=tuple(links), prompt_tokens=PROMPT_TOKENS, new_tokens=NEW_TOKENS,
+        links=tuple(links), prompt_tokens=PROMPT_TOKENS, new_tokens=NEW_TOKENS, heads=shape.kv_heads,
     )  # fmt: skip
 
 
@@ -154,6 +154,7 @@ def _helix(data: Mapping[str, Any], shape: Shape, nodes: list[dict[str, Any]], p
     return Problem(
         shape.name, shape.layers, layer_bytes, kv, shape.head_bytes(), float(model["activation_bytes_per_token"]),
         tuple(workers), "gateway", links=tuple(links.values()), prompt_tokens=prompt, new_tokens=new,
+        heads=shape.kv_heads,
     )  # fmt: skip
 
 

@@ -6,7 +6,8 @@
 - for thousands of devices: `local_search` (`moves`);
 - for the tokens a second of a whole pool: `placement` (`flow`, `routes`);
 - baselines by their published rules: `memory_ring`, `exo`, `petals`, `edgeshard`, `documented`, and `helix` in
-  `placement`.
+  `placement`;
+- with cuts within layers, which nothing runs yet: `tensor`.
 
 `replan` keeps what serves unless moving pays, `replicas` gives stages copies by class of service. Planners run as jobs,
 by name: bytes in, bytes out, limited by iterations: one a pipeline, or one a branch-and-bound node of `placement`.
@@ -29,6 +30,7 @@ from policies.sharding import (
     memory_ring,
     petals,
     placement,
+    tensor,
 )
 from policies.sharding.check import check_plan
 from policies.sharding.cost import end_to_end_s, first_token_s, token_s
@@ -38,7 +40,17 @@ from policies.wire import WireError, encode
 Planner = Callable[[bytes, int], bytes]
 """The same as jobs run it."""
 
-__all__ = ["PLANNERS", "Planner", "Plans", "check_plan", "end_to_end_s", "first_token_s", "over_bytes", "token_s"]
+__all__ = [
+    "CUTTING",
+    "PLANNERS",
+    "Planner",
+    "Plans",
+    "check_plan",
+    "end_to_end_s",
+    "first_token_s",
+    "over_bytes",
+    "token_s",
+]
 
 _decode = msgspec.msgpack.Decoder(Problem).decode
 
@@ -95,3 +107,6 @@ PLANNERS: dict[str, Planner] = {
     "placement": over_bytes(placement.plan),
 }
 """Planner by the name used in `policies.config.ShardingConfig` and `policies.jobs.PlanJob`."""
+
+CUTTING: dict[str, Planner] = {"tensor": over_bytes(tensor.plan), "tensor_search": over_bytes(tensor.search)}
+"""Planners that also cut within layers, for `twin shard` alone: no executor runs such a plan."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from policies.problem import Plan, Problem
+from policies.sharding.tensor import folded
 
 
 def check_plan(problem: Problem, plan: Plan) -> list[str]:
@@ -13,8 +14,14 @@ def check_plan(problem: Problem, plan: Plan) -> list[str]:
 
     Every pipeline covers every layer once and in order, each stage fits its worker's memory (layers, their
     cache, embedding on the first, head on the last), and no worker is used twice. A placement gives a worker one
-    range that it holds with both ends, and flows only go between its workers and the source.
+    range that it holds with both ends, and flows only go between its workers and the source. A group's devices have
+    no other part, and divide the heads evenly.
     """
+    wrong_groups = _wrong_in_groups(problem, plan)
+    if wrong_groups:
+        return wrong_groups
+    if plan.groups:
+        problem = folded(problem, plan.groups)
     memory = {worker.node: worker.memory_bytes for worker in problem.workers}
     wrong: list[str] = []
     used: set[str] = set()
@@ -42,6 +49,22 @@ def check_plan(problem: Problem, plan: Plan) -> list[str]:
         if at != problem.layers:
             wrong.append(f"pipeline {number}: ends at layer {at} of {problem.layers}")
     return wrong + _wrong_in_placement(problem, plan, memory) + _wrong_in_replicas(plan, used, memory)
+
+
+def _wrong_in_groups(problem: Problem, plan: Plan) -> list[str]:
+    known = {worker.node for worker in problem.workers}
+    serving = {stage.node for stages in plan.pipelines for stage in stages}
+    busy, wrong = set(serving), []
+    for group in plan.groups:
+        name, size = "+".join(group.nodes), len(group.nodes)
+        if size < 2 or problem.heads % size:
+            wrong.append(f"group {name}: {size} devices do not divide {problem.heads} heads evenly")
+        if not set(group.nodes) <= known or len(set(group.nodes)) < size:
+            wrong.append(f"group {name}: not devices of the pool, each once")
+        if not serving.intersection(group.nodes[:1]) or busy.intersection(group.nodes[1:]):
+            wrong.append(f"group {name}: its first is no stage, or another has a part elsewhere")
+        busy.update(group.nodes)
+    return wrong
 
 
 def _wrong_in_replicas(plan: Plan, used: Collection[str], memory: Mapping[str, float]) -> list[str]:

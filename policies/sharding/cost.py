@@ -66,7 +66,7 @@ def first_token_s(problem: Problem, pipeline: Sequence[Stage], prompt_tokens: in
     total = network.around_s(workers[0], workers[-1], prompt_tokens) + head_s(problem, workers[-1])
     for stage, worker in zip(pipeline, workers, strict=True):
         layer_s = worker.prefill_s_layer + worker.prefill_s_token_layer * prompt_tokens
-        total += worker.step_s + (stage.last - stage.first) * layer_s
+        total += worker.step_s + worker.prefill_s_token * prompt_tokens + (stage.last - stage.first) * layer_s
     for sender, receiver in pairwise(workers):
         total += network.hop_s(sender, receiver, problem.activation_bytes * prompt_tokens)
     return total
@@ -96,11 +96,12 @@ def terms(problem: Problem, devices: Sequence[Worker]) -> Terms:
     network = Network(problem)
     prefills, decodes = passes(problem)
     tokens = problem.prompt_tokens
-    layer, step, prompt_layer, head = (
+    layer, step, prompt_step, prompt_layer, head = (
         np.array(values, dtype=np.float64)
         for values in (
             [w.layer_s for w in devices],
             [w.step_s for w in devices],
+            [w.prefill_s_token * tokens for w in devices],
             [w.prefill_s_layer + w.prefill_s_token_layer * tokens for w in devices],
             [head_s(problem, w) for w in devices],
         )
@@ -114,7 +115,7 @@ def terms(problem: Problem, devices: Sequence[Worker]) -> Terms:
     room = [[min(layers_max(problem, w, first=a, last=z), problem.layers) for a, z in roles] for w in devices]
     return Terms(
         decodes * layer + prefills * prompt_layer,
-        (decodes + prefills) * step,
+        (decodes + prefills) * step + prefills * prompt_step,
         hops,
         ends,
         np.array(room, dtype=np.float64).reshape(-1, 4),
