@@ -153,6 +153,26 @@ class ShardingConfig(Strict, frozen=True):
     context_tokens: Annotated[int, Meta(ge=16)] = 4096  # KV cache is reserved for slots x context
 
 
+class OneByOneConfig(Strict, frozen=True, tag_field="rule", tag="one_by_one"):
+    """A worker runs the step of one session at a time, in the order in which steps come.
+
+    For machines of one host; the engines of devices that are described by a data sheet batch.
+    """
+
+
+class BatchedConfig(Strict, frozen=True, tag_field="rule", tag="batched"):
+    """Continuous batching (`policies.serving`): the sessions of a pipeline step together."""
+
+    # Sessions a pipeline takes at once; none: ``sharding.slots``. More than those share their cache, block by block.
+    sessions: Annotated[int, Meta(ge=1, le=64)] | None = None
+    # Of one batch, prompts' and decoded ones together. Assumption: a CPU core computes a few hundred in the time that
+    # vLLM's default of 2,048 takes on a GPU, and streams wait for each batch.
+    tokens_max: Annotated[int, Meta(ge=1, le=65_536)] = 256
+
+
+ServingRules = OneByOneConfig | BatchedConfig
+
+
 class RaftConfig(Strict, frozen=True, tag_field="protocol", tag="raft"):
     """Raft's timing (Ongaro and Ousterhout 2014, section 5.6: broadcast time << election time-out) and its bounds."""
 
@@ -406,6 +426,7 @@ class PolicyConfig(Strict, frozen=True):
 
     harvest: HarvestRules = HarvestConfig()
     sharding: ShardingConfig = ShardingConfig()
+    serving: ServingRules = BatchedConfig()
     consensus: ConsensusRules = RaftConfig()
     membership: NoDetectorConfig | MembershipRules = NoDetectorConfig()
     coordination: CoordinationConfig = CoordinationConfig()

@@ -25,6 +25,7 @@ from policies.membership import failure_detector
 from policies.port import Keys, Policy
 from policies.problem import Problem
 from policies.serving import Worker
+from policies.serving.lanes import sessions_max
 from policies.work import Capability
 
 
@@ -60,7 +61,9 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
     if spec.me in spec.committee:
         watchers = ("coordination", "gateway")
         policies["consensus"] = replicated_log(config.consensus, spec.committee, "coordination", watchers)
-        policies["coordination"] = Coordination(config.coordination, config.sharding, spec.card)
+        # A pipeline may take more sessions than it has reserved cache for: batches admit them block by block.
+        sharding = msgspec.structs.replace(config.sharding, slots=sessions_max(config.serving, config.sharding))
+        policies["coordination"] = Coordination(config.coordination, sharding, spec.card)
         policies["gateway"] = Gateway(config.gateway)
     if not isinstance(config.membership, NoDetectorConfig):
         policies["membership"] = failure_detector(config.membership, spec.committee, ("coordination",))

@@ -15,7 +15,7 @@ import msgspec
 
 WIRE_VERSION = 2
 """Of everything encoded here; two nodes that disagree refuse each other's links. 2: requests say how their tokens are
-chosen, and steps of a pipeline carry it to the last stage."""
+chosen, and steps of a pipeline carry it to the last stage; a frame may hold the steps of many sessions."""
 FRAME_OVERHEAD_BYTES = 62
 """Bytes a frame adds on a TLS 1.3 link: TCP and IPv4 headers 40 (RFC 9293, 791), record 22 (RFC 8446)."""
 

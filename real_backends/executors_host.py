@@ -3,20 +3,26 @@
 The head of a session is the node that submitted it. It fetches the prompt's blob, runs stage 0 itself, sends
 activations to stage 1 and waits for the token that the last stage chose. A step without an answer is sent
 again; a peer that goes down, refuses or stays silent ends the job as Lost, with the node where it is known.
+Where the village serves in batches, steps are those of `real_backends.batch_line`.
 Prompts and outputs are blobs of little-endian int32 tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from typing import Any, Union
 
 import msgspec
 import numpy as np
 
-from policies.jobs import Done, Job, LoadJob, Lost, PlanJob, Progress, SessionJob
+from policies.config import BatchedConfig, PolicyConfig
+from policies.jobs import Done, Job, LoadJob, Lost, PlanJob, Progress, SessionJob, Stage
+from policies.serving.lanes import sessions_max
 from policies.wire import Message, WireError, encode
+from real_backends.batch_frames import Tokens
+from real_backends.batch_line import BatchLines
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import Clock
 from real_backends.compute import Compute
@@ -31,7 +37,7 @@ STEP_TRY_S = 3.0  # assumption: ten times the slowest step of desk-tiny on a bus
 
 Planner = Callable[[bytes, int], bytes]
 _decode_job: Any = msgspec.msgpack.Decoder(Job).decode
-_decode_result: Any = msgspec.msgpack.Decoder(Union[Token, Failed]).decode  # noqa: UP007
+_decode_result: Any = msgspec.msgpack.Decoder(Union[Token, Tokens, Failed]).decode  # noqa: UP007
 
 
 class JobLost(Exception):
@@ -54,6 +60,7 @@ class ExecutorHost:
         clock: for the time to the first token, counted from the job's submission.
         coding: how activations are sent, one of `executors.CODINGS`.
         make: makes shards (`executors.paced`).
+        policy: how sessions are served; each one by itself without it.
 
     Attributes:
         on_session: told (path, job, begun ns, ns to the first token, ended ns) of each session that gave all tokens.
@@ -69,15 +76,20 @@ class ExecutorHost:
         clock: Clock,
         coding: str = "f32",
         make: ShardMaker = make_shard,
+        policy: PolicyConfig | None = None,
     ) -> None:
         self.compute = Compute()
         self.on_session: Callable[[str, SessionJob, int, int, int], None] = lambda *session: None
         self.stages = Stages(transport, self.compute, models, backend, clock, coding, make)
+        self._lines: BatchLines | None = None
+        if policy is not None and isinstance(policy.serving, BatchedConfig):
+            self.stages.together = sessions_max(policy.serving, policy.sharding)
+            self._lines = BatchLines(self, policy.serving, policy.sharding)
         self._transport, self._blobs, self._clock, self._planners = transport, blobs, clock, planners
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._waiting: dict[str, tuple[int, asyncio.Future[int]]] = {}  # session to the step awaited
-        self._nodes: dict[str, frozenset[str]] = {}  # session to the nodes it needs
+        self._waiting: dict[str, tuple[int, asyncio.Future[Any]]] = {}  # session or lane to the step awaited
+        self._nodes: dict[str, frozenset[str]] = {}  # session or lane to the nodes it needs
 
     @property
     def active(self) -> int:
@@ -119,13 +131,17 @@ class ExecutorHost:
             result = _decode_result(body)
         except msgspec.MsgspecError as error:
             raise WireError(f"stage result frame: {error}") from None
-        if sender not in self._nodes.get(result.session, ()):
+        name = result.lane if isinstance(result, Tokens) else result.session
+        if sender not in self._nodes.get(name, ()):
             return  # the session has ended, or was never this node's business
-        position, future = self._waiting.get(result.session, (-1, None))
+        position, future = self._waiting.get(name, (-1, None))
         if future is None or future.done():
             return
         if isinstance(result, Failed):
             future.set_exception(JobLost(result.reason, sender))
+        elif isinstance(result, Tokens):
+            if result.number == position:
+                future.set_result(result.tokens)
         elif result.position == position:
             future.set_result(result.token)
 
@@ -144,6 +160,8 @@ class ExecutorHost:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._lines is not None:
+            await self._lines.close()
         await self.stages.close()
         self.compute.close()
 
@@ -182,36 +200,30 @@ class ExecutorHost:
             raise JobLost(f"stage 0 is not on {me}, which submitted the job", me)
         # Unique over restarts too: a monotonic reading is never given twice.
         session = f"{job.op}@{me}.{job_id}.{begun_ns}"
-        self._nodes[session] = frozenset(stage.node for stage in job.stages[1:])
         output: list[int] = []
+        first_token_ns = 0
+        prompt = await self._prompt(job)
+        output += await self._forced(job)
+        known, left = np.concatenate((prompt, np.array(output, dtype=np.int64))), job.new_tokens - len(output)
+        serve = self._tokens if self._lines is None else self._lines.tokens
         try:
-            self._send_to_stages(job, Open(session=session, model=job.model, stages=job.stages, index=0))
-            output += await self._forced(job)
-            x = np.concatenate((await self._prompt(job), np.array(output, dtype=np.int64)))
-            position, first_token_ns = 0, 0
-            while len(output) < job.new_tokens and not (output and ends(output[-1], job.sampling)):
-                token = await self._step(job, session, x, position)
-                position += len(x)
-                output.append(token)
-                x = np.array([token], dtype=np.int64)
-                if not first_token_ns:
-                    first_token_ns = self._clock.now() - begun_ns
-                if len(output) % job.report_every == 0 and len(output) < job.new_tokens:
-                    emitted = tuple(output[-job.report_every :])
-                    self._report(path, job_id, encode(Progress(tokens=len(output), emitted=emitted)))
-            self.on_session(path, job, begun_ns, first_token_ns, self._clock.now())
-            name = self._blobs.store.put(np.array(output, dtype="<i4").tobytes())
-            return Done(output=name, tokens=len(output), first_token_ns=first_token_ns)
+            async with aclosing(serve(job, session, known, left)) as tokens:
+                async for token in tokens:
+                    output.append(token)
+                    if not first_token_ns:
+                        first_token_ns = self._clock.now() - begun_ns
+                    ended = len(output) == job.new_tokens or ends(token, job.sampling)
+                    if len(output) % job.report_every == 0 and not ended:
+                        emitted = tuple(output[-job.report_every :])
+                        self._report(path, job_id, encode(Progress(tokens=len(output), emitted=emitted)))
+                    if ended:
+                        break
         except JobLost as lost:
             lost.outcome = msgspec.structs.replace(lost.outcome, emitted=tuple(output))
             raise
-        finally:
-            self._nodes.pop(session, None)
-            self._waiting.pop(session, None)
-            self._send_to_stages(job, Close(session=session))
-            drop = asyncio.get_running_loop().create_task(self.stages.drop(session))
-            self._closing.add(drop)
-            drop.add_done_callback(self._closing.discard)
+        self.on_session(path, job, begun_ns, first_token_ns, self._clock.now())
+        name = self._blobs.store.put(np.array(output, dtype="<i4").tobytes())
+        return Done(output=name, tokens=len(output), first_token_ns=first_token_ns)
 
     async def _forced(self, job: SessionJob) -> list[int]:
         """Return what the answer begins with; where the model cannot have said it, all is decided anew."""
@@ -229,6 +241,19 @@ class ExecutorHost:
             raise JobLost(f"prompt {job.prompt} has {len(data)} bytes, expected a multiple of 4 above 0")
         return np.frombuffer(data, dtype="<i4").astype(np.int64)
 
+    async def _tokens(self, job: SessionJob, session: str, known: Any, left: int) -> AsyncGenerator[int, None]:
+        """Yield up to ``left`` tokens after the ``known`` ones, of a session that steps by itself."""
+        self.open(session, job.model, job.stages)
+        try:
+            x, position = known, 0
+            for _ in range(left):
+                token = await self._step(job, session, x, position)
+                position += len(x)
+                x = np.array([token], dtype=np.int64)
+                yield token
+        finally:
+            self.close_at(session, job.stages)
+
     async def _step(self, job: SessionJob, session: str, x: Any, position: int) -> int:
         out = await self.stages.forward(session, job.model, job.stages[0], x, position)
         if len(job.stages) == 1:
@@ -237,19 +262,40 @@ class ExecutorHost:
             session=session, model=job.model, stages=job.stages, index=1, position=position,
             x=pack_activation(out, self.stages.coding), sampling=job.sampling,
         )  # fmt: skip
-        body = encode(step)
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting[session] = (position, future)
+        token: int = await self.ask(session, position, job.stages, encode(step))
+        return token
+
+    # -- the other stages ----------------------------------------------------------------------------
+
+    async def ask(self, name: str, number: int, stages: tuple[Stage, ...], body: bytes) -> Any:
+        """Send a step, or a batch, to stage 1 until the last stage has answered; return its token or tokens.
+
+        Raises:
+            JobLost: a stage failed, went down or stayed silent.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[name] = (number, future)
         for _ in range(STEP_TRIES):
-            self._transport.send(job.stages[1].node, STAGE, body)
+            self._transport.send(stages[1].node, STAGE, body)
             done, _ = await asyncio.wait((future,), timeout=STEP_TRY_S)
             if done:
                 return future.result()
-        node = job.stages[1].node if len(job.stages) == 2 else ""
-        raise JobLost(f"no token at position {position} within {STEP_TRIES * STEP_TRY_S:g} s", node)
+        node = stages[1].node if len(stages) == 2 else ""
+        raise JobLost(f"no token at position {number} within {STEP_TRIES * STEP_TRY_S:g} s", node)
 
-    def _send_to_stages(self, job: SessionJob, frame: Open | Close) -> None:
-        for index, stage in enumerate(job.stages[1:], start=1):
-            if isinstance(frame, Open):
-                frame = msgspec.structs.replace(frame, index=index)
-            self._transport.send(stage.node, STAGE, encode(frame))
+    def open(self, name: str, model: str, stages: tuple[Stage, ...]) -> None:
+        """Tell the other stages that a session or a lane begins, and expect their answers."""
+        self._nodes[name] = frozenset(stage.node for stage in stages[1:])
+        for index, stage in enumerate(stages[1:], start=1):
+            opening = Open(session=name, model=model, stages=stages, index=index)
+            self._transport.send(stage.node, STAGE, encode(opening))
+
+    def close_at(self, name: str, stages: tuple[Stage, ...]) -> None:
+        """Forget a session or a lane, here and at the other stages."""
+        self._nodes.pop(name, None)
+        self._waiting.pop(name, None)
+        for stage in stages[1:]:
+            self._transport.send(stage.node, STAGE, encode(Close(session=name)))
+        drop = asyncio.get_running_loop().create_task(self.stages.drop(name))
+        self._closing.add(drop)
+        drop.add_done_callback(self._closing.discard)

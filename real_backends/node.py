@@ -150,7 +150,9 @@ def make_parts(config: NodeConfig) -> Parts:
         hosts.step_law(hosts.read_profile(scenario.profile)), paced=scenario.executor == "paced",
         pacing=fleet.shaped.get(config.name, Shaped()).pacing, seed=scenario.seed,
     )  # fmt: skip
-    executor = ExecutorHost(transport, blobs, models, config.backend, PLANNERS, clock, scenario.activations, make)
+    executor = ExecutorHost(
+        transport, blobs, models, config.backend, PLANNERS, clock, scenario.activations, make, scenario.policy
+    )
     return Parts(scenario, identity, registry, transport, blobs, executor, clock)
 
 

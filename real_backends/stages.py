@@ -1,7 +1,8 @@
 """The stage side of a pipeline: layers of a model on this node, serving sessions whose head is any node.
 
-Steps of one session come in order of position, but the links under them may lose, repeat or reorder: a stage
-answers a repeated step with the answer it gave, ignores an older one, and refuses one that leaves a gap.
+Steps of one session come in order of position, and batches of one lane in order of number, but the links under them
+may lose, repeat or reorder: a stage answers a repeated step with the answer it gave, ignores an older one, and refuses
+one that leaves a gap.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import msgspec
 
 from policies.jobs import Sampling, Stage
 from policies.wire import Message, WireError, encode
+from real_backends.batch_frames import Batch, Slice, Tokens, choices, join, parts_of
 from real_backends.clock import Clock
 from real_backends.compute import Compute
 from real_backends.executors import (
     Activation,
     ModelSpec,
+    Part,
     Shard,
     Weights,
     choose,
@@ -78,7 +81,7 @@ class Failed(Message, frozen=True, tag="failed"):
     node: str
 
 
-StageFrame = Union[Open, Step, Close]  # noqa: UP007
+StageFrame = Union[Open, Step, Batch, Close]  # noqa: UP007
 _decode: Any = msgspec.msgpack.Decoder(StageFrame).decode
 
 Models = dict[str, Callable[[], tuple[ModelSpec, Weights]]]
@@ -87,9 +90,11 @@ Models = dict[str, Callable[[], tuple[ModelSpec, Weights]]]
 
 @dataclass
 class _Session:
+    """A session, or a lane of batches, which holds no cache itself."""
+
     used_ns: int
     shard: Shard | None = None  # None until its first step ran
-    position: int = -1  # of the newest step
+    position: int = -1  # of the newest step; of a lane, its number
     answer: tuple[str, int, bytes] | None = None  # the frame that answered it, None while it runs
 
 
@@ -105,6 +110,7 @@ class Stages:
         clock: to find sessions whose head is gone.
         coding: how activations are sent on, one of `executors.CODINGS`.
         make: makes shards (`executors.paced`).
+        together: sessions that a step may run at once.
     """
 
     transport: Transport
@@ -114,6 +120,7 @@ class Stages:
     clock: Clock
     coding: str = "f32"
     make: ShardMaker = make_shard
+    together: int = 1
     kv_peak_bytes: int = 0  # the most that caches of one moment took
     _loaded: dict[str, tuple[ModelSpec, Weights]] = field(default_factory=dict)
     _shards: OrderedDict[tuple[str, int, int], Shard] = field(default_factory=OrderedDict)
@@ -122,7 +129,7 @@ class Stages:
 
     @property
     def sessions(self) -> int:
-        """How many sessions hold a cache here."""
+        """How many sessions and lanes are open here."""
         return len(self._sessions)
 
     async def warm_up(self) -> None:
@@ -143,6 +150,25 @@ class Stages:
         """Run one step of a session on this node's layers; see `real_backends.executors.Shard.forward`."""
         entry = self._session(session)
         return await self.compute.run(self._forward, entry, session, model, stage, x, position)
+
+    async def run_batch(self, lane: str, model: str, stage: Stage, slices: tuple[Slice, ...], x: Any) -> Any:
+        """Run a batch on this node's layers; return what `real_backends.executors.Shard.step` does.
+
+        Raises:
+            ValueError: the slices do not fit ``x``, or what the shard holds.
+        """
+        parts = parts_of(slices, x)
+        entries = [self._session(one.session) for one in slices]
+        return await self.compute.run(self._run_batch, self._session(lane), entries, model, stage, parts)
+
+    async def spec(self, model: str) -> ModelSpec:
+        """Return the shape of a model.
+
+        Raises:
+            ValueError: unknown model.
+        """
+        spec, _ = await self.compute.run(self._weights, model)
+        return spec
 
     async def drop(self, session: str) -> None:
         """Forget a session; unknown ones are ignored."""
@@ -175,7 +201,7 @@ class Stages:
         elif not 0 < frame.index < len(frame.stages) or frame.stages[frame.index].node != self.transport.me:
             raise WireError(f"stage frame for stage {frame.index}: that is not {self.transport.me}")
         else:
-            work = self._open(frame) if isinstance(frame, Open) else self._step(frame)
+            work = {Open: self._open, Step: self._step, Batch: self._batch}[type(frame)](frame)
         self._spawn(work)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -198,11 +224,8 @@ class Stages:
 
     async def _step(self, step: Step) -> None:
         entry = self._session(step.session)
-        if step.position <= entry.position:
-            if step.position == entry.position and entry.answer is not None:
-                self.transport.send(*entry.answer)
+        if self._was_heard(entry, step.position):
             return
-        entry.position, entry.answer = step.position, None
         stage = step.stages[step.index]
         last = step.index == len(step.stages) - 1
         try:
@@ -219,12 +242,48 @@ class Stages:
         else:
             onward = msgspec.structs.replace(step, index=step.index + 1, x=pack_activation(out, self.coding))
             answer = (onward.stages[onward.index].node, STAGE, encode(onward))
+        self._answer(entry, answer)
+
+    async def _batch(self, batch: Batch) -> None:
+        lane = self._session(batch.lane)
+        if self._was_heard(lane, batch.number):
+            return
+        stage = batch.stages[batch.index]
+        last = batch.index == len(batch.stages) - 1
+        try:
+            outputs = await self.run_batch(batch.lane, batch.model, stage, batch.slices, unpack_activation(batch.x))
+            chosen = choices(batch.slices, outputs) if last else ()
+        except Exception as error:
+            self._fail(batch, error)
+            for one in batch.slices:
+                await self.drop(one.session)
+            return
+        if last:
+            tokens = Tokens(lane=batch.lane, number=batch.number, tokens=chosen)
+            answer = (batch.stages[0].node, STAGE_RESULT, encode(tokens))
+        else:
+            x = pack_activation(join(outputs), self.coding)
+            onward = msgspec.structs.replace(batch, index=batch.index + 1, x=x)
+            answer = (onward.stages[onward.index].node, STAGE, encode(onward))
+        self._answer(lane, answer)
+
+    def _was_heard(self, entry: _Session, position: int) -> bool:
+        """Whether a step came before; if it is the newest, and done, its answer goes out again."""
+        if position <= entry.position:
+            if position == entry.position and entry.answer is not None:
+                self.transport.send(*entry.answer)
+            return True
+        entry.position, entry.answer = position, None
+        return False
+
+    def _answer(self, entry: _Session, answer: tuple[str, int, bytes]) -> None:
         entry.answer = answer
         self.transport.send(*answer)
 
-    def _fail(self, frame: Open | Step, error: Exception) -> None:
+    def _fail(self, frame: Open | Step | Batch, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
-        failed = Failed(session=frame.session, reason=reason, node=self.transport.me)
+        name = frame.lane if isinstance(frame, Batch) else frame.session
+        failed = Failed(session=name, reason=reason, node=self.transport.me)
         self.transport.send(frame.stages[0].node, STAGE_RESULT, encode(failed))
 
     # In the compute thread.
@@ -234,14 +293,29 @@ class Stages:
         if entry.shard is None:
             entry.shard = self._shard(model, stage.first, stage.last)
         out = entry.shard.forward(session, x, position)
-        if fresh:  # caches are allocated whole
-            shards = {id(one.shard): one.shard for one in list(self._sessions.values()) if one.shard is not None}
-            self.kv_peak_bytes = max(self.kv_peak_bytes, sum(shard.kv_bytes() for shard in shards.values()))
+        if fresh:
+            self._note_kv()
         return out
+
+    def _note_kv(self) -> None:
+        """Caches are allocated whole: there are more after a session's first step, and at no other time."""
+        shards = {id(one.shard): one.shard for one in list(self._sessions.values()) if one.shard is not None}
+        self.kv_peak_bytes = max(self.kv_peak_bytes, sum(shard.kv_bytes() for shard in shards.values()))
+
+    def _run_batch(self, lane: _Session, entries: list[_Session], model: str, stage: Stage, parts: list[Part]) -> Any:
+        if lane.shard is None:
+            lane.shard = self._shard(model, stage.first, stage.last)
+        fresh = any(entry.shard is None for entry in entries)
+        for entry in entries:
+            entry.shard = lane.shard  # where its cache is, from now on
+        outputs = lane.shard.step(parts)
+        if fresh:
+            self._note_kv()
+        return outputs
 
     def _try_out(self, model: str) -> None:
         spec, weights = self._weights(model)
-        self.make(self.backend, spec, weights, 0, 1).warm_up()
+        self.make(self.backend, spec, weights, 0, 1).warm_up(self.together)
 
     def _shard(self, model: str, first: int, last: int) -> Shard:
         key = (model, first, last)
@@ -250,7 +324,7 @@ class Stages:
             return self._shards[key]
         spec, weights = self._weights(model)
         shard = self.make(self.backend, spec, weights, first, last)
-        shard.warm_up()
+        shard.warm_up(self.together)
         self._shards[key] = shard
         while len(self._shards) > SHARDS_MAX:
             self._shards.popitem(last=False)  # sessions on it keep it alive until they end

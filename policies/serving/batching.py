@@ -114,6 +114,15 @@ class Iteration(NamedTuple):
     speaks: int
 
 
+class Piece(NamedTuple):
+    """What one request contributes to an iteration: ``tokens`` from ``position`` on; whether it emits one then."""
+
+    request: Request
+    tokens: int
+    position: int
+    speaks: bool
+
+
 class Spoken(NamedTuple):
     """What an iteration brought about: prompts that ended, each with a token, and requests that are over."""
 
@@ -221,6 +230,24 @@ class Batcher:
         speaks = self._decodes + sum(one.tokens + one.context == _target(one.request) for one in chunks)
         self._now = Iteration(tuple(chunks), self._decodes, self._context + self._decodes, speaks)
         return self._now
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """Return all that takes part in the iteration under way, one by one: for whoever computes it for real.
+
+        Raises:
+            RuntimeError: none is under way.
+        """
+        if self._now is None:
+            raise RuntimeError("no iteration is under way")
+        decodes = (
+            Piece(one, 1, one.computed + self.step - one.since, True)
+            for one in self.running.values()
+            if one.state == "decode"
+        )
+        chunks = (
+            Piece(one, tokens, context, context + tokens == _target(one)) for one, tokens, context in self._now.chunks
+        )
+        return (*decodes, *chunks)
 
     def leap(self) -> int:
         """Return how many iterations like the one under way can follow in a row, itself included.

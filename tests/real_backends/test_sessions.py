@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
-from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, Progress, Sampling, SessionJob, Stage
+from policies.jobs import Done, Job, LoadJob, Lost, PlanJob, Progress, Sampling, Stage
 from policies.wire import digest, encode
 from real_backends import executors_host
-from real_backends.blob_exchange import BlobExchange
-from real_backends.clock import SystemClock
 from real_backends.cluster import until
-from real_backends.executors import (
-    DEFAULT_SEED,
-    DESK_TINY,
-    Pipeline,
-    make_checkpoint,
-    make_shard,
-    open_checkpoint,
-    pack_activation,
-    save_checkpoint,
+from real_backends.executors import DESK_TINY, Pipeline, make_shard, open_checkpoint, pack_activation, save_checkpoint
+from real_backends.transports.faulty import Disturbance, LinkFaults
+from tests.real_backends.session_nodes import (
+    NEW_TOKENS,
+    PROMPT,
+    STAGES,
+    WEIGHTS,
+    Node,
+    end_of,
+    run_nodes,
+    said,
+    session_job,
 )
-from real_backends.executors import encode as tokens_of
-from real_backends.executors_host import ExecutorHost
-from real_backends.stores.blobs import BlobStore
-from real_backends.transports.faulty import Disturbance, FaultyTransport, LinkFaults
-from real_backends.transports.frames import BLOB_GET, BLOB_PUT
-from real_backends.transports.memory import Hub, MemoryTransport
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
-
-WEIGHTS = make_checkpoint(DESK_TINY, DEFAULT_SEED)
-PROMPT = tokens_of("Hello, village.")
-NEW_TOKENS = 12
-STAGES = (Stage("a", 0, 3), Stage("b", 3, 5), Stage("c", 5, 8))
 
 
 @pytest.fixture(scope="module")
@@ -48,79 +36,18 @@ def reference() -> list[int]:
     return Pipeline([make_shard("torch", DESK_TINY, WEIGHTS, 0, 8)]).generate(PROMPT, NEW_TOKENS)
 
 
-class Node:
-    """A host with its blobs on a hub, and the outcomes it reported."""
-
-    def __init__(self, name: str, hub: Hub, folder: Path, coding: str) -> None:
-        self.transport = FaultyTransport(MemoryTransport(hub, name), 1)
-        self.blobs = BlobExchange(self.transport, BlobStore(folder / name))
-        models = {"desk-tiny": lambda: (DESK_TINY, WEIGHTS)}
-        planners = {"upper": lambda problem, budget: problem.upper() * budget}
-        self.host = ExecutorHost(self.transport, self.blobs, models, "torch", planners, SystemClock(), coding)
-        self.host.start(lambda path, job, payload: self.outcomes.append(msgspec.msgpack.decode(payload, type=Outcome)))
-        self.outcomes: list[Any] = []
-
-    async def start(self) -> None:
-        await self.transport.start(self._on_frame, lambda peer, hint: None)
-
-    def _on_frame(self, sender: str, kind: int, body: bytes) -> None:
-        target = self.blobs if kind in (BLOB_GET, BLOB_PUT) else self.host
-        target.on_frame(sender, kind, body)
-
-    async def close(self) -> None:
-        await self.host.close()
-        await self.transport.close()
-
-
-async def _run(folder: Path, act: Callable[[dict[str, Node]], Any], coding: str = "f32") -> Any:
-    """Start nodes a, b and c, put the prompt on c, and return what ``act`` returns."""
-    hub = Hub()
-    nodes = {name: Node(name, hub, folder, coding) for name in "abc"}
-    for node in nodes.values():
-        await node.start()
-    nodes["c"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
-    try:
-        return await act(nodes)
-    finally:
-        for node in nodes.values():
-            await node.close()
-
-
-def _job(stages: tuple[Stage, ...] = STAGES, **changes: Any) -> bytes:
-    fields = {
-        "op": "client/op", "model": "desk-tiny", "stages": stages, "prompt": digest(np.array(PROMPT, "<i4").tobytes()),
-        "source": "c", "prompt_tokens": len(PROMPT), "new_tokens": NEW_TOKENS, "report_every": 5,
-    }  # fmt: skip
-    return encode(SessionJob(**{**fields, **changes}))
-
-
-async def _end(node: Node, job: bytes) -> list[Any]:
-    """Submit a job and return what is reported until it ends."""
-    before = len(node.outcomes)
-    node.host.submit("worker", before + 1, job)
-    await until(lambda: any(isinstance(o, Done | Lost) for o in node.outcomes[before:]))
-    return node.outcomes[before:]
-
-
-def _tokens(node: Node, done: Any) -> list[int]:
-    assert isinstance(done, Done), done
-    blob = node.blobs.store.get(done.output)
-    assert blob is not None
-    return np.frombuffer(blob, "<i4").tolist()
-
-
 @pytest.mark.parametrize("stages", [(Stage("a", 0, 8),), (STAGES[0], Stage("b", 3, 8)), STAGES])
 def test_a_pipeline_says_what_one_process_says(tmp_path: Path, reference: list[int], stages: tuple[Stage, ...]) -> None:
     """One, two or three stages give the reference's tokens, with progress, and forget the session afterwards."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        *progress, done = await _end(nodes["a"], _job(stages))
-        assert _tokens(nodes["a"], done) == reference
+        *progress, done = await end_of(nodes["a"], session_job(stages))
+        assert said(nodes["a"], done) == reference
         assert progress == [Progress(5, tuple(reference[:5])), Progress(10, tuple(reference[5:10]))]
         assert done.first_token_ns > 0
         await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 def test_a_drawn_answer_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
@@ -132,10 +59,10 @@ def test_a_drawn_answer_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
 
     async def act(nodes: dict[str, Node]) -> None:
         for stages in ((Stage("a", 0, 8),), (STAGES[0], Stage("b", 3, 8)), STAGES):
-            done = (await _end(nodes["a"], _job(stages, sampling=sampling)))[-1]
-            assert _tokens(nodes["a"], done) == expected
+            done = (await end_of(nodes["a"], session_job(stages, sampling=sampling)))[-1]
+            assert said(nodes["a"], done) == expected
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 def test_an_answer_ends_with_its_first_end(tmp_path: Path, reference: list[int]) -> None:
@@ -144,11 +71,11 @@ def test_an_answer_ends_with_its_first_end(tmp_path: Path, reference: list[int])
     expected = reference[: reference.index(end) + 1]
 
     async def act(nodes: dict[str, Node]) -> None:
-        done = (await _end(nodes["a"], _job(sampling=Sampling(0.0, 1.0, 0, (end, 511)))))[-1]
-        assert (done.tokens, _tokens(nodes["a"], done)) == (len(expected), expected)
+        done = (await end_of(nodes["a"], session_job(sampling=Sampling(0.0, 1.0, 0, (end, 511)))))[-1]
+        assert (done.tokens, said(nodes["a"], done)) == (len(expected), expected)
         await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 def test_stages_serve_a_checkpoint_from_its_files(tmp_path: Path, reference: list[int]) -> None:
@@ -158,10 +85,10 @@ def test_stages_serve_a_checkpoint_from_its_files(tmp_path: Path, reference: lis
     async def act(nodes: dict[str, Node]) -> None:
         for node in nodes.values():
             node.host.stages.models["desk-tiny"] = lambda: open_checkpoint(tmp_path / "model")
-        *_, done = await _end(nodes["a"], _job())
-        assert _tokens(nodes["a"], done) == reference
+        *_, done = await end_of(nodes["a"], session_job())
+        assert said(nodes["a"], done) == reference
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 @pytest.mark.parametrize("coding", ["f16", "int8"])
@@ -179,12 +106,12 @@ def test_compressed_activations_say_the_same_where_it_is_clear(
     monkeypatch.setattr("real_backends.executors_host.pack_activation", pack)
 
     async def act(nodes: dict[str, Node]) -> None:
-        *_, done = await _end(nodes["a"], _job())
-        assert _tokens(nodes["a"], done)[0] == reference[0]
+        *_, done = await end_of(nodes["a"], session_job())
+        assert said(nodes["a"], done)[0] == reference[0]
         assert set(codings) == {coding}
         assert len(codings) == 2 * NEW_TOKENS
 
-    asyncio.run(_run(tmp_path, act, coding))
+    asyncio.run(run_nodes(tmp_path, act, coding))
 
 
 def test_duplicates_and_reordering_change_no_token(tmp_path: Path, reference: list[int]) -> None:
@@ -193,10 +120,10 @@ def test_duplicates_and_reordering_change_no_token(tmp_path: Path, reference: li
     async def act(nodes: dict[str, Node]) -> None:
         for node in nodes.values():
             node.transport.faults = LinkFaults((Disturbance(duplicate=0.5, reorder=0.3, reorder_s=0.003),))
-        assert _tokens(nodes["a"], (await _end(nodes["a"], _job()))[-1]) == reference
+        assert said(nodes["a"], (await end_of(nodes["a"], session_job()))[-1]) == reference
         assert sum(node.transport.done["duplicated"] for node in nodes.values()) > 10
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 def test_stale_frames_are_ignored(tmp_path: Path, reference: list[int]) -> None:
@@ -213,9 +140,9 @@ def test_stale_frames_are_ignored(tmp_path: Path, reference: list[int]) -> None:
                 take(*frame)
 
             node.host.on_frame = replaying  # type: ignore[method-assign]
-        assert _tokens(nodes["a"], (await _end(nodes["a"], _job()))[-1]) == reference
+        assert said(nodes["a"], (await end_of(nodes["a"], session_job()))[-1]) == reference
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 def test_lost_frames_are_sent_again(tmp_path: Path, reference: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,10 +154,10 @@ def test_lost_frames_are_sent_again(tmp_path: Path, reference: list[int], monkey
         for node in nodes.values():
             node.transport.faults = LinkFaults((Disturbance(loss=0.15),))
         nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
-        assert _tokens(nodes["a"], (await _end(nodes["a"], _job()))[-1]) == reference
+        assert said(nodes["a"], (await end_of(nodes["a"], session_job()))[-1]) == reference
         assert sum(node.transport.done["lost"] for node in nodes.values()) > 0
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 def test_a_lost_peer_ends_the_session(tmp_path: Path) -> None:
@@ -238,13 +165,13 @@ def test_a_lost_peer_ends_the_session(tmp_path: Path) -> None:
 
     async def act(nodes: dict[str, Node]) -> None:
         await nodes["b"].transport.close()
-        nodes["a"].host.submit("worker", 1, _job())
+        nodes["a"].host.submit("worker", 1, session_job())
         await until(lambda: bool(nodes["a"].host._waiting))
         nodes["a"].host.on_peer("b", "down")
         await until(lambda: bool(nodes["a"].outcomes))
         assert nodes["a"].outcomes == [Lost("b went down", "b")]
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 def test_silence_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,20 +181,20 @@ def test_silence_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async def act(nodes: dict[str, Node]) -> None:
         await nodes["b"].transport.close()
         stages = (Stage("a", 0, 3), Stage("b", 3, 8))
-        (lost,) = await _end(nodes["a"], _job(stages))
+        (lost,) = await end_of(nodes["a"], session_job(stages))
         assert lost == Lost("no token at position 0 within 0.03 s", "b")
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 @pytest.mark.parametrize(
     ("job", "reason", "node"),
     [
-        (_job(prompt=digest(b"none")), "cannot be had from c", "c"),
-        (_job((Stage("a", 0, 3), Stage("b", 4, 99))), "not allowed", "b"),
-        (_job(model="other"), "model='other'", "a"),
-        (_job(STAGES[1:]), "stage 0 is not on a", "a"),
-        (_job(new_tokens=500), "at most 256", "a"),
+        (session_job(prompt=digest(b"none")), "cannot be had from c", "c"),
+        (session_job((Stage("a", 0, 3), Stage("b", 4, 99))), "not allowed", "b"),
+        (session_job(model="other"), "model='other'", "a"),
+        (session_job(STAGES[1:]), "stage 0 is not on a", "a"),
+        (session_job(new_tokens=500), "at most 256", "a"),
         (encode(PlanJob("lower", b"", 1)), "planner='lower': known are upper", ""),
         (encode(LoadJob("desk-tiny", 5, 5)), "not allowed", "a"),
     ],
@@ -277,12 +204,12 @@ def test_impossible_jobs_are_lost_with_a_reason(tmp_path: Path, job: bytes, reas
     """Every job that cannot end says why, and whose fault it was where that is known."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        lost = (await _end(nodes["a"], job))[-1]
+        lost = (await end_of(nodes["a"], job))[-1]
         assert isinstance(lost, Lost)
         assert reason in lost.reason
         assert lost.node == node
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 @pytest.mark.parametrize(
@@ -293,23 +220,23 @@ def test_other_jobs_are_done(tmp_path: Path, job: Job, expected: Done) -> None:
     """A planner's bytes come back as the result; a loaded shard is simply done."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        assert await _end(nodes["a"], encode(job)) == [expected]
+        assert await end_of(nodes["a"], encode(job)) == [expected]
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 def test_a_cancelled_job_is_silent_and_frees_its_caches(tmp_path: Path) -> None:
     """After a cancel nothing is reported and no stage holds the session any more."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        nodes["a"].host.submit("worker", 1, _job(new_tokens=200))
+        nodes["a"].host.submit("worker", 1, session_job(new_tokens=200))
         await until(lambda: nodes["c"].host.stages.sessions == 1)
         nodes["a"].host.cancel("worker", 1)
         seen = len(nodes["a"].outcomes)
         await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
         assert len(nodes["a"].outcomes) == seen
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 def test_share_zero_pauses_and_a_share_resumes(tmp_path: Path, reference: list[int]) -> None:
@@ -317,15 +244,15 @@ def test_share_zero_pauses_and_a_share_resumes(tmp_path: Path, reference: list[i
 
     async def act(nodes: dict[str, Node]) -> None:
         nodes["a"].host.limit("compute", 0.0)
-        nodes["a"].host.submit("worker", 1, _job((Stage("a", 0, 8),)))
+        nodes["a"].host.submit("worker", 1, session_job((Stage("a", 0, 8),)))
         for _ in range(50):
             await asyncio.sleep(0)
         assert nodes["a"].host.compute.busy_s == 0
         nodes["a"].host.limit("compute", 0.9)
         await until(lambda: any(isinstance(o, Done) for o in nodes["a"].outcomes))
-        assert _tokens(nodes["a"], nodes["a"].outcomes[-1]) == reference
+        assert said(nodes["a"], nodes["a"].outcomes[-1]) == reference
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
@@ -336,7 +263,7 @@ def test_impossible_shares_are_refused(tmp_path: Path, share: float) -> None:
         with pytest.raises(ValueError, match="compute share="):
             nodes["a"].host.limit("compute", share)
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 @pytest.mark.parametrize("known", [1, 7, NEW_TOKENS - 1])
@@ -352,12 +279,12 @@ def test_an_attempt_goes_on_from_the_tokens_it_is_given(tmp_path: Path, referenc
             return await step(job, session, x, position)
 
         nodes["a"].host._step = counted  # type: ignore[method-assign]
-        *progress, done = await _end(nodes["a"], _job(forced=tuple(reference[:known])))
-        assert _tokens(nodes["a"], done) == reference
+        *progress, done = await end_of(nodes["a"], session_job(forced=tuple(reference[:known])))
+        assert said(nodes["a"], done) == reference
         assert asked == [len(PROMPT) + known] + [1] * (NEW_TOKENS - known - 1)
         assert progress == [Progress(n, tuple(reference[n - 5 : n])) for n in (5, 10) if n > known]
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 @pytest.mark.parametrize("forced", [(1, -1), (1, DESK_TINY.vocab), (1,) * NEW_TOKENS])
@@ -367,9 +294,9 @@ def test_tokens_that_cannot_have_been_said_are_decided_anew(
     """Ids the model does not have, or as many as were asked for, end no session: it begins with the prompt."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        assert _tokens(nodes["a"], (await _end(nodes["a"], _job(forced=forced)))[-1]) == reference
+        assert said(nodes["a"], (await end_of(nodes["a"], session_job(forced=forced)))[-1]) == reference
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))
 
 
 @pytest.mark.parametrize("victim", ["b", "c"])
@@ -379,7 +306,7 @@ def test_a_session_that_loses_a_stage_is_finished_by_another_pipeline(
     """Its head tells what was decided up to then; the next attempt, on other stages, says the rest of the same."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        nodes["a"].host.submit("worker", 1, _job(report_every=1))
+        nodes["a"].host.submit("worker", 1, session_job(report_every=1))
         await until(lambda: len(nodes["a"].outcomes) >= 4)
         await nodes[victim].host.close()
         nodes["a"].host.on_peer(victim, "down")
@@ -389,7 +316,7 @@ def test_a_session_that_loses_a_stage_is_finished_by_another_pipeline(
         assert list(lost.emitted) == reference[: len(lost.emitted)]
         nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
         stages = (Stage("a", 0, 4), Stage("b" if victim == "c" else "c", 4, 8))
-        *_, done = await _end(nodes["a"], _job(stages, forced=lost.emitted))
-        assert _tokens(nodes["a"], done) == reference
+        *_, done = await end_of(nodes["a"], session_job(stages, forced=lost.emitted))
+        assert said(nodes["a"], done) == reference
 
-    asyncio.run(_run(tmp_path, act))
+    asyncio.run(run_nodes(tmp_path, act))

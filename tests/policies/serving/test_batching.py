@@ -72,6 +72,38 @@ def test_every_request_emits_what_was_asked_within_the_limits(
     assert batcher.pool.room == rules.blocks
 
 
+@settings(max_examples=200, deadline=None)
+@given(REQUESTS, st.booleans())
+def test_pieces_compute_every_token_once_and_in_order(requests: list[tuple[int, int, int, int]], share: bool) -> None:
+    """The pieces are the iteration; a request's follow one another, and begin anew when it lost what it had."""
+    rules = BatchRules(blocks=6, tokens_max=12, requests_max=4, block_tokens=4, share=share)
+    batcher, spoken = Batcher(rules), dict[str, int]()
+    cached: dict[tuple[str, int], int] = {}
+    for step in range(400):
+        for key, (at, prompt, wanted, rank) in enumerate(requests):
+            if at == step:
+                batcher.offer(Request(str(key), prompt, wanted, rank, names=[("same", k) for k in range(prompt // 4)]))
+        iteration = batcher.next()
+        if iteration is None:
+            if step > 12:
+                break
+            continue
+        pieces = batcher.pieces()
+        assert sum(one.tokens for one in pieces) == iteration.decodes + sum(one.tokens for one in iteration.chunks)
+        assert sum(one.speaks for one in pieces) == iteration.speaks
+        for request, tokens, position, speaks in pieces:
+            began = (request.key, request.preempted)
+            assert position == cached.get(began, position if share else 0)
+            cached[began] = position + tokens
+            spoken[request.key] = spoken.get(request.key, 0) + speaks
+            # What it has said is in the cache before it says more.
+            assert not speaks or cached[began] == request.prompt + spoken[request.key] - 1
+        batcher.end()
+    assert spoken == {str(key): wanted for key, (_, _, wanted, _) in enumerate(requests)}
+    with pytest.raises(RuntimeError, match="no iteration is under way"):
+        batcher.pieces()
+
+
 @settings(max_examples=300, deadline=None)
 @given(REQUESTS)
 def test_a_leap_is_that_many_iterations(requests: list[tuple[int, int, int, int]]) -> None:

@@ -1,0 +1,44 @@
+"""The lanes of a pipeline: several batches under way at once, so that its stages work at the same time.
+
+A batch is at one stage at a time; while it is there, others can be at the rest. So the sessions of a pipeline are dealt
+to as many lanes as it has stages, each with its share of the cache and one batch under way (the virtual engines of
+vLLM's pipeline parallelism). Then it runs at min(1 / slowest stage, lanes / (stages + hops)). There are no more lanes
+than sessions for which cache is reserved: each lane can hold one of the full context.
+"""
+
+from __future__ import annotations
+
+from policies.config import BatchedConfig, ServingRules, ShardingConfig
+from policies.serving.batching import BLOCK_TOKENS, Batcher, BatchRules
+
+
+def sessions_max(serving: ServingRules, sharding: ShardingConfig) -> int:
+    """Return how many sessions a pipeline takes at once; those that find no room in its cache wait with its head."""
+    if isinstance(serving, BatchedConfig) and serving.sessions is not None:
+        return serving.sessions
+    return sharding.slots
+
+
+def lane_count(sharding: ShardingConfig, stages: int) -> int:
+    """Return how many batches are under way in a pipeline of so many stages."""
+    return min(stages, sharding.slots)
+
+
+def lane_rules(serving: BatchedConfig, sharding: ShardingConfig, stages: int) -> BatchRules:
+    """Return the limits of one lane of a pipeline.
+
+    Every stage has reserved the cache of `slots` contexts in each of its layers, or the plan would not have fitted: the
+    tightest stage holds that, and none is asked for more. Nobody shares blocks: an executor keeps a cache a session.
+    """
+    lanes = lane_count(sharding, stages)
+    return BatchRules(
+        blocks=sharding.slots * sharding.context_tokens // BLOCK_TOKENS // lanes,
+        tokens_max=serving.tokens_max,
+        requests_max=min(sessions_max(serving, sharding), serving.tokens_max),
+        share=False,
+    )
+
+
+def least_busy(lanes: list[Batcher]) -> Batcher:
+    """Return the lane with the fewest requests, the first of equals."""
+    return min(lanes, key=lambda lane: len(lane.running) + lane.waiting)

@@ -1,0 +1,216 @@
+"""The head's side of batched serving: whose tokens go through a pipeline next is `policies.serving`'s to decide.
+
+The head of a pipeline holds its lanes (`policies.serving.lanes`). A lane runs while it has sessions: it takes the next
+batch from its batcher, runs stage 0, sends one frame through the other stages, and hears one token of each session that
+speaks. What a stage fails is lost to all sessions that have a cache in that lane; those that wait there go on.
+
+Nothing is under way in a lane when its caches are closed, so that no batch opens one again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.config import BatchedConfig, ShardingConfig
+from policies.jobs import Sampling, SessionJob, Stage
+from policies.serving.batching import Batcher, Piece, Request
+from policies.serving.lanes import lane_count, lane_rules, least_busy
+from policies.wire import encode
+from real_backends.batch_frames import Batch, Slice, choices, join
+from real_backends.executors import ModelSpec, pack_activation
+from real_backends.stages import Stages
+
+
+class Head(Protocol):
+    """What the node does for its lanes (`real_backends.executors_host`)."""
+
+    stages: Stages
+
+    def open(self, name: str, model: str, stages: tuple[Stage, ...]) -> None:
+        """Tell the other stages that a lane begins, and expect their answers."""
+        ...
+
+    def close_at(self, name: str, stages: tuple[Stage, ...]) -> None:
+        """Forget a session or a lane, here and at the other stages."""
+        ...
+
+    async def ask(self, name: str, number: int, stages: tuple[Stage, ...], body: bytes) -> Any:
+        """Send a step to stage 1 until the last stage has answered; return its token or tokens."""
+        ...
+
+
+@dataclass(eq=False)
+class _Served:
+    """A session: its prompt and what it has said, how it goes on, and where its head hears it."""
+
+    request: Request
+    ids: npt.NDArray[np.int64]
+    known: int
+    sampling: Sampling | None
+    heard: asyncio.Queue[int | Exception] = field(default_factory=asyncio.Queue)
+
+    def take(self, token: int) -> None:
+        """One more token."""
+        self.ids[self.known] = token
+        self.known += 1
+        self.heard.put_nowait(token)
+
+
+class _Lane:
+    """One lane: its batcher, its sessions, and the task that runs its batches while it has any."""
+
+    def __init__(self, head: Head, model: str, stages: tuple[Stage, ...], batcher: Batcher) -> None:
+        self.batcher = batcher
+        self.served: dict[str, _Served] = {}
+        self.task: asyncio.Task[None] | None = None
+        self._head, self._model, self._stages = head, model, stages
+        self._caches: list[str] = []
+
+    async def run(self, name: str) -> None:
+        """Run batches until nobody is here.
+
+        Args:
+            name: a new one each time, so that no stage takes its batches for earlier ones.
+        """
+        self._head.open(name, self._model, self._stages)
+        try:
+            for number in itertools.count():
+                under_way = self.batcher.next()
+                self._close_caches()
+                if under_way is None:
+                    break
+                await self._batch(name, number, self.batcher.pieces())
+        except Exception as error:  # a fault of ours: nobody here waits for ever
+            for served in self.served.values():
+                served.heard.put_nowait(error)
+            raise
+        finally:
+            self.task = None
+            self._head.close_at(name, self._stages)
+
+    async def _batch(self, name: str, number: int, pieces: tuple[Piece, ...]) -> None:
+        try:
+            tokens = await self._compute(name, number, pieces)
+        except Exception as error:
+            for request in list(self.batcher.running.values()):
+                self.batcher.cancel(request, "failed")
+                if (served := self.served.get(request.key)) is not None:
+                    served.heard.put_nowait(error)
+        else:
+            for request, token in zip((piece.request for piece in pieces if piece.speaks), tokens, strict=True):
+                if (served := self.served.get(request.key)) is not None:  # it was not given up meanwhile
+                    served.take(token)
+        self.batcher.end()
+
+    async def _compute(self, name: str, number: int, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
+        served = [self.served[p.request.key] for p in pieces]
+        slices = tuple(
+            Slice(_cache(p.request), p.position, p.tokens, p.speaks, one.sampling)
+            for p, one in zip(pieces, served, strict=True)
+        )
+        x = join([one.ids[p.position : p.position + p.tokens] for p, one in zip(pieces, served, strict=True)])
+        stages = self._stages
+        outputs = await self._head.stages.run_batch(name, self._model, stages[0], slices, x)
+        if len(stages) == 1:
+            return choices(slices, outputs)
+        onward = pack_activation(join(outputs), self._head.stages.coding)
+        body = encode(Batch(name, number, self._model, stages, 1, slices, onward))
+        found: tuple[int, ...] = await self._head.ask(name, number, stages, body)
+        return found
+
+    def _close_caches(self) -> None:
+        """Close the caches of those who ended, left, failed or lost their blocks since the last batch."""
+        held = [_cache(request) for request in self.batcher.running.values()]
+        for cache in self._caches:
+            if cache not in held:
+                self._head.close_at(cache, self._stages)
+        self._caches = held
+
+
+def _cache(request: Request) -> str:
+    """The name of a request's cache: another one each time that it is admitted."""
+    return f"{request.key}#{request.preempted}"
+
+
+class BatchLines:
+    """The pipelines that a node heads.
+
+    Args:
+        head: the node.
+        serving: limits of a batch.
+        sharding: what stages have reserved.
+    """
+
+    def __init__(self, head: Head, serving: BatchedConfig, sharding: ShardingConfig) -> None:
+        self._head, self._serving, self._sharding = head, serving, sharding
+        self._lanes: dict[tuple[str, tuple[Stage, ...]], list[_Lane]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._count = itertools.count()
+
+    async def tokens(
+        self, job: SessionJob, session: str, known: npt.NDArray[np.int64], left: int
+    ) -> AsyncGenerator[int, None]:
+        """Yield up to ``left`` tokens after the ``known`` ones of a session, as they come.
+
+        Raises:
+            ValueError: the session can never run.
+            JobLost: a stage does not answer.
+        """
+        spec = await self._head.stages.spec(job.model)
+        _check(spec, known, left)
+        request = Request(session, len(known), left)
+        lane = self._lane(job)
+        lane.batcher.offer(request)
+        ids = np.concatenate((known, np.zeros(left, np.int64)))
+        served = lane.served[session] = _Served(request, ids, len(known), job.sampling)
+        if lane.task is None:
+            lane.task = asyncio.get_running_loop().create_task(lane.run(f"{session}/{next(self._count)}"))
+            self._tasks.add(lane.task)
+            lane.task.add_done_callback(self._tasks.discard)
+        try:
+            for _ in range(left):
+                heard = await served.heard.get()
+                if isinstance(heard, Exception):
+                    raise heard
+                yield heard
+        finally:
+            del lane.served[session]
+            lane.batcher.cancel(request)
+            self._forget_idle()
+
+    def _lane(self, job: SessionJob) -> _Lane:
+        key = (job.model, job.stages)
+        if key not in self._lanes:
+            rules = lane_rules(self._serving, self._sharding, len(job.stages))
+            count = lane_count(self._sharding, len(job.stages))
+            self._lanes[key] = [_Lane(self._head, *key, Batcher(rules)) for _ in range(count)]
+        lanes = self._lanes[key]
+        chosen = least_busy([lane.batcher for lane in lanes])
+        return next(lane for lane in lanes if lane.batcher is chosen)
+
+    def _forget_idle(self) -> None:
+        for key, lanes in list(self._lanes.items()):
+            if not any(lane.served for lane in lanes):
+                del self._lanes[key]  # a lane's task ends by itself after the batch that is under way
+
+    async def close(self) -> None:
+        """Give everything up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _check(spec: ModelSpec, prompt: npt.NDArray[np.int64], new_tokens: int) -> None:
+    """Refuse what a shard would refuse in the middle of a batch, to the harm of all others in it."""
+    length = len(prompt) + new_tokens - 1  # the last token is not fed
+    if length > spec.context:
+        raise ValueError(f"session: {length} tokens are not allowed, at most {spec.context}")
+    if prompt.min() < 0 or prompt.max() >= spec.vocab:
+        raise ValueError(f"prompt: token {prompt.min()}..{prompt.max()} is not allowed, expected 0..{spec.vocab - 1}")

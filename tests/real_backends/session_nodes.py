@@ -1,0 +1,99 @@
+"""Three hosts on a hub that run sessions of desk-tiny: what the tests of sessions and of batches share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from policies.config import PolicyConfig
+from policies.jobs import Done, Lost, Outcome, SessionJob, Stage
+from policies.wire import digest, encode
+from real_backends.blob_exchange import BlobExchange
+from real_backends.clock import SystemClock
+from real_backends.cluster import until
+from real_backends.executors import DEFAULT_SEED, DESK_TINY, make_checkpoint
+from real_backends.executors import encode as tokens_of
+from real_backends.executors_host import ExecutorHost
+from real_backends.stores.blobs import BlobStore
+from real_backends.transports.faulty import FaultyTransport
+from real_backends.transports.frames import BLOB_GET, BLOB_PUT
+from real_backends.transports.memory import Hub, MemoryTransport
+
+WEIGHTS = make_checkpoint(DESK_TINY, DEFAULT_SEED)
+PROMPT = tokens_of("Hello, village.")
+NEW_TOKENS = 12
+STAGES = (Stage("a", 0, 3), Stage("b", 3, 5), Stage("c", 5, 8))
+
+
+class Node:
+    """A host with its blobs on a hub, and the outcomes it reported."""
+
+    def __init__(self, name: str, hub: Hub, folder: Path, coding: str, policy: PolicyConfig | None) -> None:
+        self.transport = FaultyTransport(MemoryTransport(hub, name), 1)
+        self.blobs = BlobExchange(self.transport, BlobStore(folder / name))
+        models = {"desk-tiny": lambda: (DESK_TINY, WEIGHTS)}
+        planners = {"upper": lambda problem, budget: problem.upper() * budget}
+        self.host = ExecutorHost(self.transport, self.blobs, models, "torch", planners, SystemClock(), coding, policy)
+        self.host.start(self._hear)
+        self.outcomes: list[Any] = []
+        self.ends: dict[int, Any] = {}  # job to how it ended
+
+    async def start(self) -> None:
+        await self.transport.start(self._on_frame, lambda peer, hint: None)
+
+    def _on_frame(self, sender: str, kind: int, body: bytes) -> None:
+        target = self.blobs if kind in (BLOB_GET, BLOB_PUT) else self.host
+        target.on_frame(sender, kind, body)
+
+    def _hear(self, path: str, job: int, payload: bytes) -> None:
+        outcome = msgspec.msgpack.decode(payload, type=Outcome)
+        self.outcomes.append(outcome)
+        if isinstance(outcome, Done | Lost):
+            self.ends[job] = outcome
+
+    async def close(self) -> None:
+        await self.host.close()
+        await self.transport.close()
+
+
+async def run_nodes(
+    folder: Path, act: Callable[[dict[str, Node]], Any], coding: str = "f32", policy: PolicyConfig | None = None
+) -> Any:
+    """Start nodes a, b and c, put the prompt on c, and return what ``act`` returns."""
+    hub = Hub()
+    nodes = {name: Node(name, hub, folder, coding, policy) for name in "abc"}
+    for node in nodes.values():
+        await node.start()
+    nodes["c"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+    try:
+        return await act(nodes)
+    finally:
+        for node in nodes.values():
+            await node.close()
+
+
+def session_job(stages: tuple[Stage, ...] = STAGES, **changes: Any) -> bytes:
+    fields = {
+        "op": "client/op", "model": "desk-tiny", "stages": stages, "prompt": digest(np.array(PROMPT, "<i4").tobytes()),
+        "source": "c", "prompt_tokens": len(PROMPT), "new_tokens": NEW_TOKENS, "report_every": 5,
+    }  # fmt: skip
+    return encode(SessionJob(**{**fields, **changes}))
+
+
+async def end_of(node: Node, job: bytes) -> list[Any]:
+    """Submit a job and return what is reported until it ends."""
+    before = len(node.outcomes)
+    node.host.submit("worker", before + 1, job)
+    await until(lambda: any(isinstance(o, Done | Lost) for o in node.outcomes[before:]))
+    return node.outcomes[before:]
+
+
+def said(node: Node, done: Any) -> list[int]:
+    assert isinstance(done, Done), done
+    blob = node.blobs.store.get(done.output)
+    assert blob is not None
+    return np.frombuffer(blob, "<i4").tolist()
