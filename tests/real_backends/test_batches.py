@@ -15,7 +15,7 @@ from policies.jobs import Done, Lost, Stage
 from policies.serving.batching import Batcher
 from policies.wire import digest
 from real_backends import executors_host, stages
-from real_backends.batch_frames import Slice, parts_of
+from real_backends.batch_frames import Batch, Slice, parts_of
 from real_backends.cluster import until
 from real_backends.executors import DESK_TINY, Pipeline, make_shard
 from real_backends.stages import Stages
@@ -195,6 +195,35 @@ def test_lost_and_repeated_frames_change_no_token(
         found = await all_said(nodes["a"], len(PROMPTS))
         assert all(map(same_where_decided, found, references))
         assert sum(node.transport.done[counted] for node in nodes.values()) > 0
+
+    asyncio.run(run_nodes(tmp_path, act, policy=CROWDED))
+
+
+def test_a_close_that_is_late_takes_nobodys_cache(tmp_path: Path, references: Any) -> None:
+    """A session that lost its blocks is back when its old cache is closed at last: it goes on in its new one."""
+    back: list[str] = []
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for node in (nodes["b"], nodes["c"]):
+            take, held = node.host.on_frame, dict[str, Any]()
+
+            def late(*frame: Any, take: Any = take, held: dict[str, Any] = held) -> None:
+                said = stages._decode(frame[2])
+                if isinstance(said, stages.Close):
+                    held[said.session.partition("#")[0]] = frame
+                    return
+                take(*frame)
+                if isinstance(said, Batch):
+                    for one in said.slices:
+                        if (close := held.pop(one.session.partition("#")[0], None)) is not None:
+                            take(*close)
+                            back.append(one.session)
+
+            node.host.on_frame = late  # type: ignore[method-assign]
+        for job, prompt in enumerate(PROMPTS):
+            ask(nodes["a"], job, prompt)
+        assert all(map(same_where_decided, await all_said(nodes["a"], len(PROMPTS)), references))
+        assert back
 
     asyncio.run(run_nodes(tmp_path, act, policy=CROWDED))
 
