@@ -37,7 +37,9 @@ class Node:
         self.blobs = BlobExchange(self.transport, BlobStore(folder / name))
         models = {"desk-tiny": lambda: (DESK_TINY, WEIGHTS)}
         planners = {"upper": lambda problem, budget: problem.upper() * budget}
-        self.host = ExecutorHost(self.transport, self.blobs, models, "torch", planners, SystemClock(), coding, policy)
+        self.host = ExecutorHost(
+            self.transport, self.blobs, models, "torch", planners, SystemClock(), coding, policy=policy
+        )
         self.host.start(self._hear)
         self.outcomes: list[Any] = []
         self.ends: dict[int, Any] = {}  # job to how it ended

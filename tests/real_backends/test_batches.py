@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from policies.config import BatchedConfig, PolicyConfig, ShardingConfig
-from policies.jobs import Done, Lost, Stage
+from policies.jobs import Done, Lost, Sampling, Stage
 from policies.serving.batching import Batcher
 from policies.wire import digest
 from real_backends import executors_host, stages
@@ -252,6 +252,22 @@ def test_who_leaves_frees_its_blocks_and_disturbs_nobody(tmp_path: Path, referen
     asyncio.run(run_nodes(tmp_path, act, policy=ROOMY))
 
 
+def test_a_batch_draws_what_each_session_draws_alone(tmp_path: Path) -> None:
+    """Each by its own seed, beside sessions that choose greedily; and goes on from tokens that are forced."""
+    drawn = [None, Sampling(0.9, 0.95, 5), Sampling(1.3, 1.0, 6)]
+    prompts = PROMPTS[: len(drawn)]
+    alone = [Pipeline([make_shard("torch", DESK_TINY, WEIGHTS, 0, DESK_TINY.layers)]) for _ in drawn]
+    expected = [one.generate(prompt, SAID, how) for one, prompt, how in zip(alone, prompts, drawn, strict=True)]
+    assert len({tuple(tokens) for tokens in expected}) == len(drawn)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for job, (prompt, how) in enumerate(zip(prompts, drawn, strict=True)):
+            ask(nodes["a"], job, prompt, sampling=how, forced=tuple(expected[job][:job]))
+        assert await all_said(nodes["a"], len(drawn)) == expected
+
+    asyncio.run(run_nodes(tmp_path, act, policy=ROOMY))
+
+
 def test_a_lost_stage_ends_its_sessions_and_frees_the_others(tmp_path: Path) -> None:
     """When a stage's node goes down every session of the line is lost, each hears who it was, and no cache is left."""
 
@@ -263,7 +279,7 @@ def test_a_lost_stage_ends_its_sessions_and_frees_the_others(tmp_path: Path) -> 
         while len(nodes["a"].ends) < len(PROMPTS):  # as often as a lane asks again
             nodes["a"].host.on_peer("b", "down")
             await asyncio.sleep(0)
-        assert set(nodes["a"].ends.values()) == {Lost("b went down", "b")}
+        assert {(lost.reason, lost.node) for lost in nodes["a"].ends.values()} == {("b went down", "b")}
         await until_free({name: nodes[name] for name in "ac"})
 
     asyncio.run(run_nodes(tmp_path, act, policy=ROOMY))
@@ -329,7 +345,7 @@ def test_slices_that_are_not_the_rows_are_refused(slices: tuple[Slice, ...]) -> 
         parts_of(slices, np.zeros((3, 8), np.float32))
 
 
-def test_a_stage_warms_every_batch_that_may_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_warms_every_batch_that_may_come(tmp_path: Path) -> None:
     """Shards are warmed for as many sessions as a line takes at once."""
     warmed: list[int] = []
 
@@ -339,9 +355,9 @@ def test_a_stage_warms_every_batch_that_may_come(tmp_path: Path, monkeypatch: py
         shard.warm_up = lambda sessions=1: (warmed.append(sessions), before(sessions))[1]  # type: ignore[method-assign]
         return shard
 
-    monkeypatch.setattr(stages, "make_shard", make)
-
     async def act(nodes: dict[str, Node]) -> None:
+        for node in nodes.values():
+            node.host.stages.make = make
         ask(nodes["a"], 0, PROMPTS[0])
         await until(lambda: 0 in nodes["a"].ends)
         assert isinstance(nodes["a"].ends[0], Done)
