@@ -9,7 +9,7 @@ from __future__ import annotations
 from policies.commands import Complete, Receipt
 from policies.coordination.efforts import Effort, Vote, vouched
 from policies.coordination.lines import Line
-from policies.coordination.requests import Requests
+from policies.coordination.requests import STRIKES_MAX, Requests
 from policies.local import Tokens
 from policies.wire import encode
 from policies.work import RESEND_NS, Assign, Emitted, Report, Settled
@@ -125,7 +125,10 @@ class Attempts(Requests):
         if effort.voters.isdisjoint(line.nodes):  # who runs a request twice has still one vote
             votes.append(Vote(line.nodes, Complete(receipt, report.first_token_ns, report.signature)))
         others = any(effort.voters.isdisjoint(other.nodes) for other in self.lines.lines.values())
-        needed = 2 if effort.audited(self.config.audit_share) and (others or len(effort.votes) > 1) else 1
+        share = self.config.audit_share
+        if effort.tries == 1:  # a later attempt may go on from another's tokens, for which it is not to be blamed
+            share = self.trust.audit_share(line.nodes, share, STRIKES_MAX)
+        needed = 2 if effort.audited(share) and (others or len(effort.votes) > 1) else 1
         if len(votes) >= needed:
             self._settle(effort, vouched(votes))
         elif effort.tries >= self.config.tries or not others:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from zlib import crc32
 
 import msgspec
 
@@ -57,6 +56,8 @@ class Effort:
         votes: output digest to the votes for it, of pipelines that share no node.
         settling: an outcome was proposed.
         emitted: the answer's first tokens, as attempts told them: for clients that ask again, and for later attempts.
+        lot: drawn by the leader, from 0 to 1, and told nobody: whether an answer will be audited must not be known to
+            who gives it.
     """
 
     accepted: Accept
@@ -66,6 +67,7 @@ class Effort:
     votes: dict[str, list[Vote]] = field(default_factory=dict)
     settling: bool = False
     emitted: list[int] = field(default_factory=list)
+    lot: float = 0.0
 
     @property
     def key(self) -> OpKey:
@@ -94,8 +96,8 @@ class Effort:
         return tuple(self.emitted[: max(0, self.accepted.new_tokens - 1)])
 
     def audited(self, share: float) -> bool:
-        """Whether this request is one of the ``share`` that run twice; the same on every leader."""
-        return crc32("\x00".join(self.key).encode()) < share * 2**32
+        """Whether this request is one of the ``share`` that run twice."""
+        return self.lot < share
 
     def minority(self, output: str) -> list[str]:
         """Nodes of attempts whose output was not ``output``."""
@@ -119,9 +121,9 @@ class Efforts:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, accepted: Accept) -> None:
-        """Take in a request and queue it."""
-        effort = Effort(accepted)
+    def add(self, accepted: Accept, lot: float = 0.0) -> None:
+        """Take in a request and queue it; see `Effort` for its ``lot``."""
+        effort = Effort(accepted, lot=lot)
         self.all[effort.key] = effort
         self.queue(effort)
 

@@ -120,7 +120,7 @@ class Coordination(Moving):
         for node in self.lines.dead():
             self._worker_gone(node, DECLARED)
         for accepted in self.state.requests.values():
-            self.efforts.add(accepted)
+            self.efforts.add(accepted, self.port.rng.random())
         self.port.set_timer("tick", self.tick_ns)
 
     def _on_committed(self, message: Committed) -> None:
@@ -143,7 +143,7 @@ class Coordination(Moving):
         elif not changed:
             return
         elif isinstance(command, Accept):
-            self.efforts.add(command)
+            self.efforts.add(command, self.port.rng.random())
             if self.config.replan is not None:
                 self.outlook.take(self.port.now, self.config.replan.horizon_s, command.new_tokens)
             self._dispatch()

@@ -11,6 +11,7 @@ from policies.commands import Accept, Attach, Complete, Evict, Refuse
 from policies.config import CoordinationConfig, ShardingConfig
 from policies.coordination.efforts import WITHDRAWN, Effort, Efforts, settlement_of
 from policies.coordination.lines import Lines
+from policies.coordination.trust import Trust
 from policies.local import Ask, Busy, Propose, Tokens
 from policies.port import NS_PER_S, Policy
 from policies.problem import Problem
@@ -37,6 +38,7 @@ class Requests(Policy):
         lines: workers and pipelines.
         efforts: requests that are owed an outcome.
         strikes: how often a worker's answer was the minority's.
+        trust: what that tells of workers.
     """
 
     def __init__(self, config: CoordinationConfig, sharding: ShardingConfig, card: Problem) -> None:
@@ -53,6 +55,7 @@ class Requests(Policy):
         self.lines = Lines(self.lines.doubted)  # a detector tells what changes, and whoever leads must know it all
         self.efforts = Efforts(int(self.config.ageing_s * NS_PER_S))
         self.strikes: dict[str, int] = {}
+        self.trust = Trust()
 
     @property
     def leading(self) -> bool:
@@ -118,14 +121,25 @@ class Requests(Policy):
                 if line is not None:
                     line.running -= 1
                     self.port.send(f"{line.nodes[0]}/worker", Settled(*key, attempt))
-            for node in effort.minority(settlement.output) if settlement.output else ():
-                self._strike(node)
+            if settlement.output:
+                self._judge(effort, settlement.output)
         if isinstance(command, Complete):
             nodes = tuple(stage.node for stage in command.receipt.stages)
         self.port.decide(
             "settled", SettledOp(*key, settlement.refused, settlement.output, settlement.tokens, nodes, tries)
         )
         self.port.tell("gateway", settlement)
+
+    def _judge(self, effort: Effort, output: str) -> None:
+        """Whoever gave another answer than the settled one is struck; two who gave the same one have passed."""
+        for answer, votes in effort.votes.items():
+            for vote in votes:
+                if answer != output:
+                    self.trust.lost(vote.nodes)
+                elif len(votes) > 1:
+                    self.trust.passed(vote.nodes)
+        for node in effort.minority(output):
+            self._strike(node)
 
     def _strike(self, node: str) -> None:
         self.strikes[node] = self.strikes.get(node, 0) + 1

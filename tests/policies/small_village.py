@@ -120,7 +120,9 @@ class SmallVillage:
         gateway: GatewayConfig | None = None,
         slots: int = 4,
         others: Mapping[str, Capability] | None = None,
+        seed: int = 1,
     ) -> None:
+        self.seed = seed  # of the policies' draws
         self.workers = tuple(f"w{i + 1}" for i in range(workers))
         names = COMMITTEE + self.workers
         self.rules, self.slots, self.gateway = rules, slots, gateway or GatewayConfig()
@@ -152,7 +154,7 @@ class SmallVillage:
             policies["gateway"] = Gateway(self.gateway)
             policies["membership"] = Seer()
         peers = tuple(n for n in names if n != name)
-        return Cell(policies, name, peers, seed=1, keys=KeyRing(1).handle(name))
+        return Cell(policies, name, peers, seed=self.seed, keys=KeyRing(1).handle(name))
 
     def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
         if effect[2] in _decided:
