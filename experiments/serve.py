@@ -11,11 +11,12 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from experiments.compose import UsageError, build, compose_plain
+from experiments.compose import UsageError
 from experiments.folders import run_folder, run_key, show_path
 from experiments.present import plain, show, summary
+from experiments.serve_village import profile_of, scenario_of, scenario_of_checkpoint
 
 if TYPE_CHECKING:
     from experiments.results import Run
@@ -25,11 +26,7 @@ NEEDED = {"starlette": "gateway", "uvicorn": "gateway", "cryptography": "local",
 """What serving imports, and the extra that brings it."""
 NAMES = ("desk-tiny",)
 WORKERS_MAX = 32  # as many processes as world=local runs
-SESSIONS = 32  # at once through a pipeline
-SESSIONS_OF_CHECKPOINT = 8  # assumption: caches of larger models, and their steps, are larger
 CONTEXT_DEFAULT = 2048  # of `real_backends.executors.llama_layout`, said without importing it
-ROOM = 1.001  # what is lent is rounded
-COMMITTEE = 3  # the fewest members of which one may fail
 
 
 def add_arguments(made: argparse.ArgumentParser) -> None:
@@ -43,73 +40,8 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--shards", type=int, metavar="N", help=text)
     text = f"tokens of a checkpoint's longest session (default its own, at most {CONTEXT_DEFAULT})"
     made.add_argument("--context", type=int, metavar="N", help=text)
-
-
-def scenario_of(workers: int, model: str) -> Scenario:
-    """Return the village that serves a seeded model: desks on one host, as in four_desks, that lend themselves all day.
-
-    Each works, and the first three, or the only one of fewer, are the committee as well.
-    """
-    # Sessions as long as the model's context, and so many that a worker has room for 6 of its 8 layers: two of
-    # three hold it, and one may fail. A worker alone takes half as many, and all layers.
-    made: Scenario = build({**_plain(workers, 256, SESSIONS if workers > 1 else SESSIONS // 2), "model": model})
-    return made
-
-
-def scenario_of_checkpoint(workers: int, folder: Path, shards: int, context: int | None) -> Scenario:
-    """Return the village that serves a checkpoint, whose workers offer room for one of so many shards each.
-
-    Raises:
-        UsageError: this machine has less memory than that.
-        scenarios.schema.ScenarioError: the checkpoint cannot be served, or not in so many shards.
-    """
-    import msgspec
-    import psutil
-
-    from policies import village
-    from real_backends.executors import cut_evenly
-    from real_backends.gateway.own_tokenizer import tokenizer_of
-    from real_backends.models import check_checkpoint, shape_of
-    from scenarios.schema import ScenarioError, to_plain
-
-    spec = check_checkpoint(folder, context)
-    tokenizer_of(folder, spec.vocab)
-    try:
-        layers = max(last - first for first, last in cut_evenly(spec, shards))
-    except ValueError as error:
-        raise ScenarioError(f"--{error}") from None
-    plain = _plain(workers, spec.context, SESSIONS_OF_CHECKPOINT)
-    plain |= {"model": spec.name, "checkpoint": str(folder.absolute()), "shape": msgspec.to_builtins(shape_of(spec))}
-    scenario: Scenario = build(plain)
-    card = village.card(scenario.served, scenario.policy)
-    room_bytes = layers * (card.layer_bytes + card.kv_bytes_layer) + card.head_bytes * (2 if shards == 1 else 1)
-    free_bytes = float(psutil.virtual_memory().available)
-    if room_bytes * workers > free_bytes:
-        raise UsageError(
-            f"--model {folder}: {workers} workers with room for {layers} of {spec.layers} layers and "
-            f"{SESSIONS_OF_CHECKPOINT} sessions of {spec.context} tokens need {room_bytes * workers / 2**30:.1f} GiB; "
-            f"this machine has {free_bytes / 2**30:.1f} GiB free"
-        )
-    lent = to_plain(scenario)["policy"]["harvest"]["max_memory"]  # of what a worker has
-    shaped = {name: {"memory_bytes": ROOM * room_bytes / lent} for name in _names(workers)}
-    fleet = {**plain["fleet"], "shaped": shaped}
-    made: Scenario = build({**plain, "fleet": fleet})
-    return made
-
-
-def _names(workers: int) -> list[str]:
-    return [f"desk-{number}" for number in range(workers)]
-
-
-def _plain(workers: int, context: int, sessions: int) -> dict[str, Any]:
-    return compose_plain([
-        "scenario=four_desks", "world=local", "name=serve", f"fleet.desktops={workers}",
-        f"fleet.committee={COMMITTEE if workers >= COMMITTEE else 1}", "profile=''", "workload.requests=0",
-        "workload.retry_s=1.0", "policy/membership=swim",
-        "policy.gateway.requests_per_min=60000", "policy.gateway.burst=1000",  # all clients count as one
-        f"policy.sharding.context_tokens={context}", f"policy.sharding.slots={sessions}",
-        "policy.coordination.report_every=1", "policy.coordination.stream=true",
-    ])  # fmt: skip
+    text = "executor profile; auto measures this machine once, '' takes assumed numbers (default auto)"
+    made.add_argument("--profile", default="auto", metavar="FILE", help=text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -127,15 +59,17 @@ def run(options: argparse.Namespace) -> int:
     if missing:
         extras = ",".join(sorted({NEEDED[name] for name in missing}))
         raise UsageError(f"serve: {', '.join(missing)} not installed: pip install 'villagetwin[{extras}]'")
+    import msgspec
+
     from experiments.job import check_place, keep
     from experiments.progress import say
     from real_backends.gateway.errors import ApiError
     from real_backends.gateway.server import listen, serve
+    from scenarios.hosts import AUTO
 
     scenario, begun_s = _scenario(options), time.monotonic()
-    key = run_key(scenario)
-    place = run_folder(scenario, key)
-    check_place(place, show_path(place))
+    place = run_folder(scenario, "")
+    check_place(place, show_path(place.parent))
     try:
         listener = listen(options.port)
     except OSError as error:
@@ -143,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="twin-serve-"))
     try:
         with listener:
+            if options.profile == AUTO:  # last, as it may measure for a while: what can be refused was
+                scenario = msgspec.structs.replace(scenario, profile=profile_of(scenario, quiet=options.quiet))
             url = f"http://{listener.getsockname()[0]}:{listener.getsockname()[1]}"
 
             def ready(processes: dict[str, int]) -> None:
@@ -153,10 +89,12 @@ def run(options: argparse.Namespace) -> int:
                 serve(scenario, folder, listener, ready, (lambda text: None) if options.quiet else say)
             )
         if record is not None and record.tables["requests"]:
-            place = run_folder(scenario, key)  # others may have begun, and ended, meanwhile
+            key = run_key(scenario)
+            place = run_folder(scenario, key)
             words = ["--workers", str(options.workers), "--model", options.model]
             words += ["--shards", str(options.shards)] if options.shards is not None else []
             words += ["--context", str(options.context)] if options.context is not None else []
+            words += ["--profile", options.profile] if options.profile != AUTO else []
             command = shlex.join(["twin", "serve", *words])
             kept = keep(record, place, key, command, time.monotonic() - begun_s)
             show(plain(kept), farewell(kept), options.json)
@@ -168,6 +106,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _scenario(options: argparse.Namespace) -> Scenario:
+    import msgspec
+
+    from scenarios.hosts import AUTO, read_profile
+
+    read_profile(options.profile)
+    given = "" if options.profile == AUTO else options.profile
+    return msgspec.structs.replace(_village(options), profile=given)
+
+
+def _village(options: argparse.Namespace) -> Scenario:
     folder = Path(options.model).expanduser()
     if folder.is_dir():
         shards = options.shards if options.shards is not None else min(2, options.workers)

@@ -21,7 +21,7 @@ import pytest
 
 from experiments.folders import all_runs
 from experiments.results import Run
-from experiments.serve import scenario_of
+from experiments.serve_village import scenario_of
 from policies.coordination.efforts import WITHDRAWN
 from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, decode, encode, make_checkpoint, make_shard
 from real_backends.gateway.asking import Asking
@@ -43,7 +43,7 @@ PROMPT, TOKENS = "Hello, village.", 150
 @contextmanager
 def served(home: Path, *words: str) -> Iterator[tuple[str, dict[str, int]]]:
     """Run the command; yield its address and processes, then interrupt it and hold it to what it promises."""
-    command = [sys.executable, "-m", "experiments.cli", "serve", "--port", "0", "--json", "-q", *words]
+    command = [sys.executable, "-m", "experiments.cli", "serve", "--port", "0", "--json", "-q", "--profile", "", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "VILLAGETWIN_HOME": str(home)}
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=environment)
     try:

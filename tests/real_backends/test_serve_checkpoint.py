@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from experiments import cli
+from experiments.calibration import executor
 from experiments.results import simulate
-from experiments.serve import scenario_of_checkpoint
+from experiments.serve_village import profile_of, scenario_of_checkpoint
 from policies.coordination.lines import candidate
 from policies.problem import Plan
 from policies.sharding import PLANNERS
@@ -28,6 +29,7 @@ from real_backends.executors.seeded import RECIPES
 from real_backends.executors.tensor_file import write_tensor_file
 from real_backends.models import open_model, shape_of, spec_of
 from real_backends.specs import node_spec
+from scenarios.hosts import UNMEASURED, read_profile
 from scenarios.schema import Scenario, build, to_plain
 
 pytest.importorskip("starlette")
@@ -158,3 +160,22 @@ def test_both_worlds_have_the_checkpoints_shape(folder: Path) -> None:
     workload = plain["workload"] | {"requests": 4, "prompt_tokens": 8, "new_tokens": 5}
     twin: Scenario = build(plain | {"world": "sim", "duration_s": 40.0, "workload": workload})
     assert list(simulate(twin).requests["status"]) == ["answered"] * 4
+
+
+def test_a_checkpoints_profile_has_the_times_of_its_own_layers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's times are this machine's, the layers' are measured with the checkpoint, once."""
+    machine = tmp_path / "torch-machine.json"
+    machine.write_text(json.dumps(dict(UNMEASURED) | {"hop_s": 0.123}))
+    monkeypatch.setattr(executor, "auto_profile", lambda scenario, quiet: str(machine))
+    monkeypatch.setattr(executor, "SECONDS", 0.2)
+    scenario = scenario_of_checkpoint(3, folder, 2, None)
+    path = profile_of(scenario, quiet=True)
+    found = read_profile(path)
+    assert path != str(machine)
+    assert (found["hop_s"], found["spec"]) == (0.123, "speaker")
+    assert found["decode_s_layer"] != UNMEASURED["decode_s_layer"]
+    written = Path(path).stat().st_mtime_ns
+    assert profile_of(scenario, quiet=True) == path
+    assert Path(path).stat().st_mtime_ns == written
