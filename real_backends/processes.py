@@ -76,6 +76,11 @@ class Processes:
         self.registry = make_village(identities, (*names, OWNER))
         self.owner = TlsTransport(Identity(OWNER, identities), self.registry, self.addresses)
 
+    @property
+    def begun_ns(self) -> int:
+        """When all were warm and the run began, on the monotonic clock; 0 before."""
+        return self._begun_ns
+
     def up(self, name: str) -> bool:
         """Whether a node's process is meant to run."""
         return name in self._expected

@@ -19,16 +19,16 @@ class Book:
 
     Attributes:
         asked: each from its client's side, in the order of arrival.
-        begun_ns: when the endpoint was ready, monotonic.
+        begun_ns: from when times count, monotonic.
     """
 
     def __init__(self) -> None:
-        self.begin()
+        self.begin(time.monotonic_ns())
 
-    def begin(self) -> None:
+    def begin(self, begun_ns: int) -> None:
         """Begin anew: what was asked before belongs to making ready."""
         self.asked: list[Asked] = []
-        self.begun_ns = time.monotonic_ns()
+        self.begun_ns = begun_ns
         self._answers = 0
 
     def enter(

@@ -31,6 +31,7 @@ from real_backends.gather import gather
 from real_backends.models import spec_of
 from real_backends.processes import NodeFailed, Processes
 from real_backends.specs import node_kinds, node_spec
+from scenarios.faults import Crash
 from scenarios.record import Record
 from scenarios.schema import Scenario
 
@@ -101,7 +102,7 @@ async def serve(
             say(f"starting {len(names)} processes")
             if not await _unless(stop, processes.start_all()) or not await _unless(stop, first_answer(asking)):
                 return None
-            asking.book.begin()
+            asking.book.begin(processes.begun_ns)  # as a run's: electing and planning come first, in the twin as well
             ready({name: processes.pid(name) for name in names})
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             keeping = asyncio.ensure_future(keeper.keep(processes, asking.book, say))
@@ -120,10 +121,10 @@ async def serve(
         finally:
             await processes.stop_all()
         say("writing down what was served")  # another Ctrl-C does not cut it off
+        lived = msgspec.structs.replace(scenario, duration_s=served_s, faults=keeper.crashes())
         return gather(
-            msgspec.structs.replace(scenario, duration_s=served_s), folder, node_kinds(scenario),
-            village.node(node_spec(scenario, names[0])), asking.book.asked, keeper.falls, keeper.restarts, states,
-            asking.book.begun_ns,
+            lived, folder, node_kinds(scenario), village.node(node_spec(scenario, names[0])), asking.book.asked,
+            keeper.falls, keeper.restarts, states, asking.book.begun_ns,
         )  # fmt: skip
 
 
@@ -192,6 +193,16 @@ class Keeper:
                 self.restarts.append((time.monotonic_ns(), name))
                 await processes.start(name)
                 say(f"{name} is process {processes.pid(name)}")
+
+    def crashes(self) -> tuple[Crash, ...]:
+        """Return the falls as faults of a scenario, so that the twin has them as well."""
+        ends = {(row[2], row[0]) for row in self.falls if row[3] == "end"}
+        found = []
+        for time_s, _, name, phase, *_ in self.falls:
+            if phase == "start":
+                back_s = min((at_s for node, at_s in ends if node == name and at_s >= time_s), default=time_s - 1.0)
+                found.append(Crash(at_s=time_s, node=name, down_s=back_s - time_s))
+        return tuple(found)
 
     async def last_states(self, processes: Processes, book: Book) -> dict[str, dict[str, Any]]:
         """Return the last state of each node whose process is there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -155,7 +156,7 @@ def test_the_book_has_every_request_with_its_end() -> None:
     ((entry,), _, _) = entries
     assert (entry.request.prompt_tokens, entry.request.new_tokens, entry.output) == (1, 4, answered.output)
     assert 0 <= entry.request.arrival_s <= entry.ended_s
-    answered.asking.book.begin()
+    answered.asking.book.begin(time.monotonic_ns())
     assert answered.asking.book.asked == []
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import psutil
 import pytest
 
 from experiments.folders import all_runs
+from experiments.gap.predict import predict
 from experiments.results import Run
 from experiments.serve_village import scenario_of
 from policies.coordination.efforts import WITHDRAWN
@@ -34,7 +36,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("torch")
 
-from real_backends.gateway.server import first_answer
+from real_backends.gateway.server import Keeper, first_answer
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT, TOKENS = "Hello, village.", 150
@@ -106,6 +108,9 @@ def test_a_killed_worker_ends_no_stream_and_a_run_tells_of_it(victim: str, tmp_p
     assert run.manifest["policies"]
     assert run.config["duration_s"] > rows["arrival_s"].max()
     assert (folder / "report.html").stat().st_size > 1000
+    assert [(fault["kind"], fault["node"]) for fault in run.config["faults"]] == [("crash", victim)]
+    predicted = predict(run)  # by the twin, with these arrivals, lengths, and the crash
+    assert list(predicted.requests["status"]) == ["answered"] * 4
 
 
 @pytest.mark.slow
@@ -125,7 +130,7 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_caches(tmp_path: Path) -> 
             await processes.start_all()
             async with asyncio.timeout(120):
                 await first_answer(asking)
-                asking.book.begin()
+                asking.book.begin(time.monotonic_ns())
                 tokens = asking.ask(encode(PROMPT), 240)
                 await anext(tokens)
                 assert await held() > 0
@@ -142,6 +147,19 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_caches(tmp_path: Path) -> 
         assert ends == [WITHDRAWN]
 
     asyncio.run(run())
+
+
+def test_what_fell_is_a_fault_for_the_twin() -> None:
+    """Each fall with the time until its process was started again; for ever where it was not."""
+    keeper = Keeper()
+    keeper.falls = [
+        (1.0, "crash", "desk-0", "start", "process", "{}"), (2.0, "crash", "desk-1", "start", "process", "{}"),
+        (3.5, "crash", "desk-0", "end", "process", "{}"), (9.0, "crash", "desk-0", "start", "process", "{}"),
+        (11.0, "crash", "desk-0", "end", "process", "{}"),
+    ]  # fmt: skip
+    assert [(fault.at_s, fault.node, fault.down_s) for fault in keeper.crashes()] == [
+        (1.0, "desk-0", 2.5), (2.0, "desk-1", -1.0), (9.0, "desk-0", 2.0)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
