@@ -275,6 +275,7 @@ class _Run:
         return min(1.0, self.compute.take_load(self.stock.name[row], elapsed_s) / float(self.fleet.state.speed[row]))
 
     def _on_speed(self, row: int, speed: float) -> None:
+        speed = 1.0 if self.host else speed  # a profile is what a machine gives, its own governor included
         self.compute.set_speed(self.stock.name[row], float(speed * self.share[row] / self.slowness[row]))
 
     def _on_slowed(self, node: Node, factor: float) -> None:

@@ -68,3 +68,14 @@ def test_the_manifest_names_the_profile(tmp_path: Path) -> None:
     """Both worlds write the profile's hash under the same name."""
     assert _run(tmp_path, {}).manifest["profile"] == "made-up"
     assert simulate(load("four_desks", profile="", **QUIET)).manifest["profile"] == "assumed"
+
+
+def test_a_busy_process_stays_as_fast_as_its_profile_says(tmp_path: Path) -> None:
+    """The twin's own governors do not slow a machine that was measured: every session alone takes as long."""
+    busy: dict[str, Any] = {"duration_s": 40.0, "workload__requests": 150, "policy__sharding__slots": 1}
+    record = _run(tmp_path, {"decode_s_layer": 2e-3}, fleet="desks_4", **busy)
+    rows = [dict(zip(TABLES["sessions"], row, strict=True)) for row in record.tables["sessions"]]
+    took_s = [row["ended_s"] - row["begun_s"] for row in rows if row["stages"] == rows[0]["stages"]]
+
+    assert len(took_s) > 40
+    assert max(took_s) == pytest.approx(min(took_s), rel=1e-6)
