@@ -33,6 +33,7 @@ from real_backends.transports.frames import (
 Address = tuple[str, int]
 
 QUEUE_FRAMES_MAX = 1024  # assumption: many heartbeats of backlog, few megabytes
+UNSENT_BYTES_MAX = 64 << 10  # asyncio's own high-water mark: with more unsent than this a frame waits its turn
 QUEUE_BYTES_MAX = 128 << 20  # one frame of the largest size and as much again
 BACKOFF_FIRST_S = 0.05  # assumptions: quick after a blip, and calm while a peer is gone
 BACKOFF_MAX_S = 1.0
@@ -166,12 +167,16 @@ def _give_up_early(writer: asyncio.StreamWriter) -> None:
 
 
 class _Link:
-    """The sending side towards one peer: a bounded queue and a task that keeps one connection."""
+    """The sending side towards one peer: a bounded queue and a task that keeps one connection.
+
+    A frame goes to an open connection at once if none waits before it: the task would come some turns later.
+    """
 
     def __init__(self, transport: TlsTransport, peer: str) -> None:
         self._transport, self._peer = transport, peer
         self._queue: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._queued_bytes = 0
+        self._writer: asyncio.StreamWriter | None = None  # of the open connection
         self._wake = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -179,6 +184,11 @@ class _Link:
 
     def put(self, kind: int, data: tuple[bytes, ...]) -> bool:
         counts, length = self._transport.counts, sum(map(len, data))
+        writer = self._writer
+        open_ = writer is not None and not self._queue and not writer.is_closing()
+        if writer and open_ and writer.transport.get_write_buffer_size() <= UNSENT_BYTES_MAX:
+            self._write(writer, kind, data, length)
+            return True
         if len(self._queue) >= QUEUE_FRAMES_MAX or self._queued_bytes + length > QUEUE_BYTES_MAX:
             counts["dropped_queue_full"] += 1
             return False
@@ -228,6 +238,7 @@ class _Link:
         """Write what is queued until the peer, which writes nothing after its greeting, closes."""
         closed = asyncio.ensure_future(reader.read(1))
         waiting = closed
+        self._writer = writer
         try:
             while not closed.done():
                 waiting = asyncio.ensure_future(self._wait_for_frames())
@@ -238,19 +249,23 @@ class _Link:
                     kind, data = self._queue.popleft()
                     length = sum(map(len, data))
                     self._queued_bytes -= length
-                    for piece in data:
-                        writer.write(piece)
-                    self._transport.counts[f"sent_{KIND_NAMES[kind]}"] += 1
-                    self._transport.counts["sent_bytes"] += length
+                    self._write(writer, kind, data, length)
                 try:
                     await writer.drain()
                 except _CONNECTION_ERRORS:
                     break
         finally:
+            self._writer = None
             waiting.cancel()
             closed.cancel()
             with contextlib.suppress(asyncio.CancelledError, *_CONNECTION_ERRORS):
                 await closed
+
+    def _write(self, writer: asyncio.StreamWriter, kind: int, data: tuple[bytes, ...], length: int) -> None:
+        for piece in data:
+            writer.write(piece)
+        self._transport.counts[f"sent_{KIND_NAMES[kind]}"] += 1
+        self._transport.counts["sent_bytes"] += length
 
     async def _wait_for_frames(self) -> None:
         while not self._queue:
