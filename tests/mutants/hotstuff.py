@@ -157,9 +157,9 @@ def two_blocks_two_lives(kind: Kind) -> None:
 # -- B11: what is believed of others ---------------------------------------------------------------------------------
 
 
-def trusts_the_state(self: Transfer, given: Transferred) -> Epoch:
+def trusts_the_state(self: Transfer, epoch: Epoch, given: Transferred) -> bool:
     """Take whatever state is sent for proved."""
-    return self.node.epoch
+    return True
 
 
 def forged_state(kind: Kind) -> None:
@@ -265,7 +265,7 @@ MUTANTS = (
     ),
     _hotstuff(
         "B11", "a peer's checkpoint is taken over unproved", "snarkOS issue 3226", "S19", forged_state, "S19",
-        (Transfer, "_proved", trusts_the_state),
+        (Transfer, "_leads_to", trusts_the_state),
     ),
     _hotstuff(
         "B11", "a peer's height is believed", "CometBFT ASA-2025-001, issue 5801", "L4", claimed_height, "L4",

@@ -205,8 +205,8 @@ class Pooled(dict[str, list[Vote]]):
 class CountsAnswers(Effort):
     """G24: two answers are a majority, be they equal or not."""
 
-    def __init__(self, accepted: Accept) -> None:
-        super().__init__(accepted, votes=Pooled())
+    def __init__(self, accepted: Accept, lot: float) -> None:
+        super().__init__(accepted, votes=Pooled(), lot=lot)
 
 
 def two_of_three(kind: object) -> None:
