@@ -4,9 +4,9 @@ Every executor (framework and format) works in every way and is recomputed by ev
 frameworks of a pair of formats, since another machine's build of one may round as another one does. Of the pooled
 checks of each model and stage the upper 99 % confidence bound is taken on the value that 1.25e-6 of them exceed: half
 of the allowed failures for each of the two errors, and a pair of executors is a quarter of its pool, so that the bound
-is the pair's own even if nobody else in the pool ever fails. The tail is fitted to the errors' logarithms
-(`models.distributions.tail`), which makes it a power law at least. The largest bound of all models and stages is the
-tolerance. A second set of runs, of other weights and tokens, counts how many honest checks fail and cheats are found.
+is the pair's own even if nobody else in the pool ever fails. The tail is taken for a power law
+(`models.distributions.tail`). The largest bound of all models and stages is the tolerance. A second set of runs, of
+other weights and tokens, counts how many honest checks fail and cheats are found.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONFIDENCE, RESAMPLES = 0.99, 400
 MODELS = ("tiny", "small")
 KINDS = ("outputs", "cache")
 PAIR_SHARE = 0.25  # of a pool of formats, at least, is one pair of executors
-EQUAL = 1e-12  # stands for no difference, which has no logarithm
+EQUAL = 1e-12  # stands for no difference, which no power law has
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,10 +99,10 @@ def tolerances(measured: dict[str, Any], seed: int) -> dict[str, dict[str, Any]]
     bounds: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(KINDS, 0.0))
     for (key, _, _), ways in sorted(pools.items()):
         for kind in KINDS:
-            groups = _by_session([np.log(np.maximum(getattr(way, kind), EQUAL)) for way in ways])
+            groups = _by_session([np.maximum(getattr(way, kind), EQUAL) for way in ways])
             exceeded = FALSE_ACCUSATIONS / len(KINDS) * PAIR_SHARE
             bound = tail_bound(groups, exceeded, confidence=CONFIDENCE, resamples=RESAMPLES, seed=seed)
-            bounds[key][kind] = max(bounds[key][kind], float(np.exp(bound)))
+            bounds[key][kind] = max(bounds[key][kind], bound)
     for pair, row in pairs.items():
         row.update(bounds[formats(*pair.split(" | "))])
     return pairs
