@@ -51,7 +51,7 @@ from sim.world import Node, StepCost, World
 Progress = Callable[[float, str], None]
 
 FIDELITY = {
-    "compute": "fluid: an executor's own batch law, host cores shared max_min; a profile's serial server step by step",
+    "compute": "fluid: own batch law; executors and host cores shared, max_min; a profile's serial server step by step",
     "network": "messages one by one; bulk bytes share access links",
     "battery": "two-pair circuit, its fast pair in R0; one exponential-midpoint step a reading",
     "thermal": "three nodes, exact over a reading; step-wise limit cycle in closed form",

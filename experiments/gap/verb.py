@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run what is missing, predict, judge and show; exit code 3 if a bar was missed.
+    """Run what is missing, predict, judge and show; exit code 3 if a bar was missed, or no round counts.
 
     Raises:
         UsageError: one line on a word that is not allowed, or a folder that holds another study.
@@ -55,7 +55,9 @@ def main(options: argparse.Namespace) -> int:
             rounds = run_rounds(plan, report)
         if not any(not one.void for one in rounds):
             why = ", ".join(one.void for one in rounds) or "none is finished"
-            raise UsageError(f"gap: no round counts ({why}); {show_path(plan.folder)}")
+            show({"folder": str(plan.folder), "void": [one.void for one in rounds]},
+                 f"no round counts ({why}); {show_path(plan.folder)}", options.json)  # fmt: skip
+            return 3
         found = analyse(plan, rounds, report)
     if options.page:
         write(found, options.page, _command(options))
