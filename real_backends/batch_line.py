@@ -167,7 +167,11 @@ class BatchLines:
         _check(spec, known, left)
         request = Request(session, len(known), left)
         lane = self._lane(job)
-        lane.batcher.offer(request)
+        try:
+            lane.batcher.offer(request)
+        except ValueError:
+            self._forget_idle()
+            raise
         ids = np.concatenate((known, np.zeros(left, np.int64)))
         served = lane.served[session] = _Served(request, ids, len(known), job.sampling)
         if lane.task is None:

@@ -8,7 +8,7 @@ numbers come from a profile (`twin calibrate executor`), or are assumptions with
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +70,17 @@ class StepLaw(NamedTuple):
         if tokens == 1:
             return self.decode_s_step + layers * self.decode_s_layer + self.decode_s_head * last
         return self.prefill_s_step + layers * tokens * self.prefill_s_token_layer + self.prefill_s_head * last
+
+    def batch_s(self, layers: int, last: bool, tokens: Sequence[int]) -> float:
+        """Return the seconds of one step of several sessions, each with so many new tokens.
+
+        Assumption: an executor joins the rows of all into one matrix (torch does), so that a row beside the first costs
+        in each layer what one of a prompt does. Attention to longer contexts, and a head for each, are left out.
+        """
+        rows = sum(tokens)
+        if len(tokens) == 1 or max(tokens) > 1:
+            return self.step_s(layers, last, rows)
+        return self.step_s(layers, last, 1) + (rows - 1) * layers * self.prefill_s_token_layer
 
 
 def step_law(profile: Mapping[str, Any]) -> StepLaw:

@@ -10,7 +10,7 @@ prompt, and pipelined sessions run at min(1 / slowest stage, sessions / round). 
 flows over access links (`sim.bulk`); a single token's are messages, which pay the link's rate and do not share it.
 
 Executors that serve one step at a time (a profile's) have queues instead, and their sessions go step by step
-(`sim.steps`).
+(`sim.steps`), or batch by batch (`sim.rounds`).
 
 When a batch changes, only its streams are renewed; when a speed does, only what runs there. Between such events
 progress is linear, and an end is one event. This is what the manifest calls ``compute: fluid``.
@@ -25,6 +25,7 @@ import msgspec
 
 from models import inference
 from policies import port as p
+from policies.config import BatchedConfig, PolicyConfig
 from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import PLANNERS
@@ -35,6 +36,7 @@ from sim import answers
 from sim.bulk import Bulk
 from sim.laws import Law
 from sim.loads import Loads
+from sim.rounds import Rounds
 from sim.sessions import CORES, Carry, Decode, Executor, Prefill, Session, StageCost, Walking, alone, prefilled
 from sim.sharing import Flow, Sharing
 from sim.steps import Host, Steps
@@ -63,6 +65,7 @@ class Compute:
         plan_s: time of a planning job.
         fetched: devices begin without the model (`sim.loads`).
         pinned: serial executors keep to one core each, in turn.
+        policy: how serial executors serve sessions; each one by itself without it.
 
     Serial executors (`sim.laws.Law.batching` is false) and others are not mixed.
     """
@@ -80,6 +83,7 @@ class Compute:
         *,
         fetched: bool = False,
         pinned: bool = False,
+        policy: PolicyConfig | None = None,
     ) -> None:
         self.world, self.shape = world, shape
         self.cores, self.plan_s = cores, plan_s
@@ -94,10 +98,14 @@ class Compute:
             self.sharing.add(CORES, float(cores))
         core_of = {name: f"{CORES} {k % cores}" if pinned else CORES for k, name in enumerate(laws)} if cores else {}
         self.serial = not all(law.batching for law in laws.values())
-        self.steps = Steps(
+        around = (
             world.engine, self.sharing, Host(core_of, hop_s or 0.0, session_s, ways or Ways({})), self._way_s,
             shape.activation_bytes(), self._speak, self._finish,
         )  # fmt: skip
+        serving = policy.serving if policy else None
+        self.steps = Steps(*around)
+        if policy and isinstance(serving, BatchedConfig):
+            self.steps = Rounds(serving, policy.sharding, lambda s, why: self._lose(s, why, s.node.name), *around)
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
         self.loads = Loads(world, shape, self.bulk, self._tell, fetched=fetched)
         self.sessions: dict[tuple[str, int], Session] = {}

@@ -1,12 +1,13 @@
 """Executor laws: what a device's steps cost, by roofline for a device we describe, by profile for one we measured.
 
 A *batching* executor advances all its decode streams together (one reading of the weights serves all). The real
-executors of this project run one session's step at a time, in one thread: a profile describes such a *serial* server.
+executors of this project run one step at a time, in one thread: a profile describes such a *serial* server, whose step
+may be one session's (`sim.steps`) or a batch's (`sim.rounds`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -101,7 +102,7 @@ class Roofline:
 
 @dataclass(frozen=True)
 class Measured:
-    """A process of this host: a serial server by a profile (`scenarios.hosts.StepLaw`).
+    """A process of this host: a server of one step at a time, by a profile (`scenarios.hosts.StepLaw`).
 
     Attributes:
         law: what its steps take.
@@ -127,6 +128,10 @@ class Measured:
     def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
         """Cost of a prompt in one stage."""
         return PrefillCost(self._paced_s(self.law.step_s(layers, last, tokens)), 0.0)
+
+    def batch_s(self, layers: int, last: bool, tokens: Sequence[int]) -> float:
+        """Cost of one step of several sessions in one stage, each with so many new tokens."""
+        return self._paced_s(self.law.batch_s(layers, last, tokens))
 
     def _paced_s(self, step_s: float) -> float:
         # What is computed is stretched with its overhead; what is held ends late by as much as any sleep does.

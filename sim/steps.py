@@ -16,7 +16,7 @@ from typing import NamedTuple
 from policies.port import NS_PER_S
 from scenarios.hosts import Ways
 from sim.engine import Engine
-from sim.sessions import Executor, Session, prefilled
+from sim.sessions import Executor, Session, StageCost, prefilled
 from sim.sharing import Flow, Sharing
 
 TOKEN_BYTES = 4
@@ -36,11 +36,30 @@ class Host(NamedTuple):
 
 @dataclass(eq=False)
 class Walk:
-    """Where a session is: in which stage of its pass."""
+    """Where a session is: in which stage of its pass.
+
+    Attributes:
+        stages: its way.
+        stage: which of them it is at, or before.
+        flow: of the step or hop under way; None while it queues or crosses a link.
+    """
 
     session: Session
     stage: int = 0
-    flow: Flow | None = None  # of the step or hop under way; None while it queues or crosses a link
+    flow: Flow | None = None
+
+    @property
+    def stages(self) -> list[StageCost]:
+        return self.session.stages
+
+    def step_s(self) -> float:
+        """Return what its step at this stage takes."""
+        stage = self.stages[self.stage]
+        return stage.decode.per_stream_s if self.session.passes else stage.prefill.scaled_s
+
+    def tokens(self) -> int:
+        """Return the tokens that go on from this stage: one from the last."""
+        return 1 if self.session.passes or self.stage == len(self.stages) - 1 else prefilled(self.session.job)
 
 
 class Steps:
@@ -73,11 +92,13 @@ class Steps:
     def leave(self, session: Session) -> None:
         """Forget a session, wherever it is."""
         walk = self._walks.pop(session.number, None)
-        if walk is None:
-            return
+        if walk is not None:
+            self._stop(walk)
+
+    def _stop(self, walk: Walk) -> None:
         if walk.flow is not None:
             self._sharing.cancel(walk.flow)
-        for executor in session.executors:
+        for executor in dict.fromkeys(stage.executor for stage in walk.stages):
             queue = self._queues.get(executor.name)
             if queue and walk in queue:
                 served = queue[0] is walk
@@ -108,7 +129,7 @@ class Steps:
                 walk.flow = None
                 then(walk)
 
-        core = self._host.cores.get(walk.session.stages[stage].executor.name)
+        core = self._host.cores.get(walk.stages[stage].executor.name)
         if seconds > 0 and core:
             walk.flow = self._sharing.start([core], seconds, cap_per_s=1.0, done=after)
         else:
@@ -123,7 +144,7 @@ class Steps:
         self._engine.call_at(at_ns, lambda _: then(walk) if self._there(walk) else None, None)
 
     def _enqueue(self, walk: Walk) -> None:
-        executor = walk.session.stages[walk.stage].executor
+        executor = walk.stages[walk.stage].executor
         queue = self._queues.setdefault(executor.name, deque())
         queue.append(walk)
         if queue[0] is walk:
@@ -135,7 +156,7 @@ class Steps:
         if not queue or executor.speed <= 0:
             return
         walk = queue[0]
-        step_s = self._step_s(walk) if left_s is None else left_s
+        step_s = walk.step_s() if left_s is None else left_s
         path, takes = [executor.name], {}
         core = self._host.cores.get(executor.name)
         if core and executor.law.cores_share > 0:
@@ -151,23 +172,18 @@ class Steps:
 
         walk.flow = self._sharing.start(path, step_s, takes=takes, cap_per_s=executor.speed, done=served)
 
-    def _step_s(self, walk: Walk) -> float:
-        stage = walk.session.stages[walk.stage]
-        return stage.decode.per_stream_s if walk.session.passes else stage.prefill.scaled_s
-
     def _onward(self, walk: Walk) -> None:
         """A stage is done: its activations, or the token, go on."""
-        stages = walk.session.stages
+        stages = walk.stages
         if len(stages) == 1:
             self._arrived(walk)
         else:
             self._work(walk, (walk.stage + 1) % len(stages), self._host.hop_s, self._cross)
 
     def _cross(self, walk: Walk) -> None:
-        session, stages = walk.session, walk.session.stages
-        last = walk.stage == len(stages) - 1
-        tokens = 1 if session.passes else prefilled(session.job)
-        size_bytes = TOKEN_BYTES if last else self._activation_bytes * tokens
+        stages = walk.stages
+        token_bytes = TOKEN_BYTES if walk.stage == len(stages) - 1 else self._activation_bytes
+        size_bytes = token_bytes * walk.tokens()
         source, target = (stages[k % len(stages)].executor.name for k in (walk.stage, walk.stage + 1))
         delay_s = self._host.ways.delay_s(int(self._engine.now) / NS_PER_S, source, target, size_bytes)
         if not self._host.hop_s:
@@ -176,13 +192,25 @@ class Steps:
 
     def _arrived(self, walk: Walk) -> None:
         """Stand before the next stage, or with the head after the last one."""
-        session = walk.session
         walk.stage += 1
-        if walk.stage == len(session.stages):
-            session.passes, walk.stage = session.passes + 1, 0
-            if session.passes == 1:
-                self._spoke(session)
-            if session.passes == session.decided:
-                self._done(session)
-                return
-        self._enqueue(walk)
+        if walk.stage < len(walk.stages):
+            self._enqueue(walk)
+        else:
+            walk.stage = 0
+            self._passed(walk)
+
+    def _passed(self, walk: Walk) -> None:
+        """The head has what a pass decided."""
+        session = walk.session
+        if not self._says(session):
+            self._enqueue(walk)
+
+    def _says(self, session: Session) -> bool:
+        """Count a session's token; return whether it was its last."""
+        session.passes += 1
+        if session.passes == 1:
+            self._spoke(session)
+        over = session.passes == session.decided
+        if over:
+            self._done(session)
+        return over

@@ -51,7 +51,7 @@ from sim.world import Node, StepCost, World
 Progress = Callable[[float, str], None]
 
 FIDELITY = {
-    "compute": "fluid: own batch law; executors and host cores shared, max_min; a profile's serial server step by step",
+    "compute": "fluid: own batch law; executors and host cores shared, max_min; a profile's server step by step",
     "network": "messages one by one; bulk bytes share access links",
     "battery": "two-pair circuit, its fast pair in R0; one exponential-midpoint step a reading",
     "thermal": "three nodes, exact over a reading; step-wise limit cycle in closed form",
@@ -113,6 +113,7 @@ class _Run:
             float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
             hosts.Ways(scenario.fleet.shaped), float(self.host["plan_s"]) if self.host else PLAN_S,
             fetched=scenario.network.shards == "fetched", pinned=scenario.pinned and self.host is not None,
+            policy=scenario.policy,
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))

@@ -59,17 +59,17 @@ class PacedShard:
         return self.step([Part(session, x, position)])[0]
 
     def step(self, parts: Sequence[Part]) -> list[npt.NDArray[np.float32]]:
-        """See `Shard.step`; a serial server takes as long for several sessions as for one after another."""
-        deadline_s = self._clock()
+        """See `Shard.step`."""
+        begun_s = self._clock()
         for part in parts:
             check_input(self.spec, self.first, part.x)
         caches = self._table.claim(parts, self._new_cache)
         results = [self._result(part) for part in parts]
         for part, cache in zip(parts, caches, strict=True):
             self._table.store(part.session, cache, part.position + len(part.x))
-            layers, last = self.last - self.first, self.last == self.spec.layers
-            deadline_s += self._pacing * self._law.step_s(layers, last, len(part.x))
-        _sleep_until(deadline_s, self._clock, self._sleep)
+        layers, last = self.last - self.first, self.last == self.spec.layers
+        step_s = self._law.batch_s(layers, last, [len(part.x) for part in parts])
+        _sleep_until(begun_s + self._pacing * step_s, self._clock, self._sleep)
         return results
 
     def drop(self, session: str) -> None:

@@ -334,6 +334,9 @@ def test_an_impossible_session_harms_nobody(
         assert isinstance(lost, Lost)
         assert reason in lost.reason
         assert lost.node == node
+        await until_free({"a": nodes["a"]})
+        assert nodes["a"].host._lines is not None
+        assert nodes["a"].host._lines._lanes == {}
 
     asyncio.run(run_nodes(tmp_path, act, policy=few))
 

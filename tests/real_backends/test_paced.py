@@ -7,6 +7,7 @@ import pytest
 
 from real_backends.executors import DESK_TINY, Pipeline
 from real_backends.executors.paced import PacedShard, Stretched
+from real_backends.executors.shard import Part
 from scenarios.hosts import PACED, capability, step_law
 from scenarios.schema import ScenarioError, Shaped, build, to_plain
 from tests.real_backends.beating import desks
@@ -41,6 +42,19 @@ def test_a_step_ends_at_the_deadline_of_the_law(pacing: float) -> None:
     begun_s = time.now_s
     shard.forward("s", x[:1], 16)
     assert time.now_s - begun_s == pytest.approx(pacing * LAW.step_s(3, True, 1))
+
+
+def test_a_step_of_several_sessions_holds_the_time_of_a_batch() -> None:
+    """Sessions that step together take less than one after another, more than one, and what the twin says they take."""
+    time = _Time()
+    shard = _shard(5, 8, time)
+    row = np.zeros((1, DESK_TINY.hidden), np.float32)
+    shard.step([Part(name, row, 0) for name in "abcd"])
+
+    assert time.now_s - 100.0 == pytest.approx(LAW.batch_s(3, True, [1] * 4))
+    assert LAW.step_s(3, True, 1) < LAW.batch_s(3, True, [1] * 4) < 4 * LAW.step_s(3, True, 1)
+    assert LAW.batch_s(3, True, [1]) == LAW.step_s(3, True, 1)
+    assert LAW.batch_s(3, True, [1, 6, 9]) == LAW.step_s(3, True, 16)
 
 
 def test_tokens_do_not_depend_on_the_cut() -> None:

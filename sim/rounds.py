@@ -1,0 +1,147 @@
+"""Batches on the processes of one host, round by round: the batchers of the real heads, in virtual time.
+
+A pipeline's lanes and what each computes next are `policies.serving`'s, as in the real world. A batch walks through its
+stages as a session does that steps alone (`sim.steps`): it queues for each executor, hops, and crosses shaped links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from policies.config import BatchedConfig, ShardingConfig
+from policies.jobs import Stage
+from policies.serving.batching import Batcher, Piece, Request
+from policies.serving.lanes import lane_count, lane_rules, least_busy
+from sim.laws import Measured
+from sim.sessions import Session, prefilled
+from sim.steps import Steps, Walk
+
+
+@dataclass(eq=False)
+class Lane(Walk):
+    """A lane of a pipeline, and where its batch is.
+
+    Attributes:
+        batcher: says what is computed next.
+        here: its sessions, by number.
+        pieces: of the batch under way; none while it rests.
+    """
+
+    batcher: Batcher = field(kw_only=True)
+    here: dict[int, Session] = field(default_factory=dict)
+    pieces: tuple[Piece, ...] = ()
+
+    def step_s(self) -> float:
+        """Return what the batch's step at this stage takes."""
+        stage, law = self.session.job.stages[self.stage], self.stages[self.stage].executor.law
+        assert isinstance(law, Measured)
+        last = self.stage == len(self.stages) - 1
+        return law.batch_s(stage.last - stage.first, last, [piece.tokens for piece in self.pieces])
+
+    def tokens(self) -> int:
+        """Return the tokens that go on from this stage: those that are said, from the last."""
+        if self.stage == len(self.stages) - 1:
+            return sum(piece.speaks for piece in self.pieces)
+        return sum(piece.tokens for piece in self.pieces)
+
+
+class Rounds(Steps):
+    """All batches of one host.
+
+    Args:
+        serving: limits of a batch.
+        sharding: what stages have reserved.
+        refused: called with a session that can never run, and why.
+        arguments: as of `Steps`.
+    """
+
+    def __init__(
+        self,
+        serving: BatchedConfig,
+        sharding: ShardingConfig,
+        refused: Callable[[Session, str], None],
+        *arguments: Any,
+    ) -> None:
+        super().__init__(*arguments)
+        self._serving, self._sharding, self._refused = serving, sharding, refused
+        self._lines: dict[tuple[str, tuple[Stage, ...]], list[Lane]] = {}
+        self._requests: dict[int, tuple[Lane, Request]] = {}
+
+    def begin(self, session: Session) -> None:
+        """Open a session: its prompt is with its head."""
+        walk = self._walks[session.number] = Walk(session)
+        self._work(walk, 0, self._host.session_s, self._offer)
+
+    def leave(self, session: Session) -> None:
+        """Forget a session, wherever it is; a batch that is under way goes on, if it is anybody else's."""
+        super().leave(session)
+        lane, request = self._requests.pop(session.number, (None, None))
+        if lane is None or request is None:
+            return
+        del lane.here[session.number]
+        lane.batcher.cancel(request)
+        if lane.here:
+            return
+        self._stop(lane)
+        lanes = self._lines[(session.job.model, session.job.stages)]
+        # A new one in its place: nothing that is still on its way in this lane is heard any more.
+        lanes[lanes.index(lane)] = Lane(lane.session, batcher=Batcher(lane.batcher.rules))
+        self._forget_idle(session)
+
+    def _forget_idle(self, session: Session) -> None:
+        """Forget a session's line if nobody is there."""
+        key = (session.job.model, session.job.stages)
+        if not any(lane.here for lane in self._lines[key]):
+            del self._lines[key]
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _there(self, walk: Walk) -> bool:
+        return bool(walk.here) if isinstance(walk, Lane) else super()._there(walk)
+
+    def _offer(self, walk: Walk) -> None:
+        """Let an open session wait for its turn in a lane."""
+        session = walk.session
+        lane = self._lane(session)
+        request = Request(str(session.number), prefilled(session.job), session.decided)
+        try:
+            lane.batcher.offer(request)
+        except ValueError as error:
+            self._forget_idle(session)
+            self._refused(session, str(error))
+            return
+        lane.here[session.number] = session
+        self._requests[session.number] = (lane, request)
+        if not lane.pieces:
+            self._next_batch(lane)
+
+    def _lane(self, session: Session) -> Lane:
+        job = session.job
+        lanes = self._lines.get((job.model, job.stages))
+        if lanes is None:
+            rules = lane_rules(self._serving, self._sharding, len(job.stages))
+            count = lane_count(self._sharding, len(job.stages))
+            lanes = [Lane(session, batcher=Batcher(rules)) for _ in range(count)]
+            self._lines[(job.model, job.stages)] = lanes
+        chosen = least_busy([lane.batcher for lane in lanes])
+        return next(lane for lane in lanes if lane.batcher is chosen)
+
+    def _next_batch(self, lane: Lane) -> None:
+        lane.pieces = () if lane.batcher.next() is None else lane.batcher.pieces()
+        if lane.pieces:
+            self._enqueue(lane)
+
+    def _passed(self, walk: Walk) -> None:
+        """The head has the tokens of a batch."""
+        if not isinstance(walk, Lane):
+            super()._passed(walk)
+            return
+        spoke = [piece.request.key for piece in walk.pieces if piece.speaks]
+        walk.batcher.end()
+        for key in spoke:
+            if (session := walk.here.get(int(key))) is not None:
+                self._says(session)
+        if walk.here:
+            self._next_batch(walk)
