@@ -181,7 +181,7 @@ def test_the_manifest_says_what_ran(night: Record) -> None:
     assert manifest["config"] == json.loads(json.dumps(to_plain(build(a_night()))))
     assert manifest["committee"] == ["desktop-0", "desktop-1", "desktop-2"]
     assert manifest["fidelity"]["compute"].startswith("fluid: ")
-    assert "host cores shared max_min" in manifest["fidelity"]["compute"]
+    assert "executors and host cores shared, max_min" in manifest["fidelity"]["compute"]
     assert "bulk bytes share access links, max_min;" in manifest["fidelity"]["network"]
     assert set(manifest["policies"]) == {"consensus", "coordination", "gateway", "harvest", "worker"}
     assert manifest["adversaries"] == {}
