@@ -63,10 +63,12 @@ def kv_peak_bytes(run: Run) -> float:
 
     A session takes the model's whole context on each of its layers from begin to end, as executors allocate it.
     """
-    from models.inference import SHAPES
     from real_backends.executors import DESK_TINY
+    from scenarios.schema import build
 
-    a_layer = SHAPES[run.config["model"]].kv_bytes_per_token_layer() * DESK_TINY.context
+    scenario = build(run.config)
+    context = scenario.policy.sharding.context_tokens if scenario.checkpoint else DESK_TINY.context
+    a_layer = scenario.served.kv_bytes_per_token_layer() * context
     moments: dict[str, list[tuple[float, int]]] = {}
     for session in run.sessions.itertuples():
         for stage in session.stages.split(","):

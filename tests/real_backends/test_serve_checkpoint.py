@@ -17,6 +17,7 @@ import pytest
 
 from experiments import cli
 from experiments.calibration import executor
+from experiments.gap.errors import kv_peak_bytes
 from experiments.results import simulate
 from experiments.serve_village import profile_of, scenario_of_checkpoint
 from policies.coordination.lines import candidate
@@ -159,7 +160,10 @@ def test_both_worlds_have_the_checkpoints_shape(folder: Path) -> None:
     assert scenario.served == shape_of(spec)
     workload = plain["workload"] | {"requests": 4, "prompt_tokens": 8, "new_tokens": 5}
     twin: Scenario = build(plain | {"world": "sim", "duration_s": 40.0, "workload": workload})
-    assert list(simulate(twin).requests["status"]) == ["answered"] * 4
+    run = simulate(twin)
+    assert list(run.requests["status"]) == ["answered"] * 4
+    a_session = 4.0 * 2 * SPEC.kv_heads * SPEC.head_dim * SPEC.layers * 128  # keys and values in float32
+    assert kv_peak_bytes(run) in [count * a_session for count in (1, 2, 3, 4)]
 
 
 def test_a_checkpoints_profile_has_the_times_of_its_own_layers(
