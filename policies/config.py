@@ -292,7 +292,7 @@ class CoordinationConfig(Strict, frozen=True):
     queue_max: Annotated[int, Meta(ge=1)] = 1000  # documented queue limit
     report_every: Annotated[int, Meta(ge=1)] = 64  # tokens between progress reports
     audit_share: Share = 0.02  # of requests run on two pipelines and compared
-    stream: bool = False  # progress reports carry the tokens, and clients hear them before the outcome
+    stream: bool = False  # clients hear the tokens of progress reports before the outcome
     replan: ReplanConfig | None = None  # none: a pipeline serves until it loses a worker; free workers are planned
 
 

@@ -56,7 +56,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
             has_battery=spec.has_battery,
             to="edge" if spec.edge else "worker",
         ),
-        "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s, config.coordination.stream),
+        "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s),
     }
     if spec.me in spec.committee:
         watchers = ("coordination", "gateway")

@@ -12,14 +12,14 @@ from typing import Any, Union
 import msgspec
 
 from policies import port as p
-from policies.gateway import Accepted, Answer, Come, Redirect, Refused, Submit
+from policies.gateway import Accepted, Answer, Come, Part, Redirect, Refused, Submit
 from policies.port import NS_PER_S, Effect
 from policies.wire import digest, encode
 from scenarios.clients import Attempt, Finish, first_attempt, on_reply, on_silence
 from scenarios.workload import Request
 from sim.world import Node, World
 
-_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Redirect, Refused]).decode  # noqa: UP007
+_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Part, Redirect, Refused]).decode  # noqa: UP007
 
 
 @dataclass
@@ -101,6 +101,8 @@ class Clients:
         if asked is None:
             return
         reply = _reply(payload)
+        if isinstance(reply, Part):  # no outcome, and these clients wait for nothing else
+            return
         self._go_on(asked, on_reply(asked.attempt, reply, self._left_s(asked), self.committee))
         if isinstance(reply, Answer | Refused):
             self.leader_of[client] = self.committee.index(name)

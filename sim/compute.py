@@ -26,7 +26,7 @@ import msgspec
 from models import inference
 from policies import port as p
 from policies.config import BatchedConfig, PolicyConfig
-from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
+from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, Progress, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import PLANNERS
 from policies.wire import encode
@@ -383,7 +383,13 @@ class Compute:
     def _lose(self, session: Session, reason: str, node: str) -> None:
         self._end(session)
         at = self.world.engine.now + int(LOST_AFTER_S * NS_PER_S)
-        lost = Lost(reason, node, answers.emitted(session.job, session.said, self._wrong(session.job)))
+        job, now = session.job, self.world.engine.now
+        said = answers.emitted(job, session.said, self._wrong(job))
+        told = len(said) - len(said) % job.report_every
+        if told > len(job.forced):  # what it would have told by now, told at once: nobody acts on it before the loss
+            progress = Progress(told, said[len(job.forced) : told])
+            self._tell(session.node, session.path, session.job_id, progress, now, session.epoch)
+        lost = Lost(reason, node, said)
         self._tell(session.node, session.path, session.job_id, lost, at, session.epoch)
 
     def _wrong(self, job: SessionJob) -> list[str]:

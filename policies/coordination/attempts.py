@@ -82,10 +82,12 @@ class Attempts(Requests):
     # -- what workers say -------------------------------------------------------------------------------
 
     def _on_emitted(self, sender: str, emitted: Emitted) -> None:
-        """Pass on what the head of a running attempt says that it has."""
+        """Keep what the head of a running attempt says that it has, and pass it on where clients listen."""
         effort = self.efforts.all.get((emitted.client, emitted.op_id))
         line = self.lines.lines.get(effort.running.get(emitted.attempt, 0)) if effort is not None else None
-        if effort and line and line.nodes[0] == sender and effort.emit(emitted.position, emitted.tokens):
+        if effort is None or line is None or line.nodes[0] != sender:
+            return
+        if effort.emit(emitted.position, emitted.tokens) and self.config.stream:
             self.port.tell("gateway", Tokens(*effort.key, emitted.position, emitted.tokens))
 
     def _on_report(self, sender: str, report: Report) -> None:

@@ -74,7 +74,7 @@ class Requests(Policy):
         elif key in self.state.requests:
             if self.state.requests[key].source != ask.source:
                 self._propose(Attach(ask.client, ask.op_id, ask.source))
-            if (effort := self.efforts.all.get(key)) is not None and effort.emitted:
+            if (effort := self.efforts.all.get(key)) is not None and effort.emitted and self.config.stream:
                 self.port.tell("gateway", Tokens(*key, 0, tuple(effort.emitted)))
         elif len(self.efforts) >= self.config.queue_max:
             self.port.tell("gateway", Busy(ask.client, ask.op_id, "queue full"))

@@ -40,15 +40,12 @@ class Worker(Policy):
         committee: where leaders come from.
         capability: what the whole device could do; a share of it is lent.
         lease_s: the leader's lease; renewed twice in it.
-        stream: whether to tell the leader the tokens of attempts that run.
     """
 
     messages = (Assign, Leased, Load, NotLeader, Settled)
 
-    def __init__(
-        self, committee: tuple[str, ...], capability: Capability, lease_s: float, stream: bool = False
-    ) -> None:
-        self.committee, self.full, self.stream = committee, capability, stream
+    def __init__(self, committee: tuple[str, ...], capability: Capability, lease_s: float) -> None:
+        self.committee, self.full = committee, capability
         self.renew_ns = int(lease_s / 2 * NS_PER_S)
         self.lent: Lend | None = None
         self.leader = committee[0]
@@ -186,7 +183,7 @@ class Worker(Policy):
 
     def on_job(self, job_id: int, outcome: Any) -> None:
         if isinstance(outcome, Progress):
-            if self.stream and outcome.emitted and job_id in self.jobs:
+            if outcome.emitted and job_id in self.jobs:
                 position = outcome.tokens - len(outcome.emitted)
                 self._to_leader(Emitted(*_key(self.jobs[job_id]), position, outcome.emitted))
             return

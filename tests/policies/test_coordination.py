@@ -436,7 +436,7 @@ def test_a_withdrawn_request_is_refused_and_its_session_ends(after_s: float) -> 
 
 def test_only_the_head_of_a_running_attempt_is_believed_about_its_tokens() -> None:
     """The client hears what it says, and again when it asks again; of another node, attempt or place nothing."""
-    village = ready(2)
+    village = ready(2, rules=rules(stream=True))
     village.take()
     village.ask("1")
     village.run(1.0)

@@ -125,3 +125,16 @@ def test_a_client_that_listens_hears_the_tokens_of_a_lost_attempt() -> None:
     lost(village, head, 1, (4, 5))
     village.run(1.0)
     assert Part(0, (4, 5)) in village.answers("1")
+
+
+def test_a_village_that_does_not_stream_keeps_the_tokens_to_itself() -> None:
+    """They are for the next attempt; the client hears the outcome alone, also when it asks again."""
+    village, head = under_way(0.0)
+    said = Emitted("anna", "1", village.attempt(1), 0, (4, 5))
+    village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", head, encode(said)))
+    lost(village, head, 1, (4, 5, 6))
+    village.run(1.0)
+    village.ask("1")
+    village.run(1.0)
+    assert village.answers("1") == []
+    assert [job.forced for (node, _), job in village.running.items() if node != head] == [(4, 5, 6)]

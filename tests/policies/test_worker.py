@@ -219,13 +219,13 @@ def test_an_assignment_is_confirmed_run_once_and_reported_with_a_signature() -> 
     assert bench.jobs == {}
 
 
-def test_a_worker_that_streams_tells_the_tokens_of_what_runs() -> None:
-    """Each report's tokens with their place in the answer; without streaming, and once it is settled, nothing."""
+def test_a_worker_tells_the_tokens_of_what_runs() -> None:
+    """Each report's tokens with their place in the answer; without tokens, or of no job of its own, nothing."""
     bench = Bench().loaded()
     bench.hear(ASSIGN)
     (job_id,) = bench.jobs
-    assert bench.end(job_id, Progress(2, (5, 6))) == []
-    bench.worker.stream = True
+    assert bench.end(job_id, Progress(2)) == []
+    assert bench.end(job_id + 1, Progress(2, (5, 6))) == []
     assert bench.end(job_id, Progress(3, (7,))) == [("k1", Emitted("anna", "1", 1, 2, (7,)))]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models import inference
 from policies import port as p
-from policies.jobs import Done, LoadJob, Lost, Outcome, SessionJob, Stage
+from policies.jobs import Done, LoadJob, Lost, Outcome, Progress, SessionJob, Stage
 from policies.wire import encode
 from scenarios.hosts import UNMEASURED
 from scenarios.schema import Network
@@ -31,6 +31,7 @@ FAST = inference.Device(60e9, 5e12, 0.7, 0.6, 0.3, 2e-5, 5e-4)
 SLOW = inference.Device(20e9, 1e12, 0.7, 0.6, 0.3, 5e-5, 5e-4)
 ONE_WAY_S, BACKBONE_S, RATE = 0.004, 0.012, 2e6
 NS = 1e-9
+REPORT_EVERY = 4
 _outcome: Any = msgspec.msgpack.Decoder(Outcome).decode  # type: ignore[arg-type]
 
 
@@ -85,7 +86,7 @@ class Bench:
         self._jobs += 1
         edges = [0, *cuts, LAYERS]
         stages = tuple(Stage(f"d{head + k * step}", a, b) for k, (a, b) in enumerate(pairwise(edges)))
-        job = SessionJob("op", SHAPE.name, stages, "prompt", source, prompt, new, 64, forced)
+        job = SessionJob("op", SHAPE.name, stages, "prompt", source, prompt, new, REPORT_EVERY, forced)
         node = self.world.by_name[stages[0].node]
         self.at(time_s, self.compute.submit, node, "worker", self._jobs, encode(job))
         return self._jobs
@@ -486,6 +487,8 @@ def test_a_lost_session_tells_the_tokens_it_had() -> None:
     round_s = (whole_s - done.first_token_ns * NS) / 499
     count = 1 + int((1.0 - done.first_token_ns * NS) / round_s)
     assert ended[decoding][1].emitted == answers.tokens(SHAPE.name, "prompt", 0, count)
+    told = count - count % REPORT_EVERY
+    assert (1.0, decoding, Progress(told, answers.tokens(SHAPE.name, "prompt", 0, told))) in bench.heard
     assert ended[prefilling][1].emitted == ()
 
 
