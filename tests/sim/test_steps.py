@@ -97,6 +97,15 @@ def test_a_stage_serves_whoever_came_first() -> None:
     assert heard[0][0] == pytest.approx(heard[1][0] - step_s, rel=1e-4)
 
 
+def test_waiting_sessions_keep_their_order() -> None:
+    """Of three that begin one after another, each has its first token a prompt later than the one before."""
+    prompt_s = LAW.step_s(SHAPE.layers, True, 16)
+    heard = _run([(k * 1e-6, 16, 4, ()) for k in range(3)], Shaped())
+
+    firsts_s = [heard[k][1].first_token_ns * 1e-9 for k in range(3)]
+    assert firsts_s == pytest.approx([SESSION_S + (k + 1) * prompt_s for k in range(3)], rel=1e-4)
+
+
 def test_two_sessions_fill_two_stages() -> None:
     """Two equal stages and two sessions: both stages are busy all the time, so a token takes as long as for one."""
     tokens, cut = 101, SHAPE.layers // 2

@@ -52,6 +52,19 @@ def test_the_verdict_on_a_known_bias_and_known_noise(made: dict[str, float], wor
     assert _study(**made).word == word  # type: ignore[arg-type]
 
 
+def test_rounds_that_differ_are_noise_even_with_short_tails() -> None:
+    """Every other round is 12 % slower: no request is far off, and still the machine cannot tell 5 %."""
+    draw = np.random.Generator(np.random.PCG64(2))
+    base = np.exp(draw.standard_normal(REQUESTS))
+    rounds = [{cell: _times(draw, base, 0.002, shift) for cell in CELLS} for shift in (-0.055, 0.055) * 4]
+    twin = _times(draw, base, 0.0, 0.0)
+    errors = pooled([(times, twin) for one in rounds for times in one.values()])["latency_s"]
+    real = noise(rounds)["latency_s"]
+
+    assert real.errors.size(0.95) < BARS["model"].p95  # type: ignore[operator]
+    assert judge(errors, real, BARS["model"]).word == UNMEASURABLE
+
+
 @settings(deadline=None, max_examples=15)
 @given(st.integers(1, 10**6), st.floats(0.0, 0.3), st.floats(0.0, 0.2), st.floats(-0.3, 0.3))
 def test_no_noisy_machine_ever_passes(seed: int, spread: float, wander: float, bias: float) -> None:
