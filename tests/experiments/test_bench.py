@@ -161,7 +161,7 @@ def test_a_failing_scenario_is_named() -> None:
 
 def test_an_unknown_benchmark_is_refused_before_any_runs() -> None:
     """The error names the benchmark and what is allowed."""
-    with pytest.raises(ValueError, match=r"bench nothing: .*allowed: engine, sharing, batches, raft"):
+    with pytest.raises(ValueError, match=r"bench nothing: .*allowed: engine, sharing, churn, batches, raft"):
         bench.main(["engine", "nothing"])
 
 
