@@ -246,6 +246,7 @@ async def _serve(name: str, folder: str, addresses: Any, serving: str, core: int
     os.sched_setaffinity(0, [core])
     worker, ended = _tls_worker(name, Path(folder), addresses, serving), asyncio.Event()
     asyncio.get_running_loop().add_reader(0, lambda: None if os.read(0, 1) else ended.set())
+    await worker.host.stages.warm_up()  # importing torch must not look like a stage that is gone
     await worker.transport.start(worker.on_frame, lambda peer, hint: None)
     await ended.wait()
     await worker.host.close()

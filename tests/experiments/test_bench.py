@@ -269,3 +269,18 @@ def test_a_small_group_fills_the_table_of_membership() -> None:
     assert all(value >= 0 for value in figures.values())  # nor is one no number: all learned of every crash
     assert figures["swim_8_false_dead"] == figures["phi_8_false_dead"] == 0
     assert figures["slow_lifeguard"] < figures["slow_plain"] / 10
+
+
+def test_a_short_overhead_fills_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker and a hop between two processes give every figure of the table; hops take time, and end."""
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
+    from experiments.bench import overhead
+    from real_backends.executors.seeded import RECIPES
+
+    monkeypatch.setattr(overhead, "SMALL", RECIPES["tiny"].spec)
+    for name, size in (("TOKENS", 4), ("PAIRS", 1), ("HOP_SESSIONS", 1), ("HOP_TOKENS", 4)):
+        monkeypatch.setattr(overhead, name, size)
+    figures = overhead.measure()
+
+    assert set(figures) == {line.key for line in overhead.LINES}
+    assert all(value > 0 for value in figures.values())
