@@ -12,4 +12,4 @@ test:
 lock:
 	.venv/bin/python -m uv pip compile pyproject.toml --universal -p 3.11 --no-annotate \
 	    --custom-compile-command "make lock" --quiet $(UPGRADE) -o requirements.lock \
-	    --extra jax --extra track --extra local --extra gateway --extra notebooks --extra dev
+	    --extra jax --extra track --extra local --extra gateway --extra tokenizer --extra notebooks --extra dev
