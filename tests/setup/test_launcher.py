@@ -250,9 +250,9 @@ def test_old_python_can_read_the_launcher() -> None:
         ("calibrate verification", {"track", "torch", "jax", "local"}),
         ("bench overhead", {"track", "torch", "jax", "local"}),
         ("gap --full", {"track", "torch", "jax", "local", "gateway"}),
-        ("validate physics --out p.md", {"track", "torch", "jax", "local", "gateway", "dev"}),
+        ("validate physics --out p.md", {"track", "torch", "jax", "local", "gateway", "tokenizer", "dev"}),
         ("validate battery run.csv", {"track"}),
-        ("test nightly", {"track", "torch", "jax", "local", "gateway", "dev"}),
+        ("test nightly", {"track", "torch", "jax", "local", "gateway", "tokenizer", "dev"}),
         ("test --help", {"track"}),
     ],
 )
