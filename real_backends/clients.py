@@ -104,14 +104,24 @@ class Clients:
         first = first_attempt(self._gateway_of.get(request.client, 0))
         await self._until_outcome(asked, first, transport, begun_s)
 
-    async def ask_again(self, transport: Transport) -> list[tuple[int, Asked, Asked]]:
-        """Ask every gateway once more for every answer, under the same ``op_id``, as a client would that lost it.
+    async def ask_again(self, transport: Transport, requests_per_min: float) -> list[tuple[int, Asked, Asked]]:
+        """Ask every gateway once more for answers, under the same ``op_id``, as a client would that lost them.
+
+        Args:
+            transport: the owner's links.
+            requests_per_min: what gateways let a client ask. Each asks for its newest answers, as many as it may in
+                half the time that it waits for them: asked for more at once, a gateway rightly says to come later.
 
         Returns:
             (number of the gateway, the request as it ended, the retry) of each.
         """
         found = []
-        answered = [a for a in self.asked if a.finish is not None and a.finish.status == "answered"]
+        each_max = max(1, int(requests_per_min / 60 * RETRY_DEADLINE_S / 2))
+        of_client: dict[str, list[Asked]] = {}
+        for one in self.asked:
+            if one.finish is not None and one.finish.status == "answered":
+                of_client.setdefault(one.request.client, []).append(one)
+        answered = [one for theirs in of_client.values() for one in theirs[-each_max:]]
         for gateway in range(len(self._committee)):  # one after another: a request is open once at a time
             begun_s = time.monotonic()
             retries = [

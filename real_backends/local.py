@@ -160,7 +160,7 @@ async def _run(
             progress(share, f"{len(clients.asked) - clients.open} requests ended, {clients.open} open")
             await asyncio.sleep(LOOK_EVERY_S)
         progress(1.0, "asking every gateway again")
-        retries = await clients.ask_again(processes.owner)
+        retries = await clients.ask_again(processes.owner, scenario.policy.gateway.requests_per_min)
         states = await processes.last_states()
     finally:
         for task in tasks:
