@@ -105,6 +105,11 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("--planner", action="append", metavar="NAME", help="only this one; may be repeated")
         made.add_argument("--model", default="", help="7b, 13b, 30b or 70b; otherwise all that the file has")
         made.add_argument("--budget", type=int, default=0, metavar="N", help="iterations (default: by testbed)")
+        made.add_argument("--goodput", action="store_true", help="serve requests over the plans, in virtual time")
+        made.add_argument(
+            "--load", type=float, default=0.75, help="of what the best serves, where requests come by time"
+        )
+        made.add_argument("--seconds", type=float, default=600.0, metavar="S", help="of each run of --goodput")
         made.add_argument("--out", metavar="FILE", help="write the tables as a page (.md)")
     elif verb == "serve":
         importlib.import_module("experiments.serve").add_arguments(made)

@@ -147,6 +147,7 @@ class ShardingConfig(Strict, frozen=True):
         "memory_ring",
         "petals",
         "placement",
+        "swarm",
     ] = "latency_dp"
     candidates: Annotated[int, Meta(ge=2, le=10)] = 8  # devices the exact planner looks at for one pipeline
     slots: Annotated[int, Meta(ge=1, le=64)] = 4  # sessions a pipeline runs at once

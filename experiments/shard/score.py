@@ -68,6 +68,22 @@ def row(testbed: Bed, planner: str, budget: int = 0) -> Row:
     """Let a planner plan and score it.
 
     Args:
+        budget: as for `planned`.
+
+    Raises:
+        UsageError: no such planner.
+    """
+    plan = planned(testbed, planner, budget)
+    problem = folded(testbed.problem, plan.groups)
+    scores = {name: score(problem, plan) for name, score in scores_of(testbed).items()} if plan.pipelines else {}
+    stages = len(plan.pipelines[0]) if plan.pipelines else 0
+    return Row(testbed.name, testbed.model, planner, scores, len(plan.pipelines), stages, plan.infeasible)
+
+
+def planned(testbed: Bed, planner: str, budget: int = 0) -> Plan:
+    """Let a planner plan, and check what it says.
+
+    Args:
         budget: of iterations; 0 for one pipeline of a latency testbed, and one a worker of the others.
 
     Raises:
@@ -81,10 +97,7 @@ def row(testbed: Bed, planner: str, budget: int = 0) -> Row:
     plan = msgspec.msgpack.decode(planners[planner](encode(problem), iterations), type=Plan)
     wrong = check_plan(problem, plan)
     assert not wrong, f"{planner} on {testbed.name}: {wrong[0]}"
-    problem = folded(problem, plan.groups)
-    scores = {name: score(problem, plan) for name, score in scores_of(testbed).items()} if plan.pipelines else {}
-    stages = len(plan.pipelines[0]) if plan.pipelines else 0
-    return Row(testbed.name, testbed.model, planner, scores, len(plan.pipelines), stages, plan.infeasible)
+    return plan
 
 
 def scores_of(testbed: Bed) -> dict[str, Score]:

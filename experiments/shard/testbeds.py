@@ -11,13 +11,14 @@ import csv
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.compose import UsageError
+from models.engines import Law, Phases
 from models.inference import Shape
 from policies.problem import Link, Problem, Worker
 
@@ -46,6 +47,8 @@ class Bed:
     model: str
     problem: Problem
     by_flow: bool
+    kv_bytes_token_layer: float = 0.0
+    layers: Mapping[str, Law] = field(default_factory=dict)  # what an iteration takes in one layer of a node
 
 
 def read(path: Path, model: str) -> Bed:
@@ -63,7 +66,10 @@ def read(path: Path, model: str) -> Bed:
         if "link_rule" in data:
             return Bed(data["name"], model, _edgeshard(data, shape, nodes), by_flow=False)
         profiles = path.parent / str(data["layer_times"])
-        return Bed(data["name"], model, _helix(data, shape, nodes, profiles), by_flow=True)
+        times = _profiles(profiles, shape.name)
+        laws = {_name(node): _phases(times[str(node["type"]).lower()]) for node in nodes}
+        problem = _helix(data, shape, nodes, times)
+        return Bed(data["name"], model, problem, True, shape.kv_bytes_per_token_layer(), laws)
     except KeyError as error:
         raise UsageError(f"TESTBED={path}: field {error} is missing") from None
 
@@ -133,12 +139,19 @@ def _name(node: Mapping[str, Any]) -> str:
     return f"{str(node['type']).split(' ')[0]}-{int(node['id']):02}"
 
 
-def _helix(data: Mapping[str, Any], shape: Shape, nodes: list[dict[str, Any]], profiles: Path) -> Problem:
+def _phases(times: Mapping[str, Any]) -> Phases:
+    """Return a layer's law; nothing takes no time, which the profiles say with a point at 0 that is no measurement."""
+    prompt, decode = ({float(n): float(s) for n, s in zip(*times[name], strict=True)} for name in ("prompt", "decode"))
+    return Phases(prompt, decode)
+
+
+def _helix(
+    data: Mapping[str, Any], shape: Shape, nodes: list[dict[str, Any]], times: Mapping[str, Mapping[str, Any]]
+) -> Problem:
     """Return a GPU cluster: every link as measured, both ways, and what a batch gets out of a node by its layers."""
     work, model = data["workload"], data["models"][shape.name]
     prompt, new = int(work["mean_input_tokens"]), int(work["mean_output_tokens"])
     layer_bytes, kv = shape.layer_bytes(), shape.kv_bytes_per_token_layer() * (prompt + new)
-    times = _profiles(profiles, shape.name)
     names = {node["id"]: _name(node) for node in nodes} | {"source": "gateway", "sink": "gateway"}
     links: dict[tuple[str, str], Link] = {}
     for sender, receiver, bytes_per_s, one_way_s in data["links"]:

@@ -6,9 +6,13 @@ import argparse
 from itertools import groupby
 from pathlib import Path
 
+import msgspec
+
+from experiments.compose import UsageError
 from experiments.present import show
 from experiments.progress import progress
-from experiments.shard.score import Row, ratio, row
+from experiments.shard import goodput, goodput_page
+from experiments.shard.score import Row, planned, ratio, row
 from experiments.shard.testbeds import Bed, models_of, read
 from policies.sharding import PLANNERS
 
@@ -25,8 +29,10 @@ of its module in `policies/sharding/`. Baselines get their own ideal inputs: tru
   and the seconds a token of one request alone on the plan's best pipeline. Absolute rates are those of our own reading
   of the stored layer times (largest batch whose cache fits), not those of the authors' simulator.
 
-Maximum flow knows no queues: it may rank placements otherwise than a simulation does.
+Maximum flow knows no queues: it may rank placements otherwise than a simulation does (docs/goodput.md).
 """
+PLANNERS_SERVED = ("simulated", "placement", "helix", "petals", "swarm", "exo_ring", "memory_ring")
+"""What --goodput serves unless told otherwise; ``simulated`` is chosen by it."""
 UNITS = {
     "seconds_a_token": ("ms/token", 1e3),
     "tokens_per_s": ("tokens/s", 1.0),
@@ -41,6 +47,8 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         UsageError: one line on a file, model or planner that does not exist.
     """
+    if options.goodput:
+        return _goodput(options)
     beds = [bed for path in options.testbed for bed in _beds(path, options.model)]
     names = options.planner or sorted(PLANNERS)
     rows: list[Row] = []
@@ -53,6 +61,34 @@ def main(options: argparse.Namespace) -> int:
         Path(options.out).write_text(PAGE.format(command=command) + _markdown(rows))
     plain = [vars(one) | {"ratio": ratio(rows, one)} for one in rows]
     show({"rows": plain}, _text(rows), options.json)
+    return 0
+
+
+def _goodput(options: argparse.Namespace) -> int:
+    """Serve requests over each plan, and show; the plan that simulation chooses is one of them."""
+    shown: list[goodput.Shown] = []
+    names = options.planner or PLANNERS_SERVED
+    with progress("shard", quiet=options.quiet) as report:
+        for path in options.testbed:
+            traces = path.parent.parent / "traces"
+            for bed in _beds(path, options.model):
+                if not bed.layers:
+                    raise UsageError(f"--goodput: {bed.name} says nothing of batches; allowed: helix_*.json.gz")
+                plans = {}
+                for name in names:
+                    report(0.0, f"{bed.name} {bed.model} {name}")
+                    budget = options.budget or len(bed.problem.workers)
+                    served = name == "simulated"
+                    chosen = goodput.chosen(bed, budget, goodput.lengths(traces)) if served else None
+                    plans[name] = chosen or planned(bed, name, options.budget)
+                report(0.5, f"{bed.name} {bed.model}")
+                shown += goodput.compare(bed, plans, traces, options.load, options.seconds)
+    if options.out:
+        command = f"twin shard {' '.join(path.name for path in options.testbed)} --goodput --out docs/goodput.md"
+        if options.model:
+            command = command.replace(" --goodput", f" --model {options.model} --goodput")
+        Path(options.out).write_text(goodput_page.page(command, shown, options.load, options.seconds))
+    show({"rows": [msgspec.to_builtins(one) for one in shown]}, goodput_page.text(shown), options.json)
     return 0
 
 

@@ -1,9 +1,10 @@
 """What one iteration of a serving engine takes: many requests at once, prompts and decodes mixed.
 
 - `linear`: a sum of five terms, from a device's data sheet and an engine's factors, or fitted.
-- `kernels`: measured times of an engine's kernels, interpolated.
+- `kernels`: measured times of an engine's kernels, interpolated;
+- `phases`: one layer, from measured times of prompts and of decodes.
 
-Both answer `Law.iteration_s`. `models.inference` says what one stream alone takes.
+All answer `Law.iteration_s`. `models.inference` says what one stream alone takes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Protocol
 
 from models.engines.kernels import KernelTables, TableError
 from models.engines.linear import Linear
+from models.engines.phases import Phases
 
-__all__ = ["KernelTables", "Law", "Linear", "TableError"]
+__all__ = ["KernelTables", "Law", "Linear", "Phases", "TableError"]
 
 
 class Law(Protocol):

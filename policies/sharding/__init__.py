@@ -4,9 +4,9 @@
 
 - exact: `exact` over a pool of few kinds of device, `latency_dp` over a handful of candidates (`subsets`, `kinds`);
 - for thousands of devices: `local_search` (`moves`);
-- for the tokens a second of a whole pool: `placement` (`flow`, `routes`);
-- baselines by their published rules: `memory_ring`, `exo`, `petals`, `edgeshard`, `documented`, and `helix` in
-  `placement`;
+- for the tokens a second of a whole pool: `placement` (`flow`, `routes`); `goodput` counts queues as well;
+- baselines by their published rules: `memory_ring`, `exo`, `petals`, `swarm`, `edgeshard`, `documented`, and
+  `helix` in `placement`;
 - with cuts within layers, which nothing runs yet: `tensor`.
 
 `replan` keeps what serves unless moving pays, `replicas` gives stages copies by class of service. Planners run as jobs,
@@ -30,6 +30,7 @@ from policies.sharding import (
     memory_ring,
     petals,
     placement,
+    swarm,
     tensor,
 )
 from policies.sharding.check import check_plan
@@ -105,6 +106,7 @@ PLANNERS: dict[str, Planner] = {
     "memory_ring": over_bytes(memory_ring.plan),
     "petals": over_bytes(petals.plan),
     "placement": over_bytes(placement.plan),
+    "swarm": over_bytes(swarm.plan),
 }
 """Planner by the name used in `policies.config.ShardingConfig` and `policies.jobs.PlanJob`."""
 

@@ -1,11 +1,11 @@
 """Placements of a whole pool: which layers every node holds so that the most tokens flow.
 
 `helix` is Helix's placement (Mei et al., ASPLOS 2025), the maximum flow by compute and links; `plan` bounds what a node
-passes by the streams whose caches fit as well. Both solve `programme`, whose solver takes no placement to begin from. A
-small pool is put to it whole, and what comes of that and of plain placements is polished by links (`polish`). A large
-one is put to it with ranges that begin and end on a grid of layers; the best of that and of a few plain placements (one
-way through all nodes, one through each site, Petals' joins) is then improved among the ranges near it, a local search
-whose moves are programmes.
+passes by the streams whose caches fit as well, and begins from Helix's too. Both solve `programme`, whose solver takes
+no placement to begin from. A small pool is put to it whole, and what comes of that and of plain placements is polished
+by links (`polish`). A large one is put to it with ranges that begin and end on a grid of layers; the best of that and
+of a few plain placements (one way through all nodes, one through each site, Petals' joins) is then improved among the
+ranges near it, a local search whose moves are programmes.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ def plan(problem: Problem, state: State, budget: int) -> Plan:
     alone = local_search.pipeline(problem, problem.workers)
     if not alone:
         return pipelines_plan(problem, [], shortfall(problem, problem.workers))
-    return _plan(problem, cached_rates(problem, end_to_end_s(problem, alone)), budget)
+    by_node = cached_rates(problem, end_to_end_s(problem, alone))
+    return _plan(problem, by_node, budget, (best_placement(problem, rates(problem), budget),))
 
 
-def _plan(problem: Problem, by_node: Rates, budget: int) -> Plan:
-    placement = best_placement(problem, by_node, budget)
+def _plan(problem: Problem, by_node: Rates, budget: int, begun: Sequence[tuple[Stage, ...]] = ()) -> Plan:
+    placement = best_placement(problem, by_node, budget, begun)
     tokens_per_s, flows = max_flow(problem, placement, by_node)
     ways = disjoint(placement, flows, len(problem.workers)) if tokens_per_s > 0 else []
     made = pipelines_plan(problem, ways, _why(problem))
@@ -63,15 +64,21 @@ def _why(problem: Problem) -> str:
     return shortfall(inner, spare, f"{len(spare)} workers with both ends kept free")
 
 
-def best_placement(problem: Problem, by_node: Rates, nodes_max: int) -> tuple[Stage, ...]:
-    """Return the best placement found within ``nodes_max`` branch-and-bound nodes; empty if nothing flows."""
+def best_placement(
+    problem: Problem, by_node: Rates, nodes_max: int, begun: Sequence[tuple[Stage, ...]] = ()
+) -> tuple[Stage, ...]:
+    """Return the best placement found within ``nodes_max`` branch-and-bound nodes; empty if nothing flows.
+
+    Args:
+        begun: further placements to begin from.
+    """
     kinds = _kinds(problem, by_node)
     if not kinds:
         return ()
     tables = [by_node[kind[0].node][: span_max(problem, kind[0])] for kind in kinds]
     spans = _spans(problem.layers, tables)
     starts = [_level(problem.layers, kinds, tables), _by_site(problem.layers, kinds, tables)]
-    starts += [joined(problem, 1), joined(problem, 2)]
+    starts += [joined(problem, 1), joined(problem, 2), *begun]
     starts += [_placed(kinds, Programme(problem, kinds, tables, grid).solve(nodes_max)) for grid in _grids(spans)]
     if len(problem.workers) <= NODES_MAX:
         starts = [polished(problem, start, by_node) for start in [*starts, *levels(problem, by_node)]]
