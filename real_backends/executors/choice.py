@@ -53,7 +53,7 @@ def _shares(logits: npt.NDArray[np.float64], sampling: Sampling) -> npt.NDArray[
     with np.errstate(over="ignore"):  # at a temperature near 0 all but the best are infinitely unlikely
         shares: npt.NDArray[np.float64] = np.exp((logits - best) / sampling.temperature)
     if sampling.top_p < 1:
-        order = np.argsort(-shares, kind="stable")  # of equal shares the lowest ids are the likeliest
+        order = np.argsort(-logits, kind="stable")  # of equal logits the lowest ids are the likeliest
         reached = np.cumsum(shares[order])
         inside = int(np.searchsorted(reached, sampling.top_p * reached[-1])) + 1
         shares[order[inside:]] = 0.0
