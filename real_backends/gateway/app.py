@@ -107,6 +107,9 @@ class Endpoint:
         except ApiError as error:
             self._metrics.requests[path, error.status] += 1
             raise
+        except ClientDisconnect:  # in the middle of its own body
+            self._metrics.requests[path, GONE] += 1
+            return Response(status_code=GONE)
         tokenizer = self._served.tokenizer
         text = TextStream(wanted.stops, tokenizer.pieces(), tokenizer.ends)
         pieces = self._pieces(wanted, text, path, begun_s)

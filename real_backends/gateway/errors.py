@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+SHOWN_MAX = 80  # characters of what a client sent
+
 
 class ApiError(Exception):
     """A request that gets no answer, in words for its client.
@@ -37,13 +39,26 @@ class ApiError(Exception):
 
 def invalid(param: str, value: object, allowed: str) -> ApiError:
     """Return the error for a field whose value is not allowed."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return ApiError(f"{param}={shown}: allowed: {allowed}", param=param, code="invalid_value")
+    return ApiError(f"{param}={_short(value)}: allowed: {allowed}", param=param, code="invalid_value")
 
 
 def unsupported(param: str, value: object, allowed: str) -> ApiError:
     """Return the error for a value that is good elsewhere and cannot be honoured here."""
     return ApiError(
-        f"{param}={value!r} is not supported here: allowed: {allowed}", param=param, code="unsupported_value"
+        f"{param}={_short(value)} is not supported here: allowed: {allowed}", param=param, code="unsupported_value"
     )
+
+
+def unknown(param: str) -> ApiError:
+    """Return the error for a field that is none."""
+    name = param if len(param) <= SHOWN_MAX else param[: SHOWN_MAX - 3] + "..."
+    return ApiError(f"Unrecognized request argument supplied: {name}", param=name, code="unknown_parameter")
+
+
+def _short(value: object) -> str:
+    """Return a value as an error shows it: its client knows the rest, and may have sent a megabyte of it."""
+    try:
+        shown = repr(value)
+    except RecursionError:  # JSON nests a little deeper than Python writes down again
+        return "(nested too deep to show)"
+    return shown if len(shown) <= SHOWN_MAX else shown[: SHOWN_MAX - 3] + "..."

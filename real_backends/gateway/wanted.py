@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from policies.jobs import TEMPERATURE_MAX, Sampling
-from real_backends.gateway.errors import ApiError, invalid, unsupported
+from real_backends.gateway.errors import ApiError, invalid, unknown, unsupported
 from real_backends.gateway.tokenizer import ByteTokenizer, Tokenizer
 
 COMPLETION_TOKENS = 16  # max_tokens of /v1/completions where none is given, as in OpenAI's reference
@@ -115,7 +115,7 @@ def _fields(body: bytes) -> dict[str, Any]:
 def _known(fields: Mapping[str, Any], known: frozenset[str]) -> None:
     for name, value in fields.items():
         if name not in known:
-            raise ApiError(f"Unrecognized request argument supplied: {name}", param=name, code="unknown_parameter")
+            raise unknown(name)
         if name in NEUTRAL and not any(value == v and type(value) in (type(v), float) for v in NEUTRAL[name]):
             raise unsupported(name, value, " or ".join(repr(v) for v in NEUTRAL[name]))
 
@@ -172,10 +172,7 @@ def _messages(messages: Any) -> list[dict[str, str]]:
             raise invalid(f"{where}.name", name, "a string")
         for extra in message.keys() - {"role", "content", "name"}:
             if message[extra] is not None:
-                raise ApiError(
-                    f"Unrecognized request argument supplied: {where}.{extra}", param=f"{where}.{extra}",
-                    code="unknown_parameter",
-                )  # fmt: skip
+                raise unknown(f"{where}.{extra}")
         text = _content(message.get("content"), f"{where}.content")
         found.append({"role": role, "content": text} | ({"name": name} if name is not None else {}))
     return found

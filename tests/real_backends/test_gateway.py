@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from policies.jobs import Sampling
 from real_backends.executors import decode, encode
-from real_backends.gateway.errors import ApiError
+from real_backends.gateway.errors import SHOWN_MAX, ApiError, invalid, unknown, unsupported
 from real_backends.gateway.metrics import Metrics
 from real_backends.gateway.text import TextStream
 from real_backends.gateway.wanted import Served, read
@@ -80,15 +80,21 @@ class Heard:
 
 
 def call(
-    village: Made, path: str, body: Any = None, *, leave_after: int | None = None, metrics: Metrics | None = None
+    village: Made,
+    path: str,
+    body: Any = None,
+    *,
+    leave_after: int | None = None,
+    metrics: Metrics | None = None,
+    cut: bool = False,
 ) -> Heard:
-    """Speak to the application as a server would; the client goes away after so many chunks."""
+    """Speak to the application as a server would; the client goes away after so many chunks, or within its body."""
 
     async def run() -> Heard:
         app = make_app(SERVED, village, metrics or Metrics(), lambda: {"desk-0": {"up": True}, "desk-1": {"up": False}})
         heard, left = Heard(), asyncio.Event()
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-        given: list[dict[str, Any]] = [{"type": "http.request", "body": sent, "more_body": False}]
+        given: list[dict[str, Any]] = [{"type": "http.request", "body": sent, "more_body": cut}]
         if leave_after == 0:
             left.set()
 
@@ -282,6 +288,23 @@ def test_a_client_that_goes_away_gives_its_request_up(stream: bool, leave_after:
     assert village.given_up == 1
     assert metrics.open == 0
     assert metrics.counts["given_up_total"] == 1
+
+
+def test_a_client_that_goes_within_its_body_asks_nothing() -> None:
+    """It is counted as one that went away, and is no failure of the endpoint."""
+    village, metrics = Made(), Metrics()
+    heard = call(village, "/v1/completions", b'{"model', leave_after=0, metrics=metrics, cut=True)
+    assert heard.status == 499
+    assert (village.asked, metrics.requests["/v1/completions", 499]) == ([], 1)
+
+
+def test_errors_show_no_more_of_a_value_than_helps() -> None:
+    """A megabyte is not sent back, and lists that nest deeper than Python writes them are an error of the client's."""
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    errors = [refuse("stop", value, "x") for refuse in (invalid, unsupported) for value in (nested, "x" * 99_999)]
+    assert all(len(error.message) < SHOWN_MAX + 60 for error in [*errors, unknown("x" * 99_999)])
 
 
 def test_models_health_and_metrics() -> None:
