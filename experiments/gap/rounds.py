@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.compose import UsageError
-from experiments.folders import is_run
+from experiments.folders import is_run, show_path
 from experiments.gap.quiet import cpu, drift, foreign_share, void
 from experiments.results import Run
 from models import draws
@@ -35,6 +35,8 @@ POLICIES: dict[str, tuple[str, ...]] = {
 }
 """Five scenarios and six policies: a planner each, and how many sessions a pipeline takes at once. Fewer of them leave
 memory for more layers a worker, hence shorter pipelines."""
+STUDY = "study.json"
+"""What a study's folder says of it."""
 CALIBRATION_S = {"paced": 40.0, "model": 40.0}  # a quarter of it is sessions; paced, half of it is not used
 Report = Callable[[float, str], None]
 
@@ -114,6 +116,20 @@ def read_round(plan: Plan, number: int) -> Round | None:
     return Round(number, runs, drifted, foreign, worst, void(drifted, foreign))
 
 
+def check_plan(plan: Plan) -> None:
+    """Refuse what no round could be run with, before anything is measured or written.
+
+    Raises:
+        UsageError, scenarios.schema.ScenarioError: one line on a word of a run, or on the folder.
+    """
+    from experiments.job import check_place, prepare
+
+    check_place(plan.folder, f"out={show_path(plan.folder)}")
+    _same_study(plan)
+    for cell in plan.cells:
+        prepare([*plan.words(cell), "world=local", "track=none", "--fresh", "-q"])
+
+
 def run_rounds(plan: Plan, report: Report) -> list[Round]:
     """Run what is missing until enough rounds count, or all attempts are made; return every finished round.
 
@@ -141,13 +157,23 @@ def sequence(plan: Plan, number: int) -> Sequence[Cell]:
 
 def _claim(plan: Plan) -> None:
     """Write the study down, or find it as it was."""
+    said = _same_study(plan)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    (plan.folder / STUDY).write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
+
+
+def _same_study(plan: Plan) -> dict[str, Any]:
+    """Return what the folder says of this study; refuse a folder that says it of another."""
     said = {"executor": plan.executor, "cells": [list(c) for c in plan.cells], "extra": list(plan.extra),
             "seed": plan.seed}  # fmt: skip
-    file = plan.folder / "study.json"
-    if file.exists() and json.loads(file.read_text()) != said:
+    file = plan.folder / STUDY
+    try:
+        there = json.loads(file.read_text()) if file.exists() else said
+    except ValueError:
+        raise UsageError(f"out={plan.folder}: its {STUDY} cannot be read; choose another folder") from None
+    if there != said:
         raise UsageError(f"out={plan.folder}: holds another study; choose another folder")
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
+    return said
 
 
 def _run_round(plan: Plan, number: int, report: Report) -> None:

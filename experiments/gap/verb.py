@@ -31,7 +31,7 @@ def main(options: argparse.Namespace) -> int:
     from experiments.compose import UsageError
     from experiments.folders import project_root, show_path
     from experiments.gap.page import errors_table, order_lines, verdict_lines, write
-    from experiments.gap.rounds import POLICIES, SCENARIOS, Cell, Plan, read_round, run_rounds
+    from experiments.gap.rounds import POLICIES, SCENARIOS, STUDY, Cell, Plan, check_plan, read_round, run_rounds
     from experiments.gap.study import analyse
     from experiments.gap.verdict import MISSED
     from experiments.present import show
@@ -39,14 +39,18 @@ def main(options: argparse.Namespace) -> int:
 
     if options.rounds < 1:
         raise UsageError(f"--rounds {options.rounds}: allowed: from 1")
-    if options.page and options.page.suffix != ".md":
-        raise UsageError(f"--page {options.page}: allowed: a file .md")
+    if options.page and (options.page.suffix != ".md" or not options.page.absolute().parent.is_dir()):
+        raise UsageError(f"--page {options.page}: allowed: a file .md in a folder that exists")
     scenarios = _chosen("--scenarios", options.scenarios, SCENARIOS, list(SCENARIOS) if options.full else ["equal"])
     policies = _chosen("--policies", options.policies, POLICIES, list(POLICIES) if options.full else ["latency_dp-4"])
     cells = tuple(Cell(scenario, policy) for scenario in scenarios for policy in policies)
     name = f"{options.executor}-{len(scenarios)}x{len(policies)}"
     folder = options.out or project_root() / "runs" / "gap" / name
     plan = Plan(folder.absolute(), options.executor, cells, options.rounds, 2 * options.rounds, tuple(options.words))
+    if not options.show:
+        check_plan(plan)
+    elif not (plan.folder / STUDY).is_file():
+        raise UsageError(f"--show: {show_path(plan.folder)} holds no study; without --show one is begun")
     with progress("gap", quiet=options.quiet) as report:
         if options.show:
             there = [read_round(plan, number) for number in range(plan.attempts)]
@@ -83,9 +87,9 @@ def main(options: argparse.Namespace) -> int:
 def _chosen(option: str, given: str, known: Iterable[str], default: list[str]) -> list[str]:
     from experiments.compose import UsageError
 
-    names = [word for word in given.split(",") if word] or default
+    names = given.split(",") if given else default
     if unknown := [word for word in names if word not in known]:
-        raise UsageError(f"{option} {unknown[0]}: allowed: {', '.join(known)}")
+        raise UsageError(f"{option} {unknown[0] or given}: allowed: {', '.join(known)}")
     return list(dict.fromkeys(names))
 
 

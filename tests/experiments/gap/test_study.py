@@ -177,6 +177,33 @@ def test_the_command_shows_verdicts_and_writes_the_page(
     cluster.foreign = dict.fromkeys(range(100), 0.3)
     assert cli.main(["gap", *SHORT, "--rounds", "1", "-q", "--out", str(tmp_path / "loud")]) == cli.FAILED_POINTS
     assert "no round counts (foreign CPU 30.0%" in capsys.readouterr().out
-    for wrong, says in ((["--scenarios", "x"], "allowed: equal, slow"), (["--rounds", "0"], "allowed: from 1")):
-        assert cli.main(["gap", *wrong]) == cli.USER_INPUT
-        assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--scenarios", "x"], "--scenarios x: allowed: equal, slow"),
+        (["--policies", ","], "--policies ,: allowed: latency_dp-2"),
+        (["--rounds", "0"], "--rounds 0: allowed: from 1"),
+        (["nonsense"], "'nonsense': expected key=value"),
+        (["workload.requests=-1"], "workload.requests=-1"),
+        (["--show"], "--show: study holds no study"),
+        (["--page", "nowhere/gap.md"], "--page nowhere/gap.md: allowed: a file .md in a folder that exists"),
+        (["--out", "pyproject.toml"], "out=pyproject.toml: cannot be written"),
+    ],
+)
+def test_wrong_words_are_one_line_and_begin_no_study(
+    cluster: _Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    says: str,
+) -> None:
+    """A folder that was begun in vain would refuse the right words afterwards."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    assert cli.main(["gap", "-q", "--out", "study", *words]) == cli.USER_INPUT
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+    assert cluster.calibrations == 0
