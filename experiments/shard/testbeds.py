@@ -72,6 +72,8 @@ def read(path: Path, model: str) -> Bed:
         return Bed(data["name"], model, problem, True, shape.kv_bytes_per_token_layer(), laws)
     except KeyError as error:
         raise UsageError(f"TESTBED={path}: field {error} is missing") from None
+    except (TypeError, ValueError, IndexError, StopIteration, ZeroDivisionError) as error:
+        raise UsageError(f"TESTBED={path}: a field is not as in its kind of testbed: {error}") from None
 
 
 def models_of(path: Path) -> list[str]:

@@ -33,6 +33,8 @@ Maximum flow knows no queues: it may rank placements otherwise than a simulation
 """
 PLANNERS_SERVED = ("simulated", "placement", "helix", "petals", "swarm", "exo_ring", "memory_ring")
 """What --goodput serves unless told otherwise; ``simulated`` is chosen by it."""
+LOAD_MAX, SECONDS_MAX = 10.0, 86_400.0
+"""Of --goodput: ten times what is served is a queue that only grows; a day, as much as one sits through."""
 UNITS = {
     "seconds_a_token": ("ms/token", 1e3),
     "tokens_per_s": ("tokens/s", 1.0),
@@ -47,6 +49,7 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         UsageError: one line on a file, model or planner that does not exist.
     """
+    _check(options)
     if options.goodput:
         return _goodput(options)
     beds = [bed for path in options.testbed for bed in _beds(path, options.model)]
@@ -62,6 +65,18 @@ def main(options: argparse.Namespace) -> int:
     plain = [vars(one) | {"ratio": ratio(rows, one)} for one in rows]
     show({"rows": plain}, _text(rows), options.json)
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse an option that would break, or be left over, after minutes of planning."""
+    if options.budget < 0:
+        raise UsageError(f"--budget {options.budget}: allowed: from 0, where 0 is the testbed's own")
+    if not 0 < options.load <= LOAD_MAX:
+        raise UsageError(f"--load {options.load:g}: allowed: above 0, to {LOAD_MAX:g}")
+    if not 1 <= options.seconds <= SECONDS_MAX:
+        raise UsageError(f"--seconds {options.seconds:g}: allowed: 1 to {SECONDS_MAX:g}")
+    if options.out and (Path(options.out).is_dir() or not Path(options.out).absolute().parent.is_dir()):
+        raise UsageError(f"--out {options.out}: allowed: a file in a folder that exists")
 
 
 def _goodput(options: argparse.Namespace) -> int:

@@ -173,6 +173,12 @@ def test_a_flow_is_better_the_more_and_seconds_the_fewer() -> None:
         (["{small}", "--model", "9b"], "--model 9b: small_edge has no such model; allowed: 7b"),
         (["{small}", "--planner", "best"], "--planner best: no such planner; allowed: documented, edgeshard,"),
         (["{small}", "--budget", "-1"], "--budget -1: allowed: from 0"),
+        (["{small}", "--load", "nan"], "--load nan: allowed: above 0, to 10"),
+        (["{small}", "--load", "0"], "--load 0: allowed: above 0, to 10"),
+        (["{small}", "--seconds", "nan"], "--seconds nan: allowed: 1 to 86400"),
+        (["{small}", "--seconds", "0"], "--seconds 0: allowed: 1 to 86400"),
+        (["{small}", "--out", "nowhere/page.md"], "--out nowhere/page.md: allowed: a file in a folder that exists"),
+        (["{nobody}"], "a field is not as in its kind of testbed"),
         (["{small}", "--goodput"], "--goodput: small_edge says nothing of batches; allowed: helix_*.json.gz"),
         (["{broken}"], "not a testbed: ValueError it has no nodes"),
         (["{text}"], "not a testbed: "),
@@ -188,7 +194,9 @@ def test_bad_input_is_one_line(
         "broken": tmp_path / "b.json",
         "text": tmp_path / "t.json.gz",
         "lacking": tmp_path / "l.json",
+        "nobody": tmp_path / "n.json",
     }
+    files["nobody"].write_text(json.dumps(edge() | {"weights_bytes_per_parameter": "four"}))
     files["broken"].write_text(json.dumps(edge() | {"nodes": []}))
     files["text"].write_bytes(gzip.compress(b"no json"))
     files["lacking"].write_text(json.dumps({k: v for k, v in edge().items() if k != "source_node"}))
