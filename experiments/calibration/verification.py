@@ -43,14 +43,15 @@ def run(options: argparse.Namespace) -> Outcome:
     """Run everything, fit, and write the table.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: a file cannot be written, or the seed is negative.
     """
     from experiments.calibration.verification_runs import FITTED, HELD_OUT, measure
     from experiments.progress import say
     from scenarios.digests import versions
 
-    if not options.out.absolute().parent.is_dir():
-        raise UsageError(f"--out {options.out}: must be a file in a folder that exists")
+    for option, file in (("--out", options.out), ("--table", options.table)):
+        if file and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise UsageError(f"{option} {file}: must be a file in a folder that exists")
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: must be at least 0")
     models = tuple(options.model or MODELS)

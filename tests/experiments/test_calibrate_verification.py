@@ -100,5 +100,6 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.Ca
     """Nothing is run for a table that cannot be written."""
     out = tmp_path / "nowhere" / "t.json"
 
-    assert main(["calibrate", "verification", "--out", str(out)]) == 2
-    assert "must be a file in a folder that exists" in capsys.readouterr().err
+    for files in (["--out", str(out)], ["--out", str(tmp_path)], ["--out", str(tmp_path / "t"), "--table", str(out)]):
+        assert main(["calibrate", "verification", *files]) == 2
+        assert "must be a file in a folder that exists" in capsys.readouterr().err
