@@ -30,6 +30,9 @@ class Run:
         folder: where it lies, or None while it is only in memory.
         summary: flat name to number; units last in the names.
         manifest: digest, seed, world, fidelity, config, versions, policies and more.
+
+    Raises:
+        experiments.compose.UsageError: a file of the folder cannot be read; tables are read when they are asked for.
     """
 
     def __init__(self, record: Record | None = None, folder: Path | None = None) -> None:
@@ -42,8 +45,7 @@ class Run:
             self.manifest: dict[str, Any] = record.manifest
         else:
             assert folder is not None
-            self.summary = json.loads((folder / "summary.json").read_text())
-            self.manifest = json.loads((folder / "manifest.json").read_text())
+            self.summary, self.manifest = (_plain(folder / name) for name in ("summary.json", "manifest.json"))
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -182,8 +184,29 @@ class Run:
             table: pd.DataFrame = frame(name, self._record.tables.get(name, ()))
         else:
             assert self.folder is not None
-            table = pd.read_parquet(self.folder / f"{name}.parquet")
+            try:
+                table = pd.read_parquet(self.folder / f"{name}.parquet")
+            except (OSError, ValueError) as error:  # pyarrow's are of these
+                raise _damaged(self.folder / f"{name}.parquet", error) from None
         return table
+
+
+def _plain(file: Path) -> dict[str, Any]:
+    """Return what a file of a Run's says as JSON, one object."""
+    try:
+        found = json.loads(file.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise _damaged(file, error) from None
+    return found
+
+
+def _damaged(file: Path, error: Exception) -> Exception:
+    from experiments.compose import UsageError
+    from experiments.folders import show_path
+
+    return UsageError(f"{show_path(file)}: this Run is damaged, run it again: {error}")
 
 
 def load(scenario: str = "first_village", *, seed: int = 1, **overrides: Any) -> Any:

@@ -58,8 +58,12 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("a", metavar="A", help="a Run, a folder that holds repeats, or the start of their names")
         text = "the same; differences are B - A. Without it the twin predicts what A, of world=local, measured"
         made.add_argument("b", metavar="B", nargs="?", default="", help=text)
-        made.add_argument("--profile", default="", metavar="FILE", help="predict at this profile, not at A's own")
-        made.add_argument("--out", type=Path, metavar="FILE", help="write the figure here (.svg, .png or .pdf)")
+        made.add_argument(
+            "--profile", default="", metavar="FILE", help="without B: predict at this profile, not at A's own"
+        )
+        made.add_argument(
+            "--out", type=Path, metavar="FILE", help="write the figure of A and B here (.svg, .png or .pdf)"
+        )
     elif verb in ("replay", "promote", "show"):
         made.add_argument("run", metavar="RUN", help="a Run's folder, or the start of its name")
         if verb == "replay":
@@ -107,14 +111,22 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("--budget", type=int, default=0, metavar="N", help="iterations (default: by testbed)")
         made.add_argument("--goodput", action="store_true", help="serve requests over the plans, in virtual time")
         made.add_argument(
-            "--load", type=float, default=0.75, help="of what the best serves, where requests come by time"
+            "--load",
+            type=float,
+            default=0.75,
+            help="of what the best serves, where requests come by time (default 0.75)",
         )
-        made.add_argument("--seconds", type=float, default=600.0, metavar="S", help="of each run of --goodput")
+        made.add_argument(
+            "--seconds", type=float, default=600.0, metavar="S", help="of each run of --goodput (default 600)"
+        )
         made.add_argument("--out", metavar="FILE", help="write the tables as a page (.md)")
     elif verb == "serve":
         importlib.import_module("experiments.serve").add_arguments(made)
     elif verb == "gap":
         importlib.import_module("experiments.gap.verb").add_arguments(made)
+    elif verb == "bench":
+        names = ", ".join(importlib.import_module("experiments.bench").NAMES)
+        made.add_argument("names", nargs="*", metavar="NAME", help=f"of {names}; all without a name, quick ones first")
     elif verb == "ls":
         made.add_argument("scenario", nargs="?", default="", help="only Runs of this scenario")
     return _common(made)
@@ -142,8 +154,12 @@ def _compare(words: list[str]) -> int:
     from experiments.comparison import compare
 
     options = parser("compare").parse_args(words)
-    if options.out and options.out.suffix not in FIGURES:
-        raise UsageError(f"--out {options.out}: allowed: {', '.join(FIGURES)}")
+    if options.out and (options.out.suffix not in FIGURES or not options.out.absolute().parent.is_dir()):
+        raise UsageError(f"--out {options.out}: allowed: {', '.join(FIGURES)}, in a folder that exists")
+    if options.out and not options.b:
+        raise UsageError(f"--out {options.out}: the figure is of two sides; name B, or see `twin gap --page`")
+    if options.profile and options.b:
+        raise UsageError(f"--profile {options.profile}: is for the twin's prediction of one Run; leave B away")
     if not options.b:
         from experiments.gap.table import gap_of
 
@@ -276,10 +292,7 @@ def _info(words: list[str]) -> int:
 def _shard(words: list[str]) -> int:
     from experiments.shard.verb import main
 
-    options = parser("shard").parse_args(words)
-    if options.budget < 0:
-        raise UsageError(f"--budget {options.budget}: allowed: from 0, where 0 is the testbed's own")
-    return main(options)
+    return main(parser("shard").parse_args(words))
 
 
 def _committee(words: list[str]) -> int:
@@ -333,9 +346,7 @@ def _test(words: list[str]) -> int:
 
 
 def _bench(words: list[str]) -> int:
-    command = parser("bench")
-    command.add_argument("names", nargs="*", help="benchmarks; all without a name")
-    options = command.parse_args(words)
+    options = parser("bench").parse_args(words)
     from experiments.bench import main
 
     try:

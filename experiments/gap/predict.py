@@ -26,13 +26,19 @@ def twin_of(run: Run, profile: str = "") -> Scenario:
     from scenarios.schema import build
 
     if run.world != "local" or run.folder is None:
-        raise UsageError(f"compare {run.folder or run!r}: the twin predicts a finished Run of world=local")
+        raise UsageError(
+            f"compare {run.folder or run!s}: world={run.world}: the twin predicts a finished Run of world=local"
+        )
     config = run.config
-    kept = {key: config["workload"][key] for key in ("mix", "deadline_s", "clients", "retry_s")}
+    try:
+        kept = {key: config["workload"][key] for key in ("mix", "deadline_s", "clients", "retry_s")}
+        record = {**config["record"], "journals": "none"}
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"compare {run.folder}: its manifest's config has no {error}; run it again") from None
     workload = {"kind": "recorded", "path": str(run.folder / "requests.parquet"), **kept}
     changes: dict[str, Any] = {
         "world": "sim", "workload": workload, "profile": profile or _own_profile(run), "cuts": "tls",
-        "sensors": "trace", "assume": {}, "record": {**config["record"], "journals": "none"},
+        "sensors": "trace", "assume": {}, "record": record,
     }  # fmt: skip
     return build({**config, **changes})
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import bench
+from experiments import bench, cli
 from experiments.bench import determinism, engine, first_village, fleet_spec, membership, million_day, raft, sharing
 from experiments.bench.table import Line, missed, show
 from policies.consensus.messages import Elected
@@ -269,6 +269,13 @@ def test_a_small_group_fills_the_table_of_membership() -> None:
     assert all(value >= 0 for value in figures.values())  # nor is one no number: all learned of every crash
     assert figures["swim_8_false_dead"] == figures["phi_8_false_dead"] == 0
     assert figures["slow_lifeguard"] < figures["slow_plain"] / 10
+
+
+def test_help_names_the_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody has to be refused to learn what there is."""
+    assert cli.main(["bench", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(name in said for name in bench.NAMES)
 
 
 def test_a_short_overhead_fills_its_table(monkeypatch: pytest.MonkeyPatch) -> None:

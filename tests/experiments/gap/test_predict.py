@@ -77,6 +77,44 @@ def test_the_command_prints_the_table_and_refuses_what_it_cannot_predict(
     assert "a finished Run of world=local" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("file", "left", "says"),
+    [
+        ("manifest.json", '{"world', "manifest.json: this Run is damaged"),
+        ("manifest.json", "[]", "manifest.json: this Run is damaged, run it again: it is no JSON object"),
+        ("manifest.json", '{"world": "local"}', "its manifest's config has no 'workload'"),
+        ("summary.json", "", "summary.json: this Run is damaged"),
+        ("sessions.parquet", "PAR1", "sessions.parquet: this Run is damaged"),
+        ("requests.parquet", "", "requests.parquet"),
+    ],
+)
+def test_a_damaged_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, left: str, says: str
+) -> None:
+    """The file that cannot be read is named, whatever stands in it."""
+    run = _measured(tmp_path, SLOW_HOP)
+    assert run.folder is not None
+    (run.folder / file).write_text(left)
+    capsys.readouterr()
+    assert cli.main(["compare", str(run.folder), "-q"]) == cli.USER_INPUT
+    error = capsys.readouterr().err.strip()
+    assert says in error
+    assert "\n" not in error
+
+
+def test_options_of_the_other_kind_of_comparison_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A figure is of two sides and a profile for a prediction: neither is passed over in silence."""
+    for words, says in (
+        (["a", "--out", "x.png"], "name B"),
+        (["a", "b", "--profile", "p.json"], "leave B away"),
+        (["a", "b", "--out", "nowhere/x.png"], "in a folder that exists"),
+    ):
+        assert cli.main(["compare", *words]) == cli.USER_INPUT
+        assert says in capsys.readouterr().err
+
+
 def test_recorded_requests_come_back(tmp_path: Path) -> None:
     """Names, clients, classes, arrivals and lengths are those of the Run; an answer that was cut short stays so."""
     run = _measured(tmp_path, SLOW_HOP)
