@@ -42,11 +42,13 @@ class Walk:
         stages: its way.
         stage: which of them it is at, or before.
         flow: of the step or hop under way; None while it queues or crosses a link.
+        left_s: of a step that has begun, what there was to do when its executor last changed its speed.
     """
 
     session: Session
     stage: int = 0
     flow: Flow | None = None
+    left_s: float | None = None
 
     @property
     def stages(self) -> list[StageCost]:
@@ -111,10 +113,12 @@ class Steps:
         queue = self._queues.get(executor.name)
         if not queue:
             return
-        walk, left_s = queue[0], None
+        walk = queue[0]
         if walk.flow is not None:
-            left_s, walk.flow = self._sharing.cancel(walk.flow), None
-        self._serve(executor, left_s)
+            left_s = self._sharing.cancel(walk.flow)
+            executor.busy_s += walk.flow.size - left_s
+            walk.flow, walk.left_s = None, left_s
+        self._serve(executor)
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -150,13 +154,13 @@ class Steps:
         if queue[0] is walk:
             self._serve(executor)
 
-    def _serve(self, executor: Executor, left_s: float | None = None) -> None:
+    def _serve(self, executor: Executor) -> None:
         """Begin, or go on with, the step of the first in an executor's queue, unless the executor is paused."""
         queue = self._queues[executor.name]
         if not queue or executor.speed <= 0:
             return
         walk = queue[0]
-        step_s = walk.step_s() if left_s is None else left_s
+        step_s = walk.step_s() if walk.left_s is None else walk.left_s
         path, takes = [executor.name], {}
         core = self._host.cores.get(executor.name)
         if core and executor.law.cores_share > 0:
@@ -164,7 +168,7 @@ class Steps:
 
         def served(_: object) -> None:
             if self._there(walk):
-                walk.flow = None
+                walk.flow = walk.left_s = None
                 executor.busy_s += step_s
                 queue.popleft()
                 self._serve(executor)

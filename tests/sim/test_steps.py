@@ -157,6 +157,26 @@ def test_pinned_workers_do_not_lend_each_other_their_cores() -> None:
     assert spans[True] == pytest.approx(2 * spans[False], rel=1e-3)
 
 
+def test_a_step_under_way_goes_on_at_its_executors_new_speed() -> None:
+    """Halfway through a prompt's step its worker slows down, pauses and goes on: nothing is done or counted twice."""
+    prompt_s, begun_s = LAW.step_s(SHAPE.layers, True, 64), SESSION_S
+    world = World(MessageNetwork(1, Links.alike(1, 0.0, 1e9), Network(home="loopback", backbone_s=0.0)))
+    compute = Compute(world, SHAPE, {"d0": measured(PACED)}, 1, HOP_S, SESSION_S)
+    world.jobs = compute
+    heard: dict[int, tuple[float, Any]] = {}
+    world.start(world.add("d0", lambda: _Ear(heard), StepCost(0, 0, 0, 0)))
+    job = SessionJob("op", SHAPE.name, (Stage("d0", 0, SHAPE.layers),), "prompt", "", 64, 1, 64)
+    compute.submit(world.by_name["d0"], "worker", 0, encode(job))
+    # Half of it at full speed, a quarter at half of it, nothing for a second, the rest at full speed.
+    at_s = [begun_s + prompt_s / 2, begun_s + prompt_s, begun_s + prompt_s + 1.0]
+    for when_s, speed in zip(at_s, (0.5, 0.0, 1.0), strict=True):
+        world.engine.call_at(round(when_s * 1e9), lambda _, to=speed: compute.set_speed("d0", to), None)
+    world.run(1e4)
+
+    assert heard[0][0] == pytest.approx(begun_s + 1.25 * prompt_s + 1.0, rel=1e-6)
+    assert compute.executors["d0"].busy_s == pytest.approx(prompt_s, rel=1e-6)
+
+
 def test_a_shaped_link_is_paid_by_each_token_that_crosses_it() -> None:
     """Its delay comes on top of each hop over it, and a prompt's activations take their bytes at its rate."""
     way_s, rate, tokens = 0.02, 1e5, 11
