@@ -23,8 +23,7 @@ import numpy.typing as npt
 from models import draws, inference
 from policies.serving import recovery
 from policies.serving.recovery import CHUNKS, Choice, Copying, Exposure, Rules
-
-TOKEN_BYTES = 4
+from policies.sharding.links import TOKEN_BYTES
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from policies.config import BatchedConfig, PolicyConfig
 from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, Progress, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import PLANNERS
+from policies.sharding.links import TOKEN_BYTES
 from policies.wire import encode
 from scenarios.hosts import Ways
 from scenarios.record import stages_text
@@ -46,7 +47,6 @@ LOST_AFTER_S = 5.0
 """A head notices a dead stage when its link has been silent this long; the real executor uses the same time-out."""
 PLAN_S = 0.5
 """Time of a planning job on a committee member: an assumption; on a host with a profile it is measured."""
-TOKEN_BYTES = 4
 
 _job: Any = msgspec.msgpack.Decoder(Job).decode  # type: ignore[arg-type]
 

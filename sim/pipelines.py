@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from models.engines import Law
 from policies.jobs import Stage
 from policies.serving.caches import Caches, Holder, fits
+from policies.sharding.links import TOKEN_BYTES
 from policies.sharding.routes import Drawing
 from sim.batches import Arrival, Served
 from sim.engine import Engine
@@ -63,7 +64,7 @@ class Sizes:
     tokens_max: int = 2048
     requests_max: int = 256
     chunk_max: int = 512
-    token_bytes: float = 4.0
+    token_bytes: float = TOKEN_BYTES
     activation_bytes: float = 0.0
     expected_new: int = 0
 

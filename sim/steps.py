@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from policies.port import NS_PER_S
+from policies.sharding.links import TOKEN_BYTES
 from scenarios.hosts import Ways
 from sim.engine import Engine
 from sim.sessions import Executor, Session, StageCost, prefilled
 from sim.sharing import Flow, Sharing
-
-TOKEN_BYTES = 4
 
 
 class Host(NamedTuple):

@@ -26,7 +26,7 @@ from policies.serving.batching import Request
 from policies.serving.caches import node_blocks
 from policies.sharding.flow import worker_rates
 from policies.sharding.goodput import shortlist
-from policies.sharding.links import TOKEN_BYTES, Network
+from policies.sharding.links import Network
 from policies.sharding.routes import Drawing, Fixed, Router, Shortest
 from policies.sharding.swarm import Wiring
 from sim.batches import Arrival
@@ -217,9 +217,7 @@ def pipelines(bed: Bed, plan: Plan, planner: str, router: str) -> Pipelines:
         ends = workers[sender], workers[receiver]
         return network.bytes_per_s(*ends), network.hop_s(*ends, 0.0)
 
-    sizes = Sizes(
-        token_bytes=TOKEN_BYTES, activation_bytes=problem.activation_bytes, expected_new=problem.new_tokens
-    )  # fmt: skip
+    sizes = Sizes(activation_bytes=problem.activation_bytes, expected_new=problem.new_tokens)
     return Pipelines(hosts, link, _drawing(bed, plan, planner, router, held), sizes)
 
 
