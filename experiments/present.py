@@ -1,10 +1,11 @@
-"""Results on stdout: a Run as a table of at most 80 columns, or as JSON."""
+"""Results on stdout: a Run as a table of at most 80 columns, or as JSON; and the tables of pages, in Markdown."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.folders import show_path
@@ -28,6 +29,18 @@ def summary(run: Run) -> str:
 def table(values: dict[str, Any]) -> str:
     """Return names and numbers in two columns."""
     return "\n".join(f"  {name[:52]:52} {number(value)[:23]:>23}" for name, value in values.items())
+
+
+def markdown(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table in Markdown, each line ended.
+
+    >>> print(markdown(("kind", "n"), [("phone", 3)]), end="")
+    | kind | n |
+    | --- | --- |
+    | phone | 3 |
+    """
+    every: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(str(cell) for cell in row)} |\n" for row in every)
 
 
 def plain(run: Run) -> dict[str, Any]:

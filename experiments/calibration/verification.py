@@ -23,6 +23,7 @@ import numpy as np
 from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.folders import show_path
+from experiments.present import markdown
 
 CONFIDENCE, RESAMPLES = 0.99, 400
 MODELS = ("tiny", "small")
@@ -165,7 +166,7 @@ def table(pairs: dict[str, dict[str, Any]]) -> str:
         "failed",
         *CHEATS,
     ]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for key, rows in sorted(merged.items()):
         total = [sum(row[name] for row in rows) for name in ("checks", "held_out_checks", "held_out_failed")]
         worst = [max(row[name] for row in rows) for name in ("worst_outputs", "worst_cache")]
@@ -175,4 +176,4 @@ def table(pairs: dict[str, dict[str, Any]]) -> str:
             names, f"{total[0]:,}", f"{worst[0]:.1e}", f"{rows[0]['outputs']:.1e}", f"{worst[1]:.1e}",
             f"{rows[0]['cache']:.1e}", f"{total[1]:,}", str(total[2]), *(f"{share:.2%}" for share in shares),
         ])  # fmt: skip
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return markdown(head, lines).rstrip("\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from experiments.gap.order import NOT_SHOWN
 from experiments.gap.quiet import DRIFT_MAX, FOREIGN_MAX
 from experiments.gap.study import SETTLED_S, Found
 from experiments.gap.verdict import BARS, REPEATS_MIN, REQUESTS_MIN
+from experiments.present import markdown
 from experiments.results import number
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def errors_table(found: Found) -> str:
                 rows.append((label, side, len(e.values), f"{e.bias:+.1%}", f"{e.size(0.5):.1%}", f"{e.size(0.95):.1%}",
                              f"{e.size(0.99):.1%}", tail))  # fmt: skip
     head = ("", "", "requests", "median, signed", "median", "p95", "p99", "95 % of p99")
-    return _table(head, rows)
+    return markdown(head, rows)
 
 
 def verdict_lines(found: Found) -> str:
@@ -157,7 +157,7 @@ def _rounds(found: Found) -> str:
         (one.number + 1, f"{one.drift:.1%}", f"{one.foreign:.1%}", f"{one.worst:.1%}", one.void or "counts")
         for one in found.rounds
     ]
-    return _table(("round", "drift", "foreign CPU", "in its worst run", ""), rows)
+    return markdown(("round", "drift", "foreign CPU", "in its worst run", ""), rows)
 
 
 def _cells(found: Found) -> str:
@@ -170,16 +170,11 @@ def _cells(found: Found) -> str:
         rows.append((cell.scenario, cell.policy, *spread, *(_off(real, twin) for real, twin in whole)))
     head = ("scenario", "policy", "measured (s)", "predicted (s)", "median", "p95", *(
         label.split("(")[0].split(",")[0].strip() for label in TOTALS.values()))  # fmt: skip
-    return _table(head, rows)
+    return markdown(head, rows)
 
 
 def _off(real: float, twin: float) -> str:
     return f"{number(real)} ({twin / real - 1:+.1%})" if real and real == real and twin == twin else "–"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    every: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(str(cell) for cell in row)} |\n" for row in every)
 
 
 def _machine() -> str:

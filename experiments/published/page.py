@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
+from experiments.present import markdown
 from experiments.published import elections, hotstuff, regions
 from experiments.published.detection import first_suspicion_s, suspicion_s
 from experiments.published.figures import DOCS, draw
@@ -39,12 +40,6 @@ def verdict(ours: float, theirs: float, wanted: float, *, fitted: bool = False) 
     return "fitted" if fitted else "met" if abs(ours / theirs - 1) <= wanted else "MISSED"
 
 
-def lines(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table in Markdown."""
-    every = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(str(cell) for cell in row)} |\n" for row in every)
-
-
 def election_table() -> str:
     """Return the published election times beside a thousand simulated ones each; only medians have a bar."""
     rows = []
@@ -54,7 +49,7 @@ def election_table() -> str:
         judged = verdict(ours, r.ms, WANTED["elections"], fitted=r.fitted) if r.what == "median" else "-"
         name = f"{r.low_ms:g}-{r.high_ms:g} ms"
         rows.append((name, r.what, f"{r.ms:.0f}", f"{ours:.0f}", error(ours, r.ms), judged))
-    return lines(("time-outs", "", "theirs (ms)", "ours (ms)", "error", ""), rows)
+    return markdown(("time-outs", "", "theirs (ms)", "ours (ms)", "error", ""), rows)
 
 
 def closed_table() -> str:
@@ -65,7 +60,7 @@ def closed_table() -> str:
             ours = hotstuff.alone_ms(n, chain)  # type: ignore[arg-type]
             rows.append((f"{chain} certificates", n, ways, f"{10 * ways}", f"{ours:.2f}", error(ours, 10 * ways),
                          verdict(ours, 10 * ways, WANTED["closed"])))  # fmt: skip
-    return lines(("commit rule", "n", "ways of 10 ms", "closed form (ms)", "ours (ms)", "error", ""), rows)
+    return markdown(("commit rule", "n", "ways of 10 ms", "closed form (ms)", "ours (ms)", "error", ""), rows)
 
 
 def hotstuff_table() -> str:
@@ -77,7 +72,7 @@ def hotstuff_table() -> str:
             judged = verdict(r["ours"], r["theirs"], WANTED["hotstuff"], fitted=bool(r["fitted"]))
             rows.append((setting, n, what, f"{r['theirs']:g}", f"{r['ours']:g}", error(r["ours"], r["theirs"]),
                          error(r["shadow"], r["theirs"]), judged))  # fmt: skip
-    return lines(("setting", "n", "", "theirs", "ours", "error", "Shadow's error", ""), rows)
+    return markdown(("setting", "n", "", "theirs", "ours", "error", "Shadow's error", ""), rows)
 
 
 def machine_table() -> str:
@@ -86,7 +81,7 @@ def machine_table() -> str:
     rows = [("a step: an operation, a message, an answer", f"{m.step_ns / 1000:.2f} µs"),
             ("a signature made or verified", f"{m.crypto_ns / 1000:.1f} µs"),
             ("a sender's interface", f"{m.bytes_per_s / 1e9:.2f} GB/s")]  # fmt: skip
-    return lines(("cost", "fitted"), rows)
+    return markdown(("cost", "fitted"), rows)
 
 
 def region_table() -> str:
@@ -96,7 +91,7 @@ def region_table() -> str:
          verdict(ours, r.real, WANTED["regions"]))
         for r, ours in regions.table()
     ]  # fmt: skip
-    return lines(("client in", "theirs (ms)", "ours (ms)", "error", "Shadow's error", ""), rows)
+    return markdown(("client in", "theirs (ms)", "ours (ms)", "error", "Shadow's error", ""), rows)
 
 
 def membership_table() -> str:
@@ -113,7 +108,7 @@ def membership_table() -> str:
                      f"{r['bytes_per_s']:.0f}"))  # fmt: skip
     head = ("detector", "n", "first suspicion (s)", "expected", "known to all, worst (s)", "suspicion lasts",
             "false suspicions/member/h", "false deaths", "bytes/s a member")  # fmt: skip
-    return lines(head, rows)
+    return markdown(head, rows)
 
 
 def recovery_table() -> str:
@@ -122,7 +117,7 @@ def recovery_table() -> str:
     for name, times in recorded("recovery").groupby("detector", sort=False)["recovered_s"]:
         quartile, median, most, worst = times.quantile([0.25, 0.5, 0.75, 1.0])
         rows.append((name, len(times), f"{median:.1f}", f"{quartile:.1f} to {most:.1f}", f"{worst:.1f}"))
-    return lines(("`policy/membership`", "crashes", "median (s)", "middle half (s)", "worst (s)"), rows)
+    return markdown(("`policy/membership`", "crashes", "median (s)", "middle half (s)", "worst (s)"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
