@@ -93,12 +93,12 @@ def profile_of(scenario: Scenario, *, quiet: bool) -> str:
     Raises:
         UsageError: runs/profiles cannot be written.
     """
-    from experiments.calibration.executor import EXECUTOR_SHARE, SECONDS, auto_profile
+    from experiments.calibration.executor import EXECUTOR_SHARE, SECONDS, auto_profile, keep_profile
     from experiments.folders import show_path
     from experiments.progress import say
     from real_backends.executors import calibrate, make_shard
-    from real_backends.executors.calibration import profile_hash
     from real_backends.models import open_model
+    from scenarios.hosts import read_profile
 
     machine = auto_profile(scenario, quiet=quiet)
     if not scenario.checkpoint or not machine:
@@ -115,9 +115,5 @@ def profile_of(scenario: Scenario, *, quiet: bool) -> str:
             lambda first, last: make_shard(scenario.backends[0], spec, weights, first, last),
             spec, SECONDS * EXECUTOR_SHARE,
         )  # fmt: skip
-        profile = {**json.loads(Path(machine).read_text()), **law}
-        profile["hash"] = profile_hash(profile)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(profile, indent=2, sort_keys=True) + "\n")
-        part.replace(path)
+        keep_profile({**read_profile(machine), **law}, path)
     return show_path(path)

@@ -203,9 +203,9 @@ async def _sessions(head: _Party, law: Mapping[str, Any], seconds: float) -> dic
     steps = (NEW_TOKENS - 1) * len(STAGES)
     whole_s, busy_s, _ = (long - short).T
     hop_s = max(0.0, float(np.median(whole_s - busy_s)) / steps)
-    overhead_s = max(0.0, float(np.median(busy_s) - (NEW_TOKENS - 1) * decode_law_s(law)) / steps)
+    overhead_s = max(0.0, float(np.median(busy_s) - (NEW_TOKENS - 1) * pass_law_s(law, 1)) / steps)
     first_s = float(np.median(np.concatenate((short, long))[:, 2]))
-    session_s = max(0.0, first_s - prefill_law_s(law) - len(STAGES) * (hop_s + overhead_s))
+    session_s = max(0.0, first_s - pass_law_s(law, PROMPT_TOKENS) - len(STAGES) * (hop_s + overhead_s))
     return {"hop_s": hop_s, "step_overhead_s": overhead_s, "session_s": session_s, "probe_pairs": len(short)}
 
 
@@ -225,16 +225,10 @@ async def _session(head: _Party, prompt: bytes, new_tokens: int) -> _Timed:
     return _Timed(whole_s, await head.busy_s() - before_s, outcome.first_token_ns / 1e9)
 
 
-def prefill_law_s(law: Mapping[str, Any]) -> float:
-    """Return what the probe's prompt takes in a tight loop, by the executor's law."""
-    layers_s = PROMPT_TOKENS * DESK_TINY.layers * law["prefill_s_token_layer"]
-    return float(len(STAGES) * law["prefill_s_step"] + layers_s + law["prefill_s_head"])
-
-
-def decode_law_s(law: Mapping[str, Any]) -> float:
-    """Return what one further token takes in a tight loop."""
-    layers_s = DESK_TINY.layers * law["decode_s_layer"]
-    return float(len(STAGES) * law["decode_s_step"] + layers_s + law["decode_s_head"])
+def pass_law_s(law: Mapping[str, Any], tokens: int) -> float:
+    """Return what one pass of ``tokens`` new tokens through all stages takes in a tight loop, by the executor's law."""
+    alone = step_law(law)
+    return sum(alone.step_s(stage.last - stage.first, stage.last == DESK_TINY.layers, tokens) for stage in STAGES)
 
 
 async def _message_s(head: _Party) -> float:

@@ -65,7 +65,6 @@ def calibrate_executor(
     folder = out.absolute().parent
     if not folder.is_dir() or out.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"--out {out}: must be a file in a folder that exists and can be written")
-    from real_backends.executors.calibration import profile_hash
     from real_backends.host_probe import measure_host
 
     report(0.0, "the executor alone")
@@ -73,12 +72,19 @@ def calibrate_executor(
     report(EXECUTOR_SHARE, "hops, messages and commits between two processes")
     profile: dict[str, Any] = {**law, **measure_host(backend, law, folder, seconds * PROBE_SHARE)}
     profile["format"] = FORMAT
+    keep_profile(profile, out)
+    report(1.0, show_path(out))
+    return profile
+
+
+def keep_profile(profile: dict[str, Any], out: Path) -> None:
+    """Give a profile its hash, and write it so that no reader ever sees half of it."""
+    from real_backends.executors.calibration import profile_hash
+
     profile["hash"] = profile_hash(profile)
     part = out.with_name(f".{out.name}.part")
     part.write_text(json.dumps(profile, indent=2, sort_keys=True) + "\n")
     part.replace(out)
-    report(1.0, show_path(out))
-    return profile
 
 
 def _executor_law(backend: str, seconds: float, threads: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from experiments.statistics import t_interval
 PAIRS_MIN = 40
 TAU_MIN = 0.9
 REGRET_MAX = 0.03
+"""Ours: fewer pairs, or repeats (`experiments.gap.verdict`), leave tau to a few of them; the others are the bars."""
 NOT_SHOWN = "not shown"
 
 Costs = Mapping[str, Mapping[str, Sequence[float]]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import UsageError
@@ -62,9 +61,3 @@ def _own_profile(run: Run) -> str:
             f"compare: profile={path!r} is not the one that the Run names any more; give one with --profile"
         )
     return path
-
-
-def folder_of(run: Run) -> Path:
-    """Return where a Run lies."""
-    assert run.folder is not None
-    return run.folder

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 FOREIGN_MAX = 0.05
 DRIFT_MAX = 0.03
+"""Shares beyond which a round is void. Ours: about what the bars (`experiments.gap.verdict`) allow a twin to be off."""
 _STAT = Path("/proc/stat")
 _NOT_WORK = (3, 4)  # idle and iowait, by position in the line ``cpu`` (proc(5)); stolen time is foreign work
 
@@ -44,10 +45,12 @@ def foreign_share(before: Cpu, after: Cpu, cores: int) -> float:
 
 def token_s(profile: Mapping[str, Any]) -> float:
     """Return what a profile says of one token of desk-tiny through three stages: what drift is measured by."""
-    from real_backends.executors import DESK_TINY
+    from real_backends.executors import DESK_TINY, cut_evenly
+    from scenarios.hosts import step_law
 
-    steps_s = 3 * profile["decode_s_step"] + DESK_TINY.layers * profile["decode_s_layer"] + profile["decode_s_head"]
-    return float(steps_s + 3 * (profile["hop_s"] + profile["step_overhead_s"]))
+    law, cuts = step_law(profile), cut_evenly(DESK_TINY, 3)
+    steps_s = sum(law.step_s(last - first, last == DESK_TINY.layers, 1) for first, last in cuts)
+    return steps_s + len(cuts) * (float(profile["hop_s"]) + law.step_overhead_s)
 
 
 def drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:

@@ -37,7 +37,7 @@ POLICIES: dict[str, tuple[str, ...]] = {
 memory for more layers a worker, hence shorter pipelines."""
 STUDY = "study.json"
 """What a study's folder says of it."""
-CALIBRATION_S = {"paced": 40.0, "model": 40.0}  # a quarter of it is sessions; paced, half of it is not used
+CALIBRATION_S = 40.0  # our choice: a quarter of it is sessions; paced, half of it is not used
 Report = Callable[[float, str], None]
 
 
@@ -202,7 +202,7 @@ def _run_round(plan: Plan, number: int, report: Report) -> None:
 def _calibrate(executor: str, out: Path) -> None:
     from experiments.calibration.executor import PACED_BACKEND, calibrate_executor
 
-    calibrate_executor(PACED_BACKEND if executor == "paced" else "torch", CALIBRATION_S[executor], out)
+    calibrate_executor(PACED_BACKEND if executor == "paced" else "torch", CALIBRATION_S, out)
 
 
 def _run_cell(words: list[str], place: Path) -> None:

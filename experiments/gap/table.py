@@ -9,7 +9,7 @@ from typing import Any
 from experiments.compose import UsageError
 from experiments.folders import find_runs, show_path
 from experiments.gap.errors import PER_REQUEST, TOTALS, Errors, pooled, request_times, totals
-from experiments.gap.predict import folder_of, predict
+from experiments.gap.predict import predict
 from experiments.results import Run, number
 
 
@@ -30,7 +30,7 @@ class Gap:
 
     def text(self) -> str:
         """Return the table in at most 80 columns."""
-        names = ", ".join(show_path(folder_of(run)) for run in self.measured[:3])
+        names = ", ".join(show_path(run.folder) for run in self.measured[:3] if run.folder is not None)
         more = f" and {len(self.measured) - 3} more" if len(self.measured) > 3 else ""
         profiles = sorted({str(run.manifest.get("profile"))[:12] for run in self.predicted})
         answered = max((len(one.values) for one in self.requests.values()), default=0)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 REPEATS_MIN = 7
 REQUESTS_MIN = 2000
+"""Ours: an interval over rounds has six degrees of freedom, and twenty requests lie beyond the 99th percentile."""
 PASSED, MISSED, UNMEASURABLE, TOO_LITTLE = "passed", "missed", "unmeasurable", "too little data"
 
 

@@ -42,8 +42,8 @@ def test_the_probe_takes_off_the_law_of_the_twin() -> None:
 
     decode_s = sum(law.decode(*cut).per_stream_s for cut in cuts)
     prefill_s = sum(law.prefill(*cut, host_probe.PROMPT_TOKENS).scaled_s for cut in cuts)
-    assert host_probe.decode_law_s(LAW) == pytest.approx(decode_s, rel=1e-12)
-    assert host_probe.prefill_law_s(LAW) == pytest.approx(prefill_s, rel=1e-12)
+    assert host_probe.pass_law_s(LAW, 1) == pytest.approx(decode_s, rel=1e-12)
+    assert host_probe.pass_law_s(LAW, host_probe.PROMPT_TOKENS) == pytest.approx(prefill_s, rel=1e-12)
 
 
 def test_the_overhead_is_charged_once_a_step() -> None:
