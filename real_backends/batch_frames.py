@@ -61,9 +61,9 @@ def parts_of(slices: Sequence[Slice], x: npt.NDArray[Any]) -> list[Part]:
     return [Part(one.session, x[end - one.tokens : end], one.position) for one, end in zip(slices, ends, strict=True)]
 
 
-def join(outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """Return the rows of all sessions one after another."""
-    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+def join(rows: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return the rows of all sessions, token ids or activations, one after another."""
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def choices(slices: Sequence[Slice], logits: Sequence[npt.NDArray[np.float32]]) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from policies.config import BatchedConfig, ShardingConfig
 from policies.jobs import Sampling, SessionJob, Stage
 from policies.serving.batching import Batcher, Piece, Request
-from policies.serving.lanes import lane_count, lane_rules, least_busy
+from policies.serving.lanes import lane_count, lane_rules, load_of
 from policies.wire import encode
 from real_backends.batch_frames import Batch, Slice, choices, join
 from real_backends.executors import ModelSpec, pack_activation
@@ -195,9 +195,7 @@ class BatchLines:
             rules = lane_rules(self._serving, self._sharding, len(job.stages))
             count = lane_count(self._sharding, len(job.stages))
             self._lanes[key] = [_Lane(self._head, *key, Batcher(rules)) for _ in range(count)]
-        lanes = self._lanes[key]
-        chosen = least_busy([lane.batcher for lane in lanes])
-        return next(lane for lane in lanes if lane.batcher is chosen)
+        return min(self._lanes[key], key=lambda lane: load_of(lane.batcher))
 
     def _forget_idle(self) -> None:
         for key, lanes in list(self._lanes.items()):

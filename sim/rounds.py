@@ -13,7 +13,7 @@ from typing import Any
 from policies.config import BatchedConfig, ShardingConfig
 from policies.jobs import Stage
 from policies.serving.batching import Batcher, Piece, Request
-from policies.serving.lanes import lane_count, lane_rules, least_busy
+from policies.serving.lanes import lane_count, lane_rules, load_of
 from sim.laws import Measured
 from sim.sessions import Session, prefilled
 from sim.steps import Steps, Walk
@@ -90,13 +90,13 @@ class Rounds(Steps):
         lanes[lanes.index(lane)] = Lane(lane.session, batcher=Batcher(lane.batcher.rules))
         self._forget_idle(session)
 
+    # -- inside --------------------------------------------------------------------------------------
+
     def _forget_idle(self, session: Session) -> None:
         """Forget a session's line if nobody is there."""
         key = (session.job.model, session.job.stages)
         if not any(lane.here for lane in self._lines[key]):
             del self._lines[key]
-
-    # -- inside --------------------------------------------------------------------------------------
 
     def _there(self, walk: Walk) -> bool:
         return bool(walk.here) if isinstance(walk, Lane) else super()._there(walk)
@@ -125,8 +125,7 @@ class Rounds(Steps):
             count = lane_count(self._sharding, len(job.stages))
             lanes = [Lane(session, batcher=Batcher(rules)) for _ in range(count)]
             self._lines[(job.model, job.stages)] = lanes
-        chosen = least_busy([lane.batcher for lane in lanes])
-        return next(lane for lane in lanes if lane.batcher is chosen)
+        return min(lanes, key=lambda lane: load_of(lane.batcher))
 
     def _next_batch(self, lane: Lane) -> None:
         lane.pieces = () if lane.batcher.next() is None else lane.batcher.pieces()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,16 @@ def totals(run: Run) -> dict[str, float]:
         "throughput_tokens_per_s": float(run.summary["throughput_tokens_per_s"]),
         "kv_bytes": kv_bytes,
         "first_ready_s": ready_s,
+    }
+
+
+def mean_totals(pairs: Sequence[tuple[dict[str, float], dict[str, float]]]) -> dict[str, tuple[float, float]]:
+    """Return (measured, predicted) of each total, means over pairs of Runs; nothing without any."""
+    if not pairs:
+        return {}
+    return {
+        name: (sum(real[name] for real, _ in pairs) / len(pairs), sum(twin[name] for _, twin in pairs) / len(pairs))
+        for name in TOTALS
     }
 
 

@@ -20,6 +20,7 @@ from experiments.folders import is_run, show_path
 from experiments.gap.quiet import cpu, drift, foreign_share, void
 from experiments.results import Run
 from models import draws
+from scenarios.hosts import read_profile
 
 SCENARIOS: dict[str, tuple[str, ...]] = {
     "equal": (),
@@ -106,7 +107,7 @@ def read_round(plan: Plan, number: int) -> Round | None:
     places = {cell: folder / f"{cell.scenario}--{cell.policy}" for cell in plan.cells}
     if not (folder / "after.json").exists() or not all(is_run(place) for place in places.values()):
         return None
-    profiles = [json.loads((folder / f"{when}.json").read_text()) for when in ("before", "after")]
+    profiles = [read_profile(str(folder / f"{when}.json")) for when in ("before", "after")]
     loads = [json.loads(place.with_suffix(".cpu.json").read_text()) for place in places.values()]
     wall_s = sum(load["wall_s"] for load in loads)
     foreign = sum(load["foreign"] * load["wall_s"] for load in loads) / wall_s

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.folders import is_run
-from experiments.gap.errors import Errors, pooled, request_times, totals
+from experiments.gap.errors import Errors, mean_totals, pooled, request_times, totals
 from experiments.gap.order import Order, order
 from experiments.gap.predict import predict
 from experiments.gap.rounds import Cell, Plan, Report, Round, folder_of
@@ -79,7 +79,8 @@ def analyse(plan: Plan, rounds: Sequence[Round], report: Report) -> Found:
     verdicts = {name: judge(e, found.get(name), BARS[plan.executor]) for name, e in errors.items()}
     several = len(real) > 1 and len({cell.policy for cell in plan.cells}) > 1
     orders = order(_costs(plan, runs), _costs(plan, guesses)) if several else None
-    return Found(plan, rounds, errors, found, verdicts, cells, orders, {c: _means(pairs) for c, pairs in sums.items()})
+    whole = {cell: mean_totals(pairs) for cell, pairs in sums.items()}
+    return Found(plan, rounds, errors, found, verdicts, cells, orders, whole)
 
 
 def _predicted(plan: Plan, number: int, run: Run) -> Run:
@@ -106,12 +107,3 @@ def _costs(plan: Plan, rounds: Sequence[dict[Cell, Run]]) -> dict[str, dict[str,
     for cell in plan.cells:
         costs.setdefault(cell.scenario, {})[cell.policy] = [cost_s(runs[cell]) for runs in rounds]
     return costs
-
-
-def _means(pairs: Sequence[tuple[dict[str, float], dict[str, float]]]) -> dict[str, tuple[float, float]]:
-    if not pairs:
-        return {}
-    return {
-        name: (sum(real[name] for real, _ in pairs) / len(pairs), sum(twin[name] for _, twin in pairs) / len(pairs))
-        for name in pairs[0][0]
-    }

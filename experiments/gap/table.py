@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.compose import UsageError
 from experiments.folders import find_runs, show_path
-from experiments.gap.errors import PER_REQUEST, TOTALS, Errors, pooled, request_times, totals
+from experiments.gap.errors import PER_REQUEST, TOTALS, Errors, mean_totals, pooled, request_times, totals
 from experiments.gap.predict import predict
 from experiments.results import Run, number
 
@@ -81,13 +81,8 @@ def gap_of(where: str, profile: str = "") -> Gap:
     errors = pooled(pairs)
     if not errors:
         raise UsageError(f"compare {where}: no request was answered in both worlds")
-    sides = [[totals(run) for run in side] for side in (measured, predicted)]
-    whole = {name: (_mean([t[name] for t in sides[0]]), _mean([t[name] for t in sides[1]])) for name in TOTALS}
+    whole = mean_totals([(totals(m), totals(p)) for m, p in zip(measured, predicted, strict=True)])
     return Gap(measured, predicted, errors, whole)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _share(value: float) -> str:

@@ -39,6 +39,6 @@ def lane_rules(serving: BatchedConfig, sharding: ShardingConfig, stages: int) ->
     )
 
 
-def least_busy(lanes: list[Batcher]) -> Batcher:
-    """Return the lane with the fewest requests, the first of equals."""
-    return min(lanes, key=lambda lane: len(lane.running) + lane.waiting)
+def load_of(batcher: Batcher) -> int:
+    """Return how many requests a lane has; a new session goes to the first of those that have fewest."""
+    return len(batcher.running) + batcher.waiting

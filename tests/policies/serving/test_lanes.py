@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from policies.config import BatchedConfig, OneByOneConfig, ShardingConfig
 from policies.serving.batching import Batcher, Request
-from policies.serving.lanes import lane_count, lane_rules, least_busy, sessions_max
+from policies.serving.lanes import lane_count, lane_rules, load_of, sessions_max
 
 
 @given(st.integers(1, 64), st.integers(16, 5000), st.integers(1, 80), st.none() | st.integers(1, 64))
@@ -39,7 +39,7 @@ def test_a_new_session_goes_to_the_lane_with_the_fewest() -> None:
     lanes = [Batcher(rules) for _ in range(3)]
     found = []
     for number in range(7):
-        chosen = least_busy(lanes)
+        chosen = min(lanes, key=load_of)
         chosen.offer(Request(str(number), 8, 8))
         if number == 4:
             lanes[1].next()
