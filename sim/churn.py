@@ -4,10 +4,11 @@ A stage dies at a token with a fixed chance: its cache is gone and its worker aw
 fixed time; then a spare has to have the cache again, and the token is tried there. `policies.serving.recovery` decides
 unchanged how, each time something died, from what is known then; plain replay is there to be compared with.
 
-What is simulated: every death and retry, who of a stage's pool is up, how far a standby has copied at each moment
-(it shares the way with the request's own tokens), and every byte between nodes. ASSUMPTIONS: requests follow one
-another on a pool of their own; each token takes the pipeline's mean time; a worker that does not serve does not die;
-the prompt goes through in chunks, as a replay does.
+What is simulated: every death and retry, who of a stage's pool is up, how far a standby has copied at each moment (it
+shares the way with the request's own tokens), and every byte between nodes. ASSUMPTIONS: requests follow one another on
+a pool of their own; the defaults of `Churn`, but for the time-out of inference, which is documented; each token takes
+the pipeline's mean time; a worker that does not serve does not die; the prompt goes through in chunks, as a replay
+does.
 """
 
 from __future__ import annotations

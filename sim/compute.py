@@ -44,7 +44,8 @@ from sim.steps import Host, Steps
 from sim.world import Node, World
 
 LOST_AFTER_S = 5.0
-"""A head notices a dead stage when its link has been silent this long; the real executor uses the same time-out."""
+"""A head notices a dead stage after this: an assumption. A real one hears of a process that ended at once, as its link
+closes; of one that is silent after 3 s (`real_backends.transports.tls`) to 9 s (`real_backends.executors_host`)."""
 PLAN_S = 0.5
 """Time of a planning job on a committee member: an assumption; on a host with a profile it is measured."""
 

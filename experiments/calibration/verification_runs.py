@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from policies.verification import BLOCK
 from real_backends import executors as ex
 from real_backends.executors import cheats, seeded
 from real_backends.executors.agreement import draw_streams
@@ -166,11 +167,11 @@ class _Stage(NamedTuple):
         for name, weights in zip(CHEATS, doctored, strict=False):
             yield name, work(self.shard(label, weights), self.inputs[:count], self.begin, 8, 0), 0
         shard = self.shard(label, self.weights)
-        for name, until in zip(CHEATS[3:], (16, self.size.length // 2), strict=True):
+        for name, until in zip(CHEATS[3:], (BLOCK, self.size.length // 2), strict=True):
             mixed = np.stack(
                 [
                     cheats.stale_inputs(right, wrong, until)
                     for right, wrong in zip(self.inputs[:count], self.stale[:count], strict=True)
                 ]
             )
-            yield name, work(shard, mixed, self.begin, 8, 0), (until - self.begin // 16 * 16) // 16
+            yield name, work(shard, mixed, self.begin, 8, 0), until // BLOCK - self.begin // BLOCK

@@ -60,7 +60,9 @@ class Load:
 
 
 SHORTLIST, CHOOSING = 16, Load("offline", begin_s=100.0, end_s=250.0, seed=0)
-"""Plans that are simulated before one is chosen, and the load they are simulated under."""
+"""Plans that are simulated before one is chosen, and the load they are simulated under: our choices."""
+OFFLINE_REQUESTS = 3000
+"""All that come at once; an assumption: more than any of the testbeds' plans serves in the time that is watched."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def arrivals(load: Load, pairs: Sequence[tuple[int, int]], gaps_s: FloatArray) -
         pairs: (prompt, answer) to draw from.
         gaps_s: used in turn from a drawn place on, to the mean that the rate asks for, where `azure_code` is asked for.
     """
-    count = 3000 if load.coming == "offline" else max(1, int(load.rate_per_s * load.end_s * 2))
+    count = OFFLINE_REQUESTS if load.coming == "offline" else max(1, int(load.rate_per_s * load.end_s * 2))
     numbers = np.arange(count)
     if load.coming == "offline":
         at_s = np.zeros(count)

@@ -99,7 +99,10 @@ def backlog_tokens(held: float, left: float, rules: Rules, copied_per_s: float) 
 
 
 def idle_bytes_per_s(stage: Exposure, rules: Rules) -> float:
-    """Return what the way to the spare has left beside the request's own tokens, at least a hundredth of it."""
+    """Return what the way to the spare has left beside the request's own tokens.
+
+    At least a hundredth of it (ASSUMPTION): a full link still lets something by, and a copy comes some time.
+    """
     return max(stage.bytes_per_s - stage.input_bytes / rules.token_s, 0.01 * stage.bytes_per_s)
 
 

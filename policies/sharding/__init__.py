@@ -4,7 +4,8 @@
 
 - exact: `exact` over a pool of few kinds of device, `latency_dp` over a handful of candidates (`subsets`, `kinds`);
 - for thousands of devices: `local_search` (`moves`);
-- for the tokens a second of a whole pool: `placement` (`flow`, `routes`); `goodput` counts queues as well;
+- for the tokens a second of a whole pool: `placement` (`programme`, `polish`, `flow`, `routes`); `goodput` counts
+  queues as well;
 - baselines by their published rules: `memory_ring`, `exo`, `petals`, `swarm`, `edgeshard`, `documented`, and
   `helix` in `placement`;
 - with cuts within layers, which nothing runs yet: `tensor`.

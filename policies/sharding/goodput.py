@@ -35,13 +35,13 @@ from policies.sharding.routes import disjoint
 from policies.sharding.swarm import staged
 
 SHARES = (1.0, 0.8, 0.65, 0.5, 0.35)
-"""Shares of the layers that fit, of which candidates are made: what is left is for caches."""
+"""Shares of the layers that fit, of which candidates are made (our choice): what is left is for caches."""
 BATCH = 256
 """Requests of the batch that a worker's table is of: vLLM's default max_num_seqs."""
 PIECE = 512
 """Tokens of a prompt that go through together: chunked prefill (Agrawal et al., Sarathi-Serve, OSDI 2024)."""
 HALVINGS, REFLOWS = 30, 1
-"""Halvings of the rate, and times that flows are found again."""
+"""Halvings of the rate, which leave 1e-9 of it (of one a second, below that), and times that flows are found again."""
 
 
 @dataclass(frozen=True)

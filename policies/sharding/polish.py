@@ -26,7 +26,7 @@ LEAST = 1e-6
 """Share of the flow that counts as better."""
 
 CUTS = 8
-"""Places at which a range is cut for another node to take an end of it."""
+"""Places at which a range is cut for another node to take an end of it. Our choices all, for seconds of one core."""
 
 Range = tuple[int, int]
 Held = dict[str, Range]

@@ -41,7 +41,7 @@ NEAR = 16
 IN_PLAY = 8
 """Devices up to which groups are changed one by one: those of a pipeline and the fastest others."""
 STEPS = 20
-"""Changes of the groups of one pipeline."""
+"""Changes of the groups of one pipeline. These three are our choices: they bound a search, not what is right."""
 
 Pipeline = Callable[[Problem, Sequence[Worker]], tuple[Stage, ...]]
 

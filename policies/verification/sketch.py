@@ -24,10 +24,12 @@ from hashlib import sha256, shake_128
 import numpy as np
 import numpy.typing as npt
 
+from policies.verification.hashtree import HASH_BYTES
+
 Array = npt.NDArray[np.float32]
 
 BLOCK = 16
-"""Positions of a block, those of a block of the cache as well (`policies.serving.blocks`)."""
+"""Positions of a block: as many as a block of the cache has (`policies.serving.batching.BLOCK_TOKENS`)."""
 PROJECTIONS = 16
 """Our choice: 64 bytes a position, and a chance of 1e-6 that a sketch shows less than a third of a difference."""
 
@@ -69,12 +71,13 @@ def read_leaf(leaf: bytes, positions: int) -> tuple[bytes, Array]:
     Raises:
         ValueError: another length, or numbers that are not finite.
     """
-    if len(leaf) != 32 + 4 * positions * PROJECTIONS:
-        raise ValueError(f"sketch: {len(leaf)} bytes, {positions} positions have {32 + 4 * positions * PROJECTIONS}")
-    sketch = np.frombuffer(leaf, "<f4", offset=32).astype(np.float32).reshape(positions, PROJECTIONS)
+    expected = HASH_BYTES + 4 * positions * PROJECTIONS
+    if len(leaf) != expected:
+        raise ValueError(f"sketch: {len(leaf)} bytes, {positions} positions have {expected}")
+    sketch = np.frombuffer(leaf, "<f4", offset=HASH_BYTES).astype(np.float32).reshape(positions, PROJECTIONS)
     if not np.isfinite(sketch).all():
         raise ValueError("sketch: holds values that are not finite")
-    return leaf[:32], sketch
+    return leaf[:HASH_BYTES], sketch
 
 
 def sketch_error(sketch: Array, expected: Array, block: Array) -> float:
