@@ -63,7 +63,7 @@ class ExecutorHost:
         policy: how sessions are served; each one by itself without it.
 
     Attributes:
-        on_session: told (path, job, begun ns, ns to the first token, ended ns) of each session that gave all tokens.
+        on_session: told (path, job, tokens, begun ns, ns to the first one, ended ns) of each session that was answered.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ExecutorHost:
         policy: PolicyConfig | None = None,
     ) -> None:
         self.compute = Compute()
-        self.on_session: Callable[[str, SessionJob, int, int, int], None] = lambda *session: None
+        self.on_session: Callable[[str, SessionJob, int, int, int, int], None] = lambda *session: None
         self.stages = Stages(transport, self.compute, models, backend, clock, coding, make)
         self._lines: BatchLines | None = None
         if policy is not None and isinstance(policy.serving, BatchedConfig):
@@ -221,7 +221,7 @@ class ExecutorHost:
         except JobLost as lost:
             lost.outcome = msgspec.structs.replace(lost.outcome, emitted=tuple(output))
             raise
-        self.on_session(path, job, begun_ns, first_token_ns, self._clock.now())
+        self.on_session(path, job, len(output), begun_ns, first_token_ns, self._clock.now())
         name = self._blobs.store.put(np.array(output, dtype="<i4").tobytes())
         return Done(output=name, tokens=len(output), first_token_ns=first_token_ns)
 

@@ -196,8 +196,8 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
         }
         transport.send(OWNER, CONTROL, encode(Control(command=control.command, data=state)))
 
-    def on_session(path: str, job: SessionJob, begun_ns: int, first_ns: int, ended_ns: int) -> None:
-        serve.tell(ended_ns, "session", path, job.op, [begun_ns, first_ns, job.new_tokens, stages_text(job.stages)])
+    def on_session(path: str, job: SessionJob, tokens: int, begun_ns: int, first_ns: int, ended_ns: int) -> None:
+        serve.tell(ended_ns, "session", path, job.op, [begun_ns, first_ns, tokens, stages_text(job.stages)])
 
     executor.on_session = on_session
     unmounted = [policies]  # a twin mounts policies of its own

@@ -37,7 +37,7 @@ is answered, late, refused or lost; ``output`` is the digest of the answer and `
 ``phase`` is start or end, or skipped for a fault that found no victim; ``layer`` says who applied a fault (model,
 transport, process, kernel); ``detail`` is JSON or text. ``commits`` has a row an entry of the replicated log: when the
 first and the last honest member told that it is committed, and how many did; such announcements are not in
-``decisions``. ``sessions`` has a row a session that gave all its tokens: ``op`` is client/op_id/attempt, times are its
+``decisions``. ``sessions`` has a row a session that was answered: ``op`` is client/op_id/attempt, times are its
 head's, ``first_token_s`` counts from ``begun_s``, ``stages`` are node:first-last with commas."""
 
 FLEET_TABLES: Mapping[str, tuple[str, ...]] = {

@@ -66,13 +66,16 @@ def test_a_drawn_answer_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
 
 
 def test_an_answer_ends_with_its_first_end(tmp_path: Path, reference: list[int]) -> None:
-    """The end is part of the answer, nothing is computed after it, and the session is forgotten."""
+    """The end is part of the answer, nothing is computed after it, the session is noted with its tokens and forgotten."""
     end = reference[6]
     expected = reference[: reference.index(end) + 1]
 
     async def act(nodes: dict[str, Node]) -> None:
+        noted: list[int] = []
+        nodes["a"].host.on_session = lambda path, job, tokens, *times: noted.append(tokens)
         done = (await end_of(nodes["a"], session_job(sampling=Sampling(0.0, 1.0, 0, (end, 511)))))[-1]
         assert (done.tokens, said(nodes["a"], done)) == (len(expected), expected)
+        assert noted == [len(expected)]
         await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
 
     asyncio.run(run_nodes(tmp_path, act))
