@@ -66,7 +66,7 @@ def test_a_drawn_answer_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
 
 
 def test_an_answer_ends_with_its_first_end(tmp_path: Path, reference: list[int]) -> None:
-    """The end is part of the answer, nothing is computed after it, the session is noted with its tokens and forgotten."""
+    """The end is part of the answer, nothing is computed after it, the session is noted with it and forgotten."""
     end = reference[6]
     expected = reference[: reference.index(end) + 1]
 

@@ -2,111 +2,33 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any
 from unittest.mock import ANY
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models import inference
-from policies import port as p
-from policies.jobs import Done, LoadJob, Lost, Outcome, Progress, SessionJob, Stage
+from policies.jobs import Done, LoadJob, Lost
 from policies.wire import encode
 from scenarios.hosts import UNMEASURED
-from scenarios.schema import Network
-from sim import answers
 from sim.answers import answer_digest
-from sim.compute import LOST_AFTER_S, Compute
-from sim.laws import Law, Roofline, measured
+from sim.compute import LOST_AFTER_S
+from sim.laws import Roofline, measured
 from sim.loads import LOAD_BYTES_PER_S
-from sim.network import Links, MessageNetwork
-from sim.world import StepCost, World
-
-SHAPE = inference.SHAPES["llama-3.2-1b"]
-LAYERS = SHAPE.layers
-FAST = inference.Device(60e9, 5e12, 0.7, 0.6, 0.3, 2e-5, 5e-4)
-SLOW = inference.Device(20e9, 1e12, 0.7, 0.6, 0.3, 5e-5, 5e-4)
-ONE_WAY_S, BACKBONE_S, RATE = 0.004, 0.012, 2e6
-NS = 1e-9
-REPORT_EVERY = 4
-_outcome: Any = msgspec.msgpack.Decoder(Outcome).decode  # type: ignore[arg-type]
-
-
-class Ear:
-    """Stands in for a Cell: keeps the outcomes of its jobs."""
-
-    crypto_ops = 0
-
-    def __init__(self, heard: list[tuple[float, int, Any]]) -> None:
-        self.heard = heard
-
-    def step(self, now: int, wall: int, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        if given[0] == p.JOB:
-            self.heard.append((now * NS, given[2], _outcome(given[3])))
-        return ()
-
-
-class Bench:
-    """A world of devices and nothing but their compute."""
-
-    def __init__(
-        self, *devices: inference.Device, laws: list[Law] | None = None, cores: int | None = None, **network: Any
-    ) -> None:
-        links = Links.alike(len(laws or devices), ONE_WAY_S, RATE)
-        self.world = World(MessageNetwork(1, links, Network(backbone_s=BACKBONE_S, **network)))
-        self.heard: list[tuple[float, int, Any]] = []
-        each = laws or [Roofline(SHAPE, device) for device in devices]
-        named = {f"d{k}": law for k, law in enumerate(each)}
-        self.compute = Compute(self.world, SHAPE, named, cores)
-        self.world.jobs = self.compute
-        for name in named:
-            self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0)))
-        self._jobs = 0
-
-    def at(self, time_s: float, *call: Any) -> None:
-        """Call later."""
-        function, *arguments = call
-        self.world.engine.call_at(round(time_s * 1e9), lambda _: function(*arguments), None)
-
-    def ask(
-        self,
-        time_s: float,
-        prompt: int,
-        new: int,
-        *cuts: int,
-        head: int = 0,
-        step: int = 1,
-        source: str = "",
-        forced: tuple[int, ...] = (),
-    ) -> int:
-        """Submit a session at a time; stage k on device head + k x step, cut at these layers."""
-        self._jobs += 1
-        edges = [0, *cuts, LAYERS]
-        stages = tuple(Stage(f"d{head + k * step}", a, b) for k, (a, b) in enumerate(pairwise(edges)))
-        job = SessionJob("op", SHAPE.name, stages, "prompt", source, prompt, new, REPORT_EVERY, forced)
-        node = self.world.by_name[stages[0].node]
-        self.at(time_s, self.compute.submit, node, "worker", self._jobs, encode(job))
-        return self._jobs
-
-    def run(self, until_s: float = 1e5) -> dict[int, tuple[float, Any]]:
-        """Run; return each job's time and outcome."""
-        self.world.run(until_s)
-        return {job: (time_s, outcome) for time_s, job, outcome in self.heard}
-
-
-def prefill_s(tokens: int, layers: int = LAYERS, head: bool = True, speed: float = 1.0, device: Any = FAST) -> float:
-    """The law's own prefill."""
-    return float(inference.prefill_s(SHAPE, layers, device, tokens, 0, head, speed))
-
-
-def token_s(
-    streams: int, context: float, layers: int = LAYERS, head: bool = True, speed: float = 1.0, device: Any = FAST
-) -> float:
-    """The law's own decode step."""
-    return float(inference.decode_step_s(SHAPE, layers, device, streams, context, head, speed))
+from tests.sim.bench_compute import (
+    BACKBONE_S,
+    FAST,
+    LAYERS,
+    NS,
+    ONE_WAY_S,
+    RATE,
+    SHAPE,
+    SLOW,
+    Bench,
+    prefill_s,
+    token_s,
+)
 
 
 @pytest.mark.parametrize("speed", [1.0, 0.5, 0.13])
@@ -468,72 +390,3 @@ def test_a_session_that_is_cancelled_as_it_ends_has_ended() -> None:
     assert ended[job][0] == ended_s
     assert isinstance(ended[job][1], Done)
     assert (again.compute.executors["d0"].streams, again.compute.executors["d0"].contexts) == (0, 0.0)
-
-
-# -- attempts that follow a lost one -------------------------------------------------------------------
-
-
-def test_a_lost_session_tells_the_tokens_it_had() -> None:
-    """As many as the law decodes up to the loss, and they are the first ones of the answer; a prefill has none yet."""
-    bench = Bench(FAST, FAST, FAST, FAST)
-    decoding, prefilling = bench.ask(0, 100, 500, 8), bench.ask(0, 100_000, 500, 8, head=2)
-    for name in ("d1", "d3"):
-        bench.at(1.0, bench.world.crash, bench.world.by_name[name])
-    ended = bench.run()
-
-    alone = Bench(FAST, FAST)
-    job = alone.ask(0, 100, 500, 8)
-    whole_s, done = alone.run()[job]
-    round_s = (whole_s - done.first_token_ns * NS) / 499
-    count = 1 + int((1.0 - done.first_token_ns * NS) / round_s)
-    assert ended[decoding][1].emitted == answers.tokens(SHAPE.name, "prompt", 0, count)
-    told = count - count % REPORT_EVERY
-    assert (1.0, decoding, Progress(told, answers.tokens(SHAPE.name, "prompt", 0, told))) in bench.heard
-    assert ended[prefilling][1].emitted == ()
-
-
-@pytest.mark.parametrize("known", [1, 57, 299])
-def test_forced_tokens_go_in_with_the_prompt_and_cost_no_step(known: int) -> None:
-    """Prompt and forced tokens take one prefill, the rest a step each; the answer is the undisturbed one's."""
-    bench = Bench(FAST)
-    forced = answers.tokens(SHAPE.name, "prompt", 0, known)
-    job = bench.ask(0, 200, 300, forced=forced)
-    ended_s, done = bench.run()[job]
-
-    steps_s = (300 - known - 1) * token_s(1, 200 + known + (300 - known) / 2)
-    assert ended_s == pytest.approx(prefill_s(200 + known) + steps_s, rel=1e-6)
-    assert (done.tokens, done.output) == (300, answer_digest(SHAPE.name, "prompt", 300))
-
-
-def test_going_on_is_sooner_than_beginning_anew() -> None:
-    """Each time the session is lost it goes on from what it told; the answer is the same, whichever stage died."""
-    took = {}
-    for going_on in (True, False):
-        bench = Bench(*[FAST] * 6)
-        forced: tuple[int, ...] = ()
-        for attempt in (0, 2):
-            job = bench.ask(20.0 * attempt, 100, 400, 8, head=attempt, forced=forced)
-            bench.at(20.0 * attempt + 12.0, bench.world.crash, bench.world.by_name[f"d{attempt + 1}"])
-            lost = bench.run(20.0 * attempt + 18.0)[job][1]
-            assert len(lost.emitted) > len(forced)
-            forced = lost.emitted if going_on else ()
-        job = bench.ask(80.0, 100, 400, 8, head=4, forced=forced)
-        ended_s, done = bench.run()[job]
-        assert done.output == answer_digest(SHAPE.name, "prompt", 400)
-        took[going_on] = ended_s - 80.0
-
-    assert took[True] < 0.7 * took[False]
-
-
-def test_a_liar_s_tokens_stay_a_lie_in_the_attempt_that_goes_on_from_them() -> None:
-    """What a dishonest stage told is not the true answer's beginning, and what begins with them is another answer."""
-    bench = Bench(FAST, FAST, FAST)
-    bench.compute.liars["d1"] = range(1 << 62)
-    job = bench.ask(0, 100, 400, 8)
-    bench.at(1.0, bench.world.crash, bench.world.by_name["d1"])
-    lost = bench.run(19.0)[job][1]
-    assert lost.emitted != answers.tokens(SHAPE.name, "prompt", 0, len(lost.emitted))
-
-    job = bench.ask(20.0, 100, 400, head=2, forced=lost.emitted)
-    done = bench.run()[job][1]
-    assert done.output != answer_digest(SHAPE.name, "prompt", 400)

@@ -10,7 +10,7 @@ from policies.wire import encode
 from scenarios.schema import ScenarioError, build
 from sim.loads import HEAD, LOAD_BYTES_PER_S, SILENT_S, tensors_bytes
 from sim.village import simulate
-from tests.sim.test_compute import BACKBONE_S, FAST, ONE_WAY_S, RATE, SHAPE, Bench
+from tests.sim.bench_compute import BACKBONE_S, FAST, ONE_WAY_S, RATE, SHAPE, Bench
 from tests.sim.test_village import a_night
 
 LAYER, HEAD_BYTES = SHAPE.layer_bytes(), SHAPE.head_bytes()

@@ -5,13 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import msgspec
 import pytest
 
 from models import inference
-from policies import port as p
 from policies.config import BatchedConfig, PolicyConfig, ShardingConfig
-from policies.jobs import Done, Lost, Outcome, SessionJob, Stage
+from policies.jobs import Done, Lost, SessionJob, Stage
 from policies.serving.batching import Batcher
 from policies.wire import encode
 from scenarios.hosts import PACED, step_law
@@ -21,25 +19,11 @@ from sim.laws import measured
 from sim.network import Links, MessageNetwork
 from sim.rounds import Rounds
 from sim.world import StepCost, World
+from tests.sim.bench_compute import Ear, Heard, last
 
 SHAPE = inference.SHAPES["desk-tiny"]
 HOP_S, SESSION_S = 1e-3, 5e-3
 LAW = step_law(PACED)
-_outcome: Any = msgspec.msgpack.Decoder(Outcome).decode  # type: ignore[arg-type]
-
-
-class Ear:
-    """Stands in for a Cell: keeps the outcomes of its jobs."""
-
-    crypto_ops = 0
-
-    def __init__(self, heard: dict[int, tuple[float, Any]]) -> None:
-        self.heard = heard
-
-    def step(self, now: int, wall: int, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        if given[0] == p.JOB:
-            self.heard[given[2]] = (now * 1e-9, _outcome(given[3]))
-        return ()
 
 
 class Desks:
@@ -55,7 +39,7 @@ class Desks:
         laws: dict[str, Any] = {name: measured(PACED, computes=False) for name in names}
         self.compute = Compute(self.world, SHAPE, laws, 8, HOP_S, SESSION_S, policy=policy)
         self.world.jobs = self.compute
-        self.heard: dict[int, tuple[float, Any]] = {}
+        self.heard: Heard = []
         for name in names:
             self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0)))
         self._jobs = 0
@@ -82,7 +66,7 @@ class Desks:
         assert not rounds._requests
         assert not rounds._walks
         assert not any(rounds._queues.values())
-        return self.heard
+        return last(self.heard)
 
 
 @pytest.mark.parametrize("sessions", [1, 2, 7])

@@ -5,12 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import msgspec
 import pytest
 
 from models import inference
-from policies import port as p
-from policies.jobs import Done, Outcome, SessionJob, Stage
+from policies.jobs import Done, SessionJob, Stage
 from policies.wire import encode
 from scenarios.hosts import PACED, Ways, step_law
 from scenarios.schema import Network, Shaped
@@ -18,25 +16,11 @@ from sim.compute import Compute
 from sim.laws import measured
 from sim.network import Links, MessageNetwork
 from sim.world import StepCost, World
+from tests.sim.bench_compute import Ear, Heard, last
 
 SHAPE = inference.SHAPES["desk-tiny"]
 HOP_S, SESSION_S = 1e-3, 5e-3
 LAW = step_law(PACED)
-_outcome: Any = msgspec.msgpack.Decoder(Outcome).decode  # type: ignore[arg-type]
-
-
-class _Ear:
-    """Stands in for a Cell: keeps the outcomes of its jobs."""
-
-    crypto_ops = 0
-
-    def __init__(self, heard: dict[int, tuple[float, Any]]) -> None:
-        self.heard = heard
-
-    def step(self, now: int, wall: int, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        if given[0] == p.JOB:
-            self.heard[given[2]] = (now * 1e-9, _outcome(given[3]))
-        return ()
 
 
 def _run(
@@ -48,9 +32,9 @@ def _run(
     laws = {name: measured(PACED, shape, computes=computes) for name, shape in shapes.items()}
     compute = Compute(world, SHAPE, dict(laws), cores, HOP_S, SESSION_S, Ways(shapes))
     world.jobs = compute
-    heard: dict[int, tuple[float, Any]] = {}
+    heard: Heard = []
     for name in shapes:
-        world.start(world.add(name, lambda: _Ear(heard), StepCost(0, 0, 0, 0)))
+        world.start(world.add(name, lambda: Ear(heard), StepCost(0, 0, 0, 0)))
     for number, (at_s, prompt, new, cuts) in enumerate(jobs):
         stages = tuple(Stage(f"d{k}", a, b) for k, (a, b) in enumerate(pairwise([0, *cuts, SHAPE.layers])))
         job = SessionJob("op", SHAPE.name, stages, "prompt", "", prompt, new, 64)
@@ -60,8 +44,8 @@ def _run(
             None,
         )
     world.run(1e4)
-    assert all(isinstance(outcome, Done) for _, outcome in heard.values())
-    return heard
+    assert all(isinstance(outcome, Done) for _, _, outcome in heard)
+    return last(heard)
 
 
 def _alone_s(prompt: int, new: int, cuts: tuple[int, ...], *pacing: float) -> tuple[float, float]:
@@ -128,13 +112,13 @@ def test_only_what_computes_wants_a_core(computes: bool, slower: float) -> None:
     laws = {name: measured(PACED, computes=computes) for name in ("d0", "d1")}
     compute = Compute(world, SHAPE, dict(laws), 1, HOP_S, SESSION_S)
     world.jobs = compute
-    heard: dict[int, tuple[float, Any]] = {}
+    heard: Heard = []
     for head in (0, 1):
-        world.start(world.add(f"d{head}", lambda: _Ear(heard), StepCost(0, 0, 0, 0)))
+        world.start(world.add(f"d{head}", lambda: Ear(heard), StepCost(0, 0, 0, 0)))
         compute.submit(world.by_name[f"d{head}"], "worker", head, encode(pair(head)))
     world.run(1e4)
 
-    assert [heard[head][0] for head in (0, 1)] == pytest.approx([slower * alone] * 2, rel=0.01)
+    assert [last(heard)[head][0] for head in (0, 1)] == pytest.approx([slower * alone] * 2, rel=0.01)
 
 
 def test_pinned_workers_do_not_lend_each_other_their_cores() -> None:
@@ -145,14 +129,14 @@ def test_pinned_workers_do_not_lend_each_other_their_cores() -> None:
         laws = {name: measured(PACED) for name in ("d0", "d1", "d2")}
         compute = Compute(world, SHAPE, dict(laws), 2, HOP_S, SESSION_S, pinned=pinned)
         world.jobs = compute
-        heard: dict[int, tuple[float, Any]] = {}
+        heard: Heard = []
         for name in laws:
-            world.start(world.add(name, lambda heard=heard: _Ear(heard), StepCost(0, 0, 0, 0)))
+            world.start(world.add(name, lambda heard=heard: Ear(heard), StepCost(0, 0, 0, 0)))
         for head in (0, 2):  # both on core 0
             job = SessionJob("op", SHAPE.name, (Stage(f"d{head}", 0, SHAPE.layers),), "prompt", "", 16, 20, 64)
             compute.submit(world.by_name[f"d{head}"], "worker", head, encode(job))
         world.run(1e4)
-        spans[pinned] = max(at for at, _ in heard.values())
+        spans[pinned] = max(at for at, _, _ in heard)
 
     assert spans[True] == pytest.approx(2 * spans[False], rel=1e-3)
 
@@ -163,8 +147,8 @@ def test_a_step_under_way_goes_on_at_its_executors_new_speed() -> None:
     world = World(MessageNetwork(1, Links.alike(1, 0.0, 1e9), Network(home="loopback", backbone_s=0.0)))
     compute = Compute(world, SHAPE, {"d0": measured(PACED)}, 1, HOP_S, SESSION_S)
     world.jobs = compute
-    heard: dict[int, tuple[float, Any]] = {}
-    world.start(world.add("d0", lambda: _Ear(heard), StepCost(0, 0, 0, 0)))
+    heard: Heard = []
+    world.start(world.add("d0", lambda: Ear(heard), StepCost(0, 0, 0, 0)))
     job = SessionJob("op", SHAPE.name, (Stage("d0", 0, SHAPE.layers),), "prompt", "", 64, 1, 64)
     compute.submit(world.by_name["d0"], "worker", 0, encode(job))
     # Half of it at full speed, a quarter at half of it, nothing for a second, the rest at full speed.
@@ -173,7 +157,7 @@ def test_a_step_under_way_goes_on_at_its_executors_new_speed() -> None:
         world.engine.call_at(round(when_s * 1e9), lambda _, to=speed: compute.set_speed("d0", to), None)
     world.run(1e4)
 
-    assert heard[0][0] == pytest.approx(begun_s + 1.25 * prompt_s + 1.0, rel=1e-6)
+    assert last(heard)[0][0] == pytest.approx(begun_s + 1.25 * prompt_s + 1.0, rel=1e-6)
     assert compute.executors["d0"].busy_s == pytest.approx(prompt_s, rel=1e-6)
 
 
