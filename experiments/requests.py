@@ -25,8 +25,9 @@ from models.devices.rows import find
 from models.devices.table import compute, table
 from models.engines import KernelTables, Law, Linear, TableError
 from models.inference import SHAPES
-from policies.serving.batching import Batcher, BatchRules, Request
-from sim.batches import Arrival, Engine, Outcome, Served
+from policies.serving.batching import BatchRules, Request
+from sim.batches import Arrival, Fidelity, Outcome, Served
+from sim.fidelity import engine
 
 COLUMNS = {
     "key": ("request_id", "id"),
@@ -66,15 +67,15 @@ def main(options: argparse.Namespace) -> int:
             )
         ]
         with progress("requests", quiet=options.quiet) as report:
-            done = _serve(law, rules, arrivals, options.leaps, report)
+            done = _serve(law, rules, arrivals, options.fidelity, report)
     except (TableError, ValueError) as error:
         raise UsageError(f"requests: {error}") from None
     if options.out:
-        lines = [json.dumps(_plain(one)) for one in done.served]
+        lines = [json.dumps(_plain(one) | {"fidelity": done.fidelity}) for one in done.served]
         options.out.write_text("\n".join(lines) + "\n")
     computed = sum(one.request.prompt for one in done.served)
     plain = {
-        "requests": len(rows), "iterations": done.iterations, "events": done.events,
+        "requests": len(rows), "fidelity": done.fidelity, "iterations": done.iterations, "events": done.events,
         "shared_share": sum(one.request.shared for one in done.served) / computed, **_figures(rows, done),
     }  # fmt: skip
     show(plain, _text(plain, options.out), options.json)
@@ -165,17 +166,17 @@ def _law(options: argparse.Namespace) -> Law:
     return Linear.of(SHAPES[options.model], device, SHAPES[options.model].layers)
 
 
-def _serve(law: Law, rules: BatchRules, arrivals: Sequence[Arrival], leaps: bool, report: Any) -> Outcome:
+def _serve(law: Law, rules: BatchRules, arrivals: Sequence[Arrival], fidelity: Fidelity, report: Any) -> Outcome:
     total, told = len(arrivals), 0
 
-    def watch(now_s: float, batcher: Batcher) -> None:
+    def watch(now_s: float, iterations: int) -> None:
         nonlocal told
-        if batcher.step - told >= 1000:
-            told = batcher.step
+        if iterations - told >= 1000:
+            told = iterations
             begun = sum(1 for one in arrivals if one.request.state in ("done", "cancelled", "expired"))
             report(begun / total, f"{begun} of {total} requests, {now_s:.0f} s of virtual time")
 
-    return Engine(law, rules, leaps=leaps, watch=watch).serve(arrivals)
+    return engine(law, rules, fidelity, watch).serve(arrivals)
 
 
 def _plain(one: Served) -> dict[str, Any]:
@@ -221,7 +222,8 @@ def _summary(values: np.ndarray) -> dict[str, float]:
 
 
 def _text(plain: dict[str, Any], out: Path | None) -> str:
-    lines = [f"{plain['requests']} requests, {plain['iterations']} iterations, {plain['events']} events"]
+    events = f"{plain['events']} events ({plain['fidelity']})"
+    lines = [f"{plain['requests']} requests, {plain['iterations']} iterations, {events}"]
     lines += [f"{plain['shared_share']:.1%} of the tokens of prompts were in the cache", ""]
     lines.append(f"{'':24} {'':4} {'predicted':>11} {'measured':>11} {'error':>8}")
     for name in FIGURES:

@@ -94,7 +94,8 @@ def parser(verb: str) -> argparse.ArgumentParser:
         made.add_argument("--tokens-max", type=int, default=2048, help="tokens of one iteration (default 2048)")
         made.add_argument("--requests-max", type=int, default=256, help="requests that run at a time (default 256)")
         made.add_argument("--no-sharing", action="store_true", help="equal beginnings share no blocks")
-        made.add_argument("--leaps", action="store_true", help="take iterations in which nobody comes or ends at once")
+        text = "iterations: one by one (default); leaps: the same in fewer events; fluid: nearly the same in the fewest"
+        made.add_argument("--fidelity", choices=("iterations", "leaps", "fluid"), default="iterations", help=text)
         made.add_argument("--out", type=Path, metavar="FILE", help="a prediction per request, as JSON lines")
     elif verb == "predict":
         text = "published rows, columns as in the calibration files (.csv or .csv.gz)"

@@ -1,22 +1,26 @@
 """A serving engine in virtual time: one pipeline's batcher over a law of iterations, request by request.
 
-Two ways to the same schedule. Iteration by iteration is the reference. In *leaps*, iterations in which nothing happens
-but that every stream emits one token are taken many at a time, up to the next end, arrival that may be admitted, or
-shortage of blocks; a leap costs the law at its mean context times its length, which is exact where the law is linear
-in the context (`models.engines.linear`) and differs by the tables' curvature where it is not.
+Two ways to the same schedule; `sim.fluid` is a third, to nearly the same. Iteration by iteration is the reference. In
+*leaps*, iterations in which nothing happens but that every stream emits one token are taken many at a time, up to the
+next end, arrival that may be admitted, or shortage of blocks; a leap costs the law at its mean context times its
+length, which is exact where the law is linear in the context (`models.engines.linear`) and differs by the tables'
+curvature where it is not.
+
+An *event* is one advance of the engine's state: an iteration, a leap of them, or a fluid's window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from models.engines import Law
 from policies.port import NS_PER_S
 from policies.serving.batching import Batcher, BatchRules, Chunk, Iteration, Request
 
-Watch = Callable[[float, Batcher], None]
+Fidelity = Literal["iterations", "leaps", "fluid"]
+Watch = Callable[[float, int], None]
 
 
 class Arrival(NamedTuple):
@@ -67,12 +71,73 @@ class Outcome:
     Attributes:
         served: what became of each request, in order of arrival.
         iterations: how often the model was run over a batch.
-        events: how often the engine was asked: the same, but for leaps.
+        events: how often the state advanced, many iterations at a time but in the reference.
+        fidelity: which way it was computed.
     """
 
     served: tuple[Served, ...]
     iterations: int
     events: int
+    fidelity: Fidelity
+
+    @property
+    def token_steps(self) -> int:
+        """Tokens that were emitted: what a simulator pays for that keeps a record a request and iteration."""
+        return sum(one.request.emitted for one in self.served)
+
+
+class Machine(Protocol):
+    """What serves requests in virtual time, event by event.
+
+    Attributes:
+        now_s: the time.
+        iterations: that have ended.
+        first_s: key to the time of the first token.
+        last_s: key to the time of the last one.
+    """
+
+    now_s: float
+    first_s: dict[str, float]
+    last_s: dict[str, float]
+
+    @property
+    def iterations(self) -> int: ...
+
+    def offer(self, request: Request) -> None:
+        """Let a request wait for its turn."""
+        ...
+
+    def advance(self, coming: Arrival | None) -> bool:
+        """Let one event pass; ``coming`` is who comes next. Return False where there was nothing to do."""
+        ...
+
+
+def replay(machine: Machine, arrivals: Iterable[Arrival], fidelity: Fidelity, watch: Watch) -> Outcome:
+    """Let a machine serve all requests to their end.
+
+    Raises:
+        ValueError: a request can never run, or has the key of another.
+    """
+    coming = sorted(arrivals, key=lambda one: one.at_s)
+    if len({one.request.key for one in coming}) < len(coming):
+        raise ValueError("requests: two have the same key; allowed: one each")
+    at = events = 0
+    while True:
+        while at < len(coming) and coming[at].at_s <= machine.now_s:
+            machine.offer(coming[at].request)
+            at += 1
+        watch(machine.now_s, machine.iterations)
+        if machine.advance(coming[at] if at < len(coming) else None):
+            events += 1
+        elif at < len(coming):
+            machine.now_s = coming[at].at_s
+        else:
+            break
+    served = tuple(
+        Served(one.request, one.at_s, machine.first_s.get(one.request.key), machine.last_s.get(one.request.key))
+        for one in coming
+    )
+    return Outcome(served, machine.iterations, events, fidelity)
 
 
 class Engine:
@@ -82,17 +147,22 @@ class Engine:
         law: what an iteration takes.
         rules: the batch's limits.
         leaps: take iterations in which nothing happens many at a time.
-        watch: told the time and the batcher before each event.
+        watch: told the time and the iterations so far before each event.
     """
 
     def __init__(
-        self, law: Law, rules: BatchRules, *, leaps: bool = False, watch: Watch = lambda now_s, batcher: None
+        self, law: Law, rules: BatchRules, *, leaps: bool = False, watch: Watch = lambda now_s, iterations: None
     ) -> None:
         self.law, self.leaps, self.watch = law, leaps, watch
         self.batcher = Batcher(rules)
         self.now_s = 0.0
-        self._first_s: dict[str, float] = {}
-        self._last_s: dict[str, float] = {}
+        self.first_s: dict[str, float] = {}
+        self.last_s: dict[str, float] = {}
+
+    @property
+    def iterations(self) -> int:
+        """How many have ended."""
+        return self.batcher.step
 
     def serve(self, arrivals: Iterable[Arrival]) -> Outcome:
         """Serve all requests to their end.
@@ -100,46 +170,36 @@ class Engine:
         Raises:
             ValueError: a request can never run, or has the key of another.
         """
-        batcher = self.batcher
-        coming = sorted(arrivals, key=lambda one: one.at_s)
-        if len({one.request.key for one in coming}) < len(coming):
-            raise ValueError("requests: two have the same key; allowed: one each")
-        at = events = 0
-        while True:
-            while at < len(coming) and coming[at].at_s <= self.now_s:
-                batcher.offer(coming[at].request)
-                at += 1
-            self.watch(self.now_s, batcher)
-            iteration = batcher.next(int(self.now_s * NS_PER_S))
-            if iteration is None:
-                if at == len(coming):
-                    break
-                self.now_s = coming[at].at_s
-                continue
-            events += 1
-            self._pass(iteration, coming[at] if at < len(coming) else None)
-        served = tuple(
-            Served(one.request, one.at_s, self._first_s.get(one.request.key), self._last_s.get(one.request.key))
-            for one in coming
-        )
-        return Outcome(served, batcher.step, events)
+        return replay(self, arrivals, "leaps" if self.leaps else "iterations", self.watch)
 
-    def _pass(self, iteration: Iteration, arrival: Arrival | None) -> None:
-        """Let an iteration pass, or a leap of them, and note who spoke."""
+    def offer(self, request: Request) -> None:
+        """Let a request wait for its turn.
+
+        Raises:
+            ValueError: it is too long for the cache, or of no tokens.
+        """
+        self.batcher.offer(request)
+
+    def advance(self, coming: Arrival | None) -> bool:
+        """Let an iteration pass, or a leap of them, if there is anything to do; ``coming`` is who comes next."""
+        iteration = self.batcher.next(int(self.now_s * NS_PER_S))
+        if iteration is None:
+            return False
         batcher = self.batcher
         most = batcher.leap() if self.leaps and not iteration.chunks else 1
         if most > 1:
             # Whoever comes may join the iteration after, unless others wait for room before it.
-            stops = arrival is not None and batcher.overtakes(arrival.request)
-            most, spent_s = self._leap(iteration, most, arrival.at_s if arrival and stops else None)
+            stops = coming is not None and batcher.overtakes(coming.request)
+            most, spent_s = self._leap(iteration, most, coming.at_s if coming and stops else None)
         else:
             spent_s = self.law.iteration_s(_plain(iteration.chunks), *iteration[1:])
         self.now_s += spent_s
         spoken = batcher.end(most)
         for request in spoken.first:
-            self._first_s.setdefault(request.key, self.now_s)
+            self.first_s.setdefault(request.key, self.now_s)
         for request in spoken.done:
-            self._last_s[request.key] = self.now_s
+            self.last_s[request.key] = self.now_s
+        return True
 
     def _leap(self, iteration: Iteration, most: int, until_s: float | None) -> tuple[int, float]:
         """Return how many iterations pass, at least one, and what they take: none begins after ``until_s``."""

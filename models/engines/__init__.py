@@ -22,7 +22,9 @@ __all__ = ["KernelTables", "Law", "Linear", "Phases", "TableError"]
 class Law(Protocol):
     """What an iteration takes."""
 
-    def iteration_s(self, chunks: Sequence[tuple[int, int]], decodes: int, context: float, speaks: int) -> float:
+    def iteration_s(
+        self, chunks: Sequence[tuple[float, float]], decodes: float, context: float, speaks: float
+    ) -> float:
         """Return seconds.
 
         Args:

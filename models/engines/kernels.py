@@ -106,13 +106,15 @@ class KernelTables:
         self._decode, self._chunk, self._mixed = Interpolated(decode), Interpolated(chunk), Interpolated(mixed)
         self._launch_us = min(chunk.values())
 
-    def iteration_s(self, chunks: Sequence[tuple[int, int]], decodes: int, context: float, speaks: int) -> float:
+    def iteration_s(
+        self, chunks: Sequence[tuple[float, float]], decodes: float, context: float, speaks: float
+    ) -> float:
         """Return the seconds of one iteration (`models.engines.Law`)."""
         tokens = decodes + sum(new for new, _ in chunks)
         us = self.layers * (self._every(tokens) + self._attention_us(chunks, decodes, context))
         return (us + self._once(tokens) + (self._head(speaks) if speaks else 0.0)) * 1e-6 + self.overhead_s
 
-    def _attention_us(self, chunks: Sequence[tuple[int, int]], decodes: int, context: float) -> float:
+    def _attention_us(self, chunks: Sequence[tuple[float, float]], decodes: float, context: float) -> float:
         if not chunks:
             return self._decode(decodes, context / decodes)
         largest = max(range(len(chunks)), key=lambda k: chunks[k][0] * (chunks[k][0] + chunks[k][1]))

@@ -73,7 +73,9 @@ class Linear:
             spoken_s=spoken_s,
         )
 
-    def iteration_s(self, chunks: Sequence[tuple[int, int]], decodes: int, context: float, speaks: int) -> float:
+    def iteration_s(
+        self, chunks: Sequence[tuple[float, float]], decodes: float, context: float, speaks: float
+    ) -> float:
         """Return the seconds of one iteration (`models.engines.Law`)."""
         tokens, read, pairs = float(decodes), context, context
         for new, before in chunks:

@@ -30,7 +30,9 @@ class Phases:
         self._prompt_s = Interpolated({(tokens,): seconds for tokens, seconds in prompt_s.items()})
         self._decode_s = Interpolated({(count,): seconds for count, seconds in decode_s.items()})
 
-    def iteration_s(self, chunks: Sequence[tuple[int, int]], decodes: int, context: float, speaks: int) -> float:
+    def iteration_s(
+        self, chunks: Sequence[tuple[float, float]], decodes: float, context: float, speaks: float
+    ) -> float:
         """Return the seconds of one iteration (`models.engines.Law`)."""
         tokens = sum(new for new, _ in chunks)
         return (self._prompt_s(tokens) if tokens else 0.0) + (self._decode_s(decodes) if decodes else 0.0)

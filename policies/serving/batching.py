@@ -54,6 +54,23 @@ class BatchRules:
         if self.requests_max > self.tokens_max:
             raise ValueError(f"requests_max is {self.requests_max}; allowed: up to tokens_max ({self.tokens_max})")
 
+    def fits(self, prompt: int, wanted: int) -> bool:
+        """Whether a request could ever run: its last token needs all tokens before it in the cache."""
+        return prompt + wanted <= self.blocks * self.block_tokens
+
+    def require(self, request: Request) -> None:
+        """Refuse what can never run.
+
+        Raises:
+            ValueError: the request is too long for the cache, or of no tokens.
+        """
+        prompt, wanted = request.prompt, request.wanted
+        if prompt < 1 or wanted < 1:
+            raise ValueError(f"request {request.key}: {prompt} tokens in, {wanted} out; allowed: from 1")
+        if not self.fits(prompt, wanted):
+            most = self.blocks * self.block_tokens
+            raise ValueError(f"request {request.key}: {prompt} + {wanted} tokens; allowed: up to {most}")
+
 
 @dataclass(eq=False)
 class Request:
@@ -158,7 +175,7 @@ class Batcher:
 
     def fits(self, prompt: int, wanted: int) -> bool:
         """Whether a request could ever run: its last token needs all tokens before it in the cache."""
-        return self._count(prompt + wanted) <= self.rules.blocks
+        return self.rules.fits(prompt, wanted)
 
     def offer(self, request: Request) -> None:
         """Let a request wait for its turn.
@@ -166,15 +183,7 @@ class Batcher:
         Raises:
             ValueError: it is too long for the cache, or of no tokens.
         """
-        if request.prompt < 1 or request.wanted < 1:
-            raise ValueError(
-                f"request {request.key}: {request.prompt} tokens in, {request.wanted} out; allowed: from 1"
-            )
-        if not self.fits(request.prompt, request.wanted):
-            most = self.rules.blocks * self.rules.block_tokens
-            raise ValueError(
-                f"request {request.key}: {request.prompt} + {request.wanted} tokens; allowed: up to {most}"
-            )
+        self.rules.require(request)
         self._orders += 1
         request.order = self._orders
         self._wait(request)

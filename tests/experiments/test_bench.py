@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 from experiments import bench, cli
-from experiments.bench import determinism, engine, first_village, fleet_spec, membership, million_day, raft, sharing
+from experiments.bench import (
+    batches,
+    determinism,
+    engine,
+    first_village,
+    fleet_spec,
+    membership,
+    million_day,
+    raft,
+    sharing,
+)
 from experiments.bench.table import Line, missed, show
 from policies.consensus.messages import Elected
 from policies.wire import encode
@@ -55,6 +65,16 @@ def test_a_table_leaves_out_what_was_not_measured_and_prints_what_has_no_line(
 
     assert [text.split("  ")[1] for text in printed[1:]] == ["is here", "refused: no leader"]
     assert missed({"here": 0.0}, lines) == ["here"]
+
+
+def test_the_batches_benchmark_returns_its_figures(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line of its table is measured, and leaps differ from iterations by rounding only."""
+    monkeypatch.setenv("VILLAGETWIN_DATA", str(data_folder))
+    figures = batches.measure(60)
+
+    assert set(figures) == keys(batches)
+    assert all(math.isfinite(value) for value in figures.values())
+    assert all(figures[f"{trace}_leaps_{key}"] < 1e-9 for trace in batches.TRACES for key in batches.FIGURES)
 
 
 def test_the_engine_benchmark_returns_its_figures() -> None:

@@ -11,7 +11,7 @@ from experiments.cli import main
 from experiments.requests import Beginning, read
 from models.engines import Linear
 from policies.serving.batching import BatchRules, Request
-from sim.batches import Arrival, Engine
+from sim.batches import Arrival, Engine, Fidelity
 
 LAW = ["--device", "RTX 4090", "--model", "llama-3.1-8b", "--kv-tokens", "20000", "-q"]
 ROWS = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.5,100,20\n2023-11-16 18:17:03.0,50,10\n"
@@ -32,6 +32,25 @@ def test_a_trace_is_served_and_each_request_predicted(tmp_path: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["ttft_s"]["predicted"]["mean"] == pytest.approx(
         sum(one["ttft_s"] for one in lines) / 2
     )
+
+
+@pytest.mark.parametrize("fidelity", ["iterations", "leaps", "fluid"])
+def test_every_result_says_its_fidelity(tmp_path: Path, capsys: pytest.CaptureFixture[str], fidelity: Fidelity) -> None:
+    """The summary and each line of the file name it; of two requests all three tell the same times."""
+    (tmp_path / "trace.csv").write_text(ROWS)
+    out = tmp_path / "out.jsonl"
+    words = ["requests", str(tmp_path / "trace.csv"), *LAW, "--out", str(out)]
+
+    assert main([*words, "--json"]) == 0
+    reference = json.loads(capsys.readouterr().out)
+    assert reference["fidelity"] == "iterations"
+    assert main([*words, "--json", "--fidelity", fidelity]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["fidelity"] == fidelity
+    assert found["end_to_end_s"]["predicted"]["mean"] == pytest.approx(reference["end_to_end_s"]["predicted"]["mean"])
+    assert {json.loads(line)["fidelity"] for line in out.read_text().splitlines()} == {fidelity}
+    assert main([*words, "--fidelity", fidelity]) == 0
+    assert f"events ({fidelity})" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
