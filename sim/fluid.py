@@ -15,7 +15,7 @@ lasts until the first end where somebody waits for room, and no longer than the 
 
 Against iteration-level batching it differs in this: the budget of prompts is that of the window's start; iterations of
 a window are equally long, and their prompts' chunks alike; blocks are counted as a mean (a stream's last block is half
-full), and those of whoever lost them are not found again; who comes waits for the window's end, also a request of a
+full), also those that are found again by whoever lost them; who comes waits for the window's end, also a request of a
 class that goes first.
 """
 
@@ -65,6 +65,8 @@ class Fluid:
         self._begun: Request | None = None  # its prompt is partly in: of those that run, at most one
         self._ends: list[tuple[int, int, Request]] = []  # who decodes, by the iteration of the last token
         self._context = 0  # cached tokens of those
+        self._taken = 0.0  # blocks that were taken so far
+        self._lost: dict[str, tuple[int, float]] = {}  # full blocks given up; so many taken, and they begin to go
 
     def serve(self, arrivals: Iterable[Arrival]) -> Outcome:
         """Serve all requests to their end.
@@ -128,16 +130,17 @@ class Fluid:
     def _make_room(self) -> bool:
         """Take the blocks of the last admitted of the lowest class while those left do not last for one iteration."""
         crowded = False
-        while self._running() > 1 and self._room() < len(self._ends) / self.rules.block_tokens:
+        while self._running() > 1 and (room := self._room()) < len(self._ends) / self.rules.block_tokens:
             last = max((one for _, _, one in self._ends), key=lambda one: (one.rank, one.order), default=None)
             if self._begun is not None and (last is None or self._begun.rank >= last.rank):
                 last, self._begun = self._begun, None
             elif last is not None:
                 self._ends.remove((_due(last), last.order, last))
                 last.emitted += self.iterations - last.since
-                self._context -= last.computed + self.iterations - last.since
+                last.computed += self.iterations - last.since
+                self._context -= last.computed
             assert last is not None
-            last.computed = 0
+            self._lost[last.key] = last.computed // self.rules.block_tokens, self._taken + max(0.0, room)
             last.preempted += 1
             self._wait(last)
             crowded = True
@@ -157,11 +160,22 @@ class Fluid:
             needed = min(_target(request) / size + 1.5, (request.prompt + request.wanted) / size + 0.5)
             if running and needed > room:
                 break
-            found.append(heappop(self._queue)[2])
-            tokens -= _target(request)
+            heappop(self._queue)
+            request.computed = self._kept(request)
+            found.append(request)
+            tokens -= _target(request) - request.computed
             room -= needed
             running += 1
         return found, room, tokens <= 0
+
+    def _kept(self, request: Request) -> int:
+        """Return how many of its tokens are still in the cache since it lost its blocks, of which the last go first."""
+        full, begins = self._lost.get(request.key, (0, 0.0))
+        if not full or not self.rules.share:
+            return 0
+        size = self.rules.block_tokens
+        gone = max(0, math.ceil(self._taken - begins))
+        return max(0, min(full - gone, (_target(request) - 1) // size)) * size
 
     # -- a window --------------------------------------------------------------------------------------------------
 
@@ -206,6 +220,7 @@ class Fluid:
         for at, request in last:
             self.last_s[request.key] = self.now_s + at * mean_s
             request.emitted, request.state = request.wanted, "done"
+        self._taken += steps / self.rules.block_tokens
         self.iterations += count
         self.now_s += count * mean_s
 
@@ -221,6 +236,9 @@ class Fluid:
             if not taken:
                 self._wait(request)
                 continue
+            if request.state == "queued":
+                request.shared += request.computed
+                self._taken += (_target(request) - request.computed) / self.rules.block_tokens + 0.5
             pieces.append((taken, request.computed))
             tokens += taken
             request.computed += taken

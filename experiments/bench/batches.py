@@ -14,7 +14,7 @@ could also take longer.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -37,7 +37,7 @@ TRACES = ("conv", "code")
 KV_TOKENS = 430_000
 """Cache of an 80 GB board beside 16 GB of weights and 8 GB of runtime: 56 GB of 131,072 bytes a token."""
 
-FIGURES = {
+FIGURES: dict[str, tuple[str, str, Callable[[np.ndarray], Any], float]] = {
     "tpot": ("tpot_s", "TPOT", np.mean, 0.02),
     "end": ("end_to_end_s", "end to end p50", np.median, 0.03),
     "ttft": ("ttft_s", "time to first token p90", lambda values: np.quantile(values, 0.9), 0.10),
@@ -67,8 +67,8 @@ def _lines(trace: str) -> list[Line]:
                 lines.append(Line(f"{at}_{key}_p99", f"{trace}, {kind}: {label} of a request, p99", 3))
                 lines.append(Line(f"{at}_{key}_worst", f"{trace}, {kind}: the same, worst", 2))
                 lines.append(Line(f"{at}_{key}_worst_s", f"{trace}, {kind}: the same, worst (s)", 3))
-        bar = 50 if kind == "fluid" else None
-        lines.append(Line(f"{at}_fewer", f"{trace}, {kind}: token steps / events", 1, at_least=bar))
+        fewer = 50 if kind == "fluid" else None
+        lines.append(Line(f"{at}_fewer", f"{trace}, {kind}: token steps / events", 1, at_least=fewer))
         lines.append(Line(f"{at}_iterations", f"{trace}, {kind}: iterations / events", 2))
         lines.append(Line(f"{at}_s", f"{trace}, {kind}: virtual seconds / CPU s"))
     for most in WINDOWS:
