@@ -40,19 +40,22 @@ def run_key(scenario: Scenario | FleetScenario, policy_file: str = "") -> str:
     config = {key: value for key, value in to_plain(scenario).items() if key != "seed" and key not in speed_only}
     parts = [json.dumps(config, sort_keys=True)]
     parts.append(tree_sha256(CODE / name for name in (*SOURCES, WORLD_SOURCES[scenario.world])))
-    files = (CODE / "requirements.lock", *named_files(scenario, policy_file))
+    files = (CODE / "requirements.lock", *named_files(scenario, policy_file).values())
     parts += [hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "" for file in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:KEY_CHARS]
 
 
-def named_files(scenario: Scenario | FleetScenario, policy_file: str = "") -> list[Path]:
-    """Return the files that a scenario reads: its traces, its executor profile, and the user's policy."""
+def named_files(scenario: Scenario | FleetScenario, policy_file: str = "") -> dict[str, Path]:
+    """Return the files that a scenario reads by the words that name them: traces, executor profile, user's policy."""
     from scenarios.sensors import TRACE
 
     trace, sensors = getattr(getattr(scenario, "workload", None), "path", ""), getattr(scenario, "sensors", "")
     recording = sensors.removeprefix(TRACE) if str(sensors).startswith(TRACE) else ""
-    names = (trace, recording, getattr(scenario, "profile", ""), policy_file.partition(":")[0])
-    return [Path(name) for name in names if name]
+    names = {
+        "workload.path": trace, "sensors": recording, "profile": getattr(scenario, "profile", ""),
+        "-p": policy_file.partition(":")[0],
+    }  # fmt: skip
+    return {word: Path(name) for word, name in names.items() if name}
 
 
 def run_folder(scenario: Scenario | FleetScenario, key: str) -> Path:

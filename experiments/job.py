@@ -75,9 +75,9 @@ def prepare(words: Sequence[str]) -> Job:
         scenario = msgspec.structs.replace(scenario, profile="")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", scenario.name):
         raise UsageError(f"name={scenario.name!r}: names a folder; letters, digits, '_', '-' and '.' are allowed")
-    for file in named_files(scenario, options.policy_file):
+    for word, file in named_files(scenario, options.policy_file).items():
         if not file.is_file():
-            raise UsageError(f"{file}: no such file")
+            raise UsageError(f"{word}={file}: no such file")
     if scenario.world == "local":
         _check_real(scenario, options)
     if options.policy_alias:

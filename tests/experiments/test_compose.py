@@ -38,7 +38,7 @@ BAD_WORDS = [
     (["fleet.phones=-3"], "fleet.phones=-3"),
     (["fleet.committee=9", "fleet=desks_4"], "the fleet has 4"),
     (["workload=azure_conv"], "workload.path=''"),
-    (["workload=azure_conv", "workload.path=nowhere.csv"], "nowhere.csv: no such file"),
+    (["workload=azure_conv", "workload.path=nowhere.csv"], "workload.path=nowhere.csv: no such file"),
     (["sensors=hots"], "did you mean 'host'"),
     (["sensors=trace:nowhere.csv"], "nowhere.csv: no such file"),
     (["sensors=host", "assume.skn_c=3"], "did you mean 'skin_c'"),
@@ -119,7 +119,7 @@ def test_readers_and_assumptions_are_reachable_from_the_command_line() -> None:
 
     assert (merged.sensors, merged.assume) == (("sysfs", "psutil"), {"die_c": 40.0, "metered": False})
     assert (replayed.sensors, replayed.edge) == ("trace:days/monday-1.csv", True)
-    assert named_files(replayed)[0] == Path("days/monday-1.csv")
+    assert named_files(replayed)["sensors"] == Path("days/monday-1.csv")
 
 
 def test_conf_names_every_field_of_the_schema() -> None:
