@@ -10,6 +10,8 @@ from typing import Any, Literal, get_origin
 
 import msgspec
 
+ANY_KEY = "[...]"
+
 
 def explain(message: str, data: Any, root: type[msgspec.Struct]) -> str:
     """Turn msgspec's message about ``data``, which should have been a ``root``, into one line.
@@ -21,7 +23,7 @@ def explain(message: str, data: Any, root: type[msgspec.Struct]) -> str:
     """
     text, _, where = message.partition(" - at `")
     key, in_keys, inside = where.rstrip("`").partition("key` in `")
-    path = (inside if in_keys else key).lstrip("$").lstrip(".").replace("[...]", "")
+    path = _with_keys(root, (inside if in_keys else key).lstrip("$").lstrip("."), data)
     if "unknown field" in text:
         field = text.split("`")[1]
         kinds = _meant(root, path, data)
@@ -39,6 +41,27 @@ def explain(message: str, data: Any, root: type[msgspec.Struct]) -> str:
             bad = f"{text.split(chr(39))[1]!r} is none of them; " if in_keys else ""
             return f"{shown}: {bad}expected one of {', '.join(allowed)}"
     return f"{shown}: {text[0].lower()}{text[1:]}"
+
+
+def _with_keys(root: Any, path: str, data: Any) -> str:
+    """Name what the validator writes as ``[...]``: the first entry of that dict which is no value of its type."""
+    for _ in range(path.count(ANY_KEY)):
+        before, _, after = path.partition(ANY_KEY)
+        members = [member for kind in _types(root, before) for member in _members(kind)]
+        kinds = [member.__args__[1] for member in members if get_origin(member) is dict]
+        there = _at(data, before)
+        entries = there.items() if isinstance(there, dict) else ()
+        wrong = next((key for key, value in entries if not any(_is(value, kind) for kind in kinds)), None)
+        path = before + (f".{wrong}" if wrong is not None else "") + after
+    return path
+
+
+def _is(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _parts(path: str) -> list[str]:
@@ -61,7 +84,9 @@ def _types(root: Any, path: str) -> list[Any]:
         if part.isdigit():
             kinds = [inner for kind in kinds for union in _members(kind) for inner in getattr(union, "__args__", ())]
         else:
-            kinds = [f.type for k in _structs(kinds) for f in msgspec.structs.fields(k) if f.name == part]
+            values = [m.__args__[1] for kind in kinds for m in _members(kind) if get_origin(m) is dict]
+            fields = [f.type for k in _structs(kinds) for f in msgspec.structs.fields(k) if f.name == part]
+            kinds = fields + values
     return kinds
 
 

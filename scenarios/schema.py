@@ -292,6 +292,7 @@ def _cross_check(s: Scenario) -> None:
     require_finite(to_plain(s))
     if s.shape is None and s.model not in SHAPES:
         raise ScenarioError(f"model={s.model!r}: allowed: {', '.join(sorted(SHAPES))}")
+    _check_shape(s.shape)
     if s.checkpoint and s.shape is None:
         raise ScenarioError(f"checkpoint={s.checkpoint!r}: needs its shape as well; twin serve --model DIR finds it")
     if not s.backends:
@@ -312,6 +313,16 @@ def _cross_check(s: Scenario) -> None:
     _check_network(s.network, s.world)
     _check_workload(s.workload)
     _check_faults(s)
+
+
+def _check_shape(shape: Shape | None) -> None:
+    """Refuse a model without layers, or one whose numbers take no bytes."""
+    for name in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab") if shape else ():
+        if getattr(shape, name) < 1:
+            raise ScenarioError(f"shape.{name}={getattr(shape, name)}: expected at least 1")
+    for name in ("bytes_per_weight", "bytes_per_kv", "bytes_per_activation") if shape else ():
+        if getattr(shape, name) <= 0:
+            raise ScenarioError(f"shape.{name}={getattr(shape, name)}: expected above 0")
 
 
 def require_finite(plain: dict[str, Any]) -> None:

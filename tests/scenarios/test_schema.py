@@ -15,6 +15,7 @@ CRASH = {"kind": "crash", "at_s": 1}
 CUT = {"kind": "partition", "at_s": 10, "group": [0], "for_s": 60}
 TINY = {"phones": 1, "tablets": 0, "laptops": 0, "desktops": 1, "gpu_boxes": 0, "committee": 1, "dedicated": 0}
 
+SHAPE = {"name": "t", "layers": 2, "hidden": 8, "heads": 2, "kv_heads": 1, "head_dim": 4, "ffn": 16, "vocab": 9}
 BAD = [
     # One field: a name, a type, a range, a choice.
     ({"sead": 3}, "sead: no such field; did you mean 'seed'?"),
@@ -93,7 +94,21 @@ BAD = [
         {"workload": {**SYNTHETIC, "mix": {"vip": 1}}},
         "workload.mix={'vip': 1}: 'vip' is none of them; expected one of ",
     ),
-    ({"workload": {**SYNTHETIC, "mix": {"low": -1}}}, "workload.mix={'low': -1}: expected `float` >= 0.0"),
+    ({"workload": {**SYNTHETIC, "mix": {"low": -1}}}, "workload.mix.low=-1: expected `float` >= 0.0"),
+    (
+        {"fleet": {"shaped": {"desk-0": {}, "desk-1": {"pacing": 0}}}},
+        "fleet.shaped.desk-1.pacing=0: expected `float` >=",
+    ),
+    (
+        {"fleet": {"shaped": {"desk-0": {"pace": 2}}}},
+        "fleet.shaped.desk-0.pace: no such field; did you mean 'pacing'?",
+    ),
+    (
+        {"fleet": {"shaped": {"[...]": {"pacing": 9}}}},
+        "fleet.shaped.[...].pacing={'[...]': {'pacing': 9}}: expected `float` <= 6.0",
+    ),
+    ({"shape": {**SHAPE, "layers": 0}}, "shape.layers=0: expected at least 1"),
+    ({"shape": {**SHAPE, "bytes_per_kv": 0}}, "shape.bytes_per_kv=0.0: expected above 0"),
     ({"workload": {**AZURE, "thin": 0}}, "workload.thin=0: expected `float` > 0.0"),
     ({"faults": [{"kind": "flood"}]}, "faults[0].kind='flood': expected one of crash, pause, slow, clock, churn, "),
     ({"faults": {"kind": "crash"}}, "faults={'kind': 'crash'}: expected `array`, got `object`"),
