@@ -27,6 +27,7 @@ NEEDED = {"starlette": "gateway", "uvicorn": "gateway", "cryptography": "local",
 NAMES = ("desk-tiny",)
 WORKERS_MAX = 32  # as many processes as world=local runs
 CONTEXT_DEFAULT = 2048  # of `real_backends.executors.llama_layout`, said without importing it
+CONTEXT_MIN = 16  # of policy.sharding.context_tokens
 
 
 def add_arguments(made: argparse.ArgumentParser) -> None:
@@ -117,13 +118,17 @@ def _scenario(options: argparse.Namespace) -> Scenario:
 
 def _village(options: argparse.Namespace) -> Scenario:
     folder = Path(options.model).expanduser()
-    if folder.is_dir():
+    if options.context is not None and options.context < CONTEXT_MIN:
+        raise UsageError(f"--context {options.context}: allowed: from {CONTEXT_MIN}, to what the checkpoint takes")
+    if options.model and folder.is_dir():
         shards = options.shards if options.shards is not None else min(2, options.workers)
         if not 1 <= shards <= options.workers:
             raise UsageError(f"--shards {shards}: allowed: 1 to {options.workers}, the number of workers")
         return scenario_of_checkpoint(options.workers, folder, shards, options.context)
     if options.model not in NAMES:
-        raise UsageError(f"--model {options.model}: no such folder; allowed: a checkpoint's, or {', '.join(NAMES)}")
+        raise UsageError(
+            f"--model {options.model or repr('')}: no such folder; allowed: a checkpoint's, or {', '.join(NAMES)}"
+        )
     for name in ("shards", "context"):
         if getattr(options, name) is not None:
             raise UsageError(

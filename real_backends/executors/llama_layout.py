@@ -24,6 +24,7 @@ ARCHITECTURES = {"LlamaForCausalLM": False, "MistralForCausalLM": False, "Qwen2F
 CONTEXT_DEFAULT = (
     2048  # assumption: KV caches are allocated whole, and 128 Ki tokens a session would fill a desk machine
 )
+LAYERS_MAX = 1024  # assumption: eight times the deepest published dense model (Llama 3.1 405B's config.json has 126)
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _WHOLE = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
@@ -84,12 +85,16 @@ class StoredWeights(Mapping[str, StoredTensor]):
 
         Raises:
             KeyError: not a tensor of this model, or not in the files.
-            ValueError: a file of the index is missing or malformed.
+            ValueError: a file of the index is missing or malformed, or the tensor is of a type that cannot be read.
         """
         stored = self._names[name]
         file = self._open(SINGLE if self._files is None else self._files[stored])
         if stored not in file.entries:
             raise KeyError(name)
+        if (dtype := file.entries[stored].dtype) not in WIDTHS:
+            raise ValueError(
+                f"checkpoint {self._folder.name}: tensor {stored!r} is {dtype}, allowed: {', '.join(WIDTHS)}"
+            )
         return StoredTensor(file, stored)
 
     def _open(self, name: str) -> TensorFile:
@@ -135,7 +140,7 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
         found = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"checkpoint {folder.name}: {name} is missing") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"checkpoint {folder.name}: {name} is not JSON ({error})") from None
     if not isinstance(found, dict):
         raise ValueError(f"checkpoint {folder.name}: {name} is not a JSON object")
@@ -143,8 +148,9 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _spec(name: str, config: Mapping[str, Any], context: int | None) -> ModelSpec:
-    architecture = (config.get("architectures") or ["none"])[0]
-    if architecture not in ARCHITECTURES:
+    named = config.get("architectures") or ["none"]
+    architecture = named[0] if isinstance(named, list) else named
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ValueError(
             f"checkpoint {name}: architecture {architecture!r} is unknown, allowed: {', '.join(ARCHITECTURES)}"
         )
@@ -159,12 +165,15 @@ def _spec(name: str, config: Mapping[str, Any], context: int | None) -> ModelSpe
             longest = min(longest, int(window))  # inside the window attention is the ordinary one
         if context is not None and not 1 <= context <= longest:
             raise ValueError(f"context={context} is not allowed, the model takes 1 to {longest}")
+        layers = config["num_hidden_layers"]
+        if isinstance(layers, int) and layers > LAYERS_MAX:  # each is looked for by name
+            raise ValueError(f"layers: {layers} is not allowed, at most {LAYERS_MAX}")
         hidden, heads = config["hidden_size"], config["num_attention_heads"]
         # Transformers 5 keeps the rotary settings in one object, earlier ones in two fields.
         rope = config.get("rope_parameters") or {"rope_theta": 10000.0, **config}
         return ModelSpec(
             name=name,
-            layers=config["num_hidden_layers"],
+            layers=layers,
             hidden=hidden,
             heads=heads,
             kv_heads=config.get("num_key_value_heads") or heads,
@@ -180,11 +189,13 @@ def _spec(name: str, config: Mapping[str, Any], context: int | None) -> ModelSpe
         )
     except KeyError as error:
         raise ValueError(f"checkpoint {name}: config.json has no field {error.args[0]!r}") from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"checkpoint {name}: config.json: {error}") from None
 
 
-def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
+def _scaling(rope: Any) -> RopeScaling | None:
+    if not isinstance(rope, dict):
+        raise TypeError(f"rope_scaling: {rope!r} is not allowed, expected an object or null")
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "default":
         return None

@@ -131,6 +131,10 @@ def break_tensor(folder: Path, change: Callable[[dict[str, np.ndarray]], None]) 
     tensor_file.write_tensor_file(folder / "model.safetensors", tensors)
 
 
+def swap(file: Path, old: bytes, new: bytes) -> None:
+    file.write_bytes(file.read_bytes().replace(old, new, 1))
+
+
 Q1 = "model.layers.1.self_attn.q_proj.weight"
 
 
@@ -149,11 +153,20 @@ Q1 = "model.layers.1.self_attn.q_proj.weight"
         (lambda f: change_config(f, attention_bias=True), "attention_bias=true of LlamaForCausalLM"),
         (lambda f: change_config(f, rope_scaling={"rope_type": "yarn"}), "rope_type 'yarn' is unknown"),
         (lambda f: change_config(f, rope_scaling={"rope_type": "llama3"}), "no field 'factor'"),
+        (lambda f: change_config(f, rope_scaling=5), "rope_scaling: 5 is not allowed, expected an object or null"),
+        (lambda f: change_config(f, architectures=[["Llama"]]), "architecture .* is unknown"),
+        (lambda f: change_config(f, num_hidden_layers=10**9), "layers: 1000000000 is not allowed, at most 1024"),
+        (lambda f: change_config(f, max_position_embeddings=float("inf")), "config.json: cannot convert"),
+        (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is not JSON"),
         (lambda f: change_config(f, num_hidden_layers=5), r"tensor 'layers.4.attn_norm' is missing"),
         (lambda f: change_config(f, vocab_size=41), r"'embed' is float32 \(40, 16\), expected float32 \(41, 16\)"),
         (lambda f: (f / "model.safetensors").unlink(), "neither model.safetensors nor"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x"), "not a safetensors file"),
         (lambda f: (f / "model.safetensors").write_bytes(b"PK\3\4" * 9), "not a safetensors file"),
+        (
+            lambda f: swap(f / "model.safetensors", b'"F32"', b'"I4" '),
+            r"^checkpoint \w+: tensor 'model.*' is I4, allowed: F32, F16, BF16",
+        ),
         (lambda f: break_tensor(f, lambda t: t.pop(Q1)), "tensor 'layers.1.q' is missing"),
         (lambda f: break_tensor(f, lambda t: t.update({Q1: t[Q1][:8]})), r"is float32 \(8, 16\), expected"),
         (lambda f: break_tensor(f, lambda t: t.update({Q1: t[Q1] * np.float32("nan")})), "not finite"),

@@ -168,6 +168,8 @@ def test_what_fell_is_a_fault_for_the_twin() -> None:
         (["--workers", "0"], "--workers 0: allowed: 1 to 32"),
         (["--port", "70000"], "--port 70000: allowed: 0 to 65535"),
         (["--model", "gpt"], "gpt"),
+        (["--model", ""], "--model '': no such folder"),
+        (["--context", "1"], "--context 1: allowed: from 16"),
     ],
 )
 def test_wrong_options_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
