@@ -8,6 +8,7 @@ import importlib.util
 import json
 import shlex
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 NEEDED = {"starlette": "gateway", "uvicorn": "gateway", "cryptography": "local", "torch": "torch"}
 """What serving imports, and the extra that brings it."""
 NAMES = ("desk-tiny",)
+NODE_REFUSED = 2  # exit code of a node for what it was given, as of `twin`
 WORKERS_MAX = 32  # as many processes as world=local runs
 CONTEXT_DEFAULT = 2048  # of `real_backends.executors.llama_layout`, said without importing it
 CONTEXT_MIN = 16  # of policy.sharding.context_tokens
@@ -66,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     from experiments.progress import say
     from real_backends.gateway.errors import ApiError
     from real_backends.gateway.server import listen, serve
+    from real_backends.processes import NodeFailed
     from scenarios.hosts import AUTO
 
     scenario, begun_s = _scenario(options), time.monotonic()
@@ -76,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(str(error)) from None
     folder = Path(tempfile.mkdtemp(prefix="twin-serve-"))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with listener:
             if options.profile == AUTO:  # last, as it may measure for a while: what can be refused was
@@ -101,7 +105,13 @@ def run(options: argparse.Namespace) -> int:
             show(plain(kept), farewell(kept), options.json)
     except ApiError as error:
         raise OSError(f"the village gave no first answer: {error.message}") from None
+    except NodeFailed as error:  # one line: the trace would be of the launcher
+        if error.code == NODE_REFUSED:  # a checkpoint's values are read by nodes alone
+            raise UsageError(str(error)) from None
+        raise OSError(str(error)) from None
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         shutil.rmtree(folder, ignore_errors=True)
     return 0
 

@@ -40,7 +40,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class NodeFailed(RuntimeError):
-    """A node process ended by itself; the message says which one and its last words."""
+    """A node process ended by itself; the message says which one and its last words.
+
+    Attributes:
+        code: its exit code; None if it did not end, and was not ready in time.
+    """
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class NodeDown(RuntimeError):
@@ -197,7 +205,7 @@ class Processes:
     def check(self) -> None:
         """Raise NodeFailed if a process that should run has ended."""
         for name, end in self.fallen().items():
-            raise NodeFailed(f"{name} ended with {end}")
+            raise NodeFailed(f"{name} ended with {end}", self._running[name].returncode)
 
     def fallen(self) -> dict[str, str]:
         """Return the nodes that should run and whose process has ended, each with its exit code and last words."""

@@ -130,7 +130,10 @@ async def serve(
 
 @contextlib.asynccontextmanager
 async def _stoppable() -> AsyncGenerator[asyncio.Event, None]:
-    """Yield an event that SIGINT and SIGTERM set."""
+    """Yield an event that SIGINT and SIGTERM set; once it is, neither does anything more, also after the end.
+
+    A second Ctrl-C must not cost what was served: it is written down after this. The caller hears signals again.
+    """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
@@ -140,6 +143,8 @@ async def _stoppable() -> AsyncGenerator[asyncio.Event, None]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+            if stop.is_set():
+                signal.signal(number, signal.SIG_IGN)
 
 
 async def _unless(stop: asyncio.Event, work: Any) -> bool:

@@ -29,14 +29,14 @@ from real_backends.executors import DEFAULT_SEED, DESK_TINY, Pipeline, decode, e
 from real_backends.gateway.asking import Asking
 from real_backends.gateway.metrics import Metrics
 from real_backends.node_files import read_events
-from real_backends.processes import Processes
+from real_backends.processes import NodeFailed, Processes
 from real_backends.specs import node_kinds
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("torch")
 
-from real_backends.gateway.server import Keeper, first_answer
+from real_backends.gateway.server import Keeper, _stoppable, first_answer
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT, TOKENS = "Hello, village.", 150
@@ -209,3 +209,50 @@ def test_the_folder_of_a_village_goes_with_it(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert cli.main(["serve", "--port", "0", "--model", "llama-3.2-3b"]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "exits", "says"), [(2, 2, "not finite"), (1, 1, "not finite"), (None, 1, "not ready")]
+)
+def test_a_node_that_cannot_start_is_one_line(
+    code: int | None,
+    exits: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """What a node refuses is the user's, as a checkpoint's values that are not finite; nodes alone read them."""
+    from experiments import cli
+
+    async def fails(self: Processes) -> None:
+        raise NodeFailed(f"desk-0: {says}", code)
+
+    monkeypatch.setattr(Processes, "start_all", fails)
+    monkeypatch.setenv("VILLAGETWIN_HOME", str(tmp_path))
+    assert cli.main(["serve", "--port", "0", "--profile", "", "-q"]) == exits
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_a_second_interrupt_does_not_cost_what_was_served() -> None:
+    """Once told to stop, a village is written down whatever comes; until then nothing is changed for good."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+
+    async def stopped(*, told: bool) -> None:
+        async with _stoppable() as stop:
+            if told:
+                os.kill(os.getpid(), signal.SIGINT)
+                await stop.wait()
+
+    try:
+        asyncio.run(stopped(told=False))
+        assert [signal.getsignal(number) for number in numbers] == before
+        asyncio.run(stopped(told=True))
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
