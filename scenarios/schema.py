@@ -360,6 +360,9 @@ def _check_fleet(s: Scenario) -> None:
         raise ScenarioError(
             f"fleet.shaped={sorted(fleet.shaped)}: expected network.home=loopback, machines of one host"
         )
+    if (s.cores or s.pinned) and s.network.home != "loopback":
+        what = f"cores={s.cores}" if s.cores else "pinned=True"
+        raise ScenarioError(f"{what}: expected network.home=loopback, not {s.network.home!r}")
     if s.executor == "paced" and s.network.home != "loopback":
         raise ScenarioError(f"executor='paced': expected network.home=loopback, not {s.network.home!r}")
     names = [f"{name}-{k}" for name, count in fleet.names.items() for k in range(count)]

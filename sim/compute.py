@@ -3,14 +3,14 @@
 A session is a row of legs, one after another: the prompt's way to the head, the prompt through each stage and its
 activations' way to the next one, then all further tokens. What a leg takes alone is the executors' own law
 (`sim.sessions`): decode streams of a batch advance together, and a token costs the sum of its stages' steps and hops.
-What legs share is `sim.sharing`'s: an executor is a resource of capacity 1, the cores of one host are one of as many,
-and a leg is a flow whose rate is at most 1 second of itself a second, and which takes of each resource the share of
-its time at which that works for it. So two prompts on one device take half of it each, a batch as much as one
-prompt, and pipelined sessions run at min(1 / slowest stage, sessions / round). Prompts and activations of prompts are
+What legs share is `sim.sharing`'s: an executor is a resource of capacity 1, and a leg is a flow whose rate is at most 1
+second of itself a second, and which takes of each resource the share of its time at which that works for it. So two
+prompts on one device take half of it each, a batch as much as one prompt, and pipelined sessions run at
+min(1 / slowest stage, sessions / round). Prompts and activations of prompts are
 flows over access links (`sim.bulk`); a single token's are messages, which pay the link's rate and do not share it.
 
-Executors that serve one step at a time (a profile's) have queues instead, and their sessions go step by step
-(`sim.steps`), or batch by batch (`sim.rounds`).
+Executors that serve one step at a time (a profile's) have queues instead, and share the cores of their host: their
+sessions go step by step (`sim.steps`), or batch by batch (`sim.rounds`).
 
 When a batch changes, only its streams are renewed; when a speed does, only what runs there. Between such events
 progress is linear, and an end is one event. This is what the manifest calls ``compute: fluid``.
@@ -38,9 +38,9 @@ from sim.bulk import Bulk
 from sim.laws import Law
 from sim.loads import Loads
 from sim.rounds import Rounds
-from sim.sessions import CORES, Carry, Decode, Executor, Prefill, Session, StageCost, Walking, alone, prefilled
+from sim.sessions import Carry, Decode, Executor, Prefill, Session, StageCost, Walking, alone, prefilled
 from sim.sharing import Flow, Sharing
-from sim.steps import Host, Steps
+from sim.steps import CORES, Host, Steps
 from sim.world import Node, World
 
 LOST_AFTER_S = 5.0
@@ -59,7 +59,7 @@ class Compute:
         world: whose nodes submit.
         shape: the served model.
         laws: executor law by node name.
-        cores: CPU cores that all executors share, where they are processes of one host.
+        cores: CPU cores that serial executors share, which are processes of one host.
         hop_s: from one stage's step to the next one's, where it was measured as a whole; replaces the links' delay.
         session_s: opening a session, on top of its steps and hops.
         ways: what shaped links of one host add to a hop.
@@ -87,7 +87,7 @@ class Compute:
         policy: PolicyConfig | None = None,
     ) -> None:
         self.world, self.shape = world, shape
-        self.cores, self.plan_s = cores, plan_s
+        self.plan_s = plan_s
         self.executors = {name: Executor(name, law) for name, law in laws.items()}
         self.sharing = Sharing(world.engine)
         for name in self.executors:
@@ -293,7 +293,7 @@ class Compute:
 
     def _run(self, session: Session) -> None:
         """Let a leg on executors run, unless it is paused."""
-        session.alone = alone(session, bool(self.cores))
+        session.alone = alone(session)
         if session.alone is not None:
             session.flow = self.sharing.start(
                 list(session.alone.work_s),
@@ -317,7 +317,7 @@ class Compute:
             if flow is None:
                 self._run(session)
                 continue
-            now = alone(session, bool(self.cores))
+            now = alone(session)
             if now == session.alone:
                 continue
             self._look(session)

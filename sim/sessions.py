@@ -16,9 +16,6 @@ from sim.laws import DecodeCost, Law, PrefillCost
 from sim.sharing import Flow
 from sim.world import Node
 
-CORES = "cores of the host"
-"""Name of the resource that executors of one host share; no node's name has a blank."""
-
 
 @dataclass(eq=False)
 class Executor:
@@ -150,12 +147,11 @@ def prefilled(job: SessionJob) -> int:
     return job.prompt_tokens + len(job.forced)
 
 
-def alone(session: Session, one_host: bool) -> Alone | None:
+def alone(session: Session) -> Alone | None:
     """Return a session's present leg alone, at the executors' present speeds; None if one of them is paused.
 
     Args:
         session: its present leg is a `Prefill` or `Decode`.
-        one_host: whether its executors share a host's cores; then its hops are work of those.
     """
     leg = session.legs[0]
     stages = [session.stages[leg.stage]] if isinstance(leg, Prefill) else session.stages
@@ -172,8 +168,6 @@ def alone(session: Session, one_host: bool) -> Alone | None:
     for stage, step_s, part in zip(stages, steps, parts, strict=True):
         name = stage.executor.name
         work_s[name] = work_s.get(name, 0.0) + step_s * rounds / part
-    if one_host:
-        work_s[CORES] = (sum(steps) + hops_s) * rounds
     return Alone((sum(steps) + hops_s) * rounds, work_s)
 
 

@@ -20,6 +20,9 @@ from sim.engine import Engine
 from sim.sessions import Executor, Session, StageCost, prefilled
 from sim.sharing import Flow, Sharing
 
+CORES = "cores of the host"
+"""Name of the resource that executors of one host share; no node's name has a blank."""
+
 
 class Host(NamedTuple):
     """The host around its executors: who works on which cores, a hop, opening a session, shaped links.

@@ -121,6 +121,13 @@ BAD = [
         "fleet.committee=2: the fleet has 1 devices that may sit on it",
     ),
     ({"fleet": {**TINY, "dedicated": 2}}, "fleet.dedicated=2: needs machines on the mains, the fleet has 1"),
+    (
+        {"fleet": {**TINY, "shaped": {"desk-0": {"pacing": 2.0}}}},
+        "fleet.shaped=['desk-0']: expected network.home=loopback",
+    ),
+    ({"executor": "paced"}, "executor='paced': expected network.home=loopback, not 'cable'"),
+    ({"cores": 2}, "cores=2: expected network.home=loopback, not 'cable'"),
+    ({"pinned": True}, "pinned=True: expected network.home=loopback, not 'cable'"),
     ({"fleet": {"time_zones_h": []}}, "fleet.time_zones_h=[]: expected at least one, e.g. [0.0]"),
     (
         {"adversaries": [{"behaviour": "silent", "count": 5, "kind": "gpu_box"}]},
