@@ -226,46 +226,35 @@ class Stages:
         entry = self._session(step.session)
         if self._was_heard(entry, step.position):
             return
-        stage = step.stages[step.index]
-        last = step.index == len(step.stages) - 1
+        said: Token | None = None
         try:
             x = unpack_activation(step.x)
-            out = await self.forward(step.session, step.model, stage, x, step.position)
-            chosen = choose(out, step.position + len(x), step.sampling) if last else 0
+            out = await self.forward(step.session, step.model, step.stages[step.index], x, step.position)
+            if step.index == len(step.stages) - 1:
+                chosen = choose(out, step.position + len(x), step.sampling)
+                said = Token(session=step.session, position=step.position, token=chosen)
         except Exception as error:  # whatever went wrong here is the head's to report
             self._fail(step, error)
             await self.drop(step.session)
             return
-        if last:
-            token = Token(session=step.session, position=step.position, token=chosen)
-            answer = (step.stages[0].node, STAGE_RESULT, encode(token))
-        else:
-            onward = msgspec.structs.replace(step, index=step.index + 1, x=pack_activation(out, self.coding))
-            answer = (onward.stages[onward.index].node, STAGE, encode(onward))
-        self._answer(entry, answer)
+        self._go_on(entry, step, out, said)
 
     async def _batch(self, batch: Batch) -> None:
         lane = self._session(batch.lane)
         if self._was_heard(lane, batch.number):
             return
         stage = batch.stages[batch.index]
-        last = batch.index == len(batch.stages) - 1
+        said: Tokens | None = None
         try:
             outputs = await self.run_batch(batch.lane, batch.model, stage, batch.slices, unpack_activation(batch.x))
-            chosen = choices(batch.slices, outputs) if last else ()
+            if batch.index == len(batch.stages) - 1:
+                said = Tokens(lane=batch.lane, number=batch.number, tokens=choices(batch.slices, outputs))
         except Exception as error:
             self._fail(batch, error)
             for one in batch.slices:
                 await self.drop(one.session)
             return
-        if last:
-            tokens = Tokens(lane=batch.lane, number=batch.number, tokens=chosen)
-            answer = (batch.stages[0].node, STAGE_RESULT, encode(tokens))
-        else:
-            x = pack_activation(join(outputs), self.coding)
-            onward = msgspec.structs.replace(batch, index=batch.index + 1, x=x)
-            answer = (onward.stages[onward.index].node, STAGE, encode(onward))
-        self._answer(lane, answer)
+        self._go_on(lane, batch, None if said else join(outputs), said)
 
     def _was_heard(self, entry: _Session, position: int) -> bool:
         """Whether a step came before; if it is the newest, and done, its answer goes out again."""
@@ -276,9 +265,14 @@ class Stages:
         entry.position, entry.answer = position, None
         return False
 
-    def _answer(self, entry: _Session, answer: tuple[str, int, bytes]) -> None:
-        entry.answer = answer
-        self.transport.send(*answer)
+    def _go_on(self, entry: _Session, frame: Step | Batch, out: Any, said: Token | Tokens | None) -> None:
+        """Tell the head what the last stage chose, or send the activations to the next stage."""
+        if said is not None:
+            entry.answer = (frame.stages[0].node, STAGE_RESULT, encode(said))
+        else:
+            onward = msgspec.structs.replace(frame, index=frame.index + 1, x=pack_activation(out, self.coding))
+            entry.answer = (onward.stages[onward.index].node, STAGE, encode(onward))
+        self.transport.send(*entry.answer)
 
     def _fail(self, frame: Open | Step | Batch, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"

@@ -1,6 +1,7 @@
 """Which token follows: a pure function of the logits, the position and how the request wants its tokens chosen.
 
-Given equal logits, every machine and every attempt chooses the same token. Where logits differ a little (another
+Given equal logits, every attempt chooses the same token, on every machine: two that round an exponential differently
+would have to be drawn within that rounding, 1e-16, of a border. Where logits differ a little (another
 framework, batch or rebuilt cache: docs/executors.md) another token comes out only if the draw falls about as near to
 the border between two tokens, or if a token at the edge of the likeliest set changes sides. Shares are therefore laid
 side by side in the order of ids, not of likelihood: a near tie of two likely tokens moves no border much.

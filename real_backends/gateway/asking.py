@@ -3,7 +3,7 @@
 It keeps the rule of `scenarios.clients`: it follows redirects, comes back when asked to, and asks the next gateway when
 it hears nothing. A request that the village ran again after a failure brings its tokens again from the first; each
 token is given out once, and those that come again are compared with it: a token follows from those before it and the
-request alone, so they must be equal.
+request alone, so they should be equal; where logits differ in rounding they may not be, and that is counted.
 """
 
 from __future__ import annotations
