@@ -54,7 +54,8 @@ def _shares(logits: npt.NDArray[np.float64], sampling: Sampling) -> npt.NDArray[
     with np.errstate(over="ignore"):  # at a temperature near 0 all but the best are infinitely unlikely
         shares: npt.NDArray[np.float64] = np.exp((logits - best) / sampling.temperature)
     if sampling.top_p < 1:
-        order = np.argsort(-logits, kind="stable")  # of equal logits the lowest ids are the likeliest
+        # By logits: shares that differ by less than an exponential is rounded look equal. Of equal ones the lowest ids.
+        order = np.argsort(-logits, kind="stable")
         reached = np.cumsum(shares[order])
         inside = int(np.searchsorted(reached, sampling.top_p * reached[-1])) + 1
         shares[order[inside:]] = 0.0

@@ -72,6 +72,7 @@ def test_a_draw_is_of_the_likeliest_set(logits: np.ndarray, sampling: Sampling, 
 
 @example(logits=np.array([-1e-42, 0.0], np.float32))  # one is larger, though no share tells
 @given(logits=logits)
+@example(logits=np.array([-1e-36, 0.0], dtype=np.float32))  # both have a share of exactly 1
 def test_greedy_takes_the_lowest_id_of_the_largest(logits: np.ndarray) -> None:
     """Without sampling the largest logit is chosen; so it is by a set that holds only one."""
     best = logits.tolist().index(logits.max())
