@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +45,29 @@ def request_times(run: Run) -> pd.DataFrame:
     return found
 
 
-def totals(run: Run) -> dict[str, float]:
-    """Return `TOTALS` of a Run; NaN for what it does not have."""
-    sessions = run.sessions
+def totals(run: Run, among: Collection[str] | None = None) -> dict[str, float]:
+    """Return `TOTALS` of a Run; NaN for what it does not have.
+
+    A gateway's own session, that of no request, is not its first.
+
+    Args:
+        run: either world's.
+        among: requests, by ``op_id``, whose tokens are throughput; None is all. What a client left in mid-stream was
+            withdrawn here and is served to its end by the twin, whose clients never leave.
+    """
+    sessions, requests = run.sessions, run.requests
+    if len(sessions):
+        sessions = sessions[sessions["op"].str.split("/").str[1].isin(requests["op_id"])]
+    throughput = float(run.summary["throughput_tokens_per_s"])
+    if among is not None and (whole := float(run.summary["tokens_total"])):
+        counted = requests["status"].isin(DONE) & requests["op_id"].isin(list(among))
+        throughput *= float(requests.loc[counted, "tokens"].sum()) / whole
     ready_s = float(sessions["begun_s"].min()) if len(sessions) else float("nan")
     held = [node.get("kv_peak_bytes") for node in run.manifest.get("nodes", {}).values()]
     measured = bool(held) and all(one is not None for one in held)
     kv_bytes = float(sum(held)) if measured else kv_peak_bytes(run)
     return {
-        "throughput_tokens_per_s": float(run.summary["throughput_tokens_per_s"]),
+        "throughput_tokens_per_s": throughput,
         "kv_bytes": kv_bytes,
         "first_ready_s": ready_s,
     }

@@ -51,7 +51,7 @@ class Gap:
         for name, label in TOTALS.items():
             real, twin = self.whole[name]
             error = f"{twin / real - 1:+.1%}" if real == real and twin == twin and real else "–"
-            lines.append(f"{label[:36]:36}{number(real):>10}{number(twin):>10}{error:>8}")
+            lines.append(f"{label:35} {number(real):>10} {number(twin):>10} {error:>7}")
         return "\n".join(lines)
 
     def plain(self) -> dict[str, Any]:
@@ -81,7 +81,10 @@ def gap_of(where: str, profile: str = "") -> Gap:
     errors = pooled(pairs)
     if not errors:
         raise UsageError(f"compare {where}: no request was answered in both worlds")
-    whole = mean_totals([(totals(m), totals(p)) for m, p in zip(measured, predicted, strict=True)])
+    both = [set(m.index) & set(p.index) for m, p in pairs]
+    whole = mean_totals([
+        (totals(m, ops), totals(p, ops)) for m, p, ops in zip(measured, predicted, both, strict=True)
+    ])  # fmt: skip
     return Gap(measured, predicted, errors, whole)
 
 

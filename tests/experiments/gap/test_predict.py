@@ -172,3 +172,24 @@ def test_only_requests_of_both_sides_are_paired() -> None:
     assert found["latency_s"].values.tolist() == pytest.approx([0.1, 0.0])
     assert len(found["tpot_s"].values) == 1
     assert pooled([(left, right.iloc[:0])]) == {}
+
+
+def test_what_a_client_left_is_no_throughput_of_the_twins(tmp_path: Path) -> None:
+    """What was withdrawn is served to its end by the twin alone; a session of no request is not the first."""
+    run = _measured(tmp_path, {**UNMEASURED, "hash": "own"})
+    assert run.folder is not None
+    requests = pd.read_parquet(run.folder / "requests.parquet")
+    sessions = pd.read_parquet(run.folder / "sessions.parquet")
+    left = requests.index[:12]
+    summary = {**run.summary, "tokens_total": float(requests["tokens"][12:].sum())}
+    summary["throughput_tokens_per_s"] = summary["tokens_total"] / 12.0
+    requests.loc[left, ["status", "tokens"]] = ["refused", 0]
+    requests.to_parquet(run.folder / "requests.parquet")
+    own = sessions[:1].assign(op="client/no-request/0", begun_s=0.001)
+    pd.concat([own, sessions]).to_parquet(run.folder / "sessions.parquet")
+    (run.folder / "summary.json").write_text(json.dumps(summary))
+
+    whole = gap_of(str(run.folder)).whole
+    for name in ("throughput_tokens_per_s", "first_ready_s"):
+        real, twin = whole[name]
+        assert twin == pytest.approx(real)
