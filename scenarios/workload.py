@@ -6,13 +6,16 @@ Every attribute is a keyed draw by (seed, purpose, request), so that another fie
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from models import draws
 from scenarios.schema import PRIORITIES, Azure, Recorded, Scenario, ScenarioError, Synthetic, WorkloadBase
 from scenarios.traces import read_azure
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Log-normal fits (maximum likelihood) to the 19,366 requests of the Azure LLM inference trace 2023, conversation
 # (Patel et al., Splitwise, ISCA 2024; CC-BY-4.0), clipped to what a device's cache holds.
@@ -58,13 +61,14 @@ def read_requests(path: Path) -> list[Request]:
     """Return the requests of a finished Run in order of arrival; one that ended early has the tokens it was given.
 
     Raises:
-        ScenarioError: the file is missing, or is no table of requests.
+        ScenarioError: the file is missing, is no table of requests, or holds one that nobody can have made.
     """
     import pandas as pd
 
     try:
         rows = pd.read_parquet(path).sort_values("arrival_s", kind="stable")
         tokens = rows["new_tokens"].where(rows["tokens"] <= 0, rows["tokens"])
+        _check_recorded(rows.assign(new_tokens=tokens))
         return [
             Request(str(r.op_id), str(r.client), PRIORITIES.index(r.priority), float(r.arrival_s), float(r.deadline_s),
                     int(r.prompt_tokens), int(new))
@@ -72,6 +76,22 @@ def read_requests(path: Path) -> list[Request]:
         ]  # fmt: skip
     except (OSError, KeyError, ValueError, AttributeError) as error:
         raise ScenarioError(f"workload.path={str(path)!r}: no table of requests ({error})") from None
+
+
+def _check_recorded(rows: pd.DataFrame) -> None:
+    """Raise ValueError on the first request, by name, that nobody can have made."""
+    twice = rows[rows.duplicated(["client", "op_id"])]
+    if len(twice):
+        raise ValueError(f"op_id {twice['op_id'].iloc[0]} is there twice")
+    classes = rows[~rows["priority"].isin(PRIORITIES)]
+    if len(classes):
+        first = classes.iloc[0]
+        raise ValueError(f"priority={first['priority']!r} of {first['op_id']}: expected one of {', '.join(PRIORITIES)}")
+    for name, least in (("arrival_s", 0.0), ("deadline_s", 0.0), ("prompt_tokens", 1), ("new_tokens", 1)):
+        values = rows[name].astype(float)
+        wrong = rows[~(np.isfinite(values) & (values >= least))]
+        if len(wrong):
+            raise ValueError(f"{name}={wrong[name].iloc[0]} of {wrong['op_id'].iloc[0]}: expected at least {least:g}")
 
 
 def _synthetic(s: Scenario, w: Synthetic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

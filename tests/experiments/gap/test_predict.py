@@ -17,7 +17,7 @@ from experiments.gap.predict import predict, twin_of
 from experiments.gap.table import gap_of
 from experiments.results import Run, load
 from scenarios.hosts import UNMEASURED
-from scenarios.record import Record, write
+from scenarios.record import Record, frame, write
 from scenarios.schema import Recorded, ScenarioError
 from scenarios.workload import read_requests, requests
 from sim.village import simulate
@@ -128,6 +128,30 @@ def test_recorded_requests_come_back(tmp_path: Path) -> None:
     assert {r.new_tokens for r in read_requests(tmp_path / "short.parquet")} == {5}
     with pytest.raises(ScenarioError, match="no table of requests"):
         read_requests(tmp_path / "measured.json")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("arrival_s", float("nan"), "arrival_s=nan of r000007: expected at least 0"),
+        ("arrival_s", -1.0, r"arrival_s=-1\.0 of r000007"),
+        ("deadline_s", float("inf"), "deadline_s=inf of r000007"),
+        ("prompt_tokens", 0, "prompt_tokens=0 of r000007: expected at least 1"),
+        ("priority", "vip", "priority='vip' of r000007: expected one of critical, high"),
+        ("op_id", "r000003", "op_id r000003 is there twice"),
+    ],
+)
+def test_recorded_requests_that_nobody_made_are_refused(tmp_path: Path, column: str, value: Any, says: str) -> None:
+    """The line names the request, the column and its value."""
+    table = frame("requests", [])
+    rows = [
+        {"op_id": f"r{k:06}", "client": "c", "priority": "low", "arrival_s": float(k), "deadline_s": 9.0,
+         "prompt_tokens": 5, "new_tokens": 3, "tokens": 3} for k in range(9)
+    ]  # fmt: skip
+    rows[7][column] = value
+    pd.DataFrame(rows, columns=table.columns).to_parquet(tmp_path / "requests.parquet")
+    with pytest.raises(ScenarioError, match=says):
+        read_requests(tmp_path / "requests.parquet")
 
 
 def test_caches_are_counted_at_each_nodes_worst_moment(tmp_path: Path) -> None:
