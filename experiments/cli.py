@@ -157,7 +157,8 @@ def verb_help(verb: str, rest: Sequence[str] = ()) -> str:
     if verb in SUBJECTS:
         named = [subject for subject in SUBJECTS[verb] if subject in rest]
         if named:
-            return f"{head}\n\n{subject_parser(verb, named[0]).format_help().rstrip()}"
+            about = f"twin {verb} {named[0]}: {SUBJECTS[verb][named[0]]}"  # the verb's example is another subject's
+            return f"{about}\n\n{subject_parser(verb, named[0]).format_help().rstrip()}"
         lines = [f"  {subject:10} {text}" for subject, text in SUBJECTS[verb].items()]
         return "\n".join([head, "", *lines, "", f"twin {verb} WHAT --help says more."])
     return f"{head}\n\n{parser(verb).format_help().rstrip()}"

@@ -246,7 +246,14 @@ def _ls(words: list[str]) -> int:
     from experiments.results import Run
 
     options = parser("ls").parse_args(words)
-    runs = [run for run in (Run(folder=f) for f in all_runs()) if options.scenario in ("", run.name)]
+    runs = []
+    for folder in all_runs():
+        try:
+            run = Run(folder=folder)
+        except UsageError as error:  # one that is damaged hides no other
+            say(f"left out: {error}")
+            continue
+        runs += [run] if options.scenario in ("", run.name) else []
     plain = [
         {
             "folder": str(r.folder),

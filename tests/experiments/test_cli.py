@@ -147,6 +147,30 @@ def test_ls_and_show_find_runs(world: list[Any], capsys: pytest.CaptureFixture[s
     assert "no run there" in capsys.readouterr().err
 
 
+def test_a_damaged_run_hides_no_other(world: list[Any], home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`twin ls` lists what can be read, and says which file cannot."""
+    assert cli.main(["run", "scenario=four_desks", "track=none", "-q"]) == 0
+    broken = home / "runs" / "broken"
+    broken.mkdir()
+    for name in ("manifest.json", "summary.json"):
+        (broken / name).write_text("{")
+    capsys.readouterr()
+    assert cli.main(["ls"]) == 0
+    said = capsys.readouterr()
+    assert "four_desks" in said.out
+    assert "broken" not in said.out
+    assert "left out: " in said.err
+    assert "summary.json: this Run is damaged" in said.err
+
+
+def test_help_of_a_subject_is_about_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says what the subject does, not what another one's example is."""
+    assert cli.main(["calibrate", "verification", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("twin calibrate verification: tolerances of checks on workers")
+    assert "battery" not in said
+
+
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """world=local without torch says what to install, before anything starts."""
     import importlib.util
