@@ -1,11 +1,11 @@
 """Placements of a whole pool: which layers every node holds so that the most tokens flow.
 
 `helix` is Helix's placement (Mei et al., ASPLOS 2025), the maximum flow by compute and links; `plan` bounds what a node
-passes by the streams whose caches fit as well, and begins from Helix's too. Both solve `programme`, whose solver takes
-no placement to begin from. A small pool is put to it whole, and what comes of that and of plain placements is polished
-by links (`polish`). A large one is put to it with ranges that begin and end on a grid of layers; the best of that and
-of a few plain placements (one way through all nodes, one through each site, Petals' joins) is then improved among the
-ranges near it, a local search whose moves are programmes.
+passes by the streams whose caches fit as well, and begins from Helix's and SWARM's too. Both solve `programme`, whose
+solver takes no placement to begin from. A small pool is put to it whole, and what comes of that and of plain placements
+is polished by links (`polish`). A large one is put to it with ranges that begin and end on a grid of layers; the best
+of that and of a few plain placements (one way through all nodes, one through each site, Petals' joins) is then improved
+among the ranges near it, a local search whose moves are programmes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from policies.jobs import Stage
 from policies.problem import Plan, Problem, State, Worker
-from policies.sharding import local_search
+from policies.sharding import local_search, swarm
 from policies.sharding.answer import pipelines_plan, shortfall
 from policies.sharding.cost import end_to_end_s
 from policies.sharding.flow import Rates, cached_rates, max_flow, rates, span_max
@@ -43,7 +43,8 @@ def plan(problem: Problem, state: State, budget: int) -> Plan:
     if not alone:
         return pipelines_plan(problem, [], shortfall(problem, problem.workers))
     by_node = cached_rates(problem, end_to_end_s(problem, alone))
-    return _plan(problem, by_node, budget, (best_placement(problem, rates(problem), budget),))
+    begun = (best_placement(problem, rates(problem), budget), swarm.most(problem, by_node))
+    return _plan(problem, by_node, budget, [placement for placement in begun if placement])
 
 
 def _plan(problem: Problem, by_node: Rates, budget: int, begun: Sequence[tuple[Stage, ...]] = ()) -> Plan:

@@ -16,19 +16,25 @@ from itertools import pairwise
 from policies.jobs import Stage
 from policies.problem import Plan, Problem, State, Worker
 from policies.sharding.answer import pipelines_plan, shortfall
-from policies.sharding.flow import max_flow, rates, span_max, worker_rates
+from policies.sharding.flow import Rates, max_flow, rates, span_max, worker_rates
 from policies.sharding.routes import disjoint
 
 
 def plan(problem: Problem, state: State, budget: int) -> Plan:
     """Place every worker that holds a stage, then draw ways that share none, ``budget`` at most."""
-    found = [staged(problem, stages) for stages in range(1, min(problem.layers, len(problem.workers)) + 1)]
     by_node = rates(problem)
-    flows = [(*max_flow(problem, placement, by_node), placement) for placement in found if placement]
-    most, links, best = max(flows, key=lambda one: one[0], default=(0.0, (), ()))
-    ways = disjoint(best, links, budget) if most > 0 else []
+    placement = most(problem, by_node)
+    tokens_per_s, links = max_flow(problem, placement, by_node) if placement else (0.0, ())
+    ways = disjoint(placement, links, budget) if tokens_per_s > 0 else []
     made = pipelines_plan(problem, ways, shortfall(problem, problem.workers))
-    return Plan(made.pipelines, made.latency_s, "", best, links) if ways else made
+    return Plan(made.pipelines, made.latency_s, "", placement, links) if ways else made
+
+
+def most(problem: Problem, by_node: Rates) -> tuple[Stage, ...]:
+    """Return the placement of that number of stages which passes most; empty if none can be manned."""
+    counts = range(1, min(problem.layers, len(problem.workers)) + 1)
+    manned = (placement for stages in counts if (placement := staged(problem, stages)))
+    return max(manned, key=lambda placement: max_flow(problem, placement, by_node)[0], default=())
 
 
 def staged(problem: Problem, stages: int) -> tuple[Stage, ...]:

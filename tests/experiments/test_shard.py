@@ -123,6 +123,15 @@ def test_a_placement_serves_more_than_petals_on_the_single_cluster(data_folder: 
     assert served["placement", "weighted"] >= 1.15 * best
 
 
+@pytest.mark.slow
+def test_a_placement_passes_no_less_than_those_it_begins_from(data_folder: Path) -> None:
+    """On 42 mixed nodes, where SWARM's equal stages pass more than what the programme finds by itself."""
+    bed = read(data_folder / "testbeds/helix_mixed42.json.gz", "70b")
+    ours, swarms = (row(bed, planner, 1).scores["tokens_per_s_cached"] for planner in ("placement", "swarm"))
+
+    assert ours >= swarms * (1 - 1e-9)
+
+
 def test_gaps_are_those_of_the_trace(data_folder: Path) -> None:
     """At any rate the code assistant's gaps keep their variation of 13, a Poisson process one of 1; both the rate."""
     gaps = code_gaps_s(data_folder / "traces")
