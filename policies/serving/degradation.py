@@ -1,7 +1,7 @@
 """Graceful degradation: what a class of service gives up when the workers that are left do not hold everything.
 
-A class promises an availability, which takes so many copies of each stage (`policies.sharding.replicas` has the
-promises and places the copies). When workers go there may be too few for all copies, or for the model at all. Then a
+A class promises an availability (`policies.promises`), which takes so many copies of each stage, placed by
+`policies.sharding.replicas`. When workers go there may be too few for all copies, or for the model at all. Then a
 request is served by fewer copies or by a smaller model rather than refused; which of the two goes first is the class's:
 `KEEPS`.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
+
+from policies.promises import availability
 
 KEEPS: Mapping[str, Literal["model", "promise"]] = {
     "best_effort": "model",
@@ -41,15 +43,6 @@ class Offer(NamedTuple):
     copies: int
     availability: float
     kept: bool
-
-
-def availability(copies: int, stages: int, away: float) -> float:
-    """Return the chance that a pipeline is up: of each stage at least one copy is there (independent workers).
-
-    Args:
-        away: chance that a worker is away when it is needed.
-    """
-    return float((1.0 - away**copies) ** stages)
 
 
 def degrade(service: str, promise: float, away: float, candidates: Sequence[Candidate]) -> Offer | None:

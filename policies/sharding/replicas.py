@@ -1,8 +1,6 @@
 """Replicas of a pipeline's stages, by class of service: how many, and on which spare workers.
 
-A stage of k copies is lost if all k are, so a pipeline of s stages is up with (1 - p^k)^s, where p is the chance that a
-worker is away when it is needed (independent, an ASSUMPTION: shared causes are the placement's concern, by site). A
-class promises an availability; the fewest copies that reach it are taken.
+A class promises an availability (`policies.promises`); the fewest copies that reach it are taken.
 """
 
 from __future__ import annotations
@@ -11,10 +9,9 @@ from collections.abc import Collection, Sequence
 
 from policies.jobs import Stage
 from policies.problem import Problem
+from policies.promises import AVAILABILITY, availability
 from policies.sharding.cost import layers_max
 
-AVAILABILITY = {"best_effort": 0.0, "standard": 0.99, "critical": 0.999}
-"""What each class promises; our choices, no published agreement."""
 COPIES_MAX = 4
 
 
@@ -31,7 +28,7 @@ def copies(service: str, stages: int, away: float) -> int:
         raise ValueError(f"service is {service!r}; allowed: {', '.join(AVAILABILITY)}")
     if not 0.0 <= away < 1.0:
         raise ValueError(f"away is {away}; allowed: from 0, below 1")
-    enough = (k for k in range(1, COPIES_MAX) if (1 - away**k) ** stages >= AVAILABILITY[service])
+    enough = (k for k in range(1, COPIES_MAX) if availability(k, stages, away) >= AVAILABILITY[service])
     return next(enough, COPIES_MAX)
 
 

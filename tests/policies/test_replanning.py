@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from policies.jobs import Stage
 from policies.problem import Held, Link, Mover, Plan, Problem, State, Worker
+from policies.promises import AVAILABILITY
 from policies.sharding import PLANNERS, check_plan, end_to_end_s
 from policies.sharding.replan import moved_bytes, moving_s
-from policies.sharding.replicas import AVAILABILITY, copies, replicas
+from policies.sharding.replicas import copies, replicas
 from policies.wire import encode
 
 decode_plan = msgspec.msgpack.Decoder(Plan).decode

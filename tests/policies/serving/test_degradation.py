@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.serving.degradation import KEEPS, Candidate, Offer, availability, degrade
-from policies.sharding.replicas import AVAILABILITY, copies
+from policies.promises import AVAILABILITY, availability
+from policies.serving.degradation import KEEPS, Candidate, Offer, degrade
+from policies.sharding.replicas import copies
 
 candidates = st.lists(st.builds(Candidate, st.just("m"), st.integers(1, 8), st.integers(0, 4)), max_size=4).map(
     lambda found: [each._replace(model=f"m{rank}") for rank, each in enumerate(found)]
@@ -16,7 +17,7 @@ services, chances = st.sampled_from(sorted(KEEPS)), st.floats(0.0, 0.9)
 
 
 def test_every_class_that_promises_has_an_order() -> None:
-    """The classes are those that `policies.sharding.replicas` knows."""
+    """The classes are those that `policies.promises` knows."""
     assert set(KEEPS) == set(AVAILABILITY)
 
 
