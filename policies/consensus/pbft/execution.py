@@ -135,8 +135,7 @@ class Execution:
         below = [p for p in self.points.values() if p.seq >= begun and p.index <= index]
         if not below:
             return None
-        reached = max(p.index for p in below)
-        at = min((p for p in below if p.index == reached), key=lambda p: p.seq)
+        at = min(below, key=lambda p: (-p.index, p.seq))
         point = Point(at.seq, at.index, at.chain, index, state_digest(state, self.chunk_bytes))
         self.pending[index] = (point, state)
         while len(self.pending) > PENDING_MAX:
