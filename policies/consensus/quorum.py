@@ -87,11 +87,10 @@ def vote_result(voters: Voters, votes: Mapping[str, bool]) -> Result:
         if not half:
             continue
         needed = majority(len(half))
-        granted = sum(votes.get(name, False) for name in half)
-        refused = sum(not votes.get(name, True) for name in half)
-        if len(half) - refused < needed:
+        answers = [votes.get(name) for name in half]
+        if len(half) - answers.count(False) < needed:
             return "lost"
-        pending = pending or granted < needed
+        pending = pending or answers.count(True) < needed
     return "pending" if pending else "won"
 
 

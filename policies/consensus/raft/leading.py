@@ -210,13 +210,14 @@ class Leading(Elections):
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
-    def _progress_of(self, peer: str) -> Progress | None:
-        return self.progress.get(peer)
+    def _outside(self, peer: str) -> Progress | None:
+        """Return what is known of a peer that is not in the configuration; `leaving` knows some."""
+        return None
 
     def _on_appended(self, sender: str, answer: Appended) -> None:
         if self.role != "leader" or answer.term != self.term:
             return
-        progress = self._progress_of(sender)
+        progress = self.progress.get(sender) or self._outside(sender)
         if progress is None:
             return
         progress.heard = True
@@ -244,7 +245,7 @@ class Leading(Elections):
             self._replicate(peer, progress)
 
     def _on_received(self, sender: str, answer: Received) -> None:
-        progress = self._progress_of(sender)
+        progress = self.progress.get(sender) or self._outside(sender)
         if progress is None or answer.term != self.term or progress.state != SNAPSHOT:
             return
         progress.heard = True

@@ -42,8 +42,8 @@ class Leaving(Leading):
             progress = self.leaving[peer] = Progress(min(ask.last_index, self.log.last) + 1)
             self._replicate(peer, progress)
 
-    def _progress_of(self, peer: str) -> Progress | None:
-        return super()._progress_of(peer) or self.leaving.get(peer)
+    def _outside(self, peer: str) -> Progress | None:
+        return self.leaving.get(peer)
 
     def _on_agreed(self, peer: str, progress: Progress, index: int) -> None:
         if peer in self.leaving and index >= self.configurations.index:
