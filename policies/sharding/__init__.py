@@ -10,8 +10,9 @@
   `helix` in `placement`;
 - with cuts within layers, which nothing runs yet: `tensor`.
 
-`replan` keeps what serves unless moving pays, `replicas` gives stages copies by class of service. Planners run as jobs,
-by name: bytes in, bytes out, limited by iterations: one a pipeline, or one a branch-and-bound node of `placement`.
+`replan` keeps what serves unless moving pays, `replicas` gives stages copies by class of service, `mixer` cuts several
+models over the same workers. Planners run as jobs, by name: bytes in, bytes out, limited by iterations: one a pipeline,
+or one a branch-and-bound node of `placement`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from policies.mixing import MIXER
 from policies.problem import Problem
 from policies.sharding import (
     documented,
@@ -36,6 +38,7 @@ from policies.sharding import (
 )
 from policies.sharding.check import check_plan
 from policies.sharding.cost import end_to_end_s, first_token_s, token_s
+from policies.sharding.mixer import mixer
 from policies.sharding.replan import Plans, steady
 from policies.wire import WireError, encode
 
@@ -44,6 +47,7 @@ Planner = Callable[[bytes, int], bytes]
 
 __all__ = [
     "CUTTING",
+    "JOBS",
     "PLANNERS",
     "Planner",
     "Plans",
@@ -110,6 +114,9 @@ PLANNERS: dict[str, Planner] = {
     "swarm": over_bytes(swarm.plan),
 }
 """Planner by the name used in `policies.config.ShardingConfig` and `policies.jobs.PlanJob`."""
+
+JOBS: dict[str, Planner] = {**PLANNERS, MIXER: mixer(PLANNERS)}
+"""What a `policies.jobs.PlanJob` may name: a planner, or the mixer of several models."""
 
 CUTTING: dict[str, Planner] = {"tensor": over_bytes(tensor.plan), "tensor_search": over_bytes(tensor.search)}
 """Planners that also cut within layers, for `twin shard` alone: no executor runs such a plan."""
