@@ -99,6 +99,16 @@ class Complete(Message, frozen=True, tag="complete"):
     vouched: Vouched | None = None
 
 
+class CompleteBy(Complete, frozen=True, tag="complete_by"):
+    """A request is answered by another model than the one that was asked for.
+
+    ``model`` joins two with a plus where the first began the answer and was lost, and the second ended it. The leader
+    vouches for it: it is not in the receipt that the pipeline's head signs.
+    """
+
+    model: str = ""
+
+
 def verifiers_receipt(receipt: Receipt, vouched: Vouched) -> Receipt:
     """Return the receipt that the verifier signed: the executor's, with the verifier's own stages."""
     return msgspec.structs.replace(receipt, stages=vouched.stages)
@@ -227,8 +237,8 @@ def unsigned(command: Stand | Attend) -> bytes:
 
 
 Command = Union[  # noqa: UP007
-    Join, Evict, Place, Dissolve, Accept, Attach, Complete, Refuse, Pay, Configure, Put, CompareAndSet, Add, InSession,
-    Stand, Attend, Convict,
+    Join, Evict, Place, Dissolve, Accept, Attach, Complete, CompleteBy, Refuse, Pay, Configure, Put, CompareAndSet, Add,
+    InSession, Stand, Attend, Convict,
 ]  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

@@ -283,6 +283,19 @@ class ReplanConfig(Strict, frozen=True):
     away: Annotated[float, Meta(ge=0, lt=1)] = 0.05  # chance that a worker is away when it is needed (assumption)
 
 
+Service = Literal["best_effort", "standard", "critical"]
+
+
+class DegradeConfig(Strict, frozen=True):
+    """How a village of several models chooses (`policies.coordination.offers`); numbers are our choices."""
+
+    services: tuple[Service, ...] = ("critical", "standard", "best_effort")  # classes whose order counts
+    away: Annotated[float, Meta(ge=0, lt=1)] = 0.05  # chance that a worker is away when it is needed (assumption)
+    dwell_s: NonNegative = 300.0  # as ReplanConfig's: who was lent so long takes part in a better model
+    drain_s: NonNegative = 60.0  # as ReplanConfig's
+    patience: Share = 0.5  # of its time that a request waits for a busy model before a smaller one serves it
+
+
 class CoordinationConfig(Strict, frozen=True):
     """The leader's rules for assigning requests."""
 
@@ -294,6 +307,7 @@ class CoordinationConfig(Strict, frozen=True):
     report_every: Annotated[int, Meta(ge=1)] = 64  # tokens between progress reports
     audit_share: Share = 0.02  # of requests run on two pipelines and compared
     stream: bool = False  # clients hear the tokens of progress reports before the outcome
+    degrade: DegradeConfig = DegradeConfig()  # where there are several models
     replan: ReplanConfig | None = None  # none: a pipeline serves until it loses a worker; free workers are planned
 
 

@@ -162,10 +162,14 @@ class Tokens(Message, frozen=True, tag="tokens"):
     op_id: str
     position: int
     tokens: tuple[int, ...]
+    model: str = ""  # as in `Settlement`
 
 
 class Settlement(Message, frozen=True, tag="settlement"):
-    """coordination to gateway: the one outcome of a request; an empty ``refused`` means it was answered."""
+    """coordination to gateway: the one outcome of a request; an empty ``refused`` means it was answered.
+
+    ``model`` names what answered, where it is not what was asked for (`policies.commands.CompleteBy`).
+    """
 
     client: str
     op_id: str
@@ -174,6 +178,7 @@ class Settlement(Message, frozen=True, tag="settlement"):
     tokens: int
     first_token_ns: int
     holder: str
+    model: str = ""
 
 
 class Busy(Message, frozen=True, tag="busy"):

@@ -39,6 +39,7 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     config: PolicyConfig
     capability: Capability
     card: Problem
+    smaller: tuple[Problem, ...] = ()  # models that may serve where ``card`` cannot, the best first
     reading_ns: int
     dedicated: bool = False
     has_battery: bool = True
@@ -63,7 +64,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
         policies["consensus"] = replicated_log(config.consensus, spec.committee, "coordination", watchers)
         # A pipeline may take more sessions than it has reserved cache for: batches admit them block by block.
         sharding = msgspec.structs.replace(config.sharding, slots=sessions_max(config.serving, config.sharding))
-        policies["coordination"] = Coordination(config.coordination, sharding, spec.card)
+        policies["coordination"] = Coordination(config.coordination, sharding, spec.card, spec.smaller)
         policies["gateway"] = Gateway(config.gateway)
     if not isinstance(config.membership, NoDetectorConfig):
         policies["membership"] = failure_detector(config.membership, spec.committee, ("coordination",))

@@ -144,6 +144,23 @@ class Placed(Message, frozen=True, tag="placed"):
     stages: tuple[Stage, ...]
 
 
+class PlacedOf(Placed, frozen=True, tag="placed_of"):
+    """A pipeline was placed, of another model than the village's first."""
+
+    model: str
+
+
+class Offered(Message, frozen=True, tag="offered"):
+    """What shall stand from now on: pipelines by model, the best model first, and the classes whose promises it keeps.
+
+    ``availability`` is how often any of it answers.
+    """
+
+    lines: tuple[tuple[str, int], ...]
+    availability: float
+    kept: tuple[str, ...]
+
+
 class Gone(Message, frozen=True, tag="gone"):
     """A pipeline was dissolved."""
 
@@ -161,6 +178,12 @@ class SettledOp(Message, frozen=True, tag="settled_op"):
     tokens: int
     nodes: tuple[str, ...]
     attempts: int
+
+
+class SettledBy(SettledOp, frozen=True, tag="settled_by"):
+    """A request was answered by another model than the village's first; see `policies.commands.CompleteBy`."""
+
+    model: str
 
 
 # announced by every member of the committee

@@ -25,7 +25,7 @@ from policies.gateway import Answer
 from policies.jobs import SessionJob
 from policies.log import DamagedLog
 from policies.port import Keys, Policy
-from policies.sharding import PLANNERS
+from policies.sharding import JOBS
 from policies.village import NodeSpec
 from policies.wire import digest, encode
 from real_backends import replicas, specs
@@ -151,7 +151,7 @@ def make_parts(config: NodeConfig) -> Parts:
         pacing=fleet.shaped.get(config.name, Shaped()).pacing, seed=scenario.seed,
     )  # fmt: skip
     executor = ExecutorHost(
-        transport, blobs, models, config.backend, PLANNERS, clock, scenario.activations, make, scenario.policy
+        transport, blobs, models, config.backend, JOBS, clock, scenario.activations, make, scenario.policy
     )
     return Parts(scenario, identity, registry, transport, blobs, executor, clock)
 

@@ -28,7 +28,7 @@ from policies import port as p
 from policies.config import BatchedConfig, PolicyConfig
 from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, Progress, SessionJob
 from policies.port import NS_PER_S
-from policies.sharding import PLANNERS
+from policies.sharding import JOBS
 from policies.sharding.links import TOKEN_BYTES
 from policies.wire import encode
 from scenarios.hosts import Ways
@@ -128,7 +128,7 @@ class Compute:
             self.loads.start(node, path, job_id, job)
         elif isinstance(job, PlanJob):
             self.plans += 1
-            result = PLANNERS[job.planner](job.problem, job.budget)
+            result = JOBS[job.planner](job.problem, job.budget)
             self._tell(node, path, job_id, Done("", 0, 0, result), now + int(self.plan_s * NS_PER_S))
 
     def cancel(self, node: Node, job_id: int) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from policies import port as p
 from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.port import NS_PER_S
-from policies.sharding import PLANNERS, Planner
+from policies.sharding import JOBS, Planner
 from policies.wire import encode
 from sim.answers import answer_digest
 from sim.world import Node, World
@@ -54,7 +54,7 @@ class Desk:
         held: node to the layers (first, last) that are in its memory.
     """
 
-    def __init__(self, world: World, times: Times, planners: Mapping[str, Planner] = PLANNERS) -> None:
+    def __init__(self, world: World, times: Times, planners: Mapping[str, Planner] = JOBS) -> None:
         self.world, self.times, self.planners = world, times, planners
         self.sessions: dict[tuple[str, int], tuple[str, SessionJob]] = {}
         self.held: dict[str, tuple[int, int]] = {}

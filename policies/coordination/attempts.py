@@ -6,7 +6,7 @@ an outcome in `policies.coordination.requests`, below this layer.
 
 from __future__ import annotations
 
-from policies.commands import Complete, Receipt
+from policies.commands import Complete, CompleteBy, Receipt
 from policies.coordination.efforts import Effort, Vote, vouched
 from policies.coordination.lines import Line
 from policies.coordination.requests import STRIKES_MAX, Requests
@@ -38,9 +38,9 @@ class Attempts(Requests):
             if audit.key in self.efforts.all:
                 self.efforts.queue(audit)
         while (effort := self.efforts.next()) is not None:
-            wanted, voters = effort.accepted, effort.voters
-            line = self.lines.pick(self.sharding.slots, effort.used, voters, wanted.prompt_tokens, wanted.new_tokens)
-            if line is None and not voters:
+            voters = effort.voters
+            line = self._line_for(effort)
+            if line is None and not voters and not self._lets_others_pass(effort):
                 return
             if line is None:  # an audit waits for a second opinion, and holds nobody up
                 self.efforts.unqueue(effort)
@@ -54,7 +54,7 @@ class Attempts(Requests):
             line.running += 1
             a = effort.accepted
             assign = Assign(
-                a.client, a.op_id, attempt, a.model, line.stages, a.prompt, a.source,
+                a.client, a.op_id, attempt, self._begins(effort, line) or a.model, line.stages, a.prompt, a.source,
                 a.prompt_tokens, a.new_tokens, self.config.report_every, effort.forced(self.config.audit_share),
                 a.sampling,
             )  # fmt: skip
@@ -62,6 +62,19 @@ class Attempts(Requests):
             if not self.unheard:
                 self.port.set_timer("resend", RESEND_NS)
             self.unheard[(a.client, a.op_id, attempt)] = (line.nodes[0], assign)
+
+    def _line_for(self, effort: Effort) -> Line | None:
+        """Return the line that shall run a request now."""
+        a = effort.accepted
+        return self.lines.pick(self.sharding.slots, effort.used, effort.voters, a.prompt_tokens, a.new_tokens)
+
+    def _lets_others_pass(self, effort: Effort) -> bool:
+        """Whether a request that has no line yet waits for one that others need not wait for."""
+        return False
+
+    def _begins(self, effort: Effort, line: Line) -> str:
+        """Take in where a request runs now; return the line's model where it is not the one that was asked for."""
+        return ""
 
     def _resend(self) -> None:
         """Send again what no worker has confirmed; what no longer runs is dropped."""
@@ -88,7 +101,7 @@ class Attempts(Requests):
         if effort is None or line is None or line.nodes[0] != sender:
             return
         if effort.emit(emitted.position, emitted.tokens) and self.config.stream:
-            self.port.tell("gateway", Tokens(*effort.key, emitted.position, emitted.tokens))
+            self.port.tell("gateway", Tokens(*effort.key, emitted.position, emitted.tokens, effort.model))
 
     def _on_report(self, sender: str, report: Report) -> None:
         self._confirmed(sender, (report.client, report.op_id, report.attempt))
@@ -103,7 +116,7 @@ class Attempts(Requests):
             if suspect is not None and report.node in line.nodes:  # a head may blame its own line, nobody else's
                 suspect.loaded = 0  # out of the line until it is heard of again
             if effort.emit(0, report.emitted) and effort.emitted and self.config.stream:
-                self.port.tell("gateway", Tokens(*effort.key, 0, tuple(effort.emitted)))
+                self.port.tell("gateway", Tokens(*effort.key, 0, tuple(effort.emitted), effort.model))
             self._attempt_lost(effort, report.attempt)
             self._dispatch()
         else:
@@ -125,8 +138,10 @@ class Attempts(Requests):
         line.running -= 1
         votes = effort.votes.setdefault(report.output, [])
         if effort.voters.isdisjoint(line.nodes):  # who runs a request twice has still one vote
-            votes.append(Vote(line.nodes, Complete(receipt, report.first_token_ns, report.signature)))
-        others = any(effort.voters.isdisjoint(other.nodes) for other in self.lines.lines.values())
+            votes.append(Vote(line.nodes, self._complete(effort, receipt, report)))
+        others = any(
+            effort.voters.isdisjoint(other.nodes) for other in self.lines.lines.values() if other.model == line.model
+        )
         share = self.config.audit_share
         if effort.tries == 1:  # a later attempt may go on from another's tokens, for which it is not to be blamed
             share = self.trust.audit_share(line.nodes, share, STRIKES_MAX)
@@ -138,6 +153,11 @@ class Attempts(Requests):
         else:
             self.efforts.queue(effort)
         self._dispatch()
+
+    def _complete(self, effort: Effort, receipt: Receipt, report: Report) -> Complete:
+        if effort.model:
+            return CompleteBy(receipt, report.first_token_ns, report.signature, None, effort.model)
+        return Complete(receipt, report.first_token_ns, report.signature)
 
     def _receipt(self, line: Line, report: Report) -> Receipt:
         return Receipt(report.client, report.op_id, report.output, report.tokens, line.stages)

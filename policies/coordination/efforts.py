@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from policies.commands import Accept, Complete, Refuse, Vouched
+from policies.commands import Accept, Complete, CompleteBy, Refuse, Vouched
 from policies.local import Settlement
 from policies.state import OpKey
 
@@ -40,8 +40,8 @@ def settlement_of(outcome: Complete | Refuse) -> Settlement:
     """Return what the gateway is told of an outcome."""
     if isinstance(outcome, Refuse):
         return Settlement(outcome.client, outcome.op_id, outcome.reason, "", 0, 0, "")
-    r = outcome.receipt
-    return Settlement(r.client, r.op_id, "", r.output, r.tokens, outcome.first_token_ns, r.stages[0].node)
+    r, model = outcome.receipt, outcome.model if isinstance(outcome, CompleteBy) else ""
+    return Settlement(r.client, r.op_id, "", r.output, r.tokens, outcome.first_token_ns, r.stages[0].node, model)
 
 
 @dataclass
@@ -56,6 +56,7 @@ class Effort:
         votes: output digest to the votes for it, of pipelines that share no node.
         settling: an outcome was proposed.
         emitted: the answer's first tokens, as attempts told them: for clients that ask again, and for later attempts.
+        model: whose tokens those are, by the rule of `policies.commands.CompleteBy`; "" for the model asked for.
         lot: drawn by the leader, from 0 to 1, and told nobody: whether an answer will be audited must not be known to
             who gives it.
     """
@@ -67,6 +68,7 @@ class Effort:
     votes: dict[str, list[Vote]] = field(default_factory=dict)
     settling: bool = False
     emitted: list[int] = field(default_factory=list)
+    model: str = ""
     lot: float = 0.0
 
     @property
@@ -89,9 +91,10 @@ class Effort:
 
         A request that is audited has none: its pipelines must come to their answers by themselves, or an honest one
         would be blamed for what a liar told before it let go. Of any other one answer is believed anyhow. At least one
-        token is left to decide, so that who signs the answer has worked for it.
+        token is left to decide, so that who signs the answer has worked for it. What another model had told a client is
+        forced in any case: no pipeline would come to it by itself.
         """
-        if self.votes or self.audited(audit_share):
+        if self.votes or (self.audited(audit_share) and "+" not in self.model):
             return ()
         return tuple(self.emitted[: max(0, self.accepted.new_tokens - 1)])
 

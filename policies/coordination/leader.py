@@ -6,8 +6,8 @@ replicated state and from the workers' next renewals. An attempt may therefore r
 settled once, by the first `Complete` that commits.
 
 Here stand the inputs, the change of leaders and the replicated log; what follows from them stands in layers, each of
-which knows only those below it: `moving` (better plans) on `pipelines` (workers and plans) on `attempts` (what runs
-where) on `requests`.
+which knows only those below it: `offers` (several models) on `moving` (better plans) on `pipelines` (workers and plans)
+on `attempts` (what runs where) on `requests`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from policies import commands
 from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Refuse
 from policies.coordination.lines import DECLARED
-from policies.coordination.moving import Moving
+from policies.coordination.offers import Offers
 from policies.jobs import Done, Lost, Progress
 from policies.local import Allow, Ask, Committed, Leadership, Restore, Seen, Snapshot, Withdraw
-from policies.problem import Plan
 from policies.state import VillageState
 from policies.state.contributions import work
 from policies.work import Began, Credited, Emitted, Leave, NotLeader, Renew, Report
@@ -32,10 +29,8 @@ SNAPSHOT_EVERY = 1024
 """Commands between two snapshots (our choice: a restart applies fewer than these, and a snapshot, which costs about a
 millisecond, is rare)."""
 
-_plan = msgspec.msgpack.Decoder(Plan).decode
 
-
-class Coordination(Moving):
+class Coordination(Offers):
     """One committee member's coordination; its arguments are those of `policies.coordination.requests.Requests`."""
 
     messages = (Renew, Leave, Began, Emitted, Report)
@@ -96,7 +91,7 @@ class Coordination(Moving):
             return
         self.plan_job = 0
         if self.leading and isinstance(outcome, Done):
-            self._on_plan(_plan(outcome.result))
+            self._on_planned(outcome.result)
         elif isinstance(outcome, Lost):
             self.pool_changed, self.considering = True, False
 

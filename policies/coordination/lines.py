@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from policies.commands import Place
 from policies.jobs import Stage
@@ -12,6 +12,14 @@ from policies.work import Capability
 
 DECLARED = "declared dead"
 """Why a pipeline ends whose worker a failure detector has given up."""
+
+
+class Pipeline(NamedTuple):
+    """What may become a line: a model, its stages, and its seconds a token."""
+
+    model: str
+    stages: tuple[Stage, ...]
+    token_s: float
 
 
 @dataclass
@@ -103,15 +111,17 @@ class Lines:
         """Return the nodes that are held dead."""
         return [node for node, status in self.doubted.items() if status == "dead"]
 
-    def pick(self, slots: int, avoid: set[int], voters: set[str], prompt_tokens: int, new_tokens: int) -> Line | None:
+    def pick(
+        self, slots: int, avoid: set[int], voters: set[str], prompt_tokens: int, new_tokens: int, model: str = ""
+    ) -> Line | None:
         """Return the free line expected to end such a request first, preferring ones not in ``avoid``.
 
-        Lines with one of the ``voters`` are out of the question: they have had their say.
+        Lines with one of the ``voters`` are out of the question: they have had their say. ``model`` leaves others out.
         """
         best: Line | None = None
         best_key: tuple[bool, float, int] | None = None
         for line in self.lines.values():
-            if line.running >= slots or not voters.isdisjoint(line.nodes):
+            if line.running >= slots or not voters.isdisjoint(line.nodes) or model not in ("", line.model):
                 continue
             alone_s = prompt_tokens * line.prefill_s_token + new_tokens * line.token_s
             key = (line.number in avoid, alone_s * (1 + line.running), line.number)

@@ -14,13 +14,19 @@ workers that are free, as always.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import msgspec
+
+from policies.coordination.lines import Pipeline
 from policies.coordination.pipelines import BETTER, Pipelines
-from policies.jobs import Stage
 from policies.port import NS_PER_S
 from policies.problem import Plan
 from policies.work import Capability
 
 Pool = tuple[tuple[str, Capability], ...]
+
+_plan = msgspec.msgpack.Decoder(Plan).decode
 
 
 class Moving(Pipelines):
@@ -29,7 +35,7 @@ class Moving(Pipelines):
     Attributes:
         considering: the planner's job that runs is over all workers.
         considered: what was asked last: the pool, the lines, and which horizon it was.
-        coming: pipelines of a move under way, each with its seconds a token; what goes is in ``lines.leaving``.
+        coming: pipelines of a move under way; what goes is in ``lines.leaving``.
         parted: that the leaving lines shall dissolve has been proposed.
         drained_ns: when a move is called off.
     """
@@ -38,7 +44,7 @@ class Moving(Pipelines):
         super()._reset()
         self.considering = False
         self.considered: tuple[Pool, tuple[int, ...], int] | None = None
-        self.coming: tuple[tuple[tuple[Stage, ...], float], ...] = ()
+        self.coming: tuple[Pipeline, ...] = ()
         self.parted = False
         self.drained_ns = 0
 
@@ -55,6 +61,10 @@ class Moving(Pipelines):
             self.considered, self.considering = asked, True
             self._submit_plan(pool, tuple(line.stages for line in lines.lines.values()))
 
+    def _on_planned(self, result: bytes) -> None:
+        """Take what a planner's job says."""
+        self._on_plan(_plan(result))
+
     def _on_plan(self, plan: Plan) -> None:
         """Take a planner's answer: over free workers, or over all of them."""
         if not self.considering:
@@ -68,24 +78,28 @@ class Moving(Pipelines):
             return
         standing = {line.stages for line in self.lines.lines.values()}
         coming = tuple(
-            (stages, token_s)
+            Pipeline(self.card.model, stages, token_s)
             for stages, token_s in zip(plan.pipelines, plan.latency_s, strict=True)
             if stages not in standing
         )
         if coming and self._can_come(coming, set(going)):
-            self.coming, self.parted = coming, False
             assert self.config.replan is not None
-            self.drained_ns = self.port.now + int(self.config.replan.drain_s * NS_PER_S)
-            self.lines.leaving.update(going)
-            self._go_on()
+            self._move(coming, going, self.config.replan.drain_s)
 
-    def _can_come(self, coming: tuple[tuple[tuple[Stage, ...], float], ...], going: set[int]) -> bool:
+    def _move(self, coming: tuple[Pipeline, ...], going: Iterable[int], drain_s: float) -> None:
+        """Let lines run dry and then give way to others."""
+        self.coming, self.parted = coming, False
+        self.drained_ns = self.port.now + int(drain_s * NS_PER_S)
+        self.lines.leaving.update(going)
+        self._go_on()
+
+    def _can_come(self, coming: tuple[Pipeline, ...], going: set[int]) -> bool:
         """Whether all workers of these pipelines are free, or will be when the others are gone."""
         free = self.lines.free_workers(self.placing, self.state.members)
         return all(
             stage.node in free or (self.lines.of_node.get(stage.node) in going and stage.node in self.lines.workers)
-            for stages, _ in coming
-            for stage in stages
+            for pipeline in coming
+            for stage in pipeline.stages
         )
 
     def _go_on(self) -> None:
@@ -97,7 +111,7 @@ class Moving(Pipelines):
             self._call_off()
         elif not lines.leaving:
             coming, self.coming = self.coming, ()
-            self._propose_plan(Plan(tuple(stages for stages, _ in coming), tuple(token_s for _, token_s in coming)))
+            self._propose_lines(coming)
         elif self.parted:
             return
         elif not any(lines.lines[number].running for number in lines.leaving):

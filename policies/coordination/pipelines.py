@@ -5,17 +5,19 @@ It stands on `policies.coordination.attempts`: a pipeline that comes up takes wo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from policies.commands import Dissolve, Join, Place
 from policies.coordination.attempts import TERM_SHIFT, Attempts
-from policies.coordination.lines import DECLARED, Line, WorkerView, candidate
+from policies.coordination.lines import DECLARED, Line, Pipeline, WorkerView, candidate
 from policies.coordination.outlook import Outlook
 from policies.jobs import PlanJob, Stage
 from policies.local import Seen
 from policies.problem import Held, Mover, Plan, State
 from policies.wire import encode
-from policies.work import Capability, Gone, Leased, Load, Placed, Renew
+from policies.work import Capability, Gone, Leased, Load, Placed, PlacedOf, Renew
 
 BETTER = "a better plan"
 """Why a pipeline ends that nothing is wrong with."""
@@ -71,7 +73,8 @@ class Pipelines(Attempts):
 
     def _load(self, node: str) -> None:
         number, stage = self.lines.wanted(node)
-        model = self.card.model if number else ""
+        line = self.lines.lines.get(number)
+        model = line.model if line is not None else self.card.model if number else ""
         self.port.send(f"{node}/worker", Load(number, model, stage.first, stage.last))
 
     def _worker_gone(self, node: str, reason: str) -> None:
@@ -117,11 +120,15 @@ class Pipelines(Attempts):
         self.plan_job = self.port.submit(PlanJob(self.sharding.planner, encode(problem), len(pool)))
 
     def _propose_plan(self, plan: Plan) -> None:
+        pipelines = zip(plan.pipelines, plan.latency_s, strict=True)
+        self._propose_lines([Pipeline(self.card.model, stages, token_s) for stages, token_s in pipelines])
+
+    def _propose_lines(self, lines: Iterable[Pipeline]) -> None:
         free = self.lines.free_workers(self.placing, self.state.members)
-        for stages, token_s in zip(plan.pipelines, plan.latency_s, strict=True):
+        for model, stages, token_s in lines:
             if all(stage.node in free for stage in stages):
                 self.placing.update(stage.node for stage in stages)
-                self._propose(Place(self._number(), self.card.model, stages, token_s))
+                self._propose(Place(self._number(), model, stages, token_s))
 
     def _number(self) -> int:
         """Return a new line's number, unique as one leader has one term."""
@@ -134,7 +141,10 @@ class Pipelines(Attempts):
             self.pool_changed = True
             return
         line = self.lines.place(command)
-        self.port.decide("placed", Placed(line.number, line.stages))
+        own = line.model == self.card.model
+        self.port.decide(
+            "placed", Placed(line.number, line.stages) if own else PlacedOf(line.number, line.stages, line.model)
+        )
         if command.pipeline >> TERM_SHIFT != self.term:
             self._expect(line)  # an earlier leader's, committed or replayed only now; its workers may hold it already
             return

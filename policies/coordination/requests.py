@@ -17,7 +17,7 @@ from policies.port import NS_PER_S, Policy
 from policies.problem import Problem
 from policies.state import OpKey, VillageState
 from policies.wire import encode
-from policies.work import Settled, SettledOp
+from policies.work import Settled, SettledBy, SettledOp
 
 STRIKES_MAX = 3
 """Times a worker may stand on the losing side of an audit before it is evicted (our assumption: a pipeline's
@@ -31,8 +31,10 @@ class Requests(Policy):
         config: the leader's rules.
         sharding: planner and slots.
         card: the served model as a planning problem without workers.
+        smaller: models that may serve in its place, the best first (`policies.coordination.offers`).
 
     Attributes:
+        cards: all of them.
         state: the replicated state.
         leader, term: who leads, as consensus says.
         lines: workers and pipelines.
@@ -41,8 +43,11 @@ class Requests(Policy):
         trust: what that tells of workers.
     """
 
-    def __init__(self, config: CoordinationConfig, sharding: ShardingConfig, card: Problem) -> None:
+    def __init__(
+        self, config: CoordinationConfig, sharding: ShardingConfig, card: Problem, smaller: tuple[Problem, ...] = ()
+    ) -> None:
         self.config, self.sharding, self.card = config, sharding, card
+        self.cards = (card, *smaller)
         self.lease_ns = int(config.lease_s * NS_PER_S)
         self.tick_ns = int(config.plan_every_s * NS_PER_S)
         self.state = VillageState()
@@ -75,7 +80,7 @@ class Requests(Policy):
             if self.state.requests[key].source != ask.source:
                 self._propose(Attach(ask.client, ask.op_id, ask.source))
             if (effort := self.efforts.all.get(key)) is not None and effort.emitted and self.config.stream:
-                self.port.tell("gateway", Tokens(*key, 0, tuple(effort.emitted)))
+                self.port.tell("gateway", Tokens(*key, 0, tuple(effort.emitted), effort.model))
         elif len(self.efforts) >= self.config.queue_max:
             self.port.tell("gateway", Busy(ask.client, ask.op_id, "queue full"))
         else:
@@ -125,9 +130,8 @@ class Requests(Policy):
                 self._judge(effort, settlement.output)
         if isinstance(command, Complete):
             nodes = tuple(stage.node for stage in command.receipt.stages)
-        self.port.decide(
-            "settled", SettledOp(*key, settlement.refused, settlement.output, settlement.tokens, nodes, tries)
-        )
+        told = (*key, settlement.refused, settlement.output, settlement.tokens, nodes, tries)
+        self.port.decide("settled", SettledBy(*told, settlement.model) if settlement.model else SettledOp(*told))
         self.port.tell("gateway", settlement)
 
     def _judge(self, effort: Effort, output: str) -> None:

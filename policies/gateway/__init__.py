@@ -4,13 +4,18 @@ from policies.gateway.gateway import (
     Accepted,
     Admitted,
     Answer,
+    AnswerBy,
     Come,
     Gateway,
     Part,
+    PartBy,
     Redirect,
     Refused,
     Submit,
     Withdraw,
 )
 
-__all__ = ["Accepted", "Admitted", "Answer", "Come", "Gateway", "Part", "Redirect", "Refused", "Submit", "Withdraw"]
+__all__ = [
+    "Accepted", "Admitted", "Answer", "AnswerBy", "Come", "Gateway", "Part", "PartBy", "Redirect", "Refused", "Submit",
+    "Withdraw",
+]  # fmt: skip

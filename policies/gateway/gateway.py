@@ -65,6 +65,18 @@ class Answer(Message, frozen=True, tag="answer"):
     holder: str
 
 
+class PartBy(Part, frozen=True, tag="part_by"):
+    """A part that another model than the one asked for has made."""
+
+    model: str
+
+
+class AnswerBy(Answer, frozen=True, tag="answer_by"):
+    """Outcome: the answer of another model than the one asked for; of two, with a plus, if one was lost on the way."""
+
+    model: str
+
+
 class Refused(Message, frozen=True, tag="refused"):
     """Outcome: no answer will come."""
 
@@ -160,7 +172,8 @@ class Gateway(Policy):
         if key not in self.waiting:
             return
         if isinstance(message, local.Tokens):
-            self.port.reply(*key, Part(message.position, message.tokens), last=False)
+            told = (message.position, message.tokens)
+            self.port.reply(*key, PartBy(*told, message.model) if message.model else Part(*told), last=False)
             return
         self.waiting.remove(key)
         if isinstance(message, Busy):
@@ -168,4 +181,5 @@ class Gateway(Policy):
         elif isinstance(message, Settlement) and message.refused:
             self.port.reply(*key, Refused(message.refused))
         else:
-            self.port.reply(*key, Answer(message.output, message.tokens, message.first_token_ns, message.holder))
+            answer = (message.output, message.tokens, message.first_token_ns, message.holder)
+            self.port.reply(*key, AnswerBy(*answer, message.model) if message.model else Answer(*answer))

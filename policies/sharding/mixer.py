@@ -2,7 +2,8 @@
 
 For every number of the best model's pipelines, from as many as fit down to none, the workers that are left hold the
 next model's, and so on. Of these mixes `policies.degradation` says which is best; what stands already is one of them,
-and of equal ones it stays. What stands of a model is kept before anything new is planned, so that little moves.
+and of equal ones it stays. What stands of a model is kept before anything new is planned, so that little moves. A
+smaller model takes no more workers than it is needed for: those left over may hold a better one when others come.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from policies.degradation import KEEPS, Mix, Share, degrade, up
+from policies.degradation import KEEPS, Mix, Share, degrade, up, worth
 from policies.jobs import Stage
 from policies.mixing import Line, Mixed, Mixing, as_model
 from policies.problem import Plan, Problem, Worker
@@ -85,7 +86,7 @@ class _Mixer:
         """
         rank = len(chosen)
         if rank == len(self.asked.cards):
-            self.choices.append(_joined(fixed, chosen))
+            self.choices.append(self._needed(fixed, chosen))
             return self._lacks_nothing(self.choices[-1])
         card, free = self.asked.cards[rank], {worker.node for worker in workers}
         kept = [stages for stages in standing[rank] if all(stage.node in free for stage in stages)]
@@ -96,6 +97,20 @@ class _Mixer:
             if self._try(left, standing, fixed, (*chosen, tuple(whole[:count]))):
                 return True
         return False
+
+    def _needed(self, fixed: Lines, chosen: Lines) -> Lines:
+        """Return a mix without the lines that are worth nothing to anybody: those workers wait for better use."""
+        lines = _joined(fixed, chosen)
+        for rank in range(len(chosen) - 1, 0, -1):
+            for own in reversed(chosen[rank]):
+                fewer = (*lines[:rank], tuple(stages for stages in lines[rank] if stages != own), *lines[rank + 1 :])
+                if self._worth(fewer) > self._worth(lines):
+                    break
+                lines = fewer
+        return lines
+
+    def _worth(self, lines: Lines) -> tuple[float, ...]:
+        return worth(self.asked.services, self.asked.away, _mix(lines))
 
     def _plan(self, card: Problem, workers: Sequence[Worker]) -> list[tuple[Stage, ...]]:
         if not workers:

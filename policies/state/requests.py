@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from policies.commands import Accept, Attach, Complete, Refuse
+from policies.commands import Accept, Attach, Complete, CompleteBy, Refuse
 from policies.state.part import Part
 
 OpKey = tuple[str, str]  # (client, op_id)
@@ -27,7 +27,7 @@ class Requests(Part):
         outcomes: (client, op_id) to what settled it, in order of settling, the last `OUTCOMES_MAX`.
     """
 
-    name, form = "requests", tuple[tuple[Accept, ...], tuple[Complete | Refuse, ...]]
+    name, form = "requests", tuple[tuple[Accept, ...], tuple[Complete | CompleteBy | Refuse, ...]]
 
     def __init__(self) -> None:
         self.owed: dict[OpKey, Accept] = {}

@@ -25,7 +25,7 @@ from policies.problem import Problem
 from policies.serving import Worker
 from policies.state import VillageState
 from policies.wire import encode
-from policies.work import Capability, Gone, Placed, SettledOp
+from policies.work import Capability, Gone, Offered, Placed, PlacedOf, SettledBy, SettledOp
 from scenarios.schema import Network
 from sim.desk import Desk, Times
 from sim.keys import KeyRing
@@ -38,8 +38,12 @@ ONE_HOLDS_ALL, TWO_HOLD_ALL = 4000.0, 2000.0  # memory_bytes of a worker
 RULES = CoordinationConfig(lease_s=10.0, plan_every_s=5.0, audit_share=0.0)
 FOR_EVER_S = 1e9
 LEND = Lend(True, 1.0, 1.0, "idle")
-_reply: Any = msgspec.msgpack.Decoder(g.Accepted | g.Answer | g.Refused | g.Redirect | g.Come | g.Part).decode
-_decided = {"settled": SettledOp, "placed": Placed, "gone": Gone}
+_reply: Any = msgspec.msgpack.Decoder(
+    g.Accepted | g.Answer | g.AnswerBy | g.Refused | g.Redirect | g.Come | g.Part | g.PartBy
+).decode
+_decided: dict[str, Any] = {
+    "settled": SettledOp | SettledBy, "placed": Placed | PlacedOf, "gone": Gone, "offered": Offered,
+}  # fmt: skip
 
 
 class Lender(Policy):
@@ -106,7 +110,7 @@ class SmallVillage:
 
     Attributes:
         replies: (gateway, client, op_id, message) in order.
-        decided: (node, value) of settled, placed and gone, in order.
+        decided: (node, value) of settled, placed, gone and offered, in order.
         desk: does the jobs; ``ran`` has client/op_id/count of every session that was started, in order (an attempt
             counts from 1 in its term), ``liars`` are nodes whose sessions give a wrong answer.
         lose: (sender, receiver, tag) to whether the message is lost.
@@ -121,8 +125,9 @@ class SmallVillage:
         slots: int = 4,
         others: Mapping[str, Capability] | None = None,
         seed: int = 1,
+        smaller: tuple[Problem, ...] = (),
     ) -> None:
-        self.seed = seed  # of the policies' draws
+        self.seed, self.smaller = seed, smaller  # of the policies' draws; models beside CARD's
         self.workers = tuple(f"w{i + 1}" for i in range(workers))
         names = COMMITTEE + self.workers
         self.rules, self.slots, self.gateway = rules, slots, gateway or GatewayConfig()
@@ -150,7 +155,7 @@ class SmallVillage:
             timing = RaftConfig(heartbeat_s=0.25, election_min_s=1.0, election_max_s=2.0)
             sharding = ShardingConfig(slots=self.slots)
             policies["consensus"] = Raft(timing, COMMITTEE, "coordination", ("coordination", "gateway"))
-            policies["coordination"] = Coordination(self.rules, sharding, CARD)
+            policies["coordination"] = Coordination(self.rules, sharding, CARD, self.smaller)
             policies["gateway"] = Gateway(self.gateway)
             policies["membership"] = Seer()
         peers = tuple(n for n in names if n != name)

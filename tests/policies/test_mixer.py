@@ -43,8 +43,10 @@ def shares(lines: Sequence[Line]) -> tuple[Share, ...]:
 
 @settings(max_examples=60)
 @given(memories, st.lists(st.sampled_from(sorted(KEEPS)), max_size=3, unique=True))
-def test_what_it_answers_can_be_held_and_nothing_fits_beside_it(memories: list[float], services: list[str]) -> None:
-    """Each line covers its model within its workers' memory, no worker is in two, and no idle one could serve alone."""
+def test_what_it_answers_can_be_held_and_idle_workers_would_help_nobody(
+    memories: list[float], services: list[str]
+) -> None:
+    """Each line covers its model in its workers' memory, no worker is in two, one more small line is worth nothing."""
     workers = pool(memories)
     answer = mixed(workers, services)
     for card in CARDS:
@@ -56,7 +58,10 @@ def test_what_it_answers_can_be_held_and_nothing_fits_beside_it(memories: list[f
     used = [stage.node for line in answer.lines for stage in line.stages]
     assert len(used) == len(set(used))
     idle = [worker for worker in workers if worker.node not in used]
-    assert not any(worker.memory_bytes >= 1000.0 for worker in idle)  # the small model fits there
+    if any(worker.memory_bytes >= 1000.0 for worker in idle):  # the small model fits there
+        large, small = shares(answer.lines)
+        more = (large, small._replace(copies=small.copies + 1))
+        assert worth(services, 0.05, more) == worth(services, 0.05, (large, small))
     assert bool(answer.lines) != bool(answer.infeasible)
 
 
