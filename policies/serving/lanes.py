@@ -19,6 +19,11 @@ def sessions_max(serving: ServingRules, sharding: ShardingConfig) -> int:
     return sharding.slots
 
 
+def reserved_blocks(sharding: ShardingConfig) -> int:
+    """Return the blocks, each in all layers, that every stage has reserved: room for `slots` full contexts."""
+    return sharding.slots * -(-sharding.context_tokens // BLOCK_TOKENS)
+
+
 def lane_count(sharding: ShardingConfig, stages: int) -> int:
     """Return how many batches are under way in a pipeline of so many stages."""
     return min(stages, sharding.slots)

@@ -23,7 +23,7 @@ from real_backends.executors.choice import choose, ends
 from real_backends.executors.llama_layout import StoredWeights, open_checkpoint, save_checkpoint
 from real_backends.executors.pipeline import Pipeline, make_shard
 from real_backends.executors.precision import DTYPES
-from real_backends.executors.shard import ExecutorUnavailable, Part, SessionsFull, Shard
+from real_backends.executors.shard import BlocksFull, ExecutorUnavailable, Part, SessionsFull, Shard
 from real_backends.executors.spec import DESK_TINY, ModelSpec, RopeScaling, cut_evenly, tensor_shapes
 from real_backends.executors.tokens import TEST_PROMPTS, decode, encode
 
@@ -34,6 +34,7 @@ __all__ = [
     "DTYPES",
     "TEST_PROMPTS",
     "Activation",
+    "BlocksFull",
     "ExecutorUnavailable",
     "ModelSpec",
     "Part",

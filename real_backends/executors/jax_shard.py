@@ -1,10 +1,11 @@
 """A shard that runs in JAX, on the CPU or an accelerator. The only executor module that imports jax; reach it
 through `make_shard`.
 
-One layer is one compiled program, called once per layer with that layer's weights. All layers and all shards
-of a spec share it, so a new cut of the model never compiles anything. Shapes are static: the cache has the
-full context, a prompt runs alone and is padded to a power of two, and the sessions that decode run together, padded
-to a power of two of sessions. So a process compiles a dozen programs, and `warm_up` runs every one of them.
+One layer is one compiled program, called once per layer with that layer's weights and its blocks of the pool. All
+layers and all shards of a spec share it, so a new cut of the model never compiles anything. Shapes are static: a
+session's blocks are gathered to the full context, a prompt runs alone and is padded to a power of two, and the sessions
+that decode run together, padded to a power of two of sessions; what only fills up is written nowhere. So a process
+compiles a dozen programs, and `warm_up` runs every one of them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from policies.serving.batching import BLOCK_TOKENS
 from real_backends.executors.checkpoint import Weights, shard_weights
+from real_backends.executors.pool import Cache, SessionTable
 from real_backends.executors.precision import check_dtype, quantise_rows
-from real_backends.executors.shard import ExecutorUnavailable, Part, SessionTable, build_layer, check_input
+from real_backends.executors.shard import ExecutorUnavailable, Part, build_layer, check_input
 from real_backends.executors.spec import ModelSpec, rope_table
 
 # Full float32 products everywhere: the default precision of an accelerator may drop to bfloat16 or TF32.
@@ -51,7 +54,7 @@ class JaxLayer(NamedTuple):
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one layer, each [kv_heads, context, head_dim]."""
+    """Keys and values of one layer, each [kv_heads, tokens, head_dim]: of a session, or of the pool."""
 
     keys: jax.Array
     values: jax.Array
@@ -97,34 +100,50 @@ def attend(q: jax.Array, cache: LayerCache, position: jax.Array) -> jax.Array:
     return _einsum("kgnt,ktd->nkgd", share.astype(q.dtype), cache.values).reshape(count, heads * width)
 
 
-@partial(jax.jit, static_argnames="spec", donate_argnames="caches")
+class Places(NamedTuple):
+    """Where the tokens of a step are in the pool.
+
+    `positions` [sessions] of each session's first new token; `new` [sessions, n], the place of each new token, the size
+    of the pool for what is only padding; `blocks` [sessions, context / 16], those that a session holds, then any.
+    """
+
+    positions: jax.Array
+    new: jax.Array
+    blocks: jax.Array
+
+
+@partial(jax.jit, static_argnames="spec", donate_argnames="pool")
 def _layer(
-    spec: ModelSpec,
-    layer: JaxLayer,
-    rope: tuple[jax.Array, jax.Array],
-    caches: tuple[LayerCache, ...],
-    h: jax.Array,
-    positions: jax.Array,
-) -> tuple[list[LayerCache], jax.Array]:
-    """One layer over h [sessions, n, hidden], the first token of each session at its entry of `positions`."""
+    spec: ModelSpec, layer: JaxLayer, rope: tuple[jax.Array, jax.Array], pool: LayerCache, h: jax.Array, places: Places
+) -> tuple[LayerCache, jax.Array]:
+    """One layer over h [sessions, n, hidden]; the pool's arrays are extended in place."""
     sessions, count, _ = h.shape
     joined = product(rms_norm(h, layer.attn_norm, spec.norm_eps), layer.qkv)
     joined = joined.reshape(sessions, count, -1, spec.head_dim)
-    mixed, extended = [], []
-    for index, cache in enumerate(caches):  # unrolled: each session's cache is extended in place
-        position = positions[index]
-        cos, sin = (jax.lax.dynamic_slice_in_dim(table, position, count) for table in rope)
-        q, k, v = jnp.split(joined[index], (spec.heads, spec.heads + spec.kv_heads), axis=1)
-        keys = jnp.swapaxes(rotate(k, cos, sin), 0, 1)
-        grown = LayerCache(
-            jax.lax.dynamic_update_slice_in_dim(cache.keys, keys, position, axis=1),
-            jax.lax.dynamic_update_slice_in_dim(cache.values, jnp.swapaxes(v, 0, 1), position, axis=1),
-        )
-        extended.append(grown)
-        mixed.append(attend(rotate(q, cos, sin), grown, position))
-    h = h + product(jnp.stack(mixed), layer.o)
+    q, k, v = jnp.split(joined, (spec.heads, spec.heads + spec.kv_heads), axis=2)
+    rows = places.positions[:, None] + jnp.arange(count, dtype=jnp.int32)
+    cos, sin = (jnp.take(table, rows, axis=0, mode="clip") for table in rope)  # what is beyond is padding
+    turn = jax.vmap(rotate)
+    q, k = turn(q, cos, sin), turn(k, cos, sin)
+    grown = LayerCache(*(_write(kept, new, places.new) for kept, new in zip(pool, (k, v), strict=True)))
+    own = LayerCache(*(_read(kept, places.blocks) for kept in grown))
+    mixed = jax.vmap(attend, in_axes=(0, 1, 0))(q, own, places.positions)
+    h = h + product(mixed, layer.o)
     gate, up = jnp.split(product(rms_norm(h, layer.ffn_norm, spec.norm_eps), layer.gate_up), 2, axis=-1)
-    return extended, h + product(jax.nn.silu(gate) * up, layer.down)
+    return grown, h + product(jax.nn.silu(gate) * up, layer.down)
+
+
+def _write(kept: jax.Array, new: jax.Array, places: jax.Array) -> jax.Array:
+    """Put rows new [sessions, n, kv_heads, head_dim] at their places; one that is beyond the pool goes nowhere."""
+    rows = jnp.moveaxis(new, 2, 0).reshape(kept.shape[0], -1, kept.shape[2])
+    return kept.at[:, places.reshape(-1)].set(rows, mode="drop")
+
+
+def _read(kept: jax.Array, blocks: jax.Array) -> jax.Array:
+    """Return what sessions hold, [kv_heads, sessions, context, head_dim]."""
+    heads, _, width = kept.shape
+    found = kept.reshape(heads, -1, BLOCK_TOKENS, width)[:, blocks]
+    return found.reshape(heads, len(blocks), -1, width)
 
 
 @jax.jit
@@ -139,19 +158,9 @@ def _logits(h: jax.Array, rows: jax.Array, norm: jax.Array, head: JaxMatrix, eps
     return product(rms_norm(newest, norm, eps), head).astype(jnp.float32)
 
 
-def chunk_size(count: int, room: int) -> tuple[int, int]:
-    """(tokens, padded size) of the next chunk of a prompt; the size is 1 or a power of two from `BUCKET_MIN` on.
-
-    Usually all `count` tokens, padded up. When the padding would run over the `room` left in the cache, where
-    the update would be shifted back over good entries, the largest size that `count` fills.
-    """
-    if count == 1:
-        return 1, 1
-    padded = max(BUCKET_MIN, 1 << (count - 1).bit_length())
-    if padded <= room:
-        return count, padded
-    whole = 1 << (count.bit_length() - 1)
-    return (whole, whole) if whole >= BUCKET_MIN else (1, 1)
+def padded_size(count: int) -> int:
+    """Return the size that so many tokens of a session are padded to: 1, or a power of two from `BUCKET_MIN` on."""
+    return 1 if count == 1 else max(BUCKET_MIN, 1 << (count - 1).bit_length())
 
 
 def pool_threads() -> int:
@@ -177,7 +186,10 @@ class JaxShard:
 
     backend = "jax"
 
-    def __init__(self, spec: ModelSpec, weights: Weights, first: int, last: int, *, device: str, dtype: str) -> None:
+    def __init__(
+        self, spec: ModelSpec, weights: Weights, first: int, last: int, *,
+        device: str, dtype: str, blocks: int | None,
+    ) -> None:  # fmt: skip
         check_dtype(dtype)
         part = shard_weights(spec, weights, first, last)
         self.spec, self.first, self.last, self.dtype = spec, first, last, dtype
@@ -207,17 +219,17 @@ class JaxShard:
         self._head = matrix("embed" if spec.tied_head else "head") if last == spec.layers else None
         cos, sin = (jnp.asarray(table, dtype=self._compute, device=self._device) for table in rope_table(spec))
         self._rope = (cos, sin)
-        self._table: SessionTable[list[LayerCache]] = SessionTable(spec)
-        self._padding: list[list[LayerCache]] = []  # caches of the sessions that only fill a batch up
+        self._table = SessionTable(spec, blocks)
+        self._pool = self._new_pool()
 
     def warm_up(self, sessions: int = 1) -> None:
         """See `Shard.warm_up`. One layer is enough: all layers share its programs."""
         x = np.zeros(1, np.int64) if self.first == 0 else np.zeros((1, self.spec.hidden), np.float32)
         batches = 1 + (min(sessions, BATCH_MAX) - 1).bit_length()
         sizes = [(1 << n, 1) for n in range(batches)]
-        prompts = range(BUCKET_MIN.bit_length() - 1, self.spec.context.bit_length())
+        prompts = range(BUCKET_MIN.bit_length() - 1, 1 + (padded_size(self.spec.context) - 1).bit_length())
         for count, padded in [*sizes, *((1, 1 << n) for n in prompts)]:
-            self._run([self._new_caches()[:1] for _ in range(count)], [x] * count, [0] * count, padded)
+            self._run([], [x] * count, padded, 1)
 
     def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
         """See `Shard.forward`."""
@@ -227,35 +239,34 @@ class JaxShard:
         """See `Shard.step`."""
         for part in parts:
             check_input(self.spec, self.first, part.x)
-        caches = self._table.claim(parts, self._new_caches)
+        caches = self._table.claim(parts)
         results: dict[int, npt.NDArray[np.float32]] = {}
+        decoding = [index for index, part in enumerate(parts) if len(part.x) == 1]
+        groups = [decoding[begin : begin + BATCH_MAX] for begin in range(0, len(decoding), BATCH_MAX)]
+        groups += [[index] for index, part in enumerate(parts) if len(part.x) > 1]
         try:
-            decoding = [index for index, part in enumerate(parts) if len(part.x) == 1]
-            for begin in range(0, len(decoding), BATCH_MAX):
-                together = decoding[begin : begin + BATCH_MAX]
-                xs, positions = [parts[i].x for i in together], [parts[i].position for i in together]
-                results |= zip(together, self._run([caches[i] for i in together], xs, positions, 1), strict=True)
-            for index, part in enumerate(parts):
-                if len(part.x) > 1:
-                    results[index] = self._prompt(caches[index], part)
+            for group in groups:
+                xs = [parts[index].x for index in group]
+                found = self._run([caches[index] for index in group], xs, padded_size(len(xs[0])), len(self._layers))
+                results |= zip(group, found, strict=True)
         except BaseException:
-            for part in parts:
-                self._table.drop(part.session)  # the old caches were given away and the new ones are half written
-            self._padding.clear()
+            self._table.clear()  # the pool was given away, and a new one has nothing in it
+            self._pool = self._new_pool()
             raise
         for part, cache in zip(parts, caches, strict=True):
-            self._table.store(part.session, cache, part.position + len(part.x))
+            cache.length = part.position + len(part.x)
         return [results[index] for index in range(len(parts))]
 
     def cached(self, session: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `Shard.cached`."""
-        layers, length = self._table.find(session)
+        cache = self._table.find(session)
+        places = cache.places(0, cache.length)
 
         def joined(parts: Sequence[jax.Array]) -> npt.NDArray[np.float32]:
             # Cut on the host: every length would be a program of its own.
-            return np.stack([np.asarray(part)[:, :length].swapaxes(0, 1).astype(np.float32) for part in parts])
+            return np.stack([np.asarray(part)[:, places].swapaxes(0, 1).astype(np.float32) for part in parts])
 
-        return joined([layer.keys for layer in layers]), joined([layer.values for layer in layers])
+        return joined([layer.keys for layer in self._pool]), joined([layer.values for layer in self._pool])
 
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""
@@ -267,45 +278,44 @@ class JaxShard:
 
     def kv_bytes(self) -> int:
         """See `Shard.kv_bytes`."""
-        return self._table.allocated_bytes()
+        return self.pool_bytes() // len(self._table.blocks) * self._table.held
 
-    def _new_caches(self) -> list[LayerCache]:
-        shape = (self.spec.kv_heads, self.spec.context, self.spec.head_dim)
+    def pool_bytes(self) -> int:
+        """See `Shard.pool_bytes`."""
+        return sum(array.nbytes for layer in self._pool for array in layer)
+
+    def _new_pool(self) -> list[LayerCache]:
+        shape = (self.spec.kv_heads, len(self._table.blocks) * BLOCK_TOKENS, self.spec.head_dim)
 
         def zeros() -> jax.Array:
             return jnp.zeros(shape, self._compute, device=self._device)
 
         return [LayerCache(zeros(), zeros()) for _ in self._layers]
 
-    def _prompt(self, caches: list[LayerCache], part: Part) -> npt.NDArray[np.float32]:
-        """Run several tokens of one session, in padded chunks."""
-        outputs: list[npt.NDArray[np.float32]] = []
-        done = 0
-        while done < len(part.x):
-            size, padded = chunk_size(len(part.x) - done, self.spec.context - part.position - done)
-            outputs += self._run([caches], [part.x[done : done + size]], [part.position + done], padded)
-            done += size
-        return outputs[-1] if self._head is not None or len(outputs) == 1 else np.concatenate(outputs)
+    def _places(self, caches: Sequence[Cache], xs: Sequence[npt.NDArray[Any]], sessions: int, padded: int) -> Places:
+        positions = np.zeros(sessions, np.int32)
+        new = np.full((sessions, padded), len(self._table.blocks) * BLOCK_TOKENS, np.int32)
+        blocks = np.zeros((sessions, -(-self.spec.context // BLOCK_TOKENS)), np.int32)
+        for index, (cache, x) in enumerate(zip(caches, xs, strict=False)):
+            begin = positions[index] = cache.length
+            new[index, : len(x)] = cache.places(begin, begin + len(x))
+            blocks[index, : len(cache.blocks)] = cache.blocks
+        return Places(*(jax.device_put(array, self._device) for array in (positions, new, blocks)))
 
     def _run(
-        self, caches: Sequence[list[LayerCache]], xs: Sequence[npt.NDArray[Any]], positions: Sequence[int], padded: int
+        self, caches: Sequence[Cache], xs: Sequence[npt.NDArray[Any]], padded: int, layers: int
     ) -> list[npt.NDArray[np.float32]]:
-        """Run one padded block, replacing each entry of `caches`; fewer of them than layers run these layers only."""
+        """Run one padded block of rows behind what caches hold, over so many layers; without caches nothing is kept."""
         sessions = 1 << (len(xs) - 1).bit_length()
-        while len(self._padding) < sessions - len(xs):
-            self._padding.append(self._new_caches())
-        caches = [*caches, *self._padding[: sessions - len(xs)]]
         kind = np.int32 if self._embed is not None else np.float32  # int32: JAX has no int64 unless asked for
-        block = np.zeros((sessions, padded, *xs[0].shape[1:]), kind)
-        starts, rows = np.zeros((2, sessions), np.int32)
-        for index, (x, position) in enumerate(zip(xs, positions, strict=True)):
-            block[index, : len(x)], starts[index], rows[index] = x, position, len(x) - 1
-        h, start = jax.device_put(block, self._device), jax.device_put(starts, self._device)
+        block, rows = np.zeros((sessions, padded, *xs[0].shape[1:]), kind), np.zeros(sessions, np.int32)
+        for index, x in enumerate(xs):
+            block[index, : len(x)], rows[index] = x, len(x) - 1
+        h = jax.device_put(block, self._device)
         h = h.astype(self._compute) if self._embed is None else _look_up(self._embed, h)
-        for index, layer in enumerate(self._layers[: len(caches[0])]):
-            extended, h = _layer(self.spec, layer, self._rope, tuple(own[index] for own in caches), h, start)
-            for own, cache in zip(caches, extended, strict=True):
-                own[index] = cache
+        places = self._places(caches, xs, sessions, padded)
+        for index, layer in enumerate(self._layers[:layers]):
+            self._pool[index], h = _layer(self.spec, layer, self._rope, self._pool[index], h, places)
         if self._norm is not None and self._head is not None:
             row = jax.device_put(rows, self._device)
             logits = np.array(_logits(h, row, self._norm, self._head, self.spec.norm_eps))

@@ -1,7 +1,7 @@
 """Workers that are slower than this machine, or that only hold their time: pacing, in the real world.
 
 `Stretched` lets any shard's step take a factor longer: it computes, then sleeps. `PacedShard` computes nothing: a step
-sleeps until the deadline that a profile's law gives, its caches are as large as a real shard's, and its tokens are a
+sleeps until the deadline that a profile's law gives, its blocks are as large as a real shard's, and its tokens are a
 seeded stand-in, a function of the seed, the position and the token before. So protocol, queues and hops are real, and
 no core is worked on. Both sleep in the node's compute thread, which serves one step at a time.
 """
@@ -10,22 +10,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from models import draws
+from policies.serving.batching import BLOCK_TOKENS
 from real_backends.executors.checkpoint import Weights
 from real_backends.executors.pipeline import make_shard
-from real_backends.executors.shard import Part, SessionTable, Shard, check_input
+from real_backends.executors.pool import SessionTable
+from real_backends.executors.shard import Part, Shard, check_input
 from real_backends.executors.spec import ModelSpec
 from scenarios.hosts import StepLaw
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
-ShardMaker = Callable[[str, ModelSpec, Weights, int, int], Shard]
-"""(backend, model, weights, first, last) to a shard, as `make_shard`."""
+
+
+class ShardMaker(Protocol):
+    """Makes shards, as `make_shard` does."""
+
+    def __call__(
+        self, backend: str, spec: ModelSpec, weights: Weights, first: int, last: int, *, blocks: int | None = None
+    ) -> Shard:
+        """Return a shard of layers [first, last)."""
+        ...
 
 
 class PacedShard:
@@ -38,18 +48,21 @@ class PacedShard:
         pacing: factor on it.
         seed: of the tokens.
         clock, sleep: seconds; without a sleep no time is held.
+        blocks: of its pool, as of `make_shard`.
     """
 
     backend, device, threads, dtype = "paced", "none", 1, "fp32"
 
     def __init__(
         self, spec: ModelSpec, first: int, last: int, law: StepLaw, pacing: float = 1.0, seed: int = 0,
-        clock: Clock = time.perf_counter, sleep: Sleep | None = time.sleep,
+        clock: Clock = time.perf_counter, sleep: Sleep | None = time.sleep, blocks: int | None = None,
     ) -> None:  # fmt: skip
         spec.check_cut(first, last)
         self.spec, self.first, self.last = spec, first, last
         self._law, self._pacing, self._seed, self._clock, self._sleep = law, pacing, seed, clock, sleep
-        self._table: SessionTable[npt.NDArray[np.float32]] = SessionTable(spec)
+        self._table = SessionTable(spec, blocks)
+        shape = (2, last - first, spec.kv_heads, len(self._table.blocks) * BLOCK_TOKENS, spec.head_dim)
+        self._pool = np.zeros(shape, np.float32)
 
     def warm_up(self, sessions: int = 1) -> None:
         """See `Shard.warm_up`: there is nothing to compile."""
@@ -63,10 +76,10 @@ class PacedShard:
         begun_s = self._clock()
         for part in parts:
             check_input(self.spec, self.first, part.x)
-        caches = self._table.claim(parts, self._new_cache)
+        caches = self._table.claim(parts)
         results = [self._result(part) for part in parts]
         for part, cache in zip(parts, caches, strict=True):
-            self._table.store(part.session, cache, part.position + len(part.x))
+            cache.length = part.position + len(part.x)
         layers, last = self.last - self.first, self.last == self.spec.layers
         step_s = self._law.batch_s(layers, last, [len(part.x) for part in parts])
         _sleep_until(begun_s + self._pacing * step_s, self._clock, self._sleep)
@@ -82,11 +95,11 @@ class PacedShard:
 
     def kv_bytes(self) -> int:
         """See `Shard.kv_bytes`."""
-        return self._table.allocated_bytes()
+        return self.pool_bytes() // len(self._table.blocks) * self._table.held
 
-    def _new_cache(self) -> npt.NDArray[np.float32]:
-        spec = self.spec
-        return np.zeros((2, self.last - self.first, spec.kv_heads, spec.context, spec.head_dim), np.float32)
+    def pool_bytes(self) -> int:
+        """See `Shard.pool_bytes`."""
+        return self._pool.nbytes
 
     def _result(self, part: Part) -> npt.NDArray[np.float32]:
         """The first number of an activation is the token's id; the last shard's logits have one peak."""
@@ -112,7 +125,7 @@ class Stretched:
         self.inner, self.spec, self.first, self.last = inner, inner.spec, inner.first, inner.last
         self.backend, self.device, self.threads, self.dtype = inner.backend, inner.device, inner.threads, inner.dtype
         self.warm_up, self.drop = inner.warm_up, inner.drop
-        self.sessions, self.kv_bytes = inner.sessions, inner.kv_bytes
+        self.sessions, self.kv_bytes, self.pool_bytes = inner.sessions, inner.kv_bytes, inner.pool_bytes
         self._pacing, self._clock, self._sleep = pacing, clock, sleep
 
     def step(self, parts: Sequence[Part]) -> list[npt.NDArray[np.float32]]:
@@ -130,10 +143,12 @@ class Stretched:
 def maker(law: StepLaw, *, paced: bool, pacing: float, seed: int) -> ShardMaker:
     """Return what makes a worker's shards: computing ones, stretched by pacing, or such as only hold their time."""
 
-    def make(backend: str, spec: ModelSpec, weights: Weights, first: int, last: int) -> Shard:
+    def make(
+        backend: str, spec: ModelSpec, weights: Weights, first: int, last: int, *, blocks: int | None = None
+    ) -> Shard:
         if paced:
-            return PacedShard(spec, first, last, law, pacing, seed)
-        shard = make_shard(backend, spec, weights, first, last)
+            return PacedShard(spec, first, last, law, pacing, seed, blocks=blocks)
+        shard = make_shard(backend, spec, weights, first, last, blocks=blocks)
         return shard if pacing == 1.0 else Stretched(shard, pacing)
 
     return make

@@ -27,6 +27,7 @@ def make_shard(
     threads: int = 1,
     device: str = "auto",
     dtype: str = "fp32",
+    blocks: int | None = None,
 ) -> Shard:
     """A shard of layers [first, last).
 
@@ -40,6 +41,7 @@ def make_shard(
             imported jax before, and `Shard.threads` says what is in force.
         device: "cpu", "cuda", or "auto" for an accelerator when present.
         dtype: one of `precision.DTYPES`.
+        blocks: of its pool, each of 16 tokens in all of its layers; None: `pool.CONTEXTS` full contexts.
 
     Raises:
         ExecutorUnavailable: the framework or the device is not on this machine.
@@ -50,14 +52,14 @@ def make_shard(
         if backend == "torch":
             from real_backends.executors.torch_shard import TorchShard
 
-            return TorchShard(spec, weights, first, last, threads=threads, device=device, dtype=dtype)
+            return TorchShard(spec, weights, first, last, threads=threads, device=device, dtype=dtype, blocks=blocks)
         if backend == "jax":
             if "jax" not in sys.modules:
                 # XLA reads the size of its pool from here when it starts; jax itself has no such option.
                 os.environ["NPROC"] = str(threads)
             from real_backends.executors.jax_shard import JaxShard
 
-            return JaxShard(spec, weights, first, last, device=device, dtype=dtype)
+            return JaxShard(spec, weights, first, last, device=device, dtype=dtype, blocks=blocks)
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "jax", "jaxlib"):
             raise

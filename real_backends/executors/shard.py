@@ -1,9 +1,9 @@
-"""What every executor promises, and the checks and session table they share. Imports no framework."""
+"""What every executor promises, and the checks that all share. Imports no framework."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ from real_backends.executors.spec import ModelSpec
 # memory.
 SESSIONS_MAX = 64
 
-Cache = TypeVar("Cache")
 Vector = TypeVar("Vector")
 Matrix = TypeVar("Matrix")
 Layer = TypeVar("Layer")
@@ -28,6 +27,10 @@ class SessionsFull(RuntimeError):
     """The shard already holds `SESSIONS_MAX` sessions; drop one first."""
 
 
+class BlocksFull(RuntimeError):
+    """The shard's pool has no block for a session that grows; drop one first."""
+
+
 class Part(NamedTuple):
     """What one session contributes to a step: `x` as in `Shard.forward`, the first token of it at `position`."""
 
@@ -39,7 +42,8 @@ class Part(NamedTuple):
 class Shard(Protocol):
     """Layers [first, last) of a model with the KV cache of each session. Used by one thread at a time.
 
-    Whatever the format of its weights, float32 goes in and comes out: it holds every value of the narrower formats.
+    Caches are blocks of one pool, which has its size from the beginning (`real_backends.executors.pool`). Whatever the
+    format of its weights, float32 goes in and comes out: it holds every value of the narrower formats.
     """
 
     spec: ModelSpec
@@ -68,7 +72,8 @@ class Shard(Protocol):
         """Run n new tokens that start at `position` of a session.
 
         A position before the end of the session forgets everything from there on, so that a step whose answer
-        was lost can be sent again, and position 0 starts over. A position past the end is an error.
+        was lost can be sent again, and position 0 starts over. A position past the end is an error. Blocks that are
+        no longer needed are free at once.
 
         Args:
             session: any name; a new one starts at position 0.
@@ -90,7 +95,7 @@ class Shard(Protocol):
         ...
 
     def drop(self, session: str) -> None:
-        """Free a session; one that is not there is no error."""
+        """Free a session and its blocks; one that is not there is no error."""
         ...
 
     def sessions(self) -> int:
@@ -98,7 +103,11 @@ class Shard(Protocol):
         ...
 
     def kv_bytes(self) -> int:
-        """How many bytes the caches of all sessions take, filled or not."""
+        """How many bytes the blocks take that sessions hold, filled or not."""
+        ...
+
+    def pool_bytes(self) -> int:
+        """How many bytes all blocks take, held or not: what was allocated, as its arrays say."""
         ...
 
 
@@ -114,67 +123,6 @@ def build_layer(
         vector(at + "attn_norm"), matrix(at + "q", at + "k", at + "v"), matrix(at + "o"),
         vector(at + "ffn_norm"), matrix(at + "gate", at + "up"), matrix(at + "down"),
     )  # fmt: skip
-
-
-class SessionTable(Generic[Cache]):
-    """Caches by session name, each with the number of positions that are filled."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
-        self._entries: dict[str, tuple[Cache, int]] = {}
-
-    def claim(self, parts: Sequence[Part], make: Callable[[], Cache]) -> list[Cache]:
-        """The cache that each part extends, made where its session is new.
-
-        Raises:
-            ValueError: a position or length that does not fit, or a session named twice.
-            SessionsFull: there is no room for the new ones.
-        """
-        fresh = 0
-        for session, x, position in parts:
-            _, length = self._entries.get(session, (None, 0))
-            if not 0 <= position <= length:
-                raise ValueError(f"position: {position} is not allowed, session {session!r} holds {length} tokens")
-            if position + len(x) > self.spec.context:
-                raise ValueError(
-                    f"session {session!r}: {position + len(x)} tokens are not allowed, at most {self.spec.context}"
-                )
-            fresh += session not in self._entries
-            if len(self._entries) + fresh > SESSIONS_MAX:
-                raise SessionsFull(f"session {session!r}: refused, all {SESSIONS_MAX} sessions are taken")
-        if len({part.session for part in parts}) < len(parts):
-            raise ValueError("parts: a session is named twice, allowed is once a step")
-        return [self._entries[p.session][0] if p.session in self._entries else make() for p in parts]
-
-    def store(self, session: str, cache: Cache, length: int) -> None:
-        """Keep a cache of which the first `length` positions are filled."""
-        self._entries[session] = (cache, length)
-
-    def find(self, session: str) -> tuple[Cache, int]:
-        """Return a session's cache and how many positions of it are filled.
-
-        Raises:
-            ValueError: no such session.
-        """
-        if session not in self._entries:
-            raise ValueError(f"session {session!r}: there is none")
-        return self._entries[session]
-
-    def drop(self, session: str) -> None:
-        """Forget a session, if there is one."""
-        self._entries.pop(session, None)
-
-    def allocated_bytes(self) -> int:
-        """Bytes of all caches, as their arrays say; one cache is an array, or any nesting of sequences of them."""
-        return sum(_array_bytes(cache) for cache, _ in self._entries.values())
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-
-def _array_bytes(cache: Any) -> int:
-    size = getattr(cache, "nbytes", None)
-    return int(size) if size is not None else sum(_array_bytes(part) for part in cache)
 
 
 def check_input(spec: ModelSpec, first: int, x: npt.NDArray[Any]) -> None:

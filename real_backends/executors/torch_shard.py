@@ -1,8 +1,9 @@
 """A shard that runs in torch, on the CPU or on CUDA.
 
 The sessions of a step are joined row by row: norms, products and the feed-forward see all new tokens of all sessions
-as one matrix, and only attention runs session by session, each over its own cache. Besides the reference this is the
-only executor module that imports torch; reach it through `make_shard`.
+as one matrix, and only attention runs session by session, each over its own blocks. The pool of a layer is one array
+for the keys of each head and one for the values, so that blocks that lie one behind another are read in place. Besides
+the reference this is the only executor module that imports torch; reach it through `make_shard`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from policies.serving.batching import BLOCK_TOKENS
 from real_backends.executors.checkpoint import Weights, shard_weights
+from real_backends.executors.pool import Cache, SessionTable
 from real_backends.executors.precision import check_dtype, quantise_rows
-from real_backends.executors.shard import ExecutorUnavailable, Part, SessionTable, build_layer, check_input
+from real_backends.executors.shard import ExecutorUnavailable, Part, build_layer, check_input
 from real_backends.executors.spec import ModelSpec, rope_table
 
 _COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
@@ -42,11 +45,16 @@ class TorchLayer(NamedTuple):
     down: TorchMatrix
 
 
-class TorchCache(NamedTuple):
-    """Keys and values, each [layers, kv_heads, context, head_dim]."""
+class TorchSpan(NamedTuple):
+    """Where the tokens of one session are in the pool: slices where its blocks lie one behind another, else indices.
 
-    keys: torch.Tensor
-    values: torch.Tensor
+    `new` are the places of its new tokens. Of all its tokens up to the newest there is `read`: their places, or the
+    blocks that have them; `length` says how many they are.
+    """
+
+    new: slice | torch.Tensor
+    read: slice | torch.Tensor
+    length: int
 
 
 def product(x: torch.Tensor, matrix: TorchMatrix) -> torch.Tensor:
@@ -99,6 +107,22 @@ def attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, position: 
     return mixed.view(kv_heads, -1, count, width).permute(2, 0, 1, 3).reshape(count, heads * width)
 
 
+def write(pool: torch.Tensor, span: TorchSpan, rows: torch.Tensor) -> None:
+    """Put a session's new rows [n, kv_heads, head_dim] into the pool [kv_heads, tokens, head_dim] of a layer."""
+    if isinstance(span.new, slice):
+        pool[:, span.new] = rows.transpose(0, 1)
+    else:
+        pool.index_copy_(1, span.new, rows.transpose(0, 1))
+
+
+def read(pool: torch.Tensor, span: TorchSpan) -> torch.Tensor:
+    """Return all rows of a session, [kv_heads, length, head_dim]: in place, or a copy of its blocks."""
+    if isinstance(span.read, slice):
+        return pool[:, span.read]
+    blocks = pool.view(len(pool), -1, BLOCK_TOKENS * pool.shape[2]).index_select(1, span.read)
+    return blocks.view(len(pool), -1, pool.shape[2])[:, : span.length]
+
+
 def pick_device(device: str) -> torch.device:
     """`auto` is CUDA when present, else the CPU."""
     if device == "auto":
@@ -124,8 +148,9 @@ class TorchShard:
     backend = "torch"
 
     def __init__(
-        self, spec: ModelSpec, weights: Weights, first: int, last: int, *, threads: int, device: str, dtype: str
-    ) -> None:
+        self, spec: ModelSpec, weights: Weights, first: int, last: int, *,
+        threads: int, device: str, dtype: str, blocks: int | None,
+    ) -> None:  # fmt: skip
         check_dtype(dtype)
         part = shard_weights(spec, weights, first, last)
         self.spec, self.first, self.last, self.threads, self.dtype = spec, first, last, threads, dtype
@@ -154,12 +179,13 @@ class TorchShard:
         self._norm = vector("norm") if last == spec.layers else None
         self._head = matrix("embed" if spec.tied_head else "head") if last == spec.layers else None
         self._rope = tuple(torch.tensor(table).to(self._device, self._compute) for table in rope_table(spec))
-        self._table: SessionTable[TorchCache] = SessionTable(spec)
+        self._table = SessionTable(spec, blocks)
+        self._pool = self._new_pool(len(self._table.blocks))
 
     def warm_up(self, sessions: int = 1) -> None:
         """See `Shard.warm_up`: the first product starts torch's threads and allocator; nothing is compiled."""
         x = np.zeros(1, np.int64) if self.first == 0 else np.zeros((1, self.spec.hidden), np.float32)
-        self._run([Part("", x, 0)], [self._new_cache()])
+        self._run([Part("", x, 0)], [TorchSpan(slice(0, 1), slice(0, 1), 1)], self._new_pool(1))
 
     def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
         """See `Shard.forward`."""
@@ -169,16 +195,18 @@ class TorchShard:
         """See `Shard.step`."""
         for part in parts:
             check_input(self.spec, self.first, part.x)
-        caches = self._table.claim(parts, self._new_cache)
-        results = self._run(parts, caches)
-        for part, cache in zip(parts, caches, strict=True):
-            self._table.store(part.session, cache, part.position + len(part.x))
+        caches = self._table.claim(parts)
+        spans = [self._span(part, cache) for part, cache in zip(parts, caches, strict=True)]
+        results = self._run(parts, spans, self._pool)
+        for span, cache in zip(spans, caches, strict=True):
+            cache.length = span.length
         return results
 
     def cached(self, session: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `Shard.cached`."""
-        cache, length = self._table.find(session)
-        keys, values = (part[:, :, :length].transpose(1, 2).float().cpu().contiguous().numpy() for part in cache)
+        cache = self._table.find(session)
+        places = torch.from_numpy(cache.places(0, cache.length)).to(self._device)
+        keys, values = (part[:, :, places].transpose(1, 2).float().cpu().contiguous().numpy() for part in self._pool)
         return keys, values
 
     def drop(self, session: str) -> None:
@@ -191,15 +219,28 @@ class TorchShard:
 
     def kv_bytes(self) -> int:
         """See `Shard.kv_bytes`."""
-        return self._table.allocated_bytes()
+        return self.pool_bytes() // len(self._table.blocks) * self._table.held
 
-    def _new_cache(self) -> TorchCache:
+    def pool_bytes(self) -> int:
+        """See `Shard.pool_bytes`."""
+        return self._pool.nbytes
+
+    def _new_pool(self, blocks: int) -> torch.Tensor:
+        """Keys and values [2, layers, kv_heads, tokens, head_dim]; what no session wrote there is never read."""
         spec = self.spec
-        shape = (self.last - self.first, spec.kv_heads, spec.context, spec.head_dim)
-        keys, values = (torch.zeros(shape, dtype=self._compute, device=self._device) for _ in range(2))
-        return TorchCache(keys, values)
+        shape = (2, self.last - self.first, spec.kv_heads, blocks * BLOCK_TOKENS, spec.head_dim)
+        return torch.empty(shape, dtype=self._compute, device=self._device)
 
-    def _run(self, parts: Sequence[Part], caches: Sequence[TorchCache]) -> list[npt.NDArray[np.float32]]:
+    def _span(self, part: Part, cache: Cache) -> TorchSpan:
+        end = part.position + len(part.x)
+        if (span := cache.span(end)) is not None:
+            return TorchSpan(slice(span.stop - len(part.x), span.stop), span, end)
+        new = torch.from_numpy(cache.places(part.position, end)).to(self._device)
+        return TorchSpan(new, torch.tensor(cache.blocks, device=self._device), end)
+
+    def _run(
+        self, parts: Sequence[Part], spans: Sequence[TorchSpan], pool: torch.Tensor
+    ) -> list[npt.NDArray[np.float32]]:
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)  # a setting of the process: the shard that runs decides
         counts = [len(part.x) for part in parts]
@@ -210,8 +251,7 @@ class TorchShard:
             rows = [slice(part.position, part.position + count) for part, count in zip(parts, counts, strict=True)]
             cos, sin = (torch.cat([table[at] for at in rows]) for table in self._rope)
             for index, layer in enumerate(self._layers):
-                views = [(cache.keys[index], cache.values[index]) for cache in caches]
-                h = self._layer(layer, h, views, rows, cos, sin)
+                h = self._layer(layer, h, pool[0, index], pool[1, index], spans, counts, cos, sin)
             if self._norm is None or self._head is None:
                 return list(np.split(h.float().cpu().numpy(), np.cumsum(counts)[:-1]))
             last = torch.tensor(np.cumsum(counts) - 1, device=self._device)
@@ -222,8 +262,10 @@ class TorchShard:
         self,
         layer: TorchLayer,
         h: torch.Tensor,
-        caches: Sequence[tuple[torch.Tensor, torch.Tensor]],
-        rows: Sequence[slice],
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        spans: Sequence[TorchSpan],
+        counts: Sequence[int],
         cos: torch.Tensor,
         sin: torch.Tensor,
     ) -> torch.Tensor:
@@ -233,12 +275,11 @@ class TorchShard:
         q, k, v = torch.split(joined.view(len(h), -1, spec.head_dim), parts, dim=1)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         mixed, done = [], 0
-        for (keys, values), at in zip(caches, rows, strict=True):
-            mine = slice(done, done + at.stop - at.start)
-            done = mine.stop
-            keys[:, at] = k[mine].transpose(0, 1)
-            values[:, at] = v[mine].transpose(0, 1)
-            mixed.append(attend(q[mine], keys[:, : at.stop], values[:, : at.stop], at.start))
+        for span, count in zip(spans, counts, strict=True):
+            mine = slice(done, done := done + count)
+            write(keys, span, k[mine])
+            write(values, span, v[mine])
+            mixed.append(attend(q[mine], read(keys, span), read(values, span), span.length - count))
         h = h + product(mixed[0] if len(mixed) == 1 else torch.cat(mixed), layer.o)
         gate, up = product(rms_norm(h, layer.ffn_norm, spec.norm_eps), layer.gate_up).chunk(2, dim=-1)
         return h + product(F.silu(gate) * up, layer.down)

@@ -253,15 +253,10 @@ def test_activations_of_a_chunked_prefill_are_returned_whole() -> None:
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-4, rtol=0)
 
 
-@given(count=st.integers(1, 300), spare=st.integers(0, 300))
-def test_chunks_fit_and_have_few_sizes(count: int, spare: int) -> None:
-    """A chunk never exceeds the room, has one of the warmed sizes, and takes half of what is left or a single token."""
-    size, padded = jax_shard.chunk_size(count, count + spare)
-
-    assert size <= count
-    assert size <= padded <= count + spare
-    assert padded in {1, 16, 32, 64, 128, 256, 512}
-    assert 2 * size > count or (size == 1 and count < 16)
+@given(count=st.integers(1, 300))
+def test_padded_sizes_are_few(count: int) -> None:
+    """Tokens of a session are padded to the next of the warmed sizes."""
+    assert jax_shard.padded_size(count) == min(size for size in (1, 16, 32, 64, 128, 256, 512) if size >= count)
 
 
 def test_a_new_cut_compiles_nothing() -> None:

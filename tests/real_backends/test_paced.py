@@ -69,19 +69,20 @@ def test_tokens_do_not_depend_on_the_cut() -> None:
 
 
 def test_caches_take_what_a_real_shards_take() -> None:
-    """One session of one layer takes keys and values of the whole context, as torch allocates them."""
+    """A session takes keys and values of whole blocks in each layer, of a pool as large as torch's."""
     torch_shard = pytest.importorskip("real_backends.executors.torch_shard", reason="torch is not installed")
     from real_backends.executors import DEFAULT_SEED, make_checkpoint
 
     weights = make_checkpoint(DESK_TINY, DEFAULT_SEED)
-    real = torch_shard.TorchShard(DESK_TINY, weights, 2, 5, threads=1, device="cpu", dtype="fp32")
+    real = torch_shard.TorchShard(DESK_TINY, weights, 2, 5, threads=1, device="cpu", dtype="fp32", blocks=None)
     held = _shard(2, 5)
     x = np.zeros((4, DESK_TINY.hidden), np.float32)
     for shard in (real, held):
         for session in ("a", "b"):
             shard.forward(session, x, 0)
 
-    assert held.kv_bytes() == real.kv_bytes() == 2 * 3 * 2 * 2 * 256 * 16 * 4
+    assert held.kv_bytes() == real.kv_bytes() == 2 * 3 * 2 * 2 * 16 * 16 * 4
+    assert held.pool_bytes() == real.pool_bytes() == 4 * 256 // 16 * real.kv_bytes() // 2
     held.drop("a")
     assert held.kv_bytes() == real.kv_bytes() // 2
 
