@@ -34,6 +34,7 @@ SUBJECTS = {
         "battery": "a calibrated cell on a profile of steps, beside a measurement if there is one",
         "thermal": "a phone's battery zone, predicted from its loads",
         "physics": "every law beside its reference, as the table of docs/physics.md",
+        "inference": "the cost model on published rows that it was not fitted to, as the tables of docs/fidelity.md",
     },
 }
 """What `calibrate` fits and `validate` tests: a module each in experiments.calibration and experiments.validation."""

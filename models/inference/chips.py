@@ -2,8 +2,10 @@
 
 Bandwidth and FP16 peak (dense; with FP16 sums where a GeForce has them at twice the rate, `bf16_tflops` with FP32
 sums), second-level cache, memory, board or package watts under load and idle. Data sheets, from memory; Apple's peak is
-that of its cores (128 lanes, two operations, the published clock) in half precision, M5's with its matrix units at
-twice that (assumption). Devices of the library (`models.devices`) that are not here come with the library's numbers.
+that of its cores (128 lanes, two operations, the published clock) in half precision, M5's with its matrix units four
+times M4's (Apple's statement). Intel's is that of its vector units, which Vulkan reaches. A virtual machine's bandwidth
+is its share of the sockets'. Devices of the library (`models.devices`) that are not here come with the library's
+numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ _NOISE = frozenset(
         "soc",
         "chip",
         "with",
-        "laptop",
         "cpu",
         "npu",
     )
@@ -81,9 +82,10 @@ def _read(text: str) -> tuple[dict[str, Chip], list[tuple[frozenset[str], str]]]
 
 
 def _tokens(name: str) -> frozenset[str]:
-    """Split a chip's name; `M2` and `A100` stay whole, `RTX4090`, `Pi4` and `SXM5` do not."""
+    """Split a chip's name; `M2` and `A100` stay whole, `RTX4090`, `1080Ti`, `Pi4` and `SXM5` do not."""
     bare = re.sub(r"\b(macbook|ipad)\s+(pro|air)\b|\bmac\s+(studio|mini|pro)\b", "", name.lower())
     apart = re.sub(r"\b(rtx|gtx|rx|pro|r?pi|sxm)(?=\d|a\d|pro)", r"\1 ", bare)
+    apart = re.sub(r"(\d)(ti|super)(?![a-rt-z])", r"\1 \2 ", apart)
     return frozenset(word for word in re.findall(r"[a-z0-9.]+", apart) if word not in _NOISE)
 
 
@@ -98,6 +100,8 @@ _BY_BANDWIDTH = {"apple": ("apple", "m1"), "phone": ("phone", "snapdragon"), "bo
 def find_chip(name: str, mem_bytes_per_s: float = 0.0) -> Chip:
     """Return the chip of this name: the one whose every word is in the name, the most words first.
 
+    A graphics card goes before the machine that it is in: ``Ryzen 9 7950X (RTX 4080)``, ``Pi 5 (RX 7600)``.
+
     Args:
         name: e.g. ``Apple M2 Ultra (76-core GPU)``, ``4090 24GB``, ``A100-80gb``.
         mem_bytes_per_s: its bandwidth if it is known; replaces the table's, and lets a stranger in.
@@ -107,12 +111,13 @@ def find_chip(name: str, mem_bytes_per_s: float = 0.0) -> Chip:
     """
     given = _tokens(name)
     found = [
-        (len(spelling), spelling == _tokens(chip), -number)  # a chip's own name before what else it is called
+        # A chip's own name goes before what else it is called.
+        (CHIPS[chip].kind in _DISCRETE, len(spelling), spelling == _tokens(chip), -number)
         for number, (spelling, chip) in enumerate(_SPELLINGS)
         if spelling <= given
     ]
     if found:
-        chip = CHIPS[_SPELLINGS[-max(found)[2]][1]]
+        chip = CHIPS[_SPELLINGS[-max(found)[3]][1]]
         return replace(chip, mem_bytes_per_s=mem_bytes_per_s or chip.mem_bytes_per_s)
     held = next((row for row in LIBRARY if _tokens(row.name) == given), None)
     if held:
@@ -157,7 +162,8 @@ def find_devices(name: str, count: int = 1, mem_bytes_per_s: float = 0.0) -> tup
     chips: list[Chip] = []
     name = re.sub(r"^[^:]*:\s*(?=\d)", "", name)  # `test bed: 2x ...`
     plain = re.sub(r"(?<=\w)\+(?=[\s,)]|$)", "", name)  # the plus of `Galaxy S24+` joins nothing
-    for part in re.split(r"\s*(?:\+|,|&|;|\band\b)\s*", plain):
+    # What stands in brackets describes a device: a comma in there joins nothing.
+    for part in re.split(r"\s*(?:\+|,|&|;|\band\b)(?![^(]*\))\s*", plain):
         before = re.match(r"\s*(\d{1,2})\s*[x×*]\s*(.*)", part, re.IGNORECASE)
         after = re.match(r"(.*?)\s*[x×*]\s*(\d{1,2})\s*$", part, re.IGNORECASE)
         if before:

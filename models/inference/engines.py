@@ -58,7 +58,7 @@ ENGINES = (
     Engine("litert", GGML, "layers", ("litert", "mediapipe", "tflite", "ai edge", "google ai")),
     Engine("mlc", GGML, "tensor", ("mlc", "tvm", "webllm")),
     Engine("mlx", GGML, "tensor", ("mlx",)),
-    Engine("exllama", GGML, "layers", ("exllama", "tabbyapi")),
+    Engine("exllama", GGML, "layers", ("exllama", "exllamav2", "exllamav3", "exl2", "exl3", "tabbyapi")),
     Engine("llama.cpp", GGML, "layers",
            ("llama.cpp", "llama cpp", "llamacpp", "llama-bench", "llamafile", "ollama", "ggml", "gguf", "lm studio",
             "koboldcpp", "geerling", "ai-benchmarks", "jan", "gpt4all", "powerinfer", "openvino", "ktransformers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -49,11 +50,15 @@ FORMATS, _BY_KEY = map(
 def find_format(name: str) -> Format:
     """Return the format of this name, however it is spelt: `Q4_K_M`, `q4_k - medium`, `FP16`, `4-bit`, `INT4 (AWQ)`.
 
-    The whole name is tried, then runs of its words, the longest and first of them before the others.
+    The whole name is tried, then runs of its words, the longest and first of them before the others. ``EXL2 4.25 bpw``
+    says itself how many bits a weight has.
 
     Raises:
         UnknownName: none of it is a format; names the nearest.
     """
+    told = re.search(r"(\d{1,2}(?:\.\d+)?)\s*(?:bpw|bits? per weight)", name.lower())
+    if told and 1.0 <= float(told[1]) <= 16.0:
+        return Format(f"{told[1]}bpw", float(told[1]) / 8.0, "plain", "bits a weight as given")
     parts = words(name)
     for length in range(len(parts), 0, -1):
         for start in range(len(parts) - length + 1):

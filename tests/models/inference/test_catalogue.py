@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from models.inference import CATALOGUE, FORMATS, Shape, find_format, find_model
+from models.inference.chips import find_devices
 
 # File sizes that publishers of GGUF files state, GB.
 FILES = [
@@ -82,6 +83,26 @@ def test_models_are_found_as_people_write_them(written: str, name: str) -> None:
 def test_formats_are_found_as_people_write_them(written: str, name: str) -> None:
     """Spelling does not matter."""
     assert find_format(written).name == name
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("M2 Ultra 76-core", "M2 Ultra 76-core"), ("Apple M3 Max (30-core GPU)", "M3 Max 30-core"),
+     ("M4 Max 36GB", "M4 Max 32-core"), ("RTX4090", "RTX 4090"), ("GTX 1080Ti", "GTX 1080 Ti"),
+     ("RTX 4090 Laptop", "RTX 4090 Laptop"), ("NVIDIA A100-SXM4-80GB", "A100 SXM 80GB"),
+     ("Jetson Orin Nano 8GB", "Jetson Orin Nano 8GB"), ("Jetson Orin Nano Super", "Jetson Orin Nano 8GB Super"),
+     ("Pi 5 8GB", "Raspberry Pi 5"), ("Pi CM5", "Raspberry Pi 5"), ("Pixel 8 Pro", "Tensor G3"),
+     ("Ryzen 9 7950X (Nvidia 4080)", "RTX 4080"), ("Pi 5 - 8GB (AMD Pro W7700)", "W7700"),
+     ("Framework Mainboard (Ryzen AI Max+ 395, 128GB)", "Ryzen AI Max+ 395")],
+)  # fmt: skip
+def test_devices_are_found_as_people_write_them(written: str, name: str) -> None:
+    """Spelling and memory do not matter, a card goes before its host, and what stands in brackets is one device."""
+    assert [chip.name for chip in find_devices(written)] == [name]
+
+
+def test_a_format_may_say_its_bits() -> None:
+    """ExLlama's formats are named by their bits a weight."""
+    assert find_format("EXL2 4.25 bpw").bytes_per_weight == 4.25 / 8
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
