@@ -23,7 +23,7 @@ from experiments.calibration.distributions import check, data_folder, digests, w
 from experiments.calibration.inference_fit import Plan, errors, fit, prices_of
 from experiments.calibration.inference_samples import Sample
 from experiments.progress import progress
-from models.inference.assumed import SCORE_PASSES, kv_head_price
+from models.inference.assumed import ATTENTION, kv_head_price, score_passes
 from models.inference.chips import CHIPS
 from models.inference.collectives import Link
 from models.inference.engines import nvlink_share
@@ -96,15 +96,18 @@ def _llama_cpp(folder: Path) -> dict[str, Any]:
     linear = ("linear", "linear_packed", "linear_k", "layer_s")
     by_token = ("weight", "linear", "linear_packed", "layer_s")  # GPUs unpack k-quants beside the reading
     by_prompt = ("weight", "linear", "linear_packed", "unpacked", "linear_j", "layer_s")
-    scored = {"score": SCORE_PASSES}
+    scored = {
+        kind: {"score": score_passes(CHIPS[chip]), "attention": ATTENTION}
+        for kind, chip in (("apple", "M2 Max 38-core"), ("cuda", "RTX 4090"))
+    }
     # Four rows of two chips of one generation tell what k-quants cost Apple on top; believed: as much as plain ones.
     unpacking = {"linear_k": (3.0, BELIEF)}
     for kinds, phase, plan in (
         (APPLE, "decode", Plan(("weight", "weight@apple-ultra", *linear), cached["M2 Max 38-core"], unpacking)),
-        (APPLE, "prefill", Plan(("unpacked", *linear), scored)),
+        (APPLE, "prefill", Plan(("unpacked", *linear), scored["apple"])),
         (("gddr",), "decode", Plan(by_token, cached["RTX 4090"])),
         (("hbm",), "decode", Plan(by_token, cached["A100 SXM 80GB"])),
-        (CUDA, "prefill", Plan(by_prompt, scored)),
+        (CUDA, "prefill", Plan(by_prompt, scored["cuda"])),
     ):
         rows = list(samples.llama_cpp(folder, kinds, phase))
         for kind in kinds:

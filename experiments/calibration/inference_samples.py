@@ -65,7 +65,7 @@ class Sample:
 def shape_of(model: str, quant: str) -> tuple[Shape, str]:
     """Return a model in a format, and how its weights are packed."""
     form = find_format(quant)
-    return replace(find_model(model).shape, bytes_per_weight=form.bytes_per_weight), form.packing
+    return form.of(find_model(model).shape), form.packing
 
 
 def _sample(
@@ -86,10 +86,10 @@ def llama_cpp(folder: Path, kinds: tuple[str, ...], phase: str) -> Iterator[Samp
         shape, packing = shape_of(row.model, row.quant)
         name = f"{row.model} {row.quant} on {row.devices}, {row.metric}"
         if phase == "decode":
-            work = decode_work(shape, shape.layers, 1, tokens / 2, head=True, packed=packing != "none")
+            work = decode_work(shape, shape.layers, 1, tokens / 2, head=True, packed=packing in ("plain", "k"))
             yield _sample(work, chip, 1.0 / row.value, packing, shape.name, name)
         else:
-            work = prefill_work(shape, shape.layers, tokens, head=True, packed=packing != "none")
+            work = prefill_work(shape, shape.layers, tokens, head=True, packed=packing in ("plain", "k"))
             yield _sample(work, chip, tokens / row.value, packing, shape.name, name)
 
 

@@ -12,8 +12,18 @@ from models.inference.prices import Prices
 FUSED_KV = 1.25
 """The cache is read at 0.8 of the bandwidth by fused attention: fitted on vLLM's kernels (prices 1.1 to 1.26)."""
 
-SCORE_PASSES = 4.0
-"""Attention that is not fused writes its scores, reads and writes them in the softmax, and reads them once more."""
+ATTENTION = 2.0
+"""Products with the cache reach half of the peak: a head's size is short for a matrix product."""
+
+
+def score_passes(chip: Chip) -> float:
+    """Return how often attention that is not fused moves its scores, in units of 32 bits each.
+
+    The product writes them, the softmax reads and writes them, the product with the values reads them; on CUDA they are
+    turned into 16 bits before, which is one more reading and half a writing, and half a reading instead of a whole.
+    """
+    return 4.0 if chip.kind.startswith("apple") else 5.0
+
 
 _BIG_CACHE = 20 * 2**20
 
@@ -59,4 +69,6 @@ def assumed(engine: str, chip: Chip, phase: str) -> Prices:
         mu = 0.3  # on the GPU
     of_decode = 1.0 / decode_mu if decode_mu else 0.0
     linear = of_decode if phase == "decode" else 1.0 / mu
-    return Prices(weight=1.0 / eta, linear=linear, linear_packed=linear, kv=2.0, attention=2.0, layer_s=layer_us * 1e-6)
+    return Prices(
+        weight=1.0 / eta, linear=linear, linear_packed=linear, kv=2.0, attention=ATTENTION, layer_s=layer_us * 1e-6
+    )

@@ -18,6 +18,7 @@ class Conditions:
         depth_tokens: cached before the prompt comes.
         split: ``layers`` or ``tensor`` for several devices; empty: the engine's own.
         fused_attention: scores are never stored (flash attention).
+        chunk_tokens: of a prompt that one pass takes in; 0: the engine's own.
     """
 
     prompt_tokens: int = 512
@@ -27,6 +28,7 @@ class Conditions:
     depth_tokens: int = 0
     split: str = ""
     fused_attention: bool = False
+    chunk_tokens: int = 0
 
     def context(self) -> float:
         """Return the cached tokens of a stream during decode, mean."""
@@ -42,6 +44,7 @@ _FIELDS = {
     "batch": ("batch(?: size)?", "bs", "concurrency", "streams", "users", "requests in flight", "batch_size"),
     "context": ("context(?: length| len)?", "ctx", "kv length", "mean context"),
     "depth": ("depth", r"@ ?d", "after"),
+    "chunk": ("u_?batch(?:[ _]size)?", "ub", "chunk(?:[ _](?:size|tokens))?"),
 }
 _REVERSED = {
     "prompt": ("(?:token )?prompt", "input tokens", "tokens in", "prompt tokens"),

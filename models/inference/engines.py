@@ -36,9 +36,9 @@ class Engine:
         """Return the tokens of a prompt that one pass takes in, 0 for all: llama.cpp's ubatch is 512 unless set."""
         return 512 if self.kernels == GGML else 0
 
-    def overlaps_chunks(self, chip: Chip) -> bool:
-        """Tell whether stages work on several chunks of a prompt at once, as llama.cpp's do on CUDA (PR 6017)."""
-        return self.name == GGML and chip.kind in ("gddr", "hbm", "gddr-server", "gddr-old")
+    def chunks_in_flight(self, chip: Chip) -> int:
+        """Return how many chunks of a prompt the stages work on at once: llama.cpp's keep 4 on CUDA (PR 6017)."""
+        return 4 if self.name == GGML and chip.kind in ("gddr", "hbm", "gddr-server", "gddr-old") else 1
 
 
 ENGINES = (
@@ -97,7 +97,7 @@ def prices(engine: Engine, chip: Chip, phase: str, *, fused: bool = False) -> tu
     """
     for name in (f"{engine.kernels}/{chip.name}/{phase}", f"{engine.kernels}/{chip.kind}/{phase}"):
         if name in REGIMES:
-            return name, _of_attention(engine, chip, REGIMES[name].prices, fused)
+            return name, _of_attention(engine, chip, phase, REGIMES[name].prices, fused)
     nvidia = chip.kind in ("gddr", "gddr-server", "hbm", "gddr-old", "igpu-nvidia", "hbm-amd")
     if engine.kernels != GGML and nvidia:
         name = f"{SERVING if engine.kernels == 'splitwise' else engine.kernels}/any/{phase}"
@@ -105,18 +105,23 @@ def prices(engine: Engine, chip: Chip, phase: str, *, fused: bool = False) -> tu
     of_class = {"gddr-server": "gddr", "gddr-old": "gddr"}.get(chip.kind, "")
     name = f"{GGML}/{of_class}/{phase}"
     if name in REGIMES:
-        return name, _of_attention(engine, chip, REGIMES[name].prices, fused)
+        return name, _of_attention(engine, chip, phase, REGIMES[name].prices, fused)
     return f"zero-shot/{chip.kind}/{phase}", assumed(engine.name, chip, phase)
 
 
-def _of_attention(engine: Engine, chip: Chip, found: Prices, fused: bool) -> Prices:
+def _of_attention(engine: Engine, chip: Chip, phase: str, found: Prices, fused: bool) -> Prices:
     """Return the prices of llama.cpp with those of its attention, which no row of the fit constrains."""
     if engine.kernels != GGML:
         return found
     fused = fused or engine.name in ("mlx", "mlc", "exo", "exllama")
+    if phase == "decode":
+        return replace(found, kv=FUSED_KV, kv_head=0.0) if fused else replace(found, kv_head=kv_head_price(chip))
+    attention = found.attention
     if fused:
-        return replace(found, kv=FUSED_KV, kv_head=0.0, score=0.0)
-    return replace(found, kv_head=kv_head_price(chip))
+        # vLLM's kernels, whose prices are of the peak with FP32 sums.
+        attention = REGIMES[f"{SERVING}-attention/any/prefill"].prices.attention * chip.flops / chip.flops_fp32_sum
+        found = replace(found, kv=FUSED_KV, score=0.0)
+    return replace(found, attention=max(attention, found.linear))  # no matrix product is cheaper than one with weights
 
 
 # Read off published tables, not fitted here: distributed-llama's of Raspberry Pi clusters on a 1 GbE switch give 0.4 to

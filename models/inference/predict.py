@@ -15,7 +15,7 @@ from models.inference.collectives import Link, layer_all_reduce_s, pipeline_rate
 from models.inference.conditions import Conditions
 from models.inference.engines import Engine, default_link, find_engine, prices
 from models.inference.prices import Prices, terms_s
-from models.inference.quantisation import find_format
+from models.inference.quantisation import Format, find_format
 from models.inference.shapes import Shape
 from models.inference.work import Work, decode_work, prefill_work
 
@@ -99,11 +99,17 @@ class _Pass:
     layer_s: float
     regime: str
     turns: int = 1
+    in_flight: int = 1
 
     def total_s(self) -> float:
-        """Return the time of all stages, one after another; with several turns a stage begins while the next works."""
+        """Return the time of all stages, one after another; with several turns a stage begins while the next works.
+
+        After the first turn another one ends whenever the slowest stage is done, but no faster than the turns that are
+        in flight come round.
+        """
         around_s = sum(self.stages_s) + sum(self.hops_s)
-        return around_s / self.turns + (1.0 - 1.0 / self.turns) * max(*self.stages_s, 0.0)
+        each_s = max(*self.stages_s, around_s / self.in_flight)
+        return around_s / self.turns + (1.0 - 1.0 / self.turns) * each_s
 
 
 def predict(
@@ -131,12 +137,12 @@ def predict(
     engine = find_engine(system)
     form = find_format(quantisation)
     shape = model if isinstance(model, Shape) else find_model(model).shape
-    shape = replace(shape, bytes_per_weight=form.bytes_per_weight)
+    shape = form.of(shape)
     chips = find_devices(devices) if isinstance(devices, str) else tuple(devices)
     cut = _cut(shape, chips, asked.split or engine.split)
     link = links or default_link(engine, chips[0])
-    decode = _decode(engine, shape, cut, link, asked, packing=form.packing)
-    prefill = _prefill(engine, shape, cut, link, asked, packing=form.packing)
+    decode = _decode(engine, shape, cut, link, asked, form=form)
+    prefill = _prefill(engine, shape, cut, link, asked, form=form)
     return _metrics(shape, cut, asked, decode, prefill)
 
 
@@ -154,32 +160,31 @@ def _cut(shape: Shape, chips: tuple[Chip, ...], split: str) -> _Cut:
     return _Cut(chips, layers, 1)
 
 
-def _decode(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, packing: str) -> _Pass:
-    packed = packing != "none"
+def _decode(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, form: Format) -> _Pass:
     works = [
-        decode_work(shape, layers, asked.batch, asked.context(), head=place == len(cut.layers) - 1, packed=packed)
+        decode_work(shape, layers, asked.batch, asked.context(), head=place == len(cut.layers) - 1, packed=form.packed)
         for place, layers in enumerate(cut.layers)
     ]
-    one = decode_work(shape, 1, asked.batch, asked.context(), packed=packed)
-    return _pass(engine, "decode", shape, cut, link, works, one, asked, asked.batch, packing=packing)
+    one = decode_work(shape, 1, asked.batch, asked.context(), packed=form.packed)
+    return _pass(engine, "decode", shape, cut, link, works, one, asked, asked.batch, form=form)
 
 
-def _prefill(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, packing: str) -> _Pass:
-    chunks = _chunks(engine.chunk_tokens(), asked)
+def _prefill(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, form: Format) -> _Pass:
+    chunks = _chunks(asked.chunk_tokens or engine.chunk_tokens(), asked)
 
     def work(layers: int, *, head: bool = False) -> Work:
         made = Work()
         for place, (tokens, before) in enumerate(chunks):
             speaks = head and place == len(chunks) - 1
             made += prefill_work(
-                shape, layers, tokens, before=before, streams=asked.batch, head=speaks, packed=packing != "none"
+                shape, layers, tokens, before=before, streams=asked.batch, head=speaks, packed=form.packed
             )
         return made
 
     works = [work(layers, head=place == len(cut.layers) - 1) for place, layers in enumerate(cut.layers)]
     tokens = asked.batch * asked.prompt_tokens
-    found = _pass(engine, "prefill", shape, cut, link, works, work(1), asked, tokens, packing=packing)
-    return replace(found, turns=len(chunks) if engine.overlaps_chunks(cut.chips[0]) else 1)
+    found = _pass(engine, "prefill", shape, cut, link, works, work(1), asked, tokens, form=form)
+    return replace(found, turns=len(chunks), in_flight=engine.chunks_in_flight(cut.chips[0]))
 
 
 def _chunks(size: int, asked: Conditions) -> list[tuple[int, int]]:
@@ -191,7 +196,7 @@ def _chunks(size: int, asked: Conditions) -> list[tuple[int, int]]:
 
 def _pass(
     engine: Engine, phase: str, shape: Shape, cut: _Cut, link: Link, works: list[Work], one: Work, asked: Conditions,
-    tokens: float, *, packing: str,
+    tokens: float, *, form: Format,
 ) -> _Pass:  # fmt: skip
     """Price the stages of one pass, the all-reduces inside them and the hops between them."""
     sent_bytes = tokens * shape.activation_bytes()
@@ -204,7 +209,7 @@ def _pass(
         ]
         # All members of a tensor-parallel group wait for the slowest.
         parts = [
-            (terms_s(work.split(len(members)), chip, price, packing=packing), name, price, chip)
+            (terms_s(work.split(len(members)), chip, price, packing=form.packing), name, price, chip)
             for name, price, chip in found
         ]
         slowest, regime, price, chip = max(parts, key=lambda part: sum(part[0].values()))
@@ -212,7 +217,7 @@ def _pass(
         for name, seconds in {**slowest, "all_reduce": said_s}.items():
             terms[name] = terms.get(name, 0.0) + seconds
         stages_s.append(sum(slowest.values()) + said_s)
-        alone = terms_s(one.split(len(members)), chip, price, packing=packing)
+        alone = terms_s(one.split(len(members)), chip, price, packing=form.packing)
         layer_s = sum(alone.values()) - alone["pass_s"] + said_s / layers
     hop_s = link.start_s + link.serialise_s + sent_bytes / link.bytes_per_s
     hops_s = [hop_s] * (len(cut.layers) - 1)

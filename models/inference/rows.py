@@ -183,9 +183,10 @@ def _conditions(metric: str, text: str, system: str) -> Conditions:
     lower = f"{text} {system}".lower()
     split = "tensor" if "tensor" in lower or re.search(r"\btp\s*=?\s*\d", lower) else ""
     split = "layers" if "layer split" in lower or "pipeline" in lower else split
+    fused = re.search(r"flash|\bfa\b|fa\s*=?\s*1", re.sub(r"\b(?:no|without)[ -](?:fa|flash)|\bfa\s*=?\s*0", "", lower))
     return Conditions(
         prompt, output, said.get("batch", 1) or 1, context, depth, split,
-        fused_attention=bool(re.search(r"flash|\bfa\b|fa\s*=?\s*1", lower)),
+        fused_attention=bool(fused), chunk_tokens=int(said.get("chunk", 0)),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ class Shape:
         shared_ffn: width of the block that every token uses beside its experts.
         window: tokens to which layers with a sliding window attend; 0 is none.
         windowed_share: share of the layers that have the window.
+        bytes_per_head, bytes_per_expert: where the head or the experts are stored otherwise; 0 is as the other weights.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Shape:
     shared_ffn: int = 0
     window: int = 0
     windowed_share: float = 0.0
+    bytes_per_head: float = 0.0
+    bytes_per_expert: float = 0.0
 
     def attention_params(self) -> int:
         """Return the weights of one layer's attention: queries and output, keys and values."""
@@ -89,19 +92,27 @@ class Shape:
 
     def layer_bytes(self) -> float:
         """Return the bytes of one layer's weights, all experts counted."""
-        return self.layer_params() * self.bytes_per_weight
+        return float(self._stored(self.layer_params()))
 
     def touched_bytes(self, tokens: ArrayLike) -> Any:
         """Return the bytes of one layer's weights that a batch of tokens reads."""
-        return self.touched_params(tokens) * self.bytes_per_weight
+        return self._stored(self.touched_params(tokens))
+
+    def _stored(self, params: Any) -> Any:
+        """Return the bytes of so many weights of a layer; what is beyond the common ones are experts'."""
+        if not (self.experts and self.bytes_per_expert):
+            return params * self.bytes_per_weight
+        common = self._common_params()
+        return common * self.bytes_per_weight + (params - common) * self.bytes_per_expert
 
     def head_bytes(self) -> float:
-        """Return the bytes of the language-model head (equal to those of the embedding)."""
-        return self.vocab * self.hidden * self.bytes_per_weight
+        """Return the bytes of the language-model head, of which a tied one is also the embedding."""
+        return self.vocab * self.hidden * (self.bytes_per_head or self.bytes_per_weight)
 
     def total_bytes(self) -> float:
         """Return the bytes of all weights; a tied head is stored once."""
-        return self.layers * self.layer_bytes() + self.head_bytes() * (1 if self.tied else 2)
+        embedding = 0.0 if self.tied else self.vocab * self.hidden * self.bytes_per_weight
+        return self.layers * self.layer_bytes() + self.head_bytes() + embedding
 
     def kv_bytes_per_token_layer(self) -> float:
         """Return the bytes that one token leaves in one layer's cache."""

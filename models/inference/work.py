@@ -23,7 +23,8 @@ class Work:
         attention_flops: of products with the cache.
         unpacked_bytes: of 16-bit weights written and read again where packed ones meet many tokens.
         activation_bytes: written and read between matrix products, 16 bits a number.
-        score_bytes: of attention's scores, 32 bits each, moved once; engines with fused attention never store them.
+        score_bytes: of attention's scores, 32 bits each, moved once, of all pairs of a chunk's tokens with those up to
+            its end (what is masked is computed as well); engines with fused attention never store them.
         whole_attention_flops: `attention_flops` once more, which a tensor-parallel group does not divide.
         layers: how many layers were entered.
         passes: 1.
@@ -64,7 +65,8 @@ def decode_work(
         head: the language-model head is here.
         packed: the format's weights are integers.
     """
-    return _work(shape, layers, batch, batch * context, batch * context, batch if head else 0.0, packed)
+    pairs = batch * context
+    return _work(shape, layers, batch, pairs, pairs, pairs, batch if head else 0.0, packed)
 
 
 def prefill_work(
@@ -82,11 +84,13 @@ def prefill_work(
         packed: the format's weights are integers.
     """
     # A token attends to those before it: half of the chunk on average.
-    pairs = streams * tokens * (before + 0.5 * tokens)
-    return _work(shape, layers, streams * tokens, streams * before, pairs, streams if head else 0.0, packed)
+    pairs, scores = streams * tokens * (before + 0.5 * tokens), streams * tokens * (before + tokens)
+    return _work(shape, layers, streams * tokens, streams * before, pairs, scores, streams if head else 0.0, packed)
 
 
-def _work(shape: Shape, layers: float, tokens: float, cached: float, pairs: float, spoken: float, packed: bool) -> Work:
+def _work(
+    shape: Shape, layers: float, tokens: float, cached: float, pairs: float, scores: float, spoken: float, packed: bool
+) -> Work:
     has_head = 1.0 if spoken > 0.0 else 0.0
     share = float(shape.kept_tokens(pairs / max(tokens, 1.0))) / max(pairs / max(tokens, 1.0), 1e-9)
     weight_bytes = layers * float(shape.touched_bytes(tokens)) + has_head * shape.head_bytes()
@@ -104,7 +108,7 @@ def _work(shape: Shape, layers: float, tokens: float, cached: float, pairs: floa
         attention_flops=attention_flops,
         unpacked_bytes=4.0 * unpacked if packed else 0.0,
         activation_bytes=layers * 2.0 * width * tokens,
-        score_bytes=layers * 4.0 * shape.heads * pairs * share,
+        score_bytes=layers * 4.0 * shape.heads * scores * share,
         whole_attention_flops=attention_flops,
         layers=layers,
         passes=1.0,

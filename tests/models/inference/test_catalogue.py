@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from models.inference import CATALOGUE, FORMATS, Shape, find_format, find_model
@@ -13,6 +11,7 @@ from models.inference.chips import find_devices
 FILES = [
     ("llama-2-7b", "q4_0", 3.83), ("llama-2-7b", "q8_0", 7.16), ("llama-2-7b", "f16", 13.48),
     ("llama-3.1-8b", "q4_k_m", 4.92), ("llama-3.1-70b", "q4_k_m", 42.52), ("gpt-oss-20b", "mxfp4", 12.1),
+    ("llama-3.2-3b", "q4_k_m", 2.02), ("llama-3.2-1b", "q4_k_m", 0.808),
 ]  # fmt: skip
 
 
@@ -28,7 +27,7 @@ def test_a_model_has_the_weights_its_publisher_states(name: str) -> None:
 @pytest.mark.parametrize(("model", "quant", "gb"), FILES)
 def test_a_format_makes_files_of_the_published_size(model: str, quant: str, gb: float) -> None:
     """Weights times bytes a weight are the published file within 2 %."""
-    shape = replace(CATALOGUE[model].shape, bytes_per_weight=FORMATS[quant].bytes_per_weight)
+    shape = FORMATS[quant].of(CATALOGUE[model].shape)
 
     assert shape.total_bytes() / 1e9 == pytest.approx(gb, rel=0.02)
 
@@ -78,7 +77,7 @@ def test_models_are_found_as_people_write_them(written: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("written", "name"),
     [("Q4_K - Medium", "q4_k_m"), ("FP16", "f16"), ("bf16", "f16"), ("4-bit", "int4"), ("INT4 (AWQ)", "awq"),
-     ("q4f16_1", "mlc-q4f16"), ("Q40 weights, Q80 buffers", "q4_0"), ("8da4w SpinQuant", "int4")],
+     ("q4f16_1", "mlc-q4f16"), ("Q40 weights, Q80 buffers", "q4_0"), ("8da4w SpinQuant", "8da4w")],
 )  # fmt: skip
 def test_formats_are_found_as_people_write_them(written: str, name: str) -> None:
     """Spelling does not matter."""
@@ -109,5 +108,5 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     """The message has the field, what was given and what was perhaps meant."""
     with pytest.raises(ValueError, match=r"model is 'lama 2 9b'; nearest: .*llama-2-7b"):
         find_model("lama 2 9b")
-    with pytest.raises(ValueError, match="quant is 'zz'; allowed: awq"):
+    with pytest.raises(ValueError, match="quant is 'zz'; allowed: 8da4w, awq"):
         find_format("zz")
