@@ -120,6 +120,11 @@ class Pool:
             if command.startswith(MARK) and unwanted(command):
                 self._drop(key)
 
+    def forget(self) -> None:
+        """Forget all that waits."""
+        for key in list(self.waiting):
+            self._drop(key)
+
     def begin_epoch(self, origins: tuple[str, ...]) -> None:
         """Forget changes, which were of the epoch before, and what others than ``origins`` asked."""
         for key, entry in list(self.waiting.items()):

@@ -98,6 +98,18 @@ class Requests(Core):
             elif self.leader:
                 self.port.send(self.leader, request)
 
+    def _begin_anew(self) -> None:
+        """A state came that may hold what waits here, and others, who executed it, answer no question about it.
+
+        Commands of this node are asked for anew, under other numbers; they may so be committed twice. Reads are not:
+        whoever asked is told to ask again. What others asked they ask again if they still wait for it.
+        """
+        own = [r.command for r in self.pool.own(self.port.me, self.port.now) if r.command and r.command[:1] != MARK]
+        self.pool.forget()
+        self._refuse_reads()
+        for command in own:
+            self._submit(command)
+
     # -- changes of members --------------------------------------------------------------------------
 
     def _reconfigure(self, members: tuple[str, ...], learners: tuple[str, ...]) -> None:
@@ -147,7 +159,7 @@ class Requests(Core):
             self._readable(tokens, -1)
 
     def _refuse_reads(self) -> None:
-        """Nobody orders what this node asks any more: whoever reads here must ask elsewhere."""
+        """Nothing orders what this node asked any more: whoever reads here must ask again, here or elsewhere."""
         waiting = [token for tokens in self.reads.values() for token in tokens]
         self._readable([*waiting, *self.asked], -1)
         self.reads, self.asked = {}, []

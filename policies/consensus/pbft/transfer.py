@@ -170,6 +170,7 @@ class Transfer(Repeating):
         self._stabilise(given.stable)
         if entered:
             self._begin_view()
+        self._begin_anew()
         self._execute()
 
     def _tell_state(self) -> None:

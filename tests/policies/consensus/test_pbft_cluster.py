@@ -142,9 +142,26 @@ def test_a_member_behind_the_snapshot_gets_the_state() -> None:
     assert min(committee.pbft("n0").execution.decided) > 35
     committee.cluster.heal()
     committee.require_live()
+    committee.run(1)  # what n3 asked before it had the state it asks again
 
     assert committee.cluster.policy("n3", "app").restored >= 1
     assert committee.commands("n3") == committee.commands("n0")
+
+
+def test_who_takes_over_a_state_waits_for_nothing_that_is_in_it() -> None:
+    """What a member asked may have been ordered in a batch that it never got; all its reads end, and it goes on."""
+    starved = [b.Silent(peers=("n2",), path="consensus")]
+    committee = Committee(4, snapshot_every=2, adversaries={"n0": starved})
+    for token in range(60):
+        committee.put(f"n{token % 2 + 1}")
+        committee.ask("n2", token)
+        committee.run(0.05)
+    committee.run(5)
+
+    assert committee.cluster.policy("n2", "app").restored >= 1
+    assert len({reply.op_id for reply in committee.cluster.replies}) == 60
+    assert committee.pbft("n2").pool.waiting == {}
+    committee.require_live()
 
 
 def test_what_a_member_announces_has_no_gap_although_it_took_over_a_state() -> None:
