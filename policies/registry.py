@@ -7,7 +7,8 @@ then "2" and so on, one at a time, and one that is asked again, here or elsewher
 when it is agreed and applied, a read when everything is applied that was agreed before it began.
 
 Safety rests on the log and the state machine alone; this policy adds patience. It proposes a write again until it sees
-it applied or has tried often enough, since a proposal may be lost.
+it applied or has tried often enough, since a proposal may be lost. A read is answered by the first of its tries that
+the log answers: a leader that is slow, or lies and is slow on purpose, may take longer for each than a try waits.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class Registry(Policy):
         self.retry_ns, self.tries, self.snapshot_every = int(retry_s * NS_PER_S), tries, snapshot_every
         self.state = self._new_state()
         self.writes: dict[Op, tuple[Operation, int]] = {}  # what to propose, and tries so far
-        self.reads: dict[Op, tuple[str, int]] = {}  # key, and tries so far
-        self.asked: dict[int, Op] = {}  # token of a read that the log works on
+        self.reads: dict[Op, tuple[str, tuple[int, ...]]] = {}  # key, and the token of each try so far
+        self.asked: dict[int, Op] = {}  # token of a read that waits for an answer
         self.token = 0
 
     def _new_state(self, snapshot: bytes = b"") -> VillageState:
@@ -89,7 +90,7 @@ class Registry(Policy):
         if len(self.writes) + len(self.reads) >= WAITING_MAX:
             self._refuse(op, "busy", definite=True)
         elif isinstance(operation, Get):
-            self.reads[op] = (operation.key, 0)
+            self.reads[op] = (operation.key, ())
             self._ask(op)
         elif not _is_number(op_id):
             self._refuse(op, "op_id: expected the operation's number, from 1", definite=True)
@@ -103,7 +104,6 @@ class Registry(Policy):
     def on_timer(self, name: str) -> None:
         for op in list(self.writes):
             self._propose(op)
-        self.asked.clear()
         for op in list(self.reads):
             self._ask(op)
         if self.writes or self.reads:
@@ -119,13 +119,13 @@ class Registry(Policy):
         self.port.tell(LOG, Propose(encode(InSession(op[0], int(op[1]), self.state.applied, operation))))
 
     def _ask(self, op: Op) -> None:
-        key, tried = self.reads[op]
-        if tried >= self.tries:
-            del self.reads[op]
+        key, tokens = self.reads[op]
+        if len(tokens) >= self.tries:
+            self._end_read(op)
             self._refuse(op, "no agreement in time", definite=True)
             return
-        self.reads[op] = (key, tried + 1)
         self.token += 1
+        self.reads[op] = (key, (*tokens, self.token))
         self.asked[self.token] = op
         self.port.tell(LOG, Read(self.token))
 
@@ -183,11 +183,18 @@ class Registry(Policy):
             self._refuse(op, why, definite=False)
 
     def _on_readable(self, message: Readable) -> None:
-        op = self.asked.pop(message.token, None)
-        if op is None or op not in self.reads or message.index < 0:
+        op = self.asked.get(message.token)
+        if op is None or message.index < 0:
             return  # answered, given up, or asked again when the timer fires
-        key, _ = self.reads.pop(op)  # whatever was committed up to that index has been told and applied
+        key = self._end_read(op)  # whatever was committed up to that index has been told and applied
         self.port.reply(*op, self.state.configuration.get(key))
+
+    def _end_read(self, op: Op) -> str:
+        """Forget a read, and every try of it: a late answer to one is older than a read that is called the same."""
+        key, tokens = self.reads.pop(op)
+        for token in tokens:
+            self.asked.pop(token, None)
+        return key
 
 
 def _is_number(op_id: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from policies.commands import Add, CompareAndSet, Configure, InSession, Put
 from policies.config import ConsensusRules, HotstuffConfig, PbftConfig, RaftConfig
 from policies.consensus import replicated_log
-from policies.local import Propose
+from policies.local import Propose, Read, Readable
 from policies.port import Policy
 from policies.registry import Done, Get, Refused, Registry
 from policies.state import VillageState, sessions
@@ -216,6 +216,32 @@ def test_a_flood_of_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert [registers.heard(f"client-{k}", "1") for k in range(10, 30)] == [[Refused("busy", True)]] * 20
     assert len(registers.cluster.policy("n0", "registry").writes) == 10
+
+
+class Slow(Policy):
+    """A log that answers each read a while after it was asked."""
+
+    def __init__(self, after_ns: int) -> None:
+        self.after_ns = after_ns
+
+    def on_local(self, sender: str, message: Any) -> None:
+        if isinstance(message, Read):
+            self.port.set_timer(str(message.token), self.after_ns)
+
+    def on_timer(self, name: str) -> None:
+        self.port.tell("registry", Readable(int(name), 0))
+
+
+def test_a_log_that_is_slower_than_a_try_answers_reads_and_none_that_is_later() -> None:
+    """A read ends with its first try although others followed; those answer no later read of the same name."""
+    cluster = Cluster(lambda: {"consensus": Slow(1_300_000_000), "registry": Registry(retry_s=0.5)}, 1)
+    began = []
+    for _ in range(2):
+        began.append(cluster.now_s)
+        cluster.request("n0", "client", "get", Get("x"), "registry")
+        cluster.run(1.31)
+
+    assert [round(reply.time_s - begun, 1) for reply, begun in zip(cluster.replies, began, strict=True)] == [1.3, 1.3]
 
 
 @every_protocol
