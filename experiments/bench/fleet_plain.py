@@ -91,7 +91,7 @@ class Plain:
         for i in range(rows):
             fixed, site = _row(lot.chunk.fixed, i), _row(lot.chunk.site, i)
             rule = Rule(config, bool(fixed.has_battery))
-            from_air = tuple(float(c[i]) for c in air_c)
+            from_air = air_c[:, i].tolist()
             days = (flags[:, i].tolist(), minutes[:, i].tolist())
             self.env.process(self.device(i, fixed, site, rule, float(air.ambient_c[i]), from_air, *days))
 
@@ -104,8 +104,8 @@ class Plain:
         die_c = board_c = skin_c = ambient_c
         idle_s, since_s = IDLE_AT_START_S, 0.0
         per_interval, max_place = battery.INTERVALS, int(cell.first)
-        (k00, k01, k02), (k10, k11, k12), (k20, k21, k22) = f.keep
-        (w00, w01, _), (w10, w11, _), (w20, w21, _) = f.warm_k_per_w
+        (k00, k10, k20), (k01, k11, k21), (k02, k12, k22) = f.keep
+        (w00, w10, w20), (w01, w11, w21), _ = f.warm_k_per_w
         for flag, minute in zip(flags, minutes, strict=True):
             plugged, wifi = bool(flag & PLUGGED), bool(flag & WIFI)
             screen = bool(flag & SCREEN) and not off
@@ -173,12 +173,12 @@ class Plain:
 
 
 def _row(columns: Any, i: int) -> Any:
-    """Return row i of a named tuple of columns as plain Python numbers."""
+    """Return row i of a named tuple of columns as plain Python numbers, one list for a column of (node, device)."""
     if isinstance(columns, tuple):
         parts = [_row(column, i) for column in columns]
         return type(columns)(*parts) if hasattr(columns, "_fields") else tuple(parts)
     value = np.asarray(columns)
-    return (value[i] if value.ndim else value).item()
+    return value[..., i].tolist() if value.ndim else value.item()
 
 
 def roster_of(roster: Roster, rows: Any) -> Roster:

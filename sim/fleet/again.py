@@ -20,7 +20,7 @@ Array = Any
 
 
 class Start(NamedTuple):
-    """Some rows at the start of a window, every column an array."""
+    """Some rows at the start of a window, every column an array; devices stand along the last axis."""
 
     chunk: Chunk
     device: Device
@@ -35,7 +35,7 @@ def pick(start: Start, rows: Array) -> Start:
 
     def rows_of(leaf: Any) -> Array:
         array = np.asarray(leaf)
-        return array[rows] if array.shape[:1] == (size,) else np.broadcast_to(array, (rows.size,))
+        return array[..., rows] if array.shape[-1:] == (size,) else np.broadcast_to(array, (rows.size,))
 
     table = _mapped(np.asarray, start.chunk.table)
     chunk = Chunk(table, _mapped(rows_of, start.chunk.fixed), _mapped(rows_of, start.chunk.site))
@@ -72,7 +72,7 @@ def _joined(parts: Sequence[Start]) -> Start:
     table = chunk[0].table
 
     def joined(*leaves: Array) -> Array:
-        return np.concatenate(leaves)
+        return np.concatenate(leaves, axis=-1)
 
     fixed, site = (_mapped(joined, *(getattr(one, name) for one in chunk)) for name in ("fixed", "site"))
     owners = Owner(*(np.concatenate(bits, axis=1) for bits in zip(*owner, strict=True)))

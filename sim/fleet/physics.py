@@ -36,8 +36,9 @@ class Fixed(NamedTuple):
         room_w: what the chip may add for ever.
         screen_w: screen at its usual brightness.
         charger_w: what the plug gives at the battery's terminals.
-        keep: what an interval leaves of each node's temperature, by (node, from node): die, board, skin.
-        warm_k_per_w: what a power held over it adds, by (node, power into node).
+        keep: what an interval makes of one node's temperature in each of the three, (node, device): of die's, board's,
+            skin's. The three nodes stand in one array, since a call of NumPy costs what a thousand sums do.
+        warm_k_per_w: what a power held over it adds to each, (node, device): of one into die, board, skin.
         leak_w_per_k: slope of the die's leakage.
         response: how the die answers power within an interval (`models.governors.reading`).
         reach_k_per_w: the most that a watt lifts the die over its board within an interval.
@@ -54,8 +55,8 @@ class Fixed(NamedTuple):
     room_w: Array
     screen_w: Array
     charger_w: Array
-    keep: tuple[tuple[Array, ...], ...]
-    warm_k_per_w: tuple[tuple[Array, ...], ...]
+    keep: tuple[Array, Array, Array]
+    warm_k_per_w: tuple[Array, Array, Array]
     leak_w_per_k: Array
     response: Response
     reach_k_per_w: Array
@@ -90,7 +91,8 @@ class Demand(NamedTuple):
         user_load: share of the chip that the owner uses.
         village_load: share that the village asks for; it gets what the owner leaves.
         ambient_c: air around the device.
-        from_air_c: what the air and the sun make of each node's temperature over an interval (`surroundings`).
+        from_air_c: what the air and the sun make of each node's temperature over an interval (`surroundings`),
+            (node, device).
     """
 
     plugged: Array
@@ -98,7 +100,7 @@ class Demand(NamedTuple):
     user_load: Array
     village_load: Array
     ambient_c: Array
-    from_air_c: tuple[Array, Array, Array]
+    from_air_c: Array
 
 
 class Outcome(NamedTuple):
@@ -126,17 +128,14 @@ class Outcome(NamedTuple):
 LEAK_REFERENCE_C = 25.0  # idle_w is quoted at room temperature: leakage counts from there
 
 
-def surroundings(fixed: Fixed, ambient_c: Array, sun_w: Array) -> tuple[Array, Array, Array]:
-    """Return what air and sun make of each node over an interval, for as long as both hold.
+def surroundings(fixed: Fixed, ambient_c: Array, sun_w: Array) -> Array:
+    """Return what air and sun make of each node over an interval, (node, device), for as long as both hold.
 
     Leakage counts from `LEAK_REFERENCE_C`; the network's own is about ambient, and the rest is a power of the air's.
     """
     leak_w = fixed.leak_w_per_k * (ambient_c - LEAK_REFERENCE_C)
-    die_c, board_c, skin_c = (
-        ambient_c * (1.0 - (keep[0] + keep[1] + keep[2])) + warm[0] * leak_w + warm[2] * sun_w
-        for keep, warm in zip(fixed.keep, fixed.warm_k_per_w, strict=True)
-    )
-    return die_c, board_c, skin_c
+    keep, warm = fixed.keep, fixed.warm_k_per_w
+    return ambient_c * (1.0 - (keep[0] + keep[1] + keep[2])) + warm[0] * leak_w + warm[2] * sun_w
 
 
 def advance(
@@ -167,11 +166,7 @@ def advance(
         table, fixed.cell, state.charge, (total_w - plug_w) * fixed.per_cell, state.board_c, xp
     )
     board_w = base_w + flow.heat_w * fixed.cells - (1.0 - SCREEN_HEAT_SHARE) * screen_w
-    die_c, board_c, skin_c = (
-        air + keep[0] * state.die_c + keep[1] * state.board_c + keep[2] * state.skin_c
-        + warm[0] * die_w + warm[1] * board_w
-        for air, keep, warm in zip(demand.from_air_c, fixed.keep, fixed.warm_k_per_w, strict=True)
-    )  # fmt: skip
+    die_c, board_c, skin_c = _warmed(fixed, state, die_w, board_w, demand.from_air_c)
     off = state.off | flow.cut | ~(fixed.has_battery | demand.plugged)
     off = off & ~(demand.plugged & (charge.soc >= BOOT_SOC))
     plug_w = xp.minimum(total_w, plug_w) - xp.minimum(flow.power_w, 0.0) * fixed.cells
@@ -187,6 +182,13 @@ def advance(
             asked=asked,
         ),
     )
+
+
+def _warmed(fixed: Fixed, state: State, die_w: Array, board_w: Array, from_air_c: Array) -> Array:
+    """Return the three nodes' temperatures after an interval, (node, device)."""
+    keep, warm = fixed.keep, fixed.warm_k_per_w
+    own_c = from_air_c + keep[0] * state.die_c + keep[1] * state.board_c + keep[2] * state.skin_c
+    return own_c + warm[0] * die_w + warm[1] * board_w
 
 
 def _governed(

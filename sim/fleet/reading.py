@@ -110,7 +110,7 @@ def sense(
 
 def step(
     policy: Any, table: battery.Tables, fixed: physics.Fixed, site: Site, device: Device, owner: Owner,
-    ambient_c: Array, from_air_c: tuple[Array, Array, Array], sums: Sums, zone_minute: Array, since_s: Array,
+    ambient_c: Array, from_air_c: Array, sums: Sums, zone_minute: Array, since_s: Array,
     demand: Array, xp: Any = np, decided: Decision | None = None, *, governed: bool = True,
 ) -> tuple[Device, Sums, Marks, Decision, Readings]:  # fmt: skip
     """Read, decide and advance by the interval that ``fixed`` was made for.

@@ -178,8 +178,8 @@ def fixed(seed: int, who: Roster, battery_wh: Array, step_s: float) -> Fixed:
 class _Warmth(NamedTuple):
     """The heat network's constants; fields as in `Fixed`."""
 
-    keep: tuple[tuple[Array, ...], ...]
-    warm_k_per_w: tuple[tuple[Array, ...], ...]
+    keep: tuple[Array, ...]
+    warm_k_per_w: tuple[Array, ...]
     leak_w_per_k: Array
     response: Response
     reach_k_per_w: Array
@@ -211,8 +211,9 @@ def _heat(kind: Array, sustained_w: Array, heat_scale: Array, cooling_scale: Arr
         answer = response(network, its_modes, step_s, time_scale, conductance_scale)
         start[:, rows], mean[:, rows] = np.array(answer.start)[:, None], answer.mean
         k_per_w[rows], drift[rows], tau_s[rows] = answer.k_per_w, answer.drift_k_per_w, answer.tau_s
+    by_source = (tuple(np.ascontiguousarray(of[:, source]) for source in range(3)) for of in (keep, warm))
     return _Warmth(
-        tuple(map(tuple, keep)), tuple(map(tuple, warm)), leak,
+        *by_source, leak,
         Response(tuple(start), tuple(mean), k_per_w, drift, tau_s), k_per_w + 2.0 * drift, tuple(idle),
     )  # fmt: skip
 
