@@ -30,7 +30,11 @@ class Slice(Message, frozen=True):
 
 
 class Batch(Message, frozen=True, tag="batch"):
-    """STAGE: run all slices in one step; ``x`` has their rows one after another."""
+    """STAGE: give back what the ``closed`` caches of the lane hold, then run all slices in one step.
+
+    ``x`` has their rows one after another. What is closed travels with the batch that needs its blocks, and is sent
+    again with it.
+    """
 
     lane: str
     number: int
@@ -39,6 +43,7 @@ class Batch(Message, frozen=True, tag="batch"):
     index: int
     slices: tuple[Slice, ...]
     x: Activation
+    closed: tuple[str, ...] = ()
 
 
 class Tokens(Message, frozen=True, tag="tokens"):

@@ -4,7 +4,8 @@ The head of a pipeline holds its lanes (`policies.serving.lanes`). A lane runs w
 batch from its batcher, runs stage 0, sends one frame through the other stages, and hears one token of each session that
 speaks. What a stage fails is lost to all sessions that have a cache in that lane; those that wait there go on.
 
-Nothing is under way in a lane when its caches are closed, so that no batch opens one again.
+Nothing is under way in a lane when its caches are closed, so that no batch opens one again. A stage has as many blocks
+as its lanes count; so it closes caches before it runs the batch that takes what they held.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class _Lane:
         self.task: asyncio.Task[None] | None = None
         self._head, self._model, self._stages = head, model, stages
         self._caches: list[str] = []
+        self._closing: list[str] = []  # caches of which not all stages have heard that they are closed
 
     async def run(self, name: str) -> None:
         """Run batches until nobody is here.
@@ -82,9 +84,7 @@ class _Lane:
         self._head.open(name, self._model, self._stages)
         try:
             for number in itertools.count():
-                under_way = self.batcher.next()
-                self._close_caches()
-                if under_way is None:
+                if self.batcher.next() is None:
                     break
                 await self._batch(name, number, self.batcher.pieces())
         except Exception as error:  # a fault of ours: nobody here waits for ever
@@ -98,6 +98,7 @@ class _Lane:
     async def _batch(self, name: str, number: int, pieces: tuple[Piece, ...]) -> None:
         try:
             tokens = await self._compute(name, number, pieces)
+            self._closing.clear()
         except Exception as error:
             for request in list(self.batcher.running.values()):
                 self.batcher.cancel(request, "failed")
@@ -110,28 +111,27 @@ class _Lane:
         self.batcher.end()
 
     async def _compute(self, name: str, number: int, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
-        served = [self.served[p.request.key] for p in pieces]
+        served, closed = [self.served[p.request.key] for p in pieces], self._closed()
         slices = tuple(
             Slice(_cache(p.request), p.position, p.tokens, p.speaks, one.sampling)
             for p, one in zip(pieces, served, strict=True)
         )
         x = join([one.ids[p.position : p.position + p.tokens] for p, one in zip(pieces, served, strict=True)])
         stages = self._stages
-        outputs = await self._head.stages.run_batch(name, self._model, stages[0], slices, x)
+        outputs = await self._head.stages.run_batch(name, self._model, stages[0], slices, x, closed)
         if len(stages) == 1:
             return choices(slices, outputs)
         onward = pack_activation(join(outputs), self._head.stages.coding)
-        body = encode(Batch(name, number, self._model, stages, 1, slices, onward))
+        body = encode(Batch(name, number, self._model, stages, 1, slices, onward, closed))
         found: tuple[int, ...] = await self._head.ask(name, number, stages, body)
         return found
 
-    def _close_caches(self) -> None:
-        """Close the caches of those who ended, left, failed or lost their blocks since the last batch."""
-        held = [_cache(request) for request in self.batcher.running.values()]
-        for cache in self._caches:
-            if cache not in held:
-                self._head.close_at(cache, self._stages)
-        self._caches = held
+    def _closed(self) -> tuple[str, ...]:
+        """Return the caches of those who ended, left, failed or lost their blocks since the last batch that arrived."""
+        before, self._caches = self._caches, [_cache(request) for request in self.batcher.running.values()]
+        held = set(self._caches)
+        self._closing += [cache for cache in before if cache not in held]
+        return tuple(self._closing)
 
 
 def _cache(request: Request) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Union
 
 import msgspec
@@ -19,7 +20,7 @@ import numpy as np
 
 from policies.config import BatchedConfig, PolicyConfig
 from policies.jobs import Done, Job, LoadJob, Lost, PlanJob, Progress, SessionJob, Stage
-from policies.serving.lanes import sessions_max
+from policies.serving.lanes import reserved_blocks, sessions_max
 from policies.wire import Message, WireError, encode
 from real_backends.batch_frames import Tokens
 from real_backends.batch_line import BatchLines
@@ -60,7 +61,7 @@ class ExecutorHost:
         clock: for the time to the first token, counted from the job's submission.
         coding: how activations are sent, one of `executors.CODINGS`.
         make: makes shards (`executors.paced`).
-        policy: how sessions are served; each one by itself without it.
+        policy: how sessions are served, and what stages have reserved; each one by itself without it.
 
     Attributes:
         on_session: told (path, job, tokens, begun ns, ns to the first one, ended ns) of each session that was answered.
@@ -80,6 +81,8 @@ class ExecutorHost:
     ) -> None:
         self.compute = Compute()
         self.on_session: Callable[[str, SessionJob, int, int, int, int], None] = lambda *session: None
+        if policy is not None:
+            make = partial(make, blocks=reserved_blocks(policy.sharding))
         self.stages = Stages(transport, self.compute, models, backend, clock, coding, make)
         self._lines: BatchLines | None = None
         if policy is not None and isinstance(policy.serving, BatchedConfig):
@@ -146,9 +149,10 @@ class ExecutorHost:
             future.set_result(result.token)
 
     def on_peer(self, peer: str, hint: str) -> None:
-        """End the sessions that need a peer which went down."""
+        """End the sessions that need a peer which went down, and forget those that it heads."""
         if hint != "down":
             return
+        self.stages.on_peer_down(peer)
         for session, nodes in self._nodes.items():
             _, future = self._waiting.get(session, (-1, None))
             if peer in nodes and future is not None and not future.done():

@@ -188,6 +188,7 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
             "syncs": serve.committer.syncs,
             "compute_busy_s": executor.compute.busy_s,
             "kv_peak_bytes": executor.stages.kv_peak_bytes,
+            "kv_pool_bytes": executor.stages.kv_pool_bytes,
             "malformed": serve.cell.malformed,
             "replica": replicas.report(policies),
             "sensors": report(sensors),

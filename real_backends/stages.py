@@ -8,7 +8,6 @@ one that leaves a gap.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Union
@@ -22,6 +21,7 @@ from real_backends.clock import Clock
 from real_backends.compute import Compute
 from real_backends.executors import (
     Activation,
+    BlocksFull,
     ModelSpec,
     Part,
     Shard,
@@ -34,8 +34,10 @@ from real_backends.executors import (
 from real_backends.executors.paced import ShardMaker
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
 
-SHARDS_MAX = 4  # assumption: after a new plan the old one still drains; more than that is a mistake
 SESSION_IDLE_NS = 120_000_000_000  # assumption: a head that was silent this long is gone
+GIVEN_UP_NS = 9_000_000_000
+"""A head gives a step up after this (`real_backends.executors_host`). Where there are too few blocks, a session that
+had no step for as long gives its own back: most likely nobody heard that it ended. One that goes on is lost."""
 
 
 class Open(Message, frozen=True, tag="open"):
@@ -60,7 +62,7 @@ class Step(Message, frozen=True, tag="step"):
 
 
 class Close(Message, frozen=True, tag="close"):
-    """STAGE: forget the session."""
+    """STAGE: forget the session, or the lane with all of its caches."""
 
     session: str
 
@@ -90,12 +92,22 @@ Models = dict[str, Callable[[], tuple[ModelSpec, Weights]]]
 
 @dataclass
 class _Session:
-    """A session, or a lane of batches, which holds no cache itself."""
+    """A session, or a lane of batches, which holds no cache itself.
+
+    Attributes:
+        head: the node that can end it.
+        lane: whose cache it is; empty for a session that steps by itself, and for a lane.
+    """
 
     used_ns: int
+    head: str
+    lane: str = ""
     shard: Shard | None = None  # None until its first step ran
     position: int = -1  # of the newest step; of a lane, its number
     answer: tuple[str, int, bytes] | None = None  # the frame that answered it, None while it runs
+
+
+_Gone = list[tuple[_Session, str]]  # with their names
 
 
 @dataclass
@@ -121,9 +133,10 @@ class Stages:
     coding: str = "f32"
     make: ShardMaker = make_shard
     together: int = 1
-    kv_peak_bytes: int = 0  # the most that caches of one moment took
+    kv_peak_bytes: int = 0  # the most that sessions held at one moment
+    kv_pool_bytes: int = 0  # the most that pools of one moment took
     _loaded: dict[str, tuple[ModelSpec, Weights]] = field(default_factory=dict)
-    _shards: OrderedDict[tuple[str, int, int], Shard] = field(default_factory=OrderedDict)
+    _shards: dict[tuple[str, int, int], Shard] = field(default_factory=dict)
     _sessions: dict[str, _Session] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -148,18 +161,40 @@ class Stages:
 
     async def forward(self, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
         """Run one step of a session on this node's layers; see `real_backends.executors.Shard.forward`."""
-        entry = self._session(session)
-        return await self.compute.run(self._forward, entry, session, model, stage, x, position)
+        return await self._run_own(self._session(session, self.transport.me), session, model, stage, x, position)
 
-    async def run_batch(self, lane: str, model: str, stage: Stage, slices: tuple[Slice, ...], x: Any) -> Any:
+    async def _run_own(self, entry: _Session, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
+        return await self._with_room(self._forward, entry, session, model, stage, x, position)
+
+    async def run_batch(
+        self, lane: str, model: str, stage: Stage, slices: tuple[Slice, ...], x: Any, closed: tuple[str, ...] = (),
+        head: str = "",
+    ) -> Any:  # fmt: skip
         """Run a batch on this node's layers; return what `real_backends.executors.Shard.step` does.
+
+        Args:
+            lane: its name.
+            model, stage: what runs.
+            slices, x, closed: as of a `Batch`.
+            head: whose lane it is; this node's by default.
 
         Raises:
             ValueError: the slices do not fit ``x``, or what the shard holds.
         """
-        parts = parts_of(slices, x)
-        entries = [self._session(one.session) for one in slices]
-        return await self.compute.run(self._run_batch, self._session(lane), entries, model, stage, parts)
+        parts, head = parts_of(slices, x), head or self.transport.me
+        gone = [(entry, name) for name in closed if (entry := self._sessions.pop(name, None)) is not None]
+        entries = [self._session(one.session, head, lane) for one in slices]
+        return await self._with_room(self._run_batch, self._session(lane, head), entries, model, stage, parts, gone)
+
+    async def _with_room(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a step; where it finds no blocks, once more without the sessions that their heads have given up."""
+        try:
+            return await self.compute.run(run, *arguments)
+        except BlocksFull:
+            since_ns = self.clock.now() - GIVEN_UP_NS
+            for name in [name for name, entry in self._sessions.items() if entry.used_ns < since_ns]:
+                await self.drop(name)
+            return await self.compute.run(run, *arguments)
 
     async def spec(self, model: str) -> ModelSpec:
         """Return the shape of a model.
@@ -171,18 +206,24 @@ class Stages:
         return spec
 
     async def drop(self, session: str) -> None:
-        """Forget a session; unknown ones are ignored."""
-        entry = self._sessions.pop(session, None)
-        if entry is not None:
-            await self.compute.run(_drop, entry, session)
+        """Forget a session, or a lane with its caches; unknown ones are ignored."""
+        names = [session, *(name for name, entry in self._sessions.items() if entry.lane == session)]
+        gone = [(entry, name) for name in names if (entry := self._sessions.pop(name, None)) is not None]
+        if gone:
+            await self.compute.run(_drop, gone)  # after what runs: that may open a cache
 
-    def _session(self, session: str) -> _Session:
+    def on_peer_down(self, peer: str) -> None:
+        """Forget what a peer heads that went down: it loses its sessions as well, and nobody else can end them."""
+        for name in [name for name, entry in self._sessions.items() if entry.head == peer]:
+            self._spawn(self.drop(name))
+
+    def _session(self, session: str, head: str, lane: str = "") -> _Session:
         now_ns = self.clock.now()
         if session not in self._sessions:
             for name, entry in list(self._sessions.items()):
                 if now_ns - entry.used_ns > SESSION_IDLE_NS:
                     self._spawn(self.drop(name))
-        entry = self._sessions.setdefault(session, _Session(now_ns))
+        entry = self._sessions.setdefault(session, _Session(now_ns, head, lane))
         entry.used_ns = now_ns
         return entry
 
@@ -223,13 +264,13 @@ class Stages:
             self._fail(frame, error)
 
     async def _step(self, step: Step) -> None:
-        entry = self._session(step.session)
+        entry = self._session(step.session, step.stages[0].node)
         if self._was_heard(entry, step.position):
             return
         said: Token | None = None
         try:
             x = unpack_activation(step.x)
-            out = await self.forward(step.session, step.model, step.stages[step.index], x, step.position)
+            out = await self._run_own(entry, step.session, step.model, step.stages[step.index], x, step.position)
             if step.index == len(step.stages) - 1:
                 chosen = choose(out, step.position + len(x), step.sampling)
                 said = Token(session=step.session, position=step.position, token=chosen)
@@ -240,13 +281,15 @@ class Stages:
         self._go_on(entry, step, out, said)
 
     async def _batch(self, batch: Batch) -> None:
-        lane = self._session(batch.lane)
+        head = batch.stages[0].node
+        lane = self._session(batch.lane, head)
         if self._was_heard(lane, batch.number):
             return
         stage = batch.stages[batch.index]
         said: Tokens | None = None
         try:
-            outputs = await self.run_batch(batch.lane, batch.model, stage, batch.slices, unpack_activation(batch.x))
+            x = unpack_activation(batch.x)
+            outputs = await self.run_batch(batch.lane, batch.model, stage, batch.slices, x, batch.closed, head)
             if batch.index == len(batch.stages) - 1:
                 said = Tokens(lane=batch.lane, number=batch.number, tokens=choices(batch.slices, outputs))
         except Exception as error:
@@ -283,28 +326,27 @@ class Stages:
     # In the compute thread.
 
     def _forward(self, entry: _Session, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
-        fresh = entry.shard is None
         if entry.shard is None:
             entry.shard = self._shard(model, stage.first, stage.last)
-        out = entry.shard.forward(session, x, position)
-        if fresh:
-            self._note_kv()
-        return out
+        return self._counted(entry.shard, [Part(session, x, position)])[0]
 
-    def _note_kv(self) -> None:
-        """Caches are allocated whole: there are more after a session's first step, and at no other time."""
-        shards = {id(one.shard): one.shard for one in list(self._sessions.values()) if one.shard is not None}
-        self.kv_peak_bytes = max(self.kv_peak_bytes, sum(shard.kv_bytes() for shard in shards.values()))
-
-    def _run_batch(self, lane: _Session, entries: list[_Session], model: str, stage: Stage, parts: list[Part]) -> Any:
+    def _run_batch(
+        self, lane: _Session, entries: list[_Session], model: str, stage: Stage, parts: list[Part], gone: _Gone
+    ) -> Any:
+        _drop(gone)
         if lane.shard is None:
             lane.shard = self._shard(model, stage.first, stage.last)
-        fresh = any(entry.shard is None for entry in entries)
         for entry in entries:
             entry.shard = lane.shard  # where its cache is, from now on
-        outputs = lane.shard.step(parts)
-        if fresh:
-            self._note_kv()
+        return self._counted(lane.shard, parts)
+
+    def _counted(self, shard: Shard, parts: list[Part]) -> Any:
+        """Run a step, and note what sessions hold then."""
+        before = shard.kv_bytes()
+        outputs = shard.step(parts)
+        if shard.kv_bytes() > before:
+            shards = {id(one.shard): one.shard for one in list(self._sessions.values()) if one.shard is not None}
+            self.kv_peak_bytes = max(self.kv_peak_bytes, sum(one.kv_bytes() for one in shards.values()))
         return outputs
 
     def _try_out(self, model: str) -> None:
@@ -313,16 +355,15 @@ class Stages:
 
     def _shard(self, model: str, first: int, last: int) -> Shard:
         key = (model, first, last)
-        if key in self._shards:
-            self._shards.move_to_end(key)
-            return self._shards[key]
-        spec, weights = self._weights(model)
-        shard = self.make(self.backend, spec, weights, first, last)
-        shard.warm_up(self.together)
-        self._shards[key] = shard
-        while len(self._shards) > SHARDS_MAX:
-            self._shards.popitem(last=False)  # sessions on it keep it alive until they end
-        return shard
+        if key not in self._shards:
+            used = {id(one.shard) for one in list(self._sessions.values())}  # after a new plan the old one still drains
+            self._shards = {key: shard for key, shard in self._shards.items() if id(shard) in used}
+            spec, weights = self._weights(model)
+            shard = self.make(self.backend, spec, weights, first, last)
+            shard.warm_up(self.together)
+            self._shards[key] = shard
+            self.kv_pool_bytes = max(self.kv_pool_bytes, sum(one.pool_bytes() for one in self._shards.values()))
+        return self._shards[key]
 
     def vocab(self, model: str) -> int:
         """Return how many token ids a model has.
@@ -340,6 +381,7 @@ class Stages:
         return self._loaded[model]
 
 
-def _drop(entry: _Session, session: str) -> None:
-    if entry.shard is not None:
-        entry.shard.drop(session)
+def _drop(gone: _Gone) -> None:
+    for entry, session in gone:
+        if entry.shard is not None:
+            entry.shard.drop(session)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.statistics import CONFIDENCE, DONE
+from policies.serving.batching import BLOCK_TOKENS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,7 @@ PER_REQUEST = {"ttft_s": "time to first token", "tpot_s": "time per token after 
 """What each request has. The first two are of the session that answered; queueing is in the last one alone."""
 TOTALS = {
     "throughput_tokens_per_s": "throughput (tokens/s)",
+    "kv_pool_bytes": "KV bytes, reserved",
     "kv_bytes": "KV bytes, worst moment of each node",
     "first_ready_s": "first session begins (s)",
 }
@@ -63,14 +65,20 @@ def totals(run: Run, among: Collection[str] | None = None) -> dict[str, float]:
         counted = requests["status"].isin(DONE) & requests["op_id"].isin(list(among))
         throughput *= float(requests.loc[counted, "tokens"].sum()) / whole
     ready_s = float(sessions["begun_s"].min()) if len(sessions) else float("nan")
-    held = [node.get("kv_peak_bytes") for node in run.manifest.get("nodes", {}).values()]
-    measured = bool(held) and all(one is not None for one in held)
-    kv_bytes = float(sum(held)) if measured else kv_peak_bytes(run)
     return {
         "throughput_tokens_per_s": throughput,
-        "kv_bytes": kv_bytes,
+        "kv_pool_bytes": _counted(run, "kv_pool_bytes", kv_pool_bytes),
+        "kv_bytes": _counted(run, "kv_peak_bytes", kv_peak_bytes),
         "first_ready_s": ready_s,
     }
+
+
+def _counted(run: Run, field: str, law: Callable[[Run], float]) -> float:
+    """Return what real nodes counted, over those that served; what the law says of a Run without any."""
+    nodes = run.manifest.get("nodes", {})
+    served = [nodes.get(node, {}).get(field) for node in _stages(run)]
+    measured = bool(served) and all(one is not None for one in served)
+    return float(sum(served)) if measured else law(run)
 
 
 def mean_totals(pairs: Sequence[tuple[dict[str, float], dict[str, float]]]) -> dict[str, tuple[float, float]]:
@@ -83,25 +91,60 @@ def mean_totals(pairs: Sequence[tuple[dict[str, float], dict[str, float]]]) -> d
     }
 
 
-def kv_peak_bytes(run: Run) -> float:
-    """Return the bytes that caches take by the law, each node at its worst moment, summed over nodes.
-
-    A session takes the model's whole context on each of its layers from begin to end, as executors allocate it.
-    """
-    from real_backends.executors import DESK_TINY
+def kv_pool_bytes(run: Run) -> float:
+    """Return the bytes of the blocks that nodes with sessions have reserved: those that the planner counted."""
+    from policies.serving.lanes import reserved_blocks
     from scenarios.schema import build
 
     scenario = build(run.config)
-    context = scenario.policy.sharding.context_tokens if scenario.checkpoint else DESK_TINY.context
-    a_layer = scenario.served.kv_bytes_per_token_layer() * context
+    a_layer = scenario.served.kv_bytes_per_token_layer() * BLOCK_TOKENS * reserved_blocks(scenario.policy.sharding)
+    pools = [{(first, last) for _, first, last in uses} for uses in _stages(run).values()]
+    return a_layer * sum(max(last - first for first, last in pool) for pool in pools) if pools else float("nan")
+
+
+def kv_peak_bytes(run: Run) -> float:
+    """Return the bytes of the blocks that sessions hold by the law, each node at its worst moment, summed over nodes.
+
+    A session takes the blocks of its prompt when it begins, and more as it grows: evenly, from its first token to its
+    last one, which is not kept. Each is in all layers of a stage.
+    """
+    from scenarios.schema import build
+
+    a_block = build(run.config).served.kv_bytes_per_token_layer() * BLOCK_TOKENS
+    peaks = (max(np.cumsum([blocks for _, blocks in sorted(moments)])) for moments in _moments(run).values())
+    return float(sum(peaks)) * a_block if len(run.sessions) else float("nan")
+
+
+def _moments(run: Run) -> dict[str, list[tuple[float, int]]]:
+    """Return when each node's blocks, times layers, become more or fewer."""
+    prompts = dict(zip(run.requests["op_id"], run.requests["prompt_tokens"], strict=True))
     moments: dict[str, list[tuple[float, int]]] = {}
     for session in run.sessions.itertuples():
-        for stage in session.stages.split(","):
-            node, _, layers = stage.partition(":")
-            first, last = (int(edge) for edge in layers.split("-"))
-            moments.setdefault(node, []).extend([(session.begun_s, last - first), (session.ended_s, first - last)])
-    peaks = (max(np.cumsum([layers for _, layers in sorted(rows)])) for rows in moments.values())
-    return float(sum(peaks)) * a_layer if moments else float("nan")
+        prompt, said = int(prompts.get(session.op.split("/")[1], 0)), int(session.tokens)
+        first_s = session.begun_s + session.first_token_s
+        a_token_s = (session.ended_s - first_s) / max(1, said - 1)
+        now = -(-prompt // BLOCK_TOKENS)
+        ends = range(now * BLOCK_TOKENS, prompt + said - 1, BLOCK_TOKENS)  # tokens in the cache when a block is full
+        taken = [(session.begun_s, now), *((first_s + a_token_s * (tokens - prompt), 1) for tokens in ends)]
+        taken.append((session.ended_s, -now - len(ends)))
+        for node, first, last in _parsed(session.stages):
+            moments.setdefault(node, []).extend((at_s, (last - first) * blocks) for at_s, blocks in taken)
+    return moments
+
+
+def _stages(run: Run) -> dict[str, list[tuple[str, int, int]]]:
+    """Return the stages of all sessions by node."""
+    found: dict[str, list[tuple[str, int, int]]] = {}
+    for stages in set(run.sessions["stages"]) if len(run.sessions) else ():
+        for stage in _parsed(stages):
+            found.setdefault(stage[0], []).append(stage)
+    return found
+
+
+def _parsed(stages: str) -> list[tuple[str, int, int]]:
+    """Return (node, first layer, last) of each stage of a session, as `scenarios.record.stages_text` writes them."""
+    parts = [stage.partition(":") for stage in stages.split(",")]
+    return [(node, *(int(edge) for edge in layers.split("-"))) for node, _, layers in parts]  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

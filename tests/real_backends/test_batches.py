@@ -15,7 +15,7 @@ from policies.jobs import Done, Lost, Sampling, Stage
 from policies.serving.batching import Batcher
 from policies.wire import digest
 from real_backends import executors_host, stages
-from real_backends.batch_frames import Batch, Slice, parts_of
+from real_backends.batch_frames import Slice, parts_of
 from real_backends.cluster import until
 from real_backends.executors import DESK_TINY, Pipeline, make_shard
 from real_backends.stages import Stages
@@ -95,9 +95,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     seen: list[tuple[int, int]] = []
     before = Stages._run_batch
 
-    def counting(self: Stages, lane: Any, entries: Any, model: str, stage: Stage, parts: Any) -> Any:
+    def counting(self: Stages, lane: Any, entries: Any, model: str, stage: Stage, parts: Any, gone: Any) -> Any:
         seen.append((len(parts), sum(len(part.x) for part in parts)))
-        return before(self, lane, entries, model, stage, parts)
+        return before(self, lane, entries, model, stage, parts, gone)
 
     monkeypatch.setattr(Stages, "_run_batch", counting)
     return seen
@@ -199,34 +199,27 @@ def test_lost_and_repeated_frames_change_no_token(
     asyncio.run(run_nodes(tmp_path, act, policy=CROWDED))
 
 
-def test_a_close_that_is_late_takes_nobodys_cache(tmp_path: Path, references: Any) -> None:
-    """A session that lost its blocks is back when its old cache is closed at last: it goes on in its new one."""
-    back: list[str] = []
+def test_a_batch_closes_what_its_blocks_are_taken_from(tmp_path: Path, references: Any) -> None:
+    """Caches are closed by the batch that needs their blocks: no other frame has to arrive, and none is short."""
+    held: list[tuple[int, int]] = []
 
     async def act(nodes: dict[str, Node]) -> None:
         for node in (nodes["b"], nodes["c"]):
-            take, held = node.host.on_frame, dict[str, Any]()
+            take = node.host.on_frame
 
-            def late(*frame: Any, take: Any = take, held: dict[str, Any] = held) -> None:
-                said = stages._decode(frame[2])
-                if isinstance(said, stages.Close):
-                    held[said.session.partition("#")[0]] = frame
-                    return
-                take(*frame)
-                if isinstance(said, Batch):
-                    for one in said.slices:
-                        if (close := held.pop(one.session.partition("#")[0], None)) is not None:
-                            take(*close)
-                            back.append(one.session)
+            def deaf(*frame: Any, node: Node = node, take: Any = take) -> None:
+                if not isinstance(stages._decode(frame[2]), stages.Close):
+                    take(*frame)
+                held.extend((one.kv_bytes(), one.pool_bytes()) for one in node.host.stages._shards.values())
 
-            node.host.on_frame = late  # type: ignore[method-assign]
+            node.host.on_frame = deaf  # type: ignore[method-assign]
         for job, prompt in enumerate(PROMPTS):
             ask(nodes["a"], job, prompt, new_tokens=40)
         found = await all_said(nodes["a"], len(PROMPTS))
         assert all(map(same_where_decided, [said[:SAID] for said in found], references))
-        assert back
 
     asyncio.run(run_nodes(tmp_path, act, policy=CROWDED))
+    assert max(kv / pool for kv, pool in held) == 1.0
 
 
 def test_who_leaves_frees_its_blocks_and_disturbs_nobody(tmp_path: Path, references: Any) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from experiments import cli
-from experiments.gap.errors import Errors, kv_peak_bytes, pooled, request_times
+from experiments.gap.errors import Errors, kv_peak_bytes, kv_pool_bytes, pooled, request_times
 from experiments.gap.predict import predict, twin_of
 from experiments.gap.table import gap_of
 from experiments.results import Run, load
@@ -154,18 +154,24 @@ def test_recorded_requests_that_nobody_made_are_refused(tmp_path: Path, column: 
         read_requests(tmp_path / "requests.parquet")
 
 
-def test_caches_are_counted_at_each_nodes_worst_moment(tmp_path: Path) -> None:
-    """Two sessions at once on a node count twice, one after another once; every layer takes the whole context."""
+def test_blocks_are_counted_at_each_nodes_worst_moment(tmp_path: Path) -> None:
+    """Two sessions at once on a node count twice, one after another once; each with the blocks that it has by then."""
     run = _measured(tmp_path, SLOW_HOP)
-    rows = [
-        ("c/a/1", "d0", 0.0, 0.1, 2.0, 4, "d0:0-6,d1:6-8"),
-        ("c/b/1", "d0", 1.0, 0.1, 3.0, 4, "d0:0-6,d2:6-8"),
+    requests = run.requests.head(3).assign(op_id=["a", "b", "e"], prompt_tokens=[16, 3, 40])
+    rows = [  # 16 + 1 - 1: one block; 3 + 31 - 1 = 33 tokens: 3 blocks, the third one at the end; 40 + 3: 3 blocks
+        ("c/a/1", "d0", 0.0, 0.1, 2.0, 1, "d0:0-6,d1:6-8"),
+        ("c/b/1", "d0", 1.0, 0.1, 3.0, 31, "d0:0-6,d2:6-8"),
         ("c/e/1", "d0", 3.5, 0.1, 4.0, 4, "d0:0-6,d1:6-8"),
     ]
+    run.__dict__["requests"] = requests
     run.__dict__["sessions"] = pd.DataFrame(
         rows, columns=["op", "head", "begun_s", "first_token_s", "ended_s", "tokens", "stages"]
     )
-    assert kv_peak_bytes(run) == (2 * 6 + 2 + 2) * 2 * 2 * 16 * 4 * 256
+    a_block = 2 * 2 * 16 * 4 * 16  # keys and values of two heads, 16 numbers of four bytes, 16 tokens
+    most = {"d0": max(1 + 2, 3, 3) * 6, "d1": max(1, 3) * 2, "d2": 3 * 2}
+    assert kv_peak_bytes(run) == sum(most.values()) * a_block
+    slots, context = 4, run.config["policy"]["sharding"]["context_tokens"]
+    assert kv_pool_bytes(run) == (6 + 2 + 2) * slots * context // 16 * a_block
 
 
 def test_intervals_of_quantiles_cover_as_often_as_they_say() -> None:
