@@ -32,13 +32,15 @@ STAGES = (Stage("a", 0, 3), Stage("b", 3, 5), Stage("c", 5, 8))
 class Node:
     """A host with its blobs on a hub, and the outcomes it reported."""
 
-    def __init__(self, name: str, hub: Hub, folder: Path, coding: str, policy: PolicyConfig | None) -> None:
+    def __init__(
+        self, name: str, hub: Hub, folder: Path, coding: str, policy: PolicyConfig | None, backend: str
+    ) -> None:
         self.transport = FaultyTransport(MemoryTransport(hub, name), 1)
         self.blobs = BlobExchange(self.transport, BlobStore(folder / name))
         models = {"desk-tiny": lambda: (DESK_TINY, WEIGHTS)}
         planners = {"upper": lambda problem, budget: problem.upper() * budget}
         self.host = ExecutorHost(
-            self.transport, self.blobs, models, "torch", planners, SystemClock(), coding, policy=policy
+            self.transport, self.blobs, models, backend, planners, SystemClock(), coding, policy=policy
         )
         self.host.start(self._hear)
         self.outcomes: list[Any] = []
@@ -63,11 +65,15 @@ class Node:
 
 
 async def run_nodes(
-    folder: Path, act: Callable[[dict[str, Node]], Any], coding: str = "f32", policy: PolicyConfig | None = None
-) -> Any:
-    """Start nodes a, b and c, put the prompt on c, and return what ``act`` returns."""
+    folder: Path, act: Callable[[dict[str, Node]], Any], coding: str = "f32", policy: PolicyConfig | None = None,
+    backends: tuple[str, ...] = ("torch",),
+) -> Any:  # fmt: skip
+    """Start nodes a, b and c, with backends in turn, put the prompt on c, and return what ``act`` returns."""
     hub = Hub()
-    nodes = {name: Node(name, hub, folder, coding, policy) for name in "abc"}
+    nodes = {
+        name: Node(name, hub, folder, coding, policy, backends[number % len(backends)])
+        for number, name in enumerate("abc")
+    }
     for node in nodes.values():
         await node.start()
     nodes["c"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
