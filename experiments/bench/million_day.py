@@ -86,7 +86,7 @@ def beside_simpy(devices: int = SIMPY_DEVICES, hours: float = SIMPY_H) -> dict[s
     from experiments.compose import build, compose_plain
     from sim.fleet import stock
     from sim.fleet.day import Share
-    from sim.fleet.window import Air, owners, run_numpy
+    from sim.fleet.window import Air, Start, run_numpy
 
     words = ["scenario=million_day", "devices=100000", f"duration_s={hours * 3600:g}", "start_minute=1260"]
     scenario = msgspec.structs.replace(build(compose_plain(words)), time_zones_h=(0.0,))
@@ -103,12 +103,10 @@ def beside_simpy(devices: int = SIMPY_DEVICES, hours: float = SIMPY_H) -> dict[s
     begun = process_time()
     plain.env.run()
     simpy_s = process_time() - begun
-    device, last, grid = lot.device, lot.last, np.ones(devices, dtype=bool)
+    device, last = lot.device, lot.last
     for number in range(windows):
-        owner = owners(days[number], grid)
-        (device, _, _, last), _ = run_numpy(
-            share.policy, lot.chunk, device, last, ambient, owner, share.signals(number, 1.0)
-        )
+        start = Start(lot.chunk, device, last, ambient, days[number])
+        (device, _, _, last), _ = run_numpy(share.policy, start, share.signals(number, 1.0))
     off = float(np.max(np.abs(np.asarray(device.body.charge.soc) - np.array(plain.soc))))
     per_reading_s = simpy_s / (devices * steps)
     backends = ("numpy", "jax") if _has_jax() else ("numpy",)

@@ -178,6 +178,46 @@ def _full_soc(cell: Cell) -> float:
     return float(soc[np.argmax(volts >= cell.v_max)]) if np.any(volts >= cell.v_max) else 1.0
 
 
+def lines_at(table: Tables, row: Rows, soc: Array, xp: Any = np) -> Tables:
+    """Return what the tables say of the interval that each charge is in; one that is no charge gets some interval's."""
+    place = (soc * INTERVALS).astype(xp.int64) + row.first
+    return Tables(*(xp.take(column, place, mode="clip") for column in table))
+
+
+class _Frozen(NamedTuple):
+    """Coefficients, held from the interval's start.
+
+    At its middle, under a current I: open circuit less I sag, the pair's voltage slack + I give.
+    """
+
+    ocv_v: Array
+    slope_v: Array
+    r0: Array
+    r: Array
+    sag: Array
+    slack_v: Array
+    give: Array
+
+
+def _frozen(lines: Tables, row: Rows, state: Charge, temp_c: Array, xp: Any) -> _Frozen:
+    slope_v = lines.ocv_slope_v
+    ocv_v = slope_v * state.soc
+    ocv_v += lines.ocv_at_zero_v
+    exponent = row.activation_k / (temp_c + CELSIUS_K)
+    exponent -= row.activation_at_25c
+    warmth = xp.exp(exponent)
+    r = lines.r_ohm * warmth
+    return _Frozen(
+        ocv_v=ocv_v,
+        slope_v=slope_v,
+        r0=lines.r0_ohm * warmth,
+        r=r,
+        sag=(0.5 * row.soc_per_a) * slope_v,
+        slack_v=state.relaxing_v * row.half,
+        give=r * row.rise_half,
+    )
+
+
 def advance(
     table: Tables, row: Rows, state: Charge, power_w: Array, temp_c: Array, xp: Any = np
 ) -> tuple[Charge, Flow]:
@@ -188,16 +228,8 @@ def advance(
         temp_c: temperature of the cells at the interval's start, C.
         xp: numpy or jax.numpy.
     """
-    soc = state.soc
-    place = (soc * INTERVALS).astype(xp.int64) + row.first
-    slope_v = xp.take(table.ocv_slope_v, place)
-    ocv_v = xp.take(table.ocv_at_zero_v, place) + slope_v * soc
-    warmth = xp.exp(row.activation_k / (temp_c + CELSIUS_K) - row.activation_at_25c)
-    r0 = xp.take(table.r0_ohm, place) * warmth
-    r = xp.take(table.r_ohm, place) * warmth
-    # At the middle of the interval, under a current I: open circuit less I sag, the pair's voltage (slack + I give).
-    sag = (0.5 * row.soc_per_a) * slope_v
-    slack_v, give = state.relaxing_v * row.half, r * row.rise_half
+    soc, lines = state.soc, lines_at(table, row, state.soc, xp)
+    ocv_v, slope_v, r0, r, sag, slack_v, give = _frozen(lines, row, state, temp_c, xp)
 
     # Charging takes the least of what the charger has left over, the current limit, what holds the middle at v_max, and
     # what is left to the full charge: a floor under the current, which no discharge comes near.
@@ -226,3 +258,53 @@ def advance(
     charge = Charge(xp.minimum(xp.maximum(soc - moved, 0.0), 1.0), relaxing_v)
     heat_w = current_a * (row.heat_share * at_once_v + row.slow_heat_share * slow_v)
     return charge, Flow(current_a, current_a * (middle_v - at_once_v), heat_w, cut)
+
+
+class Drain(NamedTuple):
+    """What one draining cell did, means over the interval.
+
+    Attributes:
+        current_a, heat_w: as in `Flow`.
+        end_v: under its load at the interval's end, by which `advance` finds a cell cut off, V.
+    """
+
+    current_a: Array
+    heat_w: Array
+    end_v: Array
+
+
+def drain(lines: Tables, row: Rows, state: Charge, power_w: Array, temp_c: Array, xp: Any = np) -> tuple[Charge, Drain]:
+    """Advance cells that give power and are not near their end: `advance`, to the bit, without all that never binds.
+
+    Right where ``power_w`` is not negative and neither voltage nor charge come to their ends: `Drain.end_v` at or above
+    v_min, charge above 0. Where they do, the answer may be anything, also not a number.
+
+    Args:
+        lines: what the tables say of the interval of charge that each cell is in.
+    """
+    ocv_v, slope_v, r0, r, sag, slow_v, give = _frozen(lines, row, state, temp_c, xp)
+    guess_a = power_w / (ocv_v - state.relaxing_v)
+    give *= guess_a
+    slow_v += give
+    sag *= guess_a
+    half_v = ocv_v - sag
+    half_v -= slow_v
+    half_v *= 0.5
+    root_v = half_v * half_v
+    root_v -= r0 * power_w
+    half_v += xp.sqrt(root_v)
+    current_a = power_w / half_v
+    r0 *= current_a  # from here on what acts at once, V, as the pair's is in r
+    r *= row.rise_whole
+    r *= current_a
+    relaxing_v = state.relaxing_v * row.whole
+    relaxing_v += r
+    moved = current_a * row.soc_per_a
+    ocv_v -= slope_v * moved
+    ocv_v -= relaxing_v
+    ocv_v -= r0
+    slow_v *= row.slow_heat_share
+    r0 *= row.heat_share
+    r0 += slow_v
+    r0 *= current_a
+    return Charge(state.soc - moved, relaxing_v), Drain(current_a, r0, ocv_v)

@@ -131,6 +131,32 @@ class Harvest:
             HarvestState(own, state.has_battery, contribute, draining, since_s, cool, unthrottled, safe, charged),
         )
 
+    def rests(self, state: HarvestState) -> Array:
+        """Return the rows that lend nothing for as long as they are unplugged, whatever else is read.
+
+        Only those that `rested` can tell of: no latch of heat is set, no session runs or drains.
+        """
+        at_rest = ~(state.dedicated | state.contributing | state.draining) & state.has_battery
+        calm = state.cool & state.unthrottled & state.safe
+        return at_rest & calm if self.config.require_charging else at_rest & False
+
+    @property
+    def rest_below_c(self) -> float:
+        """The temperature of the die below which no latch of heat moves."""
+        return self.config.max_cpu_temp_c - self.config.hysteresis_c
+
+    def rested(self, state: HarvestState, soc_first: Array, soc_last: Array, for_s: Array) -> HarvestState:
+        """Return the next state after a row of readings at which a row of `rests` was unplugged: `decide`, all at once.
+
+        The die was below `rest_below_c` at each, and the charge, which is a number, did not rise from one to the next.
+
+        Args:
+            soc_first, soc_last: charge at the first of them and at the last.
+            for_s: seconds from the reading before the first to the last; whole, so that they add up exactly.
+        """
+        charged = (soc_last >= self.config.min_battery) & (state.charged | (soc_first >= self._reentry_soc))
+        return state._replace(since_s=state.since_s + for_s, charged=charged)
+
     def _open(self, local_minute: Array, own: Array) -> Array:
         if self._always_open:  # but for a clock that has failed
             return own | (local_minute >= 0.0)

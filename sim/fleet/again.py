@@ -1,82 +1,130 @@
-"""Rows that met their governor within a window, run again with it.
+"""Rows of many chunks that are run again together, from the start of a window.
 
-Few rows do (one in a thousand readings), and the governor's law is long: asked at every reading of every chunk it would
-cost as much as all the rest. So a window is run without governors first; the rows that would have been asked are taken
-out of all chunks, as they were at its start, run once more together with their governors, and put back. Rows do not see
-one another, so nothing else changes.
+What few rows need is not asked of all: a window is run without it first, and the rows that would have needed it are
+taken out of all chunks, as they were at its start, run once more together, and put back. So it is with rows that are
+not quiet (`sim.fleet.quiet`) and with those that meet their governor (one reading in a thousand; its law is long). Rows
+do not see one another, so nothing else changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.fleet.reading import Device, Owner
-from sim.fleet.window import Air, Chunk, Last, Result, Signals, run_numpy
+from sim.fleet.window import Chunk, Result, Start
 
 Array = Any
+Run = Callable[[Start], tuple[Result, Array]]
 
 
-class Start(NamedTuple):
-    """Some rows at the start of a window, every column an array; devices stand along the last axis."""
+class Taken(NamedTuple):
+    """Some rows of chunks: which, one element a row, and their start."""
 
-    chunk: Chunk
-    device: Device
-    last: Last
-    air: Air
-    owner: Owner
+    chunk: Array
+    row: Array
+    start: Start
+
+
+class Again:
+    """Collects rows and runs them in blocks.
+
+    Args:
+        run: runs a window from its start; returns the result and which rows need still more.
+        size: rows of a block.
+        fixed_shape: every block has ``size`` rows, copies of its last one if need be, and no value stands for all.
+    """
+
+    def __init__(self, run: Run, size: int, *, fixed_shape: bool = False) -> None:
+        self.run, self.size, self.fixed_shape = run, size, fixed_shape
+        self._waiting: list[Taken] = []
+
+    def add(self, taken: Taken) -> None:
+        """Let rows wait for their block; a start of more rows than one block is cut."""
+        if taken.row.size:
+            self._waiting.append(taken)
+
+    def blocks(self, *, last: bool = False) -> Iterator[tuple[Taken, Result, Array]]:
+        """Run the blocks that are full, with ``last`` all that wait; yield each, its result and which need more."""
+        while self._waiting and (last or sum(part.row.size for part in self._waiting) >= self.size):
+            whole = _joined(self._waiting, self.fixed_shape)
+            block, rest = (_cut(whole, part) for part in (slice(0, self.size), slice(self.size, None)))
+            self._waiting = [rest] if rest.row.size else []
+            count, start = block.row.size, block.start
+            if self.fixed_shape and count < self.size:
+                start = pick(start, np.minimum(np.arange(self.size), count - 1))
+            result, more = self.run(start)
+            yield block, _mapped(lambda leaf, n=count: np.asarray(leaf)[:n], result), np.asarray(more)[:count]
 
 
 def pick(start: Start, rows: Array) -> Start:
-    """Return some rows of a chunk; what stands as one number for all becomes a column."""
-    size = start.owner.plugged.shape[1]
+    """Return some rows of a chunk; a value that stands for all goes on to do so."""
 
     def rows_of(leaf: Any) -> Array:
         array = np.asarray(leaf)
-        return array[..., rows] if array.shape[-1:] == (size,) else np.broadcast_to(array, (rows.size,))
+        return np.take(array, rows, axis=-1) if array.ndim else array[()]
 
-    table = _mapped(np.asarray, start.chunk.table)
-    chunk = Chunk(table, _mapped(rows_of, start.chunk.fixed), _mapped(rows_of, start.chunk.site))
-    owner = Owner(*(bits[:, rows] for bits in start.owner))
-    return Start(chunk, *(_mapped(rows_of, part) for part in (start.device, start.last, start.air)), owner)
+    return _of_rows(rows_of, start)
 
 
-def run_again(policy: Any, parts: Sequence[Start], signals: Signals) -> list[Result]:
-    """Run the rows of several chunks together, and return each chunk's own."""
-    sizes = [part.owner.plugged.shape[1] for part in parts]
-    whole = _joined(parts)
-    found = run_numpy(policy, *whole, signals)[0]
-    ends = np.cumsum(sizes)
-    return [
-        _mapped(lambda leaf, first=end - size, end=end: leaf[first:end], found)
-        for size, end in zip(sizes, ends.tolist(), strict=True)
-    ]
+def cut(start: Start, part: slice) -> Start:
+    """Return some rows of a chunk in their order; none is copied."""
+    return _of_rows(lambda leaf: leaf[..., part] if np.ndim(leaf) else leaf, start)
 
 
-def put(done: Result, rows: Array, again: Result) -> Result:
-    """Return a chunk's result with some rows replaced."""
-
-    def replaced(old: Any, new: Array) -> Array:
-        kept = np.array(old)
-        kept[rows] = new
-        return kept
-
-    result: Result = _mapped(replaced, done, again)
-    return result
+def blank(result: Result) -> Result:
+    """Return arrays like a chunk's result, for `put` to write on."""
+    found: Result = _mapped(np.empty_like, result)
+    return found
 
 
-def _joined(parts: Sequence[Start]) -> Start:
-    chunk, device, last, air, owner = zip(*parts, strict=True)
-    table = chunk[0].table
+def put(results: Sequence[Result], block: Taken, done: Result) -> None:
+    """Write what has become of a block's rows on the results of their chunks."""
+    edges = np.flatnonzero(np.diff(block.chunk, prepend=-1, append=-1))
+    for first, end in pairwise(edges.tolist()):
+        part = slice(first, end)
+        put_rows(results[int(block.chunk[first])], block.row[part], done, part)
+
+
+def put_rows(result: Result, rows: Any, done: Result, part: slice = slice(None)) -> None:
+    """Write what has become of some rows on their chunk's result."""
+
+    def write(old: Array, new: Array) -> None:
+        old[rows] = new[part]
+
+    _mapped(write, result, done)
+
+
+def _of_rows(change: Callable[[Any], Array], start: Start) -> Start:
+    """Apply a function to all columns of a start; the tables have no rows."""
+    fixed, site = (_mapped(change, part) for part in start.chunk[1:])
+    return Start(Chunk(start.chunk.table, fixed, site), *(_mapped(change, part) for part in start[1:]))
+
+
+def _cut(taken: Taken, part: slice) -> Taken:
+    return Taken(taken.chunk[part], taken.row[part], cut(taken.start, part))
+
+
+def _joined(parts: list[Taken], columns: bool) -> Taken:
+    """Join rows; what is one number in all parts stays so, unless ``columns`` are asked for."""
+    if len(parts) == 1 and not columns:
+        return parts[0]
 
     def joined(*leaves: Array) -> Array:
-        return np.concatenate(leaves, axis=-1)
+        if not columns and all(np.ndim(leaf) == 0 and leaf == leaves[0] for leaf in leaves):
+            return leaves[0]
+        sized = zip(leaves, parts, strict=True)
+        wide = [leaf if np.ndim(leaf) else np.broadcast_to(leaf, part.row.size) for leaf, part in sized]
+        return np.concatenate(wide, axis=-1)
 
-    fixed, site = (_mapped(joined, *(getattr(one, name) for one in chunk)) for name in ("fixed", "site"))
-    owners = Owner(*(np.concatenate(bits, axis=1) for bits in zip(*owner, strict=True)))
-    return Start(Chunk(table, fixed, site), *(_mapped(joined, *part) for part in (device, last, air)), owners)
+    starts = [part.start for part in parts]
+    fixed, site = (_mapped(joined, *(one.chunk[i] for one in starts)) for i in (1, 2))
+    rest = (_mapped(joined, *(one[i] for one in starts)) for i in range(1, len(starts[0])))
+    start = Start(Chunk(starts[0].chunk.table, fixed, site), *rest)
+    which = (np.concatenate([getattr(part, name) for part in parts]) for name in ("chunk", "row"))
+    return Taken(*which, start=start)
 
 
 def _mapped(change: Any, *trees: Any) -> Any:

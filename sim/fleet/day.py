@@ -21,20 +21,22 @@ from policies.harvest.receipts import no_tally, settle
 from policies.readings import HARVEST_STATES, Decision, Readings
 from scenarios.fleet import FleetScenario
 from sim.fleet import stock
-from sim.fleet.again import Start, pick, put, run_again
+from sim.fleet.again import Again, Taken, blank, cut, pick, put, put_rows
 from sim.fleet.physics import State
+from sim.fleet.quiet import Restful, may_be_quiet, nothing, run_quiet, told
 from sim.fleet.reading import Device, Sums
 from sim.fleet.window import (
     Air,
     Chunk,
     Counts,
     Last,
+    Result,
     Signals,
+    Start,
     Trace,
     Window,
     compiled,
     on_device,
-    owners,
     run_numpy,
 )
 from sim.owners import crowd
@@ -47,6 +49,8 @@ DAY_MIN = 1440.0
 
 IDLE_AT_START_S = 3600.0  # since the screen was last on, at the start (assumption)
 OWNERS_AHEAD = 60  # readings that owners are drawn for at once
+AT_ONCE = 8192  # rows: more do not fit into a core's cache, fewer cost more in calls than in work
+QUIET_SHARE = 0.3  # of a chunk from which its quiet rows are run apart: they cost a third of the others
 TABLET = 1  # in scenarios.fleet.KINDS: phones and tablets are carried about
 
 
@@ -136,6 +140,9 @@ class Share:
         self.violations: list[str] = []  # of the harvest envelope, found by `histories`
         self.receipts: list[tuple[Any, ...]] = []  # of sessions that ended, rows of scenarios.record's table
         self._jax: Window | None = compiled(self.policy) if scenario.backend == "jax" else None
+        # Whole seconds add up to the same sum, however they are put together.
+        foretells = isinstance(self.policy, Restful) and float(scenario.reading_s).is_integer()
+        self._restful: Any = self.policy if foretells else None
 
     def _lot(self, rows: Array, roster: stock.Roster) -> Lot:
         s, size = self.scenario, rows.size
@@ -165,38 +172,63 @@ class Share:
     def advance(self, number: int, demand: float) -> Report:
         """Live through window ``number``, the village using ``demand`` of what is lent, and report it."""
         signals = self.signals(number, demand)
-        results, asked, parts = [], {}, []
-        for i in range(len(self.lots)):
-            start, flags, grid = self._start(i, number)
-            if self._jax is not None:
-                given = (start.chunk, start.device, start.last, start.air, flags, grid, signals)
-                done, meets = self._jax(*given)
-            else:
-                done, meets = run_numpy(self.policy, *start, signals, governed=False)
-            results.append(done)
-            rows = np.flatnonzero(np.asarray(meets)[: self.lots[i].size])
-            if rows.size:
-                asked[i] = rows
-                parts.append(pick(start, rows))
-        for (i, rows), part in zip(asked.items(), run_again(self.policy, parts, signals) if parts else [], strict=True):
-            results[i] = put(results[i], rows, part)
+        results = self._lived(number, signals)
         report = Report({}, {})
         for i, (device, sums, counts, last) in enumerate(results):
             sums, counts, last = _plain(sums), _plain(counts), _plain(last)
             lot = self.lots[i]._replace(device=device, last=last)
             lot = self.lots[i] = lot._replace(totals=self._added(lot, sums, counts))
-            plugged = (self.flags(i, number)[-1] & crowd.PLUGGED != 0) & self._grid(lot.what.region, number)
+            plugged = self.flags(i, number)[-1] & crowd.PLUGGED != 0
             _report(report, lot, sums, counts, plugged, self.scenario.reading_s)
         return report
 
-    def _start(self, i: int, number: int) -> tuple[Start, Array, Array]:
-        """Return chunk i at the start of a window, and its owners' flags and mains as bits."""
-        flags = self.flags(i, number)
-        lot = self.lots[i]
+    def _lived(self, number: int, signals: Signals) -> list[Result]:
+        """Return what a window leaves of each chunk: first of quiet rows, then of the others, then under governors."""
+        results: list[Result] = []
+        awake = Again(lambda start: self._run(start, signals), AT_ONCE, fixed_shape=self._jax is not None)
+        throttled = Again(lambda start: run_numpy(self.policy, start, signals), AT_ONCE)
+
+        def run(*, last: bool) -> None:
+            for block, done, asked in awake.blocks(last=last):
+                put(results, block, done)
+                rows = np.flatnonzero(asked)
+                throttled.add(Taken(block.chunk[rows], block.row[rows], pick(block.start, rows)))
+
+        for i, lot in enumerate(self.lots):
+            start = self._start(i, number)
+            results.append(blank(nothing(start)))
+            rows = np.flatnonzero(~self._quiet(start, signals, results[i])[: lot.size])
+            awake.add(Taken(np.full(rows.size, i), rows, pick(start, rows)))
+            run(last=False)
+        run(last=True)
+        for block, done, _ in throttled.blocks(last=True):
+            put(results, block, done)
+        return results
+
+    def _start(self, i: int, number: int) -> Start:
+        """Return chunk i at the start of a window."""
+        flags, lot = self.flags(i, number), self.lots[i]
         outdoors = flags[0] & crowd.WIFI == 0
         air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, number, outdoors), self.scenario)
-        grid = self._grid(lot.what.region, number)
-        return Start(lot.chunk, lot.device, lot.last, air, owners(flags, grid)), flags, grid
+        return Start(lot.chunk, lot.device, lot.last, air, flags)
+
+    def _run(self, start: Start, signals: Signals) -> tuple[Result, Array]:
+        if self._jax is not None:
+            return self._jax(start, signals)
+        return run_numpy(self.policy, start, signals, governed=False)
+
+    def _quiet(self, start: Start, signals: Signals, result: Result) -> Array:
+        """Write what a window leaves of a chunk's quiet rows, and return which they are; none where few may be."""
+        never = np.zeros(start.flags.shape[1], dtype=bool)
+        quiet = may_be_quiet(self._restful, start) if self._restful else never
+        if quiet.mean() < QUIET_SHARE:
+            return never
+        for first in range(0, quiet.size, AT_ONCE):
+            rows = slice(first, first + AT_ONCE)
+            part = cut(start, rows)
+            done, quiet[rows] = told(self._restful, part, run_quiet(part, signals), quiet[rows], signals)
+            put_rows(result, rows, done)
+        return quiet
 
     def histories(self, number: int, demand: float) -> list[Trace]:
         """Live through window ``number`` as `advance` does, under NumPy, and keep every reading of each chunk.
@@ -205,11 +237,10 @@ class Share:
         """
         traces = []
         for i in range(len(self.lots)):
-            start, flags, _ = self._start(i, number)
-            watch = _Watch(self, self.lots[i], number)
-            (device, _, _, last), _ = run_numpy(self.policy, *start, self.signals(number, demand), watch=watch)
+            start, watch = self._start(i, number), _Watch(self, self.lots[i], number)
+            (device, _, _, last), _ = run_numpy(self.policy, start, self.signals(number, demand), watch=watch)
             self.lots[i] = self.lots[i]._replace(device=device, last=last, open=watch.open)
-            traces.append(Trace(*(np.stack(column) for column in zip(*watch.rows, strict=True)), flags=flags))
+            traces.append(Trace(*(np.stack(column) for column in zip(*watch.rows, strict=True)), flags=start.flags))
         return traces
 
     def column(self, name: str) -> Array:
@@ -254,7 +285,7 @@ class Share:
         n = lot.who.entity.size
         flags, no = np.zeros((self.steps, n), dtype=np.uint8), np.zeros(n, dtype=bool)
         air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, 0, no), self.scenario)
-        self._jax(lot.chunk, lot.device, lot.last, air, flags, ~no, self.signals(0, 1.0))
+        self._jax(Start(lot.chunk, lot.device, lot.last, air, flags), self.signals(0, 1.0))
         return time.perf_counter() - begun
 
     def signals(self, number: int, demand: float) -> Signals:
@@ -268,6 +299,7 @@ class Share:
     def flags(self, i: int, number: int) -> Array:
         """Return what the owners of chunk i do in a window, (reading, device) bits; windows are asked for in turn.
 
+        A plug in a region without mains is none.
         Owners heed no signal of the fleet, so they are drawn a block of windows at a time, which costs half.
         """
         s, lot, (block, place) = self.scenario, self.lots[i], divmod(number, self.block)
@@ -281,13 +313,9 @@ class Share:
             self.lots[i] = lot._replace(crowd=people)
             ahead = self._ahead[i] = _Ahead(block, flags, after)
         self._next = number + 1
-        return ahead.flags[place * self.steps : (place + 1) * self.steps]
-
-    def _grid(self, region: Array, number: int) -> Array:
-        """Return where there is mains power in a window."""
-        s = self.scenario
+        flags = ahead.flags[place * self.steps : (place + 1) * self.steps]
         out = [o.region for o in s.outages if o.at_s <= number * s.window_s < o.at_s + o.for_s]
-        return ~np.isin(region, out) if out else np.ones(region.shape, dtype=bool)
+        return np.where(np.isin(lot.what.region, out), flags & np.uint8(~crowd.PLUGGED & 0xFF), flags) if out else flags
 
     def _air(self, who: stock.Roster, what: stock.Traits, zone: Array, number: int, outdoors: Array) -> Air:
         """Return the air around each device in the middle of a window; the sun is for what is carried about."""

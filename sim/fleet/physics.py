@@ -166,7 +166,8 @@ def advance(
         table, fixed.cell, state.charge, (total_w - plug_w) * fixed.per_cell, state.board_c, xp
     )
     board_w = base_w + flow.heat_w * fixed.cells - (1.0 - SCREEN_HEAT_SHARE) * screen_w
-    die_c, board_c, skin_c = _warmed(fixed, state, die_w, board_w, demand.from_air_c)
+    nodes_c = (state.die_c, state.board_c, state.skin_c)
+    die_c, board_c, skin_c = _warmed(fixed, nodes_c, die_w, board_w, demand.from_air_c)
     off = state.off | flow.cut | ~(fixed.has_battery | demand.plugged)
     off = off & ~(demand.plugged & (charge.soc >= BOOT_SOC))
     plug_w = xp.minimum(total_w, plug_w) - xp.minimum(flow.power_w, 0.0) * fixed.cells
@@ -184,11 +185,45 @@ def advance(
     )
 
 
-def _warmed(fixed: Fixed, state: State, die_w: Array, board_w: Array, from_air_c: Array) -> Array:
+def quiet(
+    fixed: Fixed, charge: battery.Charge, nodes_c: Array, lines: battery.Tables, lit: Array, lit_w: Array,
+    from_air_c: Array, xp: Any = np,
+) -> tuple[Array, battery.Charge, Array, battery.Drain]:  # fmt: skip
+    """`advance`, to the bit, for devices on their battery that lend nothing, draw power and meet no governor.
+
+    Args:
+        nodes_c: die, board and skin, (node, device).
+        lines: what the cells' tables say of the charge (`models.battery.reading.lines_at`).
+        lit, lit_w: 1 where the screen is on, else 0; and the chip's draw there.
+        from_air_c: see `Demand`.
+
+    Returns:
+        The nodes and the charge after the interval, the device's draw, and what a cell did.
+    """
+    die_c, board_c, _ = nodes_c
+    die_w, screen_w = lit_w * lit, fixed.screen_w * lit
+    base_w = fixed.idle_w + screen_w
+    leak_w = die_c - LEAK_REFERENCE_C
+    leak_w *= fixed.leak_w_per_k
+    total_w = die_w + base_w
+    total_w += leak_w
+    charge, flow = battery.drain(lines, fixed.cell, charge, total_w * fixed.per_cell, board_c, xp)
+    base_w += flow.heat_w * fixed.cells
+    screen_w *= 1.0 - SCREEN_HEAT_SHARE
+    base_w -= screen_w
+    return _warmed(fixed, nodes_c, die_w, base_w, from_air_c), charge, total_w, flow
+
+
+def _warmed(fixed: Fixed, nodes_c: Any, die_w: Array, board_w: Array, from_air_c: Array) -> Array:
     """Return the three nodes' temperatures after an interval, (node, device)."""
     keep, warm = fixed.keep, fixed.warm_k_per_w
-    own_c = from_air_c + keep[0] * state.die_c + keep[1] * state.board_c + keep[2] * state.skin_c
-    return own_c + warm[0] * die_w + warm[1] * board_w
+    warmed_c = keep[0] * nodes_c[0]
+    warmed_c += from_air_c
+    warmed_c += keep[1] * nodes_c[1]
+    warmed_c += keep[2] * nodes_c[2]
+    warmed_c += warm[0] * die_w
+    warmed_c += warm[1] * board_w
+    return warmed_c
 
 
 def _governed(

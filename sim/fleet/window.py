@@ -35,6 +35,20 @@ class Air(NamedTuple):
     sun_w: Array
 
 
+class Start(NamedTuple):
+    """Some rows at the start of a window; devices stand along the last axis.
+
+    Attributes:
+        flags: what owners do, (reading, device) bits; a plug without mains behind it is none.
+    """
+
+    chunk: Chunk
+    device: Device
+    last: Last
+    air: Air
+    flags: Array
+
+
 class Signals(NamedTuple):
     """What the fleet tells its devices for one window.
 
@@ -85,7 +99,7 @@ Window = Callable[..., tuple[Result, Array]]
 Watch = Callable[[Device, Readings, Decision], None]
 
 
-def owners(flags: Array, grid: Array, xp: Any = np) -> Owner:
+def owners(flags: Array, grid: Array = True, xp: Any = np) -> Owner:
     """Return what owners do from their flags, (reading, device); ``grid`` is false where the power is out."""
 
     def bit(mask: int) -> Array:
@@ -96,8 +110,7 @@ def owners(flags: Array, grid: Array, xp: Any = np) -> Owner:
 
 
 def run_numpy(
-    policy: Any, chunk: Chunk, device: Device, last: Last, air: Air, owner: Owner, signals: Signals,
-    *, governed: bool = True, watch: Watch | None = None,
+    policy: Any, start: Start, signals: Signals, *, governed: bool = True, watch: Watch | None = None
 ) -> tuple[Result, Array]:  # fmt: skip
     """Run a window under NumPy; return its result and which rows asked, or would have asked, their governor.
 
@@ -105,7 +118,9 @@ def run_numpy(
         governed: see `physics.advance`.
         watch: called after each reading with what has become of the devices, what was read, and the policy's decision.
     """
-    steps, rows = owner.plugged.shape
+    chunk, device, last, air, flags = start
+    owner = owners(flags)
+    steps, rows = flags.shape
     sums = Sums(*(np.zeros(rows, dtype=device.body.die_c.dtype) for _ in Sums._fields))
     from_air_c = surroundings(chunk.fixed, *air)
     marks = Marks(*(np.empty((steps, rows), dtype=bool) for _ in Marks._fields))
@@ -125,7 +140,7 @@ def run_numpy(
 
 
 def compiled(policy: Any) -> Window:
-    """Return the window without governors under JAX: a function of (chunk, device, last, air, flags, grid, signals).
+    """Return the window without governors under JAX: a function of (start, signals).
 
     What it returns is that of `run_numpy`.
 
@@ -137,10 +152,9 @@ def compiled(policy: Any) -> Window:
 
     jax.config.update("jax_enable_x64", True)  # single precision is asked for by the arrays, never had by default
 
-    def run(
-        chunk: Chunk, device: Device, last: Last, air: Air, flags: Array, grid: Array, signals: Signals
-    ) -> tuple[Result, Array]:
-        owner = owners(flags, grid, jnp)
+    def run(start: Start, signals: Signals) -> tuple[Result, Array]:
+        chunk, device, last, air, flags = start
+        owner = owners(flags, xp=jnp)
         from_air_c = surroundings(chunk.fixed, *air)
         first = jnp.arange(flags.shape[0]) == 0
 

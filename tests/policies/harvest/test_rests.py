@@ -1,0 +1,63 @@
+"""What the documented rule tells ahead of unplugged devices is what it decides reading by reading."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.config import HarvestConfig
+from policies.harvest import Devices, Harvest
+from policies.harvest.elementwise import HarvestState
+from policies.readings import Readings
+
+MBPS = 125_000.0
+bits = st.lists(st.booleans(), min_size=8, max_size=8)
+falling = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=15).map(lambda socs: sorted(socs, reverse=True))
+
+
+@given(
+    flags=bits, socs=falling, since_s=st.integers(0, 100_000), screen=bits,
+    share=st.floats(-1.0, 1.0, exclude_max=True), config=st.sampled_from([
+        HarvestConfig(), HarvestConfig(drain_s=0.0), HarvestConfig(min_battery=0.5, optimal_battery=0.4),
+        HarvestConfig(hysteresis_c=0.0, max_cpu=0.0), HarvestConfig(require_charging=False),
+    ]),
+)  # fmt: skip
+def test_a_resting_row_is_told_ahead(
+    flags: list[bool], socs: list[float], since_s: int, screen: list[bool], share: float, config: HarvestConfig
+) -> None:
+    """Unplugged, cool and with a charge that does not rise, rows of `rests` lend at no reading and end as `rested`."""
+    rule = Harvest(config)
+    dedicated, battery, contributing, draining, cool, unthrottled, safe, charged = (np.array([flag]) for flag in flags)
+    state = HarvestState(
+        dedicated, battery, contributing, draining, np.array([float(since_s)]), cool, unthrottled, safe, charged
+    )
+    before = state
+    die_c = np.array([np.nextafter(rule.rest_below_c, -np.inf) - 10.0 * (1.0 + share)])
+
+    lent = False
+    for k, soc in enumerate(socs):
+        read = Readings(
+            battery, np.array([soc]), np.array([False]), die_c, die_c, die_c, np.array([True]), np.array([False]),
+            np.array([20 * MBPS]), np.array([screen[k % 8]]), np.array([3600.0]), np.array([120.0]), np.array([0.0]),
+        )  # fmt: skip
+        decision, state = rule.decide(state, read, 60.0)
+        lent |= bool(decision.contribute[0]) or float(decision.memory_share[0]) > 0.0
+
+    if rule.rests(before)[0]:
+        assert not lent
+        told = rule.rested(before, np.array([socs[0]]), np.array([socs[-1]]), 60.0 * len(socs))
+        assert [column.tolist() for column in told] == [column.tolist() for column in state]
+    assert bool(rule.rests(before)[0]) == (
+        config.require_charging and battery[0] and not (dedicated[0] or contributing[0] or draining[0])
+        and cool[0] and unthrottled[0] and safe[0]
+    )  # fmt: skip
+
+
+def test_a_phone_that_was_just_met_rests() -> None:
+    """A phone without history is one of those that can be told ahead; a machine of the village is not."""
+    rule = Harvest(HarvestConfig())
+
+    resting = rule.rests(rule.init(Devices(np.array([False, True, False]), np.array([True, True, False]))))
+
+    assert resting.tolist() == [True, False, False]

@@ -1,0 +1,96 @@
+"""Quiet rows: what is left out for them changes nothing, and who is near a threshold is not quiet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim.fleet import day, stock
+from sim.fleet.day import Share
+from sim.fleet.quiet import may_be_quiet, run_quiet, told
+from sim.fleet.window import Start, run_numpy
+from tests.sim.fleet.fleets import HOUR_S, lived, small
+
+PHONES = 300  # the first of the small fleet, whose order is by kind
+
+
+def phones(**changes: Any) -> Share:
+    """Return a share of phones only, its first window lived."""
+    scenario = small(**changes)
+    share = Share(scenario, [np.arange(PHONES)], stock.roster(scenario))
+    share.advance(0, 1.0)
+    return share
+
+
+def leaves(tree: Any) -> list[Any]:
+    """Return the arrays of a tree of tuples."""
+    return [leaf for part in tree for leaf in leaves(part)] if isinstance(tree, tuple) else [np.asarray(tree)]
+
+
+def quiet_rows(share: Share, start: Start, number: int) -> Any:
+    """Return what a window leaves of quiet rows, and which they are."""
+    signals = share.signals(number, 1.0)
+    return told(share.policy, start, run_quiet(start, signals), may_be_quiet(share.policy, start), signals)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_quiet_rows_end_to_the_bit_as_in_full(precision: str) -> None:
+    """Through three hours, state, memory, sums and counts of quiet rows are those of the whole law and the policy."""
+    share, seen = phones(precision=precision), 0.0
+    for number in range(1, 12):
+        start = share._start(0, number)
+        found, quiet = quiet_rows(share, start, number)
+        full, _ = run_numpy(share.policy, start, share.signals(number, 1.0))
+        for ours, theirs in zip(leaves(found), leaves(full), strict=True):
+            np.testing.assert_array_equal(ours[quiet], theirs[quiet])
+            assert ours.dtype == theirs.dtype
+        seen += quiet.mean() / 11
+        share.advance(number, 1.0)
+
+    assert seen > 0.5
+
+
+def test_a_run_without_quiet_rows_is_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether rows are run apart or in full, every column of the devices is the same to the bit."""
+    apart = lived(duration_s=HOUR_S)
+    monkeypatch.setattr(day, "QUIET_SHARE", 2.0)
+    full = lived(duration_s=HOUR_S)
+
+    assert apart.digest == full.digest
+    for name, column in apart.devices.items():
+        np.testing.assert_array_equal(column, full.devices[name])
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows are run at once, the run is the same."""
+    usual = lived(duration_s=HOUR_S)
+    monkeypatch.setattr(day, "AT_ONCE", 37)
+
+    assert lived(duration_s=HOUR_S).digest == usual.digest
+
+
+@pytest.mark.parametrize("what", ["nearly empty", "hot", "off", "throttled", "plugged for one reading", "in a session"])
+def test_who_is_near_a_threshold_is_not_quiet(what: str) -> None:
+    """A phone that would be cut off, is hot, off, under its governor, plugged or lent is not left to the short way."""
+    share = phones()
+    start = share._start(0, 1)
+    calm = quiet_rows(share, start, 1)[1]
+    body, memory, flags = start.device.body, start.device.memory, start.flags.copy()
+    if what == "nearly empty":
+        body = body._replace(charge=body.charge._replace(soc=np.full(PHONES, 1e-4)))
+    elif what == "hot":
+        body = body._replace(die_c=np.full(PHONES, 42.0))
+    elif what == "off":
+        body = body._replace(off=np.ones(PHONES, dtype=bool))
+    elif what == "throttled":
+        body = body._replace(level=np.ones(PHONES))
+    elif what == "plugged for one reading":
+        flags[7] |= 1
+    else:
+        memory = memory._replace(contributing=np.ones(PHONES, dtype=bool))
+    disturbed = start._replace(flags=flags, device=start.device._replace(body=body, memory=memory))
+
+    assert calm.sum() > PHONES // 2
+    assert not quiet_rows(share, disturbed, 1)[1].any()
