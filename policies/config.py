@@ -426,7 +426,11 @@ class CommitteeConfig(Strict, frozen=True):
     rotate: Annotated[int, Meta(ge=0)] = 1  # members that leave each epoch, by lot (our choice)
 
 
-class CouncilConfig(Strict, frozen=True):
+class FixedConfig(Strict, frozen=True, tag_field="rule", tag="fixed"):
+    """The committee never changes."""
+
+
+class CouncilConfig(Strict, frozen=True, tag_field="rule", tag="council"):
     """How a fleet changes its committee (`policies.council`). Numbers are our choices."""
 
     seats: CommitteeConfig = CommitteeConfig()
@@ -444,6 +448,7 @@ class PolicyConfig(Strict, frozen=True):
     serving: ServingRules = BatchedConfig()
     consensus: ConsensusRules = RaftConfig()
     membership: NoDetectorConfig | MembershipRules = NoDetectorConfig()
+    committee: FixedConfig | CouncilConfig = FixedConfig()
     coordination: CoordinationConfig = CoordinationConfig()
     gateway: GatewayConfig = GatewayConfig()
     edge: EdgeConfig = EdgeConfig()

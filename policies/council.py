@@ -1,7 +1,8 @@
 """The council on one device: it lets the fleet change its committee by epochs, through the log and nothing else.
 
-What is decided, and why it can be trusted, is `policies.state.council`; this policy brings the words to the log and
-carries the decision out. Every device mounts it beside its log, members and those who stand by alike:
+What is decided, and why it can be trusted, is `policies.state.council`; `Duties` bring the words to the log and carry
+the decision out. Every device mounts them beside its log, members and those who stand by alike, as a layer of what
+applies the log: of clients' registers (`Councillor`) or of a village's coordination (`policies.coordination.council`).
 
 - a device stands, by a member's mouth as long as the log does not hear itself, and says to the members that it lives;
 - a member calls the roll when its own clock says that the epoch is over, or at once when a member was convicted;
@@ -10,11 +11,11 @@ carries the decision out. Every device mounts it beside its log, members and tho
   after a while in any case, since the leader may lie.
 
 Nothing of the decision is its own opinion: clocks say when to speak, and whom one heard is one voice of several.
-It serves clients' registers as `policies.registry` does, and takes commands for the log besides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -22,7 +23,7 @@ import msgspec
 from policies.commands import Attend, Convict, Facts, Stand, unsigned
 from policies.config import CouncilConfig
 from policies.local import Accused, Allow, Committed, Configured, Leadership, Propose, Reconfigure, Restore
-from policies.port import NS_PER_S
+from policies.port import NS_PER_S, Policy
 from policies.registry import LOG, WAITING_MAX, Registry
 from policies.state import VillageState
 from policies.state.council import SECRET_BYTES, Chooser, Convicts, Council, commitment_of
@@ -50,16 +51,8 @@ class Convicted(Message, frozen=True, tag="convicted"):
     command: int
 
 
-class Councillor(Registry):
-    """One device's part in the council.
-
-    Args:
-        config: times, and the rules that ``chooser`` has as well.
-        founders: the committee of epoch 0; the log's first members.
-        facts: what this device says of itself.
-        chooser: who chooses the next committee.
-        convicts: who is proved guilty by evidence.
-        snapshot_every: as `Registry`'s.
+class Duties(Policy):
+    """One device's part in the council: a layer over the policy that applies the log and has its ``state``.
 
     Attributes:
         begun_ns: when this device learned of the present epoch.
@@ -69,26 +62,33 @@ class Councillor(Registry):
     """
 
     messages: ClassVar[tuple[type[Message], ...]] = (Alive, Speak)
-    requests = (*Registry.requests, Propose)
+    state: VillageState
 
-    def __init__(
+    def _convene(
         self,
         config: CouncilConfig,
         founders: tuple[str, ...],
         facts: Facts,
         chooser: Chooser,
         convicts: Convicts | None = None,
-        snapshot_every: int = 1000,
     ) -> None:
-        self.config, self.founders, self.facts = config, founders, facts
+        """Begin, before there is a state.
+
+        Args:
+            config: times, and the rules that ``chooser`` has as well.
+            founders: the committee of epoch 0; the log's first members.
+            facts: what this device says of itself.
+            chooser: who chooses the next committee.
+            convicts: who is proved guilty by evidence.
+        """
+        self.founders, self.facts = founders, facts
         self.chooser, self.convicts = chooser, convicts
         self.epoch_ns, self.alive_ns = int(config.epoch_s * NS_PER_S), int(config.alive_s * NS_PER_S)
+        self.retry_ns = int(config.retry_s * NS_PER_S)
         self.beats: dict[str, int] = {}
-        super().__init__(config.retry_s, snapshot_every=snapshot_every)
         self.begun_ns = 0
         self.configured: tuple[tuple[str, ...], tuple[str, ...]] = (founders, ())
         self.led_by = ""
-        self.asked_for: dict[bytes, int] = {}  # clients' commands that were not seen committed: when last asked for
         self.guilty: dict[str, bytes] = {}  # convictions that were not seen committed, by culprit
         self.spoke_ns: dict[str, int] = {}  # when something was last asked for, by what it was
 
@@ -96,8 +96,9 @@ class Councillor(Registry):
         council = Council(self.founders, self.chooser, self.convicts)
         return VillageState.restore(snapshot, council) if snapshot else VillageState(council)
 
-    def on_start(self, saved: Any) -> None:
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
         self.begun_ns = self.port.now
+        super().on_start(saved)
         self.port.tell(LOG, Allow())
         self._beat()
 
@@ -119,7 +120,7 @@ class Councillor(Registry):
                 self.port.send(name, Alive())
         if me in council.sitting:
             self._call_the_roll()
-        self._ask_again(PATIENCE * self.retry_ns)
+        self._press(PATIENCE * self.retry_ns)
         if self.guilty and self._due("convict"):
             self._accuse()
         self._carry_out()
@@ -132,12 +133,8 @@ class Councillor(Registry):
         self.spoke_ns[what] = now
         return True
 
-    def _ask_again(self, wait_ns: int) -> None:
-        """Ask for clients' commands that wait so long: a log may lose them, and the state makes them happen once."""
-        for command, since_ns in self.asked_for.items():
-            if self.port.now - since_ns >= wait_ns:
-                self.asked_for[command] = self.port.now
-                self.port.tell(LOG, Propose(command))
+    def _press(self, wait_ns: int) -> None:
+        """Ask again for what others want of the log and have waited for so long: the layer below knows."""
 
     # -- standing ------------------------------------------------------------------------------------
 
@@ -160,6 +157,8 @@ class Councillor(Registry):
         if isinstance(message, Alive):
             if sender in council.candidates:
                 self.beats[sender] = self.beats.get(sender, 0) + 1
+        elif not isinstance(message, Speak):
+            super().on_message(sender, message)
         elif message.stand.node == sender and sender not in council.candidates and self._due(f"stand {sender}"):
             self.port.tell(LOG, Propose(encode(message.stand)))  # of its signature the state judges
 
@@ -220,24 +219,16 @@ class Councillor(Registry):
         decided = self.state.council.last
         self.port.tell(LOG, Allow() if self._in_office else Allow(decided.members, decided.learners))
 
-    # -- the log and clients -------------------------------------------------------------------------
-
-    def on_request(self, client: str, op_id: str, operation: Any) -> None:
-        if not isinstance(operation, Propose):
-            super().on_request(client, op_id, operation)
-        elif len(self.asked_for) < WAITING_MAX:
-            self.asked_for[operation.command] = self.port.now
-            self.port.tell(LOG, operation)
+    # -- the log -------------------------------------------------------------------------------------
 
     def on_local(self, sender: str, message: Any) -> None:
         epoch, guilty = self.state.council.epoch, len(self.state.council.barred)
         super().on_local(sender, message)
         if isinstance(message, Committed):
-            self.asked_for.pop(message.command, None)
             for name in list(self.state.council.barred)[guilty:]:
                 self.port.decide("convicted", Convicted(name, self.state.applied))
         elif isinstance(message, Restore):
-            self._ask_again(0)
+            self._press(0)
         elif isinstance(message, Configured):
             self.configured = (message.members, message.learners)
             self.port.decide("seated", message)
@@ -249,3 +240,46 @@ class Councillor(Registry):
             self._accuse()
         if self.state.council.epoch != epoch:
             self._decided()
+
+
+class Councillor(Duties, Registry):
+    """A device that serves clients' registers as `Registry` does, and takes commands for the log besides.
+
+    Args:
+        config, founders, facts, chooser, convicts: as `Duties` have them.
+        snapshot_every: as `Registry`'s.
+    """
+
+    requests = (*Registry.requests, Propose)
+
+    def __init__(
+        self,
+        config: CouncilConfig,
+        founders: tuple[str, ...],
+        facts: Facts,
+        chooser: Chooser,
+        convicts: Convicts | None = None,
+        snapshot_every: int = 1000,
+    ) -> None:
+        self._convene(config, founders, facts, chooser, convicts)
+        Registry.__init__(self, config.retry_s, snapshot_every=snapshot_every)
+        self.asked_for: dict[bytes, int] = {}  # clients' commands that were not seen committed: when last asked for
+
+    def _press(self, wait_ns: int) -> None:
+        """A log may lose a command, and the state makes it happen once."""
+        for command, since_ns in self.asked_for.items():
+            if self.port.now - since_ns >= wait_ns:
+                self.asked_for[command] = self.port.now
+                self.port.tell(LOG, Propose(command))
+
+    def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        if not isinstance(operation, Propose):
+            super().on_request(client, op_id, operation)
+        elif len(self.asked_for) < WAITING_MAX:
+            self.asked_for[operation.command] = self.port.now
+            self.port.tell(LOG, operation)
+
+    def on_local(self, sender: str, message: Any) -> None:
+        if isinstance(message, Committed):
+            self.asked_for.pop(message.command, None)
+        super().on_local(sender, message)

@@ -1,10 +1,11 @@
 """One node of the village: which policies it mounts, by path. The only module that knows every family.
 
 Every node mounts ``harvest`` and ``worker``; members of the committee also mount ``consensus``, ``coordination`` and
-``gateway``. With ``edge`` set every node mounts ``edge`` as well, between harvest and the worker, and members
-``edge_watch``. Where the configuration has a failure detector every node mounts it as ``membership``: it knows the
-committee from the start and others as they speak up, and a member's tells coordination. A `NodeSpec` is plain data: it
-stands in a journal's header, so that a replay builds the same Cell.
+``gateway``. Where the committee is re-elected, whoever may be elected mounts them from the start, and coordination has
+the council's duties. With ``edge`` set every node mounts ``edge`` as well, between harvest and the worker, and those
+with a gateway ``edge_watch``. Where the configuration has a failure detector every node mounts it as ``membership``: it
+knows the committee from the start and others as they speak up, and a member's tells coordination. A `NodeSpec` is plain
+data: it stands in a journal's header, so that a replay builds the same Cell.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import msgspec
 
 from models import inference
 from policies.cell import Cell
-from policies.config import NoDetectorConfig, PolicyConfig
-from policies.consensus import replicated_log
-from policies.coordination import Coordination
+from policies.commands import Facts
+from policies.committee.electoral import Electoral
+from policies.config import FixedConfig, NoDetectorConfig, PolicyConfig, ShardingConfig
+from policies.consensus import convicts, replicated_log
+from policies.coordination import Coordination, CouncilCoordination
 from policies.edge import EdgeAgent, EdgeWatch
 from policies.gateway import Gateway
 from policies.harvest.agent import HarvestAgent
@@ -30,7 +33,13 @@ from policies.work import Capability
 
 
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that makes one node's policies what they are."""
+    """Everything that makes one node's policies what they are.
+
+    Attributes:
+        committee: its members, or where they change, the first ones.
+        candidates: who may be elected; () where nobody is.
+        facts: what the node says of itself when it stands.
+    """
 
     me: str
     peers: tuple[str, ...]
@@ -44,6 +53,13 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     dedicated: bool = False
     has_battery: bool = True
     edge: bool = False
+    candidates: tuple[str, ...] = ()
+    facts: Facts | None = None
+
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """Who keeps the log: those who may be elected, or a committee that never changes."""
+        return self.candidates or self.committee
 
 
 def node(spec: NodeSpec) -> dict[str, Policy]:
@@ -59,23 +75,35 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
         ),
         "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s),
     }
-    if spec.me in spec.committee:
+    if spec.me in spec.standing:
         watchers = ("coordination", "gateway")
         policies["consensus"] = replicated_log(config.consensus, spec.committee, "coordination", watchers)
         # A pipeline may take more sessions than it has reserved cache for: batches admit them block by block.
         sharding = msgspec.structs.replace(config.sharding, slots=sessions_max(config.serving, config.sharding))
-        policies["coordination"] = Coordination(config.coordination, sharding, spec.card, spec.smaller)
+        policies["coordination"] = _coordination(spec, sharding)
         policies["gateway"] = Gateway(config.gateway)
     if not isinstance(config.membership, NoDetectorConfig):
-        policies["membership"] = failure_detector(config.membership, spec.committee, ("coordination",))
+        policies["membership"] = failure_detector(config.membership, spec.standing, ("coordination",))
     if spec.edge:
         policies["edge"] = EdgeAgent(
             config.edge, spec.committee, spec.capability.memory_bytes, spec.reading_ns,
             dedicated=spec.dedicated, has_battery=spec.has_battery,
         )  # fmt: skip
-        if spec.me in spec.committee:
+        if spec.me in spec.standing:
             policies["edge_watch"] = EdgeWatch(config.edge)
     return policies
+
+
+def _coordination(spec: NodeSpec, sharding: ShardingConfig) -> Coordination:
+    council = spec.config.committee
+    if isinstance(council, FixedConfig):
+        return Coordination(spec.config.coordination, sharding, spec.card, spec.smaller)
+    assert spec.facts is not None
+    return CouncilCoordination(
+        spec.config.coordination, sharding, spec.card, spec.smaller,
+        council=council, founders=spec.committee, facts=spec.facts,
+        chooser=Electoral(council.seats, council.byzantine_share), convicts=convicts,
+    )  # fmt: skip
 
 
 def cell(spec: NodeSpec, keys: Keys) -> Cell:

@@ -30,7 +30,7 @@ from policies.config import (
     PredictiveConfig,
 )
 from policies.edge import check_edge
-from scenarios import faults, sensors
+from scenarios import council, faults, sensors
 from scenarios.adversaries.behaviours import Behaviour, Silent, WrongResults
 from scenarios.adversaries.check import check as check_adversaries
 from scenarios.explain import explain
@@ -303,6 +303,10 @@ def _cross_check(s: Scenario) -> None:
     except ValueError as error:
         raise ScenarioError(str(error)) from None
     _check_policy(s.policy)
+    try:
+        council.check(s.policy, s.fleet)
+    except ValueError as error:
+        raise ScenarioError(str(error)) from None
     _check_detector(s.policy.membership, s.fleet.size)
     if s.network.bursts and s.network.bursts not in CHANNELS:
         raise ScenarioError(f"network.bursts={s.network.bursts!r}: allowed: {', '.join(sorted(CHANNELS))}")

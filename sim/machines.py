@@ -1,4 +1,4 @@
-"""What machines a scenario's fleet is: its committee, access links and executor laws, as the world needs them."""
+"""What machines a scenario's fleet is: access links and executor laws, as the world needs them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,6 @@ ETA_KV = 0.6
 middle is an assumption for llama.cpp-class engines."""
 OVERHEAD_S_STEP = 0.0005
 """Engine time a step: 0.1-0.5 ms for an extra stage inside one host (measured for llama.cpp layer split)."""
-
-
-def committee_of(scenario: Scenario, stock: Inventory) -> list[str]:
-    """Return the committee: the first machines on the mains, which are up whether they are lent or not."""
-    mains = [name for name, kind in zip(stock.name, stock.kind, strict=True) if kind in ("desktop", "gpu_box")]
-    return mains[: scenario.fleet.committee]
 
 
 def access_links(scenario: Scenario, stock: Inventory) -> Links:

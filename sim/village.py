@@ -24,15 +24,19 @@ from scenarios.adversaries.choose import choose, play, with_role
 from scenarios.adversaries.work import lies_in_pipelines
 from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
-from scenarios.checks.membership import OVER, ROSE, tell_fault
+from scenarios.checks.membership import ROSE, tell_fault
+from scenarios.checks.progress import HEALED
+from scenarios.checks.village import council_of
 from scenarios.commits import Commits
+from scenarios.council import electorate
 from scenarios.digests import policies_manifest, versions
 from scenarios.groups import groups_of
 from scenarios.journal import Header, Journal
 from scenarios.record import RECORD_VERSION, Record
-from scenarios.schema import PRIORITIES, Network, Scenario, Shaped, to_plain
+from scenarios.schema import PRIORITIES, Scenario, Shaped, to_plain
 from scenarios.traces import read_rates
 from scenarios.workload import requests
+from sim.abstractions import fidelity
 from sim.answers import answer_digest
 from sim.around import VillageAround
 from sim.clients import Asked, Clients
@@ -42,23 +46,13 @@ from sim.fleet.ladders import Ladders
 from sim.fleet.village import Fleet, inventory
 from sim.guard import Guards
 from sim.keys import KeyRing
-from sim.machines import CLIENT_ONE_WAY_S, access_links, committee_of, device_parameters, executor_laws
+from sim.machines import CLIENT_ONE_WAY_S, access_links, device_parameters, executor_laws
 from sim.network import Links, MessageNetwork
 from sim.replays import Replays
 from sim.trace import innermost
 from sim.world import Node, StepCost, World
 
 Progress = Callable[[float, str], None]
-
-FIDELITY = {
-    "compute": "fluid: own batch law; executors and host cores shared, max_min; a profile's server step by step",
-    "network": "messages one by one; bulk bytes share access links",
-    "battery": "two-pair circuit, its fast pair in R0; one exponential-midpoint step a reading",
-    "thermal": "three nodes, exact over a reading; step-wise limit cycle in closed form",
-    "owners": "habits by assumption, keyed draws",
-    "signatures": "keyed BLAKE2b in place of Ed25519",
-    "answers": "an answer is its name; no tokens are computed",
-}
 
 
 def simulate(
@@ -94,7 +88,8 @@ class _Run:
         self.shape = scenario.served
         self.requests = requests(scenario)
         self.stock = inventory(scenario)
-        self.committee = committee_of(scenario, self.stock)
+        self.electorate = electorate(scenario, dict(zip(self.stock.name, self.stock.kind, strict=True)))
+        self.committee, self.keepers = list(self.electorate.founders), list(self.electorate.keepers)
         access = access_links(scenario, self.stock)
         network = MessageNetwork(scenario.seed, access, scenario.network)
         self.world = World(network, start_wall_ns=START_WALL_NS, guards=guards)
@@ -119,9 +114,10 @@ class _Run:
         self.share = np.zeros(len(self.stock.name))
         self._add_nodes(access)
         self.checks = VillageChecks(
-            self.shape.layers, members=self.committee, faulty=self.lying_members,
+            self.shape.layers, members=self.keepers, faulty=self.lying_members,
             protocol=str(scenario.policy.consensus.__struct_config__.tag),
             detector=scenario.policy.membership, nodes=len(self.stock.name), liars=self.adversaries,
+            council=council_of(scenario, self.electorate),
         )  # fmt: skip
         if self.checks.hears_messages:
             self.world.on_send.append(self._on_send)
@@ -142,7 +138,7 @@ class _Run:
         )
         one_way_s = float(self.host["client_s"]) if self.host else CLIENT_ONE_WAY_S
         self.clients = Clients(
-            self.world, self.committee, scenario.model, scenario.workload.retry_s, one_way_s, self._on_request_end
+            self.world, self.keepers, scenario.model, scenario.workload.retry_s, one_way_s, self._on_request_end
         )
         self.world.on_decide.append(self._on_decide)
         self.world.on_limit.append(self._on_limit)
@@ -180,7 +176,7 @@ class _Run:
         self.adversaries = choose(
             s.adversaries, dict(zip(self.stock.name, self.stock.kind, strict=True)), committee, s.seed
         )
-        self.lying_members = set(self.adversaries).intersection(committee)
+        self.lying_members = set(self.adversaries).intersection(self.keepers)
         for name, role in self.adversaries.items():
             if (lying := lies_in_pipelines(role.behaviours)) is not None:
                 self.compute.liars[name] = lying
@@ -188,7 +184,7 @@ class _Run:
         for i, name in enumerate(self.stock.name):
             spec = village.NodeSpec(
                 me=name,
-                peers=tuple(m for m in committee if m != name),
+                peers=tuple(m for m in self.keepers if m != name),
                 committee=committee,
                 seed=s.seed,
                 config=s.policy,
@@ -198,10 +194,12 @@ class _Run:
                 dedicated=bool(self.stock.dedicated[i]),
                 has_battery=bool(self.stock.has_battery[i]),
                 edge=s.edge,
+                candidates=self.electorate.candidates,
+                facts=self.electorate.facts.get(name),
             )
             self.specs.append(spec)
             node = self.world.add(name, self._factory(spec, ring), cost)
-            if s.record.journals == "all" or (s.record.journals == "committee" and name in committee):
+            if s.record.journals == "all" or (s.record.journals == "committee" and name in self.keepers):
                 node.journal = Journal(self._header(spec))
 
     def _capability(self, i: int, access: Links) -> Capability:
@@ -243,13 +241,16 @@ class _Run:
         if "gateway" in self.mounted:
             self.clients.schedule(self.requests)
         self.faults.schedule(s.faults)
+        if self.checks.calm and (elected := self.checks.council) is not None:
+            healed_ns = int(elected.healed_s * NS_PER_S)
+            world.engine.call_at(healed_ns, lambda _: self.checks.tell(healed_ns, "", HEALED.kind), None)
         world.engine.call_at(0, self._tick, None)
         chunk_s = max(s.duration_s / 200, s.reading_s)
         at = 0.0
         while at < s.duration_s:
             at = min(s.duration_s, at + chunk_s)
             world.run(at)
-            self.checks.look(int(world.engine.now), self.committee, self._policy)
+            self.checks.look(int(world.engine.now), self.keepers, self._policy)
             if progress is not None:
                 progress(at / s.duration_s, self._headline(at))
         world.engine.run(until=int(s.duration_s * NS_PER_S) + 1)  # the tick at the end closes the last interval
@@ -411,7 +412,7 @@ class _Run:
             "digest": self.world.digest,
             "seed": self.scenario.seed,
             "world": "sim",
-            "fidelity": {**FIDELITY, "network": _network_fidelity(self.scenario.network)},
+            "fidelity": fidelity(self.scenario.network),
             "config": to_plain(self.scenario),
             "versions": versions(),
             "policies": policies_manifest(self.mounted),
@@ -428,7 +429,7 @@ class _Run:
         return Record(self._summary(), manifest, tables, journals)
 
     def _final_checks(self) -> None:
-        self.checks.tell(int(self.world.engine.now), "", OVER.kind)
+        self.checks.over(int(self.world.engine.now))
         self.checks.ask_states({n: s for n, s in self._states().items() if s is not None})
         if self.fleet.violations:
             self.checks.envelope.broken = self.fleet.violations[0]
@@ -441,7 +442,7 @@ class _Run:
     def _states(self) -> dict[str, Any]:
         """Replicated state of the honest committee members that are up."""
         states: dict[str, Any] = {}
-        for name in self.committee:
+        for name in self.keepers:
             node = self.world.by_name[name]
             if node.up and name not in self.lying_members and "coordination" in self.mounted:
                 states[name] = getattr(node.cell.policy("coordination"), "state", None)  # type: ignore[attr-defined]
@@ -482,15 +483,6 @@ class _Run:
 
 START_WALL_NS = 1_750_000_000 * NS_PER_S
 """Wall clock at the start of every simulated run: a fixed date (June 2025), so that runs repeat exactly."""
-
-
-def _network_fidelity(network: Network) -> str:
-    between = "measured cities by coordinates" if network.backbone == "cities" else "one delay for every pair"
-    tcp = "slow start" * network.slow_start, "bounded by loss" * network.loss_bound
-    bulk = ", ".join([network.sharing, *filter(None, tcp)])
-    loss = network.bursts or "independent"
-    played = f", mobile ones replayed from {Path(network.replay).name}" if network.replay else ""
-    return f"{FIDELITY['network']}, {bulk}; rates: {network.access}{played}; backbone: {between}; loss: {loss}"
 
 
 def _plain(value: Any) -> Any:

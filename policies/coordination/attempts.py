@@ -15,8 +15,19 @@ from policies.wire import encode
 from policies.work import RESEND_NS, Assign, Emitted, Report, Settled
 
 TERM_SHIFT = 20
-"""A pipeline's number, and an attempt's, is its leader's term shifted by this, plus a count: unique, and it tells whose
-it is. What an earlier leader still says of its attempts touches none of a later one's."""
+"""A pipeline's number, and an attempt's, is its leader's `reign` shifted by this, plus a count: unique, and it tells
+whose it is. What an earlier leader still says of its attempts touches none of a later one's."""
+EPOCH_BITS, REIGN_BITS = 32, 24
+
+
+def reign(term: int) -> int:
+    """Return a number for a leader's term that grows with it and leaves room for a count in 63 bits.
+
+    Logs whose members change begin each set's terms at a multiple of 2^32. No set has so many leaders: 2^24 are kept
+    apart (one a second for half a year), and 2^19 changes of members (one a minute for a year).
+    """
+    epoch, within = divmod(term, 1 << EPOCH_BITS)
+    return (epoch << REIGN_BITS) + min(within, (1 << REIGN_BITS) - 1)
 
 
 class Attempts(Requests):
@@ -48,7 +59,7 @@ class Attempts(Requests):
                 continue
             self.efforts.unqueue(effort)
             effort.tries += 1
-            attempt = (self.term << TERM_SHIFT) + effort.tries
+            attempt = (reign(self.term) << TERM_SHIFT) + effort.tries
             effort.running[attempt] = line.number
             effort.used.add(line.number)
             line.running += 1

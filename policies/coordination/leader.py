@@ -13,7 +13,7 @@ on `attempts` (what runs where) on `requests`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from policies import commands
 from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Refuse
@@ -21,8 +21,8 @@ from policies.coordination.lines import DECLARED
 from policies.coordination.offers import Offers
 from policies.jobs import Done, Lost, Progress
 from policies.local import Allow, Ask, Committed, Leadership, Restore, Seen, Snapshot, Withdraw
-from policies.state import VillageState
 from policies.state.contributions import work
+from policies.wire import Message
 from policies.work import Began, Credited, Emitted, Leave, NotLeader, Renew, Report
 
 SNAPSHOT_EVERY = 1024
@@ -33,7 +33,7 @@ millisecond, is rare)."""
 class Coordination(Offers):
     """One committee member's coordination; its arguments are those of `policies.coordination.requests.Requests`."""
 
-    messages = (Renew, Leave, Began, Emitted, Report)
+    messages: ClassVar[tuple[type[Message], ...]] = (Renew, Leave, Began, Emitted, Report)
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
         self.port.tell("consensus", Allow())  # nobody is to change the committee, whatever one of its members asks
@@ -44,7 +44,7 @@ class Coordination(Offers):
         if isinstance(message, Committed):
             self._on_committed(message)
         elif isinstance(message, Restore):
-            self.state = VillageState.restore(message.state)
+            self.state = self._new_state(message.state)
             self._rebuild()
         elif isinstance(message, Leadership):
             self._on_leadership(message)

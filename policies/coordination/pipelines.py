@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from policies.commands import Dissolve, Join, Place
-from policies.coordination.attempts import TERM_SHIFT, Attempts
+from policies.coordination.attempts import TERM_SHIFT, Attempts, reign
 from policies.coordination.lines import DECLARED, Line, Pipeline, WorkerView, candidate
 from policies.coordination.outlook import Outlook
 from policies.jobs import PlanJob, Stage
@@ -133,7 +133,7 @@ class Pipelines(Attempts):
     def _number(self) -> int:
         """Return a new line's number, unique as one leader has one term."""
         self.next_line += 1
-        return (self.term << TERM_SHIFT) + self.next_line
+        return (reign(self.term) << TERM_SHIFT) + self.next_line
 
     def _on_placed(self, command: Place, changed: bool) -> None:
         self.placing.difference_update(stage.node for stage in command.stages)
@@ -145,7 +145,7 @@ class Pipelines(Attempts):
         self.port.decide(
             "placed", Placed(line.number, line.stages) if own else PlacedOf(line.number, line.stages, line.model)
         )
-        if command.pipeline >> TERM_SHIFT != self.term:
+        if command.pipeline >> TERM_SHIFT != reign(self.term):
             self._expect(line)  # an earlier leader's, committed or replayed only now; its workers may hold it already
             return
         gone = [node for node in line.nodes if node not in self.lines.workers]

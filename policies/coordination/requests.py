@@ -50,10 +50,13 @@ class Requests(Policy):
         self.cards = (card, *smaller)
         self.lease_ns = int(config.lease_s * NS_PER_S)
         self.tick_ns = int(config.plan_every_s * NS_PER_S)
-        self.state = VillageState()
+        self.state = self._new_state()
         self.leader, self.term = "", 0
         self.lines = Lines()
         self._reset()
+
+    def _new_state(self, snapshot: bytes = b"") -> VillageState:
+        return VillageState.restore(snapshot) if snapshot else VillageState()
 
     def _reset(self) -> None:
         """Forget what is soft; a layer above adds its own."""

@@ -37,6 +37,7 @@ from policies.jobs import Done, Lost, Progress
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
 from policies.readings import Readings, Row
+from policies.seats import InOffice
 from policies.wire import Message
 
 WORKER = "worker"  # the path that serves; what is lent is passed on to it
@@ -71,7 +72,7 @@ class EdgeAgent(Policy):
 
     Args:
         config: the numbers.
-        committee: who may give leases and deployments.
+        committee: who may give leases and deployments; others, once the worker says so.
         memory_bytes: the device's memory; what the owner leaves free of it is not among the readings.
         every_ns: period of the readings.
         dedicated: the machine is set aside for the village.
@@ -158,7 +159,11 @@ class EdgeAgent(Policy):
             self._apply()
 
     def on_local(self, sender: str, message: Any) -> None:
-        """Harvest lends the device, changes what it lends, or takes it back."""
+        """Harvest lends the device, changes what it lends, or takes it back; or another committee sits."""
+        if isinstance(message, InOffice):
+            now = self.committee[self._member]
+            self.committee = message.members
+            self._member = self.committee.index(now) if now in self.committee else 0
         if not isinstance(message, Lend):
             return
         self._said, self.lent = message, message if message.on else None

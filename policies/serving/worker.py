@@ -1,7 +1,8 @@
 """The worker on every device: leases while it is lent, holds a shard, heads sessions, reports until heard.
 
-It knows the committee and guesses the leader: whoever answers ``Leased`` is it, ``NotLeader`` points to it, and after
-a silent renewal it tries the next member, so that a new leader hears of every worker within the lease it gives them.
+It knows the committee (`policies.seats`) and guesses the leader: whoever answers ``Leased`` is it, ``NotLeader``
+points to it, and after a silent renewal it tries the next member, so that a new leader hears of every worker within the
+lease it gives them.
 A finished attempt is reported again and again until it is settled.
 """
 
@@ -14,6 +15,7 @@ from policies.commands import Receipt
 from policies.jobs import Done, LoadJob, Lost, Progress, SessionJob
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
+from policies.seats import InOffice, Seats
 from policies.wire import encode
 from policies.work import (
     RESEND_NS,
@@ -37,30 +39,33 @@ class Worker(Policy):
     """One device's worker.
 
     Args:
-        committee: where leaders come from.
+        committee: where leaders come from, at first.
         capability: what the whole device could do; a share of it is lent.
         lease_s: the leader's lease; renewed twice in it.
     """
 
-    messages = (Assign, Leased, Load, NotLeader, Settled)
+    messages = (Assign, InOffice, Leased, Load, NotLeader, Settled)
 
     def __init__(self, committee: tuple[str, ...], capability: Capability, lease_s: float) -> None:
-        self.committee, self.full = committee, capability
+        self.seats, self.full = Seats(committee), capability
         self.renew_ns = int(lease_s / 2 * NS_PER_S)
         self.lent: Lend | None = None
         self.leader = committee[0]
-        self.unheard = 0
+        self.unheard = 0  # renewals that nobody answered
+        self.pointed = 0  # times that it was pointed to another member since it heard a leader
         self.pipeline = self.loaded = 0  # shard wanted, shard in memory
         self.load_job = 0
         self.jobs: dict[int, Assign] = {}
         self.reports: dict[AttemptKey, Report] = {}
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
-        self.leader = self.port.rng.choice(self.committee)
+        self.leader = self.port.rng.choice(self.seats.members)
 
     # -- lending -------------------------------------------------------------------------------------
 
     def on_local(self, sender: str, message: Any) -> None:
+        if isinstance(message, InOffice) and self.seats.install(message):
+            self._on_office()
         if not isinstance(message, Lend):
             return
         was, self.lent = self.lent, message if message.on else None
@@ -114,33 +119,59 @@ class Worker(Policy):
         self.port.send(f"{self.leader}/coordination", message)
 
     def _try_next(self, hint: str) -> None:
-        if hint and hint in self.committee:
+        members = self.seats.members
+        if hint and hint in members:
             self.leader = hint
+        elif self.leader in members:
+            self.leader = members[(members.index(self.leader) + 1) % len(members)]
         else:
-            self.leader = self.committee[(self.committee.index(self.leader) + 1) % len(self.committee)]
+            self.leader = self.port.rng.choice(members)
         self.unheard = 0
+
+    def _on_office(self) -> None:
+        """Another committee sits: let the edge know, and turn to a member if the leader is none any more."""
+        self.port.tell("edge", InOffice(self.seats.epoch, self.seats.members))
+        if self.leader not in self.seats.members:
+            self._try_next("")
+            if self.lent is not None:
+                self.port.set_timer("renew", 0)
 
     # -- messages ------------------------------------------------------------------------------------
 
     def on_message(self, sender: str, message: Any) -> None:
-        if sender not in self.committee:
+        if sender not in self.seats.members:
+            return
+        if isinstance(message, InOffice):
+            if self.seats.hear(sender, message):
+                self._on_office()
             return
         if isinstance(message, NotLeader):
             if sender == self.leader:
                 self._try_next(message.leader)
                 if self.lent is not None:
-                    # A leader that is known can be asked at once; while none is, hold back for the next renewal.
-                    self.port.set_timer("renew", 0 if message.leader else self.renew_ns // 4)
+                    self.port.set_timer("renew", 0 if self._known(message.leader) else self.renew_ns // 4)
             return
         if sender != self.leader:
             self.leader = sender  # only a leader sends the rest
-        self.unheard = 0
+        self.unheard = self.pointed = 0
         if isinstance(message, Assign):
             self._on_assign(message)
         elif isinstance(message, Load):
             self._on_load(message)
         elif isinstance(message, Settled):
             self._on_settled((message.client, message.op_id, message.attempt))
+
+    def _known(self, leader: str) -> bool:
+        """Whether whom a member points to can be asked at once. Else it must hold back for the next renewal.
+
+        While nobody leads, or somebody who is not of the committee that is known here: it was voted out just now, or
+        others were voted in. And while members point at one another, as they do when an epoch begins.
+        """
+        self.pointed += 1
+        if leader in self.seats.members and self.pointed <= len(self.seats.members):
+            return True
+        self.pointed = 0
+        return False
 
     def _on_load(self, load: Load) -> None:
         if load.pipeline == self.pipeline and (self.loaded == load.pipeline or self.load_job):

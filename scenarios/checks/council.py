@@ -15,20 +15,37 @@ from policies.consensus.hotstuff.epoch import TERMS
 from policies.council import Convicted
 from policies.local import Configured
 from policies.state.council import Decision
-from scenarios.checks.language import Check, Each, Event, Same, Sometimes, decided
+from scenarios.checks.language import Check, Each, Event, Same, Sometimes, Topic, decided
 from scenarios.checks.progress import HEALED, AtTheEnd
 
-DECISION = decided("council", "decision", Decision)
-CONVICTED = decided("council", "convicted", Convicted)
-SEATED = decided("council", "seated", Configured)
+PATH = "council"
+"""Where the council's duties are mounted, unless a check is told otherwise."""
+
+
+def decision(path: str = PATH) -> Topic:
+    """A device's state has another epoch's committee."""
+    return decided(path, "decision", Decision)
+
+
+def convicted(path: str = PATH) -> Topic:
+    """A device's state has somebody's guilt."""
+    return decided(path, "convicted", Convicted)
+
+
+def seated(path: str = PATH) -> Topic:
+    """A device's log has these members."""
+    return decided(path, "seated", Configured)
+
+
+DECISION, CONVICTED, SEATED = decision(), convicted(), seated()
 
 Seats = tuple[frozenset[str], frozenset[str]]  # members and learners
 
 
-def one_committee_per_epoch() -> Same:
+def one_committee_per_epoch(path: str = PATH) -> Same:
     """Every replica decides an epoch's committee at one height, and all of them the same, with one bound."""
     return Same(
-        "one_committee_per_epoch", DECISION, key=lambda e: e.value.epoch, value=lambda e: e.value,
+        "one_committee_per_epoch", decision(path), key=lambda e: e.value.epoch, value=lambda e: e.value,
         says=lambda e, first: f"{e.node} decides {_words(e.value)}, another decided {_words(first)}",
     )  # fmt: skip
 
@@ -45,8 +62,8 @@ class CommitteesAreLawful(Check):
         seats: the rules.
     """
 
-    def __init__(self, facts: Mapping[str, Facts], seats: CommitteeConfig) -> None:
-        super().__init__("committees_are_lawful", DECISION)
+    def __init__(self, facts: Mapping[str, Facts], seats: CommitteeConfig, path: str = PATH) -> None:
+        super().__init__("committees_are_lawful", decision(path))
         self.facts, self.seats = facts, seats
 
     def take(self, event: Event) -> str:
@@ -77,8 +94,8 @@ class CommitteesAreLawful(Check):
 class TheGuiltySitNoMore(Check):
     """Who was proved guilty is in no committee that is chosen later."""
 
-    def __init__(self) -> None:
-        super().__init__("the_guilty_sit_no_more", CONVICTED, DECISION)
+    def __init__(self, path: str = PATH) -> None:
+        super().__init__("the_guilty_sit_no_more", convicted(path), decision(path))
         self.since: dict[str, int] = {}  # node to the command that convicted it
 
     def take(self, event: Event) -> str:
@@ -92,20 +109,20 @@ class TheGuiltySitNoMore(Check):
         return f"{event.node} decides {_words(value)}, but {guilty[0]} was convicted by command {self.since[guilty[0]]}"
 
 
-def convicts_only(faulty: Collection[str]) -> Each:
+def convicts_only(faulty: Collection[str], path: str = PATH) -> Each:
     """Nobody is convicted who did nothing."""
 
     def wrong(event: Event) -> str:
         return "" if event.value.node in faulty else f"{event.node} convicts {event.value.node}, who did nothing"
 
-    return Each("convicts_only_the_faulty", CONVICTED, wrong=wrong)
+    return Each("convicts_only_the_faulty", convicted(path), wrong=wrong)
 
 
 class OnlyTheChosenSit(Check):
     """The log's members and learners are always some that a correct device's council decided, or the founders."""
 
-    def __init__(self, founders: Collection[str]) -> None:
-        super().__init__("only_the_chosen_sit", DECISION, SEATED)
+    def __init__(self, founders: Collection[str], path: str = PATH) -> None:
+        super().__init__("only_the_chosen_sit", decision(path), seated(path))
         self.decided: set[Seats] = {(frozenset(founders), frozenset())}
 
     def take(self, event: Event) -> str:
@@ -126,8 +143,8 @@ class CommitteesTakeOffice(Check):
 
     family = "liveness"
 
-    def __init__(self, epochs: int) -> None:
-        super().__init__("committees_take_office", HEALED, DECISION, SEATED)
+    def __init__(self, epochs: int, path: str = PATH) -> None:
+        super().__init__("committees_take_office", HEALED, decision(path), seated(path))
         self.epochs, self.healed, self.last = epochs, False, 0
         self.waiting: dict[int, Seats] = {}  # epochs since the faults whose committee was not seen sitting
         self.begun = 0  # epochs since the faults
@@ -174,12 +191,13 @@ def _seats(event: Event) -> Seats:
 
 
 def safety(
-    founders: Collection[str], facts: Mapping[str, Facts], seats: CommitteeConfig, faulty: Collection[str]
-) -> tuple[Check, ...]:
-    """Return what no fault may break."""
+    founders: Collection[str], facts: Mapping[str, Facts], seats: CommitteeConfig, faulty: Collection[str],
+    path: str = PATH,
+) -> tuple[Check, ...]:  # fmt: skip
+    """Return what no fault may break; ``path``: where the council's duties are mounted."""
     return (
-        one_committee_per_epoch(), CommitteesAreLawful(facts, seats), TheGuiltySitNoMore(), convicts_only(faulty),
-        OnlyTheChosenSit(founders),
+        one_committee_per_epoch(path), CommitteesAreLawful(facts, seats, path), TheGuiltySitNoMore(path),
+        convicts_only(faulty, path), OnlyTheChosenSit(founders, path),
     )  # fmt: skip
 
 

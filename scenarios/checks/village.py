@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from policies.config import MembershipRules, NoDetectorConfig
+from policies.config import CouncilConfig, FixedConfig, MembershipRules, NoDetectorConfig
 from policies.harvest.messages import Session
 from scenarios.checks import byzantine, consensus, logs, membership, requests, state
+from scenarios.checks import council as elections
 from scenarios.checks.language import Check, Checks, Event, decided
+from scenarios.checks.progress import EverybodyCatchesUp
 from scenarios.checks.votes import BYZANTINE
+from scenarios.council import Electorate
+from scenarios.faults import end_s
+from scenarios.schema import Scenario
 
+PATH = "coordination"
+"""Where a village mounts the council's duties."""
 SESSION = decided("harvest", "harvest", Session)
 
 
@@ -36,16 +43,19 @@ class VillageChecks(Checks):
         detector: parameters of the failure detector; without one nothing is asked of it.
         nodes: how many mount it.
         liars: nodes of which it is not asked.
+        council: who may be elected and how, where the committee is; ``members`` are all of those then.
 
     Attributes:
         leaders: (time_ns, node, term) of every election.
         detection: what is asked of the failure detector; empty without one.
+        calm: what must have come about by the end, once the faults are over; told `HEALED`, and asked by `over`.
     """
 
     def __init__(
         self, layers: int = 0, honest: Collection[str] | None = None, *, members: Collection[str] = (),
         faulty: Collection[str] = (), protocol: str = "raft",
         detector: NoDetectorConfig | MembershipRules | None = None, nodes: int = 0, liars: Collection[str] = (),
+        council: Council | None = None,
     ) -> None:  # fmt: skip
         self.one_leader = consensus.one_leader_per_term()
         self.agreement = consensus.committed_entries_agree()
@@ -59,10 +69,14 @@ class VillageChecks(Checks):
         self.leaders: list[tuple[int, str, int]] = []
         off = detector is None or isinstance(detector, NoDetectorConfig)
         self.detection = () if off else membership.promises(detector, nodes, liars)
+        size = 0 if council is None else len(council.electorate.founders)
+        self.council = council
+        self.calm = () if council is None else council.liveness()
+        elected = () if council is None else (*council.safety(faulty), *self.calm)
         super().__init__(
             self.one_leader, self.agreement, self.in_order, self.one_outcome, self.coverage, self.ledger,
             self.overdraft, self.equal, self.credited, self.envelope, self.answered,
-            *_of_a_log(members, faulty, protocol), *self.detection, honest=honest,
+            *_of_a_log(members, faulty, protocol, size), *self.detection, *elected, honest=honest,
         )  # fmt: skip
 
     @property
@@ -80,6 +94,13 @@ class VillageChecks(Checks):
         """Log entries known to be committed."""
         return len(self.agreement.first)
 
+    def over(self, now_ns: int) -> None:
+        """The run is over: ask what should have come about after the faults."""
+        self.tell(now_ns, "", membership.OVER.kind)
+        for check in self.calm:
+            if why := check.end():
+                check.fail(now_ns, why)
+
     def ask_states(self, states: Mapping[str, Any]) -> None:
         """Ask what is promised of replicated states of these, by node."""
         for check in (self.ledger, self.overdraft, self.equal):
@@ -93,8 +114,49 @@ class VillageChecks(Checks):
         return value
 
 
-def _of_a_log(members: Collection[str], faulty: Collection[str], protocol: str) -> tuple[Check, ...]:
-    """Return what a protocol promises beyond its commits: of its messages if it bears liars, else of its logs."""
+class Council(NamedTuple):
+    """What is asked of a village whose committee is re-elected.
+
+    Attributes:
+        electorate: who may be elected.
+        rules: how.
+        healed_s: when the run's last fault is over; infinity if one never is.
+        calm_s: how long the run goes on after that.
+    """
+
+    electorate: Electorate
+    rules: CouncilConfig
+    healed_s: float
+    calm_s: float
+
+    def safety(self, faulty: Collection[str]) -> tuple[Check, ...]:
+        """Return what no fault may break."""
+        who = self.electorate
+        return elections.safety(who.founders, who.facts, self.rules.seats, faulty, PATH)
+
+    def liveness(self) -> tuple[Check, ...]:
+        """Return what must come about after the faults, if there is time: an epoch may last twice its length."""
+        epochs = int(max(0.0, self.calm_s) / (2 * self.rules.epoch_s))
+        if not epochs:
+            return ()
+        return elections.CommitteesTakeOffice(epochs, PATH), elections.ViewsConvergeInEpochs(), EverybodyCatchesUp()
+
+
+def council_of(scenario: Scenario, electorate: Electorate) -> Council | None:
+    """Return what is asked of a scenario's council, None where the committee is fixed."""
+    rules = scenario.policy.committee
+    if isinstance(rules, FixedConfig):
+        return None
+    healed_s = max((end_s(fault) for fault in scenario.faults), default=0.0)
+    return Council(electorate, rules, healed_s, scenario.duration_s - healed_s)
+
+
+def _of_a_log(members: Collection[str], faulty: Collection[str], protocol: str, size: int) -> tuple[Check, ...]:
+    """Return what a protocol promises beyond its commits: of its messages if it bears liars, else of its logs.
+
+    ``size``: how many of ``members`` are members at a time, where they change.
+    """
     if protocol in BYZANTINE:
-        return logs.StateInOrder(), *byzantine.safety(members, faulty, BYZANTINE[protocol])
-    return consensus.CommittedStays(), *logs.safety(members), byzantine.blames_only(faulty)
+        return logs.StateInOrder(), *byzantine.safety(members, faulty, BYZANTINE[protocol], size)
+    of_logs = (logs.LogsMatch(), logs.StateInOrder()) if size else logs.safety(members)
+    return consensus.CommittedStays(), *of_logs, byzantine.blames_only(faulty)

@@ -18,13 +18,13 @@ BAD_WORDS = [
     (["scenario=frist_village"], "did you mean 'first_village'"),
     (
         ["scenario=../../etc/passwd"],
-        "allowed: alone, byzantine_committee, first_village, fleet_week, four_desks, gap, million_day",
+        "allowed: alone, byzantine_committee, council, first_village, fleet_week, four_desks, gap, million_day",
     ),
     (["fleet=default_50"], "did you mean 'default_500'"),
     (["fleet=null"], "no such choice"),
     (["policy/harvest=genrous"], "did you mean 'generous'"),
     (["polcy/harvest=generous"], "did you mean 'policy/harvest'"),
-    (["policy=generous"], "choose in policy/consensus"),
+    (["policy=generous"], "choose in policy/committee"),
     (["world=locl"], "did you mean 'local'"),
     (["sed=3"], "did you mean 'seed'"),
     (["fleet.phonez=3"], "did you mean 'phones'"),
@@ -88,6 +88,7 @@ def test_every_choice_of_conf_composes_into_the_schema() -> None:
         "faults=desks_storm": ["scenario=four_desks"],
         "fleet=desks_4": plain_desks,
         "fleet=desks_5": plain_desks,
+        "fleet=desks_7": plain_desks,
         **{f"fleet=desks_{kind}": ["scenario=gap"] for kind in ("slow", "tight", "far", "mixed")},
     }
     chosen = [f"{group}={name}" for group, names in groups().items() for name in names]
