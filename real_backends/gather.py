@@ -21,8 +21,11 @@ from real_backends.replicas import ledger, replicas
 from real_backends.specs import roles
 from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
-from scenarios.checks.membership import OVER, ROSE, tell_fault
+from scenarios.checks.membership import ROSE, tell_fault
+from scenarios.checks.progress import HEALED
+from scenarios.checks.village import council_of
 from scenarios.commits import Commits
+from scenarios.council import electorate
 from scenarios.digests import policies_manifest, versions
 from scenarios.hosts import profile_hash, read_profile, step_law
 from scenarios.journal import read
@@ -88,19 +91,20 @@ def gather(
         retries: (gateway, request, the same asked again) of every retry at the end.
         in_namespaces: whether each node had a network namespace of its own, or all shared the loopback interface.
     """
-    committee = list(kinds)[: scenario.fleet.committee]
+    who = electorate(scenario, kinds)
     liars = roles(scenario)
     # What a committee member that lies announces is neither a promise nor a fact.
-    lying = set(liars).intersection(committee)
+    lying = set(liars).intersection(who.keepers)
     events = [(n, e) for n, e in merge_events(folder, list(kinds)) if n not in lying or e["kind"] != "decide"]
     journals = {name: (folder / name / "node.journal").read_bytes() for name in kinds}
     checks = VillageChecks(
-        scenario.served.layers, members=committee, faulty=lying,
+        scenario.served.layers, members=who.keepers, faulty=lying,
         protocol=str(scenario.policy.consensus.__struct_config__.tag),
         detector=scenario.policy.membership, nodes=len(kinds), liars=liars,
+        council=council_of(scenario, who, looks=False),
     )  # fmt: skip
     _tell(checks, events, restarts, fault_rows, begun_ns)
-    _hear(checks, {name: journals[name] for name in committee if name not in lying})
+    _hear(checks, {name: journals[name] for name in who.keepers if name not in lying})
     lost = [a.request.op_id for a in asked if a.finish is None or a.finish.status == "lost"]
     checks.answered.events = len(asked)
     checks.answered.broken = f"{lost[0]}: no outcome heard" if lost else ""
@@ -110,7 +114,7 @@ def gather(
     nodes = {e["detail"][2]: ",".join(e["detail"][6]) for _, e in events if e["name"] == "settled"}
     references = _answers(scenario, asked)
     requests = [_request_row(a, nodes, reference) for a, reference in zip(asked, references, strict=True)]
-    kept = {"none": [], "committee": committee, "all": list(kinds)}[scenario.record.journals]
+    kept = {"none": [], "committee": list(who.keepers), "all": list(kinds)}[scenario.record.journals]
     manifest = {
         "record_version": RECORD_VERSION,
         "digest": _digest(journals),
@@ -125,7 +129,7 @@ def gather(
         "config": to_plain(scenario),
         "versions": versions(),
         "policies": policies_manifest(dict(policies)),
-        "committee": committee,
+        "committee": list(who.founders),
         "adversaries": {name: describe(role.behaviours) for name, role in liars.items()},
         "checks": {v.name: v.broken or True for v in checks.asked},
         "check_events": {v.name: v.events for v in checks.asked},
@@ -173,13 +177,17 @@ def _tell(
     """Tell what happened in order of time: what was done to nodes, and what they announced."""
     done = [(at_ns, "", name, "") for at_ns, name in restarts]
     done += [(begun_ns + int(row[0] * 1e9), row[1], row[2], row[3]) for row in fault_rows]
+    if checks.calm and checks.council is not None:
+        done.append((begun_ns + int(checks.council.healed_s * 1e9), HEALED.kind, "", ""))
     waiting = sorted(done, reverse=True)
     rising: set[str] = set()  # started again, which takes a process seconds, and not heard of yet
     for name, event in events:
         now_ns = event["now_ns"]
         while waiting and waiting[-1][0] <= now_ns:
             at_ns, kind, who, phase = waiting.pop()
-            if kind:
+            if kind == HEALED.kind:
+                checks.tell(at_ns, "", kind)
+            elif kind:
                 tell_fault(checks, at_ns, kind, who, phase)
             else:
                 checks.restarted(who)
@@ -191,7 +199,7 @@ def _tell(
             # The plain form encodes to what was announced, but for signatures in evidence, which no check looks at.
             checks.decided(now_ns, name, event["path"], event["name"], encode(event["detail"]))
     if events:
-        checks.tell(events[-1][1]["now_ns"], "", OVER.kind)
+        checks.over(events[-1][1]["now_ns"])
 
 
 def _heard_bytes(journals: Mapping[str, bytes], path: str) -> int:

@@ -24,6 +24,7 @@ from real_backends.namespaces import Namespaces, NotPermitted
 from real_backends.node import load_policy, make_sensors
 from real_backends.processes import Processes
 from real_backends.victims import Victims
+from scenarios.council import electorate
 from scenarios.faults import FaultError
 from scenarios.groups import fleet_names, groups_of
 from scenarios.record import Record
@@ -134,8 +135,9 @@ async def _run(
     network: Namespaces | None,
 ) -> Record:
     kinds = specs.node_kinds(scenario)
-    committee = tuple(kinds)[: scenario.fleet.committee]
-    clients = Clients(committee, scenario.model, spec_of(scenario).vocab, scenario.workload.retry_s, scenario.seed)
+    who = electorate(scenario, kinds)
+    committee = who.founders
+    clients = Clients(who.keepers, scenario.model, spec_of(scenario).vocab, scenario.workload.retry_s, scenario.seed)
     processes = Processes(scenario, tuple(kinds), folder, policy, clients.on_frame, network)
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -144,7 +146,7 @@ async def _run(
         begun_s, begun_ns = time.monotonic(), time.monotonic_ns()
         victims = Victims(
             processes, committee, [name for name in fleet_names(scenario) if name not in committee],
-            groups_of(scenario), lambda: last_leader(folder, committee), scenario.seed,
+            groups_of(scenario), lambda: last_leader(folder, who.keepers), scenario.seed,
         )  # fmt: skip
         faults = FaultScript(processes, victims, seed=scenario.seed, duration_s=scenario.duration_s, begun_s=begun_s)
         asking = asyncio.ensure_future(clients.run(work, processes.owner, begun_s))

@@ -11,6 +11,7 @@ from policies.port import NS_PER_S
 from policies.village import NodeSpec
 from scenarios import hosts
 from scenarios.adversaries.choose import Role, choose
+from scenarios.council import electorate
 from scenarios.schema import Scenario, Shaped
 
 KINDS = {
@@ -43,13 +44,13 @@ def node_spec(scenario: Scenario, name: str) -> NodeSpec:
     Raises:
         ScenarioError: the scenario's profile cannot be read.
     """
+    who = electorate(scenario, node_kinds(scenario))
     names = tuple(node_kinds(scenario))
-    committee = names[: scenario.fleet.committee]
     mains = names[: scenario.fleet.desktops + scenario.fleet.gpu_boxes]
     return NodeSpec(
         me=name,
-        peers=tuple(member for member in committee if member != name),
-        committee=committee,
+        peers=tuple(member for member in who.keepers if member != name),
+        committee=who.founders,
         seed=scenario.seed,
         config=scenario.policy,
         capability=hosts.capability(hosts.read_profile(scenario.profile), scenario.fleet.shaped.get(name, Shaped())),
@@ -58,4 +59,6 @@ def node_spec(scenario: Scenario, name: str) -> NodeSpec:
         dedicated=name in mains[len(mains) - scenario.fleet.dedicated :],
         has_battery=name not in mains,
         edge=scenario.edge,
+        candidates=who.candidates,
+        facts=who.facts.get(name),
     )

@@ -117,7 +117,7 @@ class _Run:
             self.shape.layers, members=self.keepers, faulty=self.lying_members,
             protocol=str(scenario.policy.consensus.__struct_config__.tag),
             detector=scenario.policy.membership, nodes=len(self.stock.name), liars=self.adversaries,
-            council=council_of(scenario, self.electorate),
+            council=council_of(scenario, self.electorate, looks=True),
         )  # fmt: skip
         if self.checks.hears_messages:
             self.world.on_send.append(self._on_send)

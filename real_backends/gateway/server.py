@@ -31,6 +31,7 @@ from real_backends.gather import gather
 from real_backends.models import spec_of
 from real_backends.processes import NodeFailed, Processes
 from real_backends.specs import node_kinds, node_spec
+from scenarios.council import electorate
 from scenarios.faults import Crash
 from scenarios.record import Record
 from scenarios.schema import Scenario
@@ -88,8 +89,9 @@ async def serve(
     names, metrics, keeper = tuple(node_kinds(scenario)), Metrics(), Keeper()
     processes = Processes(scenario, names, folder, "", lambda *frame: asking.on_frame(*frame))
     asking = Asking(
-        processes.owner, names[: scenario.fleet.committee], spec.name, scenario.workload.retry_s, DEADLINE_S, metrics
-    )
+        processes.owner, electorate(scenario, node_kinds(scenario)).keepers, spec.name, scenario.workload.retry_s,
+        DEADLINE_S, metrics,
+    )  # fmt: skip
 
     def health() -> dict[str, dict[str, Any]]:
         return {name: {"up": processes.runs(name), "pid": processes.pid(name)} for name in names}

@@ -122,12 +122,14 @@ class Council(NamedTuple):
         rules: how.
         healed_s: when the run's last fault is over; infinity if one never is.
         calm_s: how long the run goes on after that.
+        looks: whether states are looked at while it goes on.
     """
 
     electorate: Electorate
     rules: CouncilConfig
     healed_s: float
     calm_s: float
+    looks: bool
 
     def safety(self, faulty: Collection[str]) -> tuple[Check, ...]:
         """Return what no fault may break."""
@@ -139,16 +141,17 @@ class Council(NamedTuple):
         epochs = int(max(0.0, self.calm_s) / (2 * self.rules.epoch_s))
         if not epochs:
             return ()
-        return elections.CommitteesTakeOffice(epochs, PATH), elections.ViewsConvergeInEpochs(), EverybodyCatchesUp()
+        of_states = (elections.ViewsConvergeInEpochs(), EverybodyCatchesUp()) if self.looks else ()
+        return elections.CommitteesTakeOffice(epochs, PATH), *of_states
 
 
-def council_of(scenario: Scenario, electorate: Electorate) -> Council | None:
-    """Return what is asked of a scenario's council, None where the committee is fixed."""
+def council_of(scenario: Scenario, electorate: Electorate, *, looks: bool) -> Council | None:
+    """Return what is asked of a scenario's council, None where the committee is fixed; ``looks`` as in `Council`."""
     rules = scenario.policy.committee
     if isinstance(rules, FixedConfig):
         return None
     healed_s = max((end_s(fault) for fault in scenario.faults), default=0.0)
-    return Council(electorate, rules, healed_s, scenario.duration_s - healed_s)
+    return Council(electorate, rules, healed_s, scenario.duration_s - healed_s, looks)
 
 
 def _of_a_log(members: Collection[str], faulty: Collection[str], protocol: str, size: int) -> tuple[Check, ...]:
