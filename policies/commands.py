@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from policies.jobs import Sampling, Stage
+from policies.verification.commitment import Commitment
 from policies.wire import Message, WireError, encode
 
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -120,6 +121,20 @@ class Refuse(Message, frozen=True, tag="refuse"):
     client: str
     op_id: str
     reason: str
+
+
+class Pledge(Message, frozen=True, tag="pledge"):
+    """The stages of an attempt are bound to what they did: what will be looked at is drawn when this is agreed.
+
+    One commitment and one signature for each stage that gave its word, in the order of the pipeline.
+    """
+
+    client: str
+    op_id: str
+    attempt: int
+    stages: tuple[Stage, ...]
+    commitments: tuple[Commitment, ...]
+    signatures: tuple[bytes, ...]
 
 
 # -- credits ---------------------------------------------------------------------------------------------------------
@@ -238,7 +253,7 @@ def unsigned(command: Stand | Attend) -> bytes:
 
 Command = Union[  # noqa: UP007
     Join, Evict, Place, Dissolve, Accept, Attach, Complete, CompleteBy, Refuse, Pay, Configure, Put, CompareAndSet, Add,
-    InSession, Stand, Attend, Convict,
+    InSession, Stand, Attend, Convict, Pledge,
 ]  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

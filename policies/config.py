@@ -296,6 +296,15 @@ class DegradeConfig(Strict, frozen=True):
     patience: Share = 0.5  # of its time that a request waits for a busy model before a smaller one serves it
 
 
+class SpotChecksConfig(Strict, frozen=True):
+    """Checks of stages by commitment, challenge and recomputation (`policies.checking`); numbers are our choices."""
+
+    share: Share = 0.02  # of a worker's sessions that are checked while nothing is known against it
+    # Without an answer for so long: who is asked has let it pass, another worker is asked to compute again.
+    wait_s: Positive = 30.0
+    strikes: Annotated[int, Meta(ge=1)] = 3  # false places until a worker is evicted; as many as of audits
+
+
 class CoordinationConfig(Strict, frozen=True):
     """The leader's rules for assigning requests."""
 
@@ -308,6 +317,7 @@ class CoordinationConfig(Strict, frozen=True):
     audit_share: Share = 0.02  # of requests run on two pipelines and compared
     stream: bool = False  # clients hear the tokens of progress reports before the outcome
     degrade: DegradeConfig = DegradeConfig()  # where there are several models
+    spot_checks: SpotChecksConfig | None = None  # none: workers commit to nothing; audits alone find out who lies
     replan: ReplanConfig | None = None  # none: a pipeline serves until it loses a worker; free workers are planned
 
 

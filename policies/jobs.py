@@ -72,7 +72,76 @@ class PlanJob(Message, frozen=True, tag="plan"):
     budget: int
 
 
-Job = Union[SessionJob, LoadJob, PlanJob]  # noqa: UP007
+class Transcript(Message, frozen=True):
+    """What one session said, by blobs, and which layers of it are meant.
+
+    Attributes:
+        op: client, operation and attempt, as in `SessionJob`.
+        model: which was run.
+        stage: whose work it is, and its layers.
+        last: whether these are the model's last, and choose the tokens.
+        prompt, source: the prompt's blob, and the node that holds it.
+        prompt_tokens: of the prompt.
+        output, holder: the answer's blob, and the node that holds it.
+        tokens: of the answer.
+        greedy: every token of the answer should be the likeliest.
+    """
+
+    op: str
+    model: str
+    stage: Stage
+    last: bool
+    prompt: str
+    source: str
+    prompt_tokens: int
+    output: str
+    holder: str
+    tokens: int
+    greedy: bool
+
+
+class CommitJob(Message, frozen=True, tag="commit"):
+    """Bind this node to what it did in a session (`policies.verification.Commitment`), and keep the evidence."""
+
+    of: Transcript
+
+
+class OpenJob(Message, frozen=True, tag="open"):
+    """Show a place of what `CommitJob` bound this node to; the result is a `Shown`, and the evidence is gone."""
+
+    op: str
+    block: int
+    layer: int
+
+
+class ReleaseJob(Message, frozen=True, tag="release"):
+    """Nobody will ask for the evidence of this session."""
+
+    op: str
+
+
+class RecheckJob(Message, frozen=True, tag="recheck"):
+    """Compute a place of another node's work again; the result is a `policies.verification.Verdict`.
+
+    ``commitment`` and ``opening`` are encoded, ``came`` is as in `Shown`.
+    """
+
+    of: Transcript
+    commitment: bytes
+    block: int
+    layer: int
+    opening: bytes
+    came: str
+
+
+class Shown(Message, frozen=True):
+    """An encoded opening, and the name of the blob of what the stage took, "" for the first one, which took tokens."""
+
+    opening: bytes
+    came: str
+
+
+Job = Union[SessionJob, LoadJob, PlanJob, CommitJob, OpenJob, ReleaseJob, RecheckJob]  # noqa: UP007
 
 
 class Progress(Message, frozen=True, tag="progress"):
@@ -83,7 +152,7 @@ class Progress(Message, frozen=True, tag="progress"):
 
 
 class Done(Message, frozen=True, tag="done"):
-    """The job ended well. ``output`` names the result's blob; ``result`` is a planner's answer, else empty."""
+    """The job ended well. ``output`` names the result's blob; ``result`` is the answer of jobs that have no blob."""
 
     output: str
     tokens: int

@@ -5,7 +5,8 @@ They never travel, but they are what lets one family be replaced without touchin
 
 from __future__ import annotations
 
-from policies.jobs import Sampling
+from policies.commands import Pledge
+from policies.jobs import Sampling, Stage
 from policies.wire import Message
 
 
@@ -179,6 +180,47 @@ class Settlement(Message, frozen=True, tag="settlement"):
     first_token_ns: int
     holder: str
     model: str = ""
+
+
+class Answered(Message, frozen=True, tag="answered"):
+    """coordination to examiner: a pipeline has answered this; its work may be checked.
+
+    ``rates`` are the shares of each stage's sessions to check, ``verifiers`` workers of no part in it that could. As
+    in `policies.jobs.Transcript` an answer is ``greedy`` if none of its tokens was drawn.
+    """
+
+    client: str
+    op_id: str
+    attempt: int
+    model: str
+    stages: tuple[Stage, ...]
+    prompt: str
+    source: str
+    prompt_tokens: int
+    output: str
+    tokens: int
+    greedy: bool
+    rates: tuple[float, ...]
+    verifiers: tuple[str, ...]
+
+
+class Pledged(Message, frozen=True, tag="pledged"):
+    """coordination to examiner: these commitments stand in the log, as its ``applied``-th command."""
+
+    applied: int
+    pledge: Pledge
+
+
+class Examined(Message, frozen=True, tag="examined"):
+    """examiner to coordination: what a check of a worker, asked since ``asked_ns``, has come to.
+
+    ``word`` is a verdict's, confirmed by another worker unless it is ``honest``, or one of the examiner's own
+    (`policies.checking.examiner`).
+    """
+
+    node: str
+    word: str
+    asked_ns: int
 
 
 class Busy(Message, frozen=True, tag="busy"):

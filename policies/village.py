@@ -4,8 +4,9 @@ Every node mounts ``harvest`` and ``worker``; members of the committee also moun
 ``gateway``. Where the committee is re-elected, whoever may be elected mounts them from the start, and coordination has
 the council's duties. With ``edge`` set every node mounts ``edge`` as well, between harvest and the worker, and those
 with a gateway ``edge_watch``. Where the configuration has a failure detector every node mounts it as ``membership``: it
-knows the committee from the start and others as they speak up, and a member's tells coordination. A `NodeSpec` is plain
-data: it stands in a journal's header, so that a replay builds the same Cell.
+knows the committee from the start and others as they speak up, and a member's tells coordination. With spot checks
+every node mounts ``prover``, and those with a gateway ``examiner``. A `NodeSpec` is plain data: it stands in a
+journal's header, so that a replay builds the same Cell.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 
 from models import inference
 from policies.cell import Cell
+from policies.checking import Examiner, Prover
 from policies.commands import Facts
 from policies.committee.electoral import Electoral
 from policies.config import FixedConfig, NoDetectorConfig, PolicyConfig, ShardingConfig
@@ -65,6 +67,7 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
 def node(spec: NodeSpec) -> dict[str, Policy]:
     """Return the policies of one node, by path."""
     config = spec.config
+    checks = config.coordination.spot_checks
     policies: dict[str, Policy] = {
         "harvest": HarvestAgent(
             config.harvest,
@@ -76,12 +79,16 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
         "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s),
     }
     if spec.me in spec.standing:
-        watchers = ("coordination", "gateway")
+        watchers = ("coordination", "gateway", *(("examiner",) if checks is not None else ()))
         policies["consensus"] = replicated_log(config.consensus, spec.committee, "coordination", watchers)
         # A pipeline may take more sessions than it has reserved cache for: batches admit them block by block.
         sharding = msgspec.structs.replace(config.sharding, slots=sessions_max(config.serving, config.sharding))
         policies["coordination"] = _coordination(spec, sharding)
         policies["gateway"] = Gateway(config.gateway)
+    if checks is not None:
+        policies["prover"] = Prover(spec.standing)
+        if spec.me in spec.standing:
+            policies["examiner"] = Examiner(checks)
     if not isinstance(config.membership, NoDetectorConfig):
         policies["membership"] = failure_detector(config.membership, spec.standing, ("coordination",))
     if spec.edge:

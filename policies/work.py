@@ -186,6 +186,13 @@ class SettledBy(SettledOp, frozen=True, tag="settled_by"):
     model: str
 
 
+class Convicted(Message, frozen=True, tag="convicted"):
+    """Checks have proved a worker false so often that its eviction is proposed."""
+
+    node: str
+    found: int
+
+
 # announced by every member of the committee
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from policies.coordination.examined import PROVED
 from scenarios.checks import VillageChecks
 from scenarios.record import TABLES
 
@@ -64,4 +66,33 @@ def detection_summary(checks: VillageChecks, sent_bytes: int, nodes: int, durati
         "detection_suspected_while_up": float(living.wrongly["suspect"]),
         "detection_dead_while_up": float(living.wrongly["dead"]),
         "detection_bytes_per_node_per_s": sent_bytes / nodes / duration_s,
+    }
+
+
+def checking_summary(
+    decisions: Sequence[tuple[Any, ...]], sessions: int, sent_bytes: float, worked_s: float
+) -> dict[str, float]:
+    """Return what checks of workers found and cost.
+
+    *False* are places proved false, *conviction* the workers evicted for them; *unclear* are checks that came to
+    nothing (silence, restarts, nobody to compute again).
+
+    Args:
+        decisions: rows of that table.
+        sessions: whose commitments were agreed.
+        sent_bytes: of the checks' own messages, and what verifiers fetched.
+        worked_s: seconds of executors, for commitments and for computing again.
+    """
+    told = [(row[3], json.loads(row[4])) for row in decisions if row[3] in ("checked", "convicted")]
+    words = [detail["word"] for kind, detail in told if kind == "checked"]
+    false = sum(word in PROVED and word != "silent" for word in words)
+    honest = words.count("honest")
+    return {
+        "checking_sessions": float(sessions),
+        "checking_places": float(len(words)),
+        "checking_false": float(false),
+        "checking_unclear": float(len(words) - false - honest),
+        "checking_convicted": float(len(told) - len(words)),
+        "checking_bytes": float(sent_bytes),
+        "checking_s": float(worked_s),
     }

@@ -37,6 +37,7 @@ from sim import answers
 from sim.bulk import Bulk
 from sim.laws import Law
 from sim.loads import Loads
+from sim.proofs import Proofs, Proving
 from sim.rounds import Rounds
 from sim.sessions import Carry, Decode, Executor, Prefill, Session, StageCost, Walking, alone, prefilled
 from sim.sharing import Flow, Sharing
@@ -109,12 +110,17 @@ class Compute:
             self.steps = Rounds(serving, policy.sharding, lambda s, why: self._lose(s, why, s.node.name), *around)
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
         self.loads = Loads(world, shape, self.bulk, self._tell, fetched=fetched)
+        self.proving: Proving | None = None
         self.sessions: dict[tuple[str, int], Session] = {}
         self.liars: dict[str, range] = {}  # node to the times (ns) at which its activations are wrong
         self.ended: list[tuple[Any, ...]] = []  # rows of the table ``sessions``
         self.tokens = 0
         self.plans = 0
         self._next = 0
+
+    def mount_proofs(self, proofs: Proofs) -> None:
+        """Do the jobs of checks as well."""
+        self.proving = Proving(self.world, proofs, self.executors, self.sharing, self.bulk, self._tell)
 
     # -- what the world asks -------------------------------------------------------------------------
 
@@ -130,6 +136,8 @@ class Compute:
             self.plans += 1
             result = JOBS[job.planner](job.problem, job.budget)
             self._tell(node, path, job_id, Done("", 0, 0, result), now + int(self.plan_s * NS_PER_S))
+        elif self.proving is not None:
+            self.proving.start(node, path, job_id, job)
 
     def cancel(self, node: Node, job_id: int) -> None:
         """Stop a session or what a load fetches; other jobs run out unheard (the Cell drops their outcome)."""
@@ -142,6 +150,8 @@ class Compute:
     def node_down(self, node: Node) -> None:
         """A node crashed: its own sessions vanish, those that pass through it are lost to their heads."""
         self.loads.node_down(node)
+        if self.proving is not None:
+            self.proving.proofs.forget(node)
         for session in self._through(node):
             if session.node is node:
                 self._end(session)

@@ -39,6 +39,7 @@ from scenarios.workload import requests
 from sim.abstractions import fidelity
 from sim.answers import answer_digest
 from sim.around import VillageAround
+from sim.checking import Checking
 from sim.clients import Asked, Clients
 from sim.compute import PLAN_S, Compute
 from sim.faults import Faults
@@ -113,6 +114,7 @@ class _Run:
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
         self._add_nodes(access)
+        self.checking = Checking(scenario, self.compute, self.adversaries)
         self.checks = VillageChecks(
             self.shape.layers, members=self.keepers, faulty=self.lying_members,
             protocol=str(scenario.policy.consensus.__struct_config__.tag),
@@ -412,7 +414,7 @@ class _Run:
             "digest": self.world.digest,
             "seed": self.scenario.seed,
             "world": "sim",
-            "fidelity": fidelity(self.scenario.network),
+            "fidelity": {**fidelity(self.scenario.network), **self.checking.fidelity},
             "config": to_plain(self.scenario),
             "versions": versions(),
             "policies": policies_manifest(self.mounted),
@@ -459,6 +461,7 @@ class _Run:
         summary = request_summary(self.rows["requests"], s.duration_s)
         ran_s = self.world.engine.now / NS_PER_S
         summary.update(detection_summary(self.checks, self.detection_bytes, len(self.stock.name), ran_s))
+        summary.update(self.checking.summary(self.rows["decisions"], self.notes["bound"]))
         summary.update(
             duration_s=s.duration_s,
             devices=float(len(self.stock.name)),

@@ -44,3 +44,9 @@ def read_tolerances(stored: Mapping[str, Any]) -> dict[str, Tolerance]:
 def stored_tolerances() -> dict[str, Tolerance]:
     """Return the tolerances of the table beside this file."""
     return read_tolerances(json.loads(FILE.read_text(encoding="utf-8")))
+
+
+def stored_found() -> dict[str, dict[str, float]]:
+    """Return, by pair and by cheat (``four bits``, ``stale cache, a block``, ...), the share of checks that find it."""
+    pairs: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))["pairs"]
+    return {name: {cheat: float(share) for cheat, share in pair["found"].items()} for name, pair in pairs.items()}

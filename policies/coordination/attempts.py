@@ -1,15 +1,16 @@
 """Attempts: an accepted request runs on a pipeline, again on another if that one is lost, and twice if it is audited.
 
 Assignments may be lost: each is repeated until its worker confirms it. What a worker reports is a vote; votes become
-an outcome in `policies.coordination.requests`, below this layer.
+an outcome in `policies.coordination.requests`, below this layer, and `policies.coordination.examined` has work checked.
 """
 
 from __future__ import annotations
 
 from policies.commands import Complete, CompleteBy, Receipt
 from policies.coordination.efforts import Effort, Vote, vouched
+from policies.coordination.examined import Examination
 from policies.coordination.lines import Line
-from policies.coordination.requests import STRIKES_MAX, Requests
+from policies.coordination.requests import STRIKES_MAX
 from policies.local import Tokens
 from policies.wire import encode
 from policies.work import RESEND_NS, Assign, Emitted, Report, Settled
@@ -30,7 +31,7 @@ def reign(term: int) -> int:
     return (epoch << REIGN_BITS) + min(within, (1 << REIGN_BITS) - 1)
 
 
-class Attempts(Requests):
+class Attempts(Examination):
     """Which request runs where.
 
     Attributes:
@@ -145,6 +146,7 @@ class Attempts(Requests):
             self._attempt_lost(effort, report.attempt)
             self._dispatch()
             return
+        self._have_checked(effort, line, report)
         del effort.running[report.attempt]
         line.running -= 1
         votes = effort.votes.setdefault(report.output, [])

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from policies import commands
-from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Refuse
+from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Pledge, Refuse
 from policies.coordination.lines import DECLARED
 from policies.coordination.offers import Offers
 from policies.jobs import Done, Lost, Progress
-from policies.local import Allow, Ask, Committed, Leadership, Restore, Seen, Snapshot, Withdraw
+from policies.local import Allow, Ask, Committed, Examined, Leadership, Pledged, Restore, Seen, Snapshot, Withdraw
 from policies.state.contributions import work
 from policies.wire import Message
 from policies.work import Began, Credited, Emitted, Leave, NotLeader, Renew, Report
@@ -52,6 +52,9 @@ class Coordination(Offers):
             self._on_ask(message)
         elif isinstance(message, Seen):
             self._on_seen(message)
+        elif isinstance(message, Examined):
+            if self.leading:
+                self._on_examined(message)
         elif isinstance(message, Withdraw):
             self._on_withdraw((message.client, message.op_id))
 
@@ -155,5 +158,7 @@ class Coordination(Offers):
             self._go_on()
         elif isinstance(command, Join):
             self.pool_changed = True
+        elif isinstance(command, Pledge):
+            self.port.tell("examiner", Pledged(self.state.applied, command))
         elif isinstance(command, Evict) and command.node in self.lines.of_node:
             self._dissolve(self.lines.of_node[command.node], f"{command.node} evicted")

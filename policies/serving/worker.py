@@ -68,6 +68,7 @@ class Worker(Policy):
             self._on_office()
         if not isinstance(message, Lend):
             return
+        self.port.tell("prover", message)
         was, self.lent = self.lent, message if message.on else None
         if message.on:
             self._renew()

@@ -31,6 +31,7 @@ from policies.commands import (
     Join,
     Pay,
     Place,
+    Pledge,
     Put,
     Receipt,
     Refuse,
@@ -121,6 +122,8 @@ class VillageState:
             return self.council.attend(command, verify, self.credits.earned, self.applied)
         if isinstance(command, Convict):
             return self.council.convict(command, verify)
+        if isinstance(command, Pledge):
+            return _binds(command, verify)
         assert isinstance(command, Configure | Put | CompareAndSet | Add)
         return self.configuration.apply(command).ok
 
@@ -228,6 +231,15 @@ def _runs(stages: tuple[Stage, ...]) -> bool:
     """Whether stages follow one another without gap or overlap."""
     edges = [stage.first for stage in stages[1:]] == [stage.last for stage in stages[:-1]]
     return bool(stages) and edges and all(stage.first < stage.last for stage in stages)
+
+
+def _binds(pledge: Pledge, verify: Verify) -> bool:
+    """Whether every stage has signed its own commitment; that is kept by the log, and nothing of the state changes."""
+    words = (pledge.stages, pledge.commitments, pledge.signatures)
+    return len({len(part) for part in words}) == 1 and all(
+        (c.first, c.last) == (stage.first, stage.last) and verify(stage.node, encode(c), signature)
+        for stage, c, signature in zip(*words, strict=True)
+    )
 
 
 def _nodes(receipt: Receipt) -> set[str]:

@@ -20,7 +20,7 @@ from scenarios.adversaries.identity import CertificateForgingCell, Impersonating
 from scenarios.adversaries.omission import SilentCell, WithholdingCell
 from scenarios.adversaries.timing import DelayingCell, FloodingCell, ReorderingCell, ReplayingCell
 from scenarios.adversaries.twins import OldStateCell, TwinCells
-from scenarios.adversaries.work import FreeRidingCell, LazyCell, WrongResultsCell
+from scenarios.adversaries.work import FreeRidingCell, LazyCell, ShirkingCell, WrongResultsCell
 from scenarios.adversaries.wrapped import Coalition, OwnedKeys, Place, Steps, Wrapped
 
 WRAPPERS: dict[type[b.Behaves], type[Wrapped[Any]]] = {
@@ -28,8 +28,8 @@ WRAPPERS: dict[type[b.Behaves], type[Wrapped[Any]]] = {
     b.Replay: ReplayingCell, b.Flood: FloodingCell, b.Corrupt: CorruptingCell, b.Split: SplittingCell,
     b.DoubleVote: DoubleVotingCell, b.Twins: TwinCells, b.OldState: OldStateCell, b.WrongKey: WrongKeyCell,
     b.Impersonate: ImpersonatingCell, b.ForgeCertificate: CertificateForgingCell, b.Sybil: SybilCell,
-    b.Collude: ColludingCell, b.SkewedClock: SkewedCell, b.WrongResults: WrongResultsCell, b.Lazy: LazyCell,
-    b.Overclaim: OverclaimingCell, b.FreeRide: FreeRidingCell, b.ForgeReceipts: ReceiptForgingCell,
+    b.Collude: ColludingCell, b.SkewedClock: SkewedCell, b.WrongResults: WrongResultsCell, b.Shirk: ShirkingCell,
+    b.Lazy: LazyCell, b.Overclaim: OverclaimingCell, b.FreeRide: FreeRidingCell, b.ForgeReceipts: ReceiptForgingCell,
 }  # fmt: skip
 
 

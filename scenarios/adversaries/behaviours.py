@@ -289,6 +289,19 @@ class WrongResults(Behaves, frozen=True, tag="wrong_results"):
     """
 
 
+class Shirk(Whole, frozen=True, tag="shirk"):
+    """Computes something else than its layers and says that it did not: its last layer by a neighbour's weights, or not
+    at all, all of them in four bits, or from a cache of which the first block is another session's. A real executor
+    does so from its start, and the whole time; in the twin the odds that a check finds it are the calibrated ones, and
+    four bits change no token (an assumption: the hardest to find).
+
+    Catalogue: lazy / wrong compute (cheaper model).
+    Expected: checked, and evicted where checks are mounted.
+    """
+
+    cheat: Literal["wrong_layer", "skipped_layer", "four_bits", "stale_cache"] = "wrong_layer"
+
+
 class Lazy(Behaves, frozen=True, tag="lazy"):
     """Reports these jobs done after ``after_s`` without running them; what it names as output is made up.
 
@@ -331,7 +344,8 @@ class ForgeReceipts(Behaves, frozen=True, tag="forge_receipts"):
 
 Behaviour = Union[  # noqa: UP007
     Silent, Withhold, Delay, Reorder, Replay, Flood, Corrupt, Split, DoubleVote, Twins, OldState, WrongKey,
-    Impersonate, ForgeCertificate, Sybil, Collude, SkewedClock, WrongResults, Lazy, Overclaim, FreeRide, ForgeReceipts,
+    Impersonate, ForgeCertificate, Sybil, Collude, SkewedClock, WrongResults, Shirk, Lazy, Overclaim, FreeRide,
+    ForgeReceipts,
 ]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Work: sessions that are answered wrongly, not run at all, or refused.
 
 What a liar's activations do to a pipeline that it does not head is the executor's business: the twin's is told which
-nodes lie (`lies_in_pipelines`).
+nodes lie (`lies_in_pipelines`), and either world's which nodes shirk (`cheat_of`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from policies import port as p
 from policies.jobs import Done, Job, Lost, Outcome, SessionJob
 from policies.port import NS_PER_S, Effect, Input
 from policies.wire import digest, encode
-from scenarios.adversaries.behaviours import Behaves, FreeRide, Lazy, WrongResults
+from scenarios.adversaries.behaviours import Behaves, FreeRide, Lazy, Shirk, WrongResults
 from scenarios.adversaries.payload import tag_of
 from scenarios.adversaries.wrapped import B, Place, Steps, Wrapped
 
@@ -29,9 +29,21 @@ FOR_EVER_NS = 1 << 62
 def lies_in_pipelines(behaviours: Sequence[Behaves]) -> range | None:
     """Return the times (ns of the run) at which a node's activations are wrong, or None."""
     for b in behaviours:
-        if isinstance(b, WrongResults):
-            return range(int(b.from_s * NS_PER_S), FOR_EVER_NS if b.until_s is None else int(b.until_s * NS_PER_S))
+        if isinstance(b, WrongResults) or (isinstance(b, Shirk) and b.cheat != "four_bits"):
+            return _times(b)
     return None
+
+
+def cheat_of(behaviours: Sequence[Behaves]) -> tuple[str, range] | None:
+    """Return how a node's executor cheats (`Shirk.cheat`) and at which times (ns of the run), or None."""
+    for b in behaviours:
+        if isinstance(b, Shirk):
+            return b.cheat, _times(b)
+    return None
+
+
+def _times(b: Behaves) -> range:
+    return range(int(b.from_s * NS_PER_S), FOR_EVER_NS if b.until_s is None else int(b.until_s * NS_PER_S))
 
 
 class WrongResultsCell(Wrapped[WrongResults]):
@@ -45,6 +57,10 @@ class WrongResultsCell(Wrapped[WrongResults]):
                 forged = Done(lie, outcome.tokens, outcome.first_token_ns, outcome.result)
                 return (*given[:3], encode(forged))
         return given
+
+
+class ShirkingCell(Wrapped[Shirk]):
+    """Changes nothing that the node says: the cheat is its executor's (`cheat_of`)."""
 
 
 class IdleCell(Wrapped[B]):

@@ -9,6 +9,7 @@ from policies.config import CouncilConfig, FixedConfig, MembershipRules, NoDetec
 from policies.harvest.messages import Session
 from scenarios.checks import byzantine, consensus, logs, membership, requests, state
 from scenarios.checks import council as elections
+from scenarios.checks.checking import NoHonestWorkerConvicted
 from scenarios.checks.language import Check, Checks, Event, decided
 from scenarios.checks.progress import EverybodyCatchesUp
 from scenarios.checks.votes import BYZANTINE
@@ -42,7 +43,7 @@ class VillageChecks(Checks):
         protocol: of the replicated log, by the word that chooses it.
         detector: parameters of the failure detector; without one nothing is asked of it.
         nodes: how many mount it.
-        liars: nodes of which it is not asked.
+        liars: nodes of which it is not asked, and which checks of work may convict.
         council: who may be elected and how, where the committee is; ``members`` are all of those then.
 
     Attributes:
@@ -76,7 +77,8 @@ class VillageChecks(Checks):
         super().__init__(
             self.one_leader, self.agreement, self.in_order, self.one_outcome, self.coverage, self.ledger,
             self.overdraft, self.equal, self.credited, self.envelope, self.answered,
-            *_of_a_log(members, faulty, protocol, size), *self.detection, *elected, honest=honest,
+            *_of_a_log(members, faulty, protocol, size), *self.detection, *elected, NoHonestWorkerConvicted(liars),
+            honest=honest,
         )  # fmt: skip
 
     @property

@@ -10,30 +10,35 @@ from typing import Any
 
 import msgspec
 
+from models.inference import Shape
 from policies import gateway as g
 from policies import port as p
 from policies.cell import Cell
+from policies.checking import Examiner, Prover
+from policies.checking.messages import Checked
 from policies.config import CoordinationConfig, GatewayConfig, RaftConfig, ShardingConfig
 from policies.consensus import Raft
 from policies.coordination import Coordination
 from policies.coordination.attempts import TERM_SHIFT
 from policies.gateway import Gateway, Submit
-from policies.jobs import SessionJob
+from policies.jobs import Job, Outcome, SessionJob
 from policies.local import Lend, Seen
 from policies.port import NS_PER_S, Effect, Input, Policy
 from policies.problem import Problem
 from policies.serving import Worker
 from policies.state import VillageState
 from policies.wire import encode
-from policies.work import Capability, Gone, Offered, Placed, PlacedOf, SettledBy, SettledOp
+from policies.work import Capability, Convicted, Gone, Offered, Placed, PlacedOf, SettledBy, SettledOp
 from scenarios.schema import Network
 from sim.desk import Desk, Times
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
+from sim.proofs import Proofs
 from sim.world import Node, World
 
 COMMITTEE = ("k1", "k2", "k3")
-CARD = Problem("m", 4, 900.0, 100.0, 0.0, 100.0)
+SHAPE = Shape("m", 4, 64, 4, 4, 16, 128, 256)
+CARD = Problem("m", SHAPE.layers, 900.0, 100.0, 0.0, 100.0)
 ONE_HOLDS_ALL, TWO_HOLD_ALL = 4000.0, 2000.0  # memory_bytes of a worker
 RULES = CoordinationConfig(lease_s=10.0, plan_every_s=5.0, audit_share=0.0)
 FOR_EVER_S = 1e9
@@ -43,6 +48,7 @@ _reply: Any = msgspec.msgpack.Decoder(
 ).decode
 _decided: dict[str, Any] = {
     "settled": SettledOp | SettledBy, "placed": Placed | PlacedOf, "gone": Gone, "offered": Offered,
+    "checked": Checked, "convicted": Convicted,
 }  # fmt: skip
 
 
@@ -88,9 +94,16 @@ class Bench(Desk):
         super().__init__(world, Times(session_s=1.0, load_s=0.5, plan_s=0.5, lost_s=0.0))
         self.ran: list[str] = []
         self.liars: set[str] = set()
+        self.cheats: dict[str, tuple[str, range]] = {}
+        self.proofs = Proofs(1, SHAPE, self.cheats)
+        self.prove: Callable[[Node, Any], Outcome] = lambda node, job: self.proofs.outcome(node, job, 0)
 
     def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
-        """Take a job."""
+        """Take a job; those of checks take a tenth of a second."""
+        if path == "prover":
+            said = (p.JOB, path, job_id, encode(self.prove(node, msgspec.msgpack.decode(payload, type=Job))))
+            self.world.give_at(self.world.engine.now + NS_PER_S // 10, node, said)
+            return
         if msgspec.msgpack.decode(payload)[0] == "session":
             op, _, attempt = msgspec.msgpack.decode(payload, type=SessionJob).op.rpartition("/")
             self.ran.append(f"{op}/{int(attempt) % (1 << TERM_SHIFT)}")
@@ -107,12 +120,14 @@ class SmallVillage:
 
     Args:
         others: workers that can do something else than the rest.
+        ring: which keys the nodes have.
 
     Attributes:
         replies: (gateway, client, op_id, message) in order.
         decided: (node, value) of settled, placed, gone and offered, in order.
         desk: does the jobs; ``ran`` has client/op_id/count of every session that was started, in order (an attempt
-            counts from 1 in its term), ``liars`` are nodes whose sessions give a wrong answer.
+            counts from 1 in its term), ``liars`` are nodes whose sessions give a wrong answer, ``cheats`` those whose
+            work checks find false (`sim.proofs`), ``prove`` answers a job of a check.
         lose: (sender, receiver, tag) to whether the message is lost.
     """
 
@@ -126,8 +141,10 @@ class SmallVillage:
         others: Mapping[str, Capability] | None = None,
         seed: int = 1,
         smaller: tuple[Problem, ...] = (),
+        ring: int = 1,
     ) -> None:
         self.seed, self.smaller = seed, smaller  # of the policies' draws; models beside CARD's
+        self.ring = KeyRing(ring)
         self.workers = tuple(f"w{i + 1}" for i in range(workers))
         names = COMMITTEE + self.workers
         self.rules, self.slots, self.gateway = rules, slots, gateway or GatewayConfig()
@@ -154,12 +171,17 @@ class SmallVillage:
         if name in COMMITTEE:
             timing = RaftConfig(heartbeat_s=0.25, election_min_s=1.0, election_max_s=2.0)
             sharding = ShardingConfig(slots=self.slots)
-            policies["consensus"] = Raft(timing, COMMITTEE, "coordination", ("coordination", "gateway"))
+            watchers = ("coordination", "gateway", *(("examiner",) if self.rules.spot_checks is not None else ()))
+            policies["consensus"] = Raft(timing, COMMITTEE, "coordination", watchers)
             policies["coordination"] = Coordination(self.rules, sharding, CARD, self.smaller)
             policies["gateway"] = Gateway(self.gateway)
             policies["membership"] = Seer()
+        if self.rules.spot_checks is not None:
+            policies["prover"] = Prover(COMMITTEE)
+            if name in COMMITTEE:
+                policies["examiner"] = Examiner(self.rules.spot_checks)
         peers = tuple(n for n in names if n != name)
-        return Cell(policies, name, peers, seed=self.seed, keys=KeyRing(1).handle(name))
+        return Cell(policies, name, peers, seed=self.seed, keys=self.ring.handle(name))
 
     def _on_decide(self, now: int, node: Node, effect: Effect) -> None:
         if effect[2] in _decided:

@@ -146,5 +146,5 @@ def test_honest_nodes_keep_their_promise_beside_a_real_liar(tmp_path: Path, name
 
 
 def test_every_behaviour_of_the_catalogue_is_here() -> None:
-    """A behaviour that is added must be met for real."""
-    assert {type(one) for liar in LIARS.values() for one in liar} == set(WRAPPERS)
+    """A behaviour that is added must be met for real; what an executor does wrong is in `test_checking`."""
+    assert {type(one) for liar in LIARS.values() for one in liar} == set(WRAPPERS) - {b.Shirk}

@@ -91,5 +91,5 @@ def test_pbft_goes_on_beside_a_real_liar(tmp_path: Path, lie: str) -> None:
 
 def test_every_behaviour_that_one_member_can_show_is_here() -> None:
     """Who lies about work has nothing to say in a log, and a coalition is more than one of four."""
-    work = {b.WrongResults, b.Lazy, b.Overclaim, b.FreeRide, b.ForgeReceipts}
+    work = {b.WrongResults, b.Shirk, b.Lazy, b.Overclaim, b.FreeRide, b.ForgeReceipts}
     assert {type(one) for lies in HOTSTUFF.values() for one in lies} == set(WRAPPERS) - work - {b.Collude}

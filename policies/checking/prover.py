@@ -1,0 +1,116 @@
+"""A worker's side of checks: it commits to what it did, shows what is drawn, and computes others' places again.
+
+Whatever is asked again is answered with the answer that was given. What is kept is soft: a restart or an owner who
+comes back loses it, and the worker says so by another ``life``; it is no crime to be taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from policies.checking.messages import Bind, Bound, Draw, Found, Key, Opened, Recheck, Release, Unable
+from policies.jobs import CommitJob, Done, Job, OpenJob, Progress, RecheckJob, ReleaseJob, Shown
+from policies.local import Lend
+from policies.port import Policy
+from policies.verification import Commitment, Opening, Verdict
+from policies.wire import MALFORMED, Message, encode
+
+KEPT_MAX = 256
+"""Answers kept to be given again (our choice; far more than a worker has sessions at once)."""
+
+Asked = Bind | Draw | Recheck
+
+_commitment = msgspec.msgpack.Decoder(Commitment).decode
+_shown = msgspec.msgpack.Decoder(Shown).decode
+_opening = msgspec.msgpack.Decoder(Opening).decode
+_verdict = msgspec.msgpack.Decoder(Verdict).decode
+
+
+class Prover(Policy):
+    """One device's prover.
+
+    Args:
+        committee: who may ask.
+    """
+
+    messages = (Bind, Draw, Release, Recheck)
+
+    def __init__(self, committee: tuple[str, ...]) -> None:
+        self.committee = committee
+        self.life = 0
+        self.jobs: dict[int, tuple[str, Asked]] = {}  # by number, with who asked
+        self.answers: dict[tuple[str, str, Key], Message] = {}  # kind of question, whose place, of which attempt
+
+    def on_start(self, saved: Mapping[str, bytes]) -> None:
+        self.life = self.port.rng.bits64() >> 1
+
+    def on_local(self, sender: str, message: Any) -> None:
+        """The worker says that its owner has the device back: nothing is computed, and nothing kept, any more."""
+        if not isinstance(message, Lend) or message.on:
+            return
+        for job_id in self.jobs:
+            self.port.cancel(job_id)
+        for kind, _, key in self.answers:
+            if kind == "bind":
+                self.port.submit(ReleaseJob(key.op))
+        self.jobs.clear()
+        self.answers.clear()
+        self.life = self.port.rng.bits64() >> 1
+
+    def on_message(self, sender: str, message: Any) -> None:
+        if sender not in self.committee:
+            return
+        if isinstance(message, Release):
+            if self.answers.pop(("bind", "", message.key), None) is not None:
+                self.port.submit(ReleaseJob(message.key.op))
+            return
+        name = _name(message)
+        if (answer := self.answers.get(name)) is not None:
+            self.port.send(f"{sender}/examiner", answer)
+        elif not any(_name(asked) == name for _, asked in self.jobs.values()):
+            self.jobs[self.port.submit(_job(message))] = (sender, message)
+
+    def on_job(self, job_id: int, outcome: Any) -> None:
+        if isinstance(outcome, Progress) or job_id not in self.jobs:
+            return
+        sender, asked = self.jobs.pop(job_id)
+        answer = self._answer(asked, outcome)
+        if not isinstance(answer, Unable):  # which may pass: asked again, it is tried again
+            self.answers[_name(asked)] = answer
+            if len(self.answers) > KEPT_MAX:
+                del self.answers[next(iter(self.answers))]
+        self.port.send(f"{sender}/examiner", answer)
+
+    def _answer(self, asked: Asked, outcome: Any) -> Message:
+        reason = "" if isinstance(outcome, Done) else outcome.reason or "lost"
+        try:
+            if isinstance(outcome, Done) and isinstance(asked, Bind):
+                commitment = _commitment(outcome.result)
+                return Bound(asked.key, commitment, self.port.keys.sign(encode(commitment)), self.life)
+            if isinstance(outcome, Done) and isinstance(asked, Draw):
+                shown = _shown(outcome.result)
+                return Opened(asked.key, _opening(shown.opening), shown.came)
+            if isinstance(outcome, Done) and isinstance(asked, Recheck):
+                return Found(asked.key, asked.of.stage.node, _verdict(outcome.result))
+        except MALFORMED as error:
+            reason = str(error)
+        kind, node, _ = _name(asked)
+        return Unable(asked.key, kind, self.life, reason, node)  # type: ignore[arg-type]
+
+
+def _name(asked: Asked) -> tuple[str, str, Key]:
+    if isinstance(asked, Recheck):
+        return "recheck", asked.of.stage.node, asked.key
+    return "bind" if isinstance(asked, Bind) else "draw", "", asked.key
+
+
+def _job(asked: Asked) -> Job:
+    if isinstance(asked, Bind):
+        return CommitJob(asked.of)
+    if isinstance(asked, Draw):
+        return OpenJob(asked.key.op, asked.challenge.block, asked.challenge.layer)
+    at = asked.challenge
+    return RecheckJob(asked.of, encode(asked.commitment), at.block, at.layer, encode(asked.opening), asked.came)

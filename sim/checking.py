@@ -1,0 +1,50 @@
+"""Checks of workers in a run of the twin: who shirks, what the checks found, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from policies.port import Effect
+from scenarios.adversaries.choose import Role
+from scenarios.adversaries.work import cheat_of
+from scenarios.checks.checking import CHECKING
+from scenarios.schema import Scenario
+from scenarios.summary import checking_summary
+from sim.compute import Compute
+from sim.proofs import Proofs
+from sim.world import Node
+
+
+class Checking:
+    """What a run with checks has beside others; nothing in one without.
+
+    Args:
+        scenario: what happens.
+        compute: does the jobs of checks from now on.
+        roles: node to what it does wrong.
+    """
+
+    def __init__(self, scenario: Scenario, compute: Compute, roles: Mapping[str, Role]) -> None:
+        self.compute, self.bytes = compute, 0
+        if scenario.policy.coordination.spot_checks is not None:
+            cheats = {name: cheat for name, role in roles.items() if (cheat := cheat_of(role.behaviours))}
+            compute.mount_proofs(Proofs(scenario.seed, scenario.served, cheats))
+            compute.world.on_send.append(self._on_send)
+
+    def _on_send(self, now: int, node: Node, effect: Effect) -> None:
+        if effect[1] in CHECKING:
+            self.bytes += len(effect[3])
+
+    @property
+    def fidelity(self) -> dict[str, str]:
+        """What a manifest says of it."""
+        proving = self.compute.proving
+        return {} if proving is None else {"verification": proving.proofs.fidelity}
+
+    def summary(self, decisions: Sequence[tuple[Any, ...]], sessions: int) -> dict[str, float]:
+        """Return what was found and what it cost; see `scenarios.summary.checking_summary`."""
+        proving = self.compute.proving
+        if proving is None:
+            return {}
+        return checking_summary(decisions, sessions, self.bytes + proving.bytes, proving.seconds)

@@ -1,0 +1,228 @@
+"""Checks of workers in the twin, where nothing is computed: commitments that fit together, and calibrated odds.
+
+What travels is real: commitments, openings of the size that they have, hash trees that hold what is opened. What a
+second worker finds is drawn: an honest worker is accused at the rate that tolerances allow, a cheat is found at the
+rate of `twin calibrate verification` for a pair of formats. Both are drawn once a place, so that two honest verifiers
+agree, as they do where they compute. Work and bytes are those of `policies.verification.law`, by the device's own law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from models import draws
+from models.inference import Shape
+from models.inference.tolerances import FALSE_ACCUSATIONS, stored_found
+from policies.jobs import CommitJob, Done, Lost, OpenJob, Outcome, RecheckJob, ReleaseJob, Shown, Transcript
+from policies.verification import (
+    BLOCK,
+    PROJECTIONS,
+    Commitment,
+    Opening,
+    Verdict,
+    hash_leaf,
+    path_to,
+    root_of,
+)
+from policies.verification.commitment import boundary
+from policies.wire import encode
+from sim.bulk import Bulk
+from sim.sessions import Executor
+from sim.sharing import Sharing
+from sim.world import Node, World
+
+HASHED_BYTES_PER_S = 1.0e9
+"""SHA-256 of what is committed to: an assumption, about a core with instructions for it."""
+CHEATS = {
+    "wrong_layer": "wrong layer", "skipped_layer": "skipped layer", "four_bits": "four bits",
+    "stale_cache": "stale cache, a block",
+}  # fmt: skip
+"""How calibrations call what `scenarios.adversaries.behaviours.Shirk` does."""
+SHOWN_AS = {
+    "wrong layer": "outputs",
+    "skipped layer": "outputs",
+    "four bits": "outputs",
+    "stale cache, a block": "cache",
+}
+
+Proof = CommitJob | OpenJob | ReleaseJob | RecheckJob
+Tell = Callable[[Node, str, int, Outcome, int, int], None]
+
+
+class Proofs:
+    """Commits, opens and rechecks.
+
+    Args:
+        seed: of the draws.
+        shape: the served model.
+        cheats: node to how it cheats, and when (ns).
+    """
+
+    def __init__(self, seed: int, shape: Shape, cheats: Mapping[str, tuple[str, range]]) -> None:
+        self.seed, self.shape, self.cheats = seed, shape, cheats
+        self.format = f"torch {'fp32' if shape.bytes_per_weight >= 4 else 'bf16'}"
+        self._found = stored_found()[f"{self.format} | {self.format}"]
+        self._kept: dict[tuple[str, str], Commitment] = {}  # by node and session
+        self._cheated: dict[tuple[str, str], str] = {}  # how, of those that did
+
+    @property
+    def fidelity(self) -> str:
+        """What a manifest says of this."""
+        return f"modelled: commitments without content, verdicts by the odds calibrated for {self.format}, work by law"
+
+    def outcome(self, node: Node, job: Proof, now_ns: int) -> Outcome:
+        """Return what a job comes to, whatever time it takes."""
+        if isinstance(job, CommitJob):
+            commitment = self._commit(job.of)
+            self._kept[node.name, job.of.op] = commitment
+            kind, times = self.cheats.get(node.name, ("", range(0)))
+            if now_ns in times:
+                self._cheated[node.name, job.of.op] = CHEATS[kind]
+            return _done(commitment)
+        if isinstance(job, OpenJob):
+            kept = self._kept.pop((node.name, job.op), None)
+            if kept is None:
+                return Lost("nothing is kept of this session", node.name)
+            return _done(Shown(encode(self._open(kept, job)), f"inputs of {job.op}" if kept.first else ""))
+        if isinstance(job, ReleaseJob):
+            self._kept.pop((node.name, job.op), None)
+            return Done("", 0, 0)
+        return _done(self._recheck(job))
+
+    def forget(self, node: Node) -> None:
+        """A node went down, and what it kept is lost."""
+        for name, op in list(self._kept):
+            if name == node.name:
+                del self._kept[name, op]
+
+    def kept_bytes(self, of: Transcript) -> float:
+        """Return what a stage hashes to commit: its cache, and a sketch a position."""
+        positions = of.prompt_tokens + of.tokens - 1
+        cached = self.shape.kv_bytes_per_token_layer() * (of.stage.last - of.stage.first)
+        return float(positions * (cached + 4 * PROJECTIONS))
+
+    def came_bytes(self, of: Transcript) -> float:
+        """Return what a verifier needs beside the opening: tokens, or activations in float32."""
+        positions = of.prompt_tokens + of.tokens - 1
+        return 4.0 * positions * (1 if of.stage.first == 0 else self.shape.hidden)
+
+    def _commit(self, of: Transcript) -> Commitment:
+        positions = of.prompt_tokens + of.tokens - 1
+        begin = of.prompt_tokens - 1 if of.last else 0
+        blocks = -(-positions // BLOCK)
+        spoken, layers = blocks - begin // BLOCK, of.stage.last - of.stage.first
+        came = () if of.stage.first == 0 else (hash_leaf(_digest(of.op, of.stage.first)),) * blocks
+        return Commitment(
+            session=of.op,
+            executor=self.format,
+            tokens=sha256(encode((of.prompt, of.output))).digest(),
+            first=of.stage.first,
+            last=of.stage.last,
+            positions=positions,
+            output_from=begin,
+            inputs=root_of(came),
+            outputs=root_of((hash_leaf(_digest(of.op, of.stage.last)),) * spoken),
+            sketches=root_of((hash_leaf(_sketch(of.op, of.stage.last)),) * spoken),
+            cache=_equal_root(hash_leaf(self._cached()), blocks * layers),
+        )
+
+    def _cached(self) -> bytes:
+        return bytes(int(BLOCK * self.shape.kv_bytes_per_token_layer()))
+
+    def _open(self, c: Commitment, at: OpenJob) -> Opening:
+        spoken, first = c.blocks - c.output_from // BLOCK, c.output_from // BLOCK
+        sketch = _sketch(c.session, c.last)
+        outputs, sketches = (hash_leaf(sketch[:32]),) * spoken, (hash_leaf(sketch),) * spoken
+        cached = (hash_leaf(self._cached()),) * (c.blocks * (c.last - c.first))
+        return Opening(
+            sketch, path_to(sketches, at.block - first), path_to(outputs, at.block - first), self._cached(),
+            path_to(cached, at.layer * c.blocks + at.block),
+        )  # fmt: skip
+
+    def _recheck(self, job: RecheckJob) -> Verdict:
+        node = job.of.stage.node
+        cheat = self._cheated.get((node, job.of.op), "")
+        chance = self._found[cheat] if cheat else FALSE_ACCUSATIONS
+        purpose = f"recheck {job.of.op} {node} {job.block} {job.layer}"
+        if float(draws.uniform(self.seed, purpose, 0, 0)) < chance:
+            return Verdict("cache" if cheat == CHEATS["stale_cache"] else "outputs", 1.0, 1.0)
+        return Verdict("honest", 0.0, 0.0)
+
+
+class Proving:
+    """Lets jobs of checks take their bytes and their time, beside whatever else a device does.
+
+    Args:
+        proofs: what they come to.
+        tell: how a node hears of an outcome: (node, path, job, outcome, ns, life of the node).
+
+    Attributes:
+        bytes, seconds: carried beside messages, and worked, so far.
+    """
+
+    def __init__(
+        self, world: World, proofs: Proofs, executors: Mapping[str, Executor], sharing: Sharing, bulk: Bulk, tell: Tell
+    ) -> None:
+        self.world, self.proofs, self.executors, self.sharing, self.bulk = world, proofs, executors, sharing, bulk
+        self.bytes = self.seconds = 0.0
+        self._tell = tell
+
+    def start(self, node: Node, path: str, job_id: int, job: Proof) -> None:
+        """Begin a job."""
+        now, epoch = int(self.world.engine.now), node.epoch
+
+        def end(_: Any = None) -> None:
+            done_ns = int(self.world.engine.now)
+            if node.epoch == epoch:
+                self._tell(node, path, job_id, self.proofs.outcome(node, job, done_ns), done_ns, epoch)
+
+        if isinstance(job, CommitJob):
+            self._work(node, self.proofs.kept_bytes(job.of) / HASHED_BYTES_PER_S, end)
+        elif isinstance(job, RecheckJob):
+            holder = self.world.by_name[job.of.stage.node if job.came else job.of.holder]
+            if not holder.up or self.world.network.parted([holder.number, node.number]):
+                self._tell(node, path, job_id, Lost("cannot be had", holder.name), now, epoch)
+                return
+            size = self.proofs.came_bytes(job.of)
+            self.bytes += size
+            seconds = self._seconds(node, job)
+            if holder is node:
+                self._work(node, seconds, end)
+            else:
+                self.bulk.send(holder.number, node.number, size, lambda flow: self._work(node, seconds, end))
+        else:
+            end()
+
+    def _seconds(self, node: Node, job: RecheckJob) -> float:
+        """Return a prefill of the stage's layers up to the challenged block."""
+        of = job.of
+        tokens = min((job.block + 1) * BLOCK, of.prompt_tokens + of.tokens - 1)
+        executor = self.executors[node.name]
+        cost = executor.law.prefill(of.stage.last - of.stage.first, of.last, tokens)
+        return cost.scaled_s / max(executor.speed, 1e-3) + cost.overhead_s
+
+    def _work(self, node: Node, seconds: float, end: Callable[[Any], None]) -> None:
+        executor = self.executors[node.name]
+        self.seconds += seconds
+        executor.busy_s += seconds * executor.speed
+        self.sharing.start([node.name], seconds, cap_per_s=1.0, done=end)
+
+
+def _done(result: Any) -> Done:
+    return Done("", 0, 0, encode(result))
+
+
+def _digest(op: str, layer: int) -> bytes:
+    return sha256(boundary(op, layer)).digest()
+
+
+def _sketch(op: str, layer: int) -> bytes:
+    return _digest(op, layer) + bytes(4 * PROJECTIONS * BLOCK)
+
+
+@cache  # the cache's leaves are alike in all sessions
+def _equal_root(leaf: bytes, count: int) -> bytes:
+    return root_of((leaf,) * count)

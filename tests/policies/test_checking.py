@@ -1,0 +1,208 @@
+"""Checks by commitment: workers are bound before anybody knows who is drawn, and who is found false twice is guilty."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+
+from policies.checking.messages import Checked
+from policies.config import SpotChecksConfig
+from policies.coordination.trust import PRIOR
+from policies.jobs import Done, OpenJob, Outcome, RecheckJob, Shown
+from policies.local import Lend
+from policies.verification import Opening, Verdict
+from policies.wire import encode
+from policies.work import Convicted
+from sim.world import Node
+from tests.policies.small_village import RULES, TWO_HOLD_ALL, SmallVillage, ready
+
+ALWAYS = (0, 1 << 62)
+WAIT_S = 8.0
+
+
+def checking(workers: int = 4, share: float = 1.0, seed: int = 1) -> SmallVillage:
+    """Return a village of pipelines of two, where this share of the work is checked."""
+    checks = SpotChecksConfig(share=share, wait_s=WAIT_S)
+    rules = msgspec.structs.replace(RULES, spot_checks=checks)
+    return ready(workers, memory_bytes=TWO_HOLD_ALL, rules=rules, seed=seed)
+
+
+def serve(village: SmallVillage, requests: int, between_s: float = 2.0) -> None:
+    """Ask so many requests, one after another, and let all checks of them end."""
+    for number in range(requests):
+        village.ask(str(number))
+        village.run(between_s)
+    village.run(4 * WAIT_S)
+
+
+def words(village: SmallVillage, node: str = "") -> Counter[str]:
+    """Return how often each word was said of a node, or of any."""
+    return Counter(checked.word for checked in village.seen(Checked) if node in ("", checked.node))
+
+
+def out(village: SmallVillage) -> set[str]:
+    """Return the workers that were evicted."""
+    return {node for node, standing in village.state.members.items() if not standing}
+
+
+def test_honest_work_is_checked_and_nobody_is_convicted() -> None:
+    """Every stage of every answer is drawn, is found honest by one other worker, and keeps its standing."""
+    village = checking()
+    serve(village, 10)
+
+    assert words(village) == {"honest": 20}
+    assert all(checked.verifiers not in ((), (checked.node,)) for checked in village.seen(Checked))
+    assert out(village) == set()
+    assert village.coordination().trust.lies("w1") == PRIOR
+    examiner: Any = village._policy(village.leader, "examiner")
+    assert examiner.checks == {}
+
+
+@pytest.mark.parametrize("cheat", ["wrong_layer", "skipped_layer", "four_bits", "stale_cache"])
+def test_a_worker_that_cheats_is_convicted_and_its_neighbours_are_not(cheat: str) -> None:
+    """Two others find each of its places false; three such places put it out, and nobody else."""
+    village = checking()
+    village.desk.cheats["w2"] = (cheat, range(*ALWAYS))
+    serve(village, 12)
+
+    assert village.seen(Convicted) == [Convicted("w2", 3)]
+    assert out(village) == {"w2"}
+    found = [checked for checked in village.seen(Checked) if checked.node == "w2"]
+    assert {checked.word for checked in found} == {"cache" if cheat == "stale_cache" else "outputs"}
+    assert all(len(set(checked.verifiers) - {"w2"}) == 2 for checked in found)
+    assert {word for checked in village.seen(Checked) if checked.node != "w2" for word in [checked.word]} == {"honest"}
+
+
+def test_a_worker_that_shows_nothing_is_convicted_if_it_is_there() -> None:
+    """Bound and drawn, it renews its lease and says nothing: as guilty as who shows something false."""
+    village = checking()
+    village.lose = lambda sender, to, tag: sender == "w2" and tag == "opened"
+    serve(village, 12)
+
+    assert words(village, "w2").keys() == {"silent"}
+    assert out(village) == {"w2"}
+
+
+def test_a_worker_that_is_gone_is_not_convicted() -> None:
+    """It was bound when its owner took it back, or its machine or its network stopped: it is not heard, nor judged."""
+    for gone in ("taken", "crashed", "cut off"):
+        village = checking()
+        serve(village, 1)
+        for number in range(1, 5):
+            village.lose = lambda sender, to, tag: sender == "w2" and tag == "opened"
+            village.ask(str(number))
+            village.run(1.5)
+            if gone == "taken":
+                village.lend("w2", Lend(False, 0.0, 0.0, "owner is back"))
+            elif gone == "crashed":
+                village.crash("w2")
+            else:
+                village.lose = lambda sender, to, tag: "w2" in (sender, to.partition("/")[0])
+            village.run(2 * WAIT_S)
+            village.lose = lambda sender, to, tag: False
+            if gone == "crashed":
+                village.restart("w2")
+            elif gone == "taken":
+                village.lend("w2", Lend(True, 1.0, 1.0, "idle"))
+            village.run(20.0)
+
+        assert out(village) == set(), gone
+        assert village.coordination().found == {}, gone
+        assert words(village, "w2").keys() <= {"honest", "silent", "forgotten", "unbound"}, gone
+
+
+def test_a_false_opening_needs_no_second_worker() -> None:
+    """Leaves that are not the committed ones are seen by the leader itself."""
+    village = checking()
+    asked: list[str] = []
+
+    def prove(node: Node, job: Any) -> Outcome:
+        outcome = village.desk.proofs.outcome(node, job, 0)
+        if isinstance(job, RecheckJob):
+            asked.append(job.of.stage.node)
+        if isinstance(job, OpenJob) and node.name == "w2" and isinstance(outcome, Done):
+            shown = msgspec.msgpack.decode(outcome.result, type=Shown)
+            opening = msgspec.msgpack.decode(shown.opening, type=Opening)
+            forged = msgspec.structs.replace(opening, cache=b"\x01" + opening.cache[1:])
+            return Done("", 0, 0, encode(Shown(encode(forged), shown.came)))
+        return outcome
+
+    village.desk.prove = prove
+    serve(village, 12)
+
+    assert words(village, "w2").keys() == {"opening"}
+    assert out(village) == {"w2"}
+    assert "w2" not in asked
+
+
+def test_one_accuser_convicts_nobody_and_loses_trust() -> None:
+    """Who calls honest work false stands alone: two others say otherwise."""
+    village = checking(6)
+
+    def prove(node: Node, job: Any) -> Outcome:
+        if isinstance(job, RecheckJob) and node.name == "w3":
+            return Done("", 0, 0, encode(Verdict("outputs", 1.0, 1.0)))
+        return village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    serve(village, 10)
+
+    assert out(village) == set()
+    assert village.coordination().found == {}
+    assert words(village).keys() == {"honest"}
+    lies = {name: village.coordination().trust.lies(name) for name in village.workers}
+    assert {name for name, p in lies.items() if p > PRIOR} == {"w3"}
+
+
+def test_nobody_is_drawn_before_all_are_bound_and_the_log_has_it() -> None:
+    """Every draw is sent after the pledge of its attempt was committed, and what is not agreed is never drawn."""
+    village = checking()
+    seen: list[tuple[str, str]] = []
+
+    def watch(sender: str, to: str, tag: str) -> bool:
+        seen.append((tag, to))
+        return tag == "bound" and sender == "w2"
+
+    village.lose = watch
+    serve(village, 3)
+    first = [tag for tag, _ in seen if tag in ("bind", "bound", "draw", "opened", "found")]
+
+    assert first.index("bind") < first.index("bound") < first.index("draw") < first.index("opened")
+    assert ("draw", "w2/prover") not in seen
+    assert words(village, "w2").keys() <= {"unbound"}
+    assert out(village) == set()
+    assert "unbound" not in words(village, "w1")
+
+
+def test_what_is_drawn_hangs_on_the_leaders_key() -> None:
+    """At a share of a half, the same requests of the same seed are drawn otherwise by a leader with another key."""
+    drawn = []
+    for ring in (1, 2):
+        village = SmallVillage(
+            4, TWO_HOLD_ALL,
+            msgspec.structs.replace(RULES, spot_checks=SpotChecksConfig(share=0.5, wait_s=WAIT_S)), ring=ring,
+        )  # fmt: skip
+        village.run(20.0)
+        serve(village, 12)
+        drawn.append([(checked.op_id, checked.node) for checked in village.seen(Checked)])
+
+    assert 4 < len(drawn[0]) < 20
+    assert drawn[0] != drawn[1]
+
+
+def test_a_new_leader_checks_what_it_sees_answered() -> None:
+    """What an old leader had begun is let go, convicting nobody; the next one checks what comes under it."""
+    village = checking()
+    village.ask("before")
+    village.run(1.2)  # answered, and being checked
+    village.crash(village.leader)
+    village.run(10.0)
+    village.ask("after")
+    village.run(4 * WAIT_S)
+
+    assert {checked.op_id for checked in village.seen(Checked)} >= {"after"}
+    assert words(village).keys() == {"honest"}
+    assert out(village) == set()
