@@ -321,6 +321,22 @@ class CoordinationConfig(Strict, frozen=True):
     replan: ReplanConfig | None = None  # none: a pipeline serves until it loses a worker; free workers are planned
 
 
+class ReplayConfig(Strict, frozen=True, tag_field="rule", tag="replay"):
+    """Nothing is done before a worker dies; afterwards another pipeline takes in all tokens again."""
+
+
+class PreparedConfig(Strict, frozen=True, tag_field="rule", tag="prepared"):
+    """Idle workers stand by for stages, and what a stage would lose is copied to them (`policies.recovery`)."""
+
+    # Of one worker; none: as the leader has counted them, beside one in a day (assumption, until it has seen some).
+    deaths_per_h: Annotated[float, Meta(ge=0, le=3600)] | None = None
+    bytes_ratio: Annotated[float, Meta(ge=1, le=100)] = 1.5  # all bytes, as a multiple of what replay would send
+    ways: tuple[Literal["checkpoint", "buddy"], ...] = ("checkpoint", "buddy")  # those that may be chosen
+
+
+RecoveryRules = ReplayConfig | PreparedConfig
+
+
 class GatewayConfig(Strict, frozen=True):
     """Admission. Documented: standard 60 requests a minute, premium 200, enterprise 500."""
 
@@ -462,3 +478,4 @@ class PolicyConfig(Strict, frozen=True):
     coordination: CoordinationConfig = CoordinationConfig()
     gateway: GatewayConfig = GatewayConfig()
     edge: EdgeConfig = EdgeConfig()
+    recovery: RecoveryRules = ReplayConfig()

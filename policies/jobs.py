@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Union
+from typing import Annotated, Literal, Union
 
 from msgspec import Meta
 
@@ -54,6 +54,38 @@ class SessionJob(Message, frozen=True, tag="session"):
     report_every: int
     forced: tuple[int, ...] = ()
     sampling: Sampling | None = None
+
+
+class Standby(Message, frozen=True):
+    """``node`` stands by for stage ``index``: of the session's first ``until`` tokens it gets a copy as they come.
+
+    By ``checkpoint`` that is what entered the stage, and the standby computes the keys and values from it; by ``buddy``
+    the stage sends those. A copy goes out when ``every`` tokens have come since the one before.
+    """
+
+    index: int
+    node: str
+    way: Literal["checkpoint", "buddy"]
+    every: Annotated[int, Meta(ge=1)]
+    until: Annotated[int, Meta(ge=1)]
+
+
+class PreparedJob(SessionJob, frozen=True, tag="prepared_session"):
+    """A session that another attempt can go on from: caches and copies outlive it as ``kept``, until a `FreeJob`.
+
+    With ``resume`` it begins where its stages have the caches of an earlier attempt, each from its own or from a copy;
+    what they have counts only if it is of the same request, model, layers and tokens.
+    """
+
+    kept: str = ""
+    standbys: tuple[Standby, ...] = ()
+    resume: bool = False
+
+
+class FreeJob(Message, frozen=True, tag="free_session"):
+    """Forget what this node has of the request ``kept``; "" is whatever is kept here."""
+
+    kept: str
 
 
 class LoadJob(Message, frozen=True, tag="load"):
@@ -141,7 +173,9 @@ class Shown(Message, frozen=True):
     came: str
 
 
-Job = Union[SessionJob, LoadJob, PlanJob, CommitJob, OpenJob, ReleaseJob, RecheckJob]  # noqa: UP007
+Job = Union[  # noqa: UP007
+    SessionJob, PreparedJob, FreeJob, LoadJob, PlanJob, CommitJob, OpenJob, ReleaseJob, RecheckJob,
+]  # fmt: skip
 
 
 class Progress(Message, frozen=True, tag="progress"):

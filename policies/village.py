@@ -102,12 +102,18 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
 
 
 def _coordination(spec: NodeSpec, sharding: ShardingConfig) -> Coordination:
-    council = spec.config.committee
+    council, recovery = spec.config.committee, spec.config.recovery
+    reserved_tokens = spec.config.sharding.slots * spec.config.sharding.context_tokens  # see `card`
+    kv_bytes_token_layer = spec.card.kv_bytes_layer / reserved_tokens
     if isinstance(council, FixedConfig):
-        return Coordination(spec.config.coordination, sharding, spec.card, spec.smaller)
+        return Coordination(
+            spec.config.coordination, sharding, spec.card, spec.smaller,
+            recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer,
+        )  # fmt: skip
     assert spec.facts is not None
     return CouncilCoordination(
         spec.config.coordination, sharding, spec.card, spec.smaller,
+        recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer,
         council=council, founders=spec.committee, facts=spec.facts,
         chooser=Electoral(council.seats, council.byzantine_share), convicts=convicts,
     )  # fmt: skip

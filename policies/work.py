@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from policies.jobs import Sampling, Stage
+from policies.jobs import Sampling, Stage, Standby
 from policies.port import NS_PER_S
 from policies.wire import Message
 
@@ -124,6 +124,24 @@ class Assign(Message, frozen=True, tag="assign"):
     report_every: int
     forced: tuple[int, ...] = ()
     sampling: Sampling | None = None
+
+
+class Keep(Load, frozen=True, tag="keep_shard"):
+    """As `Load`, but where these layers are in memory already they need not be read again."""
+
+
+class AssignPrepared(Assign, frozen=True, tag="assign_prepared"):
+    """An assignment that is prepared for the death of a stage (`policies.jobs.PreparedJob`)."""
+
+    standbys: tuple[Standby, ...] = ()
+    resume: bool = False
+
+
+class Free(Message, frozen=True, tag="free"):
+    """The request has its outcome: forget what is kept of it."""
+
+    client: str
+    op_id: str
 
 
 class Settled(Message, frozen=True, tag="settled"):

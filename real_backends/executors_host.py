@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from policies.config import BatchedConfig, PolicyConfig
-from policies.jobs import Done, Job, LoadJob, Lost, PlanJob, Progress, SessionJob, Stage
+from policies.jobs import Done, FreeJob, Job, LoadJob, Lost, PlanJob, PreparedJob, Progress, SessionJob, Stage
 from policies.serving.lanes import reserved_blocks, sessions_max
 from policies.wire import Message, WireError, encode
 from real_backends.batch_frames import Tokens
@@ -27,10 +27,12 @@ from real_backends.batch_line import BatchLines
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import Clock
 from real_backends.compute import Compute
+from real_backends.copies import Holds, Marker
 from real_backends.executors import choose, ends, make_shard, pack_activation
 from real_backends.executors.paced import ShardMaker
+from real_backends.resuming import Resuming
 from real_backends.serve import Report
-from real_backends.stages import Close, Failed, Models, Open, Stages, Step, Token
+from real_backends.stages import Close, Failed, MarkedStep, Models, Open, Stages, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
 
 STEP_TRIES = 3
@@ -38,7 +40,7 @@ STEP_TRY_S = 3.0  # assumption: ten times the slowest step of desk-tiny on a bus
 
 Planner = Callable[[bytes, int], bytes]
 _decode_job: Any = msgspec.msgpack.Decoder(Job).decode
-_decode_result: Any = msgspec.msgpack.Decoder(Union[Token, Tokens, Failed]).decode  # noqa: UP007
+_decode_result: Any = msgspec.msgpack.Decoder(Union[Token, Tokens, Failed, Holds]).decode  # noqa: UP007
 
 
 class JobLost(Exception):
@@ -84,6 +86,7 @@ class ExecutorHost:
         if policy is not None:
             make = partial(make, blocks=reserved_blocks(policy.sharding))
         self.stages = Stages(transport, self.compute, models, backend, clock, coding, make)
+        self.resuming = Resuming(transport, self.stages.copies)
         self._lines: BatchLines | None = None
         if policy is not None and isinstance(policy.serving, BatchedConfig):
             self.stages.together = sessions_max(policy.serving, policy.sharding)
@@ -137,6 +140,9 @@ class ExecutorHost:
         name = result.lane if isinstance(result, Tokens) else result.session
         if sender not in self._nodes.get(name, ()):
             return  # the session has ended, or was never this node's business
+        if isinstance(result, Holds):
+            self.resuming.on_holds(sender, result)
+            return
         position, future = self._waiting.get(name, (-1, None))
         if future is None or future.done():
             return
@@ -169,12 +175,14 @@ class ExecutorHost:
         await self.stages.close()
         self.compute.close()
 
-    async def _run(self, path: str, job_id: int, job: SessionJob | LoadJob | PlanJob) -> None:
+    async def _run(self, path: str, job_id: int, job: SessionJob | FreeJob | LoadJob | PlanJob) -> None:
         work: Coroutine[Any, Any, Message]
         if isinstance(job, SessionJob):
             work = self._session(path, job_id, job)
         elif isinstance(job, LoadJob):
             work = self._load(job)
+        elif isinstance(job, FreeJob):
+            work = self._free(job)
         else:
             work = self._plan(job)
         outcome: Message
@@ -189,6 +197,10 @@ class ExecutorHost:
 
     async def _load(self, job: LoadJob) -> Done:
         await self.stages.load(job.model, job.first, job.last)
+        return Done(output="", tokens=0, first_token_ns=0)
+
+    async def _free(self, job: FreeJob) -> Done:
+        await self.stages.copies.free(job.kept)
         return Done(output="", tokens=0, first_token_ns=0)
 
     async def _plan(self, job: PlanJob) -> Done:
@@ -248,24 +260,33 @@ class ExecutorHost:
     async def _tokens(self, job: SessionJob, session: str, known: Any, left: int) -> AsyncGenerator[int, None]:
         """Yield up to ``left`` tokens after the ``known`` ones, of a session that steps by itself."""
         self.open(session, job.model, job.stages)
+        prepared = isinstance(job, PreparedJob)
+        marker = Marker(job.kept, job.model) if isinstance(job, PreparedJob) else None
         try:
-            x, position = known, 0
+            position = await self.resuming.begin(job, session, known) if isinstance(job, PreparedJob) else 0
+            x = known[position:]
+            if marker is not None:
+                marker.take(known[:position])
             for _ in range(left):
-                token = await self._step(job, session, x, position)
+                token = await self._step(job, session, x, position, marker.take(x) if marker is not None else b"")
                 position += len(x)
                 x = np.array([token], dtype=np.int64)
                 yield token
         finally:
-            self.close_at(session, job.stages)
+            self.close_at(session, () if prepared else job.stages)
 
-    async def _step(self, job: SessionJob, session: str, x: Any, position: int) -> int:
+    async def _step(self, job: SessionJob, session: str, x: Any, position: int, mark: bytes = b"") -> int:
         out = await self.stages.forward(session, job.model, job.stages[0], x, position)
+        if mark:
+            self.stages.copies.ran(session, job.model, job.stages[0], position, x, mark)
         if len(job.stages) == 1:
             return choose(out, position + len(x), job.sampling)
         step = Step(
             session=session, model=job.model, stages=job.stages, index=1, position=position,
             x=pack_activation(out, self.stages.coding), sampling=job.sampling,
         )  # fmt: skip
+        if mark:
+            step = MarkedStep(*(getattr(step, name) for name in step.__struct_fields__), mark)
         token: int = await self.ask(session, position, job.stages, encode(step))
         return token
 
@@ -295,9 +316,11 @@ class ExecutorHost:
             self._transport.send(stage.node, STAGE, encode(opening))
 
     def close_at(self, name: str, stages: tuple[Stage, ...]) -> None:
-        """Forget a session or a lane, here and at the other stages."""
+        """Forget a session or a lane, here and at the other stages; without stages their caches stay."""
         self._nodes.pop(name, None)
         self._waiting.pop(name, None)
+        if not stages:
+            return
         for stage in stages[1:]:
             self._transport.send(stage.node, STAGE, encode(Close(session=name)))
         drop = asyncio.get_running_loop().create_task(self.stages.drop(name))

@@ -189,6 +189,7 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
             "compute_busy_s": executor.compute.busy_s,
             "kv_peak_bytes": executor.stages.kv_peak_bytes,
             "kv_pool_bytes": executor.stages.kv_pool_bytes,
+            "recovery": {**executor.resuming.counts, "copied": executor.stages.copies.sent_tokens},
             "malformed": serve.cell.malformed,
             "replica": replicas.report(policies),
             "sensors": report(sensors),

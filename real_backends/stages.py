@@ -19,11 +19,13 @@ from policies.wire import Message, WireError, encode
 from real_backends.batch_frames import Batch, Slice, Tokens, choices, join, parts_of
 from real_backends.clock import Clock
 from real_backends.compute import Compute
+from real_backends.copies import Copied, Copies, Copy, Guard
 from real_backends.executors import (
     Activation,
     BlocksFull,
     ModelSpec,
     Part,
+    SessionsFull,
     Shard,
     Weights,
     choose,
@@ -61,6 +63,12 @@ class Step(Message, frozen=True, tag="step"):
     sampling: Sampling | None = None  # for the last stage, which chooses
 
 
+class MarkedStep(Step, frozen=True, tag="marked_step"):
+    """STAGE: a step of a session that is prepared for deaths (`real_backends.copies`)."""
+
+    mark: bytes = b""
+
+
 class Close(Message, frozen=True, tag="close"):
     """STAGE: forget the session, or the lane with all of its caches."""
 
@@ -83,8 +91,10 @@ class Failed(Message, frozen=True, tag="failed"):
     node: str
 
 
-StageFrame = Union[Open, Step, Batch, Close]  # noqa: UP007
+StageFrame = Union[Open, Step, MarkedStep, Batch, Close, Guard, Copy, Copied]  # noqa: UP007
 _decode: Any = msgspec.msgpack.Decoder(StageFrame).decode
+
+KEPT = ""  # the head of a session that outlives its own
 
 Models = dict[str, Callable[[], tuple[ModelSpec, Weights]]]
 """Model name to a function that loads it."""
@@ -139,6 +149,9 @@ class Stages:
     _shards: dict[tuple[str, int, int], Shard] = field(default_factory=dict)
     _sessions: dict[str, _Session] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.copies = Copies(self, self._spawn)
 
     @property
     def sessions(self) -> int:
@@ -209,6 +222,7 @@ class Stages:
         """Forget a session, or a lane with its caches; unknown ones are ignored."""
         names = [session, *(name for name, entry in self._sessions.items() if entry.lane == session)]
         gone = [(entry, name) for name in names if (entry := self._sessions.pop(name, None)) is not None]
+        self.copies.forget(session)
         if gone:
             await self.compute.run(_drop, gone)  # after what runs: that may open a cache
 
@@ -216,6 +230,25 @@ class Stages:
         """Forget what a peer heads that went down: it loses its sessions as well, and nobody else can end them."""
         for name in [name for name, entry in self._sessions.items() if entry.head == peer]:
             self._spawn(self.drop(name))
+
+    async def rename(self, session: str, name: str) -> None:
+        """Let a session go on under another name, with its cache."""
+        entry = self._sessions.pop(session, None)
+        if entry is not None:
+            self._sessions[name] = _Session(self.clock.now(), KEPT, shard=entry.shard)
+            if entry.shard is not None:
+                await self.compute.run(entry.shard.rename, session, name)
+
+    async def shard_of(self, session: str, model: str, first: int, last: int) -> Shard:
+        """Return the shard of a session, which is this one if the session is new.
+
+        Raises:
+            ValueError: unknown model or layers.
+        """
+        entry = self._session(session, KEPT)
+        if entry.shard is None:
+            entry.shard = await self.compute.run(self._shard, model, first, last)
+        return entry.shard
 
     def _session(self, session: str, head: str, lane: str = "") -> _Session:
         now_ns = self.clock.now()
@@ -239,10 +272,16 @@ class Stages:
             raise WireError(f"stage frame: {error}") from None
         if isinstance(frame, Close):
             work = self.drop(frame.session)
+        elif isinstance(frame, Copied):
+            self.copies.on_copied(sender, frame)
+            return
+        elif isinstance(frame, Copy):
+            work = self._copy(sender, frame)
         elif not 0 < frame.index < len(frame.stages) or frame.stages[frame.index].node != self.transport.me:
             raise WireError(f"stage frame for stage {frame.index}: that is not {self.transport.me}")
         else:
-            work = {Open: self._open, Step: self._step, Batch: self._batch}[type(frame)](frame)
+            works = {Open: self._open, Step: self._step, MarkedStep: self._step, Batch: self._batch}
+            work = self.copies.on_guard(frame) if isinstance(frame, Guard) else works[type(frame)](frame)
         self._spawn(work)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -263,14 +302,23 @@ class Stages:
         except Exception as error:
             self._fail(frame, error)
 
+    async def _copy(self, sender: str, copy: Copy) -> None:
+        try:
+            await self.copies.on_copy(sender, copy)
+        except (ValueError, SessionsFull, BlocksFull):  # it is the session's loss alone: its stage has no standby here
+            await self.copies.free(copy.kept)
+
     async def _step(self, step: Step) -> None:
-        entry = self._session(step.session, step.stages[0].node)
+        entry = self._session(step.session, KEPT if isinstance(step, MarkedStep) else step.stages[0].node)
         if self._was_heard(entry, step.position):
             return
         said: Token | None = None
         try:
             x = unpack_activation(step.x)
-            out = await self._run_own(entry, step.session, step.model, step.stages[step.index], x, step.position)
+            stage = step.stages[step.index]
+            out = await self._run_own(entry, step.session, step.model, stage, x, step.position)
+            if isinstance(step, MarkedStep) and step.session in self._sessions:  # not renamed meanwhile
+                self.copies.ran(step.session, step.model, stage, step.position, x, step.mark)
             if step.index == len(step.stages) - 1:
                 chosen = choose(out, step.position + len(x), step.sampling)
                 said = Token(session=step.session, position=step.position, token=chosen)

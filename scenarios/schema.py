@@ -17,6 +17,7 @@ from models.inference import SHAPES, Shape
 from models.links.loss import CHANNELS
 from policies.committee import CommitteeError, check_size
 from policies.config import (
+    BatchedConfig,
     ConsensusRules,
     HarvestConfig,
     HarvestRules,
@@ -28,6 +29,7 @@ from policies.config import (
     PhiConfig,
     PolicyConfig,
     PredictiveConfig,
+    PreparedConfig,
 )
 from policies.edge import check_edge
 from scenarios import council, faults, sensors
@@ -308,6 +310,9 @@ def _cross_check(s: Scenario) -> None:
     except ValueError as error:
         raise ScenarioError(str(error)) from None
     _check_detector(s.policy.membership, s.fleet.size)
+    prepared, batched = isinstance(s.policy.recovery, PreparedConfig), isinstance(s.policy.serving, BatchedConfig)
+    if prepared and batched and s.network.home == "loopback":
+        raise ScenarioError("policy.recovery.rule='prepared': on one host it needs policy.serving.rule=one_by_one")
     if s.network.bursts and s.network.bursts not in CHANNELS:
         raise ScenarioError(f"network.bursts={s.network.bursts!r}: allowed: {', '.join(sorted(CHANNELS))}")
     try:

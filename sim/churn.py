@@ -1,7 +1,7 @@
 """One pipeline under churn: a request after the other, stages that die at their tokens, and how each is got over.
 
 A stage dies at a token with a fixed chance: its cache is gone and its worker away for a while. The head notices after a
-fixed time; then a spare has to have the cache again, and the token is tried there. `policies.serving.recovery` decides
+fixed time; then a spare has to have the cache again, and the token is tried there. `policies.recovery` decides
 unchanged how, each time something died, from what is known then; plain replay is there to be compared with.
 
 What is simulated: every death and retry, who of a stage's pool is up, how far a standby has copied at each moment (it
@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models import draws, inference
-from policies.serving import recovery
-from policies.serving.recovery import CHUNKS, Choice, Copying, Exposure, Rules
+from policies import recovery
+from policies.recovery import CHUNKS, Choice, Copying, Exposure, Rules
 from policies.sharding.links import TOKEN_BYTES
 
 

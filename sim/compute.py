@@ -26,7 +26,7 @@ import msgspec
 from models import inference
 from policies import port as p
 from policies.config import BatchedConfig, PolicyConfig
-from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, Progress, SessionJob
+from policies.jobs import Done, FreeJob, Job, LoadJob, Lost, Outcome, PlanJob, PreparedJob, Progress, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import JOBS
 from policies.sharding.links import TOKEN_BYTES
@@ -35,6 +35,7 @@ from scenarios.hosts import Ways
 from scenarios.record import stages_text
 from sim import answers
 from sim.bulk import Bulk
+from sim.copies import Copies
 from sim.laws import Law
 from sim.loads import Loads
 from sim.proofs import Proofs, Proving
@@ -47,6 +48,8 @@ from sim.world import Node, World
 LOST_AFTER_S = 5.0
 """A head notices a dead stage after this: an assumption. A real one hears of a process that ended at once, as its link
 closes; of one that is silent after 3 s (`real_backends.transports.tls`) to 9 s (`real_backends.executors_host`)."""
+MARK_BYTES = 16
+"""A stage tells what it has by a digest a token at most (`real_backends.copies.Marker`)."""
 PLAN_S = 0.5
 """Time of a planning job on a committee member: an assumption; on a host with a profile it is measured."""
 
@@ -111,6 +114,9 @@ class Compute:
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
         self.loads = Loads(world, shape, self.bulk, self._tell, fetched=fetched)
         self.proving: Proving | None = None
+        self.copies = Copies(
+            world, shape, self.executors, core_of, self.sharing, self.bulk, self._look, self._wrong
+        )  # fmt: skip
         self.sessions: dict[tuple[str, int], Session] = {}
         self.liars: dict[str, range] = {}  # node to the times (ns) at which its activations are wrong
         self.ended: list[tuple[Any, ...]] = []  # rows of the table ``sessions``
@@ -132,6 +138,9 @@ class Compute:
             self._start_session(node, path, job_id, job)
         elif isinstance(job, LoadJob):
             self.loads.start(node, path, job_id, job)
+        elif isinstance(job, FreeJob):
+            self.copies.free(node, job.kept)
+            self._tell(node, path, job_id, Done("", 0, 0), now)
         elif isinstance(job, PlanJob):
             self.plans += 1
             result = JOBS[job.planner](job.problem, job.budget)
@@ -157,12 +166,14 @@ class Compute:
                 self._end(session)
             else:
                 self._lose(session, "stage went down", node.name)
+        self.copies.node_down(node)
 
     def cut(self) -> None:
         """A partition began: sessions across it are lost."""
         network = self.world.network
         self._catch_up()
         self.loads.cut()
+        self.copies.cut()
         for session in list(self.sessions.values()):
             leg = session.legs[0]
             if network.parted(self._numbers(session.job)) or (
@@ -212,14 +223,16 @@ class Compute:
             self._tell(node, path, job_id, Lost("link down"), now + int(LOST_AFTER_S * NS_PER_S))
             return
         self._next += 1
+        begins = self.copies.begins(job)
         session = Session(
-            self._next, node, node.epoch, path, job_id, job, self._stage_costs(job), self._hops_s(numbers),
-            now, self._legs(node, job, numbers),
+            self._next, node, node.epoch, path, job_id, job, self._stage_costs(job, begins), self._hops_s(numbers),
+            now, self._legs(node, job, numbers, begins), begins,
         )  # fmt: skip
         self.sessions[(node.name, job_id)] = session
         for executor in session.executors:
             executor.sessions[session.number] = session
         self._begin(session)
+        self.copies.start(session)
 
     def _numbers(self, job: SessionJob) -> list[int]:
         return [self.world.by_name[stage.node].number for stage in job.stages]
@@ -236,17 +249,23 @@ class Compute:
         ]
         return staged + [session for session in carrying if session not in staged]
 
-    def _stage_costs(self, job: SessionJob) -> list[StageCost]:
+    def _stage_costs(self, job: SessionJob, begins: int) -> list[StageCost]:
         costs = []
         for k, stage in enumerate(job.stages):
             executor, layers, last = self.executors[stage.node], stage.last - stage.first, k == len(job.stages) - 1
             decode = executor.law.decode(layers, last)
-            costs.append(StageCost(executor, decode, executor.law.prefill(layers, last, prefilled(job))))
+            entering = executor.law.prefill(layers, last, prefilled(job) - begins, begins)
+            costs.append(StageCost(executor, decode, entering))
         return costs
 
-    def _legs(self, node: Node, job: SessionJob, numbers: list[int]) -> list[Carry | Prefill | Decode | Walking]:
+    def _legs(
+        self, node: Node, job: SessionJob, numbers: list[int], begins: int
+    ) -> list[Carry | Prefill | Decode | Walking]:
         """Return what a session does from the prompt's blob to the last token."""
         legs: list[Carry | Prefill | Decode | Walking] = []
+        if isinstance(job, PreparedJob) and job.resume and len(numbers) > 1:  # stages are asked what they have
+            far = max(numbers[1:], key=lambda number: self._message_s(node.number, number, 0.0))
+            legs += [Carry(node.number, far, TOKEN_BYTES), Carry(far, node.number, MARK_BYTES * prefilled(job))]
         source = self.world.by_name.get(job.source)
         if source is not None and source is not node:
             legs.append(Carry(source.number, node.number, TOKEN_BYTES * job.prompt_tokens))
@@ -257,7 +276,9 @@ class Compute:
             legs.append(Prefill(k))
             if apart:
                 last = k == len(numbers) - 1
-                legs.append(Carry(a, b, TOKEN_BYTES if last else self.shape.activation_bytes() * prefilled(job)))
+                legs.append(
+                    Carry(a, b, TOKEN_BYTES if last else self.shape.activation_bytes() * (prefilled(job) - begins))
+                )
         return [*legs, Decode()]
 
     def _hops_s(self, numbers: list[int]) -> float:
@@ -362,6 +383,7 @@ class Compute:
         if isinstance(session.legs[0], Decode):
             self._speak(session)
         self._begin(session)
+        self.copies.look(session)
 
     def _speak(self, session: Session) -> None:
         """The first token is with the head."""
@@ -382,6 +404,7 @@ class Compute:
 
     def _end(self, session: Session) -> None:
         self._look(session)
+        self.copies.end(session)
         self.steps.leave(session)
         flow, session.flow = session.flow, None
         if flow is not None:

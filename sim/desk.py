@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from policies import port as p
-from policies.jobs import Done, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
+from policies.jobs import Done, FreeJob, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import JOBS, Planner
 from policies.wire import encode
@@ -52,12 +52,14 @@ class Desk:
     Attributes:
         sessions: (node, job id) to the path that submitted the session under way, and the session.
         held: node to the layers (first, last) that are in its memory.
+        freed: (node, request) of what was to be forgotten.
     """
 
     def __init__(self, world: World, times: Times, planners: Mapping[str, Planner] = JOBS) -> None:
         self.world, self.times, self.planners = world, times, planners
         self.sessions: dict[tuple[str, int], tuple[str, SessionJob]] = {}
         self.held: dict[str, tuple[int, int]] = {}
+        self.freed: list[tuple[str, str]] = []
 
     def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
         """Take a job; its outcome comes when it is done, unless the node is down by then."""
@@ -69,6 +71,9 @@ class Desk:
         elif isinstance(job, LoadJob):
             self.held.pop(node.name, None)  # the old shard makes room
             self._later(self.times.load_s, node, path, job_id, job)
+        elif isinstance(job, FreeJob):
+            self.freed.append((node.name, job.kept))
+            self.world.give_at(int(self.world.engine.now), node, (p.JOB, path, job_id, encode(Done("", 0, 0))))
         else:
             self._later(self.times.plan_s, node, path, job_id, job)
 

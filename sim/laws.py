@@ -46,8 +46,8 @@ class Law(Protocol):
         """Cost of a decode step of one stage."""
         ...
 
-    def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
-        """Cost of a prompt in one stage."""
+    def prefill(self, layers: int, last: bool, tokens: int, context: int = 0) -> PrefillCost:
+        """Cost of a prompt in one stage, or of a part of one after so many tokens of it."""
         ...
 
 
@@ -84,10 +84,13 @@ class Roofline:
     def _step(self, key: tuple[int, bool], batch: float, context: float, speed: float) -> float:
         return float(inference.decode_step_s(self.shape, key[0], self.device, batch, context, key[1], speed))
 
-    def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
-        """Cost of a prompt in one stage."""
+    def prefill(self, layers: int, last: bool, tokens: int, context: int = 0) -> PrefillCost:
+        """Cost of a prompt in one stage, or of a part of one after so many tokens of it."""
         overhead_s = self.decode(layers, last).overhead_s
         key = (layers, last)
+        if context:
+            part_s = float(inference.prefill_s(self.shape, layers, self.device, tokens, context, last))
+            return PrefillCost(part_s - overhead_s, overhead_s)
         if key not in self._prompts:
             one, two, three = (self._prompt(key, 1 + k * SPAN) for k in range(3))
             self._prompts[key] = one, two - one, three - 2.0 * two + one
@@ -125,8 +128,8 @@ class Measured:
         """Cost of a decode step of one stage; every stream pays it in full."""
         return DecodeCost(0.0, self._paced_s(self.law.step_s(layers, last, 1)), 0.0, 0.0)
 
-    def prefill(self, layers: int, last: bool, tokens: int) -> PrefillCost:
-        """Cost of a prompt in one stage."""
+    def prefill(self, layers: int, last: bool, tokens: int, context: int = 0) -> PrefillCost:
+        """Cost of so many tokens of a prompt in one stage; what was before them makes no difference in a profile."""
         return PrefillCost(self._paced_s(self.law.step_s(layers, last, tokens)), 0.0)
 
     def batch_s(self, layers: int, last: bool, tokens: Sequence[int]) -> float:

@@ -87,6 +87,7 @@ class Session:
     Attributes:
         hops_s: from stage to stage and back to the head, for one token.
         context: mean over its decoding.
+        begins: position of the first token that goes through the stages: they have those before it.
         decided: tokens that this attempt decides; the prefill decides one, each round of decoding another.
         legs: what it has still to do, the present one first.
         alone: the present leg alone; None while it carries, or a stage on its way is paused.
@@ -107,6 +108,7 @@ class Session:
     hops_s: float
     started_ns: int
     legs: list[Carry | Prefill | Decode | Walking]
+    begins: int = 0
     alone: Alone | None = None
     left: float = 1.0
     flow: Flow | None = None
@@ -132,6 +134,28 @@ class Session:
         if not isinstance(self.legs[0], Decode):
             return self.passes
         return 1 + int((1.0 - self.left) * (self.decided - 1))
+
+    @property
+    def entering(self) -> int:
+        """How many tokens go through each stage at once, before the first one is decided."""
+        return prefilled(self.job) - self.begins
+
+    def taken(self, index: int) -> int:
+        """Return how many tokens a stage has keys and values of, as of when its progress was last looked at."""
+        if isinstance(self.legs[-1], Walking) and not self.passes:
+            return self.begins
+        if self.said:
+            return prefilled(self.job) + self.said - 1
+        passed = next((leg.stage for leg in self.legs if isinstance(leg, Prefill)), len(self.stages))
+        return prefilled(self.job) if index < passed else self.begins
+
+    def round_s(self) -> float:
+        """Return what a further token takes, alone; 0 before there is any, or while a stage is paused."""
+        if isinstance(self.legs[0], Walking):
+            return sum(stage.decode.per_stream_s for stage in self.stages) if self.passes else 0.0
+        if not isinstance(self.legs[0], Decode) or self.alone is None:
+            return 0.0
+        return self.alone.seconds / max(1, self.decided - 1)
 
     def leave(self) -> None:
         """Be gone from all executors."""

@@ -17,7 +17,7 @@ from policies.port import NS_PER_S
 from policies.sharding.links import TOKEN_BYTES
 from scenarios.hosts import Ways
 from sim.engine import Engine
-from sim.sessions import Executor, Session, StageCost, prefilled
+from sim.sessions import Executor, Session, StageCost
 from sim.sharing import Flow, Sharing
 
 CORES = "cores of the host"
@@ -63,7 +63,7 @@ class Walk:
 
     def tokens(self) -> int:
         """Return the tokens that go on from this stage: one from the last."""
-        return 1 if self.session.passes or self.stage == len(self.stages) - 1 else prefilled(self.session.job)
+        return 1 if self.session.passes or self.stage == len(self.stages) - 1 else self.session.entering
 
 
 class Steps:

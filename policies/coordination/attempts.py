@@ -70,6 +70,7 @@ class Attempts(Examination):
                 a.prompt_tokens, a.new_tokens, self.config.report_every, effort.forced(self.config.audit_share),
                 a.sampling,
             )  # fmt: skip
+            assign = self._prepared(effort, line, assign)
             self.port.send(f"{line.nodes[0]}/worker", assign)
             if not self.unheard:
                 self.port.set_timer("resend", RESEND_NS)
@@ -87,6 +88,13 @@ class Attempts(Examination):
     def _begins(self, effort: Effort, line: Line) -> str:
         """Take in where a request runs now; return the line's model where it is not the one that was asked for."""
         return ""
+
+    def _prepared(self, effort: Effort, line: Line, assign: Assign) -> Assign:
+        """Return an assignment as it is sent; a layer above may prepare it for the death of a stage."""
+        return assign
+
+    def _blamed(self, line: Line, node: str) -> None:
+        """Hear that a line's head gives up a session because of this stage."""
 
     def _resend(self) -> None:
         """Send again what no worker has confirmed; what no longer runs is dropped."""
@@ -127,6 +135,7 @@ class Attempts(Examination):
             suspect = self.lines.workers.get(report.node)
             if suspect is not None and report.node in line.nodes:  # a head may blame its own line, nobody else's
                 suspect.loaded = 0  # out of the line until it is heard of again
+                self._blamed(line, report.node)
             if effort.emit(0, report.emitted) and effort.emitted and self.config.stream:
                 self.port.tell("gateway", Tokens(*effort.key, 0, tuple(effort.emitted), effort.model))
             self._attempt_lost(effort, report.attempt)

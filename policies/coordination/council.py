@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from policies.commands import Facts
-from policies.config import CoordinationConfig, CouncilConfig, ShardingConfig
+from policies.config import CoordinationConfig, CouncilConfig, RecoveryRules, ReplayConfig, ShardingConfig
 from policies.coordination.leader import Coordination
 from policies.council import Duties
 from policies.problem import Problem
@@ -27,7 +27,7 @@ class CouncilCoordination(Duties, Coordination):
     """One device's coordination and its part in the council.
 
     Args:
-        config, sharding, card, smaller: as `Coordination` has them.
+        config, sharding, card, smaller, recovery, kv_bytes_token_layer: as `Coordination` has them.
         council, founders, facts, chooser, convicts: as `Duties` have them.
 
     Attributes:
@@ -48,9 +48,13 @@ class CouncilCoordination(Duties, Coordination):
         facts: Facts,
         chooser: Chooser,
         convicts: Convicts | None = None,
+        recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
+        kv_bytes_token_layer: float = 0.0,
     ) -> None:
         self._convene(council, founders, facts, chooser, convicts)
-        Coordination.__init__(self, config, sharding, card, smaller)
+        Coordination.__init__(
+            self, config, sharding, card, smaller, recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer
+        )
         self.office = InOffice(0, founders)
 
     def on_message(self, sender: str, message: Any) -> None:

@@ -6,8 +6,8 @@ replicated state and from the workers' next renewals. An attempt may therefore r
 settled once, by the first `Complete` that commits.
 
 Here stand the inputs, the change of leaders and the replicated log; what follows from them stands in layers, each of
-which knows only those below it: `offers` (several models) on `moving` (better plans) on `pipelines` (workers and plans)
-on `attempts` (what runs where) on `requests`.
+which knows only those below it: `standing` (standbys) on `offers` (several models) on `moving` (better plans) on
+`pipelines` (workers and plans) on `attempts` (what runs where) on `requests`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from policies import commands
 from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Pledge, Refuse
 from policies.coordination.lines import DECLARED
-from policies.coordination.offers import Offers
+from policies.coordination.standing import Standing
 from policies.jobs import Done, Lost, Progress
 from policies.local import Allow, Ask, Committed, Examined, Leadership, Pledged, Restore, Seen, Snapshot, Withdraw
 from policies.state.contributions import work
@@ -30,8 +30,8 @@ SNAPSHOT_EVERY = 1024
 millisecond, is rare)."""
 
 
-class Coordination(Offers):
-    """One committee member's coordination; its arguments are those of `policies.coordination.requests.Requests`."""
+class Coordination(Standing):
+    """One committee member's coordination; its arguments are those of `policies.coordination.standing.Standing`."""
 
     messages: ClassVar[tuple[type[Message], ...]] = (Renew, Leave, Began, Emitted, Report)
 

@@ -172,7 +172,11 @@ class Pipelines(Attempts):
         if self.config.replan is not None and command.reason != BETTER:
             self.broken.append(line.stages)
         self.port.decide("gone", Gone(command.pipeline, command.reason))
+        self._mend(line)
         self._lose_attempts(line)
         if not set(self.lines.dead()).isdisjoint(line.nodes):
             self._ask_for_plan()  # else at the next tick, when more may have left
         self._dispatch()
+
+    def _mend(self, line: Line) -> None:
+        """A line is no more; a layer above may have another worker in place of the one that it lost."""

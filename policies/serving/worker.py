@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from policies.commands import Receipt
-from policies.jobs import Done, LoadJob, Lost, Progress, SessionJob
+from policies.jobs import Done, FreeJob, LoadJob, Lost, PreparedJob, Progress, SessionJob
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
 from policies.seats import InOffice, Seats
@@ -20,9 +22,12 @@ from policies.wire import encode
 from policies.work import (
     RESEND_NS,
     Assign,
+    AssignPrepared,
     Began,
     Capability,
     Emitted,
+    Free,
+    Keep,
     Leased,
     Leave,
     Load,
@@ -44,7 +49,7 @@ class Worker(Policy):
         lease_s: the leader's lease; renewed twice in it.
     """
 
-    messages = (Assign, InOffice, Leased, Load, NotLeader, Settled)
+    messages = (Assign, AssignPrepared, Free, InOffice, Keep, Leased, Load, NotLeader, Settled)
 
     def __init__(self, committee: tuple[str, ...], capability: Capability, lease_s: float) -> None:
         self.seats, self.full = Seats(committee), capability
@@ -55,6 +60,8 @@ class Worker(Policy):
         self.pointed = 0  # times that it was pointed to another member since it heard a leader
         self.pipeline = self.loaded = 0  # shard wanted, shard in memory
         self.load_job = 0
+        self.wanted: Load | None = None  # the newest; it is in memory once nothing loads
+        self.keeps = False  # something of a request may be kept here beyond its attempt
         self.jobs: dict[int, Assign] = {}
         self.reports: dict[AttemptKey, Report] = {}
 
@@ -78,6 +85,9 @@ class Worker(Policy):
                 self._report(assign, Lost(message.reason, self.port.me))
             self.jobs.clear()
             self.pipeline = self.loaded = 0
+            if self.keeps:
+                self.port.submit(FreeJob(""))
+                self.keeps = False
             self.port.cancel_timer("renew")
             self._to_leader(Leave(message.reason))
 
@@ -159,6 +169,8 @@ class Worker(Policy):
             self._on_assign(message)
         elif isinstance(message, Load):
             self._on_load(message)
+        elif isinstance(message, Free):
+            self.port.submit(FreeJob(f"{message.client}/{message.op_id}"))
         elif isinstance(message, Settled):
             self._on_settled((message.client, message.op_id, message.attempt))
 
@@ -176,6 +188,12 @@ class Worker(Policy):
 
     def _on_load(self, load: Load) -> None:
         if load.pipeline == self.pipeline and (self.loaded == load.pipeline or self.load_job):
+            return
+        before, self.wanted = self.wanted, load
+        self.keeps = self.keeps or isinstance(load, Keep)
+        if isinstance(load, Keep) and self.loaded and load.pipeline and before is not None and _same(before, load):
+            self.pipeline = self.loaded = load.pipeline
+            self._renew()
             return
         if self.load_job:
             self.port.cancel(self.load_job)
@@ -197,11 +215,15 @@ class Worker(Policy):
                 if assign.attempt > running.attempt:  # a later leader's, which goes on under the new number
                     self.jobs[job_id] = assign
                 return
+        request = f"{assign.client}/{assign.op_id}"
         job = SessionJob(
-            f"{assign.client}/{assign.op_id}/{assign.attempt}", assign.model, assign.stages, assign.prompt,
-            assign.source, assign.prompt_tokens, assign.new_tokens, assign.report_every, assign.forced,
-            assign.sampling,
+            f"{request}/{assign.attempt}", assign.model, assign.stages, assign.prompt, assign.source,
+            assign.prompt_tokens, assign.new_tokens, assign.report_every, assign.forced, assign.sampling,
         )  # fmt: skip
+        if isinstance(assign, AssignPrepared):
+            job = PreparedJob(
+                **msgspec.structs.asdict(job), kept=request, standbys=assign.standbys, resume=assign.resume
+            )
         self.jobs[self.port.submit(job)] = assign
 
     def _on_settled(self, key: AttemptKey) -> None:
@@ -246,3 +268,7 @@ class Worker(Policy):
 
 def _key(assign: Assign) -> AttemptKey:
     return (assign.client, assign.op_id, assign.attempt)
+
+
+def _same(one: Load, other: Load) -> bool:
+    return (one.model, one.first, one.last) == (other.model, other.first, other.last)

@@ -32,6 +32,7 @@ _einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 _COMPUTE = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16, "int8": jnp.float32}
 BUCKET_MIN = 16  # a shorter prompt is padded to it: on a CPU 16 rows cost little more than one, a program 0.8 s
 BATCH_MAX = 8  # assumption: more sessions in one program save little and compile long; a larger step runs in several
+PUT_TOKENS = 64  # rows that are put into a pool at once; a copy has a few, or hundreds (`Shard.restore`)
 
 
 class JaxMatrix(NamedTuple):
@@ -158,6 +159,12 @@ def _logits(h: jax.Array, rows: jax.Array, norm: jax.Array, head: JaxMatrix, eps
     return product(rms_norm(newest, norm, eps), head).astype(jnp.float32)
 
 
+@partial(jax.jit, donate_argnums=0)
+def _put(pool: jax.Array, places: jax.Array, rows: jax.Array) -> jax.Array:
+    """Put rows [n, kv_heads, head_dim] into a pool [kv_heads, tokens, head_dim]; places past its end take none."""
+    return pool.at[:, places].set(rows.swapaxes(0, 1), mode="drop")
+
+
 def padded_size(count: int) -> int:
     """Return the size that so many tokens of a session are padded to: 1, or a power of two from `BUCKET_MIN` on."""
     return 1 if count == 1 else max(BUCKET_MIN, 1 << (count - 1).bit_length())
@@ -230,6 +237,9 @@ class JaxShard:
         prompts = range(BUCKET_MIN.bit_length() - 1, 1 + (padded_size(self.spec.context) - 1).bit_length())
         for count, padded in [*sizes, *((1, 1 << n) for n in prompts)]:
             self._run([], [x] * count, padded, 1)
+        layer, nowhere = self._pool[0], np.full(1, self._pool[0].keys.shape[1])
+        rows = np.zeros((1, self.spec.kv_heads, self.spec.head_dim))
+        self._pool[0] = LayerCache(self._put(layer.keys, nowhere, rows), layer.values)
 
     def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
         """See `Shard.forward`."""
@@ -257,16 +267,41 @@ class JaxShard:
             cache.length = part.position + len(part.x)
         return [results[index] for index in range(len(parts))]
 
-    def cached(self, session: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def cached(self, session: str, begin: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `Shard.cached`."""
         cache = self._table.find(session)
-        places = cache.places(0, cache.length)
+        places = cache.places(begin, cache.length)
 
         def joined(parts: Sequence[jax.Array]) -> npt.NDArray[np.float32]:
             # Cut on the host: every length would be a program of its own.
             return np.stack([np.asarray(part)[:, places].swapaxes(0, 1).astype(np.float32) for part in parts])
 
         return joined([layer.keys for layer in self._pool]), joined([layer.values for layer in self._pool])
+
+    def restore(self, session: str, keys: npt.NDArray[Any], values: npt.NDArray[Any], position: int) -> None:
+        """See `Shard.restore`."""
+        part, cache = self._table.claim_rows(session, keys, position)
+        places = cache.places(position, position + len(part.x))
+        for index, layer in enumerate(self._pool):
+            self._pool[index] = LayerCache(
+                self._put(layer.keys, places, keys[index]), self._put(layer.values, places, values[index])
+            )
+        cache.length = position + len(part.x)
+
+    def _put(self, pool: jax.Array, places: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> jax.Array:
+        """Put rows [n, kv_heads, head_dim] into a layer's keys or values, some at a time: one program does for all."""
+        for begin in range(0, len(places), PUT_TOKENS):
+            some = slice(begin, begin + PUT_TOKENS)
+            at = np.full(PUT_TOKENS, pool.shape[1], np.int32)  # past the end, where nothing is written
+            block = np.zeros((PUT_TOKENS, *rows.shape[1:]), np.float32)
+            at[: len(places[some])], block[: len(places[some])] = places[some], rows[some]
+            on_device = jax.device_put(block, self._device).astype(self._compute)
+            pool = _put(pool, jax.device_put(at, self._device), on_device)
+        return pool
+
+    def rename(self, session: str, name: str) -> None:
+        """See `Shard.rename`."""
+        self._table.rename(session, name)
 
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""

@@ -85,6 +85,21 @@ class PacedShard:
         _sleep_until(begun_s + self._pacing * step_s, self._clock, self._sleep)
         return results
 
+    def cached(self, session: str, begin: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `Shard.cached`."""
+        cache = self._table.find(session)
+        keys, values = self._pool[:, :, :, cache.places(begin, cache.length)].swapaxes(2, 3)
+        return keys, values
+
+    def restore(self, session: str, keys: npt.NDArray[Any], values: npt.NDArray[Any], position: int) -> None:
+        """See `Shard.restore`; nothing that is in the pool is ever read."""
+        part, cache = self._table.claim_rows(session, keys, position)
+        cache.length = position + len(part.x)
+
+    def rename(self, session: str, name: str) -> None:
+        """See `Shard.rename`."""
+        self._table.rename(session, name)
+
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""
         self._table.drop(session)
@@ -125,6 +140,7 @@ class Stretched:
         self.inner, self.spec, self.first, self.last = inner, inner.spec, inner.first, inner.last
         self.backend, self.device, self.threads, self.dtype = inner.backend, inner.device, inner.threads, inner.dtype
         self.warm_up, self.drop = inner.warm_up, inner.drop
+        self.cached, self.restore, self.rename = inner.cached, inner.restore, inner.rename
         self.sessions, self.kv_bytes, self.pool_bytes = inner.sessions, inner.kv_bytes, inner.pool_bytes
         self._pacing, self._clock, self._sleep = pacing, clock, sleep
 

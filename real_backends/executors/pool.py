@@ -10,6 +10,7 @@ that begins does so where it and the one before it have most room to grow. Impor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -163,6 +164,32 @@ class SessionTable:
         if session not in self._caches:
             raise ValueError(f"session {session!r}: there is none")
         return self._caches[session]
+
+    def rename(self, session: str, name: str) -> None:
+        """Let a session be called otherwise; who was called so before loses what it holds.
+
+        Raises:
+            ValueError: no such session.
+        """
+        cache = self.find(session)
+        del self._caches[session]
+        self.drop(name)
+        self._caches[name] = cache
+
+    def claim_rows(self, session: str, rows: npt.NDArray[Any], position: int) -> tuple[Part, Cache]:
+        """Return what takes keys, or values, from a position on: as of `claim`.
+
+        Raises:
+            ValueError: they are not [layers, positions, kv_heads, head_dim], or as there.
+            SessionsFull, BlocksFull: as there.
+        """
+        heads = (self.spec.kv_heads, self.spec.head_dim)
+        if rows.ndim != 4 or rows.shape[2:] != heads or not rows.shape[1]:
+            raise ValueError(
+                f"cache: {rows.shape} is not allowed, expected [layers, n, {heads[0]}, {heads[1]}], n >= 1"
+            )
+        part = Part(session, rows[0, :, 0, 0], position)
+        return part, self.claim([part])[0]
 
     def drop(self, session: str) -> None:
         """Take back what a session holds, if there is one."""

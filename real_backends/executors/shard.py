@@ -86,8 +86,24 @@ class Shard(Protocol):
         """
         ...
 
-    def cached(self, session: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Copy a session's keys and values, each float32 [layers, positions, kv_heads, head_dim].
+    def cached(self, session: str, begin: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Copy a session's keys and values from a position on, each float32 [layers, positions, kv_heads, head_dim].
+
+        Raises:
+            ValueError: no such session.
+        """
+        ...
+
+    def restore(self, session: str, keys: npt.NDArray[Any], values: npt.NDArray[Any], position: int) -> None:
+        """Put what `cached` gave, from ``position`` on, into a session; what it had from there on is forgotten.
+
+        Raises:
+            ValueError, SessionsFull, BlocksFull: as a step does, and for another shape.
+        """
+        ...
+
+    def rename(self, session: str, name: str) -> None:
+        """Let a session's cache be another's, which loses its own.
 
         Raises:
             ValueError: no such session.

@@ -202,12 +202,26 @@ class TorchShard:
             cache.length = span.length
         return results
 
-    def cached(self, session: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def cached(self, session: str, begin: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `Shard.cached`."""
         cache = self._table.find(session)
-        places = torch.from_numpy(cache.places(0, cache.length)).to(self._device)
+        places = torch.from_numpy(cache.places(begin, cache.length)).to(self._device)
         keys, values = (part[:, :, places].transpose(1, 2).float().cpu().contiguous().numpy() for part in self._pool)
         return keys, values
+
+    def restore(self, session: str, keys: npt.NDArray[Any], values: npt.NDArray[Any], position: int) -> None:
+        """See `Shard.restore`."""
+        part, cache = self._table.claim_rows(session, keys, position)
+        span = self._span(part, cache)
+        with torch.inference_mode():
+            for pool, rows in zip(self._pool, (keys, values), strict=True):
+                for layer, of_layer in zip(pool, torch.tensor(rows).to(self._device, self._compute), strict=True):
+                    write(layer, span, of_layer)
+        cache.length = span.length
+
+    def rename(self, session: str, name: str) -> None:
+        """See `Shard.rename`."""
+        self._table.rename(session, name)
 
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""

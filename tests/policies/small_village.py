@@ -16,7 +16,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.checking import Examiner, Prover
 from policies.checking.messages import Checked
-from policies.config import CoordinationConfig, GatewayConfig, RaftConfig, ShardingConfig
+from policies.config import CoordinationConfig, GatewayConfig, RaftConfig, RecoveryRules, ReplayConfig, ShardingConfig
 from policies.consensus import Raft
 from policies.coordination import Coordination
 from policies.coordination.attempts import TERM_SHIFT
@@ -39,6 +39,7 @@ from sim.world import Node, World
 COMMITTEE = ("k1", "k2", "k3")
 SHAPE = Shape("m", 4, 64, 4, 4, 16, 128, 256)
 CARD = Problem("m", SHAPE.layers, 900.0, 100.0, 0.0, 100.0)
+KV_BYTES = 500.0  # of a token in a layer
 ONE_HOLDS_ALL, TWO_HOLD_ALL = 4000.0, 2000.0  # memory_bytes of a worker
 RULES = CoordinationConfig(lease_s=10.0, plan_every_s=5.0, audit_share=0.0)
 FOR_EVER_S = 1e9
@@ -142,7 +143,9 @@ class SmallVillage:
         seed: int = 1,
         smaller: tuple[Problem, ...] = (),
         ring: int = 1,
+        recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
     ) -> None:
+        self.recovery = recovery
         self.seed, self.smaller = seed, smaller  # of the policies' draws; models beside CARD's
         self.ring = KeyRing(ring)
         self.workers = tuple(f"w{i + 1}" for i in range(workers))
@@ -173,7 +176,9 @@ class SmallVillage:
             sharding = ShardingConfig(slots=self.slots)
             watchers = ("coordination", "gateway", *(("examiner",) if self.rules.spot_checks is not None else ()))
             policies["consensus"] = Raft(timing, COMMITTEE, "coordination", watchers)
-            policies["coordination"] = Coordination(self.rules, sharding, CARD, self.smaller)
+            policies["coordination"] = Coordination(
+                self.rules, sharding, CARD, self.smaller, recovery=self.recovery, kv_bytes_token_layer=KV_BYTES
+            )
             policies["gateway"] = Gateway(self.gateway)
             policies["membership"] = Seer()
         if self.rules.spot_checks is not None:

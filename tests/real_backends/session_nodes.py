@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from policies.config import PolicyConfig
-from policies.jobs import Done, Lost, Outcome, SessionJob, Stage
+from policies.jobs import Done, Lost, Outcome, PreparedJob, SessionJob, Stage
 from policies.wire import digest, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
@@ -66,13 +66,13 @@ class Node:
 
 async def run_nodes(
     folder: Path, act: Callable[[dict[str, Node]], Any], coding: str = "f32", policy: PolicyConfig | None = None,
-    backends: tuple[str, ...] = ("torch",),
+    backends: tuple[str, ...] = ("torch",), names: str = "abc",
 ) -> Any:  # fmt: skip
-    """Start nodes a, b and c, with backends in turn, put the prompt on c, and return what ``act`` returns."""
+    """Start nodes a, b and c, or others, with backends in turn, put the prompt on c; return what ``act`` returns."""
     hub = Hub()
     nodes = {
         name: Node(name, hub, folder, coding, policy, backends[number % len(backends)])
-        for number, name in enumerate("abc")
+        for number, name in enumerate(names)
     }
     for node in nodes.values():
         await node.start()
@@ -89,7 +89,8 @@ def session_job(stages: tuple[Stage, ...] = STAGES, **changes: Any) -> bytes:
         "op": "client/op", "model": "desk-tiny", "stages": stages, "prompt": digest(np.array(PROMPT, "<i4").tobytes()),
         "source": "c", "prompt_tokens": len(PROMPT), "new_tokens": NEW_TOKENS, "report_every": 5,
     }  # fmt: skip
-    return encode(SessionJob(**{**fields, **changes}))
+    kind = PreparedJob if "kept" in changes else SessionJob
+    return encode(kind(**{**fields, **changes}))
 
 
 async def end_of(node: Node, job: bytes) -> list[Any]:

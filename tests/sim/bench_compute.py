@@ -9,7 +9,7 @@ import msgspec
 
 from models import inference
 from policies import port as p
-from policies.jobs import Outcome, SessionJob, Stage
+from policies.jobs import Outcome, PreparedJob, SessionJob, Stage
 from policies.wire import encode
 from scenarios.schema import Network
 from sim.compute import Compute
@@ -82,12 +82,19 @@ class Bench:
         step: int = 1,
         source: str = "",
         forced: tuple[int, ...] = (),
+        nodes: tuple[str, ...] = (),
+        **prepared: Any,
     ) -> int:
-        """Submit a session at a time; stage k on device head + k x step, cut at these layers."""
+        """Submit a session at a time; stage k on device head + k x step, or on these, cut at these layers.
+
+        What is ``prepared`` makes it a `PreparedJob`.
+        """
         self._jobs += 1
         edges = [0, *cuts, LAYERS]
-        stages = tuple(Stage(f"d{head + k * step}", a, b) for k, (a, b) in enumerate(pairwise(edges)))
-        job = SessionJob("op", SHAPE.name, stages, "prompt", source, prompt, new, REPORT_EVERY, forced)
+        named = nodes or tuple(f"d{head + k * step}" for k in range(len(edges) - 1))
+        stages = tuple(Stage(name, a, b) for name, (a, b) in zip(named, pairwise(edges), strict=True))
+        kind = PreparedJob if prepared else SessionJob
+        job = kind("op", SHAPE.name, stages, "prompt", source, prompt, new, REPORT_EVERY, forced, **prepared)
         node = self.world.by_name[stages[0].node]
         self.at(time_s, self.compute.submit, node, "worker", self._jobs, encode(job))
         return self._jobs

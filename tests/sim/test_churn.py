@@ -9,7 +9,7 @@ import pytest
 
 from experiments.bench import churn as bench
 from models.inference import SHAPES, Device
-from policies.serving import recovery
+from policies import recovery
 from sim.churn import STRATEGIES, Churn, pipeline, serve
 
 DEVICE = Device(60e9, 5e12, 0.7, 0.6, 0.3, 2e-5, 5e-4)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from policies.serving import recovery
-from policies.serving.recovery import WAYS, Copying, Exposure, Rules, choose, cover
+from policies import recovery
+from policies.recovery import WAYS, Copying, Exposure, Rules, choose, cover
 
 exposures = st.builds(
     Exposure,
@@ -22,6 +22,7 @@ exposures = st.builds(
     bytes_per_s=st.floats(1e5, 1e9),
     prefill_s_token=st.floats(1e-5, 0.1),
     step_s=st.floats(0.0, 0.5),
+    others_s_token=st.just(0.0) | st.floats(0.0, 0.1),
 )
 rules = st.builds(Rules, token_s=st.floats(0.01, 2.0), price=st.floats(0.0, 1.0))
 helds, lefts = st.floats(0.0, 1e5), st.floats(1.0, 1e4)
@@ -46,7 +47,10 @@ def test_who_prepares_also_prepares_where_failures_are_more(
         assert chosen.way != "replay" or math.isclose(replayed.cost_s, chosen.cost_s)
 
 
-@given(exposures, helds, lefts, rules, st.sampled_from(["failures_per_token", "prefill_s_token"]), st.floats(1.0, 10.0))
+worsening = st.sampled_from(["failures_per_token", "prefill_s_token", "others_s_token"])
+
+
+@given(exposures, helds, lefts, rules, worsening, st.floats(1.0, 10.0))
 def test_replay_costs_more_where_it_has_more_to_do(
     stage: Exposure, held: float, left: float, rule: Rules, field: str, factor: float
 ) -> None:

@@ -19,7 +19,7 @@ standby or the link to it works in the background is priced at `Rules.price`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 Way = Literal["replay", "buddy", "checkpoint"]
@@ -35,6 +35,7 @@ class Exposure(NamedTuple):
         bytes_per_s: the way to the spare.
         prefill_s_token: the spare's computing, for each token of many at once.
         step_s: the spare's, for a pass of any length: it reads the stage's weights once.
+        others_s_token: computing of other stages that a replayed token goes through again.
     """
 
     failures_per_token: float
@@ -43,6 +44,7 @@ class Exposure(NamedTuple):
     bytes_per_s: float
     prefill_s_token: float
     step_s: float
+    others_s_token: float = 0.0
 
 
 class Rules(NamedTuple):
@@ -78,7 +80,7 @@ def replay_s(stage: Exposure, tokens: float) -> float:
     """
     if tokens <= 0:
         return 0.0
-    travel_s, compute_s = stage.input_bytes / stage.bytes_per_s, stage.prefill_s_token
+    travel_s, compute_s = stage.input_bytes / stage.bytes_per_s, stage.prefill_s_token + stage.others_s_token
     return tokens * (max(travel_s, compute_s) + min(travel_s, compute_s) / CHUNKS) + stage.step_s
 
 
@@ -152,18 +154,22 @@ WAYS: Mapping[Way, Callable[[Exposure, float, float, Rules], Choice]] = {
 }
 
 
-def choose(stage: Exposure, held: float, left: float, rules: Rules) -> Choice:
+def choose(
+    stage: Exposure, held: float, left: float, rules: Rules, among: Collection[Way] = ("buddy", "checkpoint")
+) -> Choice:
     """Return the way of least expected cost; of equal ones the one that does less before.
 
     Args:
         held: tokens whose KV the stage holds.
         left: tokens the request has still to decide.
+        among: ways there are beside replay.
 
     Raises:
         ValueError: a chance that is none, or a number below what is allowed.
     """
     _check(stage, held, left, rules)
-    return min((way(stage, held, left, rules) for way in WAYS.values()), key=lambda choice: choice.cost_s)
+    ways = [way for name, way in WAYS.items() if name == "replay" or name in among]
+    return min((way(stage, held, left, rules) for way in ways), key=lambda choice: choice.cost_s)
 
 
 class Copying(NamedTuple):
@@ -220,10 +226,12 @@ def _prepared_s(stage: Exposure, left: float, rules: Rules, behind: float, copie
 def _check(stage: Exposure, held: float, left: float, rules: Rules) -> None:
     if not 0.0 <= stage.failures_per_token <= 1.0:
         raise ValueError(f"failures_per_token is {stage.failures_per_token}; allowed: 0 to 1")
-    above = {name: getattr(stage, name) for name in stage._fields if name not in ("failures_per_token", "step_s")}
+    from_0 = ("failures_per_token", "step_s", "others_s_token")
+    above = {name: getattr(stage, name) for name in stage._fields if name not in from_0}
     for name, value in {**above, "token_s": rules.token_s, "left": left}.items():
         if not 0.0 < value < math.inf:
             raise ValueError(f"{name} is {value}; allowed: above 0")
-    for name, value in {"step_s": stage.step_s, "price": rules.price, "held": held}.items():
+    rest = {"step_s": stage.step_s, "others_s_token": stage.others_s_token, "price": rules.price, "held": held}
+    for name, value in rest.items():
         if not 0.0 <= value < math.inf:
             raise ValueError(f"{name} is {value}; allowed: from 0")

@@ -1,0 +1,252 @@
+"""Standing by: idle workers hold stages, get copies of what those would lose, and take their place when they die.
+
+Which stage is worth it, and which way it is copied, is `policies.recovery`'s to say; here it is asked and carried out:
+
+- an idle worker holds the stage of a pipeline whose copies save most for their bytes, one that has a standby last;
+- each attempt is told who stands by for its stages, and what is to be copied to them (`policies.jobs.Standby`). All
+  bytes stay within the rule's multiple of replay's: what is copied is counted when it is planned, to the last token;
+- a stage that a head blames, or that is gone, is replaced by its standby: the pipeline dissolves and comes again with
+  it. The next attempt begins where its stages have caches (`policies.jobs.PreparedJob`);
+- when a request has its outcome, everyone who may keep something of it is told to forget it.
+
+A request that is audited is not prepared: its pipelines come to their answers without one another's caches. A new
+leader knows of no copies; they lapse where they are.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from policies.commands import Complete, Place, Refuse
+from policies.config import CoordinationConfig, RecoveryRules, ReplayConfig, ShardingConfig
+from policies.coordination.efforts import Effort
+from policies.coordination.lines import Line
+from policies.coordination.mishaps import Mishaps
+from policies.coordination.offers import Offers
+from policies.jobs import Stage, Standby
+from policies.port import NS_PER_S
+from policies.problem import Problem
+from policies.recovery import Choice, Copying, Exposure, Rules, choose, cover, replay
+from policies.state import OpKey
+from policies.work import Assign, AssignPrepared, Capability, Free, Keep
+
+TOKEN_BYTES = 4.0  # what enters a first stage: prompts and outputs are blobs of 4-byte tokens (`policies.jobs`)
+USUAL_SHARE = 8  # assumption: until one has been asked, a prompt is an eighth of the context, and an answer as long
+
+
+class Standing(Offers):
+    """Has workers stand by for others.
+
+    Args:
+        config, sharding, card, smaller: as of `policies.coordination.requests.Requests`.
+        recovery: whether requests are prepared for deaths, and how.
+        kv_bytes_token_layer: what a layer keeps of a token.
+
+    Attributes:
+        mishaps: how often workers are lost.
+        blamed: pipelines to dissolve because of a stage, and which.
+        holders: nodes that may keep something of a request, in the order in which they came to it.
+        allowance_bytes: what may still be copied.
+        usual: tokens of a prompt and of an answer, of the request that was asked last.
+    """
+
+    def __init__(
+        self,
+        config: CoordinationConfig,
+        sharding: ShardingConfig,
+        card: Problem,
+        smaller: tuple[Problem, ...] = (),
+        *,
+        recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
+        kv_bytes_token_layer: float = 0.0,
+    ) -> None:
+        # Who serves several models has no idle workers: what is free serves a smaller one.
+        self.rules = None if isinstance(recovery, ReplayConfig) or smaller else recovery
+        self.kv_bytes_token_layer = kv_bytes_token_layer
+        super().__init__(config, sharding, card, smaller)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.mishaps = Mishaps()
+        self.blamed: dict[int, str] = {}
+        self.holders: dict[OpKey, dict[str, None]] = {}
+        self.allowance_bytes = 0.0
+        self.usual = (max(1, self.sharding.context_tokens // USUAL_SHARE),) * 2
+
+    # -- who stands by ----------------------------------------------------------------------------------
+
+    def _consider(self) -> None:
+        super()._consider()
+        if self.rules is not None:
+            self.mishaps.watch(len(self.lines.workers) * self.tick_ns / NS_PER_S)
+            if self.config.replan is None:  # else idle workers hold copies by its rules, which are as good
+                self._stand_by()
+
+    def _stand_by(self) -> None:
+        """Let each idle worker hold a stage: of those with fewest standbys the one that is worth most."""
+        if self.plan_job or self.pool_changed or self.placing:
+            return
+        lines, free = self.lines, self.lines.free_workers(self.placing, self.state.members)
+        standbys = {(s.first, s.last): 0 for line in lines.lines.values() for s in line.stages}
+        for node in list(lines.spares):
+            edges = lines.spares[node][1].first, lines.spares[node][1].last
+            if node in free and edges in standbys:
+                standbys[edges] += 1
+            else:
+                del lines.spares[node]
+                if node in lines.workers:
+                    self._load(node)
+        for node, capability in free.items():
+            if node in lines.spares:
+                continue
+            found = [
+                (standbys[stage.first, stage.last], -self._worth(line, index, node), line.number, index)
+                for line in lines.lines.values()
+                for index, stage in enumerate(line.stages)
+                if self._fits(stage, capability)
+            ]
+            best = min((each for each in found if each[1] < 0.0), default=None)
+            if best is not None:
+                stage = lines.lines[best[2]].stages[best[3]]
+                standbys[stage.first, stage.last] += 1
+                lines.spares[node] = (self._number(), Stage(node, stage.first, stage.last))
+                self._load(node)
+
+    def _fits(self, stage: Stage, capability: Capability) -> bool:
+        card = self.card
+        needed_bytes = (stage.last - stage.first) * (card.layer_bytes + card.kv_bytes_layer) + card.head_bytes
+        return needed_bytes <= capability.memory_bytes
+
+    def _worth(self, line: Line, index: int, node: str) -> float:
+        """Return the seconds that a usual request is expected to save by a standby, a byte that is copied to it."""
+        exposure, rules = self._exposure(line, index, node), Rules(line.token_s)
+        choice = self._choice(exposure, *self.usual, rules)
+        saved_s = replay(exposure, *self.usual, rules).cost_s - choice.cost_s
+        return saved_s / choice.copy_bytes
+
+    def _load(self, node: str) -> None:
+        if self.rules is None:
+            super()._load(node)
+            return
+        number, stage = self.lines.wanted(node)
+        model = self.card.model if number else ""
+        self.port.send(f"{node}/worker", Keep(number, model, stage.first, stage.last))
+
+    # -- what is copied to them -------------------------------------------------------------------------
+
+    def _prepared(self, effort: Effort, line: Line, assign: Assign) -> Assign:
+        if self.rules is None or effort.votes or effort.audited(self.config.audit_share):
+            return assign
+        resume = effort.key in self.holders
+        holders = self.holders.setdefault(effort.key, {})
+        self.usual = (assign.prompt_tokens, assign.new_tokens)
+        held, left = assign.prompt_tokens + len(assign.forced), assign.new_tokens - len(assign.forced)
+        # A first attempt sends this; a later one would by replay send it again, and may send all that was missing.
+        passed = held if resume else assign.prompt_tokens + assign.new_tokens
+        sent_bytes = passed * sum(self._input_bytes(k) for k in range(len(line.stages)))
+        self.allowance_bytes += (self.rules.bytes_ratio - 1.0) * sent_bytes
+        standbys = self._copies(line, holders, held, left)
+        holders.update(dict.fromkeys((*line.nodes, *(each.node for each in standbys))))
+        return AssignPrepared(**msgspec.structs.asdict(assign), standbys=standbys, resume=resume)
+
+    def _copies(self, line: Line, holders: dict[str, None], held: int, left: int) -> tuple[Standby, ...]:
+        """Return who stands by for a request's stages, and what they get of it, within the allowance."""
+        rules = Rules(line.token_s)
+        found: list[tuple[int, str, Choice, Copying]] = []
+        for index, stage in enumerate(line.stages):
+            node = self._standby_of(stage, holders)
+            if node:
+                exposure = self._exposure(line, index, node)
+                choice = self._choice(exposure, held, left, rules)
+                found.append((index, node, choice, Copying(exposure, choice, held, 0.0)))
+        until = cover([each[3] for each in found], left, rules, self.allowance_bytes)
+        standbys = []
+        for (index, node, choice, _), tokens in zip(found, map(int, until), strict=True):
+            if tokens and choice.way != "replay":
+                self.allowance_bytes -= tokens * choice.copy_bytes
+                standbys.append(Standby(index, node, choice.way, choice.interval_tokens, tokens))
+        return tuple(standbys)
+
+    def _standby_of(self, stage: Stage, holders: dict[str, None]) -> str:
+        """Return who stands by for a stage, if anybody does: rather one that has something of the request already."""
+        lines = self.lines
+        free = [
+            node
+            for node, (number, held) in lines.spares.items()
+            if (held.first, held.last) == (stage.first, stage.last)
+            and (view := lines.workers.get(node)) is not None
+            and view.loaded == number
+            and node not in lines.doubted
+            and node not in self.placing
+        ]
+        return min(free, key=lambda node: (node not in holders, node), default="")
+
+    def _choice(self, exposure: Exposure, held: int, left: int, rules: Rules) -> Choice:
+        assert self.rules is not None
+        return choose(exposure, held, left, rules, self.rules.ways)
+
+    def _input_bytes(self, index: int) -> float:
+        return self.card.activation_bytes if index else TOKEN_BYTES
+
+    def _exposure(self, line: Line, index: int, node: str) -> Exposure:
+        """Return what the death of a stage would cost: what its successor lacks goes through all stages again."""
+        assert self.rules is not None
+        stage, here = line.stages[index], self.lines.workers[node].capability
+        view = self.lines.workers.get(stage.node)
+        there = view.capability if view is not None else None
+        deaths_per_s = self.mishaps.per_s if self.rules.deaths_per_h is None else self.rules.deaths_per_h / 3600.0
+        assert here is not None
+        layers = stage.last - stage.first
+        own_s = layers * here.prefill_s_token_layer
+        return Exposure(
+            min(1.0, deaths_per_s * line.token_s),
+            self._input_bytes(index),
+            layers * self.kv_bytes_token_layer,
+            min(here.bytes_per_s, there.bytes_per_s if there is not None else here.bytes_per_s),
+            own_s,
+            here.step_s + layers * here.layer_s,
+            max(0.0, line.prefill_s_token - own_s),
+        )
+
+    # -- what happens when a stage dies -----------------------------------------------------------------
+
+    def _worker_gone(self, node: str, reason: str) -> None:
+        if node in self.lines.workers:
+            self.mishaps.lost()
+        super()._worker_gone(node, reason)
+
+    def _blamed(self, line: Line, node: str) -> None:
+        if self.rules is not None and line.number not in self.blamed and self._mended(line, node):
+            self.blamed[line.number] = node
+            self._dissolve(line.number, f"{node}: a standby takes its place")
+
+    def _mend(self, line: Line) -> None:
+        """Place a dissolved pipeline again, with standbys for the stages that it lost."""
+        if self.rules is None:
+            return
+        stages = self._mended(line, self.blamed.pop(line.number, ""))
+        if not self.coming and stages and stages != line.stages:
+            self.placing.update(stage.node for stage in stages)
+            self._propose(Place(self._number(), line.model, stages, line.token_s))
+
+    def _mended(self, line: Line, blamed: str) -> tuple[Stage, ...]:
+        """Return a pipeline's stages with a standby for each lost one; none if it cannot be had."""
+        stages: list[Stage] = []
+        for stage in line.stages:
+            node = stage.node
+            view = self.lines.workers.get(node)
+            if node == blamed or view is None or node in self.lines.doubted or not self.state.members.get(node, False):
+                node = self._standby_of(stage, {})
+            if not node or node in self.placing or node in [other.node for other in stages]:
+                return ()
+            stages.append(Stage(node, stage.first, stage.last))
+        return tuple(stages)
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def _on_settled(self, command: Complete | Refuse) -> None:
+        super()._on_settled(command)
+        of = command.receipt if isinstance(command, Complete) else command
+        key = (of.client, of.op_id)
+        for node in self.holders.pop(key, {}):
+            self.port.send(f"{node}/worker", Free(*key))

@@ -1,0 +1,167 @@
+"""Standing by: who is prepared for which death, what the next attempt is told, and who forgets what when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from policies import port as p
+from policies.config import PreparedConfig
+from policies.jobs import PreparedJob, SessionJob, Standby
+from policies.wire import encode
+from policies.work import Emitted, Gone, Placed, Report
+from tests.policies.small_village import LEND, RULES, TWO_HOLD_ALL, SmallVillage, ready
+
+# What is asked here shall be worth a standby; keys and values would be, too, on links as fast as these.
+DEADLY = PreparedConfig(deaths_per_h=3600.0, bytes_ratio=10.0, ways=("checkpoint",))
+
+
+def under_way(workers: int = 4, audit_share: float = 0.0, recovery: PreparedConfig = DEADLY) -> SmallVillage:
+    """Return a village whose pipeline of two stages has standbys, and runs one request for ever."""
+    rules = msgspec.structs.replace(RULES, audit_share=audit_share)
+    village = ready(workers, memory_bytes=TWO_HOLD_ALL, rules=rules, recovery=recovery)
+    village.run(10.0)
+    village.take()
+    village.ask("1", prompt_tokens=400, new_tokens=100)
+    village.run(1.0)
+    return village
+
+
+def one(village: SmallVillage) -> tuple[str, SessionJob]:
+    """Return the head and the session that runs."""
+    (((head, _), job),) = village.running.items()
+    return head, job
+
+
+def lost(village: SmallVillage, head: str, attempt: int, node: str, emitted: tuple[int, ...] = ()) -> None:
+    """The head of an attempt says that a stage failed it, and gives the session up."""
+    village.desk.sessions.clear()
+    report = Report("anna", "1", village.attempt(attempt), "went down", node, "", 0, 0, b"", emitted)
+    village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", head, encode(report)))
+
+
+def three() -> SmallVillage:
+    """Return a village with one pipeline of two stages and one worker more, which can hold one of them."""
+    return under_way(3)
+
+
+def test_an_idle_worker_stands_by_for_the_stage_that_costs_least_bytes() -> None:
+    """That is the first one: 4 bytes of a token against an activation, for the same replay; the attempt is told."""
+    village = three()
+    head, job = one(village)
+    (spare,) = set(village.workers) - {stage.node for stage in job.stages}
+    assert isinstance(job, PreparedJob)
+    assert (job.kept, job.resume) == ("anna/1", False)
+    ((index, node, way, every, until),) = (msgspec.structs.astuple(each) for each in job.standbys)
+    assert (index, node, way, until) == (0, spare, "checkpoint", 500)
+    assert every >= 1
+    assert village.worker(spare).loaded == village.coordination().lines.spares[spare][0] > 0
+    assert village.desk.held[spare] == (job.stages[0].first, job.stages[0].last)
+    assert head == job.stages[0].node
+
+
+def test_where_deaths_are_rare_nothing_is_prepared() -> None:
+    """At one death in ten years a standby costs more than it saves: none is held, and nothing is copied."""
+    village = under_way(3, recovery=PreparedConfig(deaths_per_h=1.0 / 87_660))
+    assert one(village)[1].standbys == ()  # type: ignore[attr-defined]
+    assert village.coordination().lines.spares == {}
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.0 + 2**-10])
+def test_no_more_is_copied_than_the_bytes_allow(ratio: float) -> None:
+    """With no bytes to spare nobody gets copies; with 1 in 1,024 of 500 tokens' 104 bytes each, that many tokens."""
+    village = under_way(3, recovery=msgspec.structs.replace(DEADLY, bytes_ratio=ratio))
+    standbys: tuple[Standby, ...] = one(village)[1].standbys  # type: ignore[attr-defined]
+    assert [each.until for each in standbys] == ([] if ratio == 1.0 else [int(500 * 104 / 4 / 2**10)])
+
+
+@pytest.mark.parametrize("how", ["blamed", "crashed"])
+def test_a_standby_takes_the_place_of_the_stage_it_stood_by_for(how: str) -> None:
+    """The pipeline comes again with it and the stage that stayed; the next attempt resumes, with what was told."""
+    village = three()
+    head, job = one(village)
+    (spare,) = set(village.workers) - {stage.node for stage in job.stages}
+    before = len(village.seen(Placed))
+    if how == "blamed":
+        lost(village, head, 1, head, (7, 8))  # as a worker does that is lent no more
+        village.run(1.0)
+    else:
+        said = Emitted("anna", "1", village.attempt(1), 0, (7, 8))
+        village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", head, encode(said)))
+        village.crash(head)
+        village.run(20.0)
+    (placed,) = {each.stages for each in village.seen(Placed)[before:]}
+    assert [stage.node for stage in placed] == [spare, job.stages[1].node]
+    then_head, then = one(village)
+    assert isinstance(then, PreparedJob)
+    assert (then_head, then.resume, then.forced, then.kept) == (spare, True, (7, 8), job.kept)  # type: ignore[attr-defined]
+
+
+def test_what_is_in_memory_is_not_read_again() -> None:
+    """The pipeline that comes again is ready without a load, at its standby and at the stage that stayed."""
+    village = three()
+    head, job = one(village)
+    loads: list[str] = []
+    submit = village.desk.submit
+
+    def counted(node: Any, path: str, job_id: int, payload: bytes) -> None:
+        if msgspec.msgpack.decode(payload)[0] == "load":
+            loads.append(node.name)
+        submit(node, path, job_id, payload)
+
+    village.desk.submit = counted  # type: ignore[method-assign]
+    lost(village, head, 1, head)
+    village.run(0.6)
+    assert loads == []
+    assert [stage.node for stage in one(village)[1].stages][1] == job.stages[1].node
+
+
+def test_without_a_standby_there_is_another_plan() -> None:
+    """The second stage has none, so its death is got over by planning; the attempt still resumes what there is."""
+    village = three()
+    _, job = one(village)
+    second = job.stages[1].node
+    village.crash(second)
+    village.run(40.0)
+    _, then = one(village)
+    assert second not in [stage.node for stage in then.stages]
+    assert then.resume  # type: ignore[attr-defined]
+
+
+def test_a_request_that_is_audited_is_not_prepared() -> None:
+    """Its pipelines come to their answers without one another's caches."""
+    village = under_way(3, audit_share=1.0)
+    assert not isinstance(one(village)[1], PreparedJob)
+
+
+def test_whoever_holds_something_of_a_request_is_told_when_it_is_over() -> None:
+    """Stages of all its attempts and its standbys forget it, when it is answered and when its client withdraws."""
+    village = three()
+    head, _ = one(village)
+    lost(village, head, 1, head)
+    village.take(1.0)
+    village.run(30.0)
+    assert village.state.outcomes[("anna", "1")]
+    assert sorted(village.desk.freed) == [(name, "anna/1") for name in village.workers]
+    assert village.coordination().holders == {}
+
+
+def test_a_worker_that_is_lent_no_more_forgets_all() -> None:
+    """Its owner comes first: what it kept as a standby goes at once."""
+    village = three()
+    _, job = one(village)
+    (spare,) = set(village.workers) - {stage.node for stage in job.stages}
+    village.lend(spare, msgspec.structs.replace(LEND, on=False))
+    village.run(0.5)
+    assert (spare, "") in village.desk.freed
+
+
+def test_dissolved_pipelines_tell_why() -> None:
+    """The reason names the stage that was lost."""
+    village = three()
+    head, _ = one(village)
+    lost(village, head, 1, head)
+    village.run(1.0)
+    assert {each.reason for each in village.seen(Gone)} == {f"{head}: a standby takes its place"}

@@ -1,0 +1,273 @@
+"""Prepared sessions through real stages: a standby takes a dead stage's place, and only what it lacks is run again."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from policies.jobs import FreeJob, Lost, Sampling, Stage, Standby
+from policies.wire import encode
+from real_backends.cluster import until
+from real_backends.copies import Copy, Marker
+from real_backends.executors import DESK_TINY, Pipeline, make_shard, pack_activation
+from real_backends.transports.faulty import Disturbance, LinkFaults
+from real_backends.transports.frames import STAGE
+from tests.real_backends.session_nodes import PROMPT, STAGES, WEIGHTS, Node, end_of, run_nodes, said, session_job
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
+
+NEW_TOKENS = 40
+KEPT = "client/op"
+FOUR = "abcd"  # d stands by
+EVERY = 4
+
+
+@pytest.fixture(scope="module")
+def reference() -> list[int]:
+    """What one shard in one process answers."""
+    return Pipeline([make_shard("torch", DESK_TINY, WEIGHTS, 0, 8)]).generate(PROMPT, NEW_TOKENS)
+
+
+def job(stages: tuple[Stage, ...] = STAGES, **changes: Any) -> bytes:
+    """Return a prepared session."""
+    return session_job(stages, **({"kept": KEPT, "new_tokens": NEW_TOKENS, "report_every": 1} | changes))
+
+
+def standing(index: int, way: str = "checkpoint", until: int = 500) -> tuple[Standby, ...]:
+    """Return d as the standby of a stage."""
+    return (Standby(index, "d", way, EVERY, until),)  # type: ignore[arg-type]
+
+
+def instead(index: int) -> tuple[Stage, ...]:
+    """Return the stages with d in one's place."""
+    return tuple(Stage("d", s.first, s.last) if k == index else s for k, s in enumerate(STAGES))
+
+
+async def lose(nodes: dict[str, Node], index: int, after: int, **changes: Any) -> tuple[str, tuple[int, ...]]:
+    """Run a session until so many tokens are out, let a stage die, and return its name and the tokens it had."""
+    victim = STAGES[index].node
+    nodes["a"].host.submit("worker", 1, job(**changes))
+    await until(lambda: len(nodes["a"].outcomes) >= after)
+    if not index:  # the head: what it reported is what the leader knows
+        told = tuple(token for each in nodes["a"].outcomes for token in each.emitted)
+        await nodes["a"].host.close()
+        return victim, told
+    await nodes[victim].host.close()
+    nodes["a"].host.on_peer(victim, "down")
+    await until(lambda: isinstance(nodes["a"].outcomes[-1], Lost))
+    return victim, nodes["a"].outcomes[-1].emitted
+
+
+def counting(node: Node) -> list[int]:
+    """Return how many tokens enter each step of sessions that a node heads, as they come."""
+    steps: list[int] = []
+    step = node.host._step
+
+    async def counted(job: Any, session: str, x: Any, position: int, mark: bytes = b"") -> int:
+        steps.append(len(x))
+        return await step(job, session, x, position, mark)
+
+    node.host._step = counted  # type: ignore[method-assign]
+    return steps
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "buddy"])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_standby_goes_on_from_its_copy(tmp_path: Path, reference: list[int], index: int, way: str) -> None:
+    """Whichever stage dies: the same tokens, and no more are run again than one interval and what was on its way."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        _, told = await lose(nodes, index, 20, standbys=standing(index, way))
+        assert list(told) == reference[: len(told)]
+        stages = instead(index)
+        head = nodes[stages[0].node]
+        steps = counting(head)
+        head.blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        *_, done = await end_of(head, job(stages, forced=told, resume=True))
+        assert said(head, done) == reference
+        again = len(PROMPT) + len(told) - steps[0]  # where the attempt begins
+        assert again > len(PROMPT) + len(told) - 4 * EVERY
+        assert steps[1:] == [1] * (NEW_TOKENS - len(told) - 1)
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_without_a_copy_everything_is_run_again(tmp_path: Path, reference: list[int]) -> None:
+    """A stage that has nothing of the session makes the attempt begin with the prompt; the answer is the same."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        _, told = await lose(nodes, 1, 20)
+        steps = counting(nodes["a"])
+        nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        *_, done = await end_of(nodes["a"], job(instead(1), forced=told, resume=True))
+        assert said(nodes["a"], done) == reference
+        assert steps[0] == len(PROMPT) + len(told)
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+@pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed: pip install 'villagetwin[jax]'")
+@pytest.mark.parametrize("way", ["checkpoint", "buddy"])
+def test_a_standby_of_another_framework_goes_on(tmp_path: Path, way: str) -> None:
+    """A stage in torch is replaced by one in JAX: it computes what entered, or takes the keys and values."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await nodes["d"].host.stages.load("desk-tiny", STAGES[1].first, STAGES[1].last)  # as the village has it do
+        _, emitted = await lose(nodes, 1, 20, standbys=standing(1, way))
+        steps = counting(nodes["a"])
+        nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        *_, done = await end_of(nodes["a"], job(instead(1), forced=emitted, resume=True))
+        assert len(said(nodes["a"], done)) == NEW_TOKENS
+        assert said(nodes["a"], done)[: len(emitted)] == list(emitted)
+        assert steps[0] < 4 * EVERY
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR, backends=("torch", "torch", "torch", "jax")))
+
+
+def test_a_drawn_answer_goes_on_as_it_was_drawn(tmp_path: Path) -> None:
+    """Sampling is keyed by position, so that a standby draws what the dead stage would have."""
+    sampling = Sampling(0.8, 0.9, 11)
+    alone = Pipeline([make_shard("torch", DESK_TINY, WEIGHTS, 0, DESK_TINY.layers)])
+    expected = alone.generate(PROMPT, NEW_TOKENS, sampling)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        _, told = await lose(nodes, 2, 20, standbys=standing(2), sampling=sampling)
+        nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        *_, done = await end_of(nodes["a"], job(instead(2), forced=told, resume=True, sampling=sampling))
+        assert said(nodes["a"], done) == expected
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kept": "client/other"},  # another request
+        {"forced": (0, 1, 2)},  # other tokens
+        {"stages": (Stage("a", 0, 4), Stage("d", 4, 5), Stage("c", 5, 8))},  # other layers
+    ],
+    ids=["request", "tokens", "plan"],
+)
+def test_a_copy_of_something_else_is_not_believed(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """What is of another request, plan or beginning is passed over: the answer is that of an attempt without copies."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        _, told = await lose(nodes, 1, 20, standbys=standing(1))
+        asked = {"stages": instead(1), "forced": told, "resume": True} | changes
+        steps = counting(nodes["a"])
+        nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        *_, done = await end_of(nodes["a"], job(**asked))
+        known = PROMPT + list(asked["forced"])
+        shared = len(PROMPT) if "forced" in changes else 0  # all tokens up to there are the same
+        assert steps[0] == len(known) - shared
+        alone = Pipeline([make_shard("torch", DESK_TINY, WEIGHTS, 0, DESK_TINY.layers)])
+        rest = alone.generate(known, NEW_TOKENS - len(asked["forced"]))
+        assert said(nodes["a"], done) == list(asked["forced"]) + rest
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_lost_and_repeated_frames_cost_copies_and_no_token(
+    tmp_path: Path, reference: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies that come twice or late, or not at all, leave a copy that is short or whole, and never a wrong one."""
+    monkeypatch.setattr("real_backends.copies.COPY_TRY_NS", 1_000_000)
+    monkeypatch.setattr("real_backends.executors_host.STEP_TRY_S", 0.1)
+    monkeypatch.setattr("real_backends.executors_host.STEP_TRIES", 50)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for node in nodes.values():
+            node.transport.faults = LinkFaults((Disturbance(loss=0.05, duplicate=0.3, reorder=0.2, reorder_s=0.002),))
+        _, told = await lose(nodes, 1, 20, standbys=standing(1))
+        for node in nodes.values():
+            node.transport.faults = LinkFaults()
+        nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        *_, done = await end_of(nodes["a"], job(instead(1), forced=told, resume=True))
+        assert said(nodes["a"], done) == reference
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_no_more_is_copied_than_was_asked_for(tmp_path: Path) -> None:
+    """The standby has the first tokens up to the bound, and what comes after is run again."""
+    bound = len(PROMPT) + 6
+
+    async def act(nodes: dict[str, Node]) -> None:
+        _, told = await lose(nodes, 1, 20, standbys=standing(1, until=bound))
+        assert nodes["d"].host.stages.copies.taken_tokens == bound
+        steps = counting(nodes["a"])
+        nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        await end_of(nodes["a"], job(instead(1), forced=told, resume=True))
+        assert steps[0] == len(PROMPT) + len(told) - bound
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+@pytest.mark.parametrize("kept", [KEPT, ""])
+def test_what_is_kept_is_forgotten_when_the_request_is_over(tmp_path: Path, kept: str) -> None:
+    """Caches outlive the session, at stages and standby, until they are freed: then nothing is left anywhere."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await end_of(nodes["a"], job(standbys=standing(1)))
+        held = {name: node.host.stages.sessions for name, node in nodes.items()}
+        assert held == dict.fromkeys("abcd", 1)
+        for node in nodes.values():
+            await end_of(node, encode(FreeJob("client/unknown")))
+            assert node.host.stages.sessions == 1
+            await end_of(node, encode(FreeJob(kept)))
+        await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
+        assert all(not node.host.stages.copies._by_session for node in nodes.values())
+        assert all(not node.host.stages.copies._by_request for node in nodes.values())
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_a_stranger_s_copy_takes_nobody_s_place(tmp_path: Path) -> None:
+    """A node cannot put its copy in a running stage's place, nor go on with another's."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await end_of(nodes["a"], job(standbys=standing(1)))
+        x = pack_activation(np.zeros((3, DESK_TINY.hidden), np.float32))
+        for position, name in ((0, "b"), (5, "d")):
+            copy = Copy(KEPT, "desk-tiny", 3, 5, position, 3, (position + 3,), (b"m",), (x,))
+            before = [list(each.marks) for each in nodes[name].host.stages.copies._by_request.values()]
+            nodes[name].host.on_frame("c", STAGE, encode(copy))
+            await until(lambda: not nodes[name].host.stages._tasks)  # noqa: B023
+            assert [list(each.marks) for each in nodes[name].host.stages.copies._by_request.values()] == before
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_marks_tell_requests_models_and_tokens_apart() -> None:
+    """A mark is the same however the tokens came, and another one for anything else."""
+    ids = np.arange(9)
+    whole = Marker("a/1", "m").take(ids)
+    pieces = Marker("a/1", "m")
+    pieces.take(ids[:4])
+    assert pieces.take(ids[4:]) == whole
+    others = [Marker("a/2", "m").take(ids), Marker("a/1", "n").take(ids), Marker("a/1", "m").take(ids[:8])]
+    assert len({whole, *others}) == 4
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_cache_goes_over_whole_or_in_part(backend: str) -> None:
+    """What `cached` gives and `restore` takes makes a session go on exactly as the one it is of; so does a new name."""
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    one, other = (make_shard(backend, DESK_TINY, WEIGHTS, 3, 8) for _ in range(2))
+    x = np.random.default_rng(1).normal(size=(12, DESK_TINY.hidden)).astype(np.float32)
+    one.forward("s", x[:11], 0)
+    other.restore("t", *one.cached("s"), 0)
+    other.restore("t", *one.cached("s", 4), 4)
+    other.rename("t", "u")
+    assert np.array_equal(one.forward("s", x[11:], 11), other.forward("u", x[11:], 11))
+    with pytest.raises(ValueError, match="there is none"):
+        other.rename("t", "v")
+    with pytest.raises(ValueError, match="is not allowed"):
+        other.restore("u", np.zeros((5, 1, 9, 9)), np.zeros((5, 1, 9, 9)), 0)
+    with pytest.raises(ValueError, match="position: 90"):
+        other.restore("u", *one.cached("s", 4), 90)

@@ -1,0 +1,52 @@
+"""A real village whose stages have standbys: a killed stage's place is taken, and its tokens are not run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.results import load
+from real_backends.local import run_local
+from scenarios.record import TABLES, Record
+from scenarios.schema import build, to_plain
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
+
+TOKENS = 200
+HEAD, STAGE = "desk-0", "desk-2"  # of the pipeline that five equal desks are planned into; desk-0 leads
+
+
+def killed(rule: dict[str, Any], folder: Path) -> Record:
+    """Run one long request on five slow desks, and kill a stage with SIGKILL in the middle of its answer."""
+    plain = to_plain(load("four_desks", seed=5, profile="", world="local", duration_s=12.0, reading_s=0.5))
+    plain["faults"] = [{"kind": "crash", "at_s": 5.0, "node": STAGE, "down_s": 60.0}]
+    plain["fleet"].update(desktops=5, committee=1, shaped={f"desk-{k}": {"pacing": 4.0} for k in range(5)})
+    plain["workload"].update(requests=1, new_tokens=TOKENS, retry_s=1.0)
+    plain["policy"]["coordination"].update(lease_s=1.5, plan_every_s=0.5)
+    plain["policy"]["recovery"] = rule
+    folder.mkdir()
+    record = run_local(build(plain), folder)
+    (row,) = (dict(zip(TABLES["requests"], each, strict=True)) for each in record.tables["requests"])
+    assert (row["status"], row["tokens"], row["correct"]) == ("answered", TOKENS, True)
+    assert STAGE not in row["nodes"].split(",")
+    assert all(record.manifest["checks"].values())
+    return record
+
+
+@pytest.mark.slow
+def test_a_killed_stage_s_standby_goes_on_with_the_same_tokens(tmp_path: Path) -> None:
+    """The text is the undisturbed one; of the tokens there were, a few go through the stages again, where replay takes
+    them all. Nothing of the request is left when it is over."""
+    prepared = killed({"rule": "prepared", "deaths_per_h": 3600.0, "bytes_ratio": 4.0}, tmp_path / "prepared")
+    replayed = killed({"rule": "replay"}, tmp_path / "replayed")
+    counts = prepared.manifest["nodes"][HEAD]["recovery"]
+    assert counts["resumed"] == 1
+    assert counts["known"] > 30
+    assert counts["again"] <= 10 < counts["known"]
+    assert {each["active"] for each in prepared.manifest["nodes"].values()} == {0}
+    assert "resumed" not in replayed.manifest["nodes"][HEAD]["recovery"]
+    # The very same tokens, named by their digest.
+    output = list(TABLES["requests"]).index("output")
+    assert prepared.tables["requests"][0][output] == replayed.tables["requests"][0][output]
