@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from models import draws
-from policies.gateway import Accepted, Answer, Come, Part, Redirect, Refused, Submit
+from policies.gateway import Accepted, Answer, AnswerBy, Come, Part, PartBy, Redirect, Refused, Submit
 from policies.jobs import Sampling
 from policies.wire import digest, encode
 from real_backends.transports.frames import REQUEST, Reply, Request, Transport, decode
@@ -27,7 +27,8 @@ GATEWAY = "gateway"
 """Path of the policy that takes requests."""
 RETRY_DEADLINE_S = 10.0  # assumption: long enough to fetch an answer from a holder that is slow or gone
 
-_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Part, Redirect, Refused]).decode  # noqa: UP007
+GatewayReply = Union[Accepted, Answer, AnswerBy, Come, Part, PartBy, Redirect, Refused]  # noqa: UP007
+_reply: Any = msgspec.msgpack.Decoder(GatewayReply).decode
 
 
 @dataclass

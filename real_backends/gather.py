@@ -27,11 +27,11 @@ from scenarios.checks.village import council_of
 from scenarios.commits import Commits
 from scenarios.council import electorate
 from scenarios.digests import policies_manifest, versions
-from scenarios.hosts import profile_hash, read_profile, step_law
+from scenarios.hosts import profile_hash, read_profile
 from scenarios.journal import read
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, to_plain
-from scenarios.summary import detection_summary, request_summary
+from scenarios.summary import detection_summary, model_summary, request_summary
 
 FIDELITY = {
     "compute": "real executors, one thread a process",
@@ -98,7 +98,7 @@ def gather(
     events = [(n, e) for n, e in merge_events(folder, list(kinds)) if n not in lying or e["kind"] != "decide"]
     journals = {name: (folder / name / "node.journal").read_bytes() for name in kinds}
     checks = VillageChecks(
-        scenario.served.layers, members=who.keepers, faulty=lying,
+        {name: shape.layers for name, shape in scenario.models.items()}, members=who.keepers, faulty=lying,
         protocol=str(scenario.policy.consensus.__struct_config__.tag),
         detector=scenario.policy.membership, nodes=len(kinds), liars=liars,
         council=council_of(scenario, who, looks=False),
@@ -113,7 +113,9 @@ def gather(
     _check_retries(checks, retries)
     nodes = {e["detail"][2]: ",".join(e["detail"][6]) for _, e in events if e["name"] == "settled"}
     references = _answers(scenario, asked)
-    requests = [_request_row(a, nodes, reference) for a, reference in zip(asked, references, strict=True)]
+    requests = [
+        _request_row(a, nodes, reference, scenario.model) for a, reference in zip(asked, references, strict=True)
+    ]
     kept = {"none": [], "committee": list(who.keepers), "all": list(kinds)}[scenario.record.journals]
     manifest = {
         "record_version": RECORD_VERSION,
@@ -154,6 +156,7 @@ def gather(
         "sessions": _session_rows(events, begun_ns),
     }
     summary = request_summary(requests, scenario.duration_s)
+    summary.update(model_summary(requests, list(scenario.models)))
     if checks.detection:
         heard = _heard_bytes(journals, "membership")
         summary.update(detection_summary(checks, heard, len(kinds), scenario.duration_s))
@@ -270,8 +273,11 @@ def _answers_manifest(asked: Sequence[Asked], references: Sequence[list[int] | N
     }
 
 
-def _request_row(asked: Asked, nodes: Mapping[str, str], reference: list[int] | None) -> tuple[Any, ...]:
+def _request_row(
+    asked: Asked, nodes: Mapping[str, str], reference: list[int] | None, first_model: str
+) -> tuple[Any, ...]:
     r, f = asked.request, asked.finish
+    model = f.model or first_model if f is not None and f.status == "answered" else ""
     if f is None:
         status, reason, attempts, tokens, output, first = "lost", "the run ended", 0, 0, "", None
     else:
@@ -285,28 +291,32 @@ def _request_row(asked: Asked, nodes: Mapping[str, str], reference: list[int] | 
         correct = np.frombuffer(asked.output, dtype="<i4").tolist() == reference
     return (
         r.op_id, r.client, PRIORITIES[r.priority], r.arrival_s, r.deadline_s, r.prompt_tokens, r.new_tokens,
-        status, reason, first, latency_s, attempts, tokens, output, correct, nodes.get(r.op_id, ""),
+        status, reason, first, latency_s, attempts, tokens, output, correct, nodes.get(r.op_id, ""), model,
     )  # fmt: skip
 
 
 def _answers(scenario: Scenario, asked: Sequence[Asked]) -> list[list[int] | None]:
-    """Return what one process alone answers to each prompt that was answered, to compare with."""
+    """Return what one process alone answers to each prompt that one model answered, to compare with."""
     from real_backends.executors import Pipeline, make_shard
     from real_backends.executors.paced import PacedShard
-    from real_backends.models import open_model, spec_of
+    from real_backends.models import law_of, open_model, spec_of
 
-    if not any(a.output is not None for a in asked):
-        return [None] * len(asked)
-    shard: Shard
-    if scenario.executor == "paced":
-        law = step_law(read_profile(scenario.profile))
-        spec = spec_of(scenario)
-        shard = PacedShard(spec, 0, spec.layers, law, seed=scenario.seed, sleep=None)
-    else:
-        spec, weights = open_model(scenario)
-        shard = make_shard(scenario.backends[0], spec, weights, 0, spec.layers)
-    alone = Pipeline([shard])
-    return [alone.generate(a.prompt, a.request.new_tokens, a.sampling) if a.output is not None else None for a in asked]
+    def alone(model: str) -> Pipeline:
+        shard: Shard
+        if scenario.executor == "paced":
+            spec = spec_of(scenario, model)
+            shard = PacedShard(spec, 0, spec.layers, law_of(scenario, model), seed=scenario.seed, sleep=None)
+        else:
+            spec, weights = open_model(scenario, model)
+            shard = make_shard(scenario.backends[0], spec, weights, 0, spec.layers)
+        return Pipeline([shard])
+
+    by = [a.finish.model or scenario.model if a.finish is not None and a.output is not None else "" for a in asked]
+    made = {model: alone(model) for model in scenario.models if model in by}
+    return [
+        made[model].generate(a.prompt, a.request.new_tokens, a.sampling) if model in made else None
+        for a, model in zip(asked, by, strict=True)
+    ]
 
 
 def _time_s(event: Mapping[str, Any], begun_ns: int) -> float:

@@ -89,7 +89,8 @@ def _check(scenario: Scenario) -> None:
     size = scenario.fleet.size
     if not 1 <= size <= NODES_MAX:
         raise ScenarioError(f"fleet has {size} devices: world=local runs 1 to {NODES_MAX} processes")
-    spec_of(scenario)
+    for model in scenario.models:
+        spec_of(scenario, model)
     if scenario.pinned and not hasattr(os, "sched_setaffinity"):
         raise ScenarioError("pinned=True: this system cannot keep a process to a core; allowed: false")
     try:
@@ -110,7 +111,8 @@ def _requests(scenario: Scenario) -> list[Request]:
     """Return the requests, unless one is too long for the model."""
     found = requests(scenario)
     longest = max((r.prompt_tokens + r.new_tokens for r in found), default=0)
-    if longest > (spec := spec_of(scenario)).context:
+    spec = min((spec_of(scenario, model) for model in scenario.models), key=lambda spec: spec.context)
+    if longest > spec.context:
         raise ScenarioError(f"workload: a request has {longest} tokens; {spec.name} takes {spec.context}")
     return found
 

@@ -1,4 +1,4 @@
-"""The models that workers of a local run can load: the seeded one by its name, or a checkpoint's folder."""
+"""The models that workers of a local run can load: the seeded ones by their names, or a checkpoint's folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from models.inference import Shape
 from real_backends.executors import (
     DEFAULT_SEED,
+    DESK_MINI,
     DESK_TINY,
     ModelSpec,
     Weights,
@@ -15,28 +16,43 @@ from real_backends.executors import (
     open_checkpoint,
     shard_weights,
 )
+from scenarios.hosts import StepLaw, of_model, read_profile, step_law
 from scenarios.schema import Scenario, ScenarioError
 
 BYTES = 4.0
 """Of a weight, of a number of the cache and of an activation: workers compute in float32."""
 
 
-def spec_of(scenario: Scenario) -> ModelSpec:
-    """Return the served model without its weights; no tensor is looked for.
+SEEDED = {spec.name: spec for spec in (DESK_TINY, DESK_MINI)}
+"""Models that are made from a seed, by name."""
+
+
+def spec_of(scenario: Scenario, model: str = "") -> ModelSpec:
+    """Return a served model without its weights, the first one if none is named; no tensor is looked for.
 
     Raises:
         ScenarioError: it is not one that can be loaded.
     """
-    return _open(scenario)[0] if scenario.checkpoint else _seeded(scenario)
+    name, checkpoint = _named(scenario, model)
+    return _open(scenario, checkpoint)[0] if checkpoint else _seeded(name)
 
 
-def open_model(scenario: Scenario) -> tuple[ModelSpec, Weights]:
-    """Return the served model; of a checkpoint no tensor is read yet.
+def open_model(scenario: Scenario, model: str = "") -> tuple[ModelSpec, Weights]:
+    """Return a served model, the first one if none is named; of a checkpoint no tensor is read yet.
 
     Raises:
         ScenarioError: as `spec_of`.
     """
-    return _open(scenario) if scenario.checkpoint else (_seeded(scenario), make_checkpoint(DESK_TINY, DEFAULT_SEED))
+    name, checkpoint = _named(scenario, model)
+    if checkpoint:
+        return _open(scenario, checkpoint)
+    return (spec := _seeded(name)), make_checkpoint(spec, DEFAULT_SEED)
+
+
+def law_of(scenario: Scenario, model: str) -> StepLaw:
+    """Return what a served model's steps take by the scenario's profile, which is of the first one."""
+    law, shapes = step_law(read_profile(scenario.profile)), scenario.models
+    return law if model not in shapes else of_model(law, scenario.served, shapes[model])
 
 
 def check_checkpoint(folder: Path, context: int | None = None) -> ModelSpec:
@@ -66,15 +82,23 @@ def shape_of(spec: ModelSpec) -> Shape:
     )  # fmt: skip
 
 
-def _seeded(scenario: Scenario) -> ModelSpec:
-    if scenario.model != DESK_TINY.name:
-        raise ScenarioError(f"model={scenario.model!r}: world=local can run {DESK_TINY.name!r}, or a checkpoint")
-    return DESK_TINY
+def _named(scenario: Scenario, model: str) -> tuple[str, str]:
+    """Return a served model's name and its checkpoint's folder, if it has one."""
+    for one in scenario.smaller:
+        if one.model == model:
+            return one.model, one.checkpoint
+    return scenario.model, scenario.checkpoint
 
 
-def _open(scenario: Scenario) -> tuple[ModelSpec, Weights]:
+def _seeded(name: str) -> ModelSpec:
+    if name not in SEEDED:
+        raise ScenarioError(f"model={name!r}: world=local can run {', '.join(map(repr, SEEDED))}, or a checkpoint")
+    return SEEDED[name]
+
+
+def _open(scenario: Scenario, checkpoint: str) -> tuple[ModelSpec, Weights]:
     try:
-        spec, weights = open_checkpoint(Path(scenario.checkpoint))
+        spec, weights = open_checkpoint(Path(checkpoint))
     except (ValueError, OSError) as error:
         raise ScenarioError(str(error)) from None
     # Caches are allocated whole, and sessions are as long as the policies reckon with.

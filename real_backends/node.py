@@ -13,6 +13,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ import msgspec
 
 from policies import village
 from policies.cell import Cell
-from policies.gateway import Answer
+from policies.gateway import Answer, AnswerBy
 from policies.jobs import SessionJob
 from policies.log import DamagedLog
 from policies.port import Keys, Policy
@@ -35,7 +36,7 @@ from real_backends.executors.paced import maker
 from real_backends.executors_host import ExecutorHost
 from real_backends.identity import OWNER, Identity, Registry, read_registry
 from real_backends.keys import Ed25519Keys
-from real_backends.models import open_model
+from real_backends.models import law_of, open_model
 from real_backends.sensors import Sensors, open_sensors, report
 from real_backends.serve import Serve
 from real_backends.stores.blobs import BlobStore
@@ -52,6 +53,9 @@ from scenarios.schema import Scenario, Shaped, build
 
 WARM = b"warm\n"
 """Said on standard output by a node that was launched and could begin at once."""
+
+
+_answer = msgspec.msgpack.Decoder(Answer | AnswerBy).decode
 
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -117,7 +121,7 @@ def make_sensors(scenario: Scenario) -> Sensors:
 def answer_blob(payload: bytes) -> tuple[str, str] | None:
     """Return (digest, holder) of the output a gateway's reply names, if it is an `Answer`."""
     try:
-        answer = msgspec.msgpack.decode(payload, type=Answer)
+        answer = _answer(payload)
     except msgspec.MsgspecError:
         return None
     return answer.output, answer.holder
@@ -145,9 +149,9 @@ def make_parts(config: NodeConfig) -> Parts:
     fleet = scenario.fleet
     transport = FaultyTransport(links, scenario.seed, exempt=(OWNER,), ways=hosts.Ways(fleet.shaped))
     blobs = BlobExchange(transport, BlobStore(Path(config.folder) / "blobs"))
-    models = {scenario.model: lambda: open_model(scenario)}
+    models = {name: partial(open_model, scenario, name) for name in scenario.models}
     make = maker(
-        hosts.step_law(hosts.read_profile(scenario.profile)), paced=scenario.executor == "paced",
+        partial(law_of, scenario), paced=scenario.executor == "paced",
         pacing=fleet.shaped.get(config.name, Shaped()).pacing, seed=scenario.seed,
     )  # fmt: skip
     executor = ExecutorHost(

@@ -55,6 +55,7 @@ def node_spec(scenario: Scenario, name: str) -> NodeSpec:
         config=scenario.policy,
         capability=hosts.capability(hosts.read_profile(scenario.profile), scenario.fleet.shaped.get(name, Shaped())),
         card=village.card(scenario.served, scenario.policy),
+        smaller=tuple(village.card(one.served, scenario.policy) for one in scenario.smaller),
         reading_ns=int(scenario.reading_s * NS_PER_S),
         dedicated=name in mains[len(mains) - scenario.fleet.dedicated :],
         has_battery=name not in mains,

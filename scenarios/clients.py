@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from policies.gateway import Answer, Come, Redirect, Refused
+from policies.gateway import Answer, AnswerBy, Come, Redirect, Refused
 
 GIVE_UP_FACTOR = 2.0
 """A client waits for an outcome until this many deadlines after it asked (our choice)."""
@@ -42,6 +42,7 @@ class Finish(NamedTuple):
     tokens: int
     first_token_ns: int
     attempts: int
+    model: str = ""  # that answered, where it is not the one asked for
 
 
 def first_attempt(gateway: int) -> Attempt:
@@ -52,7 +53,8 @@ def first_attempt(gateway: int) -> Attempt:
 def on_reply(attempt: Attempt, reply: Any, left_s: float, gateways: list[str]) -> Attempt | Finish | None:
     """React to a reply; ``left_s`` is the time left to the deadline. None: go on waiting."""
     if isinstance(reply, Answer):
-        return Finish("answered", "", reply.output, reply.tokens, reply.first_token_ns, attempt.number)
+        model = reply.model if isinstance(reply, AnswerBy) else ""
+        return Finish("answered", "", reply.output, reply.tokens, reply.first_token_ns, attempt.number, model)
     if isinstance(reply, Refused):
         return Finish("refused", reply.reason, "", 0, 0, attempt.number)
     if isinstance(reply, Redirect):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from models.inference import Shape
 from policies.work import Capability
 from scenarios.schema import ScenarioError, Shaped
 
@@ -81,6 +82,18 @@ class StepLaw(NamedTuple):
         if len(tokens) == 1 or max(tokens) > 1:
             return self.step_s(layers, last, rows)
         return self.step_s(layers, last, 1) + (rows - 1) * layers * self.prefill_s_token_layer
+
+
+def of_model(law: StepLaw, measured: Shape, shape: Shape) -> StepLaw:
+    """Return the law of another model than the one that was measured.
+
+    ASSUMPTION: a layer takes time as its bytes do, and so does the head; what a step takes beside them stays.
+    """
+    layer, head = shape.layer_bytes() / measured.layer_bytes(), shape.head_bytes() / measured.head_bytes()
+    return law._replace(
+        decode_s_layer=law.decode_s_layer * layer, decode_s_head=law.decode_s_head * head,
+        prefill_s_token_layer=law.prefill_s_token_layer * layer, prefill_s_head=law.prefill_s_head * head,
+    )  # fmt: skip
 
 
 def step_law(profile: Mapping[str, Any]) -> StepLaw:

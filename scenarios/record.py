@@ -21,7 +21,7 @@ Table = Sequence[tuple[Any, ...]] | Mapping[str, Any]
 TABLES: Mapping[str, tuple[str, ...]] = {
     "requests": (
         "op_id", "client", "priority", "arrival_s", "deadline_s", "prompt_tokens", "new_tokens", "status", "reason",
-        "first_token_s", "latency_s", "attempts", "tokens", "output", "correct", "nodes",
+        "first_token_s", "latency_s", "attempts", "tokens", "output", "correct", "nodes", "model",
     ),
     "devices": (
         "time_s", "device", "kind", "soc", "plugged", "screen_on", "die_c", "skin_c", "speed", "contributing", "state",
@@ -34,6 +34,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 """Columns by table. ``time_s`` and ``arrival_s`` count from the run's start, ``latency_s`` from the request's arrival,
 ``first_token_s`` from the start of the session that answered it (queueing is in ``latency_s``, not in it); ``status``
 is answered, late, refused or lost; ``output`` is the digest of the answer and ``nodes`` are the workers that made it;
+``model`` is who answered, two with a plus where the second went on from what the first had told (then ``correct`` is
+not known);
 ``phase`` is start or end, or skipped for a fault that found no victim; ``layer`` says who applied a fault (model,
 transport, process, kernel); ``detail`` is JSON or text. ``commits`` has a row an entry of the replicated log: when the
 first and the last honest member told that it is committed, and how many did; such announcements are not in

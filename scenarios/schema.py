@@ -37,6 +37,8 @@ from scenarios.adversaries.behaviours import Behaviour, Silent, WrongResults
 from scenarios.adversaries.check import check as check_adversaries
 from scenarios.explain import explain
 from scenarios.faults import Fault
+from scenarios.served import Smaller
+from scenarios.served import check as check_smaller
 
 KINDS = ("phone", "tablet", "laptop", "desktop", "gpu_box")
 """Kinds of device in a fleet's order: rows of a kind stand together."""
@@ -221,6 +223,7 @@ class Scenario(Strict, frozen=True):
     model: str = "llama-3.2-3b"
     checkpoint: str = ""  # a folder whose layers workers load as the model (world=local)
     shape: Shape | None = None  # of a model that is not one of `models.inference.SHAPES`, a checkpoint's
+    smaller: tuple[Smaller, ...] = ()  # models that serve where the first one cannot, the best first
     fleet: Fleet = Fleet()
     owners: Owners = Owners()
     network: Network = Network()
@@ -250,6 +253,11 @@ class Scenario(Strict, frozen=True):
     def served(self) -> Shape:
         """The served model's shape."""
         return self.shape or SHAPES[self.model]
+
+    @property
+    def models(self) -> dict[str, Shape]:
+        """All models by name, the best first."""
+        return {self.model: self.served, **{one.model: one.served for one in self.smaller}}
 
 
 class ScenarioError(ValueError):
@@ -294,7 +302,8 @@ def _cross_check(s: Scenario) -> None:
     require_finite(to_plain(s))
     if s.shape is None and s.model not in SHAPES:
         raise ScenarioError(f"model={s.model!r}: allowed: {', '.join(sorted(SHAPES))}")
-    _check_shape(s.shape)
+    for model in (s, *s.smaller):
+        _check_shape(model.shape)
     if s.checkpoint and s.shape is None:
         raise ScenarioError(f"checkpoint={s.checkpoint!r}: needs its shape as well; twin serve --model DIR finds it")
     if not s.backends:
@@ -316,6 +325,7 @@ def _cross_check(s: Scenario) -> None:
     if s.network.bursts and s.network.bursts not in CHANNELS:
         raise ScenarioError(f"network.bursts={s.network.bursts!r}: allowed: {', '.join(sorted(CHANNELS))}")
     try:
+        check_smaller(s)
         sensors.check(s.sensors, s.assume)
     except ValueError as error:
         raise ScenarioError(str(error)) from None

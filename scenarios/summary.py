@@ -48,6 +48,15 @@ def request_summary(rows: Sequence[tuple[Any, ...]], duration_s: float) -> dict[
     return summary
 
 
+def model_summary(rows: Sequence[tuple[Any, ...]], models: Sequence[str]) -> dict[str, float]:
+    """Return how many requests each model answered, and how many two of them did; nothing of a village with one."""
+    if len(models) < 2:
+        return {}
+    by = [row[_COLUMN["model"]] for row in rows]
+    found = {f"answered_by_{model}": float(by.count(model)) for model in models}
+    return {**found, "answered_by_two_models": float(sum("+" in model for model in by))}
+
+
 def detection_summary(checks: VillageChecks, sent_bytes: int, nodes: int, duration_s: float) -> dict[str, float]:
     """Return what the failure detector did, or nothing in a run without one.
 

@@ -12,14 +12,15 @@ from typing import Any, Union
 import msgspec
 
 from policies import port as p
-from policies.gateway import Accepted, Answer, Come, Part, Redirect, Refused, Submit
+from policies.gateway import Accepted, Answer, AnswerBy, Come, Part, PartBy, Redirect, Refused, Submit
 from policies.port import NS_PER_S, Effect
 from policies.wire import digest, encode
 from scenarios.clients import Attempt, Finish, first_attempt, on_reply, on_silence
 from scenarios.workload import Request
 from sim.world import Node, World
 
-_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Part, Redirect, Refused]).decode  # noqa: UP007
+_Reply = Union[Accepted, Answer, AnswerBy, Come, Part, PartBy, Redirect, Refused]  # noqa: UP007
+_reply: Any = msgspec.msgpack.Decoder(_Reply).decode
 
 
 @dataclass

@@ -18,6 +18,7 @@ progress is linear, and an end is one event. This is what the manifest calls ``c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -71,6 +72,7 @@ class Compute:
         fetched: devices begin without the model (`sim.loads`).
         pinned: serial executors keep to one core each, in turn.
         policy: how serial executors serve sessions; each one by itself without it.
+        smaller: other models, by name: their shapes and their laws by node name.
 
     Serial executors (`sim.laws.Law.batching` is false) and others are not mixed.
     """
@@ -89,7 +91,9 @@ class Compute:
         fetched: bool = False,
         pinned: bool = False,
         policy: PolicyConfig | None = None,
+        smaller: Mapping[str, tuple[inference.Shape, Mapping[str, Law]]] | None = None,
     ) -> None:
+        self._smaller = smaller or {}
         self.world, self.shape = world, shape
         self.plan_s = plan_s
         self.executors = {name: Executor(name, law) for name, law in laws.items()}
@@ -105,17 +109,17 @@ class Compute:
         self.serial = not all(law.batching for law in laws.values())
         around = (
             world.engine, self.sharing, Host(core_of, hop_s or 0.0, session_s, ways or Ways({})), self._way_s,
-            shape.activation_bytes(), self._speak, self._finish,
+            lambda model: self._shape(model).activation_bytes(), self._speak, self._finish,
         )  # fmt: skip
         serving = policy.serving if policy else None
         self.steps = Steps(*around)
         if policy and isinstance(serving, BatchedConfig):
             self.steps = Rounds(serving, policy.sharding, lambda s, why: self._lose(s, why, s.node.name), *around)
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
-        self.loads = Loads(world, shape, self.bulk, self._tell, fetched=fetched)
+        self.loads = Loads(world, self._shape, self.bulk, self._tell, fetched=fetched)
         self.proving: Proving | None = None
         self.copies = Copies(
-            world, shape, self.executors, core_of, self.sharing, self.bulk, self._look, self._wrong
+            world, self._shape, self._law, self.executors, core_of, self.sharing, self.bulk, self._look, self._wrong
         )  # fmt: skip
         self.sessions: dict[tuple[str, int], Session] = {}
         self.liars: dict[str, range] = {}  # node to the times (ns) at which its activations are wrong
@@ -225,7 +229,7 @@ class Compute:
         self._next += 1
         begins = self.copies.begins(job)
         session = Session(
-            self._next, node, node.epoch, path, job_id, job, self._stage_costs(job, begins), self._hops_s(numbers),
+            self._next, node, node.epoch, path, job_id, job, self._stage_costs(job, begins), self._hops_s(job, numbers),
             now, self._legs(node, job, numbers, begins), begins,
         )  # fmt: skip
         self.sessions[(node.name, job_id)] = session
@@ -253,10 +257,16 @@ class Compute:
         costs = []
         for k, stage in enumerate(job.stages):
             executor, layers, last = self.executors[stage.node], stage.last - stage.first, k == len(job.stages) - 1
-            decode = executor.law.decode(layers, last)
-            entering = executor.law.prefill(layers, last, prefilled(job) - begins, begins)
-            costs.append(StageCost(executor, decode, entering))
+            law = self._law(job.model, stage.node)
+            entering = law.prefill(layers, last, prefilled(job) - begins, begins)
+            costs.append(StageCost(executor, law.decode(layers, last), entering, law))
         return costs
+
+    def _shape(self, model: str) -> inference.Shape:
+        return self._smaller[model][0] if model in self._smaller else self.shape
+
+    def _law(self, model: str, node: str) -> Law:
+        return self._smaller[model][1][node] if model in self._smaller else self.executors[node].law
 
     def _legs(
         self, node: Node, job: SessionJob, numbers: list[int], begins: int
@@ -271,21 +281,20 @@ class Compute:
             legs.append(Carry(source.number, node.number, TOKEN_BYTES * job.prompt_tokens))
         if self.serial:
             return [*legs, Walking()]
-        apart = len(numbers) > 1
+        apart, activation_bytes = len(numbers) > 1, self._shape(job.model).activation_bytes()
         for k, (a, b) in enumerate(zip(numbers, [*numbers[1:], numbers[0]], strict=True)):
             legs.append(Prefill(k))
             if apart:
                 last = k == len(numbers) - 1
-                legs.append(
-                    Carry(a, b, TOKEN_BYTES if last else self.shape.activation_bytes() * (prefilled(job) - begins))
-                )
+                entering = prefilled(job) - begins
+                legs.append(Carry(a, b, TOKEN_BYTES if last else activation_bytes * entering))
         return [*legs, Decode()]
 
-    def _hops_s(self, numbers: list[int]) -> float:
+    def _hops_s(self, job: SessionJob, numbers: list[int]) -> float:
         """One token's activations from stage to stage, and the token from the last stage back to the head."""
         if len(numbers) == 1 or self.serial:
             return 0.0
-        activation_bytes = self.shape.activation_bytes()
+        activation_bytes = self._shape(job.model).activation_bytes()
         forward_s = sum(self._message_s(a, b, activation_bytes) for a, b in pairwise(numbers))
         return forward_s + self._message_s(numbers[-1], numbers[0], TOKEN_BYTES)
 

@@ -21,6 +21,7 @@ from policies.port import NS_PER_S
 from policies.sharding.links import TOKEN_BYTES
 from sim import answers
 from sim.bulk import Bulk
+from sim.laws import Law
 from sim.sessions import Executor, Session, prefilled
 from sim.sharing import Flow, Sharing
 from sim.world import Node, World
@@ -73,7 +74,8 @@ class Copies:
 
     Args:
         world: whose nodes keep it.
-        shape: the served model.
+        shape: a model's, by name.
+        law: of a model on a node.
         executors: by node.
         cores: executor to the resource of its core, where executors share a host.
         sharing: holds the executors.
@@ -83,10 +85,11 @@ class Copies:
     """
 
     def __init__(
-        self, world: World, shape: Shape, executors: Mapping[str, Executor], cores: Mapping[str, str],
-        sharing: Sharing, bulk: Bulk, look: Callable[[Session], None], wrong: Callable[[SessionJob], list[str]],
+        self, world: World, shape: Callable[[str], Shape], law: Callable[[str, str], Law],
+        executors: Mapping[str, Executor], cores: Mapping[str, str], sharing: Sharing, bulk: Bulk,
+        look: Callable[[Session], None], wrong: Callable[[SessionJob], list[str]],
     ) -> None:  # fmt: skip
-        self._world, self._shape, self._executors, self._cores = world, shape, executors, cores
+        self._world, self._shape, self._law, self._executors, self._cores = world, shape, law, executors, cores
         self._sharing, self._bulk, self._look, self._wrong = sharing, bulk, look, wrong
         self._kept: dict[str, dict[str, Kept]] = {}  # by node and request
         self._streams: dict[int, list[_Stream]] = {}  # by session
@@ -178,10 +181,11 @@ class Copies:
 
     def _token_bytes(self, stream: _Stream) -> float:
         session, standby = stream.session, stream.standby
+        shape = self._shape(session.job.model)
         if self._as_entered(stream):
-            return self._shape.activation_bytes() if standby.index else TOKEN_BYTES
+            return shape.activation_bytes() if standby.index else TOKEN_BYTES
         stage = session.job.stages[standby.index]
-        return (stage.last - stage.first) * self._shape.kv_bytes_per_token_layer()
+        return (stage.last - stage.first) * shape.kv_bytes_per_token_layer()
 
     def _as_entered(self, stream: _Stream) -> bool:
         return stream.standby.way == "checkpoint" and stream.copied >= stream.session.begins
@@ -203,11 +207,12 @@ class Copies:
             return
         job, index = stream.session.job, stream.standby.index
         stage = job.stages[index]
-        cost = executor.law.prefill(stage.last - stage.first, index == len(job.stages) - 1, tokens, stream.copied)
+        law = self._law(job.model, executor.name)
+        cost = law.prefill(stage.last - stage.first, index == len(job.stages) - 1, tokens, stream.copied)
         seconds = cost.scaled_s / executor.speed + cost.overhead_s
         path, takes = [executor.name], {executor.name: 1.0}
         if core := self._cores.get(executor.name):
-            path, takes = [*path, core], takes | {core: executor.law.cores_share}
+            path, takes = [*path, core], takes | {core: law.cores_share}
 
         def done(flow: Flow) -> None:
             if stream.flow is flow:

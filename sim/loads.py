@@ -50,7 +50,7 @@ class Loads:
 
     Args:
         world: whose nodes load.
-        shape: the served model.
+        shape: a model's name to its shape; with ``fetched`` there is one.
         bulk: carries what is fetched.
         tell: reports an outcome at a time (ns).
         fetched: devices begin without the model.
@@ -60,8 +60,9 @@ class Loads:
         fetched_bytes: what has crossed the links, broken transfers included.
     """
 
-    def __init__(self, world: World, shape: Shape, bulk: Bulk, tell: Tell, *, fetched: bool) -> None:
-        self.world, self.shape, self.bulk, self.fetched = world, shape, bulk, fetched
+    def __init__(self, world: World, shape: Callable[[str], Shape], bulk: Bulk, tell: Tell, *, fetched: bool) -> None:
+        self.world, self.shape_of, self.bulk, self.fetched = world, shape, bulk, fetched
+        self.shape = shape("")
         self._tell = tell
         self.on_flash: dict[int, dict[int, Node]] = {}
         self.fetched_bytes = 0.0
@@ -157,7 +158,8 @@ class Loads:
 
     def _read(self, node: Node, path: str, job_id: int, job: LoadJob) -> None:
         """Read a shard from flash."""
-        size = (job.last - job.first) * self.shape.layer_bytes() + self.shape.head_bytes()
+        shape = self.shape_of(job.model)
+        size = (job.last - job.first) * shape.layer_bytes() + shape.head_bytes()
         self._tell(node, path, job_id, Done("", 0, 0), self.world.engine.now + int(size / LOAD_BYTES_PER_S * NS_PER_S))
 
     def _size_bytes(self, layer: int) -> float:

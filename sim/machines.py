@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from models import inference, links
 from scenarios import hosts
 from scenarios.schema import Scenario, Shaped
@@ -41,8 +43,19 @@ def executor_laws(scenario: Scenario, stock: Inventory, shape: inference.Shape) 
     if scenario.network.home == "loopback":
         profile, shaped = hosts.read_profile(scenario.profile), scenario.fleet.shaped
         computes = scenario.executor == "model"
-        return [measured(profile, shaped.get(name, Shaped()), computes=computes) for name in stock.name]
+        laws = [measured(profile, shaped.get(name, Shaped()), computes=computes) for name in stock.name]
+        if shape == scenario.served:
+            return [*laws]
+        return [replace(law, law=hosts.of_model(law.law, scenario.served, shape)) for law in laws]
     return [Roofline(shape, device) for device in device_parameters(stock)]
+
+
+def smaller_models(scenario: Scenario, stock: Inventory) -> dict[str, tuple[inference.Shape, dict[str, Law]]]:
+    """Return the shape of each model beside the first one, and the laws of all devices for it."""
+    return {
+        one.model: (one.served, dict(zip(stock.name, executor_laws(scenario, stock, one.served), strict=True)))
+        for one in scenario.smaller
+    }
 
 
 def device_parameters(stock: Inventory) -> list[inference.Device]:

@@ -35,7 +35,7 @@ class Lane(Walk):
 
     def step_s(self) -> float:
         """Return what the batch's step at this stage takes."""
-        stage, law = self.session.job.stages[self.stage], self.stages[self.stage].executor.law
+        stage, law = self.session.job.stages[self.stage], self.stages[self.stage].law
         assert isinstance(law, Measured)
         last = self.stage == len(self.stages) - 1
         return law.batch_s(stage.last - stage.first, last, [piece.tokens for piece in self.pieces])

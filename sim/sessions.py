@@ -40,11 +40,12 @@ class Executor:
 
 
 class StageCost(NamedTuple):
-    """What one stage of a session costs on its executor."""
+    """What one stage of a session costs on its executor, by the law of its model there."""
 
     executor: Executor
     decode: DecodeCost
     prefill: PrefillCost
+    law: Law
 
 
 class Carry(NamedTuple):

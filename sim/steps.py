@@ -74,14 +74,14 @@ class Steps:
         sharing: holds the executors and the cores as resources.
         host: what is around them.
         way_s: (source, target, bytes) to the seconds of a message where no hop was measured.
-        activation_bytes: that one token carries from stage to stage.
+        activation_bytes: model to what one token carries from stage to stage.
         spoke: called when a session has its first token.
         done: called when it has its last one.
     """
 
     def __init__(
         self, engine: Engine, sharing: Sharing, host: Host, way_s: Callable[[str, str, float], float],
-        activation_bytes: float, spoke: Callable[[Session], None], done: Callable[[Session], None],
+        activation_bytes: Callable[[str], float], spoke: Callable[[Session], None], done: Callable[[Session], None],
     ) -> None:  # fmt: skip
         self._engine, self._sharing, self._host, self._way_s = engine, sharing, host, way_s
         self._activation_bytes, self._spoke, self._done = activation_bytes, spoke, done
@@ -188,7 +188,8 @@ class Steps:
 
     def _cross(self, walk: Walk) -> None:
         stages = walk.stages
-        token_bytes = TOKEN_BYTES if walk.stage == len(stages) - 1 else self._activation_bytes
+        last = walk.stage == len(stages) - 1
+        token_bytes = TOKEN_BYTES if last else self._activation_bytes(walk.session.job.model)
         size_bytes = token_bytes * walk.tokens()
         source, target = (stages[k % len(stages)].executor.name for k in (walk.stage, walk.stage + 1))
         delay_s = self._host.ways.delay_s(int(self._engine.now) / NS_PER_S, source, target, size_bytes)

@@ -47,7 +47,7 @@ from sim.fleet.ladders import Ladders
 from sim.fleet.village import Fleet, inventory
 from sim.guard import Guards
 from sim.keys import KeyRing
-from sim.machines import CLIENT_ONE_WAY_S, access_links, device_parameters, executor_laws
+from sim.machines import CLIENT_ONE_WAY_S, access_links, device_parameters, executor_laws, smaller_models
 from sim.network import Links, MessageNetwork
 from sim.replays import Replays
 from sim.trace import innermost
@@ -109,14 +109,15 @@ class _Run:
             float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
             hosts.Ways(scenario.fleet.shaped), float(self.host["plan_s"]) if self.host else PLAN_S,
             fetched=scenario.network.shards == "fetched", pinned=scenario.pinned and self.host is not None,
-            policy=scenario.policy,
+            policy=scenario.policy, smaller=smaller_models(scenario, self.stock),
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
         self._add_nodes(access)
         self.checking = Checking(scenario, self.compute, self.adversaries)
         self.checks = VillageChecks(
-            self.shape.layers, members=self.keepers, faulty=self.lying_members,
+            {name: shape.layers for name, shape in scenario.models.items()},
+            members=self.keepers, faulty=self.lying_members,
             protocol=str(scenario.policy.consensus.__struct_config__.tag),
             detector=scenario.policy.membership, nodes=len(self.stock.name), liars=self.adversaries,
             council=council_of(scenario, self.electorate, looks=True),
@@ -191,6 +192,7 @@ class _Run:
                 seed=s.seed,
                 config=s.policy,
                 card=card,
+                smaller=tuple(village.card(one.served, s.policy) for one in s.smaller),
                 reading_ns=int(s.reading_s * NS_PER_S),
                 capability=self._capability(i, access),
                 dedicated=bool(self.stock.dedicated[i]),
@@ -376,11 +378,13 @@ class _Run:
         if f.status == "refused":
             self.refusals[f.reason] += 1
         prompt = digest(f"{r.client}/{r.op_id}".encode())
-        correct = f.output == answer_digest(self.scenario.model, prompt, r.new_tokens) if f.output else None
+        model = f.model or self.scenario.model if f.status == "answered" else ""
+        judged = f.output and "+" not in model
+        correct = f.output == answer_digest(model, prompt, r.new_tokens) if judged else None
         self.rows["requests"].append((
             r.op_id, r.client, PRIORITIES[r.priority], r.arrival_s, r.deadline_s, r.prompt_tokens, r.new_tokens, status,
             f.reason, f.first_token_ns / NS_PER_S if f.tokens else None, latency_s, f.attempts, f.tokens, f.output,
-            correct, self.served_by.get((r.client, r.op_id), "") if f.status == "answered" else "",
+            correct, self.served_by.get((r.client, r.op_id), "") if f.status == "answered" else "", model,
         ))  # fmt: skip
 
     def _record_devices(self, now_s: float) -> None:
@@ -455,10 +459,11 @@ class _Run:
         return max(states, key=lambda s: s.applied).ledger if states else {}
 
     def _summary(self) -> dict[str, float]:
-        from scenarios.summary import detection_summary, request_summary
+        from scenarios.summary import detection_summary, model_summary, request_summary
 
         s = self.scenario
         summary = request_summary(self.rows["requests"], s.duration_s)
+        summary.update(model_summary(self.rows["requests"], list(s.models)))
         ran_s = self.world.engine.now / NS_PER_S
         summary.update(detection_summary(self.checks, self.detection_bytes, len(self.stock.name), ran_s))
         summary.update(self.checking.summary(self.rows["decisions"], self.notes["bound"]))

@@ -60,7 +60,8 @@ class Offers(Moving):
             return
         rules = self.config.degrade
         workers = tuple(candidate(node, capability) for node, capability in pool.items())
-        standing = tuple((line.model, line.stages) for line in self.lines.lines.values())
+        lines = [line for line in self.lines.lines.values() if all(node in self.lines.workers for node in line.nodes)]
+        standing = tuple((line.model, line.stages) for line in lines)
         asked = Mixing(self.sharding.planner, self.cards, workers, standing, rules.services, rules.away)
         self.plan_job = self.port.submit(PlanJob(MIXER, encode(asked), len(pool)))
 

@@ -24,12 +24,13 @@ from real_backends.executors.llama_layout import StoredWeights, open_checkpoint,
 from real_backends.executors.pipeline import Pipeline, make_shard
 from real_backends.executors.precision import DTYPES
 from real_backends.executors.shard import BlocksFull, ExecutorUnavailable, Part, SessionsFull, Shard
-from real_backends.executors.spec import DESK_TINY, ModelSpec, RopeScaling, cut_evenly, tensor_shapes
+from real_backends.executors.spec import DESK_MINI, DESK_TINY, ModelSpec, RopeScaling, cut_evenly, tensor_shapes
 from real_backends.executors.tokens import TEST_PROMPTS, decode, encode
 
 __all__ = [
     "CODINGS",
     "DEFAULT_SEED",
+    "DESK_MINI",
     "DESK_TINY",
     "DTYPES",
     "TEST_PROMPTS",

@@ -156,14 +156,18 @@ class Stretched:
         return self.step([Part(session, x, position)])[0]
 
 
-def maker(law: StepLaw, *, paced: bool, pacing: float, seed: int) -> ShardMaker:
-    """Return what makes a worker's shards: computing ones, stretched by pacing, or such as only hold their time."""
+def maker(law: Callable[[str], StepLaw], *, paced: bool, pacing: float, seed: int) -> ShardMaker:
+    """Return what makes a worker's shards: computing ones, stretched by pacing, or such as only hold their time.
+
+    Args:
+        law: a model's name to what its steps take.
+    """
 
     def make(
         backend: str, spec: ModelSpec, weights: Weights, first: int, last: int, *, blocks: int | None = None
     ) -> Shard:
         if paced:
-            return PacedShard(spec, first, last, law, pacing, seed, blocks=blocks)
+            return PacedShard(spec, first, last, law(spec.name), pacing, seed, blocks=blocks)
         shard = make_shard(backend, spec, weights, first, last, blocks=blocks)
         return shard if pacing == 1.0 else Stretched(shard, pacing)
 

@@ -15,15 +15,15 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from policies.gateway import Accepted, Answer, Come, Part, Redirect, Refused, Submit, Withdraw
+from policies.gateway import Answer, Part, Refused, Submit, Withdraw
 from policies.jobs import Sampling
 from policies.wire import Message, digest, encode
-from real_backends.clients import GATEWAY
+from real_backends.clients import GATEWAY, GatewayReply
 from real_backends.gateway.book import Book
 from real_backends.gateway.errors import ApiError
 from real_backends.gateway.metrics import Metrics
@@ -36,7 +36,7 @@ PRIORITY = 2  # "normal", the class of a request that says nothing about it
 BLOB_TRIES = 3  # requests made for an answer whose tokens its holder cannot hand over
 
 _log = logging.getLogger(__name__)
-_reply: Any = msgspec.msgpack.Decoder(Union[Accepted, Answer, Come, Part, Redirect, Refused]).decode  # noqa: UP007
+_reply: Any = msgspec.msgpack.Decoder(GatewayReply).decode
 
 
 @dataclass

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from policies.consensus.messages import Elected
 from policies.gateway import Admitted
 from policies.problem import Plan, Problem
 from policies.sharding import check_plan
-from policies.work import Gone, Placed, SettledOp
+from policies.work import Gone, Placed, PlacedOf, SettledBy, SettledOp
 from scenarios.checks.language import Check, Each, Ends, Event, Same, Sometimes, decided, told
 
 LEAVES_WITHIN_S = 0.1
 """How much later than its input a step's effects may leave; a slow machine's is longest (our bound)."""
-SETTLED = decided("coordination", "settled", SettledOp)
-PLACED = decided("coordination", "placed", Placed)
+SETTLED = decided("coordination", "settled", SettledOp | SettledBy)
+PLACED = decided("coordination", "placed", Placed | PlacedOf)
 GONE = decided("coordination", "gone", Gone)
 ADMITTED = decided("gateway", "admitted", Admitted)
 ELECTED = decided("consensus", "leader", Elected)
@@ -37,11 +38,17 @@ def _op(event: Event) -> tuple[str, str]:
     return event.value.client, event.value.op_id
 
 
-def shards_cover_the_model(layers: int) -> Each:
-    """A placed pipeline's stages follow one another without gap or overlap, from the first layer to the last."""
+def shards_cover_the_model(layers: int | Mapping[str, int]) -> Each:
+    """A placed pipeline's stages follow one another without gap or overlap, from the first layer to the last.
+
+    Args:
+        layers: of the model, or of each of several by name, the first of them before all others.
+    """
+    known = layers if isinstance(layers, Mapping) else {"": layers}
 
     def wrong(event: Event) -> str:
         stages: Any = event.value.stages
+        layers = known[event.value.model if isinstance(event.value, PlacedOf) else next(iter(known))]
         edges = [0, *(stage.last for stage in stages)]
         gapless = all(stage.first == edges[k] < stage.last for k, stage in enumerate(stages))
         if gapless and edges[-1] == layers:

@@ -36,7 +36,7 @@ class VillageChecks(Checks):
     are heard under protocols that bear liars only: elsewhere they would cost more than they show.
 
     Args:
-        layers: of the served model.
+        layers: of the served models by name, the first of them before all others.
         honest: nodes whose announcements count; None is all.
         members: of the committee.
         faulty: of these, who may lie.
@@ -53,8 +53,8 @@ class VillageChecks(Checks):
     """
 
     def __init__(
-        self, layers: int = 0, honest: Collection[str] | None = None, *, members: Collection[str] = (),
-        faulty: Collection[str] = (), protocol: str = "raft",
+        self, layers: int | Mapping[str, int] = 0, honest: Collection[str] | None = None, *,
+        members: Collection[str] = (), faulty: Collection[str] = (), protocol: str = "raft",
         detector: NoDetectorConfig | MembershipRules | None = None, nodes: int = 0, liars: Collection[str] = (),
         council: Council | None = None,
     ) -> None:  # fmt: skip

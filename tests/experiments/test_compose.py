@@ -18,7 +18,7 @@ BAD_WORDS = [
     (["scenario=frist_village"], "did you mean 'first_village'"),
     (
         ["scenario=../../etc/passwd"],
-        "allowed: alone, byzantine_committee, council, first_village, fleet_week, four_desks, gap, million_day",
+        "allowed: alone, byzantine_committee, council, degraded, first_village, fleet_week, four_desks, gap, million_",
     ),
     (["fleet=default_50"], "did you mean 'default_500'"),
     (["fleet=null"], "no such choice"),

@@ -11,8 +11,8 @@ import pytest
 
 from scenarios.record import TABLES, Record, frame, write
 
-REQUEST = ("r0", "c0", "high", 0.5, 60.0, 10, 5, "answered", "", 0.1, 1.5, 1, 5, "d", True, "a,b")
-LOST = ("r1", "c0", "low", 1.5, 60.0, 10, 5, "lost", "", None, 120.0, 3, 0, "", None, "")
+REQUEST = ("r0", "c0", "high", 0.5, 60.0, 10, 5, "answered", "", 0.1, 1.5, 1, 5, "d", True, "a,b", "m")
+LOST = ("r1", "c0", "low", 1.5, 60.0, 10, 5, "lost", "", None, 120.0, 3, 0, "", None, "", "")
 DEVICE = (0.0, "phone-0", "phone", 0.5, True, False, 22.0, 22.0, 1.0, False, "idle")
 
 

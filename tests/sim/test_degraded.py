@@ -1,0 +1,78 @@
+"""A simulated village of two models: two of four workers die and return, and every request has an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from experiments.results import load
+from scenarios.record import TABLES, Record
+from scenarios.schema import Scenario, ScenarioError, build, to_plain
+from sim.village import simulate
+
+DIES_S, BACK_S = 40.0, 70.0
+SLACK_S = 15.0  # a lease, the dwell, draining and loading
+
+
+def scenario(changes: Mapping[str, Any] | None = None, **words: Any) -> Scenario:
+    """The scenario that a newcomer runs, with assumed times; ``changes`` are of its plain data."""
+    return build(to_plain(load("degraded", profile="", **words)) | dict(changes or {}))
+
+
+def asked(record: Record) -> list[dict[str, Any]]:
+    """The requests by time of arrival."""
+    rows = [dict(zip(TABLES["requests"], row, strict=True)) for row in record.tables["requests"]]
+    return sorted(rows, key=lambda row: row["arrival_s"])
+
+
+def test_large_small_large_and_nobody_is_refused() -> None:
+    """Every request is answered, rightly for the model that did; none by the small one once the large can serve."""
+    record = simulate(scenario())
+    rows = asked(record)
+    assert {row["status"] for row in rows} == {"answered"}
+    assert all(row["correct"] for row in rows)
+    models = {
+        "before": {row["model"] for row in rows if row["arrival_s"] < DIES_S - 1},
+        "while": {row["model"] for row in rows if DIES_S + SLACK_S < row["arrival_s"] < BACK_S},
+        "after": {row["model"] for row in rows if row["arrival_s"] > BACK_S + SLACK_S},
+    }
+    assert models == {"before": {"desk-tiny"}, "while": {"desk-mini"}, "after": {"desk-tiny"}}
+    by = [row["model"] for row in rows]
+    assert record.summary["answered_by_desk-tiny"] == by.count("desk-tiny")
+    assert record.summary["answered_by_desk-mini"] == by.count("desk-mini")
+    assert record.summary["answered_by_two_models"] == 0
+    assert {name: verdict for name, verdict in record.manifest["checks"].items() if verdict is not True} == {}
+    assert simulate(scenario()).digest == record.digest
+
+
+def test_without_a_smaller_model_the_same_loss_leaves_nobody_to_answer() -> None:
+    """The same faults, one model: what is asked while two workers are away waits until they are back."""
+    record = simulate(scenario({"smaller": []}))
+    waited = [row for row in asked(record) if DIES_S + 1 < row["arrival_s"] < BACK_S]
+    assert all(row["arrival_s"] + row["latency_s"] > BACK_S for row in waited)
+    assert "answered_by_desk-mini" not in record.summary
+
+
+@pytest.mark.parametrize(("service", "after"), [("critical", "desk-mini"), ("standard", "desk-tiny")])
+def test_classes_part_ways(service: str, after: str) -> None:
+    """One worker in twenty is away: three and one keep no critical promise, four small ones do."""
+    degrade = {"policy__coordination__degrade__services": [service], "policy__coordination__degrade__away": 0.05}
+    rows = asked(simulate(scenario({"faults": []}, duration_s=40.0, workload__requests=20, **degrade)))
+    assert {row["model"] for row in rows} == {after}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"smaller": [{"model": "gpt"}]}, r"smaller\[0\].model='gpt': allowed: desk-mini, desk-tiny, "),
+        ({"smaller": [{"model": "desk-tiny"}]}, r"smaller\[0\].model='desk-tiny': expected a name of its own"),
+        ({"smaller": [{"model": "llama-3.2-1b"}]}, r"'llama-3.2-1b' has 128256 tokens, expected 512 as the first"),
+        ({"smaller": [{"model": "x", "checkpoint": "d"}]}, r"smaller\[0\].model='x': allowed: "),
+    ],
+)
+def test_models_that_cannot_stand_in_for_one_another_are_one_line(changes: dict[str, Any], said: str) -> None:
+    """The field, its value and what is allowed."""
+    with pytest.raises(ScenarioError, match=said):
+        scenario(changes)
