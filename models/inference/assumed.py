@@ -57,10 +57,19 @@ _PREFILL = {
     "amd": 0.3, "intel": 0.2, "hbm-amd": 0.25,
 }  # fmt: skip
 _NPU_SHARE = 1.5
+_INTEGER_LANES = 4.0
+"""Products of 8-bit integers a core does for each of 32 bits: Arm's SDOT and SMMLA, x86's VNNI (instruction sets)."""
+_BARRIER_S = 5e-6
+"""A layer's dozen of barriers costs a processor this much for each core that waits (assumption)."""
+# Cores of the processors whose barriers outlast the launches of their class (data sheets).
+_CORES = {"AmpereOne": 192, "Ampere Altra Max": 128, "EPYC 7R32": 48, "Threadripper 7970X": 32}
 
 
 def assumed(engine: str, chip: Chip, phase: str) -> Prices:
-    """Return the prices of a chip's class, with the attention of an engine that fuses it."""
+    """Return the prices of a chip's class, with the attention of an engine that fuses it.
+
+    ExecuTorch on a phone computes weights of 16 bits in floating point, without the integers' lanes.
+    """
     eta, decode_mu, layer_us = _DECODE.get(chip.kind, (0.7, 0.0, 100.0))
     mu = _PREFILL.get(chip.kind, 0.3)
     if engine == "npu":
@@ -68,7 +77,9 @@ def assumed(engine: str, chip: Chip, phase: str) -> Prices:
     if engine in ("mlc", "litert", "mlx") and chip.kind in ("phone", "jetson"):
         mu = 0.3  # on the GPU
     of_decode = 1.0 / decode_mu if decode_mu else 0.0
-    linear = of_decode if phase == "decode" else 1.0 / mu
+    packed = of_decode if phase == "decode" else 1.0 / mu
+    floating = _INTEGER_LANES if engine == "executorch" and chip.kind == "phone" and phase == "prefill" else 1.0
+    layer_s = max(layer_us * 1e-6, _BARRIER_S * _CORES.get(chip.name, 0))
     return Prices(
-        weight=1.0 / eta, linear=linear, linear_packed=linear, kv=2.0, attention=ATTENTION, layer_s=layer_us * 1e-6
+        weight=1.0 / eta, linear=floating * packed, linear_packed=packed, kv=2.0, attention=ATTENTION, layer_s=layer_s
     )

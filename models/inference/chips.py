@@ -19,6 +19,13 @@ from models.devices.rows import LIBRARY, DeviceRow
 from models.inference.names import unknown
 
 GB = 1e9
+BOARD_HOST = 3.0
+"""A core of a single-board computer beside a desktop's (Geekbench 6, one core: about 800 and 2,600; from memory)."""
+# NVIDIA's Ada, Hopper and Blackwell, AMD's CDNA 3 (data sheets).
+_FP8 = (
+    "L4", "L20", "RTX 40", "RTX 50", "RTX PRO", "H100", "H200", "H800", "H20", "GH200", "B200", "GB200", "DGX Spark",
+    "Jetson AGX Thor", "MI300", "MI325",
+)  # fmt: skip
 _NUMBERS = ("mem_gb_s", "tflops", "bf16_tflops", "l2_mib", "ram_gib", "peak_w", "idle_w")
 _NOISE = frozenset(
     (
@@ -53,6 +60,7 @@ class Chip:
         memory_bytes: what a model can live in.
         peak_w, idle_w: draw under load and idle.
         known: False where only a bandwidth was given and the rest is its class's.
+        host: how much longer its host takes to launch a kernel than a desktop's processor.
     """
 
     name: str
@@ -65,6 +73,12 @@ class Chip:
     peak_w: float
     idle_w: float
     known: bool = True
+    host: float = 1.0
+
+    @property
+    def has_fp8(self) -> bool:
+        """Tell whether its tensor cores multiply 8-bit floating point at twice the rate of 16 bits."""
+        return self.name.startswith(_FP8) or " Ada" in self.name
 
 
 def _read(text: str) -> tuple[dict[str, Chip], list[tuple[frozenset[str], str]]]:
@@ -118,7 +132,9 @@ def find_chip(name: str, mem_bytes_per_s: float = 0.0) -> Chip:
     ]
     if found:
         chip = CHIPS[_SPELLINGS[-max(found)[3]][1]]
-        return replace(chip, mem_bytes_per_s=mem_bytes_per_s or chip.mem_bytes_per_s)
+        boarded = chip.kind in _DISCRETE and any(CHIPS[_SPELLINGS[-one[3]][1]].kind == "board" for one in found)
+        host = BOARD_HOST if boarded else 1.0
+        return replace(chip, mem_bytes_per_s=mem_bytes_per_s or chip.mem_bytes_per_s, host=host)
     held = next((row for row in LIBRARY if _tokens(row.name) == given), None)
     if held:
         return _of_library(held)
@@ -173,8 +189,9 @@ def find_devices(name: str, count: int = 1, mem_bytes_per_s: float = 0.0) -> tup
         else:
             times, bare = 1, part
         chips += [find_chip(bare, mem_bytes_per_s)] * times
-    if any(chip.kind in _DISCRETE for chip in chips):
-        chips = [chip for chip in chips if chip.kind not in _HOSTS]  # `Raspberry Pi 5 + RX 6700 XT`: the card computes
+    if any(chip.kind in _DISCRETE for chip in chips):  # `Raspberry Pi 5 + RX 6700 XT`: the card computes
+        host = BOARD_HOST if any(chip.kind == "board" for chip in chips) else 1.0
+        chips = [replace(chip, host=max(host, chip.host)) for chip in chips if chip.kind not in _HOSTS]
     if len(chips) == 1:
         return tuple(chips * max(count, 1))
     return tuple(chips)

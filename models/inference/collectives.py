@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ALL_REDUCES_A_LAYER = 2
+CROWD_BYTES = 4096 * 1.0625
+"""4,096 numbers in Q8_0."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Link:
         start_s: of one all-reduce or hop before any byte moves, for each further device.
         serialise_s: packing and unpacking at a hop.
         star: all-reduces go through one root, as in distributed-llama; otherwise round a ring.
-        crowd_s: of an all-reduce through a root: what the collision of N replies costs is `crowd_s` N^3.
+        crowd_s: of an all-reduce through a root: what the collision of N replies costs is `crowd_s` N^3, times the
+            square of what they carry in units of `CROWD_BYTES`.
     """
 
     bytes_per_s: float
@@ -38,7 +41,8 @@ def all_reduce_s(link: Link, devices: int, size_bytes: float) -> float:
     if devices < 2:
         return 0.0
     if link.star:
-        return link.start_s + link.crowd_s * devices**3 + 2 * (devices - 1) * size_bytes / link.bytes_per_s
+        crowd_s = link.crowd_s * devices**3 * (size_bytes / CROWD_BYTES) ** 2
+        return link.start_s + crowd_s + 2 * (devices - 1) * size_bytes / link.bytes_per_s
     moved = 2.0 * (devices - 1) / devices * size_bytes
     return (devices - 1) * link.start_s + moved / link.bytes_per_s
 

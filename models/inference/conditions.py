@@ -19,6 +19,7 @@ class Conditions:
         split: ``layers`` or ``tensor`` for several devices; empty: the engine's own.
         fused_attention: scores are never stored (flash attention).
         chunk_tokens: of a prompt that one pass takes in; 0: the engine's own.
+        old_build: of llama.cpp before June 2024 (`models.inference.builds`).
     """
 
     prompt_tokens: int = 512
@@ -29,6 +30,7 @@ class Conditions:
     split: str = ""
     fused_attention: bool = False
     chunk_tokens: int = 0
+    old_build: bool = False
 
     def context(self) -> float:
         """Return the cached tokens of a stream during decode, mean."""

@@ -9,12 +9,14 @@ import re
 from dataclasses import dataclass, replace
 
 from models.inference.assumed import FUSED_KV, assumed, kv_head_price
+from models.inference.builds import of_today
 from models.inference.chips import Chip
 from models.inference.collectives import Link
 from models.inference.names import unknown
 from models.inference.prices import LINKS, REGIMES, Prices
 
 GGML, SERVING = "llama.cpp", "vllm"
+_CUDA = frozenset(("gddr", "gddr-server", "hbm"))
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,20 @@ class Engine:
         kernels: whose prices it takes: ``llama.cpp``, ``vllm``, ``helix`` or ``splitwise``.
         split: how it shares a model among several devices unless told: ``layers`` or ``tensor``.
         words: what its name contains; the first engine of which one is in a name is meant.
+        bytes_per_activation: of a number that devices send one another.
     """
 
     name: str
     kernels: str
     split: str
     words: tuple[str, ...]
+    bytes_per_activation: float = 2.0
+
+    def tile_tokens(self, chip: Chip) -> int:
+        """Return the columns of a tile of ggml's products: 128 on CUDA, 32 on Metal; 0 where kernels choose theirs."""
+        if self.kernels != GGML:
+            return 0
+        return 32 if chip.kind.startswith("apple") else 128 if chip.kind in _CUDA else 0
 
     def chunk_tokens(self) -> int:
         """Return the tokens of a prompt that one pass takes in, 0 for all: llama.cpp's ubatch is 512 unless set."""
@@ -44,7 +54,7 @@ class Engine:
 ENGINES = (
     Engine("splitwise", "splitwise", "tensor", ("splitwise",)),
     Engine("helix", "helix", "tensor", ("helix",)),
-    Engine("distributed-llama", GGML, "tensor", ("distributed-llama", "distributed llama", "dllama")),
+    Engine("distributed-llama", GGML, "tensor", ("distributed-llama", "distributed llama", "dllama"), 1.0625),  # Q8_0
     Engine("prima.cpp", GGML, "layers", ("prima",)),
     Engine("petals", SERVING, "layers", ("petals",)),
     Engine("exo", GGML, "layers", ("exo", )),
@@ -67,10 +77,17 @@ ENGINES = (
            ("vllm", "sglang", "tensorrt", "trt-llm", "trtllm", "lmdeploy", "tgi", "text-generation-inference",
             "distserve", "sarathi", "vidur", "llmservingsim", "aiconfigurator", "ml.energy", "nim", "lightllm",
             "deepspeed", "fastertransformer", "mii", "nanoflow")),
-    Engine("transformers", "splitwise", "layers",
-           ("transformers", "hugging", "pytorch", "torch", "gpt-fast", "accelerate")),
+    Engine("gpt-fast", SERVING, "tensor", ("gpt-fast", "gpt fast", "gptfast")),
+    Engine("transformers", SERVING, "layers", ("transformers", "hugging", "pytorch", "torch", "accelerate", "h2ogpt")),
 )  # fmt: skip
 """In the order in which a name is searched."""
+
+EAGER_S_LAYER = 1.0 / 25.5 / 32
+"""What Python takes to launch a layer's kernels one by one: Llama 7B at 25.5 tokens/s on an A100, bound by its host
+(PyTorch, Accelerating Generative AI with PyTorch II)."""
+MIXTURE_S_LAYER = 15 * 2.5e-6
+"""Choosing experts takes ggml's graph about 15 small kernels more a layer (router, order, softmax, gathering, weights,
+sums: 33 of gpt-oss beside 18 of Llama); each 2.5 us, what a kernel with next to no data takes (assumption)."""
 
 
 def find_engine(system: str) -> Engine:
@@ -86,15 +103,32 @@ def find_engine(system: str) -> Engine:
     raise unknown("system", system, [engine.name for engine in ENGINES])
 
 
-def prices(engine: Engine, chip: Chip, phase: str, *, fused: bool = False) -> tuple[str, Prices]:
-    """Return the regime's name and its prices.
+def prices(
+    engine: Engine, chip: Chip, phase: str, *, fused: bool = False, old: bool = False, packed: bool = False,
+    mixture: bool = False,
+) -> tuple[str, Prices]:  # fmt: skip
+    """Return the regime's name and its prices, as the engine's build and the chip's host have them.
 
     Args:
         engine: see `find_engine`.
         chip: see `models.inference.chips.find_chip`.
         phase: ``decode`` or ``prefill``.
         fused: the engine's attention never stores scores (flash attention); serving engines do so anyway.
+        old: the build is of the fitted rows' time; see `models.inference.builds`.
+        packed: the format's weights are integers.
+        mixture: the model is a mixture of experts.
     """
+    name, found = _regime(engine, chip, phase, fused)
+    host = chip.host
+    if engine.name in ("llama.cpp", "mlc") and chip.kind in _CUDA and not old:
+        # Graphs spare the host; the gains in prefill were published for dense models.
+        found, host = of_today(found, chip, phase, packed=packed and not mixture), 1.0
+    chosen_s = MIXTURE_S_LAYER if mixture and engine.kernels == GGML else 0.0
+    launch_s = EAGER_S_LAYER * host if engine.name == "transformers" else 0.0
+    return name, replace(found, layer_s=found.layer_s * host + chosen_s, launch_s=launch_s)
+
+
+def _regime(engine: Engine, chip: Chip, phase: str, fused: bool) -> tuple[str, Prices]:
     for name in (f"{engine.kernels}/{chip.name}/{phase}", f"{engine.kernels}/{chip.kind}/{phase}"):
         if name in REGIMES:
             return name, _of_attention(engine, chip, phase, REGIMES[name].prices, fused)
@@ -106,6 +140,9 @@ def prices(engine: Engine, chip: Chip, phase: str, *, fused: bool = False) -> tu
     name = f"{GGML}/{of_class}/{phase}"
     if name in REGIMES:
         return name, _of_attention(engine, chip, phase, REGIMES[name].prices, fused)
+    if chip.kind == "amd" and phase == "decode":  # ROCm's kernels are CUDA's source, translated
+        found = REGIMES[f"{GGML}/gddr/{phase}"].prices
+        return f"zero-shot/amd/{phase}", _of_attention(engine, chip, phase, found, fused)
     return f"zero-shot/{chip.kind}/{phase}", assumed(engine.name, chip, phase)
 
 
@@ -125,11 +162,13 @@ def _of_attention(engine: Engine, chip: Chip, phase: str, found: Prices, fused: 
 
 
 # Read off published tables, not fitted here: distributed-llama's of Raspberry Pi clusters on a 1 GbE switch give 0.4 to
-# 1.3 ms a synchronisation of 2 to 4 nodes and 4.5 to 17 ms of 8; Petals states 18 ms to pack and unpack a hop; another
+# 1.3 ms a synchronisation of 2 to 4 nodes and 4.5 to 17 ms of 8, the lower for 4,096 numbers and the upper for 8,192:
+# what crowds grows with the square of the size. Petals states 18 ms to pack and unpack a hop; another
 # GPU in the host costs llama.cpp 0.1 to 0.5 ms a token.
-_STAR_START_S, _STAR_CROWD_S = 0.4e-3, 8.5e-6
+_STAR_START_S, _STAR_CROWD_S = 0.4e-3, 7.0e-6
 _PETALS_PACK_S, _HOST_HOP_S = 18e-3, 0.3e-3
-_ETHERNET_BYTES_PER_S, _PCIE_BYTES_PER_S, _RPC_S = 117e6, 12e9, 0.5e-3
+GIGABIT_BYTES_PER_S = 117e6  # of a 1 Gbit/s link, beside the headers of Ethernet, IP and TCP
+_PCIE_BYTES_PER_S, _RPC_S = 12e9, 0.5e-3
 # PCIe 4 x16 through the host's memory (assumption); what L4 and T4 did in Helix's servers is fitted.
 _PCIE_4 = Link(18e9, 15e-6, _HOST_HOP_S)
 
@@ -144,11 +183,11 @@ def default_link(engine: Engine, chip: Chip) -> Link:
     """Return what joins the devices where nobody says: NVLink, PCIe, or gigabit Ethernet between single boards."""
     small = chip.kind in ("board", "jetson", "phone", "apple-phone", "cpu")
     if engine.name == "distributed-llama" or (small and engine.split == "tensor"):
-        return Link(_ETHERNET_BYTES_PER_S, _STAR_START_S, _RPC_S, star=True, crowd_s=_STAR_CROWD_S)
+        return Link(GIGABIT_BYTES_PER_S, _STAR_START_S, _RPC_S, star=True, crowd_s=_STAR_CROWD_S)
     if engine.name == "petals":
-        return Link(_ETHERNET_BYTES_PER_S, 0.0, _PETALS_PACK_S)
+        return Link(GIGABIT_BYTES_PER_S, 0.0, _PETALS_PACK_S)
     if small or chip.kind.startswith("apple"):
-        return Link(_ETHERNET_BYTES_PER_S, 0.2e-3, _RPC_S)
+        return Link(GIGABIT_BYTES_PER_S, 0.2e-3, _RPC_S)
     if engine.split == "tensor" and chip.kind == "hbm":
         found = LINKS["nvlink"]
         return Link(found["bytes_per_s"] * nvlink_share(chip), found["start_s"], _HOST_HOP_S)

@@ -137,7 +137,7 @@ def predict(
     engine = find_engine(system)
     form = find_format(quantisation)
     shape = model if isinstance(model, Shape) else find_model(model).shape
-    shape = form.of(shape)
+    shape = replace(form.of(shape), bytes_per_activation=engine.bytes_per_activation)
     chips = find_devices(devices) if isinstance(devices, str) else tuple(devices)
     cut = _cut(shape, chips, asked.split or engine.split)
     link = links or default_link(engine, chips[0])
@@ -177,8 +177,9 @@ def _prefill(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditi
         for place, (tokens, before) in enumerate(chunks):
             speaks = head and place == len(chunks) - 1
             made += prefill_work(
-                shape, layers, tokens, before=before, streams=asked.batch, head=speaks, packed=form.packed
-            )
+                shape, layers, tokens, before=before, streams=asked.batch, head=speaks, packed=form.packed,
+                tile_tokens=engine.tile_tokens(cut.chips[0]),
+            )  # fmt: skip
         return made
 
     works = [work(layers, head=place == len(cut.layers) - 1) for place, layers in enumerate(cut.layers)]
@@ -205,8 +206,15 @@ def _pass(
     for place, (work, layers) in enumerate(zip(works, cut.layers, strict=True)):
         members = cut.chips if cut.tensor > 1 else (cut.chips[place],)
         found: list[tuple[str, Prices, Chip]] = [
-            (*prices(engine, chip, phase, fused=asked.fused_attention), chip) for chip in members
-        ]
+            (
+                *prices(
+                    engine, chip, phase, fused=asked.fused_attention, old=asked.old_build,
+                    packed=form.packed, mixture=shape.experts > 0,
+                ),
+                chip,
+            )
+            for chip in members
+        ]  # fmt: skip
         # All members of a tensor-parallel group wait for the slowest.
         parts = [
             (terms_s(work.split(len(members)), chip, price, packing=form.packing), name, price, chip)

@@ -32,6 +32,8 @@ class Prices:
         linear_j: energy that a product takes, J an operation; a chip at its power limit takes at least that long.
         layer_s: launches and engine, s a layer and pass.
         pass_s: engine, s a pass.
+        launch_s: of a host that launches kernel after kernel, s a layer; it works beside the devices, so that the
+            slower of both counts.
         joint: 1 adds the reading of weights and the products with them; 2 takes the root of the sum of squares, as
             kernels do that overlap both.
         fp32_sum: products sum in FP32.
@@ -51,22 +53,24 @@ class Prices:
     linear_j: float = 0.0
     layer_s: float = 0.0
     pass_s: float = 0.0
+    launch_s: float = 0.0
     joint: float = 1.0
     fp32_sum: bool = False
 
 
-PRICED = tuple(field.name for field in fields(Prices) if field.name not in ("joint", "fp32_sum"))
+PRICED = tuple(field.name for field in fields(Prices) if field.name not in ("launch_s", "joint", "fp32_sum"))
 """Names of the prices: the columns of a fit."""
 
 
 def quantities(work: Work, chip: Chip, *, packing: str = "none", fp32_sum: bool = False) -> dict[str, float]:
     """Return the seconds of each kind of work at a price of 1 (`linear_j`: at 1 J an operation)."""
     peak = chip.flops_fp32_sum if fp32_sum else chip.flops
-    linear_s = work.linear_flops / peak
+    linear_s = work.linear_flops / (peak * (2.0 if packing == "fp8" and chip.has_fp8 else 1.0))
+    floating = packing in ("none", "fp8")
     return {
         "weight": work.weight_bytes / chip.mem_bytes_per_s,
-        "linear": linear_s if packing == "none" else 0.0,
-        "linear_packed": 0.0 if packing == "none" else linear_s,
+        "linear": linear_s if floating else 0.0,
+        "linear_packed": 0.0 if floating else linear_s,
         "linear_k": linear_s if packing == "k" else 0.0,
         "kv": work.kv_bytes / chip.mem_bytes_per_s,
         "kv_head": work.kv_head_bytes / chip.mem_bytes_per_s,
@@ -97,6 +101,7 @@ def terms_s(work: Work, chip: Chip, prices: Prices, *, packing: str) -> dict[str
         together_s = sum(found[name] ** prices.joint for name in both) ** (1.0 / prices.joint)
         for name in both:
             found[name] *= together_s / apart_s if apart_s > 0.0 else 1.0
+    found["launch_s"] = max(0.0, prices.launch_s * work.layers - sum(found.values()))
     return found
 
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from models.inference.builds import is_old
 from models.inference.chips import Chip, find_devices
 from models.inference.collectives import Link
 from models.inference.conditions import Conditions, read_conditions
-from models.inference.engines import default_link, find_engine
+from models.inference.engines import GIGABIT_BYTES_PER_S, default_link, find_engine
 from models.inference.names import UnknownName
 from models.inference.predict import Metrics, predict
 
@@ -160,8 +161,11 @@ def _link(text: str, usual: Link) -> Link | None:
         bits_per_s = next((rate for name, rate in _NAMED_LINKS if name in lower), 0.0)
     if not bits_per_s:
         return None
-    start_s = max(usual.start_s, _ETHERNET_START_S)
-    return Link(bits_per_s / 8 * _TCP_SHARE, start_s, usual.serialise_s, usual.star, usual.crowd_s)
+    bytes_per_s = bits_per_s / 8 * _TCP_SHARE
+    # A switch's buffer empties as fast as its links: at 10 Gbit/s replies collide for a tenth of the time.
+    share = min(1.0, GIGABIT_BYTES_PER_S / bytes_per_s) if usual.star else 1.0
+    start_s = max(usual.start_s if share > 0.5 else 0.0, _ETHERNET_START_S)
+    return Link(bytes_per_s, start_s, usual.serialise_s, usual.star, share * usual.crowd_s)
 
 
 def _conditions(metric: str, text: str, system: str) -> Conditions:
@@ -186,7 +190,7 @@ def _conditions(metric: str, text: str, system: str) -> Conditions:
     fused = re.search(r"flash|\bfa\b|fa\s*=?\s*1", re.sub(r"\b(?:no|without)[ -](?:fa|flash)|\bfa\s*=?\s*0", "", lower))
     return Conditions(
         prompt, output, said.get("batch", 1) or 1, context, depth, split,
-        fused_attention=bool(fused), chunk_tokens=int(said.get("chunk", 0)),
+        fused_attention=bool(fused), chunk_tokens=int(said.get("chunk", 0)), old_build=is_old(text),
     )  # fmt: skip
 
 

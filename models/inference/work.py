@@ -6,7 +6,7 @@ A pass takes tokens of one or more streams. Its time on a device is a price for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from models.inference.shapes import Shape
 
@@ -71,7 +71,7 @@ def decode_work(
 
 def prefill_work(
     shape: Shape, layers: float, tokens: float, *, before: float = 0.0, streams: float = 1.0, head: bool = False,
-    packed: bool = False,
+    packed: bool = False, tile_tokens: int = 0,
 ) -> Work:  # fmt: skip
     """Return the work of taking in the prompts of some streams; the head speaks for the last token of each.
 
@@ -82,10 +82,18 @@ def prefill_work(
         streams: prompts in the pass.
         head: the language-model head is here.
         packed: the format's weights are integers.
+        tile_tokens: what a product computes at once: each expert's tokens are filled up to a whole tile, which is half
+            of one on average.
     """
     # A token attends to those before it: half of the chunk on average.
     pairs, scores = streams * tokens * (before + 0.5 * tokens), streams * tokens * (before + tokens)
-    return _work(shape, layers, streams * tokens, streams * before, pairs, scores, streams if head else 0.0, packed)
+    made = _work(shape, layers, streams * tokens, streams * before, pairs, scores, streams if head else 0.0, packed)
+    if not shape.experts:
+        return made
+    touched = float(shape.touched_params(streams * tokens)) - (
+        shape.active_params() - shape.top_k * shape.expert_params()
+    )
+    return replace(made, linear_flops=made.linear_flops + layers * tile_tokens * touched)
 
 
 def _work(

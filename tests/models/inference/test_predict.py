@@ -111,7 +111,7 @@ def test_llama_cpp_takes_a_prompt_in_chunks_of_512() -> None:
 def test_all_reduces_by_hand() -> None:
     """A ring of 4 starts thrice and moves 1.5 of the data; a root of 3 takes and sends it twice and waits its turn."""
     assert all_reduce_s(Link(100.0, 1.0), 4, 1000.0) == 3 * 1.0 + 1.5 * 1000 / 100
-    assert all_reduce_s(Link(100.0, 1.0, star=True, crowd_s=0.1), 3, 1000.0) == pytest.approx(1.0 + 2.7 + 40.0)
+    assert all_reduce_s(Link(100.0, 1.0, star=True, crowd_s=0.1), 3, 8704.0) == pytest.approx(1.0 + 4 * 2.7 + 348.16)
     assert all_reduce_s(Link(100.0, 1.0), 1, 1000.0) == 0.0
     assert layer_all_reduce_s(Link(100.0, 1.0), 2, 5, 100.0) == 5 * 2 * 2.0
 

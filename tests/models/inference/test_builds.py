@@ -1,0 +1,159 @@
+"""Tests of builds, hosts and kernels that no fitted price speaks of: each rule against a count by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from models.inference.assumed import assumed
+from models.inference.builds import GRAPH_S_LAYER, is_old
+from models.inference.catalogue import CATALOGUE
+from models.inference.chips import BOARD_HOST, CHIPS, find_chip, find_devices
+from models.inference.conditions import Conditions
+from models.inference.engines import EAGER_S_LAYER, MIXTURE_S_LAYER, find_engine, prices
+from models.inference.predict import Metrics, predict
+from models.inference.rows import answer
+from models.inference.work import prefill_work
+
+
+@pytest.mark.parametrize(
+    ("text", "old"),
+    [
+        ("tg128, May 2024 build", True),
+        ("2023-12", True),
+        ("Dec 2023 build", True),
+        ("build 2100", True),
+        ("b3149", True),
+        ("build: 4567", False),
+        ("June 2024", False),
+        ("build of 2025", False),
+        ("tg128", False),
+        ("pp2048, ubatch 2048", False),
+        ("", False),
+    ],
+)
+def test_words_date_a_build(text: str, old: bool) -> None:
+    """Months, years and numbers of builds before June 2024 are old; words without a date are of today."""
+    assert is_old(text) == old
+
+
+def _alone(system: str, model: str, form: str, device: str, **said: object) -> Metrics:
+    return predict(system, model, form, device, None, replace(Conditions(), **said))  # type: ignore[arg-type]
+
+
+def test_graphs_save_the_same_a_layer_on_cuda_only() -> None:
+    """Llama 2 7B has 32 layers; Metal and another engine on the same kernels have no graphs to replay."""
+    for system, device, saved_s in (
+        ("llama.cpp", "RTX 4090", 32 * GRAPH_S_LAYER), ("llama.cpp", "M2 Ultra 76-core", 0.0), ("exo", "RTX 4090", 0.0)
+    ):  # fmt: skip
+        before, after = (_alone(system, "llama-2-7b", "q4_0", device, old_build=old) for old in (True, False))
+        assert before.decode_step_s - after.decode_step_s == pytest.approx(saved_s, abs=1e-12)
+
+
+def test_packed_products_are_unpacked_by_old_builds_and_by_mixtures() -> None:
+    """Only a dense model of integers gains from integer kernels, and not on cards with HBM."""
+    engine = find_engine("llama.cpp")
+
+    def unpacked(device: str, *, old: bool = False, packed: bool = True, mixture: bool = False) -> float:
+        return prices(engine, CHIPS[device], "prefill", old=old, packed=packed, mixture=mixture)[1].unpacked
+
+    assert unpacked("RTX 3090") == 0.0
+    assert (
+        unpacked("RTX 3090", old=True) == unpacked("RTX 3090", packed=False) == unpacked("RTX 3090", mixture=True) > 0
+    )
+    assert unpacked("A100 SXM 80GB") == unpacked("A100 SXM 80GB", old=True)
+
+
+def test_experts_fill_whole_tiles() -> None:
+    """Of 8 experts all are touched by 512 tokens; each computes 64 more of a tile of 128."""
+    shape = replace(CATALOGUE["llama-2-7b"].shape, experts=8, top_k=2)
+    without, tiled = (prefill_work(shape, 1, 512, tile_tokens=tile) for tile in (0, 128))
+    touched = 8 * (1 - (1 - 2 / 8) ** 512)
+
+    assert tiled.linear_flops - without.linear_flops == pytest.approx(
+        2 * touched * 64 * shape.expert_params(), rel=1e-12
+    )
+    assert prefill_work(CATALOGUE["llama-2-7b"].shape, 1, 512, tile_tokens=128) == prefill_work(
+        CATALOGUE["llama-2-7b"].shape, 1, 512
+    )
+
+
+def test_choosing_experts_takes_kernels_in_ggml_only() -> None:
+    """The same price a layer on any chip; serving engines fuse it."""
+    for system, more_s in (("llama.cpp", MIXTURE_S_LAYER), ("vLLM", 0.0)):
+        engine, chip = find_engine(system), CHIPS["RTX 3090"]
+        dense, mixed = (prices(engine, chip, "decode", mixture=mixture)[1].layer_s for mixture in (False, True))
+        assert mixed - dense == pytest.approx(more_s)
+
+
+def test_a_host_that_launches_kernel_by_kernel_bounds_small_models() -> None:
+    """Eager transformers on an A100 take 25.5 tokens/s of Llama 2 7B, the host's pace; the card waits."""
+    found = _alone("transformers", "llama-2-7b", "fp16", "A100 80GB", prompt_tokens=16, output_tokens=16)
+
+    assert found.decode_step_s == pytest.approx(32 * EAGER_S_LAYER)
+    assert found.decode_terms_s["launch_s"] > 0
+    assert _alone("vLLM", "llama-2-7b", "fp16", "A100 80GB").decode_terms_s["launch_s"] == 0.0
+
+
+def test_eight_bits_of_floating_point_double_the_peak_where_cores_have_them() -> None:
+    """Products of FP8 take half the time of FP16 on an H100 and all of it on an A100."""
+    for device, share in (("H100 80GB", 0.5), ("A100 80GB", 1.0)):
+        half, whole = (
+            _alone("vLLM", "llama-2-7b", form, device, prompt_tokens=4096).prefill_terms_s["linear"]
+            for form in ("fp8", "fp16")
+        )
+        # Both overlap with the reading of weights: the root of the sum of squares keeps the ratio between terms only.
+        assert half / whole == pytest.approx(share, rel=0.05)
+
+
+def test_a_card_in_a_board_waits_for_its_host() -> None:
+    """Told as one name or with a plus, the Pi launches the card's kernels; a card alone has a desktop's host."""
+    assert find_chip("Pi 5 - 8GB (AMD Pro W7700)").host == BOARD_HOST
+    assert [chip.host for chip in find_devices("Raspberry Pi 5 + RX 6700 XT")] == [BOARD_HOST]
+    assert find_chip("RX 6700 XT").host == 1.0
+    alone, boarded = (
+        _alone("llama.cpp", "llama-2-7b", "q4_0", device) for device in ("RX 6700 XT", "Raspberry Pi 5 + RX 6700 XT")
+    )
+    assert boarded.decode_step_s > alone.decode_step_s
+    assert boarded.prefill_s > alone.prefill_s
+
+
+def test_amd_decodes_with_the_translated_kernels_and_stays_zero_shot() -> None:
+    """ROCm's are CUDA's source, so that a GeForce's prices stand in; nothing measured them."""
+    engine = find_engine("llama.cpp")
+    name, found = prices(engine, CHIPS["RX 7900 XTX"], "decode")
+
+    assert name.startswith("zero-shot/amd")
+    card = prices(engine, CHIPS["RTX 4090"], "decode", old=True)[1]
+    assert (found.weight, found.linear_packed, found.layer_s) == (card.weight, card.linear_packed, card.layer_s)
+    assert _alone("llama.cpp", "llama-2-7b", "q4_0", "RX 7900 XTX").zero_shot
+
+
+def test_barriers_of_many_cores_outlast_launches() -> None:
+    """192 cores wait 5 us each a layer; a processor with few keeps its class's 20 us."""
+    assert assumed("llama.cpp", CHIPS["AmpereOne"], "decode").layer_s == pytest.approx(192 * 5e-6)
+    assert assumed("llama.cpp", find_chip("Ryzen 9 7950X"), "decode").layer_s == pytest.approx(20e-6)
+
+
+def test_a_phones_floating_point_has_no_integer_lanes() -> None:
+    """ExecuTorch takes four times as long for a prompt in BF16 as with weights of integers, in products."""
+    phone = find_chip("OnePlus 12")
+    prefill, decode = (assumed("executorch", phone, phase) for phase in ("prefill", "decode"))
+
+    assert prefill.linear == pytest.approx(4 * prefill.linear_packed)
+    assert decode.linear == decode.linear_packed
+
+
+def _row(conditions: str) -> dict[str, str]:
+    return {
+        "system": "distributed-llama", "model": "Llama 2 7B", "quant": "Q40", "devices": "Raspberry Pi 5 8GB",
+        "n_devices": "8", "metric": "token_time", "unit": "ms", "conditions": conditions,
+    }  # fmt: skip
+
+
+def test_replies_collide_less_on_a_faster_switch() -> None:
+    """Ten times the rate drains a switch's buffer in a tenth of the time."""
+    slow, fast = (answer(_row(words)).value for words in ("1 GbE", "10 GbE"))
+
+    assert fast < 0.7 * slow
