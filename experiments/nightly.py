@@ -1,8 +1,9 @@
-"""`twin test nightly`: the long suites, one pytest process a test, and what tests/nightly.json remembers of them.
+"""`twin test nightly`: the long suites, and what tests/nightly.json remembers of them.
 
 A file of tests is a part, called as its file: `twin test nightly kill long_hunts` runs two of them, and a piece of a
-test's name, with a slash, a bracket or `::` in it, what has that in its name. The file is written after each test, so
-that a night can be interrupted: what passed at the same commit is not repeated. Every test keeps the commit, the moment
+test's name, with a slash, a bracket or `::` in it, what has that in its name. Tests of one function share a pytest
+process, a few at a time; `jobs=2` runs two processes side by side. The file is written after each, so that a night can
+be interrupted: what passed at the same commit is not repeated. Every test keeps the commit, the moment
 and the duration of its own last run; a part is no better than the worst of its tests, and no newer than the oldest.
 Figures are what tests hand to pytest's ``record_property``.
 """
@@ -13,11 +14,12 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from experiments.progress import say
@@ -26,7 +28,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 NIGHTLY = CHECKOUT / "tests" / "nightly.json"
 COVERED = ("models", "policies", "scenarios", "sim", "real_backends", "experiments", "conf")
 """What the nightly tests are about: a change there outdates a result."""
-NO_TESTS = 5  # pytest's exit code when it collected nothing
+INTERRUPTED, NO_TESTS = 2, 5  # pytest's exit codes when it was stopped, and when it collected nothing
+ALONE = ("bench",)
+"""Parts whose figures are speeds: nothing runs beside them."""
+BATCH = 20
+"""Tests in one process at most: what an interruption loses (our choice)."""
 SEVERAL = "several"
 
 Results = dict[str, dict[str, Any]]
@@ -34,10 +40,18 @@ Results = dict[str, dict[str, Any]]
 
 
 def nightly(words: Sequence[str]) -> int:
-    """Run all long tests, or those that ``words`` name; return 1 if one fails, 2 if a word names nothing."""
+    """Run all long tests, or those that ``words`` name, ``jobs=N`` processes at a time.
+
+    Return 1 if a test fails or does not end, 2 if a word names nothing.
+    """
     names = _collected()
     if names is None:
         return 1
+    jobs = next((word for word in words if word.startswith("jobs=")), "jobs=1").removeprefix("jobs=")
+    words = [word for word in words if not word.startswith("jobs=")]
+    if not (jobs.isdecimal() and int(jobs) > 0):
+        say(f"test nightly: jobs={jobs}: allowed are whole numbers above 0")
+        return 2
     chosen = select(names, words)
     unknown = [word for word in words if not select(names, [word])]
     if unknown:
@@ -48,18 +62,50 @@ def nightly(words: Sequence[str]) -> int:
         commit += "+changes"
     earlier = read()
     results = {name: earlier.get(name, {"status": "not run"}) for name in names}  # tests that are gone say nothing
-    for number, name in enumerate(chosen, 1):
-        last = results[name]
-        if last.get("commit") == commit and last["status"] == "passed" and not commit.endswith("+changes"):
-            continue
-        say(f"test nightly: {number} of {len(chosen)}: {name}")
-        begun = datetime.now(UTC).isoformat(timespec="seconds")
-        results[name] = {"commit": commit, "date": begun, **_run(name)}
-        write(results)
-    failed = [name for name in chosen if results[name]["status"] == "failed"]
+    proven = "" if commit.endswith("+changes") else commit
+    due = [n for n in chosen if not (results[n]["status"] == "passed" and results[n].get("commit") == proven)]
+    ended = _run_all(batches(due), int(jobs), commit, results)
+    failed = [name for name in due if name in ended and results[name]["status"] == "failed"]
     for name in failed:
         say(f"test nightly: failed: {name}")
-    return 1 if failed else 0
+    for name in due:
+        if name not in ended:
+            say(f"test nightly: did not end: {name}")
+    return 1 if failed or len(ended) < len(due) else 0
+
+
+def batches(names: Sequence[str]) -> list[list[str]]:
+    """Return what is run in one process each: tests of one function, a few, since a process takes seconds to begin."""
+    found: list[list[str]] = []
+    for name in names:
+        if found and len(found[-1]) < BATCH and found[-1][0].partition("[")[0] == name.partition("[")[0]:
+            found[-1].append(name)
+        else:
+            found.append([name])
+    return found
+
+
+def _run_all(todo: Sequence[list[str]], jobs: int, commit: str, results: Results) -> set[str]:
+    """Run batches, those that measure speed first and alone; put down what each came to. Return what ended."""
+    ended: set[str] = set()
+    writing = Lock()
+
+    def one(batch: list[str]) -> None:
+        begun = datetime.now(UTC).isoformat(timespec="seconds")
+        found = _run(batch)
+        with writing:
+            results.update({name: {"commit": commit, "date": begun, **result} for name, result in found.items()})
+            ended.update(found)
+            write(results)
+            say(f"test nightly: {len(ended)} of {sum(map(len, todo))} ended, the last of {batch[0].partition('[')[0]}")
+
+    for batch in todo:
+        if part(batch[0]) in ALONE:
+            one(batch)
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in pool.map(one, [batch for batch in todo if part(batch[0]) not in ALONE]):
+            pass
+    return ended
 
 
 def part(name: str) -> str:
@@ -151,18 +197,32 @@ def _collected() -> list[str] | None:
     return [line for line in listing.stdout.splitlines() if "::" in line]
 
 
-def _run(name: str) -> dict[str, Any]:
+def _run(batch: Sequence[str]) -> Results:
+    """Run tests in one process. One that it does not tell of has failed, unless somebody interrupted it."""
     with tempfile.TemporaryDirectory() as folder:
         xml = Path(folder) / "result.xml"
-        begun = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-q", name, f"--junitxml={xml}", "-o", "timeout=0"]
+        command = [sys.executable, "-m", "pytest", "-q", *batch, f"--junitxml={xml}", "-o", "timeout=0"]
         code = subprocess.run(command, cwd=CHECKOUT, stdout=sys.stderr).returncode
         root = ElementTree.parse(xml).getroot() if xml.exists() else ElementTree.Element("testsuites")
-    figures = {item.get("name", ""): _value(item.get("value", "")) for item in root.iter("property")}
-    outcome = "failed" if code else "skipped" if root.find(".//skipped") is not None else "passed"
+    told = {f"{one.get('classname')}::{one.get('name')}": one for one in root.iter("testcase")}
+    missing = None if code == INTERRUPTED else {"status": "failed", "wall_s": 0.0, "seeds": None, "figures": {}}
+    found = {}
+    for name in batch:
+        file, _, test = name.partition("::")
+        case = told.get(f"{file.removesuffix('.py').replace('/', '.')}::{test}")
+        result = missing if case is None else _outcome(case)
+        if result is not None:
+            found[name] = result
+    return found
+
+
+def _outcome(case: ElementTree.Element) -> dict[str, Any]:
+    """Return what a test came to, by pytest's report in JUnit's form."""
+    figures = {item.get("name", ""): _value(item.get("value", "")) for item in case.iter("property")}
+    failed = case.find("failure") is not None or case.find("error") is not None
     return {
-        "status": outcome,
-        "wall_s": round(time.monotonic() - begun, 1),
+        "status": "failed" if failed else "skipped" if case.find("skipped") is not None else "passed",
+        "wall_s": round(float(case.get("time", 0.0)), 1),
         "seeds": figures.pop("seeds", None),
         "figures": figures,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,25 @@ class Night:
     Attributes:
         ran: tests that were run, in order.
         fails: tests that fail.
+        stopped: tests that are interrupted.
         commit: the present one.
         changes: what `git status` says.
+        names: the tests there are.
     """
 
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.fails: set[str] = set()
+        self.stopped: set[str] = set()
         self.commit, self.changes = "one", ""
+        self.names = NAMES
 
-    def run(self, name: str) -> dict[str, Any]:
-        """Run a test."""
-        self.ran.append(name)
-        outcome = "failed" if name in self.fails else "passed"
-        return {"status": outcome, "wall_s": 2.0, "seeds": None, "figures": {}}
+    def run(self, batch: Sequence[str]) -> nightly.Results:
+        """Run tests; one that is stopped tells nothing."""
+        self.ran.extend(batch)
+        told = [name for name in batch if name not in self.stopped]
+        outcome = {name: "failed" if name in self.fails else "passed" for name in told}
+        return {name: {"status": outcome[name], "wall_s": 2.0, "seeds": None, "figures": {}} for name in told}
 
     def git(self, *words: str) -> str:
         """Answer as git does."""
@@ -49,7 +55,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     """A night with nothing on file."""
     night = Night()
     monkeypatch.setattr(nightly, "NIGHTLY", tmp_path / "nightly.json")
-    monkeypatch.setattr(nightly, "_collected", lambda: NAMES)
+    monkeypatch.setattr(nightly, "_collected", lambda: night.names)
     monkeypatch.setattr(nightly, "_run", night.run)
     monkeypatch.setattr(nightly, "_git", night.git)
     monkeypatch.setattr(nightly, "_same_code", lambda commit: commit == night.commit)
@@ -110,3 +116,56 @@ def test_only_runs_with_the_present_code_count(night: Night) -> None:
     assert nightly.status().startswith("0 of 3 passed")
     nightly.nightly(["kill"])
     assert nightly.status().startswith("1 of 3 passed")
+
+
+def test_an_interrupted_test_says_nothing_and_is_due_again(night: Night) -> None:
+    """What did not end is neither passed nor failed, and the command says so by its exit code."""
+    night.stopped = {OTHER}
+    assert nightly.nightly([]) == 1
+    assert (parts()["hunts"]["outcome"], parts()["hunts"]["not_run"]) == ("incomplete", 1)
+    night.stopped = set()
+    assert nightly.nightly([]) == 0
+    assert night.ran == [*NAMES, OTHER]
+
+
+def test_tests_of_one_function_share_processes_a_few_at_a_time() -> None:
+    """Order stays, other functions begin another process, and none holds more than it may."""
+    many = [f"tests/b/test_hunts.py::test_x[{k}]" for k in range(nightly.BATCH + 2)]
+    assert nightly.batches([KILL, *many, OTHER]) == [[KILL], many[: nightly.BATCH], many[nightly.BATCH :], [OTHER]]
+    assert nightly.batches([]) == []
+
+
+@pytest.mark.parametrize("jobs", ["jobs=2", "jobs=3"])
+def test_processes_run_side_by_side_and_those_that_measure_speed_alone_before(night: Night, jobs: str) -> None:
+    """Whatever the number of jobs, all tests run once, and the file has them all."""
+    night.names = [*NAMES, "tests/c/test_bench.py::test_figures"]
+    assert nightly.nightly([jobs]) == 0
+    assert night.ran[0] == "tests/c/test_bench.py::test_figures"
+    assert sorted(night.ran) == sorted(night.names)
+    assert {one["outcome"] for one in parts().values()} == {"passed"}
+
+
+def test_jobs_are_a_whole_number(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line names what is allowed."""
+    assert nightly.nightly(["jobs=none"]) == 2
+    assert "jobs=none: allowed are whole numbers above 0" in capsys.readouterr().err
+    assert night.ran == []
+
+
+def test_outcomes_and_figures_are_what_pytest_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test of a process has its own outcome and figures; where a process dies, its tests have failed."""
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('x', [1, 2])\n"
+        "def test_one(x, record_property):\n    record_property('seeds', [x])\n    assert x == 1\n"
+        "def test_two():\n    pytest.skip('not here')\n"
+    )
+    monkeypatch.setattr(nightly, "CHECKOUT", tmp_path)
+    found = nightly._run([f"test_some.py::{name}" for name in ("test_one[1]", "test_one[2]", "test_two")])
+
+    assert {name.partition("::")[2]: one["status"] for name, one in found.items()} == {
+        "test_one[1]": "passed", "test_one[2]": "failed", "test_two": "skipped",
+    }  # fmt: skip
+    assert found["test_some.py::test_one[1]"]["seeds"] == [1]
+    (tmp_path / "test_dies.py").write_text("import os\ndef test_it():\n    os._exit(1)\n")
+    assert nightly._run(["test_dies.py::test_it"])["test_dies.py::test_it"]["status"] == "failed"
