@@ -13,6 +13,7 @@ import msgspec
 
 from policies.config import HotstuffConfig
 from policies.consensus.hotstuff import HotStuff
+from policies.consensus.hotstuff.alarm import Alarm
 from policies.consensus.hotstuff.pacemaker import NEVER
 from policies.port import Policy
 from sim.twins.play import LeaderOf, Protocol
@@ -25,19 +26,24 @@ PATIENCE_S = 1.1
 """A member with something to decide gives its leader up after one time-out; a hundred hops are left for the rest."""
 
 
+class Once(Alarm):
+    """Rings to give a leader up, which is said again, and to fetch a block from somebody else; for no other word."""
+
+    def deadlines(self, until_ns: int = NEVER) -> tuple[int, int, int, int, int]:
+        return self.give_up_ns(until_ns), NEVER, NEVER, self.node.catch_up.deadline(), NEVER
+
+
 class Scripted(HotStuff):
     """A member that is told who leads."""
 
     def __init__(self, config: HotstuffConfig, members: tuple[str, ...], leader_of: LeaderOf, applier: str) -> None:
         self.told = leader_of
         super().__init__(config, members, applier)
+        self.alarm = Once(self)
 
     def leader_of(self, view: int) -> str:
         """Return who leads a view, "" for nobody."""
         return self.told(view)
-
-    def _deadlines(self, until_ns: int = NEVER) -> tuple[int, int, int, int, int]:
-        return self._give_up_deadline(until_ns), NEVER, NEVER, self.catch_up.deadline(), NEVER
 
 
 def hotstuff(chain: Literal[2, 3], member: type[Scripted] = Scripted) -> Protocol:

@@ -33,7 +33,7 @@ class Alarm:
         )  # fmt: skip
         if nearer != self.set_for:
             self.set_for = nearer
-            at_ns = min(self._deadlines(self.at_ns))
+            at_ns = min(self.deadlines(self.at_ns))
             if at_ns < self.at_ns:
                 self.at_ns = at_ns
                 node.port.set_timer("tick", at_ns - node.port.now)
@@ -42,7 +42,7 @@ class Alarm:
         """It rings: do all that is due."""
         self.at_ns, self.set_for = NEVER, ()
         node, now = self.node, self.node.port.now
-        give_up, speak, resend, fetch, compare = self._deadlines()
+        give_up, speak, resend, fetch, compare = self.deadlines()
         if now >= compare:
             node.catch_up.compare()
         if now >= fetch:
@@ -55,7 +55,7 @@ class Alarm:
         if now >= give_up:
             node.view_change.give_up(max(node.term, node.pace.given_up))
 
-    def _deadlines(self, until_ns: int = NEVER) -> tuple[int, int, int, int, int]:
+    def deadlines(self, until_ns: int = NEVER) -> tuple[int, int, int, int, int]:
         """Return when to give up, to speak as the leader, to ask all for our entries, to fetch again, to compare.
 
         What is not before ``until_ns`` need not be told.
@@ -67,9 +67,10 @@ class Alarm:
             compare = node.catch_up.compare_deadline()
         if node.member and node.role == "leader":
             speak = node.proposing.deadline()
-        return self._give_up(until_ns), speak, node.asking.deadline(), node.catch_up.deadline(), compare
+        return self.give_up_ns(until_ns), speak, node.asking.deadline(), node.catch_up.deadline(), compare
 
-    def _give_up(self, until_ns: int) -> int:
+    def give_up_ns(self, until_ns: int) -> int:
+        """Return when to give the leader up, or never where that is not before ``until_ns``."""
         node = self.node
         if not node.member or until_ns <= node.pace.earliest_ns:
             return NEVER  # nearly always: the timer is set for some earlier time

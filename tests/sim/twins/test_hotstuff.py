@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
+from policies import port as p
 from policies.consensus.hotstuff import certificates
 from policies.consensus.hotstuff.safety import Safety
 from scenarios.checks import Check, byzantine, consensus
 from scenarios.checks.votes import HOTSTUFF
+from sim.trace import Event
 from sim.twins import Generator, Scenario, play, read
 from sim.twins.hotstuff import hotstuff
 
@@ -36,6 +39,25 @@ def broken(scenarios: list[Scenario], chain: Literal[2, 3] = 2) -> Counter[str]:
 def test_a_sample_breaks_nothing(chain: Literal[2, 3]) -> None:
     """With one twin of four, all promises hold in every scenario of a sample, and all decide again after it."""
     assert set(broken(Generator(rounds=4).sample(60, seed=1), chain)) == {""}
+
+
+def test_nothing_is_said_twice_but_that_a_leader_is_given_up() -> None:
+    """A proposal that the script parts from its listener is not repeated, nor is a command told to all, as members do
+    where words may be lost: in lock-step that is work without another outcome."""
+    proposed, given_up, to_all = Counter[Any](), Counter[Any](), 0
+    for k, one in enumerate(Generator(rounds=4).sample(10, seed=1)):
+        told: list[Event] = []
+        play(one, hotstuff(2), watch=told.append)
+        said = [(e.node, *effect[2:]) for e in told for effect in e.effects if effect[0] == p.SEND]
+        for node, to, data in said:
+            word = msgspec.msgpack.decode(data)
+            proposed[k, node, to, data] += word[0] == "proposal"
+            given_up[k, node, to, data] += word[0] == "time_out"
+            to_all += word[0] == "forward" and word[2]
+
+    assert max(given_up.values()) > 1
+    assert max(proposed.values()) == 1
+    assert to_all == 0
 
 
 def test_equivocation_is_seen() -> None:
