@@ -273,8 +273,10 @@ class Drain(NamedTuple):
     end_v: Array
 
 
-def drain(lines: Tables, row: Rows, state: Charge, power_w: Array, temp_c: Array, xp: Any = np) -> tuple[Charge, Drain]:
-    """Advance cells that give power and are not near their end: `advance`, to the bit, without all that never binds.
+def drain(lines: Tables, row: Rows, state: Charge, power_w: Array, temp_c: Array) -> tuple[Charge, Drain]:
+    """Advance, under NumPy, cells that give power and are not near their end.
+
+    That is `advance`, to the bit, without all that never binds.
 
     Right where ``power_w`` is not negative and neither voltage nor charge come to their ends: `Drain.end_v` at or above
     v_min, charge above 0. Where they do, the answer may be anything, also not a number.
@@ -282,7 +284,7 @@ def drain(lines: Tables, row: Rows, state: Charge, power_w: Array, temp_c: Array
     Args:
         lines: what the tables say of the interval of charge that each cell is in.
     """
-    ocv_v, slope_v, r0, r, sag, slow_v, give = _frozen(lines, row, state, temp_c, xp)
+    ocv_v, slope_v, r0, r, sag, slow_v, give = _frozen(lines, row, state, temp_c, np)
     guess_a = power_w / (ocv_v - state.relaxing_v)
     give *= guess_a
     slow_v += give
@@ -292,7 +294,7 @@ def drain(lines: Tables, row: Rows, state: Charge, power_w: Array, temp_c: Array
     half_v *= 0.5
     root_v = half_v * half_v
     root_v -= r0 * power_w
-    half_v += xp.sqrt(root_v)
+    half_v += np.sqrt(root_v)
     current_a = power_w / half_v
     r0 *= current_a  # from here on what acts at once, V, as the pair's is in r
     r *= row.rise_whole

@@ -34,11 +34,10 @@ class Again:
     Args:
         run: runs a window from its start; returns the result and which rows need still more.
         size: rows of a block.
-        fixed_shape: every block has ``size`` rows, copies of its last one if need be, and no value stands for all.
     """
 
-    def __init__(self, run: Run, size: int, *, fixed_shape: bool = False) -> None:
-        self.run, self.size, self.fixed_shape = run, size, fixed_shape
+    def __init__(self, run: Run, size: int) -> None:
+        self.run, self.size = run, size
         self._waiting: list[Taken] = []
 
     def add(self, taken: Taken) -> None:
@@ -49,14 +48,10 @@ class Again:
     def blocks(self, *, last: bool = False) -> Iterator[tuple[Taken, Result, Array]]:
         """Run the blocks that are full, with ``last`` all that wait; yield each, its result and which need more."""
         while self._waiting and (last or sum(part.row.size for part in self._waiting) >= self.size):
-            whole = _joined(self._waiting, self.fixed_shape)
+            whole = _joined(self._waiting)
             block, rest = (_cut(whole, part) for part in (slice(0, self.size), slice(self.size, None)))
             self._waiting = [rest] if rest.row.size else []
-            count, start = block.row.size, block.start
-            if self.fixed_shape and count < self.size:
-                start = pick(start, np.minimum(np.arange(self.size), count - 1))
-            result, more = self.run(start)
-            yield block, _mapped(lambda leaf, n=count: np.asarray(leaf)[:n], result), np.asarray(more)[:count]
+            yield block, *self.run(block.start)
 
 
 def pick(start: Start, rows: Array) -> Start:
@@ -77,6 +72,12 @@ def cut(start: Start, part: slice) -> Start:
 def blank(result: Result) -> Result:
     """Return arrays like a chunk's result, for `put` to write on."""
     found: Result = _mapped(np.empty_like, result)
+    return found
+
+
+def own(result: Result) -> Result:
+    """Return a chunk's result in arrays of NumPy's own, for `put` to write over."""
+    found: Result = _mapped(np.array, result)
     return found
 
 
@@ -107,13 +108,13 @@ def _cut(taken: Taken, part: slice) -> Taken:
     return Taken(taken.chunk[part], taken.row[part], cut(taken.start, part))
 
 
-def _joined(parts: list[Taken], columns: bool) -> Taken:
-    """Join rows; what is one number in all parts stays so, unless ``columns`` are asked for."""
-    if len(parts) == 1 and not columns:
+def _joined(parts: list[Taken]) -> Taken:
+    """Join rows; what is one number in all parts stays so."""
+    if len(parts) == 1:
         return parts[0]
 
     def joined(*leaves: Array) -> Array:
-        if not columns and all(np.ndim(leaf) == 0 and leaf == leaves[0] for leaf in leaves):
+        if all(np.ndim(leaf) == 0 and leaf == leaves[0] for leaf in leaves):
             return leaves[0]
         sized = zip(leaves, parts, strict=True)
         wide = [leaf if np.ndim(leaf) else np.broadcast_to(leaf, part.row.size) for leaf, part in sized]

@@ -21,7 +21,7 @@ from policies.harvest.receipts import no_tally, settle
 from policies.readings import HARVEST_STATES, Decision, Readings
 from scenarios.fleet import FleetScenario
 from sim.fleet import stock
-from sim.fleet.again import Again, Taken, blank, cut, pick, put, put_rows
+from sim.fleet.again import Again, Taken, blank, cut, own, pick, put, put_rows
 from sim.fleet.physics import State
 from sim.fleet.quiet import Restful, may_be_quiet, nothing, run_quiet, told
 from sim.fleet.reading import Device, Sums
@@ -79,6 +79,7 @@ class Lot(NamedTuple):
     who: stock.Roster
     what: stock.Traits
     chunk: Chunk
+    there: Chunk | None  # under JAX: the same constants, handed over once; only what a kind shares is one number
     device: Device
     last: Last
     crowd: Any  # the owners' state at the start of their block of windows
@@ -159,15 +160,13 @@ class Share:
         memory = self.policy.init(Devices(what.dedicated, what.has_battery))
         people = crowd.start(self.habits, s.seed, who.entity, who.kind, what.zone_min, s.start_minute, s.weekday)
         chunk = _cast(Chunk(self.table, fixed, site), s)
-        if s.backend == "numpy":
-            chunk = Chunk(chunk.table, stock.shared(chunk.fixed), stock.shared(chunk.site))
-        else:
-            chunk = on_device(chunk._replace(fixed=stock.of_kind(chunk.fixed)))
+        there = on_device(chunk._replace(fixed=stock.of_kind(chunk.fixed))) if s.backend == "jax" else None
+        chunk = Chunk(chunk.table, stock.shared(chunk.fixed), stock.shared(chunk.site))
         device = _cast(Device(body, memory, np.full(n, IDLE_AT_START_S)), s)
         totals = Totals(*(np.zeros(n) for _ in Totals._fields))
         rest = Decision(no, *(np.zeros(n) for _ in range(3)), np.zeros(n, dtype=np.int64))
         opened = (rest, no_tally(rest)) if self.watched else ()
-        return Lot(size, who, what, chunk, device, Last(no, no), people, totals, opened)
+        return Lot(size, who, what, chunk, there, device, Last(no, no), people, totals, opened)
 
     def advance(self, number: int, demand: float) -> Report:
         """Live through window ``number``, the village using ``demand`` of what is lent, and report it."""
@@ -183,23 +182,30 @@ class Share:
         return report
 
     def _lived(self, number: int, signals: Signals) -> list[Result]:
-        """Return what a window leaves of each chunk: first of quiet rows, then of the others, then under governors."""
+        """Return what a window leaves of each chunk: first of quiet rows, then of the others, then under governors.
+
+        JAX, to which a row costs the same whatever it needs, runs all rows of a chunk at once.
+        """
         results: list[Result] = []
-        awake = Again(lambda start: self._run(start, signals), AT_ONCE, fixed_shape=self._jax is not None)
+        awake = Again(lambda start: run_numpy(self.policy, start, signals, governed=False), AT_ONCE)
         throttled = Again(lambda start: run_numpy(self.policy, start, signals), AT_ONCE)
 
         def run(*, last: bool) -> None:
             for block, done, asked in awake.blocks(last=last):
                 put(results, block, done)
-                rows = np.flatnonzero(asked)
-                throttled.add(Taken(block.chunk[rows], block.row[rows], pick(block.start, rows)))
+                throttled.add(_some(block, np.flatnonzero(asked)))
 
         for i, lot in enumerate(self.lots):
             start = self._start(i, number)
-            results.append(blank(nothing(start)))
-            rows = np.flatnonzero(~self._quiet(start, signals, results[i])[: lot.size])
-            awake.add(Taken(np.full(rows.size, i), rows, pick(start, rows)))
-            run(last=False)
+            whole = Taken(np.full(lot.size, i), np.arange(lot.size), start)
+            if self._jax is not None:
+                done, asked = self._jax(start._replace(chunk=lot.there), signals)
+                results.append(own(done))
+                throttled.add(_some(whole, np.flatnonzero(np.asarray(asked)[: lot.size])))
+            else:
+                results.append(blank(nothing(start)))
+                awake.add(_some(whole, np.flatnonzero(~self._quiet(start, signals, results[i]))))
+                run(last=False)
         run(last=True)
         for block, done, _ in throttled.blocks(last=True):
             put(results, block, done)
@@ -211,11 +217,6 @@ class Share:
         outdoors = flags[0] & crowd.WIFI == 0
         air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, number, outdoors), self.scenario)
         return Start(lot.chunk, lot.device, lot.last, air, flags)
-
-    def _run(self, start: Start, signals: Signals) -> tuple[Result, Array]:
-        if self._jax is not None:
-            return self._jax(start, signals)
-        return run_numpy(self.policy, start, signals, governed=False)
 
     def _quiet(self, start: Start, signals: Signals, result: Result) -> Array:
         """Write what a window leaves of a chunk's quiet rows, and return which they are; none where few may be."""
@@ -282,10 +283,10 @@ class Share:
             return 0.0
         begun = time.perf_counter()
         lot = self.lots[0]
-        n = lot.who.entity.size
-        flags, no = np.zeros((self.steps, n), dtype=np.uint8), np.zeros(n, dtype=bool)
+        no = np.zeros(lot.who.entity.size, dtype=bool)
         air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, 0, no), self.scenario)
-        self._jax(Start(lot.chunk, lot.device, lot.last, air, flags), self.signals(0, 1.0))
+        flags = np.zeros((self.steps, no.size), dtype=np.uint8)
+        self._jax(Start(lot.there, lot.device, lot.last, air, flags), self.signals(0, 1.0))
         return time.perf_counter() - begun
 
     def signals(self, number: int, demand: float) -> Signals:
@@ -345,6 +346,10 @@ class Share:
             soc_sum=t.soc_sum + np.asarray(lot.device.body.charge.soc),
             board_c_sum=t.board_c_sum + np.asarray(lot.device.body.board_c),
         )
+
+
+def _some(taken: Taken, rows: Array) -> Taken:
+    return Taken(taken.chunk[rows], taken.row[rows], pick(taken.start, rows))
 
 
 class _Watch:

@@ -187,7 +187,7 @@ def advance(
 
 def quiet(
     fixed: Fixed, charge: battery.Charge, nodes_c: Array, lines: battery.Tables, lit: Array, lit_w: Array,
-    from_air_c: Array, xp: Any = np,
+    from_air_c: Array,
 ) -> tuple[Array, battery.Charge, Array, battery.Drain]:  # fmt: skip
     """`advance`, to the bit, for devices on their battery that lend nothing, draw power and meet no governor.
 
@@ -207,7 +207,7 @@ def quiet(
     leak_w *= fixed.leak_w_per_k
     total_w = die_w + base_w
     total_w += leak_w
-    charge, flow = battery.drain(lines, fixed.cell, charge, total_w * fixed.per_cell, board_c, xp)
+    charge, flow = battery.drain(lines, fixed.cell, charge, total_w * fixed.per_cell, board_c)
     base_w += flow.heat_w * fixed.cells
     screen_w *= 1.0 - SCREEN_HEAT_SHARE
     base_w -= screen_w

@@ -82,24 +82,24 @@ def run_quiet(start: Start, signals: Signals) -> Quiet:
     return quiet
 
 
-def draw_when_lit(fixed: physics.Fixed, like: Array, xp: Any = np) -> Array:
+def draw_when_lit(fixed: physics.Fixed, like: Array) -> Array:
     """Return what an owner's use takes of the chip while the screen is on, W; of the type of ``like``."""
-    return xp.minimum(fixed.dynamic_w * (USER_LOAD * xp.ones_like(like)), fixed.room_w)
+    return np.minimum(fixed.dynamic_w * (USER_LOAD * np.ones_like(like)), fixed.room_w)
 
 
-def begin(device: Device, xp: Any = np) -> Quiet:
+def begin(device: Device) -> Quiet:
     """Return the start of a window."""
     body = device.body
-    none, nodes_c = xp.zeros_like(body.die_c), xp.stack([body.die_c, body.board_c, body.skin_c])
+    none, nodes_c = np.zeros_like(body.die_c), np.stack([body.die_c, body.board_c, body.skin_c])
     most = none + np.inf
     return Quiet(body.charge, nodes_c, body.charge.soc, device.idle_s, none, none, nodes_c, most, most)
 
 
-def reading(start: Start, quiet: Quiet, lit: Array, lit_w: Array, air_c: Array, since_s: Array, xp: Any = np) -> Quiet:
+def reading(start: Start, quiet: Quiet, lit: Array, lit_w: Array, air_c: Array, since_s: Array) -> Quiet:
     """Advance quiet rows by one reading; ``lit`` is 1 where the screen is on, else 0."""
     fixed = start.chunk.fixed
-    lines = battery.lines_at(start.chunk.table, fixed.cell, quiet.charge.soc, xp)
-    nodes_c, charge, total_w, flow = physics.quiet(fixed, quiet.charge, quiet.nodes_c, lines, lit, lit_w, air_c, xp)
+    lines = battery.lines_at(start.chunk.table, fixed.cell, quiet.charge.soc)
+    nodes_c, charge, total_w, flow = physics.quiet(fixed, quiet.charge, quiet.nodes_c, lines, lit, lit_w, air_c)
     return Quiet(
         charge,
         nodes_c,
@@ -107,9 +107,9 @@ def reading(start: Start, quiet: Quiet, lit: Array, lit_w: Array, air_c: Array, 
         idle_s=(quiet.idle_s + since_s) * (1.0 - lit),
         total_w=quiet.total_w + total_w,
         current_a=quiet.current_a + flow.current_a,
-        peak_c=xp.maximum(quiet.peak_c, nodes_c),
-        least_w=xp.minimum(quiet.least_w, total_w),
-        least_v=xp.minimum(quiet.least_v, flow.end_v - fixed.cell.v_min),
+        peak_c=np.maximum(quiet.peak_c, nodes_c),
+        least_w=np.minimum(quiet.least_w, total_w),
+        least_v=np.minimum(quiet.least_v, flow.end_v - fixed.cell.v_min),
     )
 
 

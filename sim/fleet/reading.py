@@ -128,7 +128,7 @@ def step(
     owner = owner._replace(screen=owner.screen & ~device.body.off)
     lit = owner.screen.astype(device.body.die_c.dtype)  # chosen among Python's numbers it would be of double precision
     device = device._replace(idle_s=(device.idle_s + since_s) * (1.0 - lit))
-    readings = sense(fixed, site, device, owner, lit, xp.take(zone_minute, site.zone), xp)
+    readings = sense(fixed, site, device, owner, lit, xp.take(zone_minute, site.zone, mode="clip"), xp)
     decision, memory = policy.decide(device.memory, readings, since_s)
     done = decision if decided is None else decided
     asked = physics.Demand(owner.plugged, lit, readings.user_load, done.compute_share * demand, ambient_c, from_air_c)
