@@ -23,6 +23,8 @@ from experiments.compose import UsageError
 from experiments.predict import Row, read, title
 
 ROWS = Path(__file__).with_name("inference_rows.csv")
+LATER = Path(__file__).with_name("unseen_rows.csv")
+"""Rows that were collected when the law stood; judged beside the others unless other rows are named."""
 ZERO_SHOT = "zero-shot"
 _PLACE = re.compile(r"(<!-- inference: (?P<name>\w+) -->\n)(?P<inside>.*?)(<!-- /inference -->)", re.DOTALL)
 
@@ -85,12 +87,20 @@ def run(options: argparse.Namespace) -> Outcome:
     if not rows or not all(row.cells.get("class") for row in rows):
         raise UsageError(f"validate inference: {options.rows} has rows without a class; needed: a column class")
     classes = judge(rows)
+    later = read(LATER) if options.rows == ROWS else []
     if options.out:
-        tables = {"classes": _markdown(classes), "worst": _worst(rows), "sources": _sources(rows)}
+        tables = {
+            "classes": _markdown(classes), "later": _markdown(judge(later)), "worst": _worst([*rows, *later]),
+            "sources": _sources([*rows, *later]),
+        }  # fmt: skip
         filled = _PLACE.sub(lambda place: f"{place[1]}{tables.get(place['name'], place['inside'])}{place[4]}", page)
         options.out.write_text(filled, encoding="utf-8")
     plain: dict[str, Any] = {"classes": [vars(one) for one in classes], "rows": len(rows)}
-    return Outcome(plain, _words(classes))
+    words = _words(classes)
+    if later:
+        plain["later"] = [vars(one) for one in judge(later)]
+        words += f"\n\nrows collected afterwards\n{_words(judge(later))}"
+    return Outcome(plain, words)
 
 
 def judge(rows: Sequence[Row]) -> list[Class]:

@@ -76,6 +76,11 @@ class Chip:
     host: float = 1.0
 
     @property
+    def integer_share(self) -> float:
+        """Return how much faster its integers are beside its peak than others': Pascal's has no FP16 but DP4A."""
+        return 2.0 if self.name.startswith(("GTX 10", "Tesla P40")) else 1.0
+
+    @property
     def has_fp8(self) -> bool:
         """Tell whether its tensor cores multiply 8-bit floating point at twice the rate of 16 bits."""
         return self.name.startswith(_FP8) or " Ada" in self.name

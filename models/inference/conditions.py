@@ -19,7 +19,7 @@ class Conditions:
         split: ``layers`` or ``tensor`` for several devices; empty: the engine's own.
         fused_attention: scores are never stored (flash attention).
         chunk_tokens: of a prompt that one pass takes in; 0: the engine's own.
-        old_build: of llama.cpp before June 2024 (`models.inference.builds`).
+        old_build, old_metal: of llama.cpp before June 2024; on Metal before July 2025 (`models.inference.builds`).
     """
 
     prompt_tokens: int = 512
@@ -31,6 +31,7 @@ class Conditions:
     fused_attention: bool = False
     chunk_tokens: int = 0
     old_build: bool = False
+    old_metal: bool = False
 
     def context(self) -> float:
         """Return the cached tokens of a stream during decode, mean."""

@@ -43,8 +43,8 @@ class Engine:
         return 32 if chip.kind.startswith("apple") else 128 if chip.kind in _CUDA else 0
 
     def chunk_tokens(self) -> int:
-        """Return the tokens of a prompt that one pass takes in, 0 for all: llama.cpp's ubatch is 512 unless set."""
-        return 512 if self.kernels == GGML else 0
+        """Return the tokens of a prompt that one pass takes in, 0 for all: llama.cpp's ubatch 512, MLX's step 2,048."""
+        return 2048 if self.name == "mlx" else 512 if self.kernels == GGML else 0
 
     def chunks_in_flight(self, chip: Chip) -> int:
         """Return how many chunks of a prompt the stages work on at once: llama.cpp's keep 4 on CUDA (PR 6017)."""
@@ -120,8 +120,9 @@ def prices(
     """
     name, found = _regime(engine, chip, phase, fused)
     host = chip.host
-    if engine.name in ("llama.cpp", "mlc") and chip.kind in _CUDA and not old:
-        # Graphs spare the host; the gains in prefill were published for dense models.
+    metal = engine.name == GGML and chip.kind.startswith("apple") and not mixture
+    if not old and (metal or (engine.name in (GGML, "mlc") and chip.kind in _CUDA)):
+        # Graphs spare the host; the gains were published for dense models but for CUDA's graphs.
         found, host = of_today(found, chip, phase, packed=packed and not mixture), 1.0
     chosen_s = MIXTURE_S_LAYER if mixture and engine.kernels == GGML else 0.0
     launch_s = EAGER_S_LAYER * host if engine.name == "transformers" else 0.0

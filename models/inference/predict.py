@@ -208,7 +208,8 @@ def _pass(
         found: list[tuple[str, Prices, Chip]] = [
             (
                 *prices(
-                    engine, chip, phase, fused=asked.fused_attention, old=asked.old_build,
+                    engine, chip, phase, fused=asked.fused_attention,
+                    old=asked.old_metal if chip.kind.startswith("apple") else asked.old_build,
                     packed=form.packed, mixture=shape.experts > 0,
                 ),
                 chip,

@@ -70,8 +70,8 @@ def quantities(work: Work, chip: Chip, *, packing: str = "none", fp32_sum: bool 
     return {
         "weight": work.weight_bytes / chip.mem_bytes_per_s,
         "linear": linear_s if floating else 0.0,
-        "linear_packed": 0.0 if floating else linear_s,
-        "linear_k": linear_s if packing == "k" else 0.0,
+        "linear_packed": 0.0 if floating else linear_s / chip.integer_share,
+        "linear_k": linear_s / chip.integer_share if packing == "k" else 0.0,
         "kv": work.kv_bytes / chip.mem_bytes_per_s,
         "kv_head": work.kv_head_bytes / chip.mem_bytes_per_s,
         "attention": work.attention_flops / peak,

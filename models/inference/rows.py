@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from models.inference.builds import is_old
+from models.inference.builds import is_old, is_old_metal
 from models.inference.chips import Chip, find_devices
 from models.inference.collectives import Link
 from models.inference.conditions import Conditions, read_conditions
@@ -98,7 +98,7 @@ def answer(row: Mapping[str, str]) -> Answer:
     count = _count(cell["n_devices"])
     chips = find_devices(cell["devices"], count, _memory_bytes_per_s(cell["bandwidth"]))
     metric, unit = cell["metric"].lower().replace("-", "_"), cell["unit"].lower()
-    conditions = _conditions(metric, cell["conditions"], cell["system"])
+    conditions = _conditions(metric, cell["conditions"], cell["system"], cell["model"])
     engine = find_engine(cell["system"])
     link = _link(f"{cell['bandwidth']}, {cell['conditions']}", default_link(engine, chips[0]))
     found = predict(cell["system"], cell["model"], cell["quant"] or "f16", chips, link, conditions)
@@ -149,6 +149,7 @@ _NAMED_LINKS = (
 )  # fmt: skip
 _TCP_SHARE = 0.94  # of Ethernet's rate, beside the headers of Ethernet, IP and TCP
 _ETHERNET_START_S = 0.2e-3  # a round through two kernels (assumption)
+_RDMA_BITS_PER_S, _RDMA_START_S = 100e9, 20e-6  # from this rate on, adapters pass the kernels by (assumption)
 
 
 def _link(text: str, usual: Link) -> Link | None:
@@ -164,11 +165,12 @@ def _link(text: str, usual: Link) -> Link | None:
     bytes_per_s = bits_per_s / 8 * _TCP_SHARE
     # A switch's buffer empties as fast as its links: at 10 Gbit/s replies collide for a tenth of the time.
     share = min(1.0, GIGABIT_BYTES_PER_S / bytes_per_s) if usual.star else 1.0
-    start_s = max(usual.start_s if share > 0.5 else 0.0, _ETHERNET_START_S)
+    remote = bits_per_s >= _RDMA_BITS_PER_S or re.search(r"infiniband|\brdma\b|\broce", lower)
+    start_s = max(usual.start_s if share > 0.5 else 0.0, _RDMA_START_S if remote else _ETHERNET_START_S)
     return Link(bytes_per_s, start_s, usual.serialise_s, usual.star, share * usual.crowd_s)
 
 
-def _conditions(metric: str, text: str, system: str) -> Conditions:
+def _conditions(metric: str, text: str, system: str, model: str) -> Conditions:
     said = read_conditions(f"{text}, {system}")
     prompt, output, depth = int(said.get("prompt", 512)), int(said.get("output", 128)), int(said.get("depth", 0))
     context = said.get("context")
@@ -190,7 +192,8 @@ def _conditions(metric: str, text: str, system: str) -> Conditions:
     fused = re.search(r"flash|\bfa\b|fa\s*=?\s*1", re.sub(r"\b(?:no|without)[ -](?:fa|flash)|\bfa\s*=?\s*0", "", lower))
     return Conditions(
         prompt, output, said.get("batch", 1) or 1, context, depth, split,
-        fused_attention=bool(fused), chunk_tokens=int(said.get("chunk", 0)), old_build=is_old(text),
+        fused_attention=bool(fused), chunk_tokens=int(said.get("chunk", 0)), old_build=bool(is_old(text)),
+        old_metal=is_old_metal(text, model),
     )  # fmt: skip
 
 

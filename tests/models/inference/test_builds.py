@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from models.inference.assumed import assumed
-from models.inference.builds import GRAPH_S_LAYER, is_old
+from models.inference.builds import GRAPH_S_LAYER, METAL_S_LAYER, is_old, is_old_metal
 from models.inference.catalogue import CATALOGUE
 from models.inference.chips import BOARD_HOST, CHIPS, find_chip, find_devices
 from models.inference.conditions import Conditions
 from models.inference.engines import EAGER_S_LAYER, MIXTURE_S_LAYER, find_engine, prices
 from models.inference.predict import Metrics, predict
+from models.inference.prices import quantities
 from models.inference.rows import answer
 from models.inference.work import prefill_work
 
@@ -35,7 +36,7 @@ from models.inference.work import prefill_work
 )
 def test_words_date_a_build(text: str, old: bool) -> None:
     """Months, years and numbers of builds before June 2024 are old; words without a date are of today."""
-    assert is_old(text) == old
+    assert bool(is_old(text)) == old
 
 
 def _alone(system: str, model: str, form: str, device: str, **said: object) -> Metrics:
@@ -157,3 +158,56 @@ def test_replies_collide_less_on_a_faster_switch() -> None:
     slow, fast = (answer(_row(words)).value for words in ("1 GbE", "10 GbE"))
 
     assert fast < 0.7 * slow
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "old"),
+    [
+        ("batch 1", "Llama 2 7B", True),
+        ("batch 1", "LLaMA 3 8B", True),
+        ("batch 1", "llama3.1 8b", False),
+        ("batch 1", "Llama-3.2-3B-Instruct", False),
+        ("batch 1", "gemma 2b", True),
+        ("batch 1", "gemma-2-2b", False),
+        ("batch 1", "Qwen2.5-Coder-14B", False),
+        ("May 2024 build", "Qwen2.5-7B", True),
+        ("Dec 2025", "Llama 2 7B", False),
+        ("build 5000", "Qwen3 8B", True),
+    ],
+)
+def test_an_undated_row_of_metal_is_as_old_as_its_model(text: str, model: str, old: bool) -> None:
+    """The common table of Macs holds a build of 2023; what runs a later model is later."""
+    assert is_old_metal(text, model) == old
+
+
+def test_late_metal_overlaps_and_launches_less_but_for_the_first_macs_and_mixtures() -> None:
+    """A layer takes 28 us less and unpacking hides behind reading, from the M2 on and for dense models."""
+    engine = find_engine("llama.cpp")
+    for device, mixture, gains in (
+        ("M2 Pro 19-core", False, True), ("M1 Max 32-core", False, False), ("M2 Pro 19-core", True, False)
+    ):  # fmt: skip
+        before, after = (
+            prices(engine, find_chip(device), "decode", old=old, mixture=mixture)[1] for old in (True, False)
+        )
+        assert before.layer_s - after.layer_s == pytest.approx(METAL_S_LAYER if gains else 0.0)
+        assert (after.joint, before.joint) == (2.0 if gains else 1.0, 1.0)
+
+
+def test_pascal_multiplies_integers_twice_as_fast_as_its_peak_says() -> None:
+    """Products of packed weights take half the time of those in FP16; a GTX 1660 has its FP16 in its peak."""
+    work = prefill_work(CATALOGUE["llama-2-7b"].shape, 1, 512)
+    for device, share in (("Tesla P40", 0.5), ("GTX 1080 Ti", 0.5), ("GTX 1660", 1.0), ("RTX 3090", 1.0)):
+        packed = quantities(work, CHIPS[device], packing="0")["linear_packed"]
+        assert packed == pytest.approx(share * quantities(work, CHIPS[device])["linear"])
+
+
+def test_mlx_takes_in_a_longer_step_and_fast_links_pass_the_kernels_by() -> None:
+    """A prompt of 2,048 enters the layers once; all-reduces at 200 Gbit/s start in a tenth of Ethernet's time."""
+    assert find_engine("MLX").chunk_tokens() == 4 * find_engine("llama.cpp").chunk_tokens()
+    row = {
+        "system": "vLLM", "model": "Qwen3 32B", "quant": "fp8", "devices": "DGX Spark", "n_devices": "4",
+        "metric": "tpot", "unit": "ms", "conditions": "tensor parallel, 25 GbE",
+    }  # fmt: skip
+    slow, fast = (answer({**row, "conditions": f"tensor parallel, {words}"}).value for words in ("25 GbE", "200 GbE"))
+
+    assert slow - fast > 64 * 2 * 3 * 0.18  # ms: layers, all-reduces, starts
