@@ -19,6 +19,7 @@ class Conditions:
         split: ``layers`` or ``tensor`` for several devices; empty: the engine's own.
         fused_attention: scores are never stored (flash attention).
         chunk_tokens: of a prompt that one pass takes in; 0: the engine's own.
+        bytes_per_kv: of a number in the cache; 0: the model's own.
         old_build, old_metal: of llama.cpp before June 2024; on Metal before July 2025 (`models.inference.builds`).
     """
 
@@ -30,6 +31,7 @@ class Conditions:
     split: str = ""
     fused_attention: bool = False
     chunk_tokens: int = 0
+    bytes_per_kv: float = 0.0
     old_build: bool = False
     old_metal: bool = False
 
@@ -55,6 +57,23 @@ _REVERSED = {
     "batch": ("concurrent", "streams", "users", "sequences"),
     "context": ("context", "ctx", "tokens of context", "token context"),
 }
+
+
+_CACHES = (
+    (r"fp8|int8|8[ -]?bit", 1.0), (r"q8_0|q8", 1.0625), (r"q5_[01]", 0.6875), (r"q4_[01]|q4", 0.5625),
+    (r"int4|4[ -]?bit", 0.5), (r"fp32|f32", 4.0), (r"fp16|bf16|f16", 2.0),
+)  # fmt: skip
+
+
+def read_cache(text: str) -> float:
+    """Return the bytes of a number in the cache that a text names, as ``fp8 KV cache`` or ``ctk q8_0``; 0: none."""
+    lower = text.lower()
+    for name, size in _CACHES:
+        if re.search(
+            rf"\b(?:{name})[ -]kv\b|\bkv(?: cache)?(?: type)?[ =:]+(?:{name})\b|\b-?ctk[ =]+(?:{name})\b", lower
+        ):
+            return size
+    return 0.0
 
 
 def read_conditions(text: str) -> dict[str, float]:

@@ -137,7 +137,8 @@ def predict(
     engine = find_engine(system)
     form = find_format(quantisation)
     shape = model if isinstance(model, Shape) else find_model(model).shape
-    shape = replace(form.of(shape), bytes_per_activation=engine.bytes_per_activation)
+    cache = asked.bytes_per_kv or shape.bytes_per_kv
+    shape = replace(form.of(shape), bytes_per_activation=engine.bytes_per_activation, bytes_per_kv=cache)
     chips = find_devices(devices) if isinstance(devices, str) else tuple(devices)
     cut = _cut(shape, chips, asked.split or engine.split)
     link = links or default_link(engine, chips[0])

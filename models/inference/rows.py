@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from models.inference.builds import is_old, is_old_metal
 from models.inference.chips import Chip, find_devices
 from models.inference.collectives import Link
-from models.inference.conditions import Conditions, read_conditions
+from models.inference.conditions import Conditions, read_cache, read_conditions
 from models.inference.engines import GIGABIT_BYTES_PER_S, default_link, find_engine
 from models.inference.names import UnknownName
 from models.inference.predict import Metrics, predict
@@ -193,7 +193,7 @@ def _conditions(metric: str, text: str, system: str, model: str) -> Conditions:
     return Conditions(
         prompt, output, said.get("batch", 1) or 1, context, depth, split,
         fused_attention=bool(fused), chunk_tokens=int(said.get("chunk", 0)), old_build=bool(is_old(text)),
-        old_metal=is_old_metal(text, model),
+        old_metal=is_old_metal(text, model), bytes_per_kv=read_cache(text),
     )  # fmt: skip
 
 
@@ -206,6 +206,9 @@ def _value(metric: str, unit: str, said: str, found: Metrics, asked: Conditions)
         if re.match(r"pp\d+\+tg", metric.replace(" ", "")):
             return asked.batch * (asked.prompt_tokens + asked.output_tokens) / found.end_to_end_s, False
         rate = next(((words, reader) for words, reader in _RATES if words in name), None)
+        whole = {"prompt", "output"} <= set(read_conditions(said)) and asked.batch > 1
+        if rate and rate[0] == "throughput" and whole:  # of requests, prompts and all
+            return asked.batch * asked.output_tokens / found.end_to_end_s, False
         if rate:
             return rate[1](found, asked), rate[0] in ("prompt", "prefill", "pp")
     scale = _S.get(unit.split("/")[0].strip() if unit not in _S else unit)

@@ -10,7 +10,7 @@ from models.inference.assumed import assumed
 from models.inference.builds import GRAPH_S_LAYER, METAL_S_LAYER, is_old, is_old_metal
 from models.inference.catalogue import CATALOGUE
 from models.inference.chips import BOARD_HOST, CHIPS, find_chip, find_devices
-from models.inference.conditions import Conditions
+from models.inference.conditions import Conditions, read_cache
 from models.inference.engines import EAGER_S_LAYER, MIXTURE_S_LAYER, find_engine, prices
 from models.inference.predict import Metrics, predict
 from models.inference.prices import quantities
@@ -211,3 +211,37 @@ def test_mlx_takes_in_a_longer_step_and_fast_links_pass_the_kernels_by() -> None
     slow, fast = (answer({**row, "conditions": f"tensor parallel, {words}"}).value for words in ("25 GbE", "200 GbE"))
 
     assert slow - fast > 64 * 2 * 3 * 0.18  # ms: layers, all-reduces, starts
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [("fp8 KV cache", 1.0), ("kv cache q8_0", 1.0625), ("-ctk q4_0", 0.5625), ("8-bit KV", 1.0), ("batch 8", 0.0)],
+)
+def test_words_name_the_cache(words: str, size: float) -> None:
+    """A cache's format is named before or after it, or as llama.cpp's option."""
+    assert read_cache(f"batch 1, {words}, prompt 512") == size
+
+
+def test_a_smaller_cache_is_read_faster_and_takes_less_memory() -> None:
+    """An 8-bit cache is half of one in 16 bits, in bytes and in seconds."""
+    whole, half = (
+        _alone("vLLM", "llama-2-7b", "fp16", "A100 80GB", prompt_tokens=2048, batch=16.0, bytes_per_kv=size)
+        for size in (0.0, 1.0)
+    )
+
+    assert half.kv_bytes == pytest.approx(whole.kv_bytes / 2)
+    assert half.decode_terms_s["kv"] == pytest.approx(whole.decode_terms_s["kv"] / 2)
+
+
+def test_throughput_of_requests_counts_their_prompts() -> None:
+    """With prompts and answers told, a batch's throughput is the answers' tokens over the whole time."""
+    row = {
+        "system": "vLLM", "model": "Llama 2 7B", "quant": "fp16", "devices": "A100 80GB", "n_devices": "1",
+        "metric": "throughput", "unit": "tokens/s", "conditions": "batch 16, prompt 1024, out 128",
+    }  # fmt: skip
+    found = answer(row)
+
+    assert found.value == pytest.approx(16 * 128 / found.metrics.end_to_end_s)
+    decode = answer({**row, "metric": "decode throughput"})
+    assert decode.value == pytest.approx(decode.metrics.decode_tokens_per_s)
+    assert decode.value > found.value
