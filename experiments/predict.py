@@ -136,15 +136,19 @@ def words(found: dict[str, Any]) -> str:
 
 
 def write(path: Path, rows: list[Row]) -> None:
-    """Write the rows with ``predicted``, ``error`` and ``regime`` beside their own cells, whole or not at all."""
+    """Write the rows with what was found beside their own cells, whole or not at all.
+
+    Columns ``predicted``, ``error``, ``regime``, and ``fits``: ``no`` where the device's memory does not hold it.
+    """
     made = io.StringIO()
-    columns = [*rows[0].cells, "predicted", "error", "regime"] if rows else ["predicted", "error", "regime"]
+    columns = [*(rows[0].cells if rows else ()), "predicted", "error", "regime", "fits"]
     writer = csv.DictWriter(made, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         error = row.error()
         told = {"predicted": f"{row.answer.value:.6g}", "error": "" if error is None else f"{error:.4f}"}
-        writer.writerow({**row.cells, **told, "regime": row.answer.regime})
+        fits = "yes" if row.answer.metrics.fits else "no"
+        writer.writerow({**row.cells, **told, "regime": row.answer.regime, "fits": fits})
     part = path.with_name(path.name + ".part")
     part.write_text(made.getvalue(), encoding="utf-8")
     os.replace(part, path)

@@ -31,5 +31,5 @@ def unknown(what: str, given: str, allowed: Iterable[str]) -> UnknownName:
     plain = {key(name): name for name in names}
     near = [plain[found] for found in difflib.get_close_matches(key(given), plain, n=3, cutoff=0.4)]
     hint = f"nearest: {', '.join(near)}; " if near else ""
-    listed = ", ".join(names) if len(names) <= 24 else f"{len(names)} names, of which {', '.join(names[:6])} ..."
+    listed = ", ".join(names) if len(names) <= 40 else f"{len(names)} names, of which {', '.join(names[:6])} ..."
     return UnknownName(f"{what} is {given!r}; {hint}allowed: {listed}")

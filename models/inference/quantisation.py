@@ -68,6 +68,10 @@ FORMATS, _BY_KEY = map(
 """Name to format; and every spelling of it to the same."""
 
 
+_NEVER = re.compile(r"q\d_[2-9](?!\d)|q\d_k_(?!(?:s|m|l|xs|xl|xxl|p|medium|small|large)(?![a-z]))[a-z]")
+"""Kinds that ggml never had, of which a part would be one: ``q4_9``, ``Q4_K_Q``."""
+
+
 def find_format(name: str) -> Format:
     """Return the format of this name, however it is spelt: `Q4_K_M`, `q4_k - medium`, `FP16`, `4-bit`, `INT4 (AWQ)`.
 
@@ -80,6 +84,8 @@ def find_format(name: str) -> Format:
     told = re.search(r"(\d{1,2}(?:\.\d+)?)\s*(?:bpw|bits? per weight)", name.lower())
     if told and 1.0 <= float(told[1]) <= 16.0:
         return Format(f"{told[1]}bpw", float(told[1]) / 8.0, "plain", "as given; EXL2's head has 6 bits", 0.75)
+    if _NEVER.search(name.lower()):
+        raise unknown("quant", name, FORMATS)
     parts = words(name)
     for length in range(len(parts), 0, -1):
         for start in range(len(parts) - length + 1):

@@ -39,6 +39,28 @@ def test_rows_come_back_with_prediction_and_error(tmp_path: Path, capsys: pytest
     assert found["errors"]["llama.cpp apple decode (calibrated)"]["rows"] == 1
     assert [row["error"] != "" for row in written] == [True, False]
     assert written[0]["model"] == "Llama 2 7B"
+    assert written[0]["fits"] == "yes"
+
+
+def test_a_row_that_the_device_cannot_hold_is_predicted_and_said_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Columns that may be missing are; what does not fit is said beside the row and in the file."""
+    file = tmp_path / "rows.csv"
+    file.write_text(
+        "system,model,quant,devices,metric,unit\n"
+        "llama.cpp,gpt-oss-20b,MXFP4,Pi 5 8GB,decode,tokens/s\n"
+        "llama.cpp,Qwen2.5-7B-Instruct,q4_0,Pi 5 8GB,decode,tokens/s\n"
+    )
+    code = main(["predict", str(file), "--out", str(tmp_path / "out.csv")])
+    first, second = capsys.readouterr().out.splitlines()[1:3]
+    with (tmp_path / "out.csv").open() as text:
+        written = [row["fits"] for row in csv.DictReader(text)]
+
+    assert code == 0
+    assert "does not fit in memory" in first
+    assert "fit" not in second
+    assert written == ["no", "yes"]
 
 
 @pytest.mark.parametrize(

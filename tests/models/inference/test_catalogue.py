@@ -12,6 +12,8 @@ FILES = [
     ("llama-2-7b", "q4_0", 3.83), ("llama-2-7b", "q8_0", 7.16), ("llama-2-7b", "f16", 13.48),
     ("llama-3.1-8b", "q4_k_m", 4.92), ("llama-3.1-70b", "q4_k_m", 42.52), ("gpt-oss-20b", "mxfp4", 12.1),
     ("llama-3.2-3b", "q4_k_m", 2.02), ("llama-3.2-1b", "q4_k_m", 0.808),
+    ("llama-3.1-8b", "iq2_xxs", 2.40), ("llama-3.1-8b", "iq3_m", 3.78), ("llama-3.1-8b", "iq4_xs", 4.45),
+    ("llama-3.1-8b", "q3_k_s", 3.66), ("llama-3.1-8b", "q3_k_l", 4.32), ("llama-3.1-8b", "q5_k_s", 5.60),
 ]  # fmt: skip
 
 
@@ -77,7 +79,8 @@ def test_models_are_found_as_people_write_them(written: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("written", "name"),
     [("Q4_K - Medium", "q4_k_m"), ("FP16", "f16"), ("bf16", "f16"), ("4-bit", "int4"), ("INT4 (AWQ)", "awq"),
-     ("q4f16_1", "mlc-q4f16"), ("Q40 weights, Q80 buffers", "q4_0"), ("8da4w SpinQuant", "8da4w")],
+     ("q4f16_1", "mlc-q4f16"), ("Q40 weights, Q80 buffers", "q4_0"), ("8da4w SpinQuant", "8da4w"),
+     ("UD-Q4_K_XL", "q4_k_m"), ("Q4_0_4_8", "q4_0"), ("IQ4_XS", "iq4_xs"), ("Q3_K_L", "q3_k_l"), ("6-bit MLX", "int6")],
 )  # fmt: skip
 def test_formats_are_found_as_people_write_them(written: str, name: str) -> None:
     """Spelling does not matter."""
@@ -108,5 +111,6 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     """The message has the field, what was given and what was perhaps meant."""
     with pytest.raises(ValueError, match=r"model is 'lama 2 9b'; nearest: .*llama-2-7b"):
         find_model("lama 2 9b")
-    with pytest.raises(ValueError, match="quant is 'zz'; allowed: 8da4w, awq"):
-        find_format("zz")
+    for name in ("zz", "q4_9", "Q4_K_Q", "q9_0", "fp17"):
+        with pytest.raises(ValueError, match=f"quant is '{name}'; .*allowed: 8da4w, awq"):
+            find_format(name)
