@@ -21,7 +21,7 @@ from policies.harvest.receipts import no_tally, settle
 from policies.readings import HARVEST_STATES, Decision, Readings
 from scenarios.fleet import FleetScenario
 from sim.fleet import stock
-from sim.fleet.again import Again, Taken, blank, cut, own, pick, put, put_rows
+from sim.fleet.again import Taken, blank, cut, own, pick, put_rows, run_again
 from sim.fleet.physics import State
 from sim.fleet.quiet import Restful, may_be_quiet, nothing, run_quiet, told
 from sim.fleet.reading import Device, Sums
@@ -186,30 +186,31 @@ class Share:
 
         JAX, to which a row costs the same whatever it needs, runs all rows of a chunk at once.
         """
-        results: list[Result] = []
-        awake = Again(lambda start: run_numpy(self.policy, start, signals, governed=False), AT_ONCE)
-        throttled = Again(lambda start: run_numpy(self.policy, start, signals), AT_ONCE)
-
-        def run(*, last: bool) -> None:
-            for block, done, asked in awake.blocks(last=last):
-                put(results, block, done)
-                throttled.add(_some(block, np.flatnonzero(asked)))
-
+        results, throttled = [], []
         for i, lot in enumerate(self.lots):
             start = self._start(i, number)
-            whole = Taken(np.full(lot.size, i), np.arange(lot.size), start)
             if self._jax is not None:
                 done, asked = self._jax(start._replace(chunk=lot.there), signals)
-                results.append(own(done))
-                throttled.add(_some(whole, np.flatnonzero(np.asarray(asked)[: lot.size])))
+                result, rows = own(done), np.flatnonzero(np.asarray(asked)[: lot.size])
             else:
-                results.append(blank(nothing(start)))
-                awake.add(_some(whole, np.flatnonzero(~self._quiet(start, signals, results[i]))))
-                run(last=False)
-        run(last=True)
-        for block, done, _ in throttled.blocks(last=True):
-            put(results, block, done)
+                result = blank(nothing(start))
+                rows = self._ungoverned(start, self._quiet(start, signals, result), signals, result)
+            results.append(result)
+            throttled.append(Taken(rows, pick(start, rows)))
+        run_again(lambda start: run_numpy(self.policy, start, signals)[0], throttled, results)
         return results
+
+    def _ungoverned(self, start: Start, done: Array, signals: Signals, result: Result) -> Array:
+        """Write what a window leaves of the rows that are not done, and return those that asked their governor."""
+        rows, asked = np.flatnonzero(~done), []
+        fixed = start.chunk.fixed._replace(response=(), idle_k_per_w=())  # the governor's own are not copied
+        bare = start._replace(chunk=start.chunk._replace(fixed=fixed))
+        for first in range(0, rows.size, AT_ONCE):
+            some = rows[first : first + AT_ONCE]
+            found, meets = run_numpy(self.policy, pick(bare, some), signals, governed=False)
+            put_rows(result, some, found)
+            asked.append(some[meets])
+        return np.concatenate([rows[:0], *asked])
 
     def _start(self, i: int, number: int) -> Start:
         """Return chunk i at the start of a window."""
@@ -348,10 +349,6 @@ class Share:
         )
 
 
-def _some(taken: Taken, rows: Array) -> Taken:
-    return Taken(taken.chunk[rows], taken.row[rows], pick(taken.start, rows))
-
-
 class _Watch:
     """Looks at every reading of a chunk through one window."""
 
@@ -430,7 +427,7 @@ def _cast(values: Any, scenario: FleetScenario) -> Any:
         parts = [_cast(value, scenario) for value in values]
         return type(values)(*parts) if hasattr(values, "_fields") else tuple(parts)
     array = np.asarray(values)
-    return array.astype(scenario.precision) if array.dtype.kind == "f" else array
+    return array.astype(scenario.precision, copy=False) if array.dtype.kind == "f" else array
 
 
 def _leaves(tree: Any) -> list[Array]:
