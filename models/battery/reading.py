@@ -233,31 +233,56 @@ def advance(
 
     # Charging takes the least of what the charger has left over, the current limit, what holds the middle at v_max, and
     # what is left to the full charge: a floor under the current, which no discharge comes near.
-    held_a = (ocv_v - slack_v - row.v_max) / (sag + give + r0)
-    hot, cold = (CHARGE_MAX_C - temp_c) * (1.0 / HOT_TAPER_K), (temp_c - CHARGE_MIN_C) * (1.0 / COLD_TAPER_K)
+    ohm = sag + give
+    ohm += r0
+    held_a = ocv_v - slack_v
+    held_a -= row.v_max
+    held_a /= ohm
+    hot = CHARGE_MAX_C - temp_c
+    hot *= 1.0 / HOT_TAPER_K
+    cold = temp_c - CHARGE_MIN_C
+    cold *= 1.0 / COLD_TAPER_K
     limit_a = row.current_min_a * xp.minimum(xp.minimum(hot, cold), 1.0)
-    room_a = (soc - row.full_soc) * row.a_per_soc
+    room_a = soc - row.full_soc
+    room_a *= row.a_per_soc
     floor_a = xp.minimum(xp.maximum(xp.maximum(held_a, limit_a), room_a), 0.0)
 
     # The current at the middle; a first guess of it, at no loss, says where the middle is.
     guess_a = xp.maximum(power_w / (ocv_v - state.relaxing_v), floor_a)
-    ocv_v_middle = ocv_v - sag * guess_a
-    slow_v = slack_v + give * guess_a
-    middle_v = ocv_v_middle - slow_v
+    slow_v = give * guess_a
+    slow_v += slack_v
+    sag *= guess_a
+    middle_v = ocv_v - sag
+    middle_v -= slow_v
     # I = (E - sqrt(E^2 - 4 R P)) / 2 R without its cancellation. Past the largest power the root is taken as 0: the
     # voltage under load is then half of E, and the cell is cut off. So it is where its pairs hold it down below half
     # of its cut-off: E is taken from there, which keeps a current finite that no circuit would carry.
     half_v = xp.maximum(0.5 * middle_v, row.half_min_v)
-    current_a = power_w / (half_v + xp.sqrt(xp.maximum(half_v * half_v - r0 * power_w, 0.0)))
-    current_a = xp.maximum(current_a, floor_a)
+    root_v = half_v * half_v
+    root_v -= r0 * power_w
+    half_v += xp.sqrt(xp.maximum(root_v, 0.0))
+    current_a = xp.maximum(power_w / half_v, floor_a)
 
     at_once_v = r0 * current_a
     moved = current_a * row.soc_per_a
-    relaxing_v = state.relaxing_v * row.whole + (r * row.rise_whole) * current_a
-    cut = (ocv_v - slope_v * moved - relaxing_v - at_once_v < row.v_min) | (soc - moved <= 0.0)
-    charge = Charge(xp.minimum(xp.maximum(soc - moved, 0.0), 1.0), relaxing_v)
-    heat_w = current_a * (row.heat_share * at_once_v + row.slow_heat_share * slow_v)
-    return charge, Flow(current_a, current_a * (middle_v - at_once_v), heat_w, cut)
+    r *= row.rise_whole
+    r *= current_a
+    relaxing_v = state.relaxing_v * row.whole
+    relaxing_v += r
+    slope_v = slope_v * moved
+    end_v = ocv_v - slope_v
+    end_v -= relaxing_v
+    end_v -= at_once_v
+    end_soc = soc - moved
+    cut = (end_v < row.v_min) | (end_soc <= 0.0)
+    charge = Charge(xp.minimum(xp.maximum(end_soc, 0.0), 1.0), relaxing_v)
+    middle_v -= at_once_v
+    middle_v *= current_a
+    at_once_v *= row.heat_share
+    slow_v *= row.slow_heat_share
+    at_once_v += slow_v
+    at_once_v *= current_a
+    return charge, Flow(current_a, power_w=middle_v, heat_w=at_once_v, cut=cut)
 
 
 class Drain(NamedTuple):

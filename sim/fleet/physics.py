@@ -149,28 +149,36 @@ def advance(
     """
     village_load = xp.minimum(demand.village_load, 1.0 - demand.user_load)
     wanted_w = fixed.dynamic_w * (demand.user_load + village_load)
+    on, plugged = (bits.astype(state.die_c.dtype) for bits in (~state.off, demand.plugged))  # cheaper than a choice
     screen_w = fixed.screen_w * demand.lit
-    base_w = xp.where(state.off, 0.0, fixed.idle_w) + screen_w
-    leak_w = xp.where(state.off, 0.0, fixed.leak_w_per_k * (state.die_c - LEAK_REFERENCE_C))
+    base_w = fixed.idle_w * on
+    base_w += screen_w
     die_w = xp.minimum(wanted_w, fixed.room_w)
     asked = (state.board_c + fixed.reach_k_per_w * die_w > fixed.trip_c) | (state.level > 0.0)
     level = state.level
     if governed:
         die_w, level = _governed(fixed, state, asked, die_w, wanted_w, base_w, demand.ambient_c, xp)
-    granted = (die_w + _TINY_W) / (wanted_w + _TINY_W)  # power goes with the square of speed
-    speed = xp.sqrt(granted)
-    total_w = die_w + base_w + leak_w
+    granted = _granted(die_w, wanted_w, xp)
+    speed = xp.sqrt(granted)  # power goes with its square
+    total_w = state.die_c - LEAK_REFERENCE_C
+    total_w *= fixed.leak_w_per_k
+    total_w *= on
+    total_w += die_w + base_w
 
-    plug_w = xp.where(demand.plugged, fixed.charger_w, 0.0)
-    charge, flow = battery.advance(
-        table, fixed.cell, state.charge, (total_w - plug_w) * fixed.per_cell, state.board_c, xp
-    )
-    board_w = base_w + flow.heat_w * fixed.cells - (1.0 - SCREEN_HEAT_SHARE) * screen_w
+    plug_w = fixed.charger_w * plugged
+    power_w = total_w - plug_w
+    power_w *= fixed.per_cell
+    charge, flow = battery.advance(table, fixed.cell, state.charge, power_w, state.board_c, xp)
+    board_w = flow.heat_w * fixed.cells
+    board_w += base_w
+    screen_w *= 1.0 - SCREEN_HEAT_SHARE
+    board_w -= screen_w
     nodes_c = (state.die_c, state.board_c, state.skin_c)
     die_c, board_c, skin_c = _warmed(fixed, nodes_c, die_w, board_w, demand.from_air_c)
     off = state.off | flow.cut | ~(fixed.has_battery | demand.plugged)
-    off = off & ~(demand.plugged & (charge.soc >= BOOT_SOC))
-    plug_w = xp.minimum(total_w, plug_w) - xp.minimum(flow.power_w, 0.0) * fixed.cells
+    off &= ~(demand.plugged & (charge.soc >= BOOT_SOC))
+    plug_w = xp.minimum(total_w, plug_w)
+    plug_w -= xp.minimum(flow.power_w, 0.0) * fixed.cells
     return (
         State(charge, die_c, board_c, skin_c, level, off),
         Outcome(
@@ -183,6 +191,16 @@ def advance(
             asked=asked,
         ),
     )
+
+
+def _granted(die_w: Array, wanted_w: Array, xp: Any) -> Array:
+    """Return the share of the power asked for that is granted: 1 but for chips that are held back."""
+
+    def share(granted_w: Array, asked_w: Array) -> tuple[Array]:
+        return ((granted_w + _TINY_W) / (asked_w + _TINY_W),)
+
+    (granted,) = on_rows(die_w < wanted_w, share, (xp.ones_like(die_w),), die_w, wanted_w, xp=xp)
+    return granted
 
 
 def quiet(

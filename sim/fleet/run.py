@@ -174,13 +174,14 @@ class Workers:
         self.processes: list[Any] = []
         if self._own is None:
             context = multiprocessing.get_context("spawn")
-            for i, mine in enumerate(self.assigned):
-                pipe, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, scenario, mine, i), daemon=True)
-                process.start()
-                theirs.close()
-                self._pipes.append(pipe)
-                self.processes.append(process)
+            with _one_blas_thread():
+                for i, mine in enumerate(self.assigned):
+                    pipe, theirs = context.Pipe()
+                    process = context.Process(target=_serve, args=(theirs, scenario, mine, i), daemon=True)
+                    process.start()
+                    theirs.close()
+                    self._pipes.append(pipe)
+                    self.processes.append(process)
 
     def __enter__(self) -> Workers:
         return self
@@ -237,6 +238,25 @@ def _serve(pipe: Connection, scenario: FleetScenario, chunks: list[Array], numbe
         import traceback
 
         pipe.send((False, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Let the processes that are started have one BLAS thread each: more wait for one another on small matrices.
+
+    BLAS reads its environment when it is loaded, so that a worker could no longer say so itself.
+    """
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def one_thread() -> None:
