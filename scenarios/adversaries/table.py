@@ -29,7 +29,8 @@ it is the whole node's, `path`: one mounted policy, or all. Raft here tolerates 
 Byzantine protocol it need not hold, and `tests/scenarios/adversaries/test_outcomes.py` shows where it does not.
 
 Each behaviour has also stood on one of four real nodes (`tests/real_backends/test_adversaries.py`), beside a broadcast
-that promises something whatever one of four does; the honest three kept the promise and went on.
+that promises something whatever one of four does; the honest three kept the promise and went on. What committees of
+HotStuff and PBFT make of liars over real sockets, way of lying by way of lying, is in [byzantine.md](byzantine.md).
 
 What a committee member that lies announces is neither a promise nor a fact, so checks hear honest members only. What a
 liar's executor hands on in others' pipelines is wrong in the twin alone; in `world: local` a wrapper changes what the

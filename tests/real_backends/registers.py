@@ -54,9 +54,10 @@ def member(spec: NodeSpec) -> dict[str, Policy]:
     return members(spec.config.consensus, spec.committee)
 
 
-def members(rules: ConsensusRules, names: tuple[str, ...]) -> dict[str, Policy]:
-    """Return what a member of the committee ``names`` mounts."""
-    return {"consensus": replicated_log(rules, names, "registry"), "registry": Registry(retry_s=ELECTION_S)}
+def members(rules: ConsensusRules, names: tuple[str, ...], snapshot_every: int = 1000) -> dict[str, Policy]:
+    """Return what a member of the committee ``names`` mounts; its state is saved every so many commands."""
+    registry = Registry(retry_s=ELECTION_S, snapshot_every=snapshot_every)
+    return {"consensus": replicated_log(rules, names, "registry"), "registry": registry}
 
 
 # -- clients ---------------------------------------------------------------------------------------------------------
@@ -203,7 +204,11 @@ def require_safe(folder: Path, names: Sequence[str], restarts: Sequence[tuple[in
 
 
 def require_kept(
-    journals: Mapping[str, bytes], rules: ConsensusRules, honest: Sequence[str], history: Sequence[Operation]
+    journals: Mapping[str, bytes],
+    rules: ConsensusRules,
+    honest: Sequence[str],
+    history: Sequence[Operation],
+    snapshot_every: int = 1000,
 ) -> None:
     """Require that all journals replay, and that honest members end with equal registers and all that was answered."""
     cells: dict[str, Any] = {}
@@ -211,9 +216,9 @@ def require_kept(
     def factory(header: Header) -> Callable[[Any], Any]:
         def make(keys: Any) -> Any:
             cells[header.node] = play(
-                role_in(header.config), lambda owned: Cell(members(rules, tuple(sorted(journals))), header.node,
-                header.peers, seed=header.seed, keys=owned), me=header.node, peers=header.peers, seed=header.seed,
-                key_of=lambda name: keys,
+                role_in(header.config), lambda owned: Cell(members(rules, tuple(sorted(journals)), snapshot_every),
+                header.node, header.peers, seed=header.seed, keys=owned), me=header.node, peers=header.peers,
+                seed=header.seed, key_of=lambda name: keys,
             )  # fmt: skip
             return cells[header.node]
 

@@ -14,12 +14,12 @@ import pytest
 
 from experiments.replay import replay
 from policies.cell import Cell
-from policies.port import START
 from real_backends.cluster import LocalCluster, until
 from scenarios.adversaries import behaviours as b
 from scenarios.adversaries.attach import WRAPPERS
 from scenarios.adversaries.choose import Role, play, role_in
-from scenarios.journal import Header, effects_checksum, read
+from scenarios.journal import Header, read
+from tests.real_backends.liars import deviations
 from tests.real_backends.signed_echo import TOKENS, AtOnce, SignedEcho, result_of
 
 NAMES = ("a", "b", "c", "d")
@@ -67,21 +67,6 @@ def _factory(cluster: LocalCluster, header: Header, role: Role | None) -> Any:
         return Cell(SignedEcho(), header.node, header.peers, seed=SEED, keys=keys)
 
     return play(role, make, me=header.node, peers=header.peers, seed=SEED, key_of=cluster.keys)
-
-
-def _deviations(cluster: LocalCluster, name: str) -> int:
-    """Return at how many steps of a node's journal an honest Cell, told the same, would have done otherwise."""
-    header, rows = read(cluster.journal(name))
-    honest, nothing, found = None, effects_checksum(()), 0
-    for now, wall, given, checksum, _ in rows:
-        if given[0] == START:
-            honest = _factory(cluster, header, None)
-        if given[1][:1] == "~":  # a wrapper's own
-            found += checksum != nothing
-        else:
-            assert honest is not None
-            found += checksum != effects_checksum(honest.step(now, wall, given))
-    return found
 
 
 def _replays(cluster: LocalCluster) -> bool:
@@ -141,7 +126,8 @@ def test_honest_nodes_keep_their_promise_beside_a_real_liar(tmp_path: Path, name
     heard = {author for author, *_ in delivered}
     assert heard >= set(NAMES) - liars
     assert name not in UNHEARD or not heard & liars
-    assert {n: _deviations(cluster, n) > 0 for n in NAMES} == {n: n in liars for n in NAMES}
+    deviating = {n: deviations(cluster.journal(n), lambda header: _factory(cluster, header, None)) > 0 for n in NAMES}
+    assert deviating == {n: n in liars for n in NAMES}
     assert _replays(cluster)
 
 

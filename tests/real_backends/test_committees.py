@@ -25,6 +25,7 @@ from real_backends.cluster import LocalCluster, until
 from real_backends.namespaces import Namespaces, NotPermitted
 from real_backends.node_files import read_events
 from real_backends.processes import Processes
+from real_backends.transports.faulty import Cut, LinkFaults
 from real_backends.transports.frames import REQUEST, Request, decode
 from scenarios.checks.linear import Operation
 from tests.real_backends import registers
@@ -213,6 +214,41 @@ async def _crash(protocol: str, n: int, crashes: int, folder: Path) -> tuple[Cli
     require_safe(folder, names, restarts)
     require_kept({name: cluster.journal(name) for name in names}, PROTOCOLS[protocol], names, clients.history)
     return clients, away_s
+
+
+GRAPH = {"desk-3": "desk-1", "desk-4": "desk-2"}
+"""Who hears one other member alone; the other three hear one another (Howard and Abraham, 2020, after Cloudflare)."""
+
+
+@pytest.mark.nightly
+def test_a_leader_stays_where_not_all_hear_all(tmp_path: Path) -> None:
+    """Five members of Raft, two of whom hear one other only: clients of the three are answered, and neither of the two
+    leads or makes terms run away, which PreVote and CheckQuorum are for."""
+    names = tuple(f"desk-{k}" for k in range(5))
+    whole = names[:3]
+    parted = [{one, other} for one, hears in GRAPH.items() for other in names if other not in (one, hears)]
+    cuts = tuple(Cut(sources=(a,), targets=(b,)) for a in names for b in names if {a, b} in parted)
+    cluster = LocalCluster(lambda name: members(PROTOCOLS["raft"], names), names, tmp_path)
+
+    async def run() -> int:
+        async with cluster, clients_of(cluster, whole, LOAD) as clients:
+            await until(lambda: clients.answers > LOAD, BOUND_S)
+            for name in names:
+                cluster.set_faults(name, LinkFaults(cuts=cuts))
+            logs: dict[str, Any] = {name: cluster.nodes[name].cell.policy("consensus") for name in names}
+            await until(lambda: any(logs[name].role == "leader" for name in whole), BOUND_S)
+            begun, goal, until_ns = logs["desk-0"].term, clients.answers + 200, time.monotonic_ns() + 10**10 // 2
+            await until(lambda: clients.answers >= goal and time.monotonic_ns() > until_ns, BOUND_S)
+            grown = logs["desk-0"].term - begun
+            assert not any(logs[name].role == "leader" for name in GRAPH)
+            for name in names:
+                cluster.set_faults(name, LinkFaults())
+        require_linearizable(clients.history)
+        return int(grown)
+
+    grown = asyncio.run(run())
+    require_safe(tmp_path, names, ())
+    assert grown <= 2  # a machine that stalls may cost a leader its quorum; without PreVote it is one in each time-out
 
 
 SEVEN_AT_NIGHT = [

@@ -246,23 +246,29 @@ LIARS: dict[str, b.Behaves] = {
     "silent": b.Silent(),
     "deaf": b.Silent(side="receive"),
     "silent to one": b.Silent(peers=("n2",)),
+    "falls silent": b.Silent(from_s=1.0),
     "half silent": b.Silent(share=0.5),
     "withholds proposals": b.Withhold(tags=("pre_prepare",)),
     "withholds commits": b.Withhold(tags=("commit",)),
     "withholds the newest": b.Withhold(tags=("pre_prepare", "new_view"), lag=2),
     "delays": b.Delay(bound_s=0.4),
+    "delays one": b.Delay(bound_s=0.3, exactly=True, peers=("n2",)),
     "delays just below the time-out": b.Delay(bound_s=0.45, exactly=True),
     "reorders": b.Reorder(),
     "replays": b.Replay(every_s=0.05, age_s=0.5, burst=5),
+    "replays in the same view": b.Replay(every_s=0.02, age_s=0.0, burst=5, heard=True),
     "replays what it heard": b.Replay(every_s=0.05, age_s=0.5, burst=5, heard=True),
     "floods views": b.Flood(tags=("prepare", "commit", "status", "view_change"), every_s=0.01, by=7),
     "floods places": b.Flood(tags=("pre_prepare", "prepare", "commit"), field=(1,), every_s=0.01),
     "jumps views": b.Corrupt(tags=("pre_prepare", "prepare", "commit", "status"), field=(0,), by=1000, resign=True),
+    "earlier views": b.Corrupt(tags=("prepare", "commit", "status"), field=(0,), by=-1, resign=True),
+    "next views, unsigned": b.Corrupt(tags=("prepare", "commit"), field=(0,)),
     "places + 1": b.Corrupt(tags=("pre_prepare",), field=(1,), by=1, resign=True),
     "other digests": b.Corrupt(tags=("prepare", "commit"), field=(2,), change="digest", resign=True),
     "old digests": b.Corrupt(tags=("prepare", "commit"), field=(2,), change="old", resign=True),
     "checkpoint lies": b.Corrupt(tags=("checkpoint",), field=(0, 2), change="digest", resign=True),
     "checkpoint jumps": b.Corrupt(tags=("checkpoint",), field=(0, 0), by=1000, resign=True),
+    "false states": b.Corrupt(tags=("chunk",), field=(2,), change="flip"),
     "status lies": b.Corrupt(tags=("status",), field=(3,), change="set", to=-5),
     "always impatient": b.Corrupt(tags=("status",), field=(2,), change="set", to=True),
     "garbage": b.Corrupt(tags=("pre_prepare", "commit", "status"), field=(1,), change="set", to="x"),
@@ -279,7 +285,10 @@ LIARS: dict[str, b.Behaves] = {
     "half a quorum": b.ForgeCertificate(tags=("decided",), field=(3,), how="below_quorum"),
     "view of duplicates": b.ForgeCertificate(tags=("new_view",), field=(1,)),
     "sybil": b.Sybil(),
+    "old state": b.OldState(from_s=0.3),
     "clock": b.SkewedClock(shape="linear", ppm=500_000, monotonic=True),
+    "swinging clock": b.SkewedClock(shape="periodic", amount_s=0.3, period_s=2.0, monotonic=True),
+    "stepped clock": b.SkewedClock(),
 }
 
 
@@ -291,7 +300,7 @@ def test_one_liar_of_four_can_neither_split_the_others_nor_stop_them(lie: str, l
     for i in range(8):
         committee.put(f"n{i % 4}", 3)
         committee.run(0.2)
-        if lie == "forgets all" and i == 3:
+        if isinstance(LIARS[lie], b.OldState) and i == 3:
             committee.crash(liar)
             committee.restart(liar)
     other = "n1" if liar == "n0" else "n0"

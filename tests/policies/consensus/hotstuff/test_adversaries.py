@@ -15,23 +15,30 @@ SIGNED = ("proposal", "vote", "time_out")
 LIES: dict[str, Sequence[Any]] = {
     "silent": [b.Silent(path="consensus")],
     "silent to one": [b.Silent(path="consensus", peers=("n3",))],
+    "falls silent": [b.Silent(path="consensus", from_s=1.0)],
     "deaf for a while": [b.Silent(path="consensus", side="receive", from_s=1.0, until_s=3.0)],
     "proposes to nobody": [b.Silent(path="consensus", tags=("proposal",))],
     "orders no command of others": [b.Silent(path="consensus", side="receive", tags=("forward",))],
     "withholds certificates": [b.Withhold(path="consensus", tags=("status",))],
     "withholds its newest proposal": [b.Withhold(path="consensus", tags=("proposal",), lag=1)],
+    "withholds its newest lock": [b.Withhold(path="consensus", tags=("time_out", "status"), lag=1)],
     "withholds votes": [b.Withhold(path="consensus", tags=("vote", "time_out"))],
     "delay": [b.Delay(path="consensus", bound_s=0.1)],
     "delay just below the time-out": [b.Delay(path="consensus", bound_s=0.19, exactly=True)],
+    "delay to one": [b.Delay(path="consensus", bound_s=0.3, exactly=True, peers=("n3",))],
     "reorder": [b.Reorder(path="consensus")],
     "replay": [b.Replay(path="consensus", every_s=0.05, age_s=0.5, burst=3, heard=True)],
+    "replay in the same view": [b.Replay(path="consensus", every_s=0.02, age_s=0.0, burst=3, heard=True)],
     "flood of views": [b.Flood(path="consensus", tags=("vote",), field=(1,), by=1000, every_s=0.01)],
     "flood of terms": [b.Flood(path="consensus", tags=("time_out",), field=(1,), every_s=0.01)],
     "jump of views": [b.Corrupt(path="consensus", tags=("vote", "time_out"), field=(1,), by=1000, resign=True)],
+    "earlier views": [b.Corrupt(path="consensus", tags=("vote", "time_out"), field=(1,), by=-1, resign=True)],
+    "next views, unsigned": [b.Corrupt(path="consensus", tags=("vote", "time_out"), field=(1,))],
     "other block": [b.Corrupt(path="consensus", tags=("vote",), field=(2,), change="digest", resign=True)],
     "changed commands": [b.Corrupt(path="consensus", tags=("proposal",), field=(0, 5, 0, 4), change="flip")],
     "changed height": [b.Corrupt(path="consensus", tags=("proposal",), field=(0, 3))],
     "next epoch": [b.Corrupt(path="consensus", tags=("vote", "time_out", "status"), field=(0,), resign=True)],
+    "earlier epoch": [b.Corrupt(path="consensus", tags=("vote", "time_out", "status"), field=(0,), by=-1, resign=True)],
     "old certificate": [b.Corrupt(path="consensus", tags=("proposal",), field=(0, 4), change="old")],
     "high certificate of old": [b.Corrupt(path="consensus", tags=("time_out", "status"), field=(2,), change="old")],
     "malformed": [b.Corrupt(path="consensus", tags=SIGNED, field=(1,), change="set", to="x")],
@@ -42,6 +49,10 @@ LIES: dict[str, Sequence[Any]] = {
     "false checkpoints": [
         b.Corrupt(path="consensus", tags=("checkpoint_vote",), field=(5,), change="digest", resign=True),
     ],
+    "checkpoints of the future": [
+        b.Corrupt(path="consensus", tags=("checkpoint_vote",), field=(1,), by=1000, resign=True),
+    ],
+    "false states": [b.Corrupt(path="consensus", tags=("chunk",), field=(2,), change="flip")],
     "twins": [b.Twins(peers=("n3",))],
     "twins later": [b.Twins(peers=("n2", "n3"), from_s=1.0)],
     "wrong key": [b.WrongKey(path="consensus")],
@@ -51,10 +62,17 @@ LIES: dict[str, Sequence[Any]] = {
         b.ForgeCertificate(path="consensus", tags=("proposal",), field=(0, 4, 4), how="below_quorum"),
         b.ForgeCertificate(path="consensus", tags=("status",), field=(1, 4), how="below_quorum"),
     ],
-    "forged time-outs": [b.ForgeCertificate(path="consensus", tags=("proposal", "status"), field=(1, 3))],
+    "forged time-outs": [
+        b.ForgeCertificate(path="consensus", tags=("proposal",), field=(1, 3)),
+        b.ForgeCertificate(path="consensus", tags=("status",), field=(2, 3)),
+    ],
     "sybil": [b.Sybil(path="consensus", tags=("vote", "time_out"))],
     "false blocks": [b.Corrupt(path="consensus", tags=("blocks",), field=(0, 0, 3))],
     "skewed clock": [b.SkewedClock(shape="linear", ppm=-300_000, monotonic=True)],
+    "swinging clock": [b.SkewedClock(shape="periodic", amount_s=0.3, period_s=2.0, monotonic=True)],
+    "stepped clock": [b.SkewedClock()],
+    "forgets all": [b.OldState(nothing=True)],
+    "old state": [b.OldState(from_s=0.5)],
     "all at once": [
         b.Delay(path="consensus", bound_s=0.05), b.Replay(path="consensus", every_s=0.1),
         b.Silent(path="consensus", share=0.3), b.Reorder(path="consensus"),
@@ -63,10 +81,20 @@ LIES: dict[str, Sequence[Any]] = {
 
 
 def require_outcome(lie: str, liar: str, chain: Literal[2, 3]) -> None:
-    """Honest members agree, and all that was asked of them is committed by all of them; evidence names the liar."""
-    log = SmallLog(chain=chain, adversaries={liar: LIES[lie]}, snapshot_every=10, checkpoint_every=10)
+    """Honest members agree, and all that was asked of them is committed by all of them; evidence names the liar.
+
+    Who leads before the liar is away for a while, so that there is something to give up, to fetch and to take over.
+    """
+    log = SmallLog(chain=chain, adversaries={liar: LIES[lie]}, snapshot_every=5, checkpoint_every=5, tenure=4)
     honest = [name for name in log.members if name != liar]
-    asked = log.run(4, every=0.2, at=honest)
+    away = log.members[log.members.index(liar) - 1]
+    asked = log.run(2, every=0.2, at=honest)
+    if any(isinstance(one, b.OldState) for one in LIES[lie]):
+        log.cluster.crash(liar)
+        log.cluster.restart(liar)
+    log.cluster.crash(away)
+    asked += log.run(2, every=0.1, at=[name for name in honest if name != away])
+    log.cluster.restart(away)
     log.run(14)
 
     log.require_safe()
