@@ -113,6 +113,8 @@ CATALOGUE = (
         why="does what it is given, later than it said: answers right, paid for them"),
     Row("wrong compute", "free-rides in harvest", elsewhere=f"{VILLAGE}::test_a_real_liar_at_work[free_ride]",
         why="what it gives up others answer: unpaid"),
+    Row("wrong compute", "cheaper model", elsewhere="tests/real_backends/test_verification.py",
+        why="real executors with other layers, weights or caches, found by a check of their commitment"),
     Row("wrong compute", "claims rewards", elsewhere=f"{VILLAGE}::test_a_real_liar_at_work[forge_receipts]",
         why="the leader notes `bad_report`: unpaid"),
     Row("partial connectivity", "the five-server graph",

@@ -113,6 +113,7 @@ async def beside(
             await more()
         logs: list[Any] = [cluster.nodes[name].cell.policy("consensus") for name in honest]
         await until(lambda: all(log.term >= terms for log in logs), BOUND_S)
+        malformed = sum(cluster.nodes[name].cell.malformed for name in honest)
     require_linearizable(clients.history)
     require_safe(folder, honest, restarts)
     journals = {name: cluster.journal(name) for name in names}
@@ -128,7 +129,8 @@ async def beside(
     return Seen(
         sum(deviations(journals[name], honest_cell) for name in liars),
         frozenset(detail[1] for kind, name, detail in events if (kind, name) == ("decide", "evidence")),
-        tuple(sorted({str(detail.get("reason")) for kind, _, detail in events if kind == "note"})),
+        tuple(sorted({str(detail.get("reason")) for kind, _, detail in events if kind == "note"}))
+        + ("malformed",) * (malformed > 0),
         tuple(one.name for one in _heard(journals, rules, honest, names) if one.broken),
         max(log.term for log in logs),
     )

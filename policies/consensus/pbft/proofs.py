@@ -63,6 +63,7 @@ class Committee:
         self.log = log or digest_of(members)
         self.name = digest_of((self.log, number, members))
         self.known: dict[bytes, None] = {}  # signatures found right, so that no certificate is verified vote by vote
+        self.false = 0  # signatures found wrong
 
     def begin(self, port: Port, window: int) -> None:
         """Take this node's keys. ``window`` is the number of batches that may be open at once."""
@@ -125,6 +126,9 @@ class Committee:
         if mark in self.known:
             return True
         if not self.port.keys.verify(*claim):
+            self.false += 1
+            if self.false == 1:
+                self.port.note("dropped", reason="signature")  # false, or of another epoch
             return False
         self._remember(mark)
         return True

@@ -22,10 +22,13 @@ OTHER: m.Batch = (("n0", 2, b"b"),)
 
 
 class Keys:
-    """What `Committee` asks of a port: one identity's keys."""
+    """What `Committee` asks of a port: one identity's keys, and to be told of wrong signatures."""
 
     def __init__(self, name: str) -> None:
         self.me, self.keys = name, RING.handle(name)
+
+    def note(self, name: str, /, **fields: object) -> None:
+        """Nobody reads it."""
 
 
 def signer(name: str) -> Committee:

@@ -313,6 +313,20 @@ def test_one_liar_of_four_can_neither_split_the_others_nor_stop_them(lie: str, l
     assert all(p.pool.held.get(liar, 0) <= CONFIG.pool_max for p in map(committee.pbft, committee.honest))
 
 
+def test_wrong_signatures_are_counted_and_noted_once() -> None:
+    """A member without its key changes nothing; each of the others says so once, and nothing is said of the honest."""
+    committee = Committee(4, adversaries={"n3": [b.WrongKey()]})
+    honest = Committee(4)
+    for one in (committee, honest):
+        one.put("n1", 20, every_s=0.05)
+        one.require_live()
+
+    noted = [(note.node, note.fields) for note in committee.cluster.notes if note.name == "dropped"]
+    assert noted.count(("n1", {"reason": "signature"})) == 1
+    assert all(committee.pbft(name).committee.false > 10 for name in committee.honest)
+    assert not [note for note in honest.cluster.notes if note.name == "dropped"]
+
+
 def test_a_primary_that_starves_one_member_is_left() -> None:
     """All others' requests are ordered in time, one member's never: it asks everybody, and they see to it."""
     starves = b.Silent(side="receive", tags=("request",), peers=("n3",), path="consensus")
