@@ -29,8 +29,8 @@ NIGHTLY = CHECKOUT / "tests" / "nightly.json"
 COVERED = ("models", "policies", "scenarios", "sim", "real_backends", "experiments", "conf")
 """What the nightly tests are about: a change there outdates a result."""
 INTERRUPTED, NO_TESTS = 2, 5  # pytest's exit codes when it was stopped, and when it collected nothing
-ALONE = ("bench",)
-"""Parts whose figures are speeds: nothing runs beside them."""
+ALONE = ("bench", "long_hunts")
+"""Parts beside which nothing runs: figures of one are speeds, and the other takes all cores."""
 BATCH = 20
 """Tests in one process at most: what an interruption loses (our choice)."""
 SEVERAL = "several"
@@ -86,7 +86,7 @@ def batches(names: Sequence[str]) -> list[list[str]]:
 
 
 def _run_all(todo: Sequence[list[str]], jobs: int, commit: str, results: Results) -> set[str]:
-    """Run batches, those that measure speed first and alone; put down what each came to. Return what ended."""
+    """Run batches, those of `ALONE` at the end; put down what each came to. Return what ended."""
     ended: set[str] = set()
     writing = Lock()
 
@@ -99,12 +99,12 @@ def _run_all(todo: Sequence[list[str]], jobs: int, commit: str, results: Results
             write(results)
             say(f"test nightly: {len(ended)} of {sum(map(len, todo))} ended, the last of {batch[0].partition('[')[0]}")
 
-    for batch in todo:
-        if part(batch[0]) in ALONE:
-            one(batch)
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(one, [batch for batch in todo if part(batch[0]) not in ALONE]):
             pass
+    for batch in todo:
+        if part(batch[0]) in ALONE:
+            one(batch)
     return ended
 
 

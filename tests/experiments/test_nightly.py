@@ -136,11 +136,11 @@ def test_tests_of_one_function_share_processes_a_few_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("jobs", ["jobs=2", "jobs=3"])
-def test_processes_run_side_by_side_and_those_that_measure_speed_alone_before(night: Night, jobs: str) -> None:
+def test_processes_run_side_by_side_and_some_alone_at_the_end(night: Night, jobs: str) -> None:
     """Whatever the number of jobs, all tests run once, and the file has them all."""
-    night.names = [*NAMES, "tests/c/test_bench.py::test_figures"]
+    night.names = ["tests/c/test_bench.py::test_figures", *NAMES]
     assert nightly.nightly([jobs]) == 0
-    assert night.ran[0] == "tests/c/test_bench.py::test_figures"
+    assert night.ran[-1] == "tests/c/test_bench.py::test_figures"
     assert sorted(night.ran) == sorted(night.names)
     assert {one["outcome"] for one in parts().values()} == {"passed"}
 
