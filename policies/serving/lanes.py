@@ -33,7 +33,7 @@ def lane_rules(serving: BatchedConfig, sharding: ShardingConfig, stages: int) ->
     """Return the limits of one lane of a pipeline.
 
     Every stage has reserved the cache of `slots` contexts in each of its layers, or the plan would not have fitted: the
-    tightest stage holds that, and none is asked for more. Nobody shares blocks: an executor keeps a cache a session.
+    tightest stage holds that, and none is asked for more. Nobody shares blocks: executors give each to one session.
     """
     lanes = lane_count(sharding, stages)
     return BatchRules(

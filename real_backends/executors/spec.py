@@ -47,7 +47,7 @@ class ModelSpec:
         head_dim: width of one head, even because rotary positions turn pairs.
         ffn: inner width of the feed-forward block.
         vocab: number of token ids.
-        context: longest session in tokens; caches are allocated to this length.
+        context: longest session in tokens.
         rope_theta: base of the rotary frequencies (Su et al. 2021, arXiv 2104.09864 use 10000).
         norm_eps: added to the mean square in RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467).
         tied_head: true when the output head is the embedding table.
