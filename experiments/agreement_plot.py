@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.council_plot import draw, epochs, who_sat
 from experiments.plots import (
     AMBER,
     BLUE,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 BINS = 120
 """Columns of the histogram of commits: finer ones are narrower than a line in a report."""
+EPOCH_TERMS = 1 << 32
+"""Views of each set of members begin at a multiple of this, where members change."""
 LABEL_SHARE = 0.035
 """A view narrower than this share of the time gets no number: it would cover its neighbours'."""
 
@@ -38,21 +41,27 @@ def agreement(run: Run, ax: Axes | None = None) -> Axes:
     """Draw a row a member of the committee, a row of views above, and commits a second below.
 
     A bar is a view (a term in Raft, of several views under HotStuff) from the moment an honest member entered it. Red
-    areas are what faults did; a red cross is proof of a member's guilt, on its row.
+    areas are what faults did; a red cross is proof of a member's guilt, on its row. Where the committee is re-elected
+    everybody who sat has a row, underlined while it sits, and a row of epochs has each one's bound: the probability
+    that more than f of it are faulty (`experiments.council_plot`). Views then count within an epoch.
     """
     ax = ax or new_axes()
     scale, name = time_unit(run)
-    members = [str(member) for member in run.manifest.get("committee", ())]
+    members = who_sat(run)
+    elected = bool(epochs(run))
     rows = {member: row for row, member in enumerate(members, 1)}
     _faults(ax, run, rows, scale)
     _views(ax, run, rows, scale)
-    for time_s, member in accused(run):
+    if elected:
+        draw(run, ax, rows, -1, scale)
+    for time_s, member in ((at, who) for at, who in accused(run) if who in rows):
         ax.plot([time_s / scale], [rows[member]], "x", color=RED, markersize=7, markeredgewidth=1.8)
     top = _commits(ax, run, len(members) + 1, scale)
     liars = set(run.manifest.get("adversaries", {}))
     labels = [f"{member} (liar)" if member in liars else member for member in members]
-    ax.set_yticks(range(len(members) + 2), ["view", *labels, f"commits\n(to {top:.3g}/s)"])
-    ax.set_ylim(len(members) + 1.5, -0.6)
+    above = ["epoch: bound"] if elected else []
+    ax.set_yticks(range(-len(above), len(members) + 2), [*above, "view", *labels, f"commits\n(to {top:.3g}/s)"])
+    ax.set_ylim(len(members) + 1.5, -0.6 - len(above))
     ax.set_xlim(0, duration_s(run) / scale)
     return dress(ax, f"time ({name})", "", grid="x")
 
@@ -96,7 +105,7 @@ def _views(ax: Axes, run: Run, rows: dict[str, int], scale: float) -> None:
             ax.barh(row, (end - start) / scale, left=start / scale, height=height, color=colour, alpha=0.85)
         if end - start > LABEL_SHARE * duration_s(run):
             middle = (start + end) / 2 / scale
-            ax.text(middle, 0, str(view), ha="center", va="center", color="white", fontsize=8)
+            ax.text(middle, 0, str(view % EPOCH_TERMS), ha="center", va="center", color="white", fontsize=8)
 
 
 def _faults(ax: Axes, run: Run, rows: dict[str, int], scale: float) -> None:

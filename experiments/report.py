@@ -130,7 +130,9 @@ def _events_height_in(run: Run) -> float:
 def _agreement(run: Run) -> str:
     if not len(run.commits):
         return ""  # a policy of one's own, without a replicated log
-    height_in = 1.2 + 0.42 * (2 + len(run.manifest.get("committee", ())))
+    from experiments.council_plot import epochs, who_sat
+
+    height_in = 1.2 + 0.42 * (2 + len(who_sat(run)) + bool(epochs(run)))
     return section("Agreement: views, leaders, faults, commits", figure_html(run.plot.agreement, 11.0, height_in))
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from experiments.agreement_plot import accused, agreement, views
+from experiments.council_plot import epochs
 from experiments.results import Run
 from scenarios.record import Record
 
@@ -44,3 +45,32 @@ def test_the_timeline_marks_liars_and_what_befell_members_alone() -> None:
     ]  # fmt: skip
     assert sorted(text.get_text() for text in ax.texts) == ["1", "4", "crash", "cut"]
     assert ax.get_xlim() == pytest.approx((0.0, 10.0))
+
+
+def an_elected_run() -> Run:
+    """Return a run whose founders a, b are followed by b, c, who take office a second after they were decided."""
+    names = ("tag", "epoch", "command", "members", "learners", "reason", "roll", "faulty", "failure_ppb", "picks")
+    first = (1, 9, ["a", "b"], ["c"], "nobody is on the roll", 0, 0, 1_000_000_000, 1, 1_000_000_000)
+    second = (2, 12, ["b", "c"], ["a"], "", 3, 1, 250_000_000, 4, 1_000_000_000)
+    decisions = [
+        (2.0, "a", "coordination", "decision", json.dumps(dict(zip((*names[1:], "picked_ppb"), first, strict=True)))),
+        (4.0, "b", "coordination", "decision", json.dumps(["decision", *second])),
+        (4.5, "a", "coordination", "decision", json.dumps(["decision", *first])),  # it comes late
+        (5.0, "b", "coordination", "seated", json.dumps(["configured", 13, ["c", "b"], ["a"]])),
+        (5.1, "c", "consensus", "follows", json.dumps(["follows", (2 << 32) + 3, "c"])),
+        (6.0, "a", "consensus", "evidence", json.dumps(["evidence", "x"])),  # who never sat has no row
+    ]
+    manifest = {"config": {"duration_s": 10.0}, "committee": ["a", "b"]}
+    return Run(Record({}, manifest, {"decisions": decisions, "faults": [], "commits": [(1, 1, 3.0, 3.1, 2)]}))
+
+
+def test_an_epoch_begins_when_its_committee_takes_office_and_has_its_bound() -> None:
+    """The old committee may stay, and then no lot has a bound; views count within an epoch; whoever sat has a row."""
+    run = an_elected_run()
+    found = [(e.number, e.start_s, e.end_s, set(e.members), e.failure) for e in epochs(run)]
+    ax = agreement(run)
+
+    assert found == [(0, 0.0, 2.0, {*"ab"}, None), (1, 2.0, 5.0, {*"ab"}, None), (2, 5.0, 10.0, {*"bc"}, 0.25)]
+    assert [label.get_text() for label in ax.get_yticklabels()][:5] == ["epoch: bound", "view", "a", "b", "c"]
+    assert sorted(text.get_text() for text in ax.texts) == ["0", "1", "2: 0.25", "3"]
+    assert epochs(a_run()) == []
