@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NEEDED = {"starlette": "gateway", "uvicorn": "gateway", "cryptography": "local", "torch": "torch"}
 """What serving imports, and the extra that brings it."""
 NAMES = ("desk-tiny",)
+SMALLER = ("desk-mini",)
 NODE_REFUSED = 2  # exit code of a node for what it was given, as of `twin`
 WORKERS_MAX = 32  # as many processes as world=local runs
 CONTEXT_DEFAULT = 2048  # of `real_backends.executors.llama_layout`, said without importing it
@@ -39,6 +40,8 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--port", type=int, default=8000, metavar="PORT", help="of 127.0.0.1; 0 takes a free one")
     text = "what to serve: a checkpoint's folder, or desk-tiny (the default)"
     made.add_argument("--model", default="desk-tiny", metavar="DIR", help=text)
+    text = "what serves where workers are too few for that: a checkpoint's folder, or desk-mini (default: nothing)"
+    made.add_argument("--smaller", default="", metavar="DIR", help=text)
     text = "parts that a checkpoint is cut into; a worker has room for the largest (default 2)"
     made.add_argument("--shards", type=int, metavar="N", help=text)
     text = f"tokens of a checkpoint's longest session (default its own, at most {CONTEXT_DEFAULT})"
@@ -97,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
             key = run_key(scenario)
             place = run_folder(scenario, key)
             words = ["--workers", str(options.workers), "--model", options.model]
+            words += ["--smaller", options.smaller] if options.smaller else []
             words += ["--shards", str(options.shards)] if options.shards is not None else []
             words += ["--context", str(options.context)] if options.context is not None else []
             words += ["--profile", options.profile] if options.profile != AUTO else []
@@ -128,13 +132,16 @@ def _scenario(options: argparse.Namespace) -> Scenario:
 
 def _village(options: argparse.Namespace) -> Scenario:
     folder = Path(options.model).expanduser()
+    if options.smaller and not Path(options.smaller).expanduser().is_dir() and options.smaller not in SMALLER:
+        allowed = f"a checkpoint's, or {', '.join(SMALLER)}"
+        raise UsageError(f"--smaller {options.smaller}: no such folder; allowed: {allowed}")
     if options.context is not None and options.context < CONTEXT_MIN:
         raise UsageError(f"--context {options.context}: allowed: from {CONTEXT_MIN}, to what the checkpoint takes")
     if options.model and folder.is_dir():
         shards = options.shards if options.shards is not None else min(2, options.workers)
         if not 1 <= shards <= options.workers:
             raise UsageError(f"--shards {shards}: allowed: 1 to {options.workers}, the number of workers")
-        return scenario_of_checkpoint(options.workers, folder, shards, options.context)
+        return scenario_of_checkpoint(options.workers, folder, shards, options.context, options.smaller)
     if options.model not in NAMES:
         raise UsageError(
             f"--model {options.model or repr('')}: no such folder; allowed: a checkpoint's, or {', '.join(NAMES)}"
@@ -144,7 +151,7 @@ def _village(options: argparse.Namespace) -> Scenario:
             raise UsageError(
                 f"--{name} {getattr(options, name)}: is for a checkpoint's folder; {options.model} has its own"
             )
-    return scenario_of(options.workers, options.model)
+    return scenario_of(options.workers, options.model, options.smaller)
 
 
 def welcome(url: str, model: str, processes: dict[str, int]) -> str:

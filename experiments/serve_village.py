@@ -18,18 +18,19 @@ ROOM = 1.001  # what is lent is rounded
 COMMITTEE = 3  # the fewest members of which one may fail
 
 
-def scenario_of(workers: int, model: str) -> Scenario:
+def scenario_of(workers: int, model: str, smaller: str = "") -> Scenario:
     """Return the village that serves a seeded model: desks on one host, as in four_desks, that lend themselves all day.
 
     Each works, and the first three, or the only one of fewer, are the committee as well.
     """
     # Sessions as long as the model's context, and so many that a worker has room for 6 of its 8 layers: two of
     # three hold it, and one may fail. A worker alone takes half as many, and all layers.
-    made: Scenario = build({**_plain(workers, 256, SESSIONS if workers > 1 else SESSIONS // 2), "model": model})
+    plain = _plain(workers, 256, SESSIONS if workers > 1 else SESSIONS // 2)
+    made: Scenario = build({**plain, "model": model, "smaller": _smaller(smaller, 256)})
     return made
 
 
-def scenario_of_checkpoint(workers: int, folder: Path, shards: int, context: int | None) -> Scenario:
+def scenario_of_checkpoint(workers: int, folder: Path, shards: int, context: int | None, smaller: str = "") -> Scenario:
     """Return the village that serves a checkpoint, whose workers offer room for one of so many shards each.
 
     Raises:
@@ -53,6 +54,7 @@ def scenario_of_checkpoint(workers: int, folder: Path, shards: int, context: int
         raise ScenarioError(f"--{error}") from None
     plain = _plain(workers, spec.context, SESSIONS_OF_CHECKPOINT)
     plain |= {"model": spec.name, "checkpoint": str(folder.absolute()), "shape": msgspec.to_builtins(shape_of(spec))}
+    plain |= {"smaller": _smaller(smaller, spec.context)}
     scenario: Scenario = build(plain)
     card = village.card(scenario.served, scenario.policy)
     room_bytes = layers * (card.layer_bytes + card.kv_bytes_layer) + card.head_bytes * (2 if shards == 1 else 1)
@@ -70,6 +72,20 @@ def scenario_of_checkpoint(workers: int, folder: Path, shards: int, context: int
     return made
 
 
+def _smaller(model: str, context: int) -> list[dict[str, Any]]:
+    """Return the model that serves where the first cannot, a seeded one or a checkpoint's folder, as plain data."""
+    import msgspec
+
+    from real_backends.models import check_checkpoint, shape_of
+
+    folder = Path(model).expanduser()
+    if not model or not folder.is_dir():
+        return [{"model": model}] if model else []
+    spec = check_checkpoint(folder, context)
+    shape = msgspec.to_builtins(shape_of(spec))
+    return [{"model": spec.name, "checkpoint": str(folder.absolute()), "shape": shape}]
+
+
 def _names(workers: int) -> list[str]:
     return [f"desk-{number}" for number in range(workers)]
 
@@ -82,6 +98,7 @@ def _plain(workers: int, context: int, sessions: int) -> dict[str, Any]:
         "policy.gateway.requests_per_min=60000", "policy.gateway.burst=1000",  # all clients count as one
         f"policy.sharding.context_tokens={context}", f"policy.sharding.slots={sessions}",
         "policy.coordination.report_every=1", "policy.coordination.stream=true",
+        "policy.coordination.degrade.services=[standard]",  # the class of all that the endpoint asks
     ])  # fmt: skip
 
 

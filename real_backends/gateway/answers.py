@@ -31,8 +31,18 @@ class Answers:
     """
 
     def __init__(self, served: Served, wanted: Wanted, number: str, created: int) -> None:
-        self._model, self._wanted, self._created = served.name, wanted, created
+        self._first = self._model = served.name
+        self._wanted, self._created = wanted, created
         self._id = f"chatcmpl-{number}" if wanted.chat else f"cmpl-{number}"
+
+    def heard(self, model: str) -> None:
+        """Say who speaks from now on; "" is the model that was asked for."""
+        self._model = model or self._first
+
+    @property
+    def lowered(self) -> bool:
+        """Whether another model than the one asked for has spoken last."""
+        return self._model != self._first
 
     def whole(self, text: str, tokens: int, finish: str) -> dict[str, Any]:
         """Return the one body of an answer that is not streamed."""
@@ -41,7 +51,7 @@ class Answers:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
         else:
             choice["text"] = text
-        return self._body("chat.completion", [choice]) | {"usage": self._usage(tokens)}
+        return self._body("chat.completion", [choice]) | {"model": self._model, "usage": self._usage(tokens)}
 
     def begin(self) -> list[bytes]:
         """Return the events before the first text: a chat's names who speaks."""
@@ -64,8 +74,9 @@ class Answers:
         return event(self._body("chat.completion.chunk", [choice]) | ({"usage": None} if self._wanted.usage else {}))
 
     def _body(self, chat_object: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        speaks = self._model.rpartition("+")[2]  # of an event's text; a whole answer names all who spoke
         name = chat_object if self._wanted.chat else "text_completion"
-        return {"id": self._id, "object": name, "created": self._created, "model": self._model, "choices": choices}
+        return {"id": self._id, "object": name, "created": self._created, "model": speaks, "choices": choices}
 
     def _usage(self, tokens: int) -> dict[str, int]:
         prompt = len(self._wanted.prompt)

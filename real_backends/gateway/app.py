@@ -30,9 +30,12 @@ class Village(Protocol):
     """What answers (`real_backends.gateway.asking.Asking`)."""
 
     def ask(
-        self, prompt: Sequence[int], new_tokens: int, sampling: Sampling | None = None
+        self, prompt: Sequence[int], new_tokens: int, sampling: Sampling | None, heard: Callable[[str], None]
     ) -> AsyncGenerator[list[int], None]:
-        """Yield an answer's tokens as they come; closed early, the request is given up. Raises ApiError."""
+        """Yield an answer's tokens as they come; closed early, the request is given up. Raises ApiError.
+
+        Before tokens come ``heard`` is told whose they are, as `policies.commands.CompleteBy` names models.
+        """
         ...
 
 
@@ -112,8 +115,8 @@ class Endpoint:
             return Response(status_code=GONE)
         tokenizer = self._served.tokenizer
         text = TextStream(wanted.stops, tokenizer.pieces(), tokenizer.ends)
-        pieces = self._pieces(wanted, text, path, begun_s)
         answers = Answers(self._served, wanted, secrets.token_hex(12), int(time.time()))
+        pieces = self._pieces(wanted, text, path, begun_s, answers)
         try:
             if not wanted.stream:
                 whole = await _while_connected(request, _join(pieces))
@@ -124,13 +127,15 @@ class Endpoint:
         events = _events(first, pieces, text, answers)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
-    async def _pieces(self, wanted: Wanted, text: TextStream, path: str, begun_s: float) -> AsyncGenerator[str, None]:
+    async def _pieces(
+        self, wanted: Wanted, text: TextStream, path: str, begun_s: float, answers: Answers
+    ) -> AsyncGenerator[str, None]:
         """Yield the answer's text as it comes, at least once, and count how it ended."""
         metrics, status = self._metrics, GONE
         metrics.open += 1
         metrics.counts["prompt_tokens_total"] += len(wanted.prompt)
         try:
-            asked = self._village.ask(wanted.prompt, wanted.new_tokens, wanted.sampling)
+            asked = self._village.ask(wanted.prompt, wanted.new_tokens, wanted.sampling, answers.heard)
             async with contextlib.aclosing(asked) as tokens:
                 async for new in tokens:
                     if not text.tokens:
@@ -151,6 +156,7 @@ class Endpoint:
             metrics.open -= 1
             metrics.requests[path, status] += 1
             metrics.counts["given_up_total"] += status == GONE
+            metrics.counts["smaller_model_total"] += status == 200 and answers.lowered
             metrics.counts["completion_tokens_total"] += text.tokens
             metrics.duration.add(time.monotonic() - begun_s)
 

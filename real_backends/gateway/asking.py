@@ -13,14 +13,14 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from policies.gateway import Answer, Part, Refused, Submit, Withdraw
+from policies.gateway import Answer, AnswerBy, Part, PartBy, Refused, Submit, Withdraw
 from policies.jobs import Sampling
 from policies.wire import Message, digest, encode
 from real_backends.clients import GATEWAY, GatewayReply
@@ -46,6 +46,7 @@ class _Open:
     prompt: bytes
     new_tokens: int
     sampling: Sampling | None
+    heard: Callable[[str], None]
     until_s: float
     then: Attempt | Finish
     sent: list[int] = field(default_factory=list)
@@ -94,9 +95,10 @@ class Asking:
         one.came.put_nowait((message, reply.blob))
 
     async def ask(
-        self, prompt: Sequence[int], new_tokens: int, sampling: Sampling | None = None
-    ) -> AsyncGenerator[list[int], None]:
-        """Yield the answer's tokens, each once, as they come.
+        self, prompt: Sequence[int], new_tokens: int, sampling: Sampling | None = None,
+        heard: Callable[[str], None] = lambda model: None,
+    ) -> AsyncGenerator[list[int], None]:  # fmt: skip
+        """Yield the answer's tokens, each once, as they come; ``heard`` is told whose they are, "" for who was asked.
 
         Closing the generator before its end gives the request up.
 
@@ -104,7 +106,9 @@ class Asking:
             ApiError: the village refused, or gave no outcome in time.
         """
         blob = np.asarray(prompt, dtype="<i4").tobytes()
-        one = _Open(blob, new_tokens, sampling, time.monotonic() + self._deadline_s, first_attempt(self._gateway))
+        one = _Open(
+            blob, new_tokens, sampling, heard, time.monotonic() + self._deadline_s, first_attempt(self._gateway)
+        )
         for _ in range(BLOB_TRIES):
             async with contextlib.aclosing(self._once(one, prompt)) as tokens:
                 async for new in tokens:
@@ -154,6 +158,8 @@ class Asking:
             else:
                 one.output = output
                 new = self._take(one, 0, _tokens(output)) if output is not None else []
+            if isinstance(message, Part | Answer):
+                one.heard(message.model if isinstance(message, PartBy | AnswerBy) else "")
             then = on_reply(attempt, message, left_s, self._committee)
             if then is not None:
                 one.then = then

@@ -17,6 +17,7 @@ HELP = {
     "prompt_tokens_total": "Tokens of prompts that were taken in.",
     "completion_tokens_total": "Tokens sent to clients.",
     "given_up_total": "Requests whose client went away before their end.",
+    "smaller_model_total": "Answers that another model than the one asked for gave, or ended.",
     "repeated_tokens_total": "Tokens that came again, from a request that was run again, and were not sent twice.",
     "differing_tokens_total": "Tokens that came again and were not those sent before.",
 }

@@ -84,7 +84,7 @@ async def serve(
         NodeFailed: a node ended before the village stood.
         ApiError: the village stands and gives no answer.
     """
-    spec = spec_of(scenario)
+    spec, context = spec_of(scenario), min(spec_of(scenario, model).context for model in scenario.models)
     tokenizer = tokenizer_of(Path(scenario.checkpoint) if scenario.checkpoint else None, spec.vocab)
     names, metrics, keeper = tuple(node_kinds(scenario)), Metrics(), Keeper()
     processes = Processes(scenario, names, folder, "", lambda *frame: asking.on_frame(*frame))
@@ -96,7 +96,7 @@ async def serve(
     def health() -> dict[str, dict[str, Any]]:
         return {name: {"up": processes.runs(name), "pid": processes.pid(name)} for name in names}
 
-    served = Served(spec.name, spec.vocab, spec.context, int(time.time()), tokenizer)
+    served = Served(spec.name, spec.vocab, context, int(time.time()), tokenizer)
     app = make_app(served, asking, metrics, health)
     server = _Server(uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=DRAIN_S))
     async with _stoppable() as stop:

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import json
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +41,10 @@ class Made:
     asked: list[tuple[int, int]] = field(default_factory=list)
     drawn: list[Sampling | None] = field(default_factory=list)
     given_up: int = 0
+    models: dict[int, str] = field(default_factory=dict)  # who speaks from so many tokens on
 
     async def ask(
-        self, prompt: Sequence[int], new_tokens: int, sampling: Sampling | None = None
+        self, prompt: Sequence[int], new_tokens: int, sampling: Sampling | None, heard: Callable[[str], None]
     ) -> AsyncGenerator[list[int], None]:
         self.drawn.append(sampling)
         self.asked.append((len(prompt), new_tokens))
@@ -54,6 +55,8 @@ class Made:
                         raise self.error
                     await asyncio.Event().wait()
                 await asyncio.sleep(0)
+                if number in self.models:
+                    heard(self.models[number])
                 yield [token]
         except (asyncio.CancelledError, GeneratorExit):
             self.given_up += 1
@@ -135,6 +138,18 @@ def test_a_completion_has_the_text_and_the_counts() -> None:
     assert heard.json["usage"] == {"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11}
     assert (heard.json["object"], heard.json["model"]) == ("text_completion", "tiny")
     assert village.asked == [(3, 8)]
+
+
+def test_the_answer_says_which_model_gave_it() -> None:
+    """A smaller one that served is named; where it went on from another's text, both are, and each event its own."""
+    alone, both = Made(models={0: "mini"}), Made(models={4: "tiny+mini"})
+    assert call(alone, "/v1/completions", ASKED).json["model"] == "mini"
+    assert call(both, "/v1/completions", ASKED).json["model"] == "tiny+mini"
+    *chunks, done = call(both, "/v1/completions", ASKED | {"stream": True}).events
+    assert done == "[DONE]"
+    named = [chunk["model"] for chunk in chunks if chunk["choices"][0]["text"]]
+    assert named == sorted(named, reverse=True)
+    assert set(named) == {"tiny", "mini"}
 
 
 def test_a_chat_may_fill_the_context() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from policies.gateway import Answer, Come, Part, Redirect, Refused, Submit, Withdraw
+from policies.gateway import Answer, AnswerBy, Come, Part, PartBy, Redirect, Refused, Submit, Withdraw
 from policies.wire import Message, encode
 from real_backends.gateway.asking import Asking
 from real_backends.gateway.book import COMPARED_MAX, Book
@@ -57,12 +57,12 @@ class Members:
                 asyncio.get_running_loop().call_soon(self.asking.on_frame, to, REPLY, encode(reply))
         return True
 
-    def ask(self, take: int = 1000) -> list[int]:
+    def ask(self, take: int = 1000, heard: Callable[[str], None] = lambda model: None) -> list[int]:
         """Ask for four tokens, and close after so many were given out."""
 
         async def run() -> list[int]:
             found: list[int] = []
-            tokens = self.asking.ask([256], 4)
+            tokens = self.asking.ask([256], 4, None, heard)
             async for new in tokens:
                 found += new
                 if len(found) >= take:
@@ -82,6 +82,18 @@ def test_parts_come_before_the_answer_and_each_token_once() -> None:
     assert members.ask() == [0, 1, 2, 3]
     assert members.heard == [("k1", "Submit")]
     assert members.metrics.counts["repeated_tokens_total"] == members.metrics.counts["differing_tokens_total"] == 0
+
+
+def test_whose_the_tokens_are_is_told_before_they_come() -> None:
+    """Parts and answers of another model name it; the others are of the model that was asked for."""
+    models: list[str] = []
+    answer = AnswerBy("digest", 4, 7, "w1", "m+s")
+    members = Members([Part(0, (0,)), PartBy(1, (1, 2), "m+s"), answer])
+    assert members.ask(heard=models.append) == [0, 1, 2, 3]
+    assert models == ["", "m+s", "m+s"]
+    (asked,) = members.asking.book.asked
+    assert asked.finish is not None
+    assert asked.finish.model == "m+s"
 
 
 def test_a_request_that_runs_again_repeats_nothing() -> None:
