@@ -58,12 +58,15 @@ class Offers(Moving):
         if not self.several:
             super()._submit_plan(pool, in_force)
             return
+        self.plan_job = self.port.submit(PlanJob(MIXER, encode(self.question(pool)), len(pool)))
+
+    def question(self, pool: dict[str, Capability]) -> Mixing:
+        """Return what a planner is asked about these workers."""
         rules = self.config.degrade
         workers = tuple(candidate(node, capability) for node, capability in pool.items())
         lines = [line for line in self.lines.lines.values() if all(node in self.lines.workers for node in line.nodes)]
         standing = tuple((line.model, line.stages) for line in lines)
-        asked = Mixing(self.sharding.planner, self.cards, workers, standing, rules.services, rules.away)
-        self.plan_job = self.port.submit(PlanJob(MIXER, encode(asked), len(pool)))
+        return Mixing(self.sharding.planner, self.cards, workers, standing, rules.services, rules.away)
 
     def _consider(self) -> None:
         """Ask whether something better than what stands can stand, unless nothing has changed."""

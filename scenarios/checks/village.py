@@ -11,6 +11,7 @@ from scenarios.checks import byzantine, consensus, logs, membership, requests, s
 from scenarios.checks import council as elections
 from scenarios.checks.checking import NoHonestWorkerConvicted
 from scenarios.checks.language import Check, Checks, Event, decided
+from scenarios.checks.offers import ServedAsWellAsPossible
 from scenarios.checks.progress import EverybodyCatchesUp
 from scenarios.checks.votes import BYZANTINE
 from scenarios.council import Electorate
@@ -78,7 +79,7 @@ class VillageChecks(Checks):
             self.one_leader, self.agreement, self.in_order, self.one_outcome, self.coverage, self.ledger,
             self.overdraft, self.equal, self.credited, self.envelope, self.answered,
             *_of_a_log(members, faulty, protocol, size), *self.detection, *elected, NoHonestWorkerConvicted(liars),
-            honest=honest,
+            *_of_models(layers), honest=honest,
         )  # fmt: skip
 
     @property
@@ -154,6 +155,11 @@ def council_of(scenario: Scenario, electorate: Electorate, *, looks: bool) -> Co
         return None
     healed_s = max((end_s(fault) for fault in scenario.faults), default=0.0)
     return Council(electorate, rules, healed_s, scenario.duration_s - healed_s, looks)
+
+
+def _of_models(layers: int | Mapping[str, int]) -> tuple[Check, ...]:
+    """Return what a village of several models promises; nothing of another."""
+    return (ServedAsWellAsPossible(),) if isinstance(layers, Mapping) and len(layers) > 1 else ()
 
 
 def _of_a_log(members: Collection[str], faulty: Collection[str], protocol: str, size: int) -> tuple[Check, ...]:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from experiments.results import load
+from policies.coordination.offers import Offers
+from policies.port import NS_PER_S
 from scenarios.record import TABLES, Record
 from scenarios.schema import Scenario, ScenarioError, build, to_plain
 from sim.village import simulate
@@ -44,7 +46,17 @@ def test_large_small_large_and_nobody_is_refused() -> None:
     assert record.summary["answered_by_desk-mini"] == by.count("desk-mini")
     assert record.summary["answered_by_two_models"] == 0
     assert {name: verdict for name, verdict in record.manifest["checks"].items() if verdict is not True} == {}
+    assert record.manifest["check_events"]["served_as_well_as_possible"] > 100
     assert simulate(scenario()).digest == record.digest
+
+
+@pytest.mark.parametrize("deaf_to", ["_consider", "_ask_for_plan"])
+def test_a_leader_that_does_not_ask_is_found(monkeypatch: pytest.MonkeyPatch, deaf_to: str) -> None:
+    """One that never looks for something better, or never at what is left, serves worse than it could for too long."""
+    real = getattr(Offers, deaf_to)
+    monkeypatch.setattr(Offers, deaf_to, lambda self: None if self.port.now > 39 * NS_PER_S else real(self))
+    verdicts = simulate(scenario()).manifest["checks"]
+    assert "has served worse than its workers allow for" in verdicts["served_as_well_as_possible"]
 
 
 def test_without_a_smaller_model_the_same_loss_leaves_nobody_to_answer() -> None:

@@ -1,0 +1,71 @@
+"""What a village of several models owes: its classes are served as well as its workers allow, but for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import msgspec
+
+from policies.coordination import Coordination
+from policies.degradation import Mix, Share, worth
+from policies.jobs import Stage
+from policies.mixing import MIXER, Mixed, Mixing
+from policies.port import NS_PER_S
+from policies.sharding import JOBS
+from policies.wire import encode
+from scenarios.checks.language import Look, StateCheck
+
+_mixed = msgspec.msgpack.Decoder(Mixed).decode
+
+
+class ServedAsWellAsPossible(StateCheck):
+    """Whatever is worth more to the classes, of workers that have been there for the dwell, stands soon.
+
+    Asked of the leader's own view, afresh at every look, whatever the leader has asked or believes: what could stand is
+    computed again. A move takes a lease, a few ticks, its draining, and once more the dwell if it did not run dry.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("served_as_well_as_possible")
+        self.worse: tuple[str, int, int] | None = None  # leader, term and since when (ns)
+        self._known: dict[bytes, tuple[float, ...]] = {}
+
+    def look(self, nodes: Collection[str], policy: Look) -> str:
+        for node in nodes:
+            leader: Any = policy(node, "coordination")
+            if isinstance(leader, Coordination) and leader.leading and leader.several:
+                return self._judge(node, leader)
+        return ""
+
+    def _judge(self, node: str, leader: Coordination) -> str:
+        rules, now_ns = leader.config.degrade, leader.port.now
+        asked = leader.question(leader.settled())
+        ready = [line for line in leader.lines.lines.values() if leader.lines.ready(line)]
+        stands = worth(rules.services, rules.away, _mix(asked, ((line.model, line.stages) for line in ready)))
+        could = self._best(asked)
+        if could >= stands:
+            self.worse = None
+            return ""
+        if self.worse is None or self.worse[:2] != (node, leader.term):
+            self.worse = (node, leader.term, now_ns)
+        late_s = (now_ns - self.worse[2]) / NS_PER_S
+        most_s = leader.config.lease_s + 4 * leader.config.plan_every_s + rules.drain_s + rules.dwell_s
+        if late_s <= most_s:
+            return ""
+        return f"{node} has served worse than its workers allow for {late_s:.0f} s, {most_s:.0f} s may pass"
+
+    def _best(self, asked: Mixing) -> tuple[float, ...]:
+        key = encode(asked)
+        if key not in self._known:
+            best = _mixed(JOBS[MIXER](key, max(1, len(asked.workers))))
+            mix = _mix(asked, ((line.model, line.stages) for line in best.lines))
+            self._known = {key: worth(asked.services, asked.away, mix)}  # the last one: it seldom changes
+        return self._known[key]
+
+
+def _mix(asked: Mixing, lines: Iterable[tuple[str, tuple[Stage, ...]]]) -> Mix:
+    found: dict[str, list[int]] = {card.model: [] for card in asked.cards}
+    for model, stages in lines:
+        found[model].append(len(stages))
+    return tuple(Share(max(stages, default=1), len(stages)) for stages in found.values())
