@@ -184,23 +184,43 @@ class Copying(NamedTuple):
 def cover(stages: Sequence[Copying], left: float, rules: Rules, allowance_bytes: float) -> tuple[float, ...]:
     """Return up to which token each stage is to be copied, so that no more than ``allowance_bytes`` are sent.
 
-    The cost saved a byte decides who comes first: a fractional knapsack, for which that is the optimum (Dantzig,
-    Operations Research 5, 1957). The first tokens of a stage are worth as much as the last: each is one fewer to
-    replay. What is copied already stays.
+    What is left over is least in the expected square of the time that a death costs: the mean alone would copy stages
+    one after another, whole, and a death in one that was not reached would cost all (a request is late for its worst
+    death, and several add up). With m tokens of a stage missing, each c seconds, f deaths expected and b bytes a token,
+    that is the sum of f (c m)^2 under a bound on the sum of b m, so that where it is least m = x b / (f c^2) for one x,
+    or all there are: stages that are alike are copied alike, and one whose tokens are small is copied first. Each token
+    of a stage is worth as much as another: one fewer to replay. What is copied already stays.
     """
-    saved_s = [
-        replay(each.stage, each.held, left, rules).cost_s - each.choice.cost_s if each.choice.way != "replay" else 0.0
-        for each in stages
-    ]
-    worth = [s / ((each.held + left) * each.choice.copy_bytes) for s, each in zip(saved_s, stages, strict=True)]
     until = [each.copied for each in stages]
+    missing = [each.held + left - each.copied for each in stages]
+    dear: dict[int, float] = {}  # stage to b / (f c^2)
+    for k, each in enumerate(stages):
+        saved_s = replay(each.stage, each.held, left, rules).cost_s - each.choice.cost_s
+        if each.choice.way != "replay" and saved_s > 0.0 and missing[k] > 0.0:
+            dear[k] = each.choice.copy_bytes / (each.stage.failures_per_token * left * _token_s(each.stage) ** 2)
     room = max(0.0, allowance_bytes)
-    for k in sorted(range(len(stages)), key=lambda k: (-worth[k], k)):
-        if saved_s[k] > 0.0:
-            more = max(0.0, min(stages[k].held + left - until[k], room / stages[k].choice.copy_bytes))
-            until[k] += more
-            room -= more * stages[k].choice.copy_bytes
+    level = _level({k: (missing[k], dear[k], stages[k].choice.copy_bytes) for k in dear}, room)
+    for k, share in dear.items():
+        until[k] += max(0.0, missing[k] - level * share)
     return tuple(until)
+
+
+def _level(stages: Mapping[int, tuple[float, float, float]], room_bytes: float) -> float:
+    """Return the least x at which all but x ``dear`` tokens of each stage, of those that are missing, have room.
+
+    Args:
+        stages: to (missing tokens, dear, bytes a token).
+    """
+    # The bytes that go are linear in x between the levels at which a stage is left alone.
+    rest = sorted(stages.values(), key=lambda stage: -stage[0] / stage[1])
+    bytes_at_0 = fall = 0.0
+    for k, (missing, dear, copy_bytes) in enumerate(rest):
+        bytes_at_0 += missing * copy_bytes
+        fall += dear * copy_bytes
+        level = max(0.0, (bytes_at_0 - room_bytes) / fall)
+        if k + 1 == len(rest) or level >= rest[k + 1][0] / rest[k + 1][1]:
+            return level
+    return 0.0
 
 
 def allowance_bytes(live_bytes: float, replayed_bytes: float, ratio: float) -> float:
