@@ -47,7 +47,9 @@ def long_prompt(rule: str, *crashes: faults.Crash) -> dict[str, Any]:
     quiet = load("four_desks", seed=3, profile="", duration_s=60.0, fleet__desktops=5, fleet__committee=1)
     plain = to_plain(quiet)
     plain["workload"].update(requests=1, prompt_tokens=LONG, new_tokens=1000, retry_s=30.0)
-    plain["policy"]["recovery"] = {"rule": rule} | ({"deaths_per_h": 60.0, "bytes_ratio": 3.0} if rule == "prepared" else {})
+    plain["policy"]["recovery"] = {"rule": rule} | (
+        {"deaths_per_h": 60.0, "bytes_ratio": 3.0} if rule == "prepared" else {}
+    )
     (row,) = simulate(msgspec.structs.replace(build(plain), faults=crashes)).tables["requests"]
     told = dict(zip(TABLES["requests"], row, strict=True))
     assert (told["status"], told["tokens"], told["correct"]) == ("answered", 1000, True)
