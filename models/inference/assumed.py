@@ -62,7 +62,11 @@ _INTEGER_LANES = 4.0
 _BARRIER_S = 5e-6
 """A layer's dozen of barriers costs a processor this much for each core that waits (assumption)."""
 # Cores of the processors whose barriers outlast the launches of their class (data sheets).
-_CORES = {"AmpereOne": 192, "Ampere Altra Max": 128, "EPYC 7R32": 48, "Threadripper 7970X": 32}
+_CORES = {
+    "AmpereOne": 192, "Ampere Altra Max": 128, "EPYC 7R32": 48, "EPYC 7763": 64, "EPYC 9654": 96, "EPYC 9755": 128,
+    "Xeon Platinum 8480+": 56, "Xeon Platinum 8380": 40, "Graviton3": 64, "Graviton4": 96, "Threadripper 7970X": 32,
+    "Threadripper 3990X": 64, "Threadripper PRO 5995WX": 64, "Threadripper PRO 7995WX": 96,
+}  # fmt: skip
 
 
 def assumed(engine: str, chip: Chip, phase: str) -> Prices:

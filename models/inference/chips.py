@@ -78,7 +78,7 @@ class Chip:
     @property
     def integer_share(self) -> float:
         """Return how much faster its integers are beside its peak than others': Pascal's has no FP16 but DP4A."""
-        return 2.0 if self.name.startswith(("GTX 10", "Tesla P40")) else 1.0
+        return 2.0 if self.name.startswith(("GTX 10", "Tesla P4", "Titan Xp", "Quadro P")) else 1.0
 
     @property
     def has_fp8(self) -> bool:
@@ -186,7 +186,7 @@ def find_devices(name: str, count: int = 1, mem_bytes_per_s: float = 0.0) -> tup
     # What stands in brackets describes a device: a comma in there joins nothing.
     for part in re.split(r"\s*(?:\+|,|&|;|\band\b)(?![^(]*\))\s*", plain):
         before = re.match(r"\s*(\d{1,2})\s*[x×*]\s*(.*)", part, re.IGNORECASE)
-        after = re.match(r"(.*?)\s*[x×*]\s*(\d{1,2})\s*$", part, re.IGNORECASE)
+        after = re.match(r"(.*?)(?:\s[x×]|(?<=[\d)])[x×]|\s*\*)\s*(\d{1,2})\s*$", part, re.IGNORECASE)
         if before:
             times, bare = int(before[1]), before[2]
         elif after:

@@ -19,10 +19,11 @@ FILES = [
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_model_has_the_weights_its_publisher_states(name: str) -> None:
-    """Counted weights are the published total within 0.05 % (OPT: 0.4 %, learned positions left out)."""
+    """Counted weights are the published total within 0.05 % (rounded, or learned positions left out: 0.4 %)."""
     entry = CATALOGUE[name]
+    loose = "rounded" in entry.source or "opt-" in name
 
-    assert entry.shape.total_params() == pytest.approx(entry.params_published, rel=4e-3 if "opt-" in name else 5e-4)
+    assert entry.shape.total_params() == pytest.approx(entry.params_published, rel=4e-3 if loose else 5e-4)
     assert entry.source
 
 
@@ -69,7 +70,9 @@ def test_a_window_keeps_its_tokens() -> None:
     ("written", "name"),
     [("Llama 2 7B", "llama-2-7b"), ("LLaMA 3 70B", "llama-3.1-70b"), ("llama1_30b", "llama-30b"),
      ("meta-llama/Llama-2-7b-chat-hf", "llama-2-7b"), ("llama3.2:3b", "llama-3.2-3b"), ("bloom-176b", "bloom-176b"),
-     ("deepseek-r1:14b", "qwen2.5-14b"), ("Mixtral 8x7B", "mixtral-8x7b"), ("Qwen2.5-Coder-32B", "qwen2.5-32b")],
+     ("deepseek-r1:14b", "qwen2.5-14b"), ("Mixtral 8x7B", "mixtral-8x7b"), ("Qwen2.5-Coder-32B", "qwen2.5-32b"),
+     ("LLaMA-33B", "llama-30b"), ("llama3", "llama-3.1-8b"), ("mistral", "mistral-7b"), ("Yi-34B-Chat", "yi-34b"),
+     ("EleutherAI/gpt-j-6B", "gpt-j-6b"), ("SmolLM2 1.7B", "smollm2-1.7b"), ("ChatGLM2-6B", "chatglm3-6b")],
 )  # fmt: skip
 def test_models_are_found_as_people_write_them(written: str, name: str) -> None:
     """Publisher, spelling and tuning do not matter."""
@@ -95,11 +98,19 @@ def test_formats_are_found_as_people_write_them(written: str, name: str) -> None
      ("Jetson Orin Nano 8GB", "Jetson Orin Nano 8GB"), ("Jetson Orin Nano Super", "Jetson Orin Nano 8GB Super"),
      ("Pi 5 8GB", "Raspberry Pi 5"), ("Pi CM5", "Raspberry Pi 5"), ("Pixel 8 Pro", "Tensor G3"),
      ("Ryzen 9 7950X (Nvidia 4080)", "RTX 4080"), ("Pi 5 - 8GB (AMD Pro W7700)", "W7700"),
-     ("Framework Mainboard (Ryzen AI Max+ 395, 128GB)", "Ryzen AI Max+ 395")],
+     ("Framework Mainboard (Ryzen AI Max+ 395, 128GB)", "Ryzen AI Max+ 395"), ("Jetson TX2", "Jetson TX2"),
+     ("Titan V", "Titan V"), ("RTX 2070 Super", "RTX 2070 Super"), ("AMD EPYC 9654", "EPYC 9654"),
+     ("Intel(R) Xeon(R) Platinum 8480+", "Xeon Platinum 8480+"), ("Threadripper 3990X", "Threadripper 3990X")],
 )  # fmt: skip
 def test_devices_are_found_as_people_write_them(written: str, name: str) -> None:
     """Spelling and memory do not matter, a card goes before its host, and what stands in brackets is one device."""
     assert [chip.name for chip in find_devices(written)] == [name]
+
+
+@pytest.mark.parametrize("written", ["l4x2", "L4 x 2", "2x L4", "L4 * 2", "L4*2", "L4 (24GB)x2"])
+def test_a_count_stands_before_or_after(written: str) -> None:
+    """The times sign is a letter of a name only where it follows one."""
+    assert [chip.name for chip in find_devices(written)] == ["L4", "L4"]
 
 
 def test_a_format_may_say_its_bits() -> None:
