@@ -228,7 +228,9 @@ class Share:
         for first in range(0, quiet.size, AT_ONCE):
             rows = slice(first, first + AT_ONCE)
             part = cut(start, rows)
-            done, quiet[rows] = told(self._restful, part, run_quiet(part, signals), quiet[rows], signals)
+            done, quiet[rows] = told(
+                self._restful, part, run_quiet(part, self._restful.rest_below_c), quiet[rows], signals
+            )
             put_rows(result, rows, done)
         return quiet
 

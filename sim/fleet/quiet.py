@@ -1,4 +1,4 @@
-"""Quiet rows: devices that are on their battery for a whole window, lend nothing and come near no threshold.
+"""Quiet rows: devices that are unplugged (or off) for a whole window, lend nothing and come near no threshold.
 
 Most of a fleet is quiet most of the time, and most of a reading's work does not concern it: no charger, no session, no
 governor, nothing cut off. So a chunk is first run as if all were quiet. What that took for granted is then held against
@@ -41,76 +41,68 @@ class Restful(Protocol):
 
 
 class Quiet(NamedTuple):
-    """A quiet row on its way through a window, (device,) each, nodes by (node, device).
+    """What a window left of quiet rows, (device,) each, nodes by (node, device).
 
     Attributes:
-        soc_last: at its last reading.
-        idle_s: since its screen was on, at that reading.
+        soc_last: charge at its last reading.
         total_w, current_a: sums over its readings, as in `Sums`.
-        peak_c: the highest of each node at any reading or at the end.
-        least_w, least_v: the least draw, and the least voltage under load over v_min.
+        calm: cool enough at every reading and at the end for policy and governor to have nothing to do.
+        fed: it drew power at every reading, and its cells stood it.
     """
 
     charge: battery.Charge
     nodes_c: Array
     soc_last: Array
-    idle_s: Array
     total_w: Array
     current_a: Array
-    peak_c: Array
-    least_w: Array
-    least_v: Array
+    calm: Array
+    fed: Array
 
 
 def may_be_quiet(policy: Restful, start: Start) -> Array:
-    """Return the rows that may be quiet in a window."""
+    """Return the rows that may be quiet in a window: on their battery throughout, or off."""
     body = start.device.body
     plugged = np.bitwise_or.reduce(start.flags, axis=0) & PLUGGED != 0
-    alone = ~plugged & ~np.asarray(body.off) & (np.asarray(body.level) == 0.0) & start.chunk.fixed.has_battery
-    return alone & np.asarray(policy.rests(start.device.memory))
+    return ~plugged & (body.level == 0.0) & start.chunk.fixed.has_battery & policy.rests(start.device.memory)
 
 
-def run_quiet(start: Start, signals: Signals) -> Quiet:
-    """Run a window under NumPy as if every row were quiet; what comes of one that is not means nothing."""
-    air_c = physics.surroundings(start.chunk.fixed, *start.air)
-    lit_w = draw_when_lit(start.chunk.fixed, start.device.body.die_c)
-    quiet = begin(start.device)
+def run_quiet(start: Start, rest_below_c: float) -> Quiet:
+    """Run a window under NumPy as if every row were quiet; what comes of one that is not means nothing.
+
+    Args:
+        rest_below_c: of the policy (`Restful`).
+    """
+    table, fixed, _ = start.chunk
+    body = start.device.body
+    air_c = physics.surroundings(fixed, *start.air)
+    lit_w = np.minimum(fixed.dynamic_w * (USER_LOAD * np.ones_like(body.die_c)), fixed.room_w)
+    most_board_c = (
+        fixed.trip_c - fixed.reach_k_per_w * lit_w
+    )  # no use of the owner's takes the die to its trip from here
+    if body.off.any():
+        fixed = fixed._replace(idle_w=fixed.idle_w * ~body.off, leak_w_per_k=fixed.leak_w_per_k * ~body.off)
+
+    def is_calm(nodes_c: Array) -> Array:
+        return (nodes_c[0] < rest_below_c) & (nodes_c[1] <= most_board_c) & (nodes_c[2] <= SKIN_HOT_C)
+
+    charge, nodes_c = body.charge, np.stack([body.die_c, body.board_c, body.skin_c])
+    calm, fed = is_calm(nodes_c), np.ones(lit_w.shape, dtype=bool)
+    sum_w, sum_a = np.zeros_like(lit_w), np.zeros_like(lit_w)
     with np.errstate(all="ignore"):
-        for k, lit in enumerate(start.flags & np.uint8(SCREEN) != 0):
-            since_s = signals.since_s if k == 0 else signals.step_s
-            quiet = reading(start, quiet, lit.astype(lit_w.dtype), lit_w, air_c, since_s)
-    return quiet
+        for screen in _screens(start):
+            soc_last, lit = charge.soc, screen.astype(lit_w.dtype)
+            lines = battery.lines_at(table, fixed.cell, soc_last)
+            nodes_c, charge, total_w, flow = physics.quiet(fixed, charge, nodes_c, lines, lit, lit_w, air_c)
+            sum_w += total_w
+            sum_a += flow.current_a
+            calm &= is_calm(nodes_c)
+            fed &= (total_w >= 0.0) & (flow.end_v >= fixed.cell.v_min)
+    return Quiet(charge, nodes_c, soc_last, sum_w, sum_a, calm, fed & (charge.soc > 0.0))
 
 
-def draw_when_lit(fixed: physics.Fixed, like: Array) -> Array:
-    """Return what an owner's use takes of the chip while the screen is on, W; of the type of ``like``."""
-    return np.minimum(fixed.dynamic_w * (USER_LOAD * np.ones_like(like)), fixed.room_w)
-
-
-def begin(device: Device) -> Quiet:
-    """Return the start of a window."""
-    body = device.body
-    none, nodes_c = np.zeros_like(body.die_c), np.stack([body.die_c, body.board_c, body.skin_c])
-    most = none + np.inf
-    return Quiet(body.charge, nodes_c, body.charge.soc, device.idle_s, none, none, nodes_c, most, most)
-
-
-def reading(start: Start, quiet: Quiet, lit: Array, lit_w: Array, air_c: Array, since_s: Array) -> Quiet:
-    """Advance quiet rows by one reading; ``lit`` is 1 where the screen is on, else 0."""
-    fixed = start.chunk.fixed
-    lines = battery.lines_at(start.chunk.table, fixed.cell, quiet.charge.soc)
-    nodes_c, charge, total_w, flow = physics.quiet(fixed, quiet.charge, quiet.nodes_c, lines, lit, lit_w, air_c)
-    return Quiet(
-        charge,
-        nodes_c,
-        soc_last=quiet.charge.soc,
-        idle_s=(quiet.idle_s + since_s) * (1.0 - lit),
-        total_w=quiet.total_w + total_w,
-        current_a=quiet.current_a + flow.current_a,
-        peak_c=np.maximum(quiet.peak_c, nodes_c),
-        least_w=np.minimum(quiet.least_w, total_w),
-        least_v=np.minimum(quiet.least_v, flow.end_v - fixed.cell.v_min),
-    )
+def _screens(start: Start) -> Array:
+    """Return where the screen is on, (reading, device)."""
+    return (start.flags & np.uint8(SCREEN) != 0) & ~start.device.body.off
 
 
 def nothing(start: Start) -> Result:
@@ -126,19 +118,21 @@ def told(policy: Restful, start: Start, quiet: Quiet, may: Array, signals: Signa
     Args:
         may: what `may_be_quiet` said.
     """
-    fixed, device = start.chunk.fixed, start.device
-    soc = quiet.charge.soc
-    die_c, board_c, skin_c = quiet.nodes_c
-    peak_die_c, peak_board_c, peak_skin_c = quiet.peak_c
-    reach_c = peak_board_c + fixed.reach_k_per_w * draw_when_lit(fixed, die_c)
-    cool = (peak_die_c < policy.rest_below_c) & (peak_skin_c <= SKIN_HOT_C) & (reach_c <= fixed.trip_c)
-    fed = (quiet.least_w >= 0.0) & (quiet.least_v >= 0.0) & (soc > 0.0)
-
+    device, soc, off = start.device, quiet.charge.soc, start.device.body.off
     for_s = signals.since_s + (len(start.flags) - 1) * signals.step_s
-    memory = policy.rested(device.memory, device.body.charge.soc, quiet.soc_last, for_s)
+    heard = (np.where(off, np.nan, charge) for charge in (device.body.charge.soc, quiet.soc_last))
+    memory = policy.rested(device.memory, *heard, for_s)
+    die_c, board_c, skin_c = quiet.nodes_c
     body = device.body._replace(charge=quiet.charge, die_c=die_c, board_c=board_c, skin_c=skin_c)
+
+    screens = _screens(start)
+    used = np.flatnonzero(screens.any(axis=0))
+    idle_s = device.idle_s + for_s
+    idle_s[used] = np.argmax(screens[::-1, used], axis=0) * signals.step_s
+
     low = soc < LOW_SOC
     _, sums, counts, last = nothing(start)
     sums = sums._replace(total_w=quiet.total_w, current_a=quiet.current_a)
     counts = counts._replace(low=(low & ~last.low).astype(np.uint8))
-    return (Device(body, memory, quiet.idle_s), sums, counts, last._replace(low=low)), may & cool & fed
+    result = Device(body, memory, idle_s), sums, counts, last._replace(low=low)
+    return result, may & quiet.calm & (quiet.fed | off)

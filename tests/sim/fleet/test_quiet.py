@@ -32,7 +32,9 @@ def leaves(tree: Any) -> list[Any]:
 def quiet_rows(share: Share, start: Start, number: int) -> Any:
     """Return what a window leaves of quiet rows, and which they are."""
     signals = share.signals(number, 1.0)
-    return told(share.policy, start, run_quiet(start, signals), may_be_quiet(share.policy, start), signals)
+    return told(
+        share.policy, start, run_quiet(start, share.policy.rest_below_c), may_be_quiet(share.policy, start), signals
+    )
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
@@ -50,6 +52,22 @@ def test_quiet_rows_end_to_the_bit_as_in_full(precision: str) -> None:
         share.advance(number, 1.0)
 
     assert seen > 0.5
+
+
+def test_rows_that_are_off_are_quiet_and_end_to_the_bit_as_in_full() -> None:
+    """Phones that ran empty and are not on a charger cool, whatever their owners do, as they do in full."""
+    share = phones()
+    start = share._start(0, 1)
+    body = start.device.body
+    empty = body.charge._replace(soc=np.where(np.arange(PHONES) % 2, 0.0, 1e-3))
+    dead = start._replace(device=start.device._replace(body=body._replace(charge=empty, off=np.ones(PHONES, bool))))
+
+    found, quiet = quiet_rows(share, dead, 1)
+    full, _ = run_numpy(share.policy, dead, share.signals(1, 1.0))
+
+    assert quiet.mean() > 0.5
+    for ours, theirs in zip(leaves(found), leaves(full), strict=True):
+        np.testing.assert_array_equal(ours[quiet], theirs[quiet])
 
 
 def test_a_run_without_quiet_rows_is_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +89,9 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lived(duration_s=HOUR_S).digest == usual.digest
 
 
-@pytest.mark.parametrize("what", ["nearly empty", "hot", "off", "throttled", "plugged for one reading", "in a session"])
+@pytest.mark.parametrize("what", ["nearly empty", "hot", "throttled", "plugged for one reading", "in a session"])
 def test_who_is_near_a_threshold_is_not_quiet(what: str) -> None:
-    """A phone that would be cut off, is hot, off, under its governor, plugged or lent is not left to the short way."""
+    """A phone that would be cut off, is hot, under its governor, plugged or lent is not left to the short way."""
     share = phones()
     start = share._start(0, 1)
     calm = quiet_rows(share, start, 1)[1]
@@ -82,8 +100,6 @@ def test_who_is_near_a_threshold_is_not_quiet(what: str) -> None:
         body = body._replace(charge=body.charge._replace(soc=np.full(PHONES, 1e-4)))
     elif what == "hot":
         body = body._replace(die_c=np.full(PHONES, 42.0))
-    elif what == "off":
-        body = body._replace(off=np.ones(PHONES, dtype=bool))
     elif what == "throttled":
         body = body._replace(level=np.ones(PHONES))
     elif what == "plugged for one reading":
