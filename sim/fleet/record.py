@@ -66,7 +66,7 @@ def record(result: FleetResult) -> Record:
         "timing": {
             "setup_s": round(result.setup_s, 3), "compile_s": round(result.compile_s, 3),
             "windows_s": round(result.wall_s, 3),
-            "workers_rss_kib": result.workers_rss_kib, "resumed_at_s": result.resumed_at_s,
+            "rss_kib": result.rss_kib, "resumed_at_s": result.resumed_at_s,
         },
     }  # fmt: skip
     return Record(summary(result), manifest, {

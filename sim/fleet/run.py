@@ -67,7 +67,7 @@ class FleetResult:
         receipts: of the sampled devices' sessions, rows as in `scenarios.record`.
         digest: of windows and devices, quantised.
         wall_s: time the windows took; ``setup_s`` what came before, ``compile_s`` what compilers took;
-            ``workers_rss_kib`` the peak memory of worker processes together.
+            ``rss_kib`` the peak memory of all processes together, for as long as there were workers.
     """
 
     scenario: FleetScenario
@@ -82,7 +82,7 @@ class FleetResult:
     desk: Desk = field(default_factory=Desk)
     setup_s: float = 0.0
     compile_s: float = 0.0
-    workers_rss_kib: int = 0
+    rss_kib: int = 0
     wall_s: float = 0.0
     resumed_at_s: float = 0.0
 
@@ -127,7 +127,7 @@ def run_fleet(
                 raise KeyboardInterrupt
         result.wall_s += time.perf_counter() - begun
         result.devices = {name: _in_order(workers.ask("column", name), workers.assigned) for name in COLUMNS}
-        result.workers_rss_kib = sum(workers.ask("rss_kib")) if len(workers.assigned) > 1 else 0
+        result.rss_kib = peak_rss_kib() + (sum(workers.ask("rss_kib")) if workers.processes else 0)
     if watched.lots:
         result.violations, result.receipts = watched.violations[:100], watched.receipts
         result.alone_differs = _difference(result.devices, watched, result.sampled)
@@ -238,6 +238,13 @@ def _serve(pipe: Connection, scenario: FleetScenario, chunks: list[Array], numbe
         import traceback
 
         pipe.send((False, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+
+
+def peak_rss_kib() -> int:
+    """Return this process's peak resident memory so far."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @contextmanager
