@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from policies.serving.batching import BLOCK_TOKENS
 from real_backends.executors.agreement import GAP_MIN, draw_streams, force, gaps_of
 from real_backends.executors.checkpoint import Weights
 from real_backends.executors.pipeline import Pipeline, make_shard
@@ -55,8 +56,8 @@ def top_two_gaps(backend: str, spec: ModelSpec, weights: Weights, positions: int
         ExecutorUnavailable: the backend is not installed.
     """
     length = -(-positions // SESSIONS_MAX)
-    short = replace(spec, context=length)  # caches are allocated whole
-    line = Pipeline([make_shard(backend, short, weights, 0, spec.layers, device="cpu")])
+    short, blocks = replace(spec, context=length), SESSIONS_MAX * -(-length // BLOCK_TOKENS)  # all sessions at once
+    line = Pipeline([make_shard(backend, short, weights, 0, spec.layers, device="cpu", blocks=blocks)])
     streams = draw_streams(spec.vocab, SESSIONS_MAX, length, 0)
     return gaps_of(force(line, streams, together=SESSIONS_MAX)).ravel()[:positions]
 
