@@ -38,6 +38,8 @@ from policies.work import (
 )
 
 AttemptKey = tuple[str, str, int]  # (client, op_id, attempt)
+SEATS = "seats"  # key of the committee that was known last
+_in_office = msgspec.msgpack.Decoder(InOffice).decode
 
 
 class Worker(Policy):
@@ -66,6 +68,9 @@ class Worker(Policy):
         self.reports: dict[AttemptKey, Report] = {}
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
+        if SEATS in saved:
+            self.seats.install(_in_office(saved[SEATS]))
+            self.port.tell("edge", InOffice(self.seats.epoch, self.seats.members))
         self.leader = self.port.rng.choice(self.seats.members)
 
     # -- lending -------------------------------------------------------------------------------------
@@ -141,7 +146,9 @@ class Worker(Policy):
 
     def _on_office(self) -> None:
         """Another committee sits: let the edge know, and turn to a member if the leader is none any more."""
-        self.port.tell("edge", InOffice(self.seats.epoch, self.seats.members))
+        now = InOffice(self.seats.epoch, self.seats.members)
+        self.port.save(SEATS, encode(now))  # after a restart the founders may be gone, and nobody be there to vouch
+        self.port.tell("edge", now)
         if self.leader not in self.seats.members:
             self._try_next("")
             if self.lent is not None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies import port as p
+from policies.cell import Cell
 from policies.coordination.attempts import TERM_SHIFT, reign
+from policies.port import NS_PER_S
 from policies.seats import InOffice, Seats
+from policies.serving import Worker
+from policies.wire import encode
+from policies.work import NotLeader
+from sim.keys import KeyRing
+from tests.policies.small_village import LEND, Lender
+from tests.policies.test_worker import FULL
 
 FOUNDERS = ("a", "b", "c", "d")
 NEXT, LATER = InOffice(1, ("b", "c", "d", "e")), InOffice(2, ("c", "d", "e", "f"))
@@ -65,6 +74,46 @@ def test_what_f_liars_say_alone_is_not_believed(said: list[tuple[str, int, list[
             seats.hear(sender, NEXT)
     assert seats.members in (FOUNDERS, NEXT.members)
     assert len(seats.claims) <= len(FOUNDERS)
+
+
+def test_a_worker_remembers_on_its_disk_who_sat_last() -> None:
+    """The founders may all be gone when it starts again: it asks those whom it knew last, and nobody else."""
+
+    def cell() -> Cell:
+        policies = {"harvest": Lender(), "worker": Worker(("a", "b", "c", "d"), FULL, 60.0)}
+        return Cell(policies, "w", ("a",), seed=1, keys=KeyRing(1).handle("w"))
+
+    first, saved = cell(), {}
+    first.step(0, 0, (p.START, "", {}, 0))
+    for sender in ("c", "d"):
+        for effect in first.step(1, 1, (p.MESSAGE, "worker", sender, encode(LATER))):
+            if effect[0] == p.SAVE:
+                saved.update(effect[3])
+    second = cell()
+    second.step(2, 2, (p.START, "", saved, 1))
+    said = second.step(2, 2, (p.REQUEST, "harvest", "", "", encode(LEND)))
+
+    assert [effect[2].removesuffix("/coordination") in LATER.members for effect in said if effect[0] == p.SEND] == [
+        True
+    ]
+    assert second.policy("worker").seats.members == LATER.members  # type: ignore[attr-defined]
+
+
+def test_a_worker_that_is_pointed_beyond_the_committee_it_knows_holds_back() -> None:
+    """The hint leads a committee that it has not heard of, or was just voted out: to ask at once would be a storm."""
+    worker = Worker(("a", "b", "c", "d"), FULL, 60.0)
+    cell = Cell({"harvest": Lender(), "worker": worker}, "w", ("a",), seed=1, keys=KeyRing(1).handle("w"))
+    cell.step(0, 0, (p.START, "", {}, 0))
+    cell.step(0, 0, (p.REQUEST, "harvest", "", "", encode(LEND)))
+
+    def pointed(to: str) -> float:
+        said = cell.step(9, 9, (p.MESSAGE, "worker", worker.leader, encode(NotLeader(to))))
+        return next(effect[3] - 9 for effect in said if effect[0] == p.SET_TIMER) / NS_PER_S
+
+    assert pointed("x") == 7.5  # a quarter of what is between two renewals
+    other = "a" if worker.leader != "a" else "b"
+    assert pointed(other) == 0.0
+    assert sorted(pointed("b" if worker.leader == "a" else "a") for _ in range(8)) == [0.0] * 7 + [7.5]
 
 
 @given(st.integers(0, (1 << 19) - 1), st.integers(0, (1 << 24) - 2))

@@ -14,6 +14,7 @@ from policies.edge.messages import Accepted, Deploy, Ended, Granted, Heartbeat, 
 from policies.jobs import Done, LoadJob, Lost, Progress, SessionJob
 from policies.local import Lend
 from policies.port import NS_PER_S
+from policies.seats import InOffice
 from tests.policies.edge.bench_device import COMMITTEE, FINE, GIB, LENT, TAKEN, Bench, deploy
 
 # -- there and gone ----------------------------------------------------------------------------------
@@ -100,6 +101,26 @@ def test_nobody_outside_the_committee_is_heard() -> None:
         assert bench.hear(message, "stranger") == []
 
     assert list(bench.edge.held) == ["a"]
+
+
+def test_a_watch_that_is_voted_out_is_left_and_its_deployments_with_it() -> None:
+    """Another committee sits, the worker says: its first is asked, whose lease covers nothing of the old one's."""
+    bench = Bench().running()
+    bench.edge.on_local("worker", InOffice(1, ("k7", "k2")))
+    asked, _ = bench.fire("heartbeat")[0]
+    bench.hear(Granted(bench.now), "k1")
+    held = list(bench.edge.held)
+    bench.grant("k7")
+
+    assert (asked, held, bench.edge.held) == ("k7", ["a"], {})
+
+
+def test_a_watch_that_sits_on_is_kept() -> None:
+    """Only the others changed."""
+    bench = Bench().running()
+    bench.edge.on_local("worker", InOffice(1, ("k7", "k1")))
+
+    assert bench.fire("heartbeat")[0][0] == "k1"
 
 
 # -- deployments -------------------------------------------------------------------------------------
