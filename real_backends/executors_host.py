@@ -30,6 +30,7 @@ from real_backends.compute import Compute
 from real_backends.copies import Holds, Marker
 from real_backends.executors import choose, ends, make_shard, pack_activation
 from real_backends.executors.paced import ShardMaker
+from real_backends.proofs import Proof, Proofs
 from real_backends.resuming import Resuming
 from real_backends.serve import Report
 from real_backends.stages import Close, Failed, MarkedStep, Models, Open, Stages, Step, Token
@@ -66,6 +67,7 @@ class ExecutorHost:
         policy: how sessions are served, and what stages have reserved; each one by itself without it.
 
     Attributes:
+        proofs: does the jobs of checks, where the policy has them.
         on_session: told (path, job, tokens, begun ns, ns to the first one, ended ns) of each session that was answered.
     """
 
@@ -91,6 +93,8 @@ class ExecutorHost:
         if policy is not None and isinstance(policy.serving, BatchedConfig):
             self.stages.together = sessions_max(policy.serving, policy.sharding)
             self._lines = BatchLines(self, policy.serving, policy.sharding)
+        checked = policy is not None and policy.coordination.spot_checks is not None
+        self.proofs = Proofs(self.stages, blobs) if checked else None
         self._transport, self._blobs, self._clock, self._planners = transport, blobs, clock, planners
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -175,7 +179,7 @@ class ExecutorHost:
         await self.stages.close()
         self.compute.close()
 
-    async def _run(self, path: str, job_id: int, job: SessionJob | FreeJob | LoadJob | PlanJob) -> None:
+    async def _run(self, path: str, job_id: int, job: Job) -> None:
         work: Coroutine[Any, Any, Message]
         if isinstance(job, SessionJob):
             work = self._session(path, job_id, job)
@@ -183,8 +187,10 @@ class ExecutorHost:
             work = self._load(job)
         elif isinstance(job, FreeJob):
             work = self._free(job)
-        else:
+        elif isinstance(job, PlanJob):
             work = self._plan(job)
+        else:
+            work = self._prove(job)
         outcome: Message
         try:
             outcome = await work
@@ -209,6 +215,11 @@ class ExecutorHost:
             raise JobLost(f"planner={job.planner!r}: known are {', '.join(sorted(self._planners)) or 'none'}")
         result = await asyncio.to_thread(planner, job.problem, job.budget)
         return Done(output="", tokens=0, first_token_ns=0, result=result)
+
+    async def _prove(self, job: Proof) -> Done:
+        if self.proofs is None:
+            raise JobLost("this node commits to nothing", self._transport.me)
+        return await self.proofs.run(job)
 
     async def _session(self, path: str, job_id: int, job: SessionJob) -> Done:
         me, begun_ns = self._transport.me, self._clock.now()

@@ -21,6 +21,7 @@ from real_backends.replicas import ledger, replicas
 from real_backends.specs import roles
 from scenarios.adversaries.wrapped import describe
 from scenarios.checks import VillageChecks
+from scenarios.checks.checking import CHECKING
 from scenarios.checks.membership import ROSE, tell_fault
 from scenarios.checks.progress import HEALED
 from scenarios.checks.village import council_of
@@ -31,7 +32,7 @@ from scenarios.hosts import profile_hash, read_profile
 from scenarios.journal import read
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, to_plain
-from scenarios.summary import detection_summary, model_summary, request_summary
+from scenarios.summary import checking_summary, detection_summary, model_summary, request_summary
 
 FIDELITY = {
     "compute": "real executors, one thread a process",
@@ -125,6 +126,7 @@ def gather(
         "fidelity": {
             **FIDELITY,
             **({"compute": HELD} if scenario.executor == "paced" else {}),
+            **({} if scenario.policy.coordination.spot_checks is None else {"verification": "computed"}),
             "network": f"TLS 1.3 over {'a bridge of namespaces' if in_namespaces else 'loopback'}",
         },
         "cuts": "namespace" if in_namespaces else "above TLS",
@@ -160,6 +162,8 @@ def gather(
     if checks.detection:
         heard = _heard_bytes(journals, "membership")
         summary.update(detection_summary(checks, heard, len(kinds), scenario.duration_s))
+    if scenario.policy.coordination.spot_checks is not None:
+        summary.update(_checking(events, journals, states))
     summary.update(
         duration_s=scenario.duration_s,
         devices=float(len(kinds)),
@@ -203,6 +207,18 @@ def _tell(
             checks.decided(now_ns, name, event["path"], event["name"], encode(event["detail"]))
     if events:
         checks.over(events[-1][1]["now_ns"])
+
+
+def _checking(events: Sequence[Event], journals: Mapping[str, bytes], states: Mapping[str, Any]) -> dict[str, float]:
+    """Return what checks of workers found and cost; see `scenarios.summary.checking_summary`."""
+    told = [(event["name"], event["detail"]) for _, event in events if event["kind"] in ("decide", "note")]
+    words = [detail[5] for name, detail in told if name == "checked"]  # after a tag, the fields of `Checked`
+    worked = [state["checking"] for state in states.values() if "checking" in state]
+    return checking_summary(
+        words, sum(name == "convicted" for name, _ in told), sum(name == "bound" for name, _ in told),
+        sum(_heard_bytes(journals, path) for path in CHECKING) + sum(fetched for _, fetched in worked),
+        sum(seconds for seconds, _ in worked),
+    )  # fmt: skip
 
 
 def _heard_bytes(journals: Mapping[str, bytes], path: str) -> int:

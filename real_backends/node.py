@@ -32,6 +32,7 @@ from policies.wire import digest, encode
 from real_backends import replicas, specs
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
+from real_backends.executors.cheats import cheating
 from real_backends.executors.paced import maker
 from real_backends.executors_host import ExecutorHost
 from real_backends.identity import OWNER, Identity, Registry, read_registry
@@ -46,6 +47,7 @@ from real_backends.transports.frames import CONTROL, Control
 from real_backends.transports.tls import TlsTransport
 from scenarios import hosts
 from scenarios.adversaries.choose import play, with_role
+from scenarios.adversaries.work import cheat_of
 from scenarios.digests import policies_manifest
 from scenarios.journal import Header
 from scenarios.record import stages_text
@@ -154,6 +156,9 @@ def make_parts(config: NodeConfig) -> Parts:
         partial(law_of, scenario), paced=scenario.executor == "paced",
         pacing=fleet.shaped.get(config.name, Shaped()).pacing, seed=scenario.seed,
     )  # fmt: skip
+    role = specs.roles(scenario).get(config.name)
+    if role is not None and (cheat := cheat_of(role.behaviours)) is not None:
+        make = cheating(make, cheat[0])
     executor = ExecutorHost(
         transport, blobs, models, config.backend, JOBS, clock, scenario.activations, make, scenario.policy
     )
@@ -194,6 +199,7 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
             "kv_peak_bytes": executor.stages.kv_peak_bytes,
             "kv_pool_bytes": executor.stages.kv_pool_bytes,
             "recovery": {**executor.resuming.counts, "copied": executor.stages.copies.sent_tokens},
+            **({} if (proofs := executor.proofs) is None else {"checking": [proofs.worked_s, proofs.fetched_bytes]}),
             "malformed": serve.cell.malformed,
             "replica": replicas.report(policies),
             "sensors": report(sensors),

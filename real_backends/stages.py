@@ -15,6 +15,7 @@ from typing import Any, Union
 import msgspec
 
 from policies.jobs import Sampling, Stage
+from policies.serving.batching import BLOCK_TOKENS
 from policies.wire import Message, WireError, encode
 from real_backends.batch_frames import Batch, Slice, Tokens, choices, join, parts_of
 from real_backends.clock import Clock
@@ -413,6 +414,11 @@ class Stages:
             self._shards[key] = shard
             self.kv_pool_bytes = max(self.kv_pool_bytes, sum(one.pool_bytes() for one in self._shards.values()))
         return self._shards[key]
+
+    def second(self, model: str, first: int, last: int, make: ShardMaker) -> Shard:
+        """Return a shard that serves nobody, with blocks for one session."""
+        spec, weights = self._weights(model)
+        return make(self.backend, spec, weights, first, last, blocks=-(-spec.context // BLOCK_TOKENS))
 
     def vocab(self, model: str) -> int:
         """Return how many token ids a model has.

@@ -329,6 +329,11 @@ def _cross_check(s: Scenario) -> None:
         sensors.check(s.sensors, s.assume)
     except ValueError as error:
         raise ScenarioError(str(error)) from None
+    if s.policy.coordination.spot_checks is not None and s.world == "local":
+        if s.executor == "paced":
+            raise ScenarioError("executor='paced': with spot_checks something must be computed, expected 'model'")
+        if s.activations != "f32":
+            raise ScenarioError(f"activations={s.activations!r}: with spot_checks neighbours commit to 'f32' alone")
     _check_network(s.network, s.world)
     _check_workload(s.workload)
     _check_faults(s)

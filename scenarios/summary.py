@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,29 +78,26 @@ def detection_summary(checks: VillageChecks, sent_bytes: int, nodes: int, durati
 
 
 def checking_summary(
-    decisions: Sequence[tuple[Any, ...]], sessions: int, sent_bytes: float, worked_s: float
+    words: Sequence[str], convicted: int, sessions: int, sent_bytes: float, worked_s: float
 ) -> dict[str, float]:
     """Return what checks of workers found and cost.
 
-    *False* are places proved false, *conviction* the workers evicted for them; *unclear* are checks that came to
-    nothing (silence, restarts, nobody to compute again).
+    *False* are places proved false, *unclear* checks that came to nothing (silence, restarts, nobody to compute again).
 
     Args:
-        decisions: rows of that table.
+        words: what was said of each place.
+        convicted: workers evicted for false places.
         sessions: whose commitments were agreed.
         sent_bytes: of the checks' own messages, and what verifiers fetched.
         worked_s: seconds of executors, for commitments and for computing again.
     """
-    told = [(row[3], json.loads(row[4])) for row in decisions if row[3] in ("checked", "convicted")]
-    words = [detail["word"] for kind, detail in told if kind == "checked"]
     false = sum(word in PROVED and word != "silent" for word in words)
-    honest = words.count("honest")
     return {
         "checking_sessions": float(sessions),
         "checking_places": float(len(words)),
         "checking_false": float(false),
-        "checking_unclear": float(len(words) - false - honest),
-        "checking_convicted": float(len(told) - len(words)),
+        "checking_unclear": float(len(words) - false - sum(word == "honest" for word in words)),
+        "checking_convicted": float(convicted),
         "checking_bytes": float(sent_bytes),
         "checking_s": float(worked_s),
     }

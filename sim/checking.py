@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,4 +48,6 @@ class Checking:
         proving = self.compute.proving
         if proving is None:
             return {}
-        return checking_summary(decisions, sessions, self.bytes + proving.bytes, proving.seconds)
+        words = [json.loads(row[4])["word"] for row in decisions if row[3] == "checked"]
+        convicted = sum(row[3] == "convicted" for row in decisions)
+        return checking_summary(words, convicted, sessions, self.bytes + proving.bytes, proving.seconds)

@@ -146,6 +146,7 @@ class Examiner(Policy):
             self._ask_another(check, place)
 
     def _on_unable(self, sender: str, check: Check, unable: Unable) -> None:
+        self.port.note("unable", node=sender, asked=unable.asked, reason=unable.reason)
         if unable.asked == "draw" and sender in check.places:
             self._finish(check, check.places[sender], "forgotten")
             return

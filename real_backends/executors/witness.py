@@ -8,8 +8,8 @@ position of sketches, and the cache (`policies.verification`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,15 +67,21 @@ def blocks_of(rows: Rows, begin: int = 0) -> list[Rows]:
 
 
 class Witness:
-    """A shard whose work can be committed to; see `Shard`."""
+    """A shard whose work can be committed to; see `Shard`.
 
-    def __init__(self, shard: Shard) -> None:
-        self.inner = shard
+    Args:
+        shard: does the work.
+        retire: told of a session before it is dropped.
+    """
+
+    def __init__(self, shard: Shard, retire: Callable[[Witness, str], None] | None = None) -> None:
+        self.inner, self._retire = shard, retire
         self.spec, self.first, self.last, self.dtype = shard.spec, shard.first, shard.last, shard.dtype
         self.backend, self.device, self.threads = shard.backend, shard.device, shard.threads
-        self.warm_up, self.sessions, self.cached, self.drop = (
-            shard.warm_up, shard.sessions, shard.cached, shard.drop,
+        self.warm_up, self.sessions, self.cached, self.restore = (
+            shard.warm_up, shard.sessions, shard.cached, shard.restore,
         )  # fmt: skip
+        self.kv_bytes, self.pool_bytes = shard.kv_bytes, shard.pool_bytes
         # By session and position. A position that is run again, in a cache that is rebuilt, replaces its row.
         self._inputs: defaultdict[str, dict[int, Any]] = defaultdict(dict)
         self._outputs: defaultdict[str, dict[int, Rows]] = defaultdict(dict)
@@ -98,46 +104,92 @@ class Witness:
 
     def inputs(self, session: str) -> npt.NDArray[Any]:
         """What came in, in order of position: token ids [n] or activations [n, hidden]."""
-        noted = self._inputs[session]
-        return np.stack([noted[position] for position in range(len(noted))])
+        return _in_order(self._inputs[session])
 
-    def forget(self, session: str) -> None:
-        """Drop a session and what was noted of it."""
-        self.drop(session)
+    def drop(self, session: str) -> None:
+        """Free a session and what was noted of it."""
+        if self._retire is not None:
+            self._retire(self, session)
+        self.inner.drop(session)
         self._inputs.pop(session, None)
         self._outputs.pop(session, None)
 
+    def rename(self, session: str, name: str) -> None:
+        """See `Shard.rename`; what was noted goes along."""
+        self.inner.rename(session, name)
+        self._inputs[name], self._outputs[name] = self._inputs.pop(session, {}), self._outputs.pop(session, {})
+
+    def names(self) -> list[str]:
+        """Return the sessions of which something was noted."""
+        return list(self._inputs)
+
+    def keep(self, session: str) -> Kept:
+        """Return a copy of what can be committed to, of a session that is still held.
+
+        Raises:
+            ValueError: there is no such session.
+        """
+        keys, values = self.cached(session)
+        executor = f"{self.backend} {self.dtype}"
+        noted = dict(self._inputs[session]), dict(self._outputs[session])
+        return Kept(executor, self.first, self.last, self.last == self.spec.layers, keys, values, *noted)
+
     def commit(self, session: str, name: str, tokens: npt.NDArray[np.int64], prompt_tokens: int) -> Evidence:
-        """Bind this stage to what it did in a session that is still held.
+        """Bind this stage to what it did in a session that is still held; see `Kept.commit`."""
+        return self.keep(session).commit(name, tokens, prompt_tokens)
+
+
+class Kept(NamedTuple):
+    """What a stage did in one session: its cache, and the rows that came in and went out, by position."""
+
+    executor: str
+    first: int
+    last: int
+    speaks: bool  # whether these are the model's last layers
+    keys: Rows
+    values: Rows
+    came: dict[int, Any]
+    went: dict[int, Rows]
+
+    def after(self, earlier: Kept) -> Kept:
+        """Return the same, with the rows of a cache that this one was rebuilt from."""
+        return self._replace(went=earlier.went | self.went)
+
+    def inputs(self, count: int) -> npt.NDArray[Any]:
+        """What came in at the first ``count`` positions; see `Witness.inputs`."""
+        return _in_order(self.came)[:count]
+
+    def commit(self, name: str, tokens: npt.NDArray[np.int64], prompt_tokens: int) -> Evidence:
+        """Bind the stage to what it did.
 
         Args:
-            session: the shard's name of it.
-            name: the village's.
-            tokens: of the session, prompt and answer, one more than the cache has positions.
+            name: the village's name of the session.
+            tokens: prompt and answer, one more than are committed to: nothing was computed of the last one.
             prompt_tokens: how many of them were the prompt.
 
         Raises:
-            ValueError: a session that is not there, or a position whose output was never seen.
+            ValueError: a position that is not held, or whose output was never seen.
         """
-        keys, values = self.cached(session)
-        layers, count = keys.shape[:2]
-        begin = prompt_tokens - 1 if self.last == self.spec.layers else 0
-        noted = self._outputs[session]
-        if absent := [position for position in range(begin, count) if position not in noted]:
-            raise ValueError(f"session {session!r}: no output was seen at position {absent[0]}")
+        layers, held = self.keys.shape[:2]
+        count = len(tokens) - 1
+        if held < count:
+            raise ValueError(f"session {name!r}: {held} positions are held, {count} were said")
+        begin = prompt_tokens - 1 if self.speaks else 0
+        if absent := [position for position in range(begin, count) if position not in self.went]:
+            raise ValueError(f"session {name!r}: no output was seen at position {absent[0]}")
         context = boundary(name, self.last)
-        outputs = np.stack([noted[position] for position in range(begin, count)])
+        outputs = np.stack([self.went[position] for position in range(begin, count)])
         sketches = [leaf_of(context, block) for block in blocks_of(outputs, begin)]
         flat = (layers, count, -1)
         cache = [
-            cache_leaf(k, v, self.dtype)
-            for layer in zip(keys.reshape(flat), values.reshape(flat), strict=True)
+            cache_leaf(k, v, self.executor.split()[1])
+            for layer in zip(self.keys[:, :count].reshape(flat), self.values[:, :count].reshape(flat), strict=True)
             for k, v in zip(*map(blocks_of, layer), strict=True)
         ]
-        came = [] if self.first == 0 else blocks_of(self.inputs(session))
+        came = [] if self.first == 0 else blocks_of(self.inputs(count))
         commitment = Commitment(
             session=name,
-            executor=f"{self.backend} {self.dtype}",
+            executor=self.executor,
             tokens=tokens_digest(tokens),
             first=self.first,
             last=self.last,
@@ -149,3 +201,7 @@ class Witness:
             cache=root_of([hash_leaf(leaf) for leaf in cache]),
         )
         return Evidence(commitment, sketches, cache)
+
+
+def _in_order(noted: dict[int, Any]) -> npt.NDArray[Any]:
+    return np.stack([noted[position] for position in range(len(noted))])

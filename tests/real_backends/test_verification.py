@@ -125,7 +125,7 @@ def test_a_stale_cache_is_found(dtype: str) -> None:
     """A stage whose first block of the cache is another prompt's fails every check, though its tokens are right."""
     shards, _ = serve(RIGHT, "torch", dtype)
     for shard in shards:
-        shard.forget("s")
+        shard.drop("s")
     line = ex.Pipeline(shards)
     line.logits("s", list(OTHER[:16]), 0)
     tokens = answer(line, list(PROMPT[16:]), 16)

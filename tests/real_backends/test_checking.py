@@ -1,0 +1,200 @@
+"""Checks of real workers: a stage commits to a session that it served, opens a place, and another computes it again.
+
+The cheats are those of `scenarios.adversaries.behaviours.Shirk`, done by the executor that served. One test is a whole
+village of processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from experiments.compose import compose_plain
+from policies.config import BatchedConfig, CoordinationConfig, OneByOneConfig, PolicyConfig, SpotChecksConfig
+from policies.jobs import (
+    CommitJob,
+    Done,
+    Lost,
+    OpenJob,
+    RecheckJob,
+    ReleaseJob,
+    Sampling,
+    SessionJob,
+    Shown,
+    Stage,
+    Transcript,
+)
+from policies.verification import Challenge, Commitment, Verdict, draw_challenge, follows
+from policies.wire import encode
+from real_backends.executors import make_shard
+from real_backends.executors.cheats import cheating
+from real_backends.local import run_local
+from scenarios.schema import ScenarioError, build
+from tests.real_backends.session_nodes import NEW_TOKENS, PROMPT, STAGES, Node, end_of, run_nodes, session_job
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
+
+CHECKED = CoordinationConfig(spot_checks=SpotChecksConfig())
+BATCHED = PolicyConfig(coordination=CHECKED, serving=BatchedConfig())
+ALONE = PolicyConfig(coordination=CHECKED, serving=OneByOneConfig())
+SHIRKS = ("wrong_layer", "skipped_layer", "four_bits", "stale_cache")
+
+
+def transcript(stage: Stage, done: Any, *, greedy: bool = True) -> Transcript:
+    """What the leader says of the session that ended so."""
+    job = msgspec.msgpack.decode(session_job(), type=SessionJob)
+    return Transcript(
+        "client/op", "desk-tiny", stage, stage == STAGES[-1], job.prompt, "c", len(PROMPT), done.output, "a",
+        done.tokens, greedy,
+    )  # fmt: skip
+
+
+async def prove(node: Node, job: Any) -> Any:
+    """How a job of a check ends."""
+    return (await end_of(node, encode(job)))[-1]
+
+
+async def commitments(nodes: dict[str, Node], done: Any) -> dict[str, Commitment]:
+    """Every stage's word."""
+    words = {}
+    for stage in STAGES:
+        bound = await prove(nodes[stage.node], CommitJob(transcript(stage, done)))
+        assert isinstance(bound, Done), bound
+        words[stage.node] = msgspec.msgpack.decode(bound.result, type=Commitment)
+    return words
+
+
+async def check(nodes: dict[str, Node], done: Any, word: Commitment, stage: Stage, by: str, secret: int = 0) -> str:
+    """Open a place and let another node compute it again; return what it says."""
+    challenge = draw_challenge(secret.to_bytes(16, "little"), word)
+    opened = await prove(nodes[stage.node], OpenJob("client/op", challenge.block, challenge.layer))
+    assert isinstance(opened, Done), opened
+    shown = msgspec.msgpack.decode(opened.result, type=Shown)
+    assert bool(shown.came) == (stage.first > 0)
+    recheck = RecheckJob(
+        transcript(stage, done), encode(word), challenge.block, challenge.layer, shown.opening, shown.came
+    )
+    found = await prove(nodes[by], recheck)
+    assert isinstance(found, Done), found
+    return msgspec.msgpack.decode(found.result, type=Verdict).word
+
+
+@pytest.mark.parametrize("policy", [ALONE, BATCHED], ids=["one_by_one", "batched"])
+def test_honest_stages_stand_by_what_they_served(tmp_path: Path, policy: PolicyConfig) -> None:
+    """Neighbours committed to the same, each stage passes another node's check, and what was kept is gone."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        words = await commitments(nodes, done)
+        assert follows(words["a"], words["b"])
+        assert follows(words["b"], words["c"])
+        for stage, by in zip(STAGES, "bca", strict=True):
+            assert await check(nodes, done, words[stage.node], stage, by) == "honest"
+            again = await prove(nodes[stage.node], OpenJob("client/op", 0, 0))
+            assert isinstance(again, Lost)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
+@pytest.mark.parametrize("cheat", SHIRKS)
+def test_the_stage_that_cheated_is_found_and_its_neighbours_are_not(tmp_path: Path, cheat: str) -> None:
+    """The middle stage shirks: the first and the last, which worked on what it gave them, are honest; it is not."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        proofs = nodes["b"].host.proofs
+        assert proofs is not None
+        proofs.make = cheating(make_shard, cheat)
+        *_, done = await end_of(nodes["a"], session_job())
+        words = await commitments(nodes, done)
+        found = [
+            await check(nodes, done, words[stage.node], stage, by, secret=1)
+            for stage, by in zip(STAGES, "cca", strict=True)
+        ]
+        assert found[0] == found[2] == "honest"
+        assert found[1] in ("outputs", "cache")
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+def test_an_answer_that_ended_early_and_was_drawn_is_no_crime(tmp_path: Path) -> None:
+    """Positions are those of the tokens that were said, and drawn tokens need not be the likeliest ones."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, first = await end_of(nodes["a"], session_job(sampling=Sampling(2.0, 1.0, 3)))
+        blob = nodes["a"].blobs.store.get(first.output)
+        assert blob is not None
+        end = int.from_bytes(blob[16:20], "little")  # the fifth token
+        early = session_job(sampling=Sampling(2.0, 1.0, 3, (end,)), op="client/early")
+        *_, done = await end_of(nodes["a"], early)
+        assert 0 < done.tokens < NEW_TOKENS
+        stage = STAGES[-1]
+        of = msgspec.structs.replace(transcript(stage, done, greedy=False), op="client/early")
+        bound = await prove(nodes["c"], CommitJob(of))
+        assert isinstance(bound, Done), bound
+        word = msgspec.msgpack.decode(bound.result, type=Commitment)
+        assert word.positions == len(PROMPT) + done.tokens - 1
+        challenge = Challenge(1, 0)  # of the second block, where the last tokens were drawn
+        opened = await prove(nodes["c"], OpenJob("client/early", challenge.block, challenge.layer))
+        shown = msgspec.msgpack.decode(opened.result, type=Shown)
+        for greedy, expected in ((False, "honest"), (True, "tokens")):
+            again = RecheckJob(
+                msgspec.structs.replace(of, greedy=greedy), encode(word), challenge.block, challenge.layer,
+                shown.opening, shown.came,
+            )  # fmt: skip
+            verdict = msgspec.msgpack.decode((await prove(nodes["a"], again)).result, type=Verdict)
+            assert verdict.word == expected
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+def test_what_is_released_or_never_was_cannot_be_shown(tmp_path: Path) -> None:
+    """A commitment to nothing is lost with a reason, and so is an opening of what was let go."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        await commitments(nodes, done)
+        await prove(nodes["b"], ReleaseJob("client/op"))
+        for job in (OpenJob("client/op", 0, 0), CommitJob(transcript(STAGES[1], done))):
+            lost = await prove(nodes["b"], job)
+            assert isinstance(lost, Lost)
+            assert "nothing is kept of client/op" in lost.reason
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+def test_a_real_village_puts_out_who_leaves_a_layer_out(tmp_path: Path) -> None:
+    """Processes over TLS: the cheat is convicted after three sessions, its neighbours serve on, answers are right."""
+    plain = compose_plain([
+        "scenario=four_desks", "world=local", "fleet.desktops=5", "fleet.committee=1", "policy/serving=batched",
+        "policy.coordination.spot_checks={share: 1.0, wait_s: 6.0, strikes: 3}", "duration_s=12", "profile=''",
+        "workload.requests=40",
+    ])  # fmt: skip
+    plain["fleet"]["shaped"] = {f"desk-{k}": {"memory_bytes": 25165824 * 3 // 2} for k in range(5)}
+    plain["adversaries"] = [{"behaviours": [{"kind": "shirk", "cheat": "skipped_layer"}], "names": ["desk-1"]}]
+    record = run_local(build(plain), tmp_path)
+    told = [(row[3], json.loads(row[4])) for row in record.tables["decisions"]]
+
+    assert [detail[1] for kind, detail in told if kind == "convicted"] == ["desk-1"]
+    assert {detail[4] for kind, detail in told if kind == "checked" and detail[5] == "outputs"} == {"desk-1"}
+    assert {detail[5] for kind, detail in told if kind == "checked" and detail[4] != "desk-1"} == {"honest"}
+    assert record.manifest["checks"]["no_honest_worker_convicted"] is True
+    assert record.manifest["fidelity"]["verification"] == "computed"
+    assert record.summary["checking_bytes"] > 0
+    assert record.summary["checking_s"] > 0
+    assert record.summary["wrong_answers"] < record.summary["requests_answered"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("executor", "paced"), ("activations", "f16")])
+def test_what_cannot_be_checked_is_refused(field: str, value: str) -> None:
+    """Workers that compute nothing have nothing to commit to; neighbours must hold the same numbers."""
+    plain = compose_plain([
+        "scenario=four_desks", "world=local", "policy.coordination.spot_checks={share: 1.0}", f"{field}={value}",
+        "profile=''",
+    ])  # fmt: skip
+    with pytest.raises(ScenarioError, match=f"{field}='{value}': with spot_checks"):
+        build(plain)
