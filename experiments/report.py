@@ -192,17 +192,25 @@ def _reasons(run: Run) -> str:
 def _classes(run: Run) -> str:
     lines = []
     found = dict(list(run.requests.groupby("priority")))
+    models = _models(run)
     for priority in sorted(found, key=lambda name: PRIORITIES.index(name) if name in PRIORITIES else len(PRIORITIES)):
         rows = found[priority]
         counts = rows["status"].value_counts()
         done = rows.loc[rows["status"].isin(["answered", "late"]), "latency_s"].astype(float)
         cells = [f"{counts.get(status, 0):,}" for status in ("answered", "late", "refused", "lost")]
         cells += [number(float(done.quantile(q))) if len(done) else "–" for q in (0.5, 0.95)]
+        cells += [f"{int((rows['model'] == model).sum()):,}" for model in models]
         lines.append(f"<tr><td>{html.escape(str(priority))}" + "".join(f"<td class=n>{cell}" for cell in cells))
-    head = "<tr><th>class" + "".join(
-        f"<th class=n>{name}" for name in ("answered", "late", "refused", "lost", "p50 (s)", "p95 (s)")
-    )
+    names = ("answered", "late", "refused", "lost", "p50 (s)", "p95 (s)", *(f"by {model}" for model in models))
+    head = "<tr><th>class" + "".join(f"<th class=n>{html.escape(name)}" for name in names)
     return f"<table>{head}{''.join(lines)}</table>"
+
+
+def _models(run: Run) -> list[str]:
+    """Return who answered, where that was more than one model: the first one asked for, then the others."""
+    scenario = run.manifest.get("config", {})
+    named = set(run.requests["model"]) - {""} if scenario.get("smaller") else set()
+    return sorted(named, key=lambda model: (model != scenario["model"], model))
 
 
 def reproduce_html(run: Run) -> str:

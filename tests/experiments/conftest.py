@@ -54,6 +54,7 @@ def synthetic_record(
                 "d" if done else "",
                 True if done else None,
                 f"desk-{i % 3},desk-{(i + 1) % 3}" if done else "",
+                "desk-tiny" if done else "",
             )
         )
     samples = [

@@ -114,7 +114,7 @@ BAD = [
     ({"faults": {"kind": "crash"}}, "faults={'kind': 'crash'}: expected `array`, got `object`"),
     ({"faults": [{"kind": "crash", "node": "x"}]}, "object missing required field `at_s`"),
     # Several fields that contradict one another.
-    ({"model": "gpt-9"}, "model='gpt-9': allowed: desk-tiny, llama-3.1-8b, "),
+    ({"model": "gpt-9"}, "model='gpt-9': allowed: desk-mini, desk-tiny, llama-3.1-8b, "),
     ({"fleet": {**TINY, "phones": 0, "desktops": 0}}, "fleet.size=0: expected at least one device"),
     (
         {"fleet": {**TINY, "committee": 2}},

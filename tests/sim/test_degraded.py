@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from experiments import results
+from experiments.report import render
 from experiments.results import load
 from policies.coordination.offers import Offers
 from policies.port import NS_PER_S
@@ -73,6 +75,14 @@ def test_classes_part_ways(service: str, after: str) -> None:
     degrade = {"policy__coordination__degrade__services": [service], "policy__coordination__degrade__away": 0.05}
     rows = asked(simulate(scenario({"faults": []}, duration_s=40.0, workload__requests=20, **degrade)))
     assert {row["model"] for row in rows} == {after}
+
+
+def test_the_report_counts_answers_by_model_and_class() -> None:
+    """A column for each model that answered, the one that was asked for first; none where there is one model."""
+    made = results.simulate(scenario())
+    page = render(made)
+    assert page.index("<th class=n>by desk-tiny") < page.index("<th class=n>by desk-mini")
+    assert "<th class=n>by " not in render(results.simulate(scenario({"smaller": []}, duration_s=20.0)))
 
 
 @pytest.mark.parametrize(
