@@ -6,11 +6,12 @@ Which stage is worth it, and which way it is copied, is `policies.recovery`'s to
 - each attempt is told who stands by for its stages, and what is to be copied to them (`policies.jobs.Standby`). All
   bytes stay within the rule's multiple of replay's: what is copied is counted when it is planned, to the last token;
 - a stage that a head blames, or that is gone, is replaced by its standby: the pipeline dissolves and comes again with
-  it. The next attempt begins where its stages have caches (`policies.jobs.PreparedJob`);
+  it. The next attempt begins where its stages have caches (`policies.jobs.PreparedJob`), and so waits for it, no longer
+  than a lease;
 - when a request has its outcome, everyone who may keep something of it is told to forget it.
 
 A request that is audited is not prepared: its pipelines come to their answers without one another's caches. A new
-leader knows of no copies; they lapse where they are.
+leader does not know who has what. It asks as well, but those that are in its own pipelines alone.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Standing(Offers):
     Attributes:
         mishaps: how often workers are lost.
         blamed: pipelines to dissolve because of a stage, and which.
+        again: pipelines that are to come again, each with its new number, or 0, and until when one waits for it (ns).
+        ran_on: the pipeline that a request ran on last.
         holders: nodes that may keep something of a request, in the order in which they came to it.
         allowance_bytes: what may still be copied.
         usual: tokens of a prompt and of an answer, of the request that was asked last.
@@ -69,7 +72,10 @@ class Standing(Offers):
         super()._reset()
         self.mishaps = Mishaps()
         self.blamed: dict[int, str] = {}
-        self.holders: dict[OpKey, dict[str, None]] = {}
+        self.again: dict[int, tuple[int, int]] = {}
+        self.ran_on: dict[OpKey, int] = {}
+        # What an earlier leader had run may be kept where it ran.
+        self.holders: dict[OpKey, dict[str, None]] = {key: {} for key in self.state.requests}
         self.allowance_bytes = 0.0
         self.usual = (max(1, self.sharding.context_tokens // USUAL_SHARE),) * 2
 
@@ -137,6 +143,7 @@ class Standing(Offers):
     def _prepared(self, effort: Effort, line: Line, assign: Assign) -> Assign:
         if self.rules is None or effort.votes or effort.audited(self.config.audit_share):
             return assign
+        self.ran_on[effort.key] = line.number
         resume = effort.key in self.holders
         holders = self.holders.setdefault(effort.key, {})
         self.usual = (assign.prompt_tokens, assign.new_tokens)
@@ -218,6 +225,7 @@ class Standing(Offers):
     def _blamed(self, line: Line, node: str) -> None:
         if self.rules is not None and line.number not in self.blamed and self._mended(line, node):
             self.blamed[line.number] = node
+            self.again[line.number] = (0, self.port.now + self.lease_ns)
             self._dissolve(line.number, f"{node}: a standby takes its place")
 
     def _mend(self, line: Line) -> None:
@@ -225,9 +233,39 @@ class Standing(Offers):
         if self.rules is None:
             return
         stages = self._mended(line, self.blamed.pop(line.number, ""))
+        number, until_ns = -1, self.port.now + self.lease_ns
         if not self.coming and stages and stages != line.stages:
+            number = self._number()
             self.placing.update(stage.node for stage in stages)
-            self._propose(Place(self._number(), line.model, stages, line.token_s))
+            self._propose(Place(number, line.model, stages, line.token_s))
+        self._comes_as(line.number, number, until_ns)
+
+    def _comes_as(self, gone: int, number: int, until_ns: int) -> None:
+        """Whoever waits for a pipeline waits for another one in its place; for none if that is -1."""
+        known = {gone: (gone, until_ns)} | {k: v for k, v in self.again.items() if v[1] > self.port.now}
+        after = {k: (number, until_ns) if gone in (k, v[0]) else v for k, v in known.items()}
+        self.again = {k: v for k, v in after.items() if v[0] >= 0}
+
+    def _on_placed(self, command: Place, changed: bool) -> None:
+        if not changed:
+            self._comes_as(command.pipeline, -1, 0)
+        super()._on_placed(command, changed)
+
+    def _line_for(self, effort: Effort) -> Line | None:
+        line, waits = self._comes_again(effort)
+        return line if waits else super()._line_for(effort)
+
+    def _lets_others_pass(self, effort: Effort) -> bool:
+        return self._comes_again(effort)[1] or super()._lets_others_pass(effort)
+
+    def _comes_again(self, effort: Effort) -> tuple[Line | None, bool]:
+        """Return the pipeline that a request ran on, come again, if it is free; and whether that is waited for."""
+        number, until_ns = self.again.get(self.ran_on.get(effort.key, 0), (-1, 0))
+        if number < 0 or self.port.now >= until_ns or effort.votes:
+            return None, False
+        line = self.lines.lines.get(number)
+        free = line is not None and line.running < self.sharding.slots and self.lines.ready(line)
+        return (line if free else None), True
 
     def _mended(self, line: Line, blamed: str) -> tuple[Stage, ...]:
         """Return a pipeline's stages with a standby for each lost one; none if it cannot be had."""
@@ -248,5 +286,6 @@ class Standing(Offers):
         super()._on_settled(command)
         of = command.receipt if isinstance(command, Complete) else command
         key = (of.client, of.op_id)
+        self.ran_on.pop(key, None)
         for node in self.holders.pop(key, {}):
             self.port.send(f"{node}/worker", Free(*key))

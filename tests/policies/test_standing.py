@@ -165,3 +165,54 @@ def test_dissolved_pipelines_tell_why() -> None:
     lost(village, head, 1, head)
     village.run(1.0)
     assert {each.reason for each in village.seen(Gone)} == {f"{head}: a standby takes its place"}
+
+
+def test_a_request_waits_for_its_own_pipeline_to_come_again() -> None:
+    """Another pipeline is free all the time, and others may take it; but what is kept of the request is not there."""
+    village = ready(5, memory_bytes=TWO_HOLD_ALL, rules=RULES, recovery=DEADLY)
+    village.run(10.0)
+    village.take()
+    village.ask("1", prompt_tokens=400, new_tokens=100)
+    village.run(1.0)
+    head, job = one(village)
+    assert len(village.state.placements) == 2
+    ((_, spare),) = ((stage.first, node) for node, (_, stage) in village.coordination().lines.spares.items())
+    lost(village, head, 1, head)
+    village.ask("2")
+    village.run(1.0)
+    nodes = {job.op.split("/")[1]: [s.node for s in job.stages] for job in village.running.values()}
+    assert nodes["1"] == [spare, job.stages[1].node]
+    assert not set(nodes["2"]) & set(nodes["1"])
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_nobody_waits_for_a_pipeline_that_does_not_come(placed: bool) -> None:
+    """The stage that stayed dies as well, before the pipeline is placed again or is ready: the other one serves."""
+    village = ready(5, memory_bytes=TWO_HOLD_ALL, rules=RULES, recovery=DEADLY)
+    village.run(10.0)
+    village.take()
+    village.ask("1", prompt_tokens=400, new_tokens=100)
+    village.run(1.0)
+    head, job = one(village)
+    village.lose = lambda sender, to, tag: tag == "keep_shard"  # so that it does not become ready
+    before = len(village.seen(Placed))
+    lost(village, head, 1, head)
+    if placed:
+        village.run(1.0)
+        assert len(village.seen(Placed)) > before
+    assert village.running == {}
+    village.see(job.stages[1].node, "dead")
+    village.run(1.0)  # far less than a lease
+    _, then = one(village)
+    assert not {stage.node for stage in then.stages} & {stage.node for stage in job.stages}
+    assert village.coordination().again == {}
+
+
+def test_a_new_leader_asks_what_its_pipelines_have() -> None:
+    """It knows of no copies; what it starts goes on from what its stages keep of an earlier leader's attempt."""
+    village = three()
+    head, _ = one(village)
+    village.crash(village.leader)
+    village.crash(head)
+    village.run(40.0)
+    assert one(village)[1].resume  # type: ignore[attr-defined]
