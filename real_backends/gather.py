@@ -32,7 +32,13 @@ from scenarios.hosts import profile_hash, read_profile
 from scenarios.journal import read
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, to_plain
-from scenarios.summary import checking_summary, detection_summary, model_summary, request_summary
+from scenarios.summary import (
+    checking_summary,
+    detection_summary,
+    model_summary,
+    recovery_summary,
+    request_summary,
+)
 
 FIDELITY = {
     "compute": "real executors, one thread a process",
@@ -159,6 +165,7 @@ def gather(
     }
     summary = request_summary(requests, scenario.duration_s)
     summary.update(model_summary(requests, list(scenario.models)))
+    summary.update(recovery_summary(scenario.policy.recovery, [state["recovery"] for state in states.values()]))
     if checks.detection:
         heard = _heard_bytes(journals, "membership")
         summary.update(detection_summary(checks, heard, len(kinds), scenario.duration_s))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from policies.config import RecoveryRules, ReplayConfig
 from policies.coordination.examined import PROVED
 from scenarios.checks import VillageChecks
 from scenarios.record import TABLES
@@ -54,6 +55,28 @@ def model_summary(rows: Sequence[tuple[Any, ...]], models: Sequence[str]) -> dic
     by = [row[_COLUMN["model"]] for row in rows]
     found = {f"answered_by_{model}": float(by.count(model)) for model in models}
     return {**found, "answered_by_two_models": float(sum("+" in model for model in by))}
+
+
+COPIES = ("resumed", "known", "again", "copied")
+
+
+def recovery_summary(rules: RecoveryRules, nodes: Iterable[Mapping[str, int]]) -> dict[str, float]:
+    """Return what preparing for deaths came to (docs/recovery.md); nothing where nobody prepares.
+
+    Args:
+        nodes: each node's counts by `COPIES`: attempts that asked what their stages have, the tokens that they began
+            with, those of them that went through the stages again, and tokens that were copied to standbys.
+    """
+    if isinstance(rules, ReplayConfig):
+        return {}
+    counts = list(nodes)
+    total = {name: float(sum(each.get(name, 0) for each in counts)) for name in COPIES}
+    return {
+        "resumed_attempts": total["resumed"],
+        "resumed_known_tokens": total["known"],
+        "resumed_again_tokens": total["again"],
+        "copied_tokens": total["copied"],
+    }
 
 
 def detection_summary(checks: VillageChecks, sent_bytes: int, nodes: int, duration_s: float) -> dict[str, float]:

@@ -11,6 +11,7 @@ is with nobody, so that the new one's standby gets keys and values of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -82,6 +83,10 @@ class Copies:
         bulk: carries the copies.
         look: brings a session's progress up to now.
         wrong: stages of a job whose activations are wrong now.
+
+    Attributes:
+        copied_bytes: that were sent to standbys.
+        counts: as of `scenarios.summary.recovery_summary`.
     """
 
     def __init__(
@@ -94,7 +99,7 @@ class Copies:
         self._kept: dict[str, dict[str, Kept]] = {}  # by node and request
         self._streams: dict[int, list[_Stream]] = {}  # by session
         self.copied_bytes = 0.0
-        self.resumed = self.known = self.again = 0
+        self.counts: Counter[str] = Counter()
 
     @property
     def now_s(self) -> float:
@@ -108,9 +113,7 @@ class Copies:
         if not isinstance(job, PreparedJob) or not job.resume:
             return 0
         begins = min(self._has(stage.node, stage.first, stage.last, job) for stage in job.stages)
-        self.resumed += 1
-        self.known += prefilled(job)
-        self.again += prefilled(job) - begins
+        self.counts.update(resumed=1, known=prefilled(job), again=prefilled(job) - begins)
         return begins
 
     def _has(self, node: str, first: int, last: int, job: PreparedJob) -> int:
@@ -174,6 +177,7 @@ class Copies:
         tokens = min(due, COPY_TOKENS)
         size_bytes = tokens * self._token_bytes(stream)
         self.copied_bytes += size_bytes
+        self.counts["copied"] += tokens
         stream.links = True
         stream.flow = self._bulk.send(
             a.number, b.number, size_bytes, lambda flow: self._came(stream, flow, tokens)

@@ -459,11 +459,12 @@ class _Run:
         return max(states, key=lambda s: s.applied).ledger if states else {}
 
     def _summary(self) -> dict[str, float]:
-        from scenarios.summary import detection_summary, model_summary, request_summary
+        from scenarios.summary import detection_summary, model_summary, recovery_summary, request_summary
 
         s = self.scenario
         summary = request_summary(self.rows["requests"], s.duration_s)
         summary.update(model_summary(self.rows["requests"], list(s.models)))
+        summary.update(recovery_summary(s.policy.recovery, [self.compute.copies.counts]))
         ran_s = self.world.engine.now / NS_PER_S
         summary.update(detection_summary(self.checks, self.detection_bytes, len(self.stock.name), ran_s))
         summary.update(self.checking.summary(self.rows["decisions"], self.notes["bound"]))

@@ -41,12 +41,13 @@ def test_a_killed_stage_s_standby_goes_on_with_the_same_tokens(tmp_path: Path) -
     them all. Nothing of the request is left when it is over."""
     prepared = killed({"rule": "prepared", "deaths_per_h": 3600.0, "bytes_ratio": 4.0}, tmp_path / "prepared")
     replayed = killed({"rule": "replay"}, tmp_path / "replayed")
-    counts = prepared.manifest["nodes"][HEAD]["recovery"]
-    assert counts["resumed"] == 1
-    assert counts["known"] > 30
-    assert counts["again"] <= 10 < counts["known"]
+    summary = prepared.summary
+    assert summary["resumed_attempts"] == 1
+    assert summary["resumed_again_tokens"] <= 10
+    assert 30 < summary["resumed_known_tokens"] < summary["copied_tokens"]
+    assert prepared.manifest["nodes"][HEAD]["recovery"]["resumed"] == 1
     assert {each["active"] for each in prepared.manifest["nodes"].values()} == {0}
-    assert "resumed" not in replayed.manifest["nodes"][HEAD]["recovery"]
+    assert "resumed_attempts" not in replayed.summary
     # The very same tokens, named by their digest.
     output = list(TABLES["requests"]).index("output")
     assert prepared.tables["requests"][0][output] == replayed.tables["requests"][0][output]

@@ -50,10 +50,11 @@ def long_prompt(rule: str, *crashes: faults.Crash) -> dict[str, Any]:
     plain["policy"]["recovery"] = {"rule": rule} | (
         {"deaths_per_h": 60.0, "bytes_ratio": 3.0} if rule == "prepared" else {}
     )
-    (row,) = simulate(msgspec.structs.replace(build(plain), faults=crashes)).tables["requests"]
+    record = simulate(msgspec.structs.replace(build(plain), faults=crashes))
+    (row,) = record.tables["requests"]
     told = dict(zip(TABLES["requests"], row, strict=True))
     assert (told["status"], told["tokens"], told["correct"]) == ("answered", 1000, True)
-    return told
+    return told | record.summary
 
 
 def test_preparing_spares_a_long_prompt_its_second_prefill() -> None:
@@ -72,4 +73,7 @@ def test_preparing_spares_a_long_prompt_its_second_prefill() -> None:
     crash = faults.Crash(at_s=at_s, node=whole["replay"]["nodes"].split(",")[1], down_s=300.0)
     replayed, prepared = (long_prompt(rule, crash) for rule in rules)
     assert prepared["latency_s"] < replayed["latency_s"] - 0.9 * prompt_s
+    assert "resumed_attempts" not in replayed
+    assert (prepared["resumed_attempts"], prepared["resumed_known_tokens"] > LONG) == (1.0, True)
+    assert prepared["resumed_again_tokens"] < 100 < LONG < prepared["copied_tokens"]
     assert prepared["first_token_s"] < 0.1  # of the attempt that went on: there was next to nothing to take in
