@@ -172,7 +172,9 @@ async def _run(
         await asyncio.gather(*tasks, return_exceptions=True)
         await processes.stop_all()
     progress(1.0, "comparing the answers with one process alone")
-    return gather(
+    record = gather(
         scenario, folder, kinds, mounted, clients.asked, faults.rows, faults.restarts, states, begun_ns, retries,
         in_namespaces=network is not None,
     )  # fmt: skip
+    record.manifest["ready_s"] = processes.ready_s
+    return record

@@ -75,6 +75,7 @@ class Processes:
         self.addresses = free_addresses((*names, OWNER)) if network is None else network.addresses
         self._scenario, self._policy, self._on_reply = scenario, policy, on_reply
         self._begun_ns = 0  # until all are warm
+        self.ready_s = 0.0  # from the first launch until all were
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._expected: set[str] = set()  # nodes that should be up
         self._paused: set[str] = set()
@@ -106,6 +107,7 @@ class Processes:
             NodeFailed: a process ended, for example because its port was taken, or did not answer in time.
         """
         await self.owner.start(self._on_frame, lambda peer, hint: None)
+        launched_s = time.monotonic()
         for name in self.names:
             await self.start(name)
         silent = set(self.names)
@@ -113,6 +115,7 @@ class Processes:
             async with asyncio.timeout(READY_S):
                 await asyncio.gather(*(self._warm(name, silent) for name in self.names))
                 self._begun_ns = time.monotonic_ns()
+                self.ready_s = self._begun_ns / 1e9 - launched_s
                 for name in self.names:
                     stdin = self._running[name].stdin
                     assert stdin is not None
@@ -145,15 +148,7 @@ class Processes:
         )
         path = self.folder / f"{name}.json"
         path.write_bytes(msgspec.json.encode(config))
-        # One thread a process: nodes of one host must not fight for its cores.
-        search = os.pathsep.join((str(ROOT), *sys.path))
-        # A JAX node that is restarted finds its programs, and is ready four times as soon.
-        programs = {
-            "JAX_COMPILATION_CACHE_DIR": str(self.folder.absolute() / "jax_programs"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
-        environment = {**os.environ, **programs, "OMP_NUM_THREADS": "1", "PYTHONPATH": search}
+        environment = {**os.environ, **node_environment(self.folder / "jax_programs")}
         inside = () if self.network is None else self.network.enter(name)
         with (self.folder / f"{name}.stderr").open("ab") as stderr:
             self._running[name] = await asyncio.create_subprocess_exec(
@@ -300,3 +295,18 @@ class Processes:
     def _last_words(self, name: str) -> str:
         text = (self.folder / f"{name}.stderr").read_text(errors="replace").strip()
         return text.splitlines()[-1] if text else "it said nothing"
+
+
+def node_environment(programs: Path) -> dict[str, str]:
+    """Return what a node's process has in its environment: one thread, since nodes of one host share its cores.
+
+    Args:
+        programs: where JAX keeps what it compiled: a node that is restarted finds it, and is ready four times as soon.
+    """
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(programs.absolute()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path)),
+    }

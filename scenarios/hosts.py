@@ -36,14 +36,20 @@ next one's; ``step_overhead_s``, what a step takes longer there than in a tight 
 beside the steps and hops of its first token; ``fsync_s``, one commit of the record log; ``client_s``, one way of a
 message between two processes; ``plan_s``, planning for a village of desks; ``cores`` that all processes share."""
 
+START_FIELDS = ("start_s", "weights_s", "load_bytes_per_s", "warm_s", "warm_again_s")
+"""A process that begins (`real_backends.readiness`): ``start_s``, from its launch until its framework is there;
+``weights_s``, drawing desk-tiny's weights; ``load_bytes_per_s``, from files to a shard in memory; ``warm_s``, each size
+that is warmed, beside its step; ``warm_again_s``, the same where programs were compiled before."""
+
 UNMEASURED: Mapping[str, Any] = {
     **dict(zip(PROFILE_FIELDS, (2e-4, 2e-4, 1e-4, 2e-4, 2e-5, 1e-4), strict=True)),
     **dict(zip(HOST_FIELDS, (5e-4, 0.0, 2e-3, 2e-3, 1e-4, 0.5, 4), strict=True)),
+    **dict(zip(START_FIELDS, (0.0, 0.0, 1e9, 0.0, 0.0), strict=True)),
 }
 """Assumption for runs without a profile. Executor: order of desk-tiny in torch on one laptop core. Hop: two thread
 hand-offs, one TLS frame and two wake-ups of an event loop, about 0.1 ms each. Session: caches to allocate, order of a
-few steps. Commit: consumer NVMe (etcd's guide asks for p99 below 10 ms). Message: one wake-up. Plan:
-far above any that was seen. Cores: a small laptop's."""
+few steps. Commit: consumer NVMe (etcd's guide asks for p99 below 10 ms). Message: one wake-up. Plan: far above any that
+was seen. Cores: a small laptop's. Start: none, a process is there at once; it reads as NVMe does."""
 
 
 PACED: Mapping[str, float] = dict(zip(PROFILE_FIELDS, (1e-3, 2e-3, 1e-3, 2e-3, 1e-4, 1e-3), strict=True))
@@ -137,9 +143,9 @@ def read_profile(path: str) -> Mapping[str, Any]:
         return UNMEASURED
     try:
         profile: dict[str, Any] = json.loads(Path(path).read_text())
-        for name in (*PROFILE_FIELDS, *HOST_FIELDS):
-            if not float(profile[name]) >= 0 or (name == "cores" and int(profile[name]) < 1):
-                least = "1" if name == "cores" else "0"
+        for name in (*PROFILE_FIELDS, *HOST_FIELDS, *START_FIELDS):
+            least = "1" if name in ("cores", "load_bytes_per_s") else "0"
+            if not float(profile[name]) >= float(least):
                 raise ScenarioError(f"profile={path!r}: {name}={profile[name]}: must be at least {least}")
     except ScenarioError:
         raise

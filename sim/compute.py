@@ -18,7 +18,7 @@ progress is linear, and an end is one event. This is what the manifest calls ``c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -38,7 +38,7 @@ from sim import answers
 from sim.bulk import Bulk
 from sim.copies import Copies
 from sim.laws import Law
-from sim.loads import Loads
+from sim.loads import LOAD_BYTES_PER_S, Loads
 from sim.proofs import Proofs, Proving
 from sim.rounds import Rounds
 from sim.sessions import Carry, Decode, Executor, Prefill, Session, StageCost, Walking, alone, prefilled
@@ -70,6 +70,8 @@ class Compute:
         ways: what shaped links of one host add to a hop.
         plan_s: time of a planning job.
         fetched: devices begin without the model (`sim.loads`).
+        load_bytes_per_s: at which a shard is read into memory.
+        launch_s: what a node's process takes until it is there, by name; none: it is there at once.
         pinned: serial executors keep to one core each, in turn.
         policy: how serial executors serve sessions; each one by itself without it.
         smaller: other models, by name: their shapes and their laws by node name.
@@ -92,7 +94,10 @@ class Compute:
         pinned: bool = False,
         policy: PolicyConfig | None = None,
         smaller: Mapping[str, tuple[inference.Shape, Mapping[str, Law]]] | None = None,
+        load_bytes_per_s: float = LOAD_BYTES_PER_S,
+        launch_s: Mapping[str, float] | None = None,
     ) -> None:
+        self._launch_s = launch_s or {}
         self._smaller = smaller or {}
         self.world, self.shape = world, shape
         self.plan_s = plan_s
@@ -116,7 +121,7 @@ class Compute:
         if policy and isinstance(serving, BatchedConfig):
             self.steps = Rounds(serving, policy.sharding, lambda s, why: self._lose(s, why, s.node.name), *around)
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
-        self.loads = Loads(world, self._shape, self.bulk, self._tell, fetched=fetched)
+        self.loads = Loads(world, self._shape, self.bulk, self._tell, fetched=fetched, bytes_per_s=load_bytes_per_s)
         self.proving: Proving | None = None
         self.copies = Copies(
             world, self._shape, self._law, self.executors, core_of, self.sharing, self.bulk, self._look, self._wrong
@@ -131,6 +136,16 @@ class Compute:
     def mount_proofs(self, proofs: Proofs) -> None:
         """Do the jobs of checks as well."""
         self.proving = Proving(self.world, proofs, self.executors, self.sharing, self.bulk, self._tell)
+
+    def launch(self, node: Node, begun: Callable[[], None]) -> None:
+        """Let a node's process begin: work on a core, which it shares with what is served meanwhile."""
+        seconds, core = self._launch_s.get(node.name, 0.0), self.steps.core(node.name)
+        if seconds > 0 and core:
+            self.sharing.start([core], seconds, cap_per_s=1.0, done=lambda _: begun())
+        elif seconds > 0:
+            self.world.engine.call_at(int(self.world.engine.now) + round(seconds * NS_PER_S), lambda _: begun(), None)
+        else:
+            begun()
 
     # -- what the world asks -------------------------------------------------------------------------
 

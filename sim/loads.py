@@ -54,16 +54,20 @@ class Loads:
         bulk: carries what is fetched.
         tell: reports an outcome at a time (ns).
         fetched: devices begin without the model.
+        bytes_per_s: at which a shard is read.
 
     Attributes:
         on_flash: layer (or `HEAD`) to the nodes that have it, by number; not kept where all have everything.
         fetched_bytes: what has crossed the links, broken transfers included.
     """
 
-    def __init__(self, world: World, shape: Callable[[str], Shape], bulk: Bulk, tell: Tell, *, fetched: bool) -> None:
+    def __init__(
+        self, world: World, shape: Callable[[str], Shape], bulk: Bulk, tell: Tell, *, fetched: bool,
+        bytes_per_s: float = LOAD_BYTES_PER_S,
+    ) -> None:  # fmt: skip
         self.world, self.shape_of, self.bulk, self.fetched = world, shape, bulk, fetched
         self.shape = shape("")
-        self._tell = tell
+        self._tell, self._bytes_per_s = tell, bytes_per_s
         self.on_flash: dict[int, dict[int, Node]] = {}
         self.fetched_bytes = 0.0
         self._begun: dict[tuple[int, int], float] = {}  # (node, layer) to bytes of whole tensors
@@ -160,7 +164,7 @@ class Loads:
         """Read a shard from flash."""
         shape = self.shape_of(job.model)
         size = (job.last - job.first) * shape.layer_bytes() + shape.head_bytes()
-        self._tell(node, path, job_id, Done("", 0, 0), self.world.engine.now + int(size / LOAD_BYTES_PER_S * NS_PER_S))
+        self._tell(node, path, job_id, Done("", 0, 0), self.world.engine.now + int(size / self._bytes_per_s * NS_PER_S))
 
     def _size_bytes(self, layer: int) -> float:
         return self.shape.head_bytes() if layer == HEAD else self.shape.layer_bytes()

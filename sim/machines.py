@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from models import inference, links
-from scenarios import hosts
+from scenarios import hosts, starts
 from scenarios.schema import Scenario, Shaped
 from sim.fleet.village import Inventory
 from sim.laws import Law, Roofline, measured
@@ -56,6 +57,28 @@ def smaller_models(scenario: Scenario, stock: Inventory) -> dict[str, tuple[infe
         one.model: (one.served, dict(zip(stock.name, executor_laws(scenario, stock, one.served), strict=True)))
         for one in scenario.smaller
     }
+
+
+def compute_arguments(scenario: Scenario, stock: Inventory) -> dict[str, Any]:
+    """Return arguments of `sim.compute.Compute`: smaller models, and what a profile says of processes that begin."""
+    smaller = smaller_models(scenario, stock)
+    if scenario.network.home != "loopback":
+        return {"smaller": smaller}
+    profile, backends = hosts.read_profile(scenario.profile), scenario.backends
+    each_s = [starts.ready_s(scenario, profile, backend, again=True) for backend in backends]
+    return {
+        "smaller": smaller,
+        "load_bytes_per_s": float(profile["load_bytes_per_s"]),
+        "launch_s": {name: each_s[k % len(each_s)] for k, name in enumerate(stock.name)},
+    }
+
+
+def of_profile(scenario: Scenario, stock: Inventory) -> dict[str, Any]:
+    """Return what a manifest says of the profile: its hash, and how long all processes take until they are warm."""
+    if scenario.network.home != "loopback":
+        return {"profile": "", "ready_s": 0.0}
+    profile = hosts.read_profile(scenario.profile)
+    return {"profile": hosts.profile_hash(profile), "ready_s": starts.all_ready_s(scenario, profile, len(stock.name))}
 
 
 def device_parameters(stock: Inventory) -> list[inference.Device]:

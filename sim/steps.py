@@ -93,6 +93,10 @@ class Steps:
         walk = self._walks[session.number] = Walk(session)
         self._work(walk, 0, self._host.session_s, self._enqueue)
 
+    def core(self, name: str) -> str:
+        """Return the resource on which an executor's process works; empty where cores are as many as wanted."""
+        return self._host.cores.get(name, "")
+
     def leave(self, session: Session) -> None:
         """Forget a session, wherever it is."""
         walk = self._walks.pop(session.number, None)

@@ -47,7 +47,7 @@ from sim.fleet.ladders import Ladders
 from sim.fleet.village import Fleet, inventory
 from sim.guard import Guards
 from sim.keys import KeyRing
-from sim.machines import CLIENT_ONE_WAY_S, access_links, device_parameters, executor_laws, smaller_models
+from sim.machines import CLIENT_ONE_WAY_S, access_links, compute_arguments, device_parameters, executor_laws, of_profile
 from sim.network import Links, MessageNetwork
 from sim.replays import Replays
 from sim.trace import innermost
@@ -109,7 +109,7 @@ class _Run:
             float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
             hosts.Ways(scenario.fleet.shaped), float(self.host["plan_s"]) if self.host else PLAN_S,
             fetched=scenario.network.shards == "fetched", pinned=scenario.pinned and self.host is not None,
-            policy=scenario.policy, smaller=smaller_models(scenario, self.stock),
+            policy=scenario.policy, **compute_arguments(scenario, self.stock),
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
@@ -320,6 +320,9 @@ class _Run:
             self._restart(node)
 
     def _restart(self, node: Node) -> None:
+        self.compute.launch(node, lambda: self._begin(node))
+
+    def _begin(self, node: Node) -> None:
         if self.fleet.off[node.number] or node.up or node.failing:
             return  # it starts when it has power and a disk; or it has started already
         self.checks.restarted(node.name)
@@ -429,7 +432,7 @@ class _Run:
             "refusals": dict(sorted(self.refusals.items())),
             "notes": dict(sorted(self.notes.items())),
             "ledger": dict(sorted(self._ledger().items(), key=lambda item: (-item[1], item[0]))),
-            "profile": hosts.profile_hash(self.host) if self.host else "",
+            **of_profile(self.scenario, self.stock),
         }
         journals = {n.name: n.journal.take() for n in self.world.nodes if n.journal is not None}
         return Record(self._summary(), manifest, tables, journals)

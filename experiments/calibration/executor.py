@@ -31,7 +31,7 @@ BACKENDS = ("torch", "jax", PACED_BACKEND)
 SECONDS = 20.0  # of an automatic calibration: the fit's error stops falling about there
 EXECUTOR_SHARE = 0.5  # of the time, for the executor alone; the rest goes to start-up and the probe of the machine
 PROBE_SHARE = 0.25
-FORMAT = 5  # of a profile; a file of an older one is measured anew
+FORMAT = 6  # of a profile; a file of an older one is measured anew
 
 
 def calibrate_executor(
@@ -46,7 +46,7 @@ def calibrate_executor(
 
     Args:
         backend: ``torch``, ``jax`` or ``paced``.
-        seconds: time to spend, a slow import aside.
+        seconds: time to spend, launches aside.
         out: the profile's file; commits are timed on its disk.
         threads: threads a shard may use.
         report: called with (share done, text).
@@ -66,11 +66,15 @@ def calibrate_executor(
     if not folder.is_dir() or out.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"--out {out}: must be a file in a folder that exists and can be written")
     from real_backends.host_probe import measure_host
+    from real_backends.readiness import measure_start
+    from scenarios.hosts import step_law
 
     report(0.0, "the executor alone")
     law = _executor_law(backend, seconds * EXECUTOR_SHARE, threads)
     report(EXECUTOR_SHARE, "hops, messages and commits between two processes")
     profile: dict[str, Any] = {**law, **measure_host(backend, law, folder, seconds * PROBE_SHARE)}
+    report(EXECUTOR_SHARE + PROBE_SHARE, "processes that are launched")
+    profile |= measure_start(backend, step_law(law), folder)
     profile["format"] = FORMAT
     keep_profile(profile, out)
     report(1.0, show_path(out))

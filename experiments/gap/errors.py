@@ -24,6 +24,7 @@ TOTALS = {
     "throughput_tokens_per_s": "throughput (tokens/s)",
     "kv_pool_bytes": "KV bytes, reserved",
     "kv_bytes": "KV bytes, worst moment of each node",
+    "ready_s": "launched until warm, all nodes (s)",
     "first_ready_s": "first session begins (s)",
 }
 
@@ -69,6 +70,7 @@ def totals(run: Run, among: Collection[str] | None = None) -> dict[str, float]:
         "throughput_tokens_per_s": throughput,
         "kv_pool_bytes": _counted(run, "kv_pool_bytes", kv_pool_bytes),
         "kv_bytes": _counted(run, "kv_peak_bytes", kv_peak_bytes),
+        "ready_s": float(run.manifest.get("ready_s") or "nan"),
         "first_ready_s": ready_s,
     }
 

@@ -26,12 +26,11 @@ from real_backends.executors.pool import Cache, SessionTable
 from real_backends.executors.precision import check_dtype, quantise_rows
 from real_backends.executors.shard import ExecutorUnavailable, Part, build_layer, check_input
 from real_backends.executors.spec import ModelSpec, rope_table
+from scenarios.starts import BATCH_MAX, padded_size, warmed_sizes
 
 # Full float32 products everywhere: the default precision of an accelerator may drop to bfloat16 or TF32.
 _einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 _COMPUTE = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16, "int8": jnp.float32}
-BUCKET_MIN = 16  # a shorter prompt is padded to it: on a CPU 16 rows cost little more than one, a program 0.8 s
-BATCH_MAX = 8  # assumption: more sessions in one program save little and compile long; a larger step runs in several
 PUT_TOKENS = 64  # rows that are put into a pool at once; a copy has a few, or hundreds (`Shard.restore`)
 
 
@@ -165,11 +164,6 @@ def _put(pool: jax.Array, places: jax.Array, rows: jax.Array) -> jax.Array:
     return pool.at[:, places].set(rows.swapaxes(0, 1), mode="drop")
 
 
-def padded_size(count: int) -> int:
-    """Return the size that so many tokens of a session are padded to: 1, or a power of two from `BUCKET_MIN` on."""
-    return 1 if count == 1 else max(BUCKET_MIN, 1 << (count - 1).bit_length())
-
-
 def pool_threads() -> int:
     """CPU threads in XLA's pool: NPROC, which it reads once when it starts, else one per usable core."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -232,10 +226,7 @@ class JaxShard:
     def warm_up(self, sessions: int = 1) -> None:
         """See `Shard.warm_up`. One layer is enough: all layers share its programs."""
         x = np.zeros(1, np.int64) if self.first == 0 else np.zeros((1, self.spec.hidden), np.float32)
-        batches = 1 + (min(sessions, BATCH_MAX) - 1).bit_length()
-        sizes = [(1 << n, 1) for n in range(batches)]
-        prompts = range(BUCKET_MIN.bit_length() - 1, 1 + (padded_size(self.spec.context) - 1).bit_length())
-        for count, padded in [*sizes, *((1, 1 << n) for n in prompts)]:
+        for count, padded in warmed_sizes("jax", self.spec.context, sessions):
             self._run([], [x] * count, padded, 1)
         layer, nowhere = self._pool[0], np.full(1, self._pool[0].keys.shape[1])
         rows = np.zeros((1, self.spec.kv_heads, self.spec.head_dim))

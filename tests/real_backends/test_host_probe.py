@@ -10,9 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from real_backends import compute, host_probe
+from real_backends import compute, host_probe, readiness
 from real_backends.executors import DESK_TINY
-from scenarios.hosts import AUTO, HOST_FIELDS, PROFILE_FIELDS, UNMEASURED, capability, profile_hash, read_profile
+from scenarios.hosts import (
+    AUTO,
+    HOST_FIELDS,
+    PROFILE_FIELDS,
+    START_FIELDS,
+    UNMEASURED,
+    capability,
+    profile_hash,
+    read_profile,
+    step_law,
+)
 from scenarios.schema import ScenarioError
 from sim.laws import measured
 
@@ -110,3 +120,24 @@ def test_work_is_counted_before_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         thread = runner.run(make())
         runner.run(run())
     assert 0 < told[0] < told[1] == thread.busy_s
+
+
+@pytest.mark.slow
+def test_a_start_is_measured_part_by_part(tmp_path: Path) -> None:
+    """Launched processes tell what each part took: a launch is by far the longest, and no file stays behind."""
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
+    found = readiness.measure_start("torch", step_law(UNMEASURED), tmp_path)
+
+    assert set(found) == set(START_FIELDS)
+    assert found["start_s"] > 10 * found["warm_again_s"] >= 0
+    assert found["start_s"] > found["weights_s"] > 0
+    assert 1e6 < found["load_bytes_per_s"] < 1e12
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_launch_that_fails_is_one_line(tmp_path: Path) -> None:
+    """What the process said last is in it."""
+    with pytest.raises(OSError, match="launched failed: ") as error:
+        readiness.measure_start("nothing", step_law(UNMEASURED), tmp_path)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
