@@ -169,7 +169,7 @@ class Proofs:
         return judge(commitment, challenge, opening, found if of.greedy else found._replace(deficit=0.0), tolerance)
 
     def _other(self, of: Transcript) -> Shard:
-        """Return a shard of a stage's layers: what serves under its witness, or one made for checks, kept until another is."""
+        """Return a shard of a stage's layers: what serves under its witness, or one kept until another is made."""
         key = of.model, of.stage.first, of.stage.last
         for witness in self._witnesses:
             if (witness.spec.name, witness.first, witness.last) == key:
