@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from policies.config import HarvestConfig, HarvestRules
+from scenarios.contradictions import check_harvest
 from scenarios.explain import explain
 from scenarios.schema import (
     Minute,
@@ -19,7 +20,6 @@ from scenarios.schema import (
     ScenarioError,
     Share,
     Strict,
-    check_harvest,
     require_finite,
     with_rule,
 )
@@ -119,7 +119,10 @@ def _cross_check(s: FleetScenario) -> None:
     for field, value, known in (("mix", s.mix, MIXES), ("decomposition", s.decomposition, DECOMPOSITIONS)):
         if value not in known:
             raise ScenarioError(f"{field}={value!r}: expected one of {', '.join(known)}")
-    check_harvest(s.policy.harvest)
+    try:
+        check_harvest(s.policy.harvest)
+    except ValueError as error:
+        raise ScenarioError(str(error)) from None
     readings = s.window_s / s.reading_s
     if readings != round(readings) or not 1 <= readings <= 255:
         raise ScenarioError(

@@ -18,23 +18,15 @@ from models.links.loss import CHANNELS
 from policies.committee import CommitteeError, check_size
 from policies.config import (
     BatchedConfig,
-    ConsensusRules,
-    HarvestConfig,
-    HarvestRules,
     HotstuffConfig,
-    MembershipRules,
-    NoDetectorConfig,
-    OwnerLimits,
     PbftConfig,
-    PhiConfig,
     PolicyConfig,
-    PredictiveConfig,
     PreparedConfig,
 )
-from policies.edge import check_edge
 from scenarios import council, faults, sensors
 from scenarios.adversaries.behaviours import Behaviour, Silent, WrongResults
 from scenarios.adversaries.check import check as check_adversaries
+from scenarios.contradictions import check_detector, check_policy
 from scenarios.explain import explain
 from scenarios.faults import Fault
 from scenarios.served import Smaller
@@ -275,7 +267,12 @@ def build(data: dict[str, Any]) -> Scenario:
         scenario = msgspec.convert(data, Scenario)
     except msgspec.ValidationError as error:
         raise ScenarioError(explain(str(error), data, Scenario)) from None
-    _cross_check(scenario)
+    try:
+        _cross_check(scenario)
+    except ScenarioError:
+        raise
+    except ValueError as error:  # parts check themselves, and know of no scenario
+        raise ScenarioError(str(error)) from None
     return scenario
 
 
@@ -309,26 +306,17 @@ def _cross_check(s: Scenario) -> None:
     if not s.backends:
         raise ScenarioError("backends=[]: expected at least one of torch, jax")
     _check_fleet(s)
-    try:
-        check_adversaries(s.adversaries, s.adversaries_max, s.fleet)
-    except ValueError as error:
-        raise ScenarioError(str(error)) from None
-    _check_policy(s.policy)
-    try:
-        council.check(s.policy, s.fleet)
-    except ValueError as error:
-        raise ScenarioError(str(error)) from None
-    _check_detector(s.policy.membership, s.fleet.size)
+    check_adversaries(s.adversaries, s.adversaries_max, s.fleet)
+    check_policy(s.policy)
+    council.check(s.policy, s.fleet)
+    check_detector(s.policy.membership, s.fleet.size)
     prepared, batched = isinstance(s.policy.recovery, PreparedConfig), isinstance(s.policy.serving, BatchedConfig)
     if prepared and batched and s.network.home == "loopback":
         raise ScenarioError("policy.recovery.rule='prepared': on one host it needs policy.serving.rule=one_by_one")
     if s.network.bursts and s.network.bursts not in CHANNELS:
         raise ScenarioError(f"network.bursts={s.network.bursts!r}: allowed: {', '.join(sorted(CHANNELS))}")
-    try:
-        check_smaller(s)
-        sensors.check(s.sensors, s.assume)
-    except ValueError as error:
-        raise ScenarioError(str(error)) from None
+    check_smaller(s)
+    sensors.check(s.sensors, s.assume)
     if s.policy.coordination.spot_checks is not None and s.world == "local":
         if s.executor == "paced":
             raise ScenarioError("executor='paced': with spot_checks something must be computed, expected 'model'")
@@ -392,64 +380,6 @@ def _check_fleet(s: Scenario) -> None:
     names = [f"{name}-{k}" for name, count in fleet.names.items() for k in range(count)]
     if unknown := sorted(set(fleet.shaped) - set(names)):
         raise ScenarioError(f"fleet.shaped: {unknown[0]!r} is no device; allowed: {', '.join(names)}")
-
-
-def check_harvest(h: HarvestRules) -> None:
-    """Refuse harvest limits that contradict one another."""
-    if isinstance(h, OwnerLimits):
-        temps = (h.max_cpu_temp_c, h.throttle_temp_c, h.critical_temp_c)
-        if list(temps) != sorted(temps):
-            raise ScenarioError(
-                "policy.harvest.max_cpu_temp_c, throttle_temp_c, critical_temp_c="
-                f"{temps}: expected values that do not fall"
-            )
-    if isinstance(h, HarvestConfig) and h.hour_start == h.hour_end:
-        raise ScenarioError(
-            f"policy.harvest.hour_start={h.hour_start}: expected another hour than hour_end (0 to 24 is always)"
-        )
-    if isinstance(h, PredictiveConfig) and h.stop_hazard_per_h < h.start_hazard_per_h:
-        raise ScenarioError(
-            f"policy.harvest.stop_hazard_per_h={h.stop_hazard_per_h}: expected >= "
-            f"start_hazard_per_h={h.start_hazard_per_h}"
-        )
-
-
-def _check_policy(policy: PolicyConfig) -> None:
-    check_harvest(policy.harvest)
-    _check_consensus(policy.consensus)
-    try:
-        check_edge(policy.edge)
-    except ValueError as error:
-        raise ScenarioError(f"policy.{error}") from None
-
-
-def _check_consensus(c: ConsensusRules) -> None:
-    """Refuse parameters that contradict one another."""
-    if isinstance(c, PbftConfig):
-        pairs = [("in_flight", c.in_flight, "<=", "2 * checkpoint_every", 2 * c.checkpoint_every)]
-    elif isinstance(c, HotstuffConfig):
-        pairs = [("timeout_s", c.timeout_s, "<=", "timeout_max_s", c.timeout_max_s)]
-    else:
-        pairs = [
-            ("election_min_s", c.election_min_s, "<", "election_max_s", c.election_max_s),
-            ("heartbeat_s", c.heartbeat_s, "<", "election_min_s", c.election_min_s),
-        ]
-    for field, value, sign, other, limit in pairs:
-        if value > limit or (sign == "<" and value == limit):
-            raise ScenarioError(f"policy.consensus.{field}={value}: expected {sign} {other}={limit}")
-
-
-def _check_detector(d: NoDetectorConfig | MembershipRules, nodes: int) -> None:
-    """Refuse parameters that contradict one another or the size of the fleet."""
-    if isinstance(d, NoDetectorConfig):
-        return
-    if d.members_max < nodes:
-        raise ScenarioError(f"policy.membership.members_max={d.members_max}: expected >= the fleet's {nodes} devices")
-    if isinstance(d, PhiConfig):
-        if d.dead_phi < d.suspect_phi:
-            raise ScenarioError(f"policy.membership.dead_phi={d.dead_phi}: expected >= suspect_phi={d.suspect_phi}")
-    elif d.ack_s >= d.probe_s:
-        raise ScenarioError(f"policy.membership.ack_s={d.ack_s}: expected < probe_s={d.probe_s}")
 
 
 def _check_network(n: Network, world: str) -> None:
