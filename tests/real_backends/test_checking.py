@@ -167,12 +167,13 @@ def test_what_is_released_or_never_was_cannot_be_shown(tmp_path: Path) -> None:
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
 
 
+@pytest.mark.nightly
 def test_a_real_village_puts_out_who_leaves_a_layer_out(tmp_path: Path) -> None:
     """Processes over TLS: the cheat is convicted after three sessions, its neighbours serve on, answers are right."""
     plain = compose_plain([
         "scenario=four_desks", "world=local", "fleet.desktops=5", "fleet.committee=1", "policy/serving=batched",
-        "policy.coordination.spot_checks={share: 1.0, wait_s: 6.0, strikes: 3}", "duration_s=12", "profile=''",
-        "workload.requests=40",
+        "policy.coordination.spot_checks={share: 1.0, wait_s: 6.0, strikes: 3}", "duration_s=8", "profile=''",
+        "workload.requests=24",
     ])  # fmt: skip
     plain["fleet"]["shaped"] = {f"desk-{k}": {"memory_bytes": 25165824 * 3 // 2} for k in range(5)}
     plain["adversaries"] = [{"behaviours": [{"kind": "shirk", "cheat": "skipped_layer"}], "names": ["desk-1"]}]
