@@ -63,12 +63,11 @@ class Recheck(Message, frozen=True, tag="recheck"):
 
 
 class Bound(Message, frozen=True, tag="bound"):
-    """A worker's word, signed; ``life`` changes whenever it has lost what it kept."""
+    """A worker's word, signed."""
 
     key: Key
     commitment: Commitment
     signature: bytes
-    life: int
 
 
 class Opened(Message, frozen=True, tag="opened"):
@@ -92,7 +91,6 @@ class Unable(Message, frozen=True, tag="unable"):
 
     key: Key
     asked: Literal["bind", "draw", "recheck"]
-    life: int
     reason: str
     node: str = ""
 

@@ -1,12 +1,11 @@
 """A worker's side of checks: it commits to what it did, shows what is drawn, and computes others' places again.
 
 Whatever is asked again is answered with the answer that was given. What is kept is soft: a restart or an owner who
-comes back loses it, and the worker says so by another ``life``; it is no crime to be taken back.
+comes back loses it, and the worker says so; it is no crime to be taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -40,12 +39,8 @@ class Prover(Policy):
 
     def __init__(self, committee: tuple[str, ...]) -> None:
         self.committee = committee
-        self.life = 0
         self.jobs: dict[int, tuple[str, Asked]] = {}  # by number, with who asked
         self.answers: dict[tuple[str, str, Key], Message] = {}  # kind of question, whose place, of which attempt
-
-    def on_start(self, saved: Mapping[str, bytes]) -> None:
-        self.life = self.port.rng.bits64() >> 1
 
     def on_local(self, sender: str, message: Any) -> None:
         """The worker says that its owner has the device back: nothing is computed, and nothing kept, any more."""
@@ -58,7 +53,6 @@ class Prover(Policy):
                 self.port.submit(ReleaseJob(key.op))
         self.jobs.clear()
         self.answers.clear()
-        self.life = self.port.rng.bits64() >> 1
 
     def on_message(self, sender: str, message: Any) -> None:
         if sender not in self.committee:
@@ -89,7 +83,7 @@ class Prover(Policy):
         try:
             if isinstance(outcome, Done) and isinstance(asked, Bind):
                 commitment = _commitment(outcome.result)
-                return Bound(asked.key, commitment, self.port.keys.sign(encode(commitment)), self.life)
+                return Bound(asked.key, commitment, self.port.keys.sign(encode(commitment)))
             if isinstance(outcome, Done) and isinstance(asked, Draw):
                 shown = _shown(outcome.result)
                 return Opened(asked.key, _opening(shown.opening), shown.came)
@@ -98,7 +92,7 @@ class Prover(Policy):
         except MALFORMED as error:
             reason = str(error)
         kind, node, _ = _name(asked)
-        return Unable(asked.key, kind, self.life, reason, node)  # type: ignore[arg-type]
+        return Unable(asked.key, kind, reason, node)  # type: ignore[arg-type]
 
 
 def _name(asked: Asked) -> tuple[str, str, Key]:

@@ -121,7 +121,7 @@ class SmallVillage:
 
     Args:
         others: workers that can do something else than the rest.
-        ring: which keys the nodes have.
+        ring: the nodes' keys.
 
     Attributes:
         replies: (gateway, client, op_id, message) in order.
@@ -142,12 +142,12 @@ class SmallVillage:
         others: Mapping[str, Capability] | None = None,
         seed: int = 1,
         smaller: tuple[Problem, ...] = (),
-        ring: int = 1,
+        ring: KeyRing | None = None,
         recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
     ) -> None:
         self.recovery = recovery
         self.seed, self.smaller = seed, smaller  # of the policies' draws; models beside CARD's
-        self.ring = KeyRing(ring)
+        self.ring = ring or KeyRing(1)
         self.workers = tuple(f"w{i + 1}" for i in range(workers))
         names = COMMITTEE + self.workers
         self.rules, self.slots, self.gateway = rules, slots, gateway or GatewayConfig()
