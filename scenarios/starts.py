@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from models.inference import SHAPES, Shape
-from policies.config import PolicyConfig
+from policies.config import BatchedConfig, PolicyConfig
 from policies.serving.lanes import sessions_max
 from scenarios.hosts import START_FIELDS, StepLaw, step_law
 from scenarios.schema import Scenario
@@ -87,9 +87,11 @@ def ready_s(scenario: Scenario, profile: Mapping[str, Any], backend: str, *, aga
         backend = "paced"
     if not start.start_s:
         return 0.0
+    batched = isinstance(policy.serving, BatchedConfig)
+    together = sessions_max(policy.serving, policy.sharding) if batched else 1
     total_s = start.start_s
     for shape in scenario.models.values():
-        sizes = warmed_sizes(backend, context_of(shape, policy), sessions_max(policy.serving, policy.sharding))
+        sizes = warmed_sizes(backend, context_of(shape, policy), together)
         total_s += start.model_s(shape, law, sizes, seeded=not scenario.checkpoint, again=again)
     return total_s
 

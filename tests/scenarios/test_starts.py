@@ -44,7 +44,7 @@ def test_a_start_is_the_sum_of_its_parts() -> None:
     """Launch, weights, one layer and each program with its step; a restart finds the programs; paced ones run none."""
     profile = {**UNMEASURED, **START}
     shape, law = desks().served, step_law(profile)
-    sizes = warmed_sizes("jax", 256, 4)
+    sizes = warmed_sizes("jax", 256, 1)
     steps_s = sum(law.step_s(1, False, sessions * tokens) for sessions, tokens in sizes)
     alike_s = 3.0 + 0.2 + (shape.layer_bytes() + shape.head_bytes()) / 1e8
 
@@ -53,6 +53,9 @@ def test_a_start_is_the_sum_of_its_parts() -> None:
     assert ready_s(desks(), profile, "torch") == pytest.approx(alike_s + 0.7 + law.step_s(1, False, 1))
     assert ready_s(desks(executor="paced"), profile, "torch") == pytest.approx(alike_s)
     assert ready_s(desks(), UNMEASURED, "jax") == 0.0
+    batched = to_plain(desks())["policy"] | {"serving": {"rule": "batched"}}
+    more_s = ready_s(desks(policy=batched), profile, "jax") - ready_s(desks(), profile, "jax")
+    assert more_s == pytest.approx(2 * 0.7 + law.step_s(1, False, 2) + law.step_s(1, False, 4))
 
 
 def test_processes_that_start_together_share_the_cores() -> None:
