@@ -70,7 +70,8 @@ class _Party:
         self.transport = TlsTransport(Identity(name, identities), read_registry(identities), addresses)
         self.blobs = BlobExchange(self.transport, BlobStore(folder / name))
         models = {DESK_TINY.name: lambda: (DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED))}
-        made = maker(step_law(PACED), paced=backend == "paced", pacing=1.0, seed=0)
+        law = step_law(PACED)
+        made = maker(lambda _: law, paced=backend == "paced", pacing=1.0, seed=0)
         self.host = ExecutorHost(self.transport, self.blobs, models, backend, {}, SystemClock(), make=made)
         self.asked = 0
         self.controls: asyncio.Queue[Control] = asyncio.Queue()
