@@ -92,6 +92,7 @@ def require_outcome(lie: str, liar: str, chain: Literal[2, 3]) -> None:
     if any(isinstance(one, b.OldState) for one in LIES[lie]):
         log.cluster.crash(liar)
         log.cluster.restart(liar)
+    log.run(2)  # what it was asked is agreed, or it would be lost with it
     log.cluster.crash(away)
     asked += log.run(2, every=0.1, at=[name for name in honest if name != away])
     log.cluster.restart(away)
