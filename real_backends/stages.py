@@ -280,6 +280,8 @@ class Stages:
             work = self._copy(sender, frame)
         elif not 0 < frame.index < len(frame.stages) or frame.stages[frame.index].node != self.transport.me:
             raise WireError(f"stage frame for stage {frame.index}: that is not {self.transport.me}")
+        elif isinstance(frame, Guard) and frame.stages[0].node != sender:
+            raise WireError(f"guard of {frame.kept}: {sender} is not its head")
         else:
             works = {Open: self._open, Step: self._step, MarkedStep: self._step, Batch: self._batch}
             work = self.copies.on_guard(frame) if isinstance(frame, Guard) else works[type(frame)](frame)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from policies.jobs import FreeJob, Lost, Sampling, Stage, Standby
-from policies.wire import encode
+from policies.wire import WireError, encode
 from real_backends.cluster import until
-from real_backends.copies import Copy, Marker
+from real_backends.copies import Copy, Guard, Marker
 from real_backends.executors import DESK_TINY, Pipeline, make_shard, pack_activation
 from real_backends.transports.faulty import Disturbance, LinkFaults
 from real_backends.transports.frames import STAGE
@@ -239,6 +239,19 @@ def test_a_stranger_s_copy_takes_nobody_s_place(tmp_path: Path) -> None:
             nodes[name].host.on_frame("c", STAGE, encode(copy))
             await until(lambda: not nodes[name].host.stages._tasks)  # noqa: B023
             assert [list(each.marks) for each in nodes[name].host.stages.copies._by_request.values()] == before
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_nobody_but_its_head_claims_a_session(tmp_path: Path) -> None:
+    """A stage is told that a session is prepared by the head that it names, and refuses anyone else's word."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await end_of(nodes["a"], job(standbys=standing(1)))
+        guard = encode(Guard("theft", "desk-tiny", STAGES, 1, KEPT, None, ask=True))
+        with pytest.raises(WireError, match="c is not its head"):
+            nodes["b"].host.on_frame("c", STAGE, guard)
+        assert "theft" not in nodes["b"].host.stages.copies._by_session
 
     asyncio.run(run_nodes(tmp_path, act, names=FOUR))
 
