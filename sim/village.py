@@ -464,10 +464,9 @@ class _Run:
     def _summary(self) -> dict[str, float]:
         from scenarios.summary import detection_summary, model_summary, recovery_summary, request_summary
 
-        s = self.scenario
-        summary = request_summary(self.rows["requests"], s.duration_s)
-        summary.update(model_summary(self.rows["requests"], list(s.models)))
-        summary.update(recovery_summary(s.policy.recovery, [self.compute.copies.counts]))
+        s, rows = self.scenario, self.rows["requests"]
+        summary = request_summary(rows, s.duration_s) | model_summary(rows, list(s.models))
+        summary |= recovery_summary(s.policy.recovery, [self.compute.copies.counts])
         ran_s = self.world.engine.now / NS_PER_S
         summary.update(detection_summary(self.checks, self.detection_bytes, len(self.stock.name), ran_s))
         summary.update(self.checking.summary(self.rows["decisions"], self.notes["bound"]))
