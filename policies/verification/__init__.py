@@ -1,7 +1,8 @@
 """Verification of workers that may lie: they commit first, are challenged afterwards, and are recomputed.
 
 `commitment` and `hashtree` are the worker's word and how it is opened, `sketch` and `verdict` the comparison within a
-tolerance, `law` what checks cost and find. What carries this out is `real_backends.executors.witness` and `recheck`.
+tolerance, `law` what checks cost and find. `policies.checking` asks for it in the village; what carries it out is
+`real_backends.executors.witness` and `recheck`, or `sim.proofs`.
 """
 
 from models.inference.tolerances import Tolerance

@@ -33,8 +33,9 @@ that promises something whatever one of four does; the honest three kept the pro
 HotStuff and PBFT make of liars over real sockets, way of lying by way of lying, is in [byzantine.md](byzantine.md).
 
 What a committee member that lies announces is neither a promise nor a fact, so checks hear honest members only. What a
-liar's executor hands on in others' pipelines is wrong in the twin alone; in `world: local` a wrapper changes what the
-node says of its jobs, not the activations that it passes on.
+liar's executor hands on in others' pipelines is wrong in the twin; in `world: local` a wrapper changes what the node
+says of its jobs, not the activations that it passes on, and only `shirk` is done by the executor itself
+(`tests/real_backends/test_checking.py`).
 
 The table is made of docstrings in `scenarios/adversaries/behaviours.py` by `python -m scenarios.adversaries.table`.
 
