@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from policies.consensus.hotstuff import messages as m
@@ -32,6 +33,11 @@ def size_of(member: Any) -> int:
     )  # fmt: skip
 
 
+def is_status(payload: bytes) -> bool:
+    """Whether a message says where its sender is."""
+    return msgspec.msgpack.decode(payload)[0] == "status"
+
+
 @pytest.mark.parametrize("chain", [2, 3])
 @pytest.mark.parametrize(
     "flood",
@@ -56,6 +62,23 @@ def test_memory_does_not_grow_with_a_flood_of_views_to_come(flood: Any, chain: L
     log.require_safe()
     log.run(4)
     log.require_live(asked, honest)
+
+
+def test_who_speaks_of_a_later_epoch_is_told_where_we_are_once_a_heartbeat() -> None:
+    """Two hundred votes a second of epochs to come draw five answers a second, not two hundred."""
+    flood = b.Flood(path="consensus", tags=("vote",), field=(0,), every_s=0.005)
+    log = SmallLog(4, network=CALM, adversaries={"n3": [flood]})
+    said: list[str] = []
+    log.cluster.world.on_send.append(
+        lambda now, node, effect: said.append(node.name) if effect[2] == "n3" and is_status(effect[3]) else None
+    )
+    log.run(1, every=0.1, at=log.members[:3])
+    said.clear()
+    log.run(4)
+
+    compared = 4 / (4 * 0.2)  # what all tell one another in turn, a third of it to n3
+    heartbeats = 4 / 0.2  # a leader's own, and as many answers
+    assert heartbeats <= said.count("n0") <= 2 * heartbeats + compared
 
 
 def test_signed_votes_for_far_views_take_one_place_and_move_nothing() -> None:
