@@ -408,8 +408,7 @@ class Stages:
         key = (model, first, last)
         if key not in self._shards:
             used = {id(one.shard) for one in list(self._sessions.values())}  # after a new plan the old one still drains
-            kept = {at: one for at, one in self._shards.items() if at[0] != model or id(one) in used}
-            self._shards = kept  # other layers of this model were another plan's
+            self._shards = {at: one for at, one in self._shards.items() if id(one) in used}  # memory is for one plan's
             spec, weights = self._weights(model)
             shard = self.make(self.backend, spec, weights, first, last)
             shard.warm_up(self.together)
