@@ -204,7 +204,7 @@ class SettledBy(SettledOp, frozen=True, tag="settled_by"):
     model: str
 
 
-class Convicted(Message, frozen=True, tag="convicted"):
+class FoundFalse(Message, frozen=True, tag="found_false"):
     """Checks have proved a worker false so often that its eviction is proposed."""
 
     node: str

@@ -222,7 +222,7 @@ def _checking(events: Sequence[Event], journals: Mapping[str, bytes], states: Ma
     words = [detail[5] for name, detail in told if name == "checked"]  # after a tag, the fields of `Checked`
     worked = [state["checking"] for state in states.values() if "checking" in state]
     return checking_summary(
-        words, sum(name == "convicted" for name, _ in told), sum(name == "bound" for name, _ in told),
+        words, sum(name == "found_false" for name, _ in told), sum(name == "bound" for name, _ in told),
         sum(_heard_bytes(journals, path) for path in CHECKING) + sum(fetched for _, fetched in worked),
         sum(seconds for seconds, _ in worked),
     )  # fmt: skip

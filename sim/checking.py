@@ -49,5 +49,5 @@ class Checking:
         if proving is None:
             return {}
         words = [json.loads(row[4])["word"] for row in decisions if row[3] == "checked"]
-        convicted = sum(row[3] == "convicted" for row in decisions)
+        convicted = sum(row[3] == "found_false" for row in decisions)
         return checking_summary(words, convicted, sessions, self.bytes + proving.bytes, proving.seconds)

@@ -13,7 +13,7 @@ from policies.coordination.lines import Line
 from policies.coordination.requests import STRIKES_MAX, Requests
 from policies.local import Answered, Examined
 from policies.port import NS_PER_S
-from policies.work import Convicted, Report
+from policies.work import FoundFalse, Report
 
 PROVED = ("outputs", "cache", "tokens", "opening", "commitment", "silent")
 """Words of a check that count towards eviction."""
@@ -70,7 +70,7 @@ class Examination(Requests):
             return
         self.found[node] = self.found.get(node, 0) + 1
         if self.found[node] == rules.strikes:
-            self.port.decide("convicted", Convicted(node, rules.strikes))
+            self.port.decide("found_false", FoundFalse(node, rules.strikes))
             self._propose(Evict(node, f"{rules.strikes} checks found it false"))
 
     def _was_there(self, node: str, since_ns: int) -> bool:

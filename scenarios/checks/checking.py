@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from policies.checking.messages import Checked
-from policies.work import Convicted
+from policies.work import FoundFalse
 from scenarios.checks.language import Check, Event, decided
 
 CHECKED = decided("examiner", "checked", Checked)
-CONVICTED = decided("coordination", "convicted", Convicted)
+FOUND_FALSE = decided("coordination", "found_false", FoundFalse)
 CHECKING = ("examiner", "prover")
 """Paths whose messages are those of checks."""
 
@@ -22,7 +22,7 @@ class NoHonestWorkerConvicted(Check):
     """
 
     def __init__(self, liars: Collection[str]) -> None:
-        super().__init__("no_honest_worker_convicted", CHECKED, CONVICTED)
+        super().__init__("no_honest_worker_convicted", CHECKED, FOUND_FALSE)
         self.liars = liars
 
     def take(self, event: Event) -> str:

@@ -28,7 +28,7 @@ from policies.problem import Problem
 from policies.serving import Worker
 from policies.state import VillageState
 from policies.wire import encode
-from policies.work import Capability, Convicted, Gone, Offered, Placed, PlacedOf, SettledBy, SettledOp
+from policies.work import Capability, FoundFalse, Gone, Offered, Placed, PlacedOf, SettledBy, SettledOp
 from scenarios.schema import Network
 from sim.desk import Desk, Times
 from sim.keys import KeyRing
@@ -49,7 +49,7 @@ _reply: Any = msgspec.msgpack.Decoder(
 ).decode
 _decided: dict[str, Any] = {
     "settled": SettledOp | SettledBy, "placed": Placed | PlacedOf, "gone": Gone, "offered": Offered,
-    "checked": Checked, "convicted": Convicted,
+    "checked": Checked, "found_false": FoundFalse,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from policies.jobs import Done, OpenJob, Outcome, RecheckJob, Shown
 from policies.local import Lend
 from policies.verification import Opening, Verdict
 from policies.wire import encode
-from policies.work import Convicted
+from policies.work import FoundFalse
 from sim.keys import KeyRing
 from sim.world import Node
 from tests.policies.small_village import RULES, TWO_HOLD_ALL, SmallVillage, ready
@@ -69,7 +69,7 @@ def test_a_worker_that_cheats_is_convicted_and_its_neighbours_are_not(cheat: str
     village.desk.cheats["w2"] = (cheat, range(*ALWAYS))
     serve(village, 12)
 
-    assert village.seen(Convicted) == [Convicted("w2", 3)]
+    assert village.seen(FoundFalse) == [FoundFalse("w2", 3)]
     assert out(village) == {"w2"}
     found = [checked for checked in village.seen(Checked) if checked.node == "w2"]
     assert {checked.word for checked in found} == {"cache" if cheat == "stale_cache" else "outputs"}

@@ -180,7 +180,7 @@ def test_a_real_village_puts_out_who_leaves_a_layer_out(tmp_path: Path) -> None:
     record = run_local(build(plain), tmp_path)
     told = [(row[3], json.loads(row[4])) for row in record.tables["decisions"]]
 
-    assert [detail[1] for kind, detail in told if kind == "convicted"] == ["desk-1"]
+    assert [detail[1] for kind, detail in told if kind == "found_false"] == ["desk-1"]
     assert {detail[4] for kind, detail in told if kind == "checked" and detail[5] == "outputs"} == {"desk-1"}
     assert {detail[5] for kind, detail in told if kind == "checked" and detail[4] != "desk-1"} == {"honest"}
     assert record.manifest["checks"]["no_honest_worker_convicted"] is True

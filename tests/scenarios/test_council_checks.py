@@ -8,13 +8,17 @@ import msgspec
 import pytest
 
 from policies.commands import Facts
-from policies.config import CommitteeConfig
+from policies.config import CommitteeConfig, CouncilConfig
 from policies.consensus.hotstuff.epoch import TERMS
 from policies.council import Convicted
 from policies.local import Configured
 from policies.state.council import Decision
 from policies.wire import Message, encode
-from scenarios.checks import Checks, council
+from policies.work import FoundFalse
+from scenarios.checks import Checks, VillageChecks, council
+from scenarios.checks.checking import FOUND_FALSE
+from scenarios.checks.village import Council
+from scenarios.council import Electorate
 
 FOUNDERS = ("n0", "n1", "n2", "n3")
 FACTS = {f"n{k}": Facts("tee", f"as{k % 6}", f"v{k % 3}", f"r{k % 4}", f"c{k % 2}") for k in range(9)}
@@ -109,3 +113,15 @@ def test_what_a_campaign_must_have_seen_is_seen() -> None:
     for now, event in enumerate((decision(2), decision(3, reason="too few"), convicted("n1", 30))):
         checks.decided(now, event[0], "council", event[1], encode(event[2]))
     assert list(checks.sometimes.values()) == [True, True, True]
+
+
+def test_who_works_falsely_is_not_who_broke_the_protocol() -> None:
+    """Where work is checked and committees are elected, a worker that is put out may sit: its guilt was not proved."""
+    rules = CouncilConfig(seats=CommitteeConfig(size=4))
+    elected = Council(Electorate(FOUNDERS, tuple(FACTS), FACTS), rules, 0.0, 0.0, looks=False)
+    checks = VillageChecks(members=tuple(FACTS), liars=("n5",), council=elected)
+    checks.decided(1, "n0", FOUND_FALSE.path, FOUND_FALSE.kind, encode(FoundFalse("n5", 3)))
+    checks.decided(2, "n0", "coordination", "decision", encode(decision(2, "2356")[2]))
+
+    broken = {check.name for check in checks.all if check.broken}
+    assert broken.isdisjoint({"the_guilty_sit_no_more", "convicts_only_the_faulty", "no_honest_worker_convicted"})

@@ -52,7 +52,7 @@ def test_a_run_with_checks_says_what_they_found_and_cost() -> None:
 def test_who_shirks_is_put_out_and_nobody_else(cheat: str) -> None:
     """Both liars are convicted within minutes; four bits change no answer, so no audit could have found them."""
     record = desks(0.5, cheat)
-    told = [json.loads(row[4])["node"] for row in record.tables["decisions"] if row[3] == "convicted"]
+    told = [json.loads(row[4])["node"] for row in record.tables["decisions"] if row[3] == "found_false"]
 
     assert sorted(told) == ["desk-4", "desk-5"]
     assert record.summary["checking_convicted"] == 2
