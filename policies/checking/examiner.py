@@ -107,7 +107,10 @@ class Examiner(Policy):
 
     def _on_bound(self, sender: str, check: Check, word: Bound) -> None:
         stage = check.stage(sender)
-        if stage is None or check.pledge is not None or sender in check.bound:
+        if stage is None or sender in check.bound:
+            return
+        if check.pledge is not None:  # too late: the pledge goes without it, and nobody will look
+            self._to(sender, Release(check.key))
             return
         if not self.port.keys.verify(sender, encode(word.commitment), word.signature):
             self.port.note("bad_commitment", node=sender)
@@ -147,10 +150,9 @@ class Examiner(Policy):
 
     def _on_unable(self, sender: str, check: Check, unable: Unable) -> None:
         self.port.note("unable", node=sender, asked=unable.asked, reason=unable.reason)
-        if unable.asked == "draw" and sender in check.places:
-            self._finish(check, check.places[sender], "forgotten")
-            return
-        place = check.places.get(unable.node)
+        place = check.places.get(sender if unable.asked == "draw" else unable.node)
+        if unable.asked == "draw" and place is not None and place.opened is None:  # else it forgot what it had shown
+            self._finish(check, place, "forgotten")
         if unable.asked == "recheck" and place is not None and place.asked == sender:
             self._ask_another(check, place)
 

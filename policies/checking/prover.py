@@ -14,13 +14,16 @@ from policies.checking.messages import Bind, Bound, Draw, Found, Key, Opened, Re
 from policies.jobs import CommitJob, Done, Job, OpenJob, Progress, RecheckJob, ReleaseJob, Shown
 from policies.local import Lend
 from policies.port import Policy
-from policies.verification import Commitment, Opening, Verdict
+from policies.verification import Challenge, Commitment, Opening, Verdict
 from policies.wire import MALFORMED, Message, encode
 
 KEPT_MAX = 256
 """Answers kept to be given again (our choice; far more than a worker has sessions at once)."""
 
 Asked = Bind | Draw | Recheck
+Name = tuple[str, str, Key, Challenge | None]
+"""Kind of question, whose place, of which attempt, and which place: an answer to another one would be a false opening,
+and any member may ask."""
 
 _commitment = msgspec.msgpack.Decoder(Commitment).decode
 _shown = msgspec.msgpack.Decoder(Shown).decode
@@ -40,7 +43,7 @@ class Prover(Policy):
     def __init__(self, committee: tuple[str, ...]) -> None:
         self.committee = committee
         self.jobs: dict[int, tuple[str, Asked]] = {}  # by number, with who asked
-        self.answers: dict[tuple[str, str, Key], Message] = {}  # kind of question, whose place, of which attempt
+        self.answers: dict[Name, Message] = {}
 
     def on_local(self, sender: str, message: Any) -> None:
         """The worker says that its owner has the device back: nothing is computed, and nothing kept, any more."""
@@ -48,9 +51,8 @@ class Prover(Policy):
             return
         for job_id in self.jobs:
             self.port.cancel(job_id)
-        for kind, _, key in self.answers:
-            if kind == "bind":
-                self.port.submit(ReleaseJob(key.op))
+        for name in self.answers:
+            self._let_go(name)
         self.jobs.clear()
         self.answers.clear()
 
@@ -58,8 +60,9 @@ class Prover(Policy):
         if sender not in self.committee:
             return
         if isinstance(message, Release):
-            if self.answers.pop(("bind", "", message.key), None) is not None:
-                self.port.submit(ReleaseJob(message.key.op))
+            word: Name = ("bind", "", message.key, None)
+            if self.answers.pop(word, None) is not None:
+                self._let_go(word)
             return
         name = _name(message)
         if (answer := self.answers.get(name)) is not None:
@@ -75,7 +78,9 @@ class Prover(Policy):
         if not isinstance(answer, Unable):  # which may pass: asked again, it is tried again
             self.answers[_name(asked)] = answer
             if len(self.answers) > KEPT_MAX:
-                del self.answers[next(iter(self.answers))]
+                oldest = next(iter(self.answers))
+                del self.answers[oldest]
+                self._let_go(oldest)  # nobody has released it: the word was lost, or another leads
         self.port.send(f"{sender}/examiner", answer)
 
     def _answer(self, asked: Asked, outcome: Any) -> Message:
@@ -91,14 +96,22 @@ class Prover(Policy):
                 return Found(asked.key, asked.of.stage.node, _verdict(outcome.result))
         except MALFORMED as error:
             reason = str(error)
-        kind, node, _ = _name(asked)
+        kind, node, *_ = _name(asked)
         return Unable(asked.key, kind, reason, node)  # type: ignore[arg-type]
 
+    def _let_go(self, name: Name) -> None:
+        """An answer is given no more: if it was a word, the evidence for it goes as well."""
+        kind, _, key, _ = name
+        if kind == "bind":
+            self.port.submit(ReleaseJob(key.op))
 
-def _name(asked: Asked) -> tuple[str, str, Key]:
+
+def _name(asked: Asked) -> Name:
     if isinstance(asked, Recheck):
-        return "recheck", asked.of.stage.node, asked.key
-    return "bind" if isinstance(asked, Bind) else "draw", "", asked.key
+        return "recheck", asked.of.stage.node, asked.key, asked.challenge
+    if isinstance(asked, Draw):
+        return "draw", "", asked.key, asked.challenge
+    return "bind", "", asked.key, None
 
 
 def _job(asked: Asked) -> Job:

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from policies.checking.messages import Checked
+from policies import port as p
+from policies.checking.messages import Bound, Checked, Key, Unable
 from policies.config import SpotChecksConfig
 from policies.coordination.trust import PRIOR
 from policies.jobs import Done, OpenJob, Outcome, RecheckJob, Shown
 from policies.local import Lend
 from policies.verification import Opening, Verdict
-from policies.wire import encode
+from policies.wire import Message, encode
 from policies.work import FoundFalse
 from sim.keys import KeyRing
 from sim.world import Node
@@ -37,6 +38,19 @@ def serve(village: SmallVillage, requests: int, between_s: float = 2.0) -> None:
         village.ask(str(number))
         village.run(between_s)
     village.run(4 * WAIT_S)
+
+
+def hear(village: SmallVillage, sender: str, message: Message) -> None:
+    """The leader's examiner hears this, late."""
+    village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "examiner", sender, encode(message)))
+    village.run(1.0)
+
+
+def under_check(village: SmallVillage) -> Any:
+    """Return the one check that the leader has begun."""
+    examiner: Any = village._policy(village.leader, "examiner")
+    (check,) = examiner.checks.values()
+    return check
 
 
 def words(village: SmallVillage, node: str = "") -> Counter[str]:
@@ -176,6 +190,40 @@ def test_nobody_is_drawn_before_all_are_bound_and_the_log_has_it() -> None:
     assert words(village, "w2").keys() <= {"unbound"}
     assert out(village) == set()
     assert "unbound" not in words(village, "w1")
+
+
+def test_a_word_that_comes_too_late_is_let_go() -> None:
+    """The pledge went without it; the worker hears that nobody will look, though the first such message was lost."""
+    village = checking(2)
+    late = {("w2", "bound"), (village.leader, "release"), ("w1", "opened")}
+    village.lose = lambda sender, to, tag: (sender, tag) in late
+    village.ask("1")
+    village.run(WAIT_S + 6.0)
+    prover: Any = village._policy("w2", "prover")
+    (word,) = [answer for answer in prover.answers.values() if isinstance(answer, Bound)]
+    assert under_check(village).pledge is not None
+    village.lose = lambda sender, to, tag: (sender, tag) == ("w1", "opened")
+    hear(village, "w2", word)
+
+    assert word not in prover.answers.values()
+    assert [checked.word for checked in village.seen(Checked)] == ["unbound"]
+
+
+def test_who_forgets_what_it_had_shown_is_judged_by_that() -> None:
+    """A restart after the opening takes nothing back: the place is computed again and found honest."""
+    village = checking()
+    village.lose = lambda sender, to, tag: tag == "recheck"
+    village.ask("1")
+    village.run(4.0)
+    check = under_check(village)
+    assert len(check.places) == 2
+    assert all(place.opened is not None for place in check.places.values())
+    for node in list(check.places):
+        hear(village, node, Unable(Key("anna", "1", check.answered.attempt), "draw", "nothing is kept"))
+    village.lose = lambda sender, to, tag: False
+    village.run(2 * WAIT_S)
+
+    assert words(village) == {"honest": 2}
 
 
 class OtherLots(KeyRing):

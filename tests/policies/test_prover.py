@@ -1,0 +1,85 @@
+"""The prover alone in a Cell: every question has its own answer, and what is answered no more is kept no longer."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import Mock
+
+import msgspec
+
+from policies import port as p
+from policies.cell import Cell
+from policies.checking import Prover
+from policies.checking.messages import Bind, Bound, Draw, Key, Opened, Unable
+from policies.checking.prover import KEPT_MAX
+from policies.jobs import CommitJob, Job, OpenJob, ReleaseJob, Stage, Transcript
+from policies.verification import Challenge, belongs
+from policies.wire import Message, encode
+from sim.keys import KeyRing
+from sim.proofs import Proofs
+from tests.policies.small_village import COMMITTEE, SHAPE
+
+TOKENS = 40  # of prompts, and of answers: more than one block of positions
+_said: Any = msgspec.msgpack.Decoder(Bound | Opened | Unable).decode
+
+
+class Bench:
+    """A prover's Cell whose jobs are done at once.
+
+    Attributes:
+        did: the jobs, in order.
+    """
+
+    def __init__(self) -> None:
+        self.cell = Cell({"prover": Prover(COMMITTEE)}, "w1", COMMITTEE, seed=1, keys=KeyRing(1).handle("w1"))
+        self.proofs, self.node = Proofs(1, SHAPE, {}), Mock()
+        self.node.name = "w1"
+        self.did: list[Any] = []
+        self.cell.step(0, 0, (p.START, "", {}, 0))
+
+    def ask(self, sender: str, message: Message) -> Any:
+        """Return what is answered to a member."""
+        said, given = [], [(p.MESSAGE, "prover", sender, encode(message))]
+        while given:
+            for effect in self.cell.step(0, 0, given.pop(0)):
+                if effect[0] == p.SUBMIT:
+                    job: Any = msgspec.msgpack.decode(effect[3], type=Job)
+                    self.did.append(job)
+                    given.append((p.JOB, "prover", effect[2], encode(self.proofs.outcome(self.node, job, 0))))
+                elif effect[0] == p.SEND:
+                    said.append((effect[2], _said(effect[3])))
+        (answer,) = said
+        assert answer[0] == f"{sender}/examiner"
+        return answer[1]
+
+
+def of(number: int) -> tuple[Key, Bind]:
+    """Return a session's name, and the question for this worker's word for it."""
+    key = Key("anna", str(number), 1)
+    return key, Bind(
+        key, Transcript(key.op, "m", Stage("w1", 0, 2), False, "p", "k1", TOKENS, "a", "w1", TOKENS, True)
+    )  # fmt: skip
+
+
+def test_what_was_shown_to_one_member_is_no_answer_to_another_place() -> None:
+    """A member that asks out of turn does not make the worker show the leader a false place; who asks again is told."""
+    bench, (key, bind) = Bench(), of(1)
+    word = bench.ask("k1", bind).commitment
+    of_liar, of_leader = Challenge(0, 0), Challenge(1, 1)
+    shown = bench.ask("k2", Draw(key, of_liar))
+    told = bench.ask("k1", Draw(key, of_leader))
+
+    assert belongs(shown.opening, word, of_liar)
+    assert isinstance(told, Unable)
+    assert bench.ask("k2", Draw(key, of_liar)) == shown
+    assert sum(isinstance(job, OpenJob) for job in bench.did) == 2
+
+
+def test_the_evidence_for_a_word_that_nobody_releases_goes_in_the_end() -> None:
+    """Each word beyond those that are kept lets the oldest one's evidence go, as if it had been released."""
+    bench = Bench()
+    for number in range(KEPT_MAX + 3):
+        bench.ask("k1", of(number)[1])
+
+    assert [job.op for job in bench.did if isinstance(job, ReleaseJob)] == [of(number)[0].op for number in range(3)]
+    assert sum(isinstance(job, CommitJob) for job in bench.did) == KEPT_MAX + 3
