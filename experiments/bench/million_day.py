@@ -170,7 +170,7 @@ def _in_a_process(*words: str) -> dict[str, Any]:
 def _one(words: Sequence[str]) -> dict[str, Any]:
     """Run the scenario here and now; memory is that of this process and its workers while there are some."""
     from experiments.job import perform, prepare
-    from sim.fleet.run import peak_rss_kib
+    from sim.fleet.day import peak_rss_kib
 
     run = perform(prepare(["scenario=million_day", "track=none", *words]), lambda share, text: None)
     return {

@@ -270,10 +270,8 @@ class Share:
             self.lots[i] = lot._replace(device=device, last=last, crowd=people, totals=totals, open=opened)
 
     def rss_kib(self) -> int:
-        """Return this process's peak resident memory."""
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        """Return the peak resident memory of the process that this share is in."""
+        return peak_rss_kib()
 
     def restore_file(self, folder: str) -> None:
         """Go on from this worker's file of a checkpoint."""
@@ -441,3 +439,10 @@ def _rebuilt(tree: Any, leaves: Iterator[Array]) -> Any:
         return next(leaves)
     parts = [_rebuilt(part, leaves) for part in tree]
     return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+
+
+def peak_rss_kib() -> int:
+    """Return this process's peak resident memory so far."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -32,7 +32,7 @@ from scenarios.fleet import FleetScenario
 from scenarios.schema import KINDS
 from sim.fleet import stock
 from sim.fleet.checkpoint import STATE, resume, save
-from sim.fleet.day import COLUMNS, Report, Share
+from sim.fleet.day import COLUMNS, Report, Share, peak_rss_kib
 from sim.fleet.window import Trace
 
 Array = Any
@@ -238,13 +238,6 @@ def _serve(pipe: Connection, scenario: FleetScenario, chunks: list[Array], numbe
         import traceback
 
         pipe.send((False, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
-
-
-def peak_rss_kib() -> int:
-    """Return this process's peak resident memory so far."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @contextmanager
