@@ -140,7 +140,9 @@ def buddy(stage: Exposure, held: float, left: float, rules: Rules) -> Choice:
 def checkpoint(stage: Exposure, held: float, left: float, rules: Rules) -> Choice:
     """Return what checkpoints at Young's interval cost: as a buddy's, and the standby computes what it is sent."""
     every = interval_tokens(stage, left, rules)
-    per_s = min(idle_bytes_per_s(stage, rules) / stage.input_bytes, 1.0 / stage.prefill_s_token)
+    per_s = idle_bytes_per_s(stage, rules) / stage.input_bytes
+    if stage.prefill_s_token > 0.0:
+        per_s = min(per_s, 1.0 / stage.prefill_s_token)
     behind = every / 2.0 + backlog_tokens(held, left, rules, per_s)
     copied_s = (held + left) * (stage.input_bytes / stage.bytes_per_s + stage.prefill_s_token)
     passes_s = left / every * stage.step_s
@@ -246,12 +248,12 @@ def _prepared_s(stage: Exposure, left: float, rules: Rules, behind: float, copie
 def _check(stage: Exposure, held: float, left: float, rules: Rules) -> None:
     if not 0.0 <= stage.failures_per_token <= 1.0:
         raise ValueError(f"failures_per_token is {stage.failures_per_token}; allowed: 0 to 1")
-    from_0 = ("failures_per_token", "step_s", "others_s_token")
-    above = {name: getattr(stage, name) for name in stage._fields if name not in from_0}
+    from_0 = ("prefill_s_token", "step_s", "others_s_token")  # as workers may claim (`policies.work.Capability`)
+    above = {name: getattr(stage, name) for name in ("input_bytes", "kv_bytes", "bytes_per_s")}
     for name, value in {**above, "token_s": rules.token_s, "left": left}.items():
         if not 0.0 < value < math.inf:
             raise ValueError(f"{name} is {value}; allowed: above 0")
-    rest = {"step_s": stage.step_s, "others_s_token": stage.others_s_token, "price": rules.price, "held": held}
-    for name, value in rest.items():
+    rest = {name: getattr(stage, name) for name in from_0}
+    for name, value in {**rest, "price": rules.price, "held": held}.items():
         if not 0.0 <= value < math.inf:
             raise ValueError(f"{name} is {value}; allowed: from 0")

@@ -16,9 +16,9 @@ far below any deadline)."""
 
 
 Amount = Annotated[float, Meta(ge=0, le=1e18)]
-AboveZero = Annotated[float, Meta(gt=0, le=1e18)]
-"""Claims that a planner can use: finite, and what `policies.problem.Worker` allows; the bound is above any device (an
-exabyte). One lying renewal must not spoil the plan of all."""
+AboveZero = Annotated[float, Meta(ge=1e-18, le=1e18)]
+"""Claims that a planner can use: finite, as is what is divided by them, and what `policies.problem.Worker` allows; the
+bounds are beyond any device (an exabyte). One lying renewal must not spoil the plan of all."""
 
 
 class Capability(Message, frozen=True):

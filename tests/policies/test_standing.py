@@ -11,7 +11,7 @@ from policies import port as p
 from policies.config import PreparedConfig
 from policies.jobs import PreparedJob, SessionJob, Standby
 from policies.wire import encode
-from policies.work import Emitted, Gone, Placed, Report
+from policies.work import Capability, Emitted, Gone, Placed, Report
 from tests.policies.small_village import LEND, RULES, TWO_HOLD_ALL, SmallVillage, ready
 
 # What is asked here shall be worth a standby; keys and values would be, too, on links as fast as these.
@@ -60,6 +60,17 @@ def test_an_idle_worker_stands_by_for_the_stage_that_costs_least_bytes() -> None
     assert village.worker(spare).loaded == village.coordination().lines.spares[spare][0] > 0
     assert village.desk.held[spare] == (job.stages[0].first, job.stages[0].last)
     assert head == job.stages[0].node
+
+
+def test_a_worker_that_claims_to_compute_in_no_time_stops_no_leader() -> None:
+    """Zero is within what a renewal may say: the idle one is weighed like any other, and the rest serve."""
+    boaster = Capability(TWO_HOLD_ALL, 0.01, 0.001, 0.0, 1e7, 0.01)
+    village = SmallVillage(3, TWO_HOLD_ALL, RULES, recovery=DEADLY, others={"w3": boaster})
+    village.run(40.0)
+    village.ask("1")
+    village.run(5.0)
+
+    assert len(village.answers("1")) == 1
 
 
 def test_where_deaths_are_rare_nothing_is_prepared() -> None:

@@ -98,7 +98,7 @@ FAIR = {"memory_bytes": 1e9, "layer_s": 0.01, "step_s": 0.0, "prefill_s_token_la
 @pytest.mark.parametrize(
     ("field", "claim"),
     [("memory_bytes", float("nan")), ("layer_s", 0.0), ("layer_s", float("inf")), ("bytes_per_s", -1.0),
-     ("one_way_s", float("-inf"))],
+     ("bytes_per_s", 5e-324), ("one_way_s", float("-inf"))],
 )  # fmt: skip
 def test_a_capability_that_a_planner_cannot_use_does_not_arrive(field: str, claim: float) -> None:
     """One lying worker must not spoil the plan of all."""
