@@ -41,12 +41,6 @@ CHEATS = {
     "stale_cache": "stale cache, a block",
 }  # fmt: skip
 """How calibrations call what `scenarios.adversaries.behaviours.Shirk` does."""
-SHOWN_AS = {
-    "wrong layer": "outputs",
-    "skipped layer": "outputs",
-    "four bits": "outputs",
-    "stale cache, a block": "cache",
-}
 
 Proof = CommitJob | OpenJob | ReleaseJob | RecheckJob
 Tell = Callable[[Node, str, int, Outcome, int, int], None]
