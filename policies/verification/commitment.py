@@ -21,6 +21,9 @@ from policies.verification.sketch import BLOCK
 from policies.wire import Message, encode
 
 Count = Annotated[int, Meta(ge=0, le=2**32)]
+Root = Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
+Name = Annotated[str, Meta(max_length=64)]
+"""Longer than any executor's: every word stands in the log, and a liar's must not fill it (our bound)."""
 
 
 class Commitment(Message, frozen=True):
@@ -42,16 +45,16 @@ class Commitment(Message, frozen=True):
     """
 
     session: str
-    executor: str
-    tokens: bytes
+    executor: Name
+    tokens: Root
     first: Count
     last: Count
     positions: Count
     output_from: Count
-    inputs: bytes
-    outputs: bytes
-    sketches: bytes
-    cache: bytes
+    inputs: Root
+    outputs: Root
+    sketches: Root
+    cache: Root
 
     @property
     def blocks(self) -> int:

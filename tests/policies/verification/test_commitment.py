@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -142,3 +143,15 @@ def test_an_opening_that_cannot_be_read_is_guilty() -> None:
     assert (
         judge(commitment, Challenge(0, 0), openings[Challenge(0, 0)], truth(Challenge(0, 0)), LOOSE).word == "opening"
     )
+
+
+@pytest.mark.parametrize(
+    "grown", [{"cache": bytes(33)}, {"inputs": b""}, {"tokens": bytes(10**6)}, {"executor": "x" * 65}]
+)
+def test_a_word_that_would_fill_the_log_does_not_arrive(grown: dict[str, Any]) -> None:
+    """Every field that a worker makes up has a length; what it says of the session is compared (`Check.fits`)."""
+    commitment = msgspec.structs.replace(bind(RIGHT, CACHE)[0], inputs=root_of(()))
+    assert msgspec.msgpack.decode(encode(commitment), type=Commitment) == commitment
+
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(encode(msgspec.structs.replace(commitment, **grown)), type=Commitment)
