@@ -44,6 +44,8 @@ class Seats:
         """Take in what a node says; return whether there is another committee now."""
         if sender not in self.members or not 0 < len(set(said.members)) == len(said.members) <= MEMBERS_MAX:
             return False
+        if (before := self.claims.get(sender)) is not None and before.epoch > said.epoch:
+            return False  # said before that, and late
         self.claims[sender] = said
         agreed = sum(claim == said for claim in self.claims.values())
         return agreed > (len(self.members) - 1) // 3 and self.install(said)

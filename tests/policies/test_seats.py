@@ -55,6 +55,14 @@ def test_epochs_may_be_skipped_and_never_come_back() -> None:
     assert not seats.install(InOffice(2, ("q",)))
 
 
+def test_what_a_member_said_earlier_and_comes_late_takes_nothing_back() -> None:
+    """Of each member the newest word counts, in whatever order they come."""
+    seats = Seats(FOUNDERS)
+
+    assert not any(seats.hear("a", said) for said in (LATER, NEXT))
+    assert seats.hear("b", LATER)
+
+
 def test_one_of_three_is_believed_where_members_only_crash() -> None:
     """f = 0 of three: each member is correct."""
     assert Seats(("a", "b", "c")).hear("b", InOffice(1, ("b", "c", "d")))
