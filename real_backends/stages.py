@@ -95,6 +95,9 @@ class Failed(Message, frozen=True, tag="failed"):
 StageFrame = Union[Open, Step, MarkedStep, Batch, Close, Guard, Copy, Copied]  # noqa: UP007
 _decode: Any = msgspec.msgpack.Decoder(StageFrame).decode
 
+ENDED_MAX = 1024
+"""Ends that are remembered (our choice): a head's word that a session is over may overtake the session's last step,
+which comes by way of the other stages and would begin it anew, for nobody."""
 KEPT = ""  # the head of a session that outlives its own
 
 Models = dict[str, Callable[[], tuple[ModelSpec, Weights]]]
@@ -148,6 +151,7 @@ class Stages:
     kv_pool_bytes: int = 0  # the most that pools of one moment took
     _loaded: dict[str, tuple[ModelSpec, Weights]] = field(default_factory=dict)
     _shards: dict[tuple[str, int, int], Shard] = field(default_factory=dict)
+    _ended: dict[str, None] = field(default_factory=dict)  # the latest, in order
     _sessions: dict[str, _Session] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -272,6 +276,9 @@ class Stages:
         except msgspec.MsgspecError as error:
             raise WireError(f"stage frame: {error}") from None
         if isinstance(frame, Close):
+            self._ended[frame.session] = None
+            if len(self._ended) > ENDED_MAX:
+                del self._ended[next(iter(self._ended))]
             work = self.drop(frame.session)
         elif isinstance(frame, Copied):
             self.copies.on_copied(sender, frame)
@@ -312,6 +319,8 @@ class Stages:
             await self.copies.free(copy.kept)
 
     async def _step(self, step: Step) -> None:
+        if step.session in self._ended:
+            return
         entry = self._session(step.session, KEPT if isinstance(step, MarkedStep) else step.stages[0].node)
         if self._was_heard(entry, step.position):
             return
@@ -332,6 +341,8 @@ class Stages:
         self._go_on(entry, step, out, said)
 
     async def _batch(self, batch: Batch) -> None:
+        if batch.lane in self._ended:
+            return
         head = batch.stages[0].node
         lane = self._session(batch.lane, head)
         if self._was_heard(lane, batch.number):

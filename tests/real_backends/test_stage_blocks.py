@@ -97,3 +97,31 @@ def test_a_head_that_went_down_holds_no_block(tmp_path: Path, serving: ServingRu
         assert shard.kv_bytes() == 0
 
     asyncio.run(run_nodes(tmp_path, act, policy=PolicyConfig(sharding=TIGHT.sharding, serving=serving)))
+
+
+@pytest.mark.parametrize("serving", [OneByOneConfig(), BatchedConfig()], ids=["one by one", "batched"])
+def test_a_step_that_its_sessions_end_overtook_begins_nothing(tmp_path: Path, serving: ServingRules) -> None:
+    """What comes by way of another stage after the head's word that all is over takes no block."""
+    policy = PolicyConfig(sharding=ShardingConfig(slots=3, context_tokens=64), serving=serving)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        held: list[tuple[Any, ...]] = []
+        take = nodes["c"].host.on_frame
+
+        def late(*frame: Any) -> None:
+            if frame[0] == "b" and frame[1] == stages.STAGE:
+                held.append(frame)
+            else:
+                take(*frame)
+
+        nodes["c"].host.on_frame = late  # type: ignore[method-assign]
+        nodes["a"].host.submit("worker", 1, session_job())
+        await until(lambda: bool(held))
+        nodes["a"].host.on_peer("b", "down")
+        await until(lambda: bool(nodes["a"].ends))
+        await until(lambda: bool(nodes["c"].host.stages._ended))
+        take(*held[0])
+        await asyncio.gather(*nodes["c"].host.stages._tasks)
+        assert nodes["c"].host.stages.sessions == 0
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
