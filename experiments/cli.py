@@ -34,11 +34,11 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "promote": ("register a Run's policies if its gates are green", "twin promote runs/four_desks/KEY-1"),
     "calibrate": (
-        "fit a law to measurements (battery, thermal, power), or measure this machine's executor",
+        "fit laws or prices to measurements (battery, links, inference ...), or measure this machine's executor",
         "twin calibrate battery --hppc pulses.csv --ocv ocv.csv --params cell.json --out fitted.json",
     ),
     "validate": (
-        "hold a law against measurements (battery, thermal), or every law against its reference (physics)",
+        "hold a law against measurements (battery, thermal), or all against references (physics, inference)",
         "twin validate battery run.csv --cell fitted.json --measured m.csv",
     ),
     "predict": (
