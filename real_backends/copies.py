@@ -17,10 +17,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from policies.jobs import Stage, Standby
 from policies.wire import Message, encode
@@ -28,6 +29,9 @@ from real_backends.clock import Clock
 from real_backends.compute import Compute
 from real_backends.executors import Activation, Shard, pack_activation, unpack_activation
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
+
+RequestName = Annotated[str, Meta(min_length=1)]
+"""A request's name, from a peer: "" stands for all of them where caches are freed."""
 
 COPY_TOKENS = 512  # assumption: a message of a few MiB at most, so that steps on the same link wait little
 COPY_TRY_NS = 5_000_000_000  # assumption: ten times the slowest pass of 512 tokens; then a copy is sent again
@@ -40,7 +44,7 @@ class Guard(Message, frozen=True, tag="guard"):
     model: str
     stages: tuple[Stage, ...]
     index: int
-    kept: str
+    kept: RequestName
     standby: Standby | None
     ask: bool
 
@@ -52,7 +56,7 @@ class Copy(Message, frozen=True, tag="copy"):
     stand at the ends of steps among the tokens.
     """
 
-    kept: str
+    kept: RequestName
     model: str
     first: int
     last: int
@@ -262,6 +266,8 @@ class Copies:
         x = own.inputs(begin, end) if standby.way == "checkpoint" else None
         if x is not None:  # what was rounded on its way here is not rounded a second time
             return (pack_activation(x, "f16" if self._place.coding == "f16" else "f32"),)
+        if self._by_session.get(own.session) is not own:
+            raise ValueError("the session ended, and asking for its shard would open it again")
         shard = await self._place.shard_of(own.session, own.model, own.first, own.last)
         keys, values = await self._place.compute.run(shard.cached, own.session, begin)
         coding = "f16" if shard.dtype == "fp16" else "f32"

@@ -289,7 +289,7 @@ class ExecutorHost:
     async def _step(self, job: SessionJob, session: str, x: Any, position: int, mark: bytes = b"") -> int:
         out = await self.stages.forward(session, job.model, job.stages[0], x, position)
         if mark:
-            self.stages.copies.ran(session, job.model, job.stages[0], position, x, mark)
+            self.stages.ran(session, job.model, job.stages[0], position, x, mark)
         if len(job.stages) == 1:
             return choose(out, position + len(x), job.sampling)
         step = Step(

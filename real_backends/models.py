@@ -101,5 +101,5 @@ def _open(scenario: Scenario, checkpoint: str) -> tuple[ModelSpec, Weights]:
         spec, weights = open_checkpoint(Path(checkpoint))
     except (ValueError, OSError) as error:
         raise ScenarioError(str(error)) from None
-    # Caches are allocated whole, and sessions are as long as the policies reckon with.
+    # Pools have blocks for sessions as long as the policies reckon with, and a longer one is refused.
     return replace(spec, context=min(spec.context, scenario.policy.sharding.context_tokens)), weights

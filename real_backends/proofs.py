@@ -69,8 +69,7 @@ class Proofs:
         if isinstance(job, OpenJob):
             return _done(await self._work(self._open, job))
         if isinstance(job, ReleaseJob):
-            self._kept.pop(job.op, None)
-            self._evidence.pop(job.op, None)
+            await self._work(self._release, job.op)
             return Done("", 0, 0)
         tokens = await self._tokens(job.of)
         came = None
@@ -151,6 +150,10 @@ class Proofs:
             return Shown(opening, "")
         came = kept.inputs(evidence.commitment.positions)
         return Shown(opening, self._blobs.store.put(np.ascontiguousarray(came, "<f4").tobytes()))
+
+    def _release(self, op: str) -> None:
+        self._kept.pop(op, None)
+        self._evidence.pop(op, None)
 
     def _recheck(self, job: RecheckJob, tokens: Tokens, came: npt.NDArray[np.float32] | None) -> Verdict:
         """Judge; whatever the worker said that cannot be computed from is as false as a false number."""

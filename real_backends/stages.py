@@ -184,6 +184,11 @@ class Stages:
     async def _run_own(self, entry: _Session, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
         return await self._with_room(self._forward, entry, session, model, stage, x, position)
 
+    def ran(self, session: str, model: str, stage: Stage, position: int, x: Any, mark: bytes) -> None:
+        """A step of a prepared session ran here (`real_backends.copies`)."""
+        if session in self._sessions:  # it was not forgotten or renamed meanwhile
+            self.copies.ran(session, model, stage, position, x, mark)
+
     async def run_batch(
         self, lane: str, model: str, stage: Stage, slices: tuple[Slice, ...], x: Any, closed: tuple[str, ...] = (),
         head: str = "",
@@ -329,8 +334,8 @@ class Stages:
             x = unpack_activation(step.x)
             stage = step.stages[step.index]
             out = await self._run_own(entry, step.session, step.model, stage, x, step.position)
-            if isinstance(step, MarkedStep) and step.session in self._sessions:  # not renamed meanwhile
-                self.copies.ran(step.session, step.model, stage, step.position, x, step.mark)
+            if isinstance(step, MarkedStep):
+                self.ran(step.session, step.model, stage, step.position, x, step.mark)
             if step.index == len(step.stages) - 1:
                 chosen = choose(out, step.position + len(x), step.sampling)
                 said = Token(session=step.session, position=step.position, token=chosen)

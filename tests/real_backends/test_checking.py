@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from policies.jobs import (
 )
 from policies.verification import Challenge, Commitment, Verdict, draw_challenge, follows
 from policies.wire import encode
+from real_backends.cluster import until
 from real_backends.executors import make_shard
 from real_backends.executors.cheats import cheating
 from real_backends.local import run_local
@@ -163,6 +165,28 @@ def test_what_is_released_or_never_was_cannot_be_shown(tmp_path: Path) -> None:
             lost = await prove(nodes["b"], job)
             assert isinstance(lost, Lost)
             assert "nothing is kept of client/op" in lost.reason
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+def test_nothing_is_let_go_under_the_work_on_it(tmp_path: Path) -> None:
+    """A release waits for what the compute thread is at, which may be a commitment to what would be let go."""
+    gate = threading.Event()
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await end_of(nodes["a"], session_job())
+        host = nodes["b"].host
+        proofs = host.proofs
+        assert proofs is not None
+        await until(lambda: "client/op" in proofs._kept)
+        at_work = asyncio.create_task(host.compute.run(gate.wait, 30.0))
+        host.submit("worker", 1, encode(ReleaseJob("client/op")))
+        for _ in range(10):  # each has its turn
+            await asyncio.sleep(0)
+        assert "client/op" in proofs._kept
+        gate.set()
+        await at_work
+        await until(lambda: not proofs._kept)
 
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
 

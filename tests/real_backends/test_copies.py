@@ -243,6 +243,46 @@ def test_a_stranger_s_copy_takes_nobody_s_place(tmp_path: Path) -> None:
     asyncio.run(run_nodes(tmp_path, act, names=FOUR))
 
 
+def test_a_copy_of_no_request_is_refused(tmp_path: Path) -> None:
+    """A nameless request stands for all of them where caches are freed, so that no peer may speak of it."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await end_of(nodes["a"], job(standbys=standing(1)))
+        x = pack_activation(np.zeros((3, 1), np.float32))  # no activations of this model
+        for frame in (
+            Copy("", "desk-tiny", 3, 5, 0, 3, (3,), (b"m",), (x,)),
+            Guard("theft", "desk-tiny", STAGES, 1, "", None, ask=True),
+        ):
+            with pytest.raises(WireError, match="length >= 1"):
+                nodes["b"].host.on_frame("a", STAGE, encode(frame))
+        await until(lambda: not nodes["b"].host.stages._tasks)
+        assert nodes["b"].host.stages.sessions == 1
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_a_session_that_ends_under_way_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a copy that was about to leave nor a step that was running opens a session again that was forgotten."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await end_of(nodes["a"], job(standbys=standing(1, "buddy")))
+        stages = nodes["b"].host.stages
+        (own,) = stages.copies._by_session.values()
+        own.copied, own.sent_ns = 0, None
+        stages.copies._pump(own)
+        await stages.drop(own.session)
+        step = asyncio.create_task(stages.forward("s", "desk-tiny", STAGES[0], np.array(PROMPT), 0))
+        await until(lambda: stages.sessions == 1)
+        await stages.drop("s")
+        await step
+        stages.ran("s", "desk-tiny", STAGES[0], 0, np.array(PROMPT), b"m")
+        await until(lambda: not stages._tasks)
+        assert stages.sessions == 0
+        assert not stages.copies._by_session
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
 def test_nobody_but_its_head_claims_a_session(tmp_path: Path) -> None:
     """A stage is told that a session is prepared by the head that it names, and refuses anyone else's word."""
 
