@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,14 +46,17 @@ def read(path: Path) -> list[Row]:
     raw = path.read_bytes()
     try:
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"predict {path}: not a CSV in UTF-8: {error}") from None
-    reader = csv.DictReader(io.StringIO(text))
-    columns = reader.fieldnames or []
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"predict {path}: not a CSV in UTF-8, plain or gzip: {error}") from None
+    try:
+        reader = csv.DictReader(io.StringIO(text))
+        columns, cells = reader.fieldnames or [], list(reader)
+    except csv.Error as error:
+        raise UsageError(f"predict {path}: not a CSV: {error}") from None
     needed = PROFILE[:-1] if "machine" in columns else NEEDED
     if missing := [name for name in needed if name not in columns]:
         raise UsageError(f"predict {path}: no column {', '.join(missing)}; needed: {', '.join(needed)}")
-    return [_row(cells, number, path) for number, cells in enumerate(reader, start=2) if not _empty(cells)]
+    return [_row(row, number, path) for number, row in enumerate(cells, start=2) if not _empty(row)]
 
 
 def _empty(cells: dict[str, str]) -> bool:

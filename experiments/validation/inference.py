@@ -185,7 +185,10 @@ def _sources(rows: Sequence[Row]) -> str:
 
 
 def _page(path: Path) -> str:
-    page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    try:
+        page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--out {path}: not a page in UTF-8: {error}") from None
     if not _PLACE.search(page):
         raise UsageError(f"--out {path}: no place for the tables; needed: a page with <!-- inference: classes -->")
     return page

@@ -80,6 +80,9 @@ METRICS = (
 )  # fmt: skip
 UNITS = ("tokens/s", "ms", "s", "us", "ms/token", "s/token", "x", "W", "J", "J/token", "GB")
 
+DEVICES_MAX = 100_000
+"""Devices of one row, each of which is listed (our bound; clusters that serve one model are far smaller)."""
+
 
 def answer(row: Mapping[str, str]) -> Answer:
     """Predict what a row states.
@@ -129,8 +132,8 @@ def _number(column: str, text: str) -> float:
 
 def _count(text: str) -> int:
     number = _number("n_devices", text or "1")
-    if number < 1 or number != int(number):
-        raise ValueError(f"n_devices is {text!r}; allowed: whole numbers from 1 up")
+    if not 1 <= number <= DEVICES_MAX or number != int(number):
+        raise ValueError(f"n_devices is {text!r}; allowed: whole numbers from 1 to {DEVICES_MAX:,}")
     return int(number)
 
 

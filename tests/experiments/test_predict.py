@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 from pathlib import Path
@@ -97,6 +98,7 @@ def test_generation_starts_from_an_empty_cache_unless_a_depth_is_told(tmp_path: 
      (("llama.cpp Metal", "abacus"), r"line 2: system is 'abacus'.*allowed: .*vllm"),
      (("tg128", "beauty"), r"line 2: metric is 'beauty'.*allowed: pp512, tg128"),
      (("(38-core GPU),1,", "(38-core GPU),many,"), r"line 2: n_devices is 'many'; allowed: a number"),
+     (("(38-core GPU),1,", "(38-core GPU),1e308,"), r"line 2: n_devices is '1e308'; allowed: .* to 100,000"),
      (("65.95", "fast"), r"line 2: .*'fast'"),
      (('"batch 1"', "batch 1, build 2, a"), r"line 2: more cells than columns; allowed: 10"),
      (("tokens/s", "furlongs"), r"line 2: unit is 'furlongs'; allowed: tokens/s")],
@@ -124,3 +126,24 @@ def test_a_table_without_its_columns_is_refused(tmp_path: Path, capsys: pytest.C
     assert "no column system, devices, metric, unit" in capsys.readouterr().err
     assert main(["predict", str(tmp_path / "none.csv")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["gzip cut short", "gzip with a wrong byte", "a cell that never ends", "bytes"])
+def test_a_file_that_holds_no_table_is_refused(wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever is wrong with its bytes, one line says that it is no CSV, and the exit code is the user's."""
+    packed = bytearray(gzip.compress((HEAD + GOOD).encode(), mtime=0))
+    if wrong == "gzip cut short":
+        packed = packed[:-10]
+    elif wrong == "gzip with a wrong byte":
+        packed[10] |= 0x06  # a block of a kind that there is not
+    elif wrong == "a cell that never ends":
+        packed = bytearray((HEAD + '"' + "x" * (csv.field_size_limit() + 1)).encode())
+    else:
+        packed = bytearray(HEAD.encode() + b"\xe9\n")
+    file = tmp_path / "rows.csv"
+    file.write_bytes(packed)
+
+    assert main(["predict", str(file)]) == 2
+    told = capsys.readouterr().err
+    assert "not a CSV" in told
+    assert told.count("\n") == 1
