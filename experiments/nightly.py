@@ -44,14 +44,14 @@ def nightly(words: Sequence[str]) -> int:
 
     Return 1 if a test fails or does not end, 2 if a word names nothing.
     """
-    names = _collected()
-    if names is None:
-        return 1
     jobs = next((word for word in words if word.startswith("jobs=")), "jobs=1").removeprefix("jobs=")
     words = [word for word in words if not word.startswith("jobs=")]
     if not (jobs.isdecimal() and int(jobs) > 0):
         say(f"test nightly: jobs={jobs}: allowed are whole numbers above 0")
         return 2
+    names = _collected()
+    if names is None:
+        return 1
     chosen = select(names, words)
     unknown = [word for word in words if not select(names, [word])]
     if unknown:

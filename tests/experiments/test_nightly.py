@@ -145,8 +145,11 @@ def test_processes_run_side_by_side_and_some_alone_at_the_end(night: Night, jobs
     assert {one["outcome"] for one in parts().values()} == {"passed"}
 
 
-def test_jobs_are_a_whole_number(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line names what is allowed."""
+def test_jobs_are_a_whole_number(
+    night: Night, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line names what is allowed, before tests are collected, which takes half a minute."""
+    monkeypatch.setattr(nightly, "_collected", lambda: pytest.fail("tests were collected"))
     assert nightly.nightly(["jobs=none"]) == 2
     assert "jobs=none: allowed are whole numbers above 0" in capsys.readouterr().err
     assert night.ran == []
