@@ -69,10 +69,12 @@ def agreement(run: Run, ax: Axes | None = None) -> Axes:
 def views(run: Run) -> list[tuple[float, float, str, int]]:
     """Return (start_s, end_s, leader, view) of every view, as the first honest member that entered it said.
 
+    Those after the run's time, in which it drains, are left out.
     A view that is older than one already begun is a member's that comes late, and none of its own.
     """
     told = run.decisions
     told = told[(told["kind"] == "follows") & (told["path"] == "consensus")].sort_values("time_s", kind="stable")
+    told = told[told["time_s"] < duration_s(run)]
     begun: list[tuple[float, str, int]] = []
     for time_s, detail in zip(told["time_s"], told["detail"], strict=True):
         view, leader = _fields(detail, "term", "leader")

@@ -38,10 +38,11 @@ def epochs(run: Run) -> list[Epoch]:
     """Return the epochs of a run, the founders' first; none of a village whose committee is fixed.
 
     An epoch begins where the first honest log has the members that were decided. One that was followed before its
-    committee took office is left out.
+    committee took office is left out, as are those after the run's time, in which it drains.
     """
     told = run.decisions
     told = told[told["kind"].isin(("decision", "seated"))].sort_values("time_s", kind="stable")
+    told = told[told["time_s"] < duration_s(run)]
     begun = [(0, 0.0, tuple(run.manifest.get("committee", ())), None, None)]
     waiting: dict[str, Any] | None = None
     for time_s, kind, detail in zip(told["time_s"], told["kind"], told["detail"], strict=True):

@@ -160,17 +160,22 @@ def split_nodes(nodes: Any) -> list[str]:
 
 
 def leader_spans(run: Run) -> list[tuple[float, float, str]]:
-    """Return (start, end, node) of every leadership, in seconds."""
+    """Return (start, end, node) of every leadership that begins within the run's time, in seconds.
+
+    A run goes on after its time, until its requests have ended; figures end with it, and words beyond would break them.
+    """
     rows = run.decisions[run.decisions["kind"] == "leader"].sort_values("time_s", kind="stable")
+    rows = rows[rows["time_s"] < duration_s(run)]
     starts, nodes = rows["time_s"].tolist(), rows["node"].tolist()
     return list(zip(starts, [*starts[1:], duration_s(run)], nodes, strict=True)) if starts else []
 
 
 def fault_spans(run: Run) -> list[tuple[str, float, float, str]]:
-    """Return (kind, start, end, node) of every fault, in seconds; an open end is the run's end."""
+    """Return (kind, start, end, node) of every fault begun within the run's time; an open end is the run's end."""
     found: list[tuple[str, float, float, str]] = []
     begun: dict[tuple[str, str], float] = {}
     rows = run.faults.sort_values("time_s", kind="stable")
+    rows = rows[(rows["time_s"] < duration_s(run)) | (rows["phase"] != "start")]
     for time_s, kind, node, phase in zip(rows["time_s"], rows["kind"], rows["node"], rows["phase"], strict=True):
         key = (str(kind), str(node))
         if phase == "start":

@@ -8,6 +8,7 @@ import pytest
 
 from experiments.agreement_plot import accused, agreement, views
 from experiments.council_plot import epochs
+from experiments.plots import fault_spans, leader_spans
 from experiments.results import Run
 from scenarios.record import Record
 
@@ -47,6 +48,20 @@ def test_the_timeline_marks_liars_and_what_befell_members_alone() -> None:
     assert ax.get_xlim() == pytest.approx((0.0, 10.0))
 
 
+def test_what_comes_after_the_runs_time_is_not_drawn() -> None:
+    """While a run drains there are leaders, epochs and faults as before; the figure ends with the run's time."""
+    draining = an_elected_run()
+    draining.manifest["config"] = {"duration_s": 3.0}
+    late = a_run()
+    late.manifest["config"] = {"duration_s": 1.5}
+
+    assert [epoch.number for epoch in epochs(draining)] == [0, 1]  # the second is chosen, and sits, after that
+    assert (views(draining), leader_spans(draining)) == ([], [])
+    assert [(kind, end) for kind, _, end, _ in fault_spans(late)] == [("cut", 1.5)]
+    for ax in (agreement(draining), agreement(late)):
+        assert all(text.get_position()[0] <= ax.get_xlim()[1] for text in ax.texts)
+
+
 def an_elected_run() -> Run:
     """Return a run whose founders a, b are followed by b, c, who take office a second after they were decided."""
     names = ("tag", "epoch", "command", "members", "learners", "reason", "roll", "faulty", "failure_ppb", "picks")
@@ -59,6 +74,7 @@ def an_elected_run() -> Run:
         (5.0, "b", "coordination", "seated", json.dumps(["configured", 13, ["c", "b"], ["a"]])),
         (5.1, "c", "consensus", "follows", json.dumps(["follows", (2 << 32) + 3, "c"])),
         (6.0, "a", "consensus", "evidence", json.dumps(["evidence", "x"])),  # who never sat has no row
+        (6.5, "c", "coordination", "leader", json.dumps({})),
     ]
     manifest = {"config": {"duration_s": 10.0}, "committee": ["a", "b"]}
     return Run(Record({}, manifest, {"decisions": decisions, "faults": [], "commits": [(1, 1, 3.0, 3.1, 2)]}))
