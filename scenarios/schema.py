@@ -7,6 +7,7 @@ one line that names the field, the value and what is allowed. Nothing is written
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union
 
@@ -337,11 +338,17 @@ def _check_shape(shape: Shape | None) -> None:
             raise ScenarioError(f"shape.{name}={getattr(shape, name)}: expected above 0")
 
 
+SECONDS_MAX = 1e9
+"""Longest time of a field, 31 years (our bound): nodes count nanoseconds, and send them as 64-bit integers."""
+
+
 def require_finite(plain: dict[str, Any]) -> None:
-    """Refuse a scenario, as plain data, with a number that is not one."""
+    """Refuse a scenario, as plain data, with a number that is not one, or a time that no clock of a node reaches."""
     for path, value in _numbers("", plain):
         if not math.isfinite(value):
             raise ScenarioError(f"{path}={value}: expected a finite number")
+        if re.search(r"(?<!_per)_s\b", path) and abs(value) > SECONDS_MAX:
+            raise ScenarioError(f"{path}={value}: expected at most {SECONDS_MAX:g} seconds")
 
 
 def _numbers(path: str, plain: Any) -> Iterator[tuple[str, float]]:

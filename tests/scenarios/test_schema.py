@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from scenarios.schema import Scenario, ScenarioError, build, to_plain
+from scenarios.schema import PRIORITIES, Scenario, ScenarioError, build, to_plain
 
 AZURE = {"kind": "azure_conv", "path": "x.csv"}
 SYNTHETIC = {"kind": "synthetic"}
@@ -168,6 +168,15 @@ BAD = [
     *(
         ({"workload": {**AZURE, "start": start}}, f"workload.start={start!r}: expected HH:MM, from 00:00 to 23:59")
         for start in ("25:00", "12:60", "1", "noon", "-1:00", "12:5", "1:2:3", "")
+    ),
+    (
+        {"workload": {**SYNTHETIC, "deadline_s": {**dict.fromkeys(PRIORITIES, 9.0), "low": 1e300}}},
+        "workload.deadline_s.low=1e+300: expected at most 1e+09 seconds",
+    ),
+    ({"workload": {**SYNTHETIC, "retry_s": 1e300}}, "workload.retry_s=1e+300: expected at most 1e+09 seconds"),
+    (
+        {"policy": {"coordination": {"degrade": {"dwell_s": 1e300}}}},
+        "policy.coordination.degrade.dwell_s=1e+300: expected at most 1e+09 seconds",
     ),
     ({"faults": [{**CUT, "group": [5]}]}, "faults[0].group=5: committee has members 0..4"),
     ({"faults": [{**CUT, "group": []}]}, "faults[0].group=[]: expected somebody on both sides"),
