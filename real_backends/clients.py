@@ -77,13 +77,13 @@ class Clients:
         return len(self._open)
 
     def on_frame(self, sender: str, kind: int, body: bytes) -> None:
-        """Take a REPLY frame."""
+        """Take a REPLY frame; a node that is no gateway has nothing to say to clients."""
         reply: Reply = decode(kind, body)
         asked = self._open.get((reply.client, reply.op_id))
-        if asked is None:
+        if asked is None or sender not in self._committee:
             return  # it has its outcome already
         message = _reply(reply.payload)
-        if isinstance(message, Answer | Refused) and sender in self._committee:
+        if isinstance(message, Answer | Refused):
             self._gateway_of[reply.client] = self._committee.index(sender)
         asked.replies.put_nowait((message, reply.blob))
 

@@ -82,16 +82,15 @@ class Asking:
         self._gateway = 0  # that answered last
 
     def on_frame(self, sender: str, kind: int, body: bytes) -> None:
-        """Take a REPLY frame."""
+        """Take a REPLY frame; a node that is no gateway has nothing to say to clients."""
         reply: Reply = decode(kind, body)
         one = self._open.get(reply.op_id)
-        if one is None or reply.client != CLIENT:
+        if one is None or reply.client != CLIENT or sender not in self._committee:
             return  # it has its outcome already, or nobody waits for it any more
         message = _reply(reply.payload)
         if isinstance(message, Answer | Refused):
             one.outcome_s = time.monotonic()  # its client may be slow to take what came
-            if sender in self._committee:
-                self._gateway = self._committee.index(sender)
+            self._gateway = self._committee.index(sender)
         one.came.put_nowait((message, reply.blob))
 
     async def ask(

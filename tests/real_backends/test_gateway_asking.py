@@ -36,6 +36,7 @@ class Members:
         self.asking = Asking(self, ("k1", "k2"), "m", 0.01, 5.0, self.metrics)
         self.output: bytes | None = np.arange(4, dtype="<i4").tobytes()
         self.heard: list[tuple[str, str]] = []
+        self.stranger: Message | None = None  # what a worker says to whoever has asked
         self._scripts = list(scripts)
 
     async def start(self, receive: Receive, hint: PeerHint) -> None:
@@ -50,12 +51,17 @@ class Members:
         request: Request = decode(kind, body)
         operation = _operation(request.payload)
         self.heard.append((to, type(operation).__name__))
+        if self.stranger is not None:
+            self._reply("w1", request, self.stranger)
         for message in self._scripts.pop(0) if isinstance(operation, Submit) and self._scripts else ():
             if message is not None:
-                blob = self.output if isinstance(message, Answer) else None
-                reply = Reply(request.client, request.op_id, encode(message), not isinstance(message, Part), blob)
-                asyncio.get_running_loop().call_soon(self.asking.on_frame, to, REPLY, encode(reply))
+                self._reply(to, request, message)
         return True
+
+    def _reply(self, sender: str, request: Request, message: Message) -> None:
+        blob = self.output if isinstance(message, Answer) else None
+        reply = Reply(request.client, request.op_id, encode(message), not isinstance(message, Part), blob)
+        asyncio.get_running_loop().call_soon(self.asking.on_frame, sender, REPLY, encode(reply))
 
     def ask(self, take: int = 1000, heard: Callable[[str], None] = lambda model: None) -> list[int]:
         """Ask for four tokens, and close after so many were given out."""
@@ -82,6 +88,16 @@ def test_parts_come_before_the_answer_and_each_token_once() -> None:
     assert members.ask() == [0, 1, 2, 3]
     assert members.heard == [("k1", "Submit")]
     assert members.metrics.counts["repeated_tokens_total"] == members.metrics.counts["differing_tokens_total"] == 0
+
+
+@pytest.mark.parametrize("said", [Part(0, (9, 9)), Answer("other", 2, 7, "w1"), Refused("no")])
+def test_a_worker_s_word_is_no_answer(said: Message) -> None:
+    """Only gateways are believed: what another node of the village says ends nothing and is not given out."""
+    members = Members([Part(0, (0,)), Part(1, (1, 2)), Part(3, (3,)), ANSWER])
+    members.stranger = said
+    assert members.ask() == [0, 1, 2, 3]
+    assert members.asking.book.asked[0].finish == Finish("answered", "", "digest", 4, 7, 1)
+    assert members.metrics.counts["differing_tokens_total"] == 0
 
 
 def test_whose_the_tokens_are_is_told_before_they_come() -> None:
