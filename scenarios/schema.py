@@ -24,6 +24,7 @@ from policies.config import (
     PolicyConfig,
     PreparedConfig,
 )
+from policies.gateway.gateway import DEADLINE_MAX_S
 from scenarios import council, faults, sensors
 from scenarios.adversaries.behaviours import Behaviour, Silent, WrongResults
 from scenarios.adversaries.check import check as check_adversaries
@@ -406,6 +407,9 @@ def _check_workload(w: Workload) -> None:
     missing = [name for name in PRIORITIES if name not in w.deadline_s]
     if missing:
         raise ScenarioError(f"workload.deadline_s={dict(w.deadline_s)}: expected one for every class, not {missing[0]}")
+    for name, deadline_s in w.deadline_s.items():
+        if deadline_s > DEADLINE_MAX_S:  # gateways do not read such a request, and its client asks on and on
+            raise ScenarioError(f"workload.deadline_s.{name}={deadline_s}: expected at most {DEADLINE_MAX_S:g}, a year")
     if isinstance(w, Azure):
         hour, _, minute = w.start.partition(":")
         if not (hour.isdecimal() and minute.isdecimal() and int(hour) < 24 and len(minute) == 2 and int(minute) < 60):

@@ -173,6 +173,10 @@ BAD = [
         {"workload": {**SYNTHETIC, "deadline_s": {**dict.fromkeys(PRIORITIES, 9.0), "low": 1e300}}},
         "workload.deadline_s.low=1e+300: expected at most 1e+09 seconds",
     ),
+    (
+        {"workload": {**SYNTHETIC, "deadline_s": {**dict.fromkeys(PRIORITIES, 9.0), "low": 1e8}}},
+        "workload.deadline_s.low=100000000.0: expected at most 3.16224e+07, a year",
+    ),
     ({"workload": {**SYNTHETIC, "retry_s": 1e300}}, "workload.retry_s=1e+300: expected at most 1e+09 seconds"),
     (
         {"policy": {"coordination": {"degrade": {"dwell_s": 1e300}}}},
