@@ -75,8 +75,8 @@ def _row(cells: dict[str, str], number: int, path: Path) -> Row:
         measured = float(said) if said else None
     except ValueError as error:
         raise UsageError(f"{path.name} line {number}: {error}") from None
-    if measured is not None and not np.isfinite(measured):
-        raise UsageError(f"{path.name} line {number}: value is {said!r}; allowed: a finite number, or nothing")
+    if measured is not None and not 0.0 <= measured < np.inf:
+        raise UsageError(f"{path.name} line {number}: value is {said!r}; allowed: a number from 0 up, or nothing")
     return Row(cells, found, measured)
 
 

@@ -179,6 +179,7 @@ def find_devices(name: str, count: int = 1, mem_bytes_per_s: float = 0.0) -> tup
 
     Raises:
         UnknownName: one of them is not known.
+        ValueError: there are none of one.
     """
     chips: list[Chip] = []
     name = re.sub(r"^[^:]*:\s*(?=\d)", "", name)  # `test bed: 2x ...`
@@ -193,6 +194,8 @@ def find_devices(name: str, count: int = 1, mem_bytes_per_s: float = 0.0) -> tup
             times, bare = int(after[2]), after[1]
         else:
             times, bare = 1, part
+        if not times:
+            raise ValueError(f"devices is {name!r}; allowed: from 1 to 99 of a device")
         chips += [find_chip(bare, mem_bytes_per_s)] * times
     if any(chip.kind in _DISCRETE for chip in chips):  # `Raspberry Pi 5 + RX 6700 XT`: the card computes
         host = BOARD_HOST if any(chip.kind == "board" for chip in chips) else 1.0

@@ -83,6 +83,9 @@ UNITS = ("tokens/s", "ms", "s", "us", "ms/token", "s/token", "x", "W", "J", "J/t
 DEVICES_MAX = 100_000
 """Devices of one row, each of which is listed (our bound; clusters that serve one model are far smaller)."""
 
+TOLD_MAX = 1e9
+"""Tokens or sequences that a row's words may tell (our bound, far above any context or batch)."""
+
 
 def answer(row: Mapping[str, str]) -> Answer:
     """Predict what a row states.
@@ -175,10 +178,16 @@ def _link(text: str, usual: Link) -> Link | None:
 
 def _conditions(metric: str, text: str, system: str, model: str) -> Conditions:
     said = read_conditions(f"{text}, {system}")
-    prompt, output, depth = int(said.get("prompt", 512)), int(said.get("output", 128)), int(said.get("depth", 0))
-    context = said.get("context")
     filled = re.match(r"(pp|tg)\s*_?(\d+)", metric)
     both = re.match(r"pp\s*_?(\d+)\s*\+\s*tg\s*_?(\d+)", metric)
+    told = [
+        *said.values(),
+        *(float(count) for found in (filled, both) if found for count in re.findall(r"\d+", found[0])),
+    ]
+    if max(told, default=0.0) > TOLD_MAX:
+        raise ValueError(f"conditions is {text!r}, metric {metric!r}; allowed: numbers up to {TOLD_MAX:,.0f}")
+    prompt, output, depth = int(said.get("prompt", 512)), int(said.get("output", 128)), int(said.get("depth", 0))
+    context = said.get("context")
     if both:
         prompt, output = int(both[1]), int(both[2])
     elif filled and filled[1] == "pp":
