@@ -48,7 +48,7 @@ def request_times(run: Run) -> pd.DataFrame:
     return found
 
 
-def totals(run: Run, among: Collection[str] | None = None) -> dict[str, float]:
+def totals(run: Run, among: Collection[str] | None = None, nodes: Collection[str] | None = None) -> dict[str, float]:
     """Return `TOTALS` of a Run; NaN for what it does not have.
 
     A gateway's own session, that of no request, is not its first.
@@ -57,6 +57,7 @@ def totals(run: Run, among: Collection[str] | None = None) -> dict[str, float]:
         run: either world's.
         among: requests, by ``op_id``, whose tokens are throughput; None is all. What a client left in mid-stream was
             withdrawn here and is served to its end by the twin, whose clients never leave.
+        nodes: whose caches are summed (`that_counted`); None is all.
     """
     sessions, requests = run.sessions, run.requests
     if len(sessions):
@@ -68,19 +69,30 @@ def totals(run: Run, among: Collection[str] | None = None) -> dict[str, float]:
     ready_s = float(sessions["begun_s"].min()) if len(sessions) else float("nan")
     return {
         "throughput_tokens_per_s": throughput,
-        "kv_pool_bytes": _counted(run, "kv_pool_bytes", kv_pool_bytes),
-        "kv_bytes": _counted(run, "kv_peak_bytes", kv_peak_bytes),
+        "kv_pool_bytes": _counted(run, "kv_pool_bytes", kv_pool_bytes, nodes),
+        "kv_bytes": _counted(run, "kv_peak_bytes", kv_peak_bytes, nodes),
         "ready_s": float(run.manifest.get("ready_s") or "nan"),
         "first_ready_s": ready_s,
     }
 
 
-def _counted(run: Run, field: str, law: Callable[[Run], float]) -> float:
+def that_counted(run: Run) -> frozenset[str] | None:
+    """Return the nodes of a local Run that know what they held; None of a Run in which nobody counts.
+
+    A process that was killed took what it had counted with it: the one that came after it counts from nothing.
+    """
+    counted = frozenset(node for node, told in run.manifest.get("nodes", {}).items() if told.get("kv_pool_bytes"))
+    return counted or None
+
+
+def _counted(
+    run: Run, field: str, law: Callable[[Run, Collection[str] | None], float], nodes: Collection[str] | None
+) -> float:
     """Return what real nodes counted, over those that served; what the law says of a Run without any."""
-    nodes = run.manifest.get("nodes", {})
-    served = [nodes.get(node, {}).get(field) for node in _stages(run)]
+    told = run.manifest.get("nodes", {})
+    served = [told.get(node, {}).get(field) for node in _stages(run, nodes)]
     measured = bool(served) and all(one is not None for one in served)
-    return float(sum(served)) if measured else law(run)
+    return float(sum(served)) if measured else law(run, nodes)
 
 
 def mean_totals(pairs: Sequence[tuple[dict[str, float], dict[str, float]]]) -> dict[str, tuple[float, float]]:
@@ -93,19 +105,19 @@ def mean_totals(pairs: Sequence[tuple[dict[str, float], dict[str, float]]]) -> d
     }
 
 
-def kv_pool_bytes(run: Run) -> float:
-    """Return the bytes of the blocks that nodes with sessions have reserved: those that the planner counted."""
+def kv_pool_bytes(run: Run, nodes: Collection[str] | None = None) -> float:
+    """Return the bytes of the blocks that ``nodes`` with sessions have reserved: those that the planner counted."""
     from policies.serving.lanes import reserved_blocks
     from scenarios.schema import build
 
     scenario = build(run.config)
     a_layer = scenario.served.kv_bytes_per_token_layer() * BLOCK_TOKENS * reserved_blocks(scenario.policy.sharding)
-    pools = [{(first, last) for _, first, last in uses} for uses in _stages(run).values()]
+    pools = [{(first, last) for _, first, last in uses} for uses in _stages(run, nodes).values()]
     return a_layer * sum(max(last - first for first, last in pool) for pool in pools) if pools else float("nan")
 
 
-def kv_peak_bytes(run: Run) -> float:
-    """Return the bytes of the blocks that sessions hold by the law, each node at its worst moment, summed over nodes.
+def kv_peak_bytes(run: Run, nodes: Collection[str] | None = None) -> float:
+    """Return the bytes of the blocks that sessions hold by the law, each of ``nodes`` at its worst moment, summed.
 
     A session takes the blocks of its prompt when it begins, and more as it grows: evenly, from its first token to its
     last one, which is not kept. Each is in all layers of a stage.
@@ -113,7 +125,8 @@ def kv_peak_bytes(run: Run) -> float:
     from scenarios.schema import build
 
     a_block = build(run.config).served.kv_bytes_per_token_layer() * BLOCK_TOKENS
-    peaks = (max(np.cumsum([blocks for _, blocks in sorted(moments)])) for moments in _moments(run).values())
+    held = [moments for node, moments in _moments(run).items() if nodes is None or node in nodes]
+    peaks = (max(np.cumsum([blocks for _, blocks in sorted(moments)])) for moments in held)
     return float(sum(peaks)) * a_block if len(run.sessions) else float("nan")
 
 
@@ -134,12 +147,13 @@ def _moments(run: Run) -> dict[str, list[tuple[float, int]]]:
     return moments
 
 
-def _stages(run: Run) -> dict[str, list[tuple[str, int, int]]]:
-    """Return the stages of all sessions by node."""
+def _stages(run: Run, nodes: Collection[str] | None) -> dict[str, list[tuple[str, int, int]]]:
+    """Return the stages of all sessions by node, of ``nodes`` or of all."""
     found: dict[str, list[tuple[str, int, int]]] = {}
     for stages in set(run.sessions["stages"]) if len(run.sessions) else ():
         for stage in _parsed(stages):
-            found.setdefault(stage[0], []).append(stage)
+            if nodes is None or stage[0] in nodes:
+                found.setdefault(stage[0], []).append(stage)
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.folders import is_run
-from experiments.gap.errors import Errors, mean_totals, pooled, request_times, totals
+from experiments.gap.errors import Errors, mean_totals, pooled, request_times, that_counted, totals
 from experiments.gap.order import Order, order
 from experiments.gap.predict import predict
 from experiments.gap.rounds import Cell, Plan, Report, Round, folder_of
@@ -72,7 +72,8 @@ def analyse(plan: Plan, rounds: Sequence[Round], report: Report) -> Found:
             report((k + n / len(one.runs)) / len(counted), f"predicting round {one.number + 1}: {cell.scenario}")
             predicted = _predicted(plan, one.number, run)
             twin[-1][cell], guesses[k][cell] = settled(predicted), predicted
-            sums[cell].append((totals(run), totals(predicted)))
+            nodes = that_counted(run)
+            sums[cell].append((totals(run, nodes=nodes), totals(predicted, nodes=nodes)))
     cells = {cell: pooled([(r[cell], t[cell]) for r, t in zip(real, twin, strict=True)]) for cell in plan.cells}
     errors = pooled([(r[cell], t[cell]) for r, t in zip(real, twin, strict=True) for cell in plan.cells])
     found = noise(real) if len(real) > 1 else {}

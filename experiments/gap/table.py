@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.compose import UsageError
 from experiments.folders import find_runs, show_path
-from experiments.gap.errors import PER_REQUEST, TOTALS, Errors, mean_totals, pooled, request_times, totals
+from experiments.gap.errors import PER_REQUEST, TOTALS, Errors, mean_totals, pooled, request_times, that_counted, totals
 from experiments.gap.predict import predict
 from experiments.results import Run, number
 
@@ -82,10 +82,11 @@ def gap_of(where: str, profile: str = "") -> Gap:
     if not errors:
         raise UsageError(f"compare {where}: no request was answered in both worlds")
     both = [set(m.index) & set(p.index) for m, p in pairs]
-    whole = mean_totals([
-        (totals(m, ops), totals(p, ops)) for m, p, ops in zip(measured, predicted, both, strict=True)
-    ])  # fmt: skip
-    return Gap(measured, predicted, errors, whole)
+    whole = []
+    for one, twin, ops in zip(measured, predicted, both, strict=True):
+        nodes = that_counted(one)
+        whole.append((totals(one, ops, nodes), totals(twin, ops, nodes)))
+    return Gap(measured, predicted, errors, mean_totals(whole))
 
 
 def _share(value: float) -> str:

@@ -12,7 +12,15 @@ import pandas as pd
 import pytest
 
 from experiments import cli
-from experiments.gap.errors import Errors, kv_peak_bytes, kv_pool_bytes, pooled, request_times
+from experiments.gap.errors import (
+    Errors,
+    kv_peak_bytes,
+    kv_pool_bytes,
+    pooled,
+    request_times,
+    that_counted,
+    totals,
+)
 from experiments.gap.predict import predict, twin_of
 from experiments.gap.table import gap_of
 from experiments.results import Run, load
@@ -174,6 +182,23 @@ def test_blocks_are_counted_at_each_nodes_worst_moment(tmp_path: Path) -> None:
     assert kv_peak_bytes(run) == sum(most.values()) * a_block
     slots, context = 4, run.config["policy"]["sharding"]["context_tokens"]
     assert kv_pool_bytes(run) == (6 + 2 + 2) * slots * context // 16 * a_block
+
+
+def test_caches_of_a_process_that_was_killed_are_compared_in_neither_world(tmp_path: Path) -> None:
+    """It took what it had counted with it, so that the twin's share of it is left out as well."""
+    run = _measured(tmp_path, SLOW_HOP)
+    heads = sorted(set(run.sessions["stages"].str.split(",").explode().str.split(":").str[0]))
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    counts = {node: {"kv_pool_bytes": 7, "kv_peak_bytes": 3} for node in heads[1:]}
+    manifest["nodes"] = {heads[0]: {"kv_pool_bytes": 0, "kv_peak_bytes": 0}, **counts}
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    run = Run(folder=run.folder)
+
+    nodes = that_counted(run)
+    assert nodes == set(heads[1:])
+    assert totals(run, nodes=nodes)["kv_pool_bytes"] == 7 * len(heads[1:])
+    assert kv_pool_bytes(run, nodes) < kv_pool_bytes(run)
+    assert kv_peak_bytes(run, nodes) < kv_peak_bytes(run)
 
 
 def test_intervals_of_quantiles_cover_as_often_as_they_say() -> None:
