@@ -144,7 +144,7 @@ class WorkloadBase(Strict, frozen=True):
 class Synthetic(WorkloadBase, frozen=True, tag_field="kind", tag="synthetic"):
     """A synthetic day: arrivals by a daily curve, lengths log-normal, both fitted (`scenarios.workload`)."""
 
-    requests: Count = 22_000
+    requests: Annotated[int, Meta(ge=0, le=10_000_000)] = 22_000
     prompt_tokens: Annotated[int, Meta(ge=1)] | None = None  # fixed lengths instead of the fitted ones
     new_tokens: Annotated[int, Meta(ge=1)] | None = None
     flat: bool = False  # constant rate instead of the daily curve

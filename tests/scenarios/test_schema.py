@@ -90,6 +90,7 @@ BAD = [
     ),
     ({"workload": {"kind": "poisson"}}, "workload.kind='poisson': expected one of synthetic, azure_conv"),
     ({"workload": {"requests": 3}}, "workload={'requests': 3}: object missing required field `kind`"),
+    ({"workload": {**SYNTHETIC, "requests": 10**11}}, "workload.requests=100000000000: expected `int` <= 10000000"),
     (
         {"workload": {**SYNTHETIC, "mix": {"vip": 1}}},
         "workload.mix={'vip': 1}: 'vip' is none of them; expected one of ",
