@@ -271,8 +271,6 @@ def build(data: dict[str, Any]) -> Scenario:
         raise ScenarioError(explain(str(error), data, Scenario)) from None
     try:
         _cross_check(scenario)
-    except ScenarioError:
-        raise
     except ValueError as error:  # parts check themselves, and know of no scenario
         raise ScenarioError(str(error)) from None
     return scenario
@@ -427,10 +425,7 @@ def _check_faults(s: Scenario) -> None:
     names = [f"{name}-{k}" for name, count in fleet.names.items() for k in range(count)]
     beyond = ("worker", "random") if fleet.size > fleet.committee else ()
     allowed = faults.LOCAL if s.world == "local" else ()
-    try:
-        faults.check(s.faults, names, fleet.committee, _groups(fleet), ("leader", *beyond), allowed)
-    except faults.FaultError as error:
-        raise ScenarioError(str(error)) from None
+    faults.check(s.faults, names, fleet.committee, _groups(fleet), ("leader", *beyond), allowed)
 
 
 def _groups(fleet: Fleet) -> dict[str, range]:

@@ -40,7 +40,7 @@ class CatchUp:
         start: the stable checkpoint from which our tree begins, None for the genesis block.
         handovers: the end of each epoch before ours.
         pending: the proved end of our epoch, while the block that ends it is being fetched.
-        told_ns: when we last said where we are to somebody who speaks of a later epoch.
+        told_until_ns: until when who speaks of a later epoch needs no further word of where we are.
     """
 
     def __init__(self, node: HotStuff) -> None:
@@ -51,7 +51,7 @@ class CatchUp:
         self.handovers: list[m.Handover] = []
         self.pending: m.Handover | None = None
         self.compared_ns = self.compared = 0
-        self.told_ns: dict[str, int] = {}
+        self.told_until_ns: dict[str, int] = {}
 
     # -- blocks --------------------------------------------------------------------------------------
 
@@ -127,9 +127,9 @@ class CatchUp:
         if number < self.node.epoch.number:
             if number >= 0:
                 self.node.port.send(sender, self.handovers[number])
-        elif self.told_ns.get(sender, -self.node.pace.heartbeat_ns) + self.node.pace.heartbeat_ns <= self.node.port.now:
+        elif self.told_until_ns.get(sender, 0) <= self.node.port.now:
             # A liar that answers each of our answers would keep both busy at the speed of the link.
-            self.told_ns[sender] = self.node.port.now
+            self.told_until_ns[sender] = self.node.port.now + self.node.pace.heartbeat_ns
             self.node.port.send(sender, self.node.status())
 
     def proof(self, change: bytes, qc: Certificate) -> m.Handover:
@@ -164,7 +164,7 @@ class CatchUp:
         self.handovers.append(handover)
         self.pending, self.sync = None, Sync()
         self.checkpoints.votes.clear()
-        self.told_ns.clear()
+        self.told_until_ns.clear()
 
     # -- checkpoints ---------------------------------------------------------------------------------
 
