@@ -27,8 +27,21 @@ GATEWAY = "gateway"
 """Path of the policy that takes requests."""
 RETRY_DEADLINE_S = 10.0  # assumption: long enough to fetch an answer from a holder that is slow or gone
 
+TURNS_S = 0.002  # twice what a timer of the loop is late at most
+
 GatewayReply = Union[Accepted, Answer, AnswerBy, Come, Part, PartBy, Redirect, Refused]  # noqa: UP007
 _reply: Any = msgspec.msgpack.Decoder(GatewayReply).decode
+
+
+async def _until(at_s: float) -> None:
+    """Return at a time of ``time.monotonic()``, or a turn of the loop later.
+
+    The loop's timers come up to a millisecond late, since its selector counts whole ones. That would be the client's
+    own, and stand in the village's latency: so the last two of them are waited for turn by turn.
+    """
+    await asyncio.sleep(max(0.0, at_s - TURNS_S - time.monotonic()))
+    while time.monotonic() < at_s:
+        await asyncio.sleep(0)
 
 
 @dataclass
@@ -100,7 +113,7 @@ class Clients:
     async def _ask(self, number: int, request: workload.Request, transport: Transport, begun_s: float) -> None:
         prompt = draws.integers(self._seed, "prompt", number, np.arange(request.prompt_tokens), self._vocab)
         asked = Asked(request, [int(token) for token in prompt])
-        await asyncio.sleep(max(0.0, begun_s + request.arrival_s - time.monotonic()))
+        await _until(begun_s + request.arrival_s)
         self.asked.append(asked)
         first = first_attempt(self._gateway_of.get(request.client, 0))
         await self._until_outcome(asked, first, transport, begun_s)

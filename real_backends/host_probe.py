@@ -135,7 +135,8 @@ def measure_host(backend: str, law: Mapping[str, Any], folder: Path, seconds: fl
         seconds: time for sessions, after all processes have started; at least `PAIRS_MIN` pairs are run.
 
     Returns:
-        The fields of `scenarios.hosts.HOST_FIELDS`, seconds, and ``probe_pairs``, how many pairs of sessions ran.
+        The fields of `scenarios.hosts.HOST_FIELDS` but ``input_s``, seconds, and ``probe_pairs``, how many pairs of
+        sessions ran.
 
     Raises:
         OSError: another process ended, or did not answer.
@@ -162,6 +163,7 @@ async def _measure(backend: str, law: Mapping[str, Any], folder: Path, seconds: 
             await _until_answered(head, name, process)
         found = await _sessions(head, law, seconds)
         client_s = await _message_s(head)
+        blob_s = max(0.0, await _fetch_s(head, folder) - 2 * client_s)
         fsync_s = await _commit_s(folder)
         plan_s = await _plan_s()
     finally:
@@ -170,7 +172,8 @@ async def _measure(backend: str, law: Mapping[str, Any], folder: Path, seconds: 
             if process.returncode is None:
                 process.terminate()
             await process.wait()
-    return {**found, "fsync_s": fsync_s, "client_s": client_s, "plan_s": plan_s, "cores": core_count()}
+    alone = {"fsync_s": fsync_s, "client_s": client_s, "blob_s": blob_s, "plan_s": plan_s, "cores": core_count()}
+    return {**found, **alone}
 
 
 async def _until_answered(head: _Party, name: str, process: asyncio.subprocess.Process) -> None:
@@ -240,6 +243,19 @@ async def _message_s(head: _Party) -> float:
         await head.ask(OTHERS[-1])
         taken.append(time.perf_counter() - begun_s)
     return float(np.median(taken)) / 2
+
+
+async def _fetch_s(head: _Party, folder: Path) -> float:
+    """Return what fetching a prompt from another process takes, until it is kept here."""
+    there, taken = BlobStore(folder / OTHERS[-1]), []
+    for number in range(PINGS):
+        name = there.put(np.arange(number, number + PROMPT_TOKENS, dtype="<i4").tobytes())
+        await asyncio.sleep(PAUSE_S)
+        begun_s = time.perf_counter()
+        if await head.blobs.get(name, OTHERS[-1]) is None:
+            raise OSError("calibrate: the probe's process did not have its blob")
+        taken.append(time.perf_counter() - begun_s)
+    return float(np.median(taken))
 
 
 async def _commit_s(folder: Path) -> float:

@@ -194,6 +194,7 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
             "active": executor.active,
             "steps": serve.counts["steps"],
             "step_max_s": serve.step_max_ns / 1e9,
+            "driving_s": serve.driving_ns / 1e9,
             "syncs": serve.committer.syncs,
             "compute_busy_s": executor.compute.busy_s,
             "kv_peak_bytes": executor.stages.kv_peak_bytes,

@@ -94,6 +94,7 @@ class Serve:
         self.counts: Counter[str] = Counter()
         self.incarnation = -1
         self.step_max_ns = 0
+        self.driving_ns = 0  # all steps, with their effects and their lines of the journal
         self._make_cell, self._storage, self._sensors = cell, storage, sensors
         self._answer_blob, self._on_control = answer_blob, on_control
         self._clock: Clock = clock or SystemClock()
@@ -205,6 +206,7 @@ class Serve:
         self._journal.add(now_ns, wall_ns, given, effects)
         for effect in effects:
             self._execute[effect[0]](effect)
+        self.driving_ns += self._clock.now() - now_ns
 
     def _fail(self, error: BaseException) -> None:
         self._closing = True

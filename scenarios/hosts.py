@@ -30,11 +30,15 @@ PROFILE_FIELDS = (
     "decode_s_step", "decode_s_layer", "decode_s_head", "prefill_s_step", "prefill_s_token_layer", "prefill_s_head",
 )  # fmt: skip
 """The executor alone, called in a tight loop (`real_backends.executors.calibration`)."""
-HOST_FIELDS = ("hop_s", "step_overhead_s", "session_s", "fsync_s", "client_s", "plan_s", "cores")
+HOST_FIELDS = (
+    "hop_s", "step_overhead_s", "session_s", "fsync_s", "client_s", "blob_s", "input_s", "plan_s", "cores",
+)  # fmt: skip
 """The machine around it (`real_backends.host_probe`): ``hop_s``, from the end of one stage's step to the begin of the
 next one's; ``step_overhead_s``, what a step takes longer there than in a tight loop; ``session_s``, opening a session
 beside the steps and hops of its first token; ``fsync_s``, one commit of the record log; ``client_s``, one way of a
-message between two processes; ``plan_s``, planning for a village of desks; ``cores`` that all processes share."""
+message between two processes; ``blob_s``, what fetching a prompt or an answer from another process takes beside its two
+messages; ``input_s``, a node's step on one input, its policies and their effects; ``plan_s``, planning for a village of
+desks; ``cores`` that all processes share."""
 
 START_FIELDS = ("start_s", "weights_s", "load_bytes_per_s", "warm_s", "warm_again_s")
 """A process that begins (`real_backends.readiness`): ``start_s``, from its launch until its framework is there;
@@ -43,12 +47,13 @@ that is warmed, beside its step; ``warm_again_s``, the same where programs were 
 
 UNMEASURED: Mapping[str, Any] = {
     **dict(zip(PROFILE_FIELDS, (2e-4, 2e-4, 1e-4, 2e-4, 2e-5, 1e-4), strict=True)),
-    **dict(zip(HOST_FIELDS, (5e-4, 0.0, 2e-3, 2e-3, 1e-4, 0.5, 4), strict=True)),
+    **dict(zip(HOST_FIELDS, (5e-4, 0.0, 2e-3, 2e-3, 1e-4, 0.0, 2e-5, 0.5, 4), strict=True)),
     **dict(zip(START_FIELDS, (0.0, 0.0, 1e9, 0.0, 0.0), strict=True)),
 }
 """Assumption for runs without a profile. Executor: order of desk-tiny in torch on one laptop core. Hop: two thread
 hand-offs, one TLS frame and two wake-ups of an event loop, about 0.1 ms each. Session: caches to allocate, order of a
-few steps. Commit: consumer NVMe (etcd's guide asks for p99 below 10 ms). Message: one wake-up. Plan: far above any that
+few steps. Commit: consumer NVMe (etcd's guide asks for p99 below 10 ms). Message: one wake-up. Blob: two small
+files. Input: what it takes in a tight loop (`sim.world.StepCost`). Plan: far above any that
 was seen. Cores: a small laptop's. Start: none, a process is there at once; it reads as NVMe does."""
 
 

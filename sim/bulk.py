@@ -11,11 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from policies.wire import FRAME_OVERHEAD_BYTES
 from sim.network import MessageNetwork
 from sim.sharing import Flow, Sharing
 from sim.transfers import Tcp
 
 Done = Callable[[Flow], object]
+ASK_BYTES = FRAME_OVERHEAD_BYTES + 40
+"""A frame that asks for a blob by its digest of 40 digits: whoever wants one asks for it first."""
 
 
 class Bulk:

@@ -14,9 +14,11 @@ import msgspec
 from policies import port as p
 from policies.gateway import Accepted, Answer, AnswerBy, Come, Part, PartBy, Redirect, Refused, Submit
 from policies.port import NS_PER_S, Effect
+from policies.sharding.links import TOKEN_BYTES
 from policies.wire import digest, encode
 from scenarios.clients import Attempt, Finish, first_attempt, on_reply, on_silence
 from scenarios.workload import Request
+from sim.bulk import ASK_BYTES
 from sim.world import Node, World
 
 _Reply = Union[Accepted, Answer, AnswerBy, Come, Part, PartBy, Redirect, Refused]  # noqa: UP007
@@ -44,6 +46,7 @@ class Clients:
         retry_s: how long they wait before they ask again.
         one_way_s: delay between a client and a gateway.
         on_end: called with each request that ended.
+        blob_s: what a gateway takes to fetch an answer from another node, beside its two messages.
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class Clients:
         retry_s: float,
         one_way_s: float,
         on_end: Callable[[Asked], None],
+        blob_s: float = 0.0,
     ) -> None:
         self.world, self.committee, self.model, self.on_end = world, committee, model, on_end
-        self.retry_s, self.one_way_s = retry_s, one_way_s
+        self.retry_s, self.one_way_s, self.blob_s = retry_s, one_way_s, blob_s
         self.open: dict[tuple[str, str], Asked] = {}
         self.leader_of: dict[str, int] = {}  # client to the gateway that last answered it
+        self._kept: set[tuple[str, str]] = set()  # (gateway, answer) that it has fetched
         world.on_reply = self._replied
 
     def schedule(self, requests: list[Request]) -> None:
@@ -93,15 +98,29 @@ class Clients:
         self.world.give(argument[0], argument[1])
 
     def _replied(self, leave: int, node: Node, effect: Effect) -> None:
-        arrives = leave + int(self.one_way_s * NS_PER_S)
-        self.world.engine.call_at(arrives, self._hear, (node.name, effect))
+        _, _, client, op_id, payload, _ = effect
+        reply = _reply(payload)
+        arrives = leave + int((self._fetch_s(node, reply) + self.one_way_s) * NS_PER_S)
+        self.world.engine.call_at(arrives, self._hear, (node.name, client, op_id, reply))
 
-    def _hear(self, argument: tuple[str, Effect]) -> None:
-        name, (_, _, client, op_id, payload, _) = argument
+    def _fetch_s(self, gateway: Node, reply: Any) -> float:
+        """Return how long a gateway takes to fetch the answer that it hands on; nothing if it has it, or cannot."""
+        holder = self.world.by_name.get(reply.holder) if isinstance(reply, Answer) else None
+        if holder is None or holder is gateway or (gateway.name, reply.output) in self._kept:
+            return 0.0
+        network, ends = self.world.network, (gateway.number, holder.number)
+        if not holder.up or network.stopped(*ends) or network.stopped(*ends[::-1]):
+            return 0.0
+        self._kept.add((gateway.name, reply.output))
+        (there_s, there_bytes_per_s, _), (back_s, back_bytes_per_s, _) = network.path(*ends), network.path(*ends[::-1])
+        ways_s = there_s + ASK_BYTES / there_bytes_per_s + back_s + TOKEN_BYTES * reply.tokens / back_bytes_per_s
+        return ways_s + self.blob_s
+
+    def _hear(self, argument: tuple[str, str, str, _Reply]) -> None:
+        name, client, op_id, reply = argument
         asked = self.open.get((client, op_id))
         if asked is None:
             return
-        reply = _reply(payload)
         if isinstance(reply, Part):  # no outcome, and these clients wait for nothing else
             return
         self._go_on(asked, on_reply(asked.attempt, reply, self._left_s(asked), self.committee))

@@ -35,7 +35,7 @@ from policies.wire import encode
 from scenarios.hosts import Ways
 from scenarios.record import stages_text
 from sim import answers
-from sim.bulk import Bulk
+from sim.bulk import ASK_BYTES, Bulk
 from sim.copies import Copies
 from sim.laws import Law
 from sim.loads import LOAD_BYTES_PER_S, Loads
@@ -69,6 +69,7 @@ class Compute:
         session_s: opening a session, on top of its steps and hops.
         ways: what shaped links of one host add to a hop.
         plan_s: time of a planning job.
+        blob_s: fetching a prompt from another node of a host, on top of its two messages.
         fetched: devices begin without the model (`sim.loads`).
         load_bytes_per_s: at which a shard is read into memory.
         launch_s: what a node's process takes until it is there, by name; none: it is there at once.
@@ -90,6 +91,7 @@ class Compute:
         ways: Ways | None = None,
         plan_s: float = PLAN_S,
         *,
+        blob_s: float = 0.0,
         fetched: bool = False,
         pinned: bool = False,
         policy: PolicyConfig | None = None,
@@ -113,7 +115,7 @@ class Compute:
         core_of = {name: f"{CORES} {k % cores}" if pinned else CORES for k, name in enumerate(laws)} if cores else {}
         self.serial = not all(law.batching for law in laws.values())
         around = (
-            world.engine, self.sharing, Host(core_of, hop_s or 0.0, session_s, ways or Ways({})), self._way_s,
+            world.engine, self.sharing, Host(core_of, hop_s or 0.0, session_s, blob_s, ways or Ways({})), self._way_s,
             lambda model: self._shape(model).activation_bytes(), self._speak, self._finish,
         )  # fmt: skip
         serving = policy.serving if policy else None
@@ -257,14 +259,14 @@ class Compute:
         return [self.world.by_name[stage.node].number for stage in job.stages]
 
     def _through(self, node: Node) -> list[Session]:
-        """Return the sessions with a stage at a node, and those that carry bytes from it."""
+        """Return the sessions with a stage at a node, and those that carry bytes from it or ask it for them."""
         self._catch_up()
         executor = self.executors.get(node.name)
         staged = list(executor.sessions.values()) if executor else []
         carrying = [
             session
             for session in self.sessions.values()
-            if isinstance(session.legs[0], Carry) and session.legs[0].source == node.number
+            if isinstance(session.legs[0], Carry) and node.number in session.legs[0][:2]
         ]
         return staged + [session for session in carrying if session not in staged]
 
@@ -292,7 +294,8 @@ class Compute:
             far = max(numbers[1:], key=lambda number: self._message_s(node.number, number, 0.0))
             legs += [Carry(node.number, far, TOKEN_BYTES), Carry(far, node.number, MARK_BYTES * prefilled(job))]
         source = self.world.by_name.get(job.source)
-        if source is not None and source is not node:
+        if source is not None and source is not node:  # the head asks for the prompt's blob
+            legs.append(Carry(node.number, source.number, ASK_BYTES))
             legs.append(Carry(source.number, node.number, TOKEN_BYTES * job.prompt_tokens))
         if self.serial:
             return [*legs, Walking()]

@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from models import inference, links
+from policies.port import NS_PER_S
 from scenarios import hosts, starts
 from scenarios.schema import Scenario, Shaped
 from sim.fleet.village import Inventory
 from sim.laws import Law, Roofline, measured
 from sim.network import Links
+from sim.world import StepCost
 
 CLIENT_ONE_WAY_S = 0.020
 """One way between a client and a committee member (assumption: home broadband at both ends)."""
@@ -60,17 +62,31 @@ def smaller_models(scenario: Scenario, stock: Inventory) -> dict[str, tuple[infe
 
 
 def compute_arguments(scenario: Scenario, stock: Inventory) -> dict[str, Any]:
-    """Return arguments of `sim.compute.Compute`: smaller models, and what a profile says of processes that begin."""
-    smaller = smaller_models(scenario, stock)
+    """Return arguments of `sim.compute.Compute`: smaller models, cores, and what a profile says of a host."""
+    smaller, cores = smaller_models(scenario, stock), scenario.cores
     if scenario.network.home != "loopback":
-        return {"smaller": smaller}
+        return {"smaller": smaller, "cores": cores, "ways": hosts.Ways(scenario.fleet.shaped)}
     profile, backends = hosts.read_profile(scenario.profile), scenario.backends
     each_s = [starts.ready_s(scenario, profile, backend, again=True) for backend in backends]
+    measured = {name: float(profile[name]) for name in ("hop_s", "session_s", "blob_s", "plan_s", "load_bytes_per_s")}
     return {
+        **measured,
         "smaller": smaller,
-        "load_bytes_per_s": float(profile["load_bytes_per_s"]),
+        "cores": cores or int(profile["cores"]),
+        "ways": hosts.Ways(scenario.fleet.shaped),
+        "pinned": scenario.pinned,
         "launch_s": {name: each_s[k % len(each_s)] for k, name in enumerate(stock.name)},
     }
+
+
+def step_cost(scenario: Scenario) -> StepCost:
+    """Return what a node's steps cost; where nodes are processes of one host, what was measured there."""
+    if scenario.network.home != "loopback":
+        return StepCost()
+    profile = hosts.read_profile(scenario.profile)
+    return StepCost(
+        base_ns=int(float(profile["input_s"]) * NS_PER_S), fsync_ns=int(float(profile["fsync_s"]) * NS_PER_S)
+    )
 
 
 def of_profile(scenario: Scenario, stock: Inventory) -> dict[str, Any]:

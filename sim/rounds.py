@@ -72,7 +72,7 @@ class Rounds(Steps):
     def begin(self, session: Session) -> None:
         """Open a session: its prompt is with its head."""
         walk = self._walks[session.number] = Walk(session)
-        self._work(walk, 0, self._host.session_s, self._offer)
+        self._work(walk, 0, self._host.opening_s(session), self._offer)
 
     def leave(self, session: Session) -> None:
         """Forget a session, wherever it is; a batch that is under way goes on, if it is anybody else's."""

@@ -25,7 +25,7 @@ CORES = "cores of the host"
 
 
 class Host(NamedTuple):
-    """The host around its executors: who works on which cores, a hop, opening a session, shaped links.
+    """The host around its executors: who works on which cores, a hop, opening a session, keeping a blob, shaped links.
 
     ``cores`` is executor to the resource of its core or cores; empty: as many as wanted.
     """
@@ -33,7 +33,12 @@ class Host(NamedTuple):
     cores: Mapping[str, str]
     hop_s: float
     session_s: float
+    blob_s: float
     ways: Ways
+
+    def opening_s(self, session: Session) -> float:
+        """Return the work of opening a session, whose prompt is a blob that its head may have had to fetch."""
+        return self.session_s + (self.blob_s if session.job.source not in ("", session.node.name) else 0.0)
 
 
 @dataclass(eq=False)
@@ -91,7 +96,7 @@ class Steps:
     def begin(self, session: Session) -> None:
         """Open a session: its prompt is with its head."""
         walk = self._walks[session.number] = Walk(session)
-        self._work(walk, 0, self._host.session_s, self._enqueue)
+        self._work(walk, 0, self._host.opening_s(session), self._enqueue)
 
     def core(self, name: str) -> str:
         """Return the resource on which an executor's process works; empty where cores are as many as wanted."""

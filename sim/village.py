@@ -36,22 +36,22 @@ from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, Shaped, to_plain
 from scenarios.traces import read_rates
 from scenarios.workload import requests
+from sim import machines
 from sim.abstractions import fidelity
 from sim.answers import answer_digest
 from sim.around import VillageAround
 from sim.checking import Checking
 from sim.clients import Asked, Clients
-from sim.compute import PLAN_S, Compute
+from sim.compute import Compute
 from sim.faults import Faults
 from sim.fleet.ladders import Ladders
 from sim.fleet.village import Fleet, inventory
 from sim.guard import Guards
 from sim.keys import KeyRing
-from sim.machines import CLIENT_ONE_WAY_S, access_links, compute_arguments, device_parameters, executor_laws, of_profile
 from sim.network import Links, MessageNetwork
 from sim.replays import Replays
 from sim.trace import innermost
-from sim.world import Node, StepCost, World
+from sim.world import Node, World
 
 Progress = Callable[[float, str], None]
 
@@ -91,7 +91,7 @@ class _Run:
         self.stock = inventory(scenario)
         self.electorate = electorate(scenario, dict(zip(self.stock.name, self.stock.kind, strict=True)))
         self.committee, self.keepers = list(self.electorate.founders), list(self.electorate.keepers)
-        access = access_links(scenario, self.stock)
+        access = machines.access_links(scenario, self.stock)
         network = MessageNetwork(scenario.seed, access, scenario.network)
         self.world = World(network, start_wall_ns=START_WALL_NS, guards=guards)
         self.rows: dict[str, list[tuple[Any, ...]]] = {"requests": [], "devices": [], "decisions": []}
@@ -99,17 +99,14 @@ class _Run:
         self.served_by: dict[tuple[str, str], str] = {}  # (client, op_id) to the nodes of the answer
         self.refusals: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
-        self.devices = device_parameters(self.stock)
-        self.laws = executor_laws(scenario, self.stock, self.shape)
+        self.devices = machines.device_parameters(self.stock)
+        self.laws = machines.executor_laws(scenario, self.stock, self.shape)
         # Processes of one host share its cores, and a hop between them costs what was measured.
         self.host = hosts.read_profile(scenario.profile) if scenario.network.home == "loopback" else None
         self.compute = Compute(
             self.world, self.shape, dict(zip(self.stock.name, self.laws, strict=True)),
-            scenario.cores or (int(self.host["cores"]) if self.host else None),
-            float(self.host["hop_s"]) if self.host else None, float(self.host["session_s"]) if self.host else 0.0,
-            hosts.Ways(scenario.fleet.shaped), float(self.host["plan_s"]) if self.host else PLAN_S,
-            fetched=scenario.network.shards == "fetched", pinned=scenario.pinned and self.host is not None,
-            policy=scenario.policy, **compute_arguments(scenario, self.stock),
+            fetched=scenario.network.shards == "fetched", policy=scenario.policy,
+            **machines.compute_arguments(scenario, self.stock),
         )  # fmt: skip
         self.world.jobs = self.compute
         self.share = np.zeros(len(self.stock.name))
@@ -139,10 +136,11 @@ class _Run:
             ladders=self._ladders(),
             on_rungs=self._on_rungs,
         )
-        one_way_s = float(self.host["client_s"]) if self.host else CLIENT_ONE_WAY_S
+        one_way_s = float(self.host["client_s"]) if self.host else machines.CLIENT_ONE_WAY_S
         self.clients = Clients(
-            self.world, self.keepers, scenario.model, scenario.workload.retry_s, one_way_s, self._on_request_end
-        )
+            self.world, self.keepers, scenario.model, scenario.workload.retry_s, one_way_s, self._on_request_end,
+            float(self.host["blob_s"]) if self.host else 0.0,
+        )  # fmt: skip
         self.world.on_decide.append(self._on_decide)
         self.world.on_limit.append(self._on_limit)
         self.world.on_note.append(lambda now, node, effect: self.notes.update([effect[2]]))
@@ -183,7 +181,7 @@ class _Run:
         for name, role in self.adversaries.items():
             if (lying := lies_in_pipelines(role.behaviours)) is not None:
                 self.compute.liars[name] = lying
-        cost = StepCost(fsync_ns=int(float(self.host["fsync_s"]) * NS_PER_S)) if self.host else StepCost()
+        cost = machines.step_cost(s)
         for i, name in enumerate(self.stock.name):
             spec = village.NodeSpec(
                 me=name,
@@ -432,7 +430,7 @@ class _Run:
             "refusals": dict(sorted(self.refusals.items())),
             "notes": dict(sorted(self.notes.items())),
             "ledger": dict(sorted(self._ledger().items(), key=lambda item: (-item[1], item[0]))),
-            **of_profile(self.scenario, self.stock),
+            **machines.of_profile(self.scenario, self.stock),
         }
         journals = {n.name: n.journal.take() for n in self.world.nodes if n.journal is not None}
         return Record(self._summary(), manifest, tables, journals)

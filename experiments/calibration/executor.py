@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,9 @@ BACKENDS = ("torch", "jax", PACED_BACKEND)
 SECONDS = 20.0  # of an automatic calibration: the fit's error stops falling about there
 EXECUTOR_SHARE = 0.5  # of the time, for the executor alone; the rest goes to start-up and the probe of the machine
 PROBE_SHARE = 0.25
-FORMAT = 6  # of a profile; a file of an older one is measured anew
+VILLAGE = ("scenario=four_desks", "executor=paced", "duration_s=8", "workload.requests=40", "record.journals=none")
+"""Whose nodes tell what a step takes: short, and of requests that nobody compares."""
+FORMAT = 7  # of a profile; a file of an older one is measured anew
 
 
 def calibrate_executor(
@@ -75,10 +78,27 @@ def calibrate_executor(
     profile: dict[str, Any] = {**law, **measure_host(backend, law, folder, seconds * PROBE_SHARE)}
     report(EXECUTOR_SHARE + PROBE_SHARE, "processes that are launched")
     profile |= measure_start(backend, step_law(law), folder)
+    report(EXECUTOR_SHARE + PROBE_SHARE, "a village of desks")
+    profile["input_s"] = _input_s(folder)
     profile["format"] = FORMAT
     keep_profile(profile, out)
     report(1.0, show_path(out))
     return profile
+
+
+def _input_s(folder: Path) -> float:
+    """Return what a node takes for one input on average: its policies' step and the effects, in a village for real.
+
+    In a tight loop the same steps take a fifth of it: between a village's inputs caches go cold and clocks down.
+    """
+    from experiments.compose import compose
+    from real_backends.local import run_local
+    from scenarios.schema import build
+
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".village-") as work:
+        record = run_local(build(compose(VILLAGE)[0]), Path(work))
+    nodes = record.manifest["nodes"].values()
+    return float(sum(node["driving_s"] for node in nodes) / sum(node["steps"] for node in nodes))
 
 
 def keep_profile(profile: dict[str, Any], out: Path) -> None:

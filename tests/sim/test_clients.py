@@ -13,11 +13,12 @@ from policies.gateway import Answer, Come, Redirect, Refused, Submit
 from policies.wire import Message, encode
 from scenarios.schema import Network
 from scenarios.workload import Request
+from sim.bulk import ASK_BYTES
 from sim.clients import Asked, Clients
 from sim.network import Links, MessageNetwork
 from sim.world import StepCost, World
 
-ONE_WAY_S, RETRY_S = 0.02, 10.0
+ONE_WAY_S, RETRY_S, LINK_S, BLOB_S = 0.02, 10.0, 0.001, 0.005
 RIGHT = Answer("out", 5, 7, "w")
 _submit = msgspec.msgpack.Decoder(Submit).decode
 
@@ -40,16 +41,19 @@ class Gateway:
         return () if reply is None else ((p.REPLY, path, client, op_id, encode(reply), True),)
 
 
-def play(*scripts: Callable[[int], Message | None], requests: int = 1, deadline_s: float = 60.0) -> tuple[Any, ...]:
+def play(
+    *scripts: Callable[[int], Message | None], requests: int = 1, deadline_s: float = 60.0, others: tuple[str, ...] = ()
+) -> tuple[Any, ...]:
     """Run requests, a second apart, of one client; return what gateways saw and what ended."""
-    world = World(MessageNetwork(1, Links.alike(len(scripts), 0.001, 1e9), Network()))
+    links = Links.alike(len(scripts) + len(others), LINK_S, 1e9)
+    world = World(MessageNetwork(1, links, Network(backbone_s=0.0)))
     seen: list[tuple[float, str, Any]] = []
     names = [f"g{k}" for k in range(len(scripts))]
-    for name, script in zip(names, scripts, strict=True):
+    for name, script in zip([*names, *others], [*scripts, *[lambda n: None] * len(others)], strict=True):
         gateway = Gateway(seen, name, script)
         world.start(world.add(name, lambda gateway=gateway: gateway, StepCost(0, 0, 0, 0)))  # type: ignore[misc]
     ended: list[Asked] = []
-    clients = Clients(world, names, "m", RETRY_S, ONE_WAY_S, ended.append)
+    clients = Clients(world, names, "m", RETRY_S, ONE_WAY_S, ended.append, BLOB_S)
     clients.schedule([Request(f"r{k}", "c", 1, float(k), deadline_s, 9, 5) for k in range(requests)])
     world.run(1000)
     assert not clients.open
@@ -66,6 +70,15 @@ def test_an_answer_takes_a_round_trip() -> None:
     assert submit.deadline_s == pytest.approx(60.0)
     assert asked.ended_ns == pytest.approx(2 * ONE_WAY_S * 1e9)
     assert (asked.finish.status, asked.finish.output, asked.finish.attempts) == ("answered", "out", 1)
+
+
+def test_an_answer_that_lies_elsewhere_is_fetched_once() -> None:
+    """The gateway asks the answer's holder for it, over both links and back, before it replies; then it has it."""
+    _, ended = play(lambda n: RIGHT, requests=2, others=("w",))
+
+    fetched_s = 4 * LINK_S + (ASK_BYTES + 4 * 5) / 1e9 + BLOB_S
+    waited_s = [asked.ended_ns / 1e9 - asked.request.arrival_s for asked in ended]
+    assert waited_s == pytest.approx([2 * ONE_WAY_S + fetched_s, 2 * ONE_WAY_S])
 
 
 def test_silence_moves_on_to_the_next_gateway_with_the_time_that_is_left() -> None:

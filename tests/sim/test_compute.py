@@ -13,6 +13,7 @@ from policies.jobs import Done, LoadJob, Lost
 from policies.wire import encode
 from scenarios.hosts import UNMEASURED
 from sim.answers import answer_digest
+from sim.bulk import ASK_BYTES
 from sim.compute import LOST_AFTER_S
 from sim.laws import Roofline, measured
 from sim.loads import LOAD_BYTES_PER_S
@@ -260,6 +261,7 @@ def test_a_measured_executor_serves_one_step_at_a_time() -> None:
 
 
 WAY_S = 2 * ONE_WAY_S + BACKBONE_S
+ASKED_S = WAY_S + ASK_BYTES / RATE
 
 
 def test_two_sessions_on_one_uplink_share_it() -> None:
@@ -289,11 +291,11 @@ def test_sessions_share_links_with_other_transfers() -> None:
 
 
 def test_a_prompt_comes_to_its_head_over_the_link() -> None:
-    """The prompt's ids, four bytes each, cross from the node that holds them before the head begins."""
+    """The head asks for the prompt, and its ids, four bytes each, cross to it before it begins."""
     bench = Bench(FAST, FAST)
     job = bench.ask(0, 700, 1, source="d1")
 
-    assert bench.run()[job][0] == pytest.approx(WAY_S + 4 * 700 / RATE + prefill_s(700), rel=1e-6)
+    assert bench.run()[job][0] == pytest.approx(ASKED_S + WAY_S + 4 * 700 / RATE + prefill_s(700), rel=1e-6)
 
 
 @pytest.mark.parametrize(("tokens", "rounds"), [(700, 0), (5000, 1), (12_000, 2)])
@@ -303,7 +305,7 @@ def test_a_short_prompt_pays_slow_start(tokens: int, rounds: int) -> None:
     job = bench.ask(0, tokens, 1, source="d1")
 
     assert RATE * 2 * WAY_S > 4 * 12_000  # the data end before a window fills the path
-    expected_s = rounds * 2 * WAY_S + WAY_S + 4 * tokens / RATE + prefill_s(tokens)
+    expected_s = ASKED_S + rounds * 2 * WAY_S + WAY_S + 4 * tokens / RATE + prefill_s(tokens)
     assert bench.run()[job][0] == pytest.approx(expected_s, rel=1e-6)
 
 
@@ -314,12 +316,14 @@ def test_loss_bounds_a_prompt_by_mathis() -> None:
 
     rate = 1460 / (2 * WAY_S) * (1.5 / 0.02) ** 0.5
     assert rate < RATE
-    assert bench.run()[job][0] == pytest.approx(WAY_S + 20_000 / rate + prefill_s(5000), rel=1e-6)
+    asked_s = WAY_S + ASK_BYTES / rate
+    assert bench.run()[job][0] == pytest.approx(asked_s + WAY_S + 20_000 / rate + prefill_s(5000), rel=1e-6)
 
 
+@pytest.mark.parametrize("way_s", [0.5 * WAY_S, ASKED_S + WAY_S + 0.01], ids=["asked", "sent"])
 @pytest.mark.parametrize("how", ["cut", "down", "switch"])
-def test_a_prompt_on_its_way_is_lost_with_its_source(how: str) -> None:
-    """A cut between them, a crash of the source or its switch to another network ends a prompt's upload."""
+def test_a_prompt_on_its_way_is_lost_with_its_source(how: str, way_s: float) -> None:
+    """A cut between them, a crash of the source or its switch to another network ends what is asked or on its way."""
     bench = Bench(FAST, FAST, FAST)
     job = bench.ask(0, 10_000, 1, source="d1")
     kept = bench.ask(0, 100, 1, source="d2")
@@ -333,11 +337,11 @@ def test_a_prompt_on_its_way_is_lost_with_its_source(how: str) -> None:
             bench.world.network.sever(0, 1)
             bench.compute.cut()
 
-    bench.at(WAY_S + 0.01, strike)
+    bench.at(way_s, strike)
     ended = bench.run()
 
     assert isinstance(ended[job][1], Lost)
-    assert ended[job][0] == pytest.approx(WAY_S + 0.01 + LOST_AFTER_S)
+    assert ended[job][0] == pytest.approx(way_s + LOST_AFTER_S)
     assert isinstance(ended[kept][1], Done)
 
 
@@ -351,7 +355,9 @@ def test_a_device_that_moved_carries_at_its_new_rate() -> None:
     bench.compute.leave("d1")
     job = bench.ask(20.0, 700, 1, source="d1")
 
-    assert bench.run()[job][0] == pytest.approx(20.0 + WAY_S + 4 * 700 / (RATE / 8) + prefill_s(700), rel=1e-6)
+    assert bench.run()[job][0] == pytest.approx(
+        20.0 + ASKED_S + WAY_S + 4 * 700 / (RATE / 8) + prefill_s(700), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(("cores", "slower"), [(1, 3.0), (2, 1.5), (3, 1.0), (8, 1.0)])
