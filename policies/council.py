@@ -5,7 +5,8 @@ the decision out. Every device mounts them beside its log, members and those who
 applies the log: of clients' registers (`Councillor`) or of a village's coordination (`policies.coordination.council`).
 
 - a device stands, by a member's mouth as long as the log does not hear itself, and says to the members that it lives;
-- a member calls the roll when its own clock says that the epoch is over, or at once when a member was convicted;
+- a member calls the roll when its own clock says that the epoch is over, or when a member was convicted and there was
+  time to hear everybody;
 - it carries evidence to the log, for all to judge;
 - when a committee is decided it allows the log this change and no other, and asks for it: at once if it leads, and
   after a while in any case, since the leader may lie.
@@ -32,6 +33,10 @@ from policies.wire import Message, encode
 NEVER = -(1 << 62)
 PATIENCE = 4
 """Times the retry until a client's command is asked for again: most logs keep it, and it may only wait (our choice)."""
+BEATS = 4
+"""Signs of life for which an epoch lasts at the least, though somebody guilty sits (our choice: half of them are asked
+for, so one may be lost and one be late). In a shorter one nobody is heard, nobody's stability suffices, and the
+guilty keeps its seat, epoch after epoch."""
 
 
 class Alive(Message, frozen=True, tag="alive"):
@@ -168,7 +173,8 @@ class Duties(Policy):
         council, me = self.state.council, self.port.me
         candidate = council.candidates.get(me)
         lasted_ns = self.port.now - self.begun_ns
-        over = lasted_ns >= self.epoch_ns or any(name in council.barred for name in council.sitting)
+        guilty = any(name in council.barred for name in council.sitting)
+        over = lasted_ns >= (min(BEATS * self.alive_ns, self.epoch_ns) if guilty else self.epoch_ns)
         if candidate is None or me in council.attended or not over or not self._due("attend"):
             return
         half = max(1, lasted_ns // self.alive_ns // 2)

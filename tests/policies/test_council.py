@@ -122,6 +122,21 @@ def test_an_equivocator_is_convicted_replaced_at_once_and_never_sits_again() -> 
     assert all("n1" not in d.value[3] + d.value[4] for d in after)
 
 
+def test_who_lies_from_the_first_second_on_is_replaced_as_well() -> None:
+    """No epoch that guilt ends is too short for anybody to be heard in: all keep the stability that a seat needs, and
+    the first roll that names anybody fills the seat."""
+    lie = b.DoubleVote(path="consensus", tags=("vote",), field=(2,), resign=True)
+    fleet = Fleet(adversaries={"n1": (lie,)})
+    fleet.run(3)
+    said = {d.value[1]: d.value for d in fleet.cluster.decisions if d.kind == "decision"}
+    convicted = next(d for d in fleet.cluster.decisions if d.kind == "convicted")
+
+    assert convicted.time_s < RULES.alive_s
+    assert [bool(said[epoch][5]) for epoch in sorted(said)][:3] == [True, False, False]
+    assert all("n1" not in said[epoch][3] for epoch in sorted(said)[1:])
+    assert min(c.stability for c in fleet.council("n0").candidates.values()) >= 100 * SEATS.min_stability
+
+
 class Usurper(HotStuff):
     """A leader that puts its own committee into the log."""
 
