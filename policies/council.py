@@ -94,7 +94,7 @@ class Duties(Policy):
         self.begun_ns = 0
         self.configured: tuple[tuple[str, ...], tuple[str, ...]] = (founders, ())
         self.led_by = ""
-        self.guilty: dict[str, bytes] = {}  # convictions that were not seen committed, by culprit
+        self.guilty: dict[str, bytes] = {}  # convictions on which the state has not judged, by culprit
         self.spoke_ns: dict[str, int] = {}  # when something was last asked for, by what it was
 
     def _new_state(self, snapshot: bytes = b"") -> VillageState:
@@ -187,7 +187,7 @@ class Duties(Policy):
         self.port.tell(LOG, Propose(encode(said)))
 
     def _accuse(self) -> None:
-        """Carry to the log what evidence it has not seen there."""
+        """Carry to the log what evidence was not seen there."""
         self.guilty = {who: said for who, said in self.guilty.items() if who not in self.state.council.barred}
         for command in self.guilty.values():
             self.port.tell(LOG, Propose(command))
@@ -233,6 +233,8 @@ class Duties(Policy):
         if isinstance(message, Committed):
             for name in list(self.state.council.barred)[guilty:]:
                 self.port.decide("convicted", Convicted(name, self.state.applied))
+            if self.guilty:  # whatever the state made of it, it will say the same again
+                self.guilty = {who: said for who, said in self.guilty.items() if said != message.command}
         elif isinstance(message, Restore):
             self._press(0)
         elif isinstance(message, Configured):
@@ -243,6 +245,7 @@ class Duties(Policy):
             self.led_by = message.leader
         elif isinstance(message, Accused) and len(self.guilty) < WAITING_MAX:
             self.guilty[message.culprit] = encode(Convict(message.evidence))
+            self.spoke_ns["convict"] = self.port.now
             self._accuse()
         if self.state.council.epoch != epoch:
             self._decided()

@@ -158,7 +158,7 @@ class Council(Part):
         chooser: Chooser | None = None,
         convicts: Convicts | None = None,
     ) -> None:
-        self.chooser, self.convicts = chooser, convicts
+        self.founders, self.chooser, self.convicts = founders, chooser, convicts
         self.candidates: dict[str, Candidate] = {}
         self.barred: dict[str, None] = {}
         self.last = Decision(0, 0, founders, (), "", 0, 0, CERTAIN, 1, CERTAIN)
@@ -200,9 +200,9 @@ class Council(Part):
         return True
 
     def convict(self, command: Convict, verify: Verify) -> bool:
-        """Bar whom the evidence proves guilty, at once and for ever."""
+        """Bar whom the evidence proves guilty, at once and for ever: anybody who sits, sat, or may sit one day."""
         culprit = self.convicts(command.evidence, verify) if self.convicts is not None else ""
-        if culprit in self.barred or not (culprit in self.candidates or culprit in self.sitting):
+        if culprit in self.barred or not (culprit in self.candidates or culprit in self.founders):
             return False
         self.barred[culprit] = None
         self.attended.pop(culprit, None)

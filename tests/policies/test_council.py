@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from itertools import pairwise
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
 
-from policies.commands import Facts
+from policies.commands import Convict, Facts
 from policies.committee.electoral import Electoral
 from policies.config import CommitteeConfig
 from policies.consensus import HotStuff, convicts
-from policies.consensus.hotstuff.messages import RECONFIGURE
+from policies.consensus.hotstuff.certificates import vote_bytes
+from policies.consensus.hotstuff.messages import RECONFIGURE, Evidence
 from policies.consensus.hotstuff.pool import Waiting
 from policies.council import Councillor
-from policies.local import Propose
-from policies.port import NS_PER_S
+from policies.local import Accused, Propose
+from policies.port import NS_PER_S, Policy
 from policies.wire import encode
 from scenarios.adversaries import behaviours as b
 from scenarios.checks import Checks, council
 from scenarios.checks.state import EqualStates
 from sim.cluster import Cluster
+from sim.keys import KeyRing
 from tests.policies.council_fleet import FOUNDERS, NAMES, PROTOCOLS, RULES, device, facts
 
 SEATS = RULES.seats
@@ -135,6 +138,41 @@ def test_who_lies_from_the_first_second_on_is_replaced_as_well() -> None:
     assert [bool(said[epoch][5]) for epoch in sorted(said)][:3] == [True, False, False]
     assert all("n1" not in said[epoch][3] for epoch in sorted(said)[1:])
     assert min(c.stability for c in fleet.council("n0").candidates.values()) >= 100 * SEATS.min_stability
+
+
+class Rumour(Policy):
+    """Tells its device's council of signed evidence when it is asked to, as the log would."""
+
+    requests = (Accused,)
+
+    def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        self.port.tell("council", operation)
+
+
+class NeverStands(Councillor):
+    """Sits as a founder, and does not let itself be elected."""
+
+    def _stand(self) -> None: ...
+
+
+@pytest.mark.parametrize(("culprit", "barred"), [("n1", True), ("n8", True), ("stranger", False)])
+def test_evidence_goes_to_the_log_until_the_state_has_judged_on_it(culprit: str, barred: bool) -> None:
+    """A founder that has left and never stood, one that stands, and one of whom nobody knows: said once, and done."""
+    ring, votes = KeyRing(1), [bytes([k]) * 32 for k in range(2)]
+    signed = [(block, ring.signature(culprit, vote_bytes(0, 7, block))) for block in votes]
+    proof = encode(Evidence(culprit, 0, 7, *signed))
+    idle = NeverStands(RULES, FOUNDERS, facts("n1"), Electoral(SEATS, 0.2), convicts, 8)
+    mine, its = {**device("n0"), "rumour": Rumour()}, {**device("n1"), "council": idle}
+    fleet = Fleet(others={"n0": lambda: mine, "n1": lambda: its}, adversaries={"n8": ()})
+    fleet.run(3)
+    assert "n1" not in fleet.council("n0").sitting
+    fleet.cluster.request("n0", "client", "1", Accused(culprit, proof), "rumour")
+    fleet.run(1)
+    kept = [d for d in fleet.cluster.decisions if (d.kind, d.node) == ("commit", "n2")]
+
+    assert (culprit in fleet.council("n0").barred) == barred
+    assert sum(d.value[3] == crc32(encode(Convict(proof))) for d in kept) == 1
+    assert fleet.cluster.policy("n0", "council").guilty == {}
 
 
 class Usurper(HotStuff):

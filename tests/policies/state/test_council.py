@@ -161,6 +161,18 @@ def test_who_is_convicted_is_struck_off_at_once_and_cannot_end_an_epoch() -> Non
         assert liar not in council.last.members + council.last.learners
 
 
+def test_a_founder_that_never_stood_and_sits_no_more_is_convicted_all_the_same() -> None:
+    """Evidence often comes when its culprit has left: it would be carried to the log for ever were it refused."""
+    council = village(9, ANYBODY)
+    del council.candidates["n0"]
+    for _ in range(2):
+        end_epoch(council, of=FOUNDERS[1:])
+
+    assert "n0" not in council.sitting
+    assert council.convict(Convict(b"n0"), verify)
+    assert "n0" in council.barred
+
+
 def test_trust_is_attestation_and_what_work_earned() -> None:
     """The documented bases; twenty hundredths more for a credit; no work makes self-attested what may sit."""
     facts = {kind: Facts(kind, "", "", "", "") for kind in ("self", "mobile", "tpm", "tee")}  # type: ignore[arg-type]
