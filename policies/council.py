@@ -17,7 +17,7 @@ Nothing of the decision is its own opinion: clocks say when to speak, and whom o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -56,6 +56,24 @@ class Convicted(Message, frozen=True, tag="convicted"):
     command: int
 
 
+class Charter(NamedTuple):
+    """What one device's part in the council rests on; all but ``facts`` are the same everywhere.
+
+    Attributes:
+        config: times, and the rules that ``chooser`` has as well.
+        founders: the committee of epoch 0; the log's first members.
+        facts: what this device says of itself.
+        chooser: who chooses the next committee.
+        convicts: who is proved guilty by evidence.
+    """
+
+    config: CouncilConfig
+    founders: tuple[str, ...]
+    facts: Facts
+    chooser: Chooser
+    convicts: Convicts | None = None
+
+
 class Duties(Policy):
     """One device's part in the council: a layer over the policy that applies the log and has its ``state``.
 
@@ -69,37 +87,24 @@ class Duties(Policy):
     messages: ClassVar[tuple[type[Message], ...]] = (Alive, Speak)
     state: VillageState
 
-    def _convene(
-        self,
-        config: CouncilConfig,
-        founders: tuple[str, ...],
-        facts: Facts,
-        chooser: Chooser,
-        convicts: Convicts | None = None,
-    ) -> None:
-        """Begin, before there is a state.
-
-        Args:
-            config: times, and the rules that ``chooser`` has as well.
-            founders: the committee of epoch 0; the log's first members.
-            facts: what this device says of itself.
-            chooser: who chooses the next committee.
-            convicts: who is proved guilty by evidence.
-        """
-        self.founders, self.facts = founders, facts
-        self.chooser, self.convicts = chooser, convicts
+    def _convene(self, charter: Charter) -> None:
+        """Begin, before there is a state."""
+        self.charter, config = charter, charter.config
         self.epoch_ns, self.alive_ns = int(config.epoch_s * NS_PER_S), int(config.alive_s * NS_PER_S)
         self.retry_ns = int(config.retry_s * NS_PER_S)
         self.beats: dict[str, int] = {}
         self.begun_ns = 0
-        self.configured: tuple[tuple[str, ...], tuple[str, ...]] = (founders, ())
+        self.configured: tuple[tuple[str, ...], tuple[str, ...]] = (charter.founders, ())
         self.led_by = ""
         self.guilty: dict[str, bytes] = {}  # convictions on which the state has not judged, by culprit
         self.spoke_ns: dict[str, int] = {}  # when something was last asked for, by what it was
 
     def _new_state(self, snapshot: bytes = b"") -> VillageState:
-        council = Council(self.founders, self.chooser, self.convicts)
+        council = self._new_council()
         return VillageState.restore(snapshot, council) if snapshot else VillageState(council)
+
+    def _new_council(self) -> Council:
+        return Council(self.charter.founders, self.charter.chooser, self.charter.convicts)
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
         self.begun_ns = self.port.now
@@ -145,7 +150,7 @@ class Duties(Policy):
 
     def _stand(self) -> None:
         me = self.port.me
-        stand = Stand(me, self.facts, commitment_of(self._secret(0)), b"")
+        stand = Stand(me, self.charter.facts, commitment_of(self._secret(0)), b"")
         stand = msgspec.structs.replace(stand, signature=self.port.keys.sign(unsigned(stand)))
         if me in self.state.council.sitting:
             self.port.tell(LOG, Propose(encode(stand)))
@@ -255,23 +260,15 @@ class Councillor(Duties, Registry):
     """A device that serves clients' registers as `Registry` does, and takes commands for the log besides.
 
     Args:
-        config, founders, facts, chooser, convicts: as `Duties` have them.
+        charter: as `Duties` have it.
         snapshot_every: as `Registry`'s.
     """
 
     requests = (*Registry.requests, Propose)
 
-    def __init__(
-        self,
-        config: CouncilConfig,
-        founders: tuple[str, ...],
-        facts: Facts,
-        chooser: Chooser,
-        convicts: Convicts | None = None,
-        snapshot_every: int = 1000,
-    ) -> None:
-        self._convene(config, founders, facts, chooser, convicts)
-        Registry.__init__(self, config.retry_s, snapshot_every=snapshot_every)
+    def __init__(self, charter: Charter, snapshot_every: int = 1000) -> None:
+        self._convene(charter)
+        Registry.__init__(self, charter.config.retry_s, snapshot_every=snapshot_every)
         self.asked_for: dict[bytes, int] = {}  # clients' commands that were not seen committed: when last asked for
 
     def _press(self, wait_ns: int) -> None:

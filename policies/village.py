@@ -23,6 +23,7 @@ from policies.committee.electoral import Electoral
 from policies.config import FixedConfig, NoDetectorConfig, PolicyConfig, ShardingConfig
 from policies.consensus import convicts, replicated_log
 from policies.coordination import Coordination, CouncilCoordination
+from policies.council import Charter
 from policies.edge import EdgeAgent, EdgeWatch
 from policies.gateway import Gateway
 from policies.harvest.agent import HarvestAgent
@@ -114,8 +115,9 @@ def _coordination(spec: NodeSpec, sharding: ShardingConfig) -> Coordination:
     return CouncilCoordination(
         spec.config.coordination, sharding, spec.card, spec.smaller,
         recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer,
-        council=council, founders=spec.committee, facts=spec.facts,
-        chooser=Electoral(council.seats, council.byzantine_share), convicts=convicts,
+        charter=Charter(
+            council, spec.committee, spec.facts, Electoral(council.seats, council.byzantine_share), convicts
+        ),
     )  # fmt: skip
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from policies.commands import Facts
-from policies.config import CoordinationConfig, CouncilConfig, RecoveryRules, ReplayConfig, ShardingConfig
+from policies.config import CoordinationConfig, RecoveryRules, ReplayConfig, ShardingConfig
 from policies.coordination.leader import Coordination
-from policies.council import Duties
+from policies.council import Charter, Duties
 from policies.problem import Problem
 from policies.seats import InOffice
-from policies.state.council import Chooser, Convicts
 from policies.wire import Message
 from policies.work import Leave
 
@@ -28,7 +26,7 @@ class CouncilCoordination(Duties, Coordination):
 
     Args:
         config, sharding, card, smaller, recovery, kv_bytes_token_layer: as `Coordination` has them.
-        council, founders, facts, chooser, convicts: as `Duties` have them.
+        charter: as `Duties` have it.
 
     Attributes:
         office: the newest committee that was seen in office.
@@ -43,19 +41,15 @@ class CouncilCoordination(Duties, Coordination):
         card: Problem,
         smaller: tuple[Problem, ...] = (),
         *,
-        council: CouncilConfig,
-        founders: tuple[str, ...],
-        facts: Facts,
-        chooser: Chooser,
-        convicts: Convicts | None = None,
+        charter: Charter,
         recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
         kv_bytes_token_layer: float = 0.0,
     ) -> None:
-        self._convene(council, founders, facts, chooser, convicts)
+        self._convene(charter)
         Coordination.__init__(
             self, config, sharding, card, smaller, recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer
         )
-        self.office = InOffice(0, founders)
+        self.office = InOffice(0, charter.founders)
 
     def on_message(self, sender: str, message: Any) -> None:
         super().on_message(sender, message)

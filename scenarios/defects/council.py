@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from policies.council import Councillor
-from policies.state import VillageState
 from policies.state.council import Choice, Chooser, Council, Elector
 
 
@@ -24,9 +23,9 @@ class Hearsay:
 class OwnOpinion(Councillor):
     """The next committee comes from whom this device heard itself, not from what the log holds."""
 
-    def _new_state(self, snapshot: bytes = b"") -> VillageState:
-        council = Council(self.founders, Hearsay(self.chooser, self.beats), self.convicts)
-        return VillageState.restore(snapshot, council) if snapshot else VillageState(council)
+    def _new_council(self) -> Council:
+        charter = self.charter
+        return Council(charter.founders, Hearsay(charter.chooser, self.beats), charter.convicts)
 
 
 class ForgivingCouncil(Council):
@@ -41,6 +40,5 @@ class ForgivingCouncil(Council):
 class SeatsTheGuilty(Councillor):
     """Whoever was convicted may be chosen again."""
 
-    def _new_state(self, snapshot: bytes = b"") -> VillageState:
-        council = ForgivingCouncil(self.founders, self.chooser, self.convicts)
-        return VillageState.restore(snapshot, council) if snapshot else VillageState(council)
+    def _new_council(self) -> Council:
+        return ForgivingCouncil(self.charter.founders, self.charter.chooser, self.charter.convicts)

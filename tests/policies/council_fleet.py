@@ -8,7 +8,7 @@ from policies.commands import Facts
 from policies.committee.electoral import Electoral
 from policies.config import CommitteeConfig, ConsensusRules, CouncilConfig, HotstuffConfig, RaftConfig
 from policies.consensus import convicts, replicated_log
-from policies.council import Councillor
+from policies.council import Charter, Councillor
 from policies.port import Policy
 
 NAMES = tuple(f"n{k}" for k in range(9))
@@ -31,5 +31,5 @@ def device(name: str, protocol: str = "hotstuff", rules: CouncilConfig = RULES) 
     chooser = Electoral(rules.seats, rules.byzantine_share)
     return {
         "consensus": replicated_log(PROTOCOLS[protocol], FOUNDERS, "council", ("council",)),
-        "council": Councillor(rules, FOUNDERS, facts(name), chooser, convicts, snapshot_every=8),
+        "council": Councillor(Charter(rules, FOUNDERS, facts(name), chooser, convicts), snapshot_every=8),
     }

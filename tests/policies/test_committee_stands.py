@@ -11,6 +11,7 @@ from policies.committee.electoral import Electoral
 from policies.config import CouncilConfig, HotstuffConfig, PbftConfig, ShardingConfig
 from policies.consensus import convicts, replicated_log
 from policies.coordination import Coordination, CouncilCoordination
+from policies.council import Charter
 from policies.local import Allow, Reconfigure
 from policies.port import Policy
 from scenarios.checks import Checks, council
@@ -68,8 +69,8 @@ def test_a_re_elected_committee_changes_as_the_council_decides_and_not_otherwise
 
     def member(name: str) -> dict[str, Policy]:
         top = Putsch() if name == liar else CouncilCoordination(
-            RULES, ShardingConfig(), CARD, council=rules, founders=SITTING, facts=found[name],
-            chooser=Electoral(rules.seats, 0.2), convicts=convicts,
+            RULES, ShardingConfig(), CARD,
+            charter=Charter(rules, SITTING, found[name], Electoral(rules.seats, 0.2), convicts),
         )  # fmt: skip
         return {"consensus": replicated_log(config, SITTING, "coordination", ("coordination",)), "coordination": top}
 

@@ -16,7 +16,7 @@ from policies.consensus import HotStuff, convicts
 from policies.consensus.hotstuff.certificates import vote_bytes
 from policies.consensus.hotstuff.messages import RECONFIGURE, Evidence
 from policies.consensus.hotstuff.pool import Waiting
-from policies.council import Councillor
+from policies.council import Charter, Councillor
 from policies.local import Accused, Propose
 from policies.port import NS_PER_S, Policy
 from policies.wire import encode
@@ -161,7 +161,7 @@ def test_evidence_goes_to_the_log_until_the_state_has_judged_on_it(culprit: str,
     ring, votes = KeyRing(1), [bytes([k]) * 32 for k in range(2)]
     signed = [(block, ring.signature(culprit, vote_bytes(0, 7, block))) for block in votes]
     proof = encode(Evidence(culprit, 0, 7, *signed))
-    idle = NeverStands(RULES, FOUNDERS, facts("n1"), Electoral(SEATS, 0.2), convicts, 8)
+    idle = NeverStands(Charter(RULES, FOUNDERS, facts("n1"), Electoral(SEATS, 0.2), convicts), 8)
     mine, its = {**device("n0"), "rumour": Rumour()}, {**device("n1"), "council": idle}
     fleet = Fleet(others={"n0": lambda: mine, "n1": lambda: its}, adversaries={"n8": ()})
     fleet.run(3)
@@ -212,7 +212,7 @@ def test_if_nobody_obeys_the_rules_the_old_committee_stays_and_the_log_says_why(
     def one_country(name: str) -> dict[str, Any]:
         made = dict(device(name))
         where = msgspec.structs.replace(facts(name), country="c0")
-        made["council"] = Councillor(RULES, FOUNDERS, where, Electoral(SEATS, 0.2), convicts, 8)
+        made["council"] = Councillor(Charter(RULES, FOUNDERS, where, Electoral(SEATS, 0.2), convicts), 8)
         return made
 
     cluster = Cluster(lambda: {}, 9, others={name: (lambda name=name: one_country(name)) for name in NAMES})
@@ -228,7 +228,7 @@ def test_a_device_that_does_not_qualify_stands_and_is_not_chosen() -> None:
     """n1 is self-attested: trust of .3, at most .5 by work, below the documented .7."""
     mine = dict(device("n5"))
     mine["council"] = Councillor(
-        RULES, FOUNDERS, Facts("self", "as5", "v2", "r1", "c1"), Electoral(CommitteeConfig(), 0.2), convicts, 8
+        Charter(RULES, FOUNDERS, Facts("self", "as5", "v2", "r1", "c1"), Electoral(CommitteeConfig(), 0.2), convicts), 8
     )  # fmt: skip
     fleet = Fleet(others={"n5": lambda: mine})
     fleet.run(8)

@@ -12,7 +12,7 @@ from policies.commands import Accept, Complete, Facts, Join, Receipt, Vouched, v
 from policies.committee.electoral import Electoral
 from policies.config import CommitteeConfig, ConsensusRules, CouncilConfig
 from policies.consensus import convicts, replicated_log
-from policies.council import Councillor
+from policies.council import Charter, Councillor
 from policies.jobs import Stage
 from policies.port import Policy
 from policies.wire import encode
@@ -85,7 +85,7 @@ class CouncilArena(ByzantineArena):
         founders, chooser = trial.names[: SEATS.size], Electoral(SEATS, RULES.byzantine_share)
         return {
             "consensus": replicated_log(self.rules, founders, "council", ("council",)),
-            "council": kind(RULES, founders, facts(name), chooser, convicts, snapshot_every=16),
+            "council": kind(Charter(RULES, founders, facts(name), chooser, convicts), snapshot_every=16),
         }
 
     def promises(self, trial: Trial) -> tuple[Check, ...]:
