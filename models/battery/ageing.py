@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.arrays import ArrayLike, FloatArray, require_not_negative
+from models.arrays import ArrayLike, FloatArray, IntArray, require_not_negative
 
 _CELL_AH = 2.05
 _DAY_S = 86_400.0
@@ -33,6 +33,9 @@ _CALENDAR_POWER = 0.75
 # battery set, `nasa_capacity_by_cycle`). A single cell may have a sixth of it or four times as much.
 _LOSS_PER_ROOT = 0.0235
 _PRIOR_WEIGHT = 10.0  # of that loss among a cell's cycles, chosen by leaving out one cell at a time
+# Where medians of so many discharges on either side differ by more than this (of the logarithm), that is no ageing: the
+# load or the temperature changed. Any step from 0.15 to 0.3 finds the same two among those cells' first halves.
+_STEP_LN, _STEP_DISCHARGES = 0.2, 4
 
 
 class Age(NamedTuple):
@@ -113,8 +116,9 @@ def end_capacity_ah(capacity_ah: ArrayLike, cycles: int, rated_ah: float) -> flo
     """Predict the capacity at a later cycle from a cell's first ones, where its conditions are not known.
 
     The cycle law's form, C(n) = C0 (1 - f sqrt(n)), with C0 and the cell's own f fitted: least squares that trust far
-    values less (Huber) and pull f towards the median of other cells. Discharges that failed (below a quarter of the
-    rated capacity or half the median, or above one and a half medians) are left out.
+    values less (Huber) and pull f towards the median of other cells. Where capacity steps and stays there, conditions
+    have changed: only discharges from the last step on count, and the prediction holds for their conditions. Those that
+    failed (below a quarter of the rated capacity or half the median, or above one and a half medians) are left out.
 
     Args:
         capacity_ah: of the deep discharges 1, 2, 3, ..., A.h; NaN where not measured.
@@ -127,6 +131,7 @@ def end_capacity_ah(capacity_ah: ArrayLike, cycles: int, rated_ah: float) -> flo
     measured = np.asarray(capacity_ah, dtype=np.float64)
     number = np.arange(1, measured.size + 1)
     there = np.isfinite(measured) & (measured > 0.25 * rated_ah)
+    there[: _last_step(measured, np.flatnonzero(there))] = False
     middle = float(np.median(measured[there])) if there.any() else 0.0
     there &= (measured > 0.5 * middle) & (measured < 1.5 * middle)
     if there.sum() < 3:
@@ -143,6 +148,21 @@ def end_capacity_ah(capacity_ah: ArrayLike, cycles: int, rated_ah: float) -> flo
         usual = max(1.4826 * float(np.median(off)), 0.003)
         trust = np.sqrt(np.minimum(1.0, 1.5 * usual / np.maximum(off, 1e-12)))
     return float(middle * (start - loss * np.sqrt(cycles)))
+
+
+def _last_step(measured: FloatArray, usable: IntArray) -> int:
+    """Return the discharge from which on conditions are the last ones; the sharpest step is found first."""
+    width, first = _STEP_DISCHARGES, 0
+    while True:
+        level = np.log(measured[usable[first:]])
+        sharp = {
+            at: abs(float(level[at] - level[at - 1]))
+            for at in range(width, level.size - width + 1)
+            if abs(np.median(level[at : at + width]) - np.median(level[at - width : at])) > _STEP_LN
+        }
+        if not sharp:
+            return int(usable[first]) if usable.size else 0
+        first += max(sharp, key=sharp.__getitem__)
 
 
 def _onward(done: FloatArray, coefficient: FloatArray, amount: FloatArray, power: float) -> FloatArray:

@@ -107,8 +107,8 @@ def test_fade_per_deep_cycle_is_of_the_order_of_the_nasa_cells(physics):
 
 
 def test_end_capacity_of_nasa_cells_from_their_first_half(physics):
-    """From the first half of its discharges a cell's last capacity is told within 3.1 % in the median (asked for: 5 %),
-    7.0 % on average, 12 of 16 within 5 %; two whose conditions changed midway (B0038, B0051) are off by 39 and 29 %."""
+    """From the first half of its discharges a cell's last capacity is told within 3.1 % in the median, 4.5 % on average
+    (asked for: 5 %), 12 of 16 within 5 %; B0038 and B0051, whose conditions changed, are off by 9 and 22 %."""
     errors = {}
     for name, measured in nasa().items():
         there = np.flatnonzero(np.isfinite(measured) & (measured > 0.5))
@@ -124,9 +124,23 @@ def test_end_capacity_of_nasa_cells_from_their_first_half(physics):
     physics(law, "measured NASA cells", off.mean(), "%", 5.0, worst=off.max(), note=note)
     assert len(found) >= 14
     assert np.median(found) <= 0.035
-    assert np.mean(found) <= 0.075
+    assert np.mean(found) <= 0.05
     assert np.count_nonzero(found <= 0.05) >= 12
-    assert found.max() <= 0.40
+    assert found.max() <= 0.23
+
+
+@pytest.mark.parametrize("level", [0.55, 1.6])
+def test_what_a_cell_gave_under_other_conditions_says_nothing_of_the_last(level):
+    """Capacity that steps and stays is another load or temperature: its law is that of what follows. A discharge that
+    failed is no step."""
+    number = np.arange(1, 41)
+    fading = 1.1 * (1.0 - 0.02 * np.sqrt(number))
+    stepped = np.where(number <= 15, level, 1.0) * fading
+    single = np.where(number == 15, level, 1.0) * fading
+    alone = end_capacity_ah(np.where(number <= 15, np.nan, fading), 80, 2.0)
+    assert end_capacity_ah(stepped, 80, 2.0) == alone
+    for told in (alone, end_capacity_ah(single, 80, 2.0)):
+        assert told == pytest.approx(1.1 * (1.0 - 0.02 * np.sqrt(80)), rel=0.02)
 
 
 def test_an_end_cannot_be_told_from_nothing():
