@@ -1,16 +1,16 @@
-"""`twin test nightly`: the long suites, and what tests/nightly.json remembers of them.
+"""`twin test nightly`: the long suites, run in parts.
 
 A file of tests is a part, called as its file: `twin test nightly kill long_hunts` runs two of them, and a piece of a
 test's name, with a slash, a bracket or `::` in it, what has that in its name. Tests of one function share a pytest
 process, a few at a time; `jobs=2` runs two processes side by side. The file is written after each, so that a night can
-be interrupted: what passed at the same commit is not repeated. Every test keeps the commit, the moment
-and the duration of its own last run; a part is no better than the worst of its tests, and no newer than the oldest.
+be interrupted: what passed, and rests on nothing that has changed since, is not repeated.
 Figures are what tests hand to pytest's ``record_property``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,21 +22,17 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from experiments.nightly_results import CHECKOUT, Results, counts, part, read, what_it_rests_on, write
 from experiments.progress import say
+from experiments.rests_on import RESULTS, Sources
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-NIGHTLY = CHECKOUT / "tests" / "nightly.json"
-COVERED = ("models", "policies", "scenarios", "sim", "real_backends", "experiments", "conf")
-"""What the nightly tests are about: a change there outdates a result."""
+OPENED = "VILLAGETWIN_OPENED"
+"""Where tests/conftest.py writes which files of the checkout a process opened or imported."""
 INTERRUPTED, NO_TESTS = 2, 5  # pytest's exit codes when it was stopped, and when it collected nothing
 ALONE = ("bench", "long_hunts")
 """Parts beside which nothing runs: figures of one are speeds, and the other takes all cores."""
 BATCH = 20
 """Tests in one process at most: what an interruption loses (our choice)."""
-SEVERAL = "several"
-
-Results = dict[str, dict[str, Any]]
-"""Test to what its last run came to; one that was never run has status ``not run``."""
 
 
 def nightly(words: Sequence[str]) -> int:
@@ -58,12 +54,12 @@ def nightly(words: Sequence[str]) -> int:
         say(f"test nightly: {unknown[0]!r} is no part; allowed: {', '.join(sorted({part(name) for name in names}))}")
         return 2
     commit = _git("rev-parse", "HEAD")
-    if _git("status", "--porcelain", "--", ".", ":!tests/nightly.json"):
+    if _git("status", "--porcelain", "--", ".", f":!{RESULTS}"):
         commit += "+changes"
     earlier = read()
     results = {name: earlier.get(name, {"status": "not run"}) for name in names}  # tests that are gone say nothing
-    proven = "" if commit.endswith("+changes") else commit
-    due = [n for n in chosen if not (results[n]["status"] == "passed" and results[n].get("commit") == proven)]
+    sources = Sources(CHECKOUT)
+    due = [n for n in chosen if not (results[n]["status"] == "passed" and counts(n, results[n], sources))]
     ended = _run_all(batches(due), int(jobs), commit, results)
     failed = [name for name in due if name in ended and results[name]["status"] == "failed"]
     for name in failed:
@@ -108,11 +104,6 @@ def _run_all(todo: Sequence[list[str]], jobs: int, commit: str, results: Results
     return ended
 
 
-def part(name: str) -> str:
-    """Return the part that a test is in: the name of its file, without what all have."""
-    return Path(name.partition("::")[0]).stem.removeprefix("test_")
-
-
 def select(names: Sequence[str], words: Sequence[str]) -> list[str]:
     """Return the tests that any word names, all without words."""
 
@@ -120,72 +111,6 @@ def select(names: Sequence[str], words: Sequence[str]) -> list[str]:
         return word == part(name) or (any(sign in word for sign in ("/", "::", "[")) and word in name)
 
     return [name for name in names if not words or any(named(name, word) for word in words)]
-
-
-def summary(results: Results) -> dict[str, dict[str, Any]]:
-    """Return what is to be said of each part.
-
-    ``outcome`` is ``failed`` if a test failed, else ``incomplete`` if one was never run, else ``skipped`` if all were,
-    else ``passed``; ``commit`` is that of all its tests, or ``several``; ``date`` that of the oldest run, null where
-    one is not known; ``wall_s`` the sum of its tests' last runs.
-    """
-    parts: dict[str, list[dict[str, Any]]] = {}
-    for name, result in sorted(results.items()):
-        parts.setdefault(part(name), []).append(result)
-    return {name: _of_part(tests) for name, tests in parts.items()}
-
-
-def _of_part(tests: list[dict[str, Any]]) -> dict[str, Any]:
-    run = [test for test in tests if test["status"] != "not run"]
-    counts = {status: sum(test["status"] == status for test in tests) for status in ("passed", "failed", "skipped")}
-    outcome = "passed" if counts["passed"] else "skipped"
-    if counts["failed"] or len(run) < len(tests):
-        outcome = "failed" if counts["failed"] else "incomplete"
-    commits, dates = {test["commit"] for test in run}, [test.get("date") for test in run]
-    return {
-        "outcome": outcome,
-        "commit": next(iter(commits), None) if len(commits) < 2 else SEVERAL,
-        "date": min((date for date in dates if date is not None), default=None) if None not in dates else None,
-        "wall_s": round(sum(test["wall_s"] for test in run), 1),
-        **counts,
-        "not_run": len(tests) - len(run),
-    }
-
-
-def status() -> str:
-    """Say in one line what tests/nightly.json shows of the present code: only runs at code as it is now count."""
-    results = read()
-    if not results:
-        return "never run here (twin test nightly)"
-    parts = json.loads(NIGHTLY.read_text())["parts"]
-    count = len(results) + sum(one["not_run"] for one in parts.values())
-    current = {commit: _same_code(commit) for commit in {result["commit"] for result in results.values()}}
-    counted = [name for name, result in results.items() if current[result["commit"]]]
-    failed = sorted(name for name in counted if results[name]["status"] == "failed")
-    if failed:
-        return f"failed: {', '.join(failed)}"
-    return f"{len(counted)} of {count} passed or skipped with the code as it is; of the others none counts"
-
-
-def _same_code(commit: str) -> bool:
-    """Whether nothing that the tests cover has changed since a commit."""
-    diff = subprocess.run(["git", "diff", "--quiet", commit, "--", *COVERED], cwd=CHECKOUT, capture_output=True)
-    return not commit.endswith("+changes") and diff.returncode == 0
-
-
-def read() -> Results:
-    """Return what is known of each test."""
-    results: Results = json.loads(NIGHTLY.read_text())["tests"] if NIGHTLY.exists() else {}
-    return results
-
-
-def write(results: Results) -> None:
-    """Write the parts and the tests that were run, at once or not at all."""
-    tests = {name: result for name, result in sorted(results.items()) if result["status"] != "not run"}
-    content = {"parts": summary(results), "tests": tests}
-    temporary = NIGHTLY.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(NIGHTLY)
 
 
 def _collected() -> list[str] | None:
@@ -199,11 +124,15 @@ def _collected() -> list[str] | None:
 
 def _run(batch: Sequence[str]) -> Results:
     """Run tests in one process. One that it does not tell of has failed, unless somebody interrupted it."""
+    before = Sources(CHECKOUT)
     with tempfile.TemporaryDirectory() as folder:
-        xml = Path(folder) / "result.xml"
+        xml, opened = Path(folder) / "result.xml", Path(folder) / "opened.txt"
         command = [sys.executable, "-m", "pytest", "-q", *batch, f"--junitxml={xml}", "-o", "timeout=0"]
-        code = subprocess.run(command, cwd=CHECKOUT, stdout=sys.stderr).returncode
+        environment = {**os.environ, OPENED: str(opened)}
+        code = subprocess.run(command, cwd=CHECKOUT, stdout=sys.stderr, env=environment).returncode
         root = ElementTree.parse(xml).getroot() if xml.exists() else ElementTree.Element("testsuites")
+        seen = opened.read_text().splitlines() if opened.exists() else []
+    after = Sources(CHECKOUT)
     told = {f"{one.get('classname')}::{one.get('name')}": one for one in root.iter("testcase")}
     missing = None if code == INTERRUPTED else {"status": "failed", "wall_s": 0.0, "seeds": None, "figures": {}}
     found = {}
@@ -212,7 +141,7 @@ def _run(batch: Sequence[str]) -> Results:
         case = told.get(f"{file.removesuffix('.py').replace('/', '.')}::{test}")
         result = missing if case is None else _outcome(case)
         if result is not None:
-            found[name] = result
+            found[name] = {**result, **what_it_rests_on(name, seen, before, after)}
     return found
 
 

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments.nightly import CHECKOUT, nightly, status
+from experiments.nightly import nightly
+from experiments.nightly_results import CHECKOUT, status
 from experiments.progress import say
 
 

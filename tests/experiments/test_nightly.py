@@ -1,4 +1,4 @@
-"""The long suites run in parts, and the file that remembers them claims no more than what was run."""
+"""The long suites run in parts, and the file that remembers them claims no more than what was run with this code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from experiments import nightly
+from experiments import nightly, nightly_results
+from experiments.rests_on import Sources
 
 KILL, HUNT, OTHER = (
     "tests/a/test_kill.py::test_one",
@@ -31,7 +32,8 @@ class Night:
         names: the tests there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self.ran: list[str] = []
         self.fails: set[str] = set()
         self.stopped: set[str] = set()
@@ -43,7 +45,17 @@ class Night:
         self.ran.extend(batch)
         told = [name for name in batch if name not in self.stopped]
         outcome = {name: "failed" if name in self.fails else "passed" for name in told}
-        return {name: {"status": outcome[name], "wall_s": 2.0, "seeds": None, "figures": {}} for name in told}
+        now = Sources(self._root)
+        return {
+            name: {"status": outcome[name], "wall_s": 2.0, "seeds": None, "figures": {}}
+            | nightly_results.what_it_rests_on(name, [], now, now)
+            for name in told
+        }
+
+    def edit(self, file: str, content: str) -> None:
+        """Write a file of the checkout."""
+        (self._root / file).parent.mkdir(parents=True, exist_ok=True)
+        (self._root / file).write_text(content)
 
     def git(self, *words: str) -> str:
         """Answer as git does."""
@@ -53,18 +65,23 @@ class Night:
 @pytest.fixture
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     """A night with nothing on file."""
-    night = Night()
-    monkeypatch.setattr(nightly, "NIGHTLY", tmp_path / "nightly.json")
+    night = Night(tmp_path)
+    night.edit("tests/a/test_kill.py", "import models.one\n")
+    night.edit("tests/b/test_hunts.py", "import models.two\n")
+    night.edit("models/one.py", "")
+    night.edit("models/two.py", "")
+    for module in (nightly, nightly_results):
+        monkeypatch.setattr(module, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(nightly_results, "NIGHTLY", tmp_path / "tests" / "nightly.json")
     monkeypatch.setattr(nightly, "_collected", lambda: night.names)
     monkeypatch.setattr(nightly, "_run", night.run)
     monkeypatch.setattr(nightly, "_git", night.git)
-    monkeypatch.setattr(nightly, "_same_code", lambda commit: commit == night.commit)
     return night
 
 
 def parts() -> dict[str, Any]:
     """What the file says of the parts."""
-    found: dict[str, Any] = json.loads(nightly.NIGHTLY.read_text())["parts"]
+    found: dict[str, Any] = json.loads(nightly_results.NIGHTLY.read_text())["parts"]
     return found
 
 
@@ -87,16 +104,17 @@ def test_a_part_is_no_better_than_its_worst_test_and_of_one_commit_only_if_all_a
     assert (parts()["hunts"]["outcome"], parts()["hunts"]["commit"]) == ("failed", "several")
 
 
-def test_what_passed_at_this_commit_is_not_repeated_but_all_is_with_changes(night: Night) -> None:
-    """An interrupted night goes on where it was; code that is not committed proves nothing for later."""
+def test_what_passed_with_this_code_is_not_repeated(night: Night) -> None:
+    """An interrupted night goes on where it was, whatever else was committed; what rests on a change runs again."""
     night.fails = {HUNT}
     nightly.nightly([])
     nightly.nightly([])
     assert night.ran == [*NAMES, HUNT]
-    night.changes = " M policies/cell.py"
-    nightly.nightly(["kill"])
-    assert night.ran[-1] == KILL
-    assert parts()["kill"]["commit"] == "one+changes"
+    night.commit, night.changes = "two", " M models/one.py"
+    night.edit("models/one.py", "changed = 1\n")
+    nightly.nightly([])
+    assert night.ran[4:] == [KILL, HUNT]
+    assert parts()["kill"]["commit"] == "two+changes"
 
 
 def test_an_unknown_part_runs_nothing(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,15 +125,26 @@ def test_an_unknown_part_runs_nothing(night: Night, capsys: pytest.CaptureFixtur
 
 
 def test_only_runs_with_the_present_code_count(night: Night) -> None:
-    """A result of another commit is no result, passed or failed."""
-    assert "never run" in nightly.status()
+    """A result is none, passed or failed, once what its test rests on has changed; another commit alone is none."""
+    assert "never run" in nightly_results.status()
     night.fails = {HUNT}
-    nightly.nightly(["[raft]"])
-    assert nightly.status() == f"failed: {HUNT}"
+    nightly.nightly(["kill", "[raft]"])
+    assert nightly_results.status() == f"failed: {HUNT}"
     night.commit = "two"
-    assert nightly.status().startswith("0 of 3 passed")
+    assert nightly_results.status() == f"failed: {HUNT}"
+    night.edit("models/two.py", "changed = 1\n")
+    assert nightly_results.status().startswith("1 of 3 passed")
+    night.edit("conf/config.yaml", "seed: 1\n")
+    assert nightly_results.status().startswith("0 of 3 passed")
+
+
+def test_results_without_a_digest_count_for_nothing(night: Night) -> None:
+    """Whoever ran a test before digests were kept, at whatever commit, runs it again."""
+    old = {"commit": "one", "status": "passed", "wall_s": 1.0, "seeds": None, "figures": {}}
+    nightly_results.write({KILL: old})
+    assert nightly_results.status().startswith("0 of 1 passed")
     nightly.nightly(["kill"])
-    assert nightly.status().startswith("1 of 3 passed")
+    assert night.ran == [KILL]
 
 
 def test_an_interrupted_test_says_nothing_and_is_due_again(night: Night) -> None:
@@ -171,4 +200,40 @@ def test_outcomes_and_figures_are_what_pytest_reports(tmp_path: Path, monkeypatc
     }  # fmt: skip
     assert found["test_some.py::test_one[1]"]["seeds"] == [1]
     (tmp_path / "test_dies.py").write_text("import os\ndef test_it():\n    os._exit(1)\n")
+    assert "rests_on" in found["test_some.py::test_one[1]"]
     assert nightly._run(["test_dies.py::test_it"])["test_dies.py::test_it"]["status"] == "failed"
+
+
+OPENS = """
+import pathlib
+def test_it():
+    root = pathlib.Path(__file__).parent.parent.parent
+    __import__("mod" + "els.hidden")
+    assert (root / "tests" / "data" / "rows.csv").read_text()
+def test_meanwhile():
+    (pathlib.Path(__file__).parent / "test_some.py").write_text("")
+"""
+
+
+def test_what_a_process_opens_or_imports_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module whose name no source says and a file in another folder count; what changes meanwhile proves nothing."""
+    conftest = nightly.CHECKOUT / "tests" / "conftest.py"
+    files = {"tests/a/test_some.py": OPENS, "tests/data/rows.csv": "1"}
+    files |= dict.fromkeys(("models/__init__.py", "models/hidden.py", "models/other.py"), "")
+    for name, content in {**files, "tests/conftest.py": conftest.read_text()}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(nightly, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    one, two = (f"tests/a/test_some.py::{name}" for name in ("test_it", "test_meanwhile"))
+
+    result = nightly._run([one])[one]
+    seen = ["models/__init__.py", "models/hidden.py", "tests/data/rows.csv"]
+    assert (result["status"], result["opened"]) == ("passed", seen)
+    for name in ("models/other.py", *seen):
+        (tmp_path / name).write_text("2")
+        assert nightly_results.counts(one, result, Sources(tmp_path)) == (name not in seen)
+        (tmp_path / name).write_text(files[name])
+    result = nightly._run([two])[two]
+    assert result["status"] == "passed"
+    assert not nightly_results.counts(two, result, Sources(tmp_path))
