@@ -3,10 +3,10 @@
 Devices may begin with the model on flash (``on_flash``) or with nothing (``fetched``). Then what a shard lacks is
 fetched layer by layer over the links of the world (`sim.bulk`), from whoever has the layer and gives it soonest, as
 `policies.sharding.replan` counts it, and from the model's home if nobody has it. A layer that has come stays on flash,
-over crashes too. One that was broken off resumes: tensors that are whole have their digests verified and are kept, the
-rest of the layer is fetched again, from elsewhere if its source is gone.
+over crashes too, and beside those of other models. One that was broken off resumes: tensors that are whole have their
+digests verified and are kept, the rest of the layer is fetched again, from elsewhere if its source is gone.
 
-ASSUMPTIONS: the home is beyond the backbone and never the bottleneck; flash has room for the whole model; tensors come
+ASSUMPTIONS: the home is beyond the backbone and never the bottleneck; flash has room for all models; tensors come
 one after another in the order of a checkpoint; hashing keeps up with the link.
 """
 
@@ -29,6 +29,8 @@ SILENT_S = 5.0
 HEAD = -1
 """The embedding and the head, which every shard reads, stand beside the layers under this number."""
 
+Layer = tuple[str, int]
+"""A model's name and the number of one of its layers."""
 Tell = Callable[[Node, str, int, Outcome, int], None]
 
 
@@ -40,7 +42,7 @@ class _Fetch:
     path: str
     job_id: int
     job: LoadJob
-    missing: list[int]
+    missing: list[Layer]
     source: Node | None = None
     flow: Flow | None = None
 
@@ -50,14 +52,14 @@ class Loads:
 
     Args:
         world: whose nodes load.
-        shape: a model's name to its shape; with ``fetched`` there is one.
+        shape: a model's name to its shape.
         bulk: carries what is fetched.
         tell: reports an outcome at a time (ns).
         fetched: devices begin without the model.
         bytes_per_s: at which a shard is read.
 
     Attributes:
-        on_flash: layer (or `HEAD`) to the nodes that have it, by number; not kept where all have everything.
+        on_flash: a model's layer (or `HEAD`) to the nodes that have it, by number; not kept where all have everything.
         fetched_bytes: what has crossed the links, broken transfers included.
     """
 
@@ -66,11 +68,10 @@ class Loads:
         bytes_per_s: float = LOAD_BYTES_PER_S,
     ) -> None:  # fmt: skip
         self.world, self.shape_of, self.bulk, self.fetched = world, shape, bulk, fetched
-        self.shape = shape("")
         self._tell, self._bytes_per_s = tell, bytes_per_s
-        self.on_flash: dict[int, dict[int, Node]] = {}
+        self.on_flash: dict[Layer, dict[int, Node]] = {}
         self.fetched_bytes = 0.0
-        self._begun: dict[tuple[int, int], float] = {}  # (node, layer) to bytes of whole tensors
+        self._begun: dict[tuple[int, Layer], float] = {}  # (node, layer) to bytes of whole tensors
         self._under_way: dict[tuple[str, int], _Fetch] = {}
 
     def start(self, node: Node, path: str, job_id: int, job: LoadJob) -> None:
@@ -78,7 +79,7 @@ class Loads:
         if not self.fetched:
             self._read(node, path, job_id, job)
             return
-        wanted = [HEAD, *range(job.first, job.last)]
+        wanted = [(job.model, number) for number in (HEAD, *range(job.first, job.last))]
         missing = [layer for layer in wanted if node.number not in self.on_flash.get(layer, {})]
         fetch = self._under_way[node.name, job_id] = _Fetch(node, path, job_id, job, missing)
         self._next(fetch)
@@ -126,7 +127,7 @@ class Loads:
         self.on_flash.setdefault(layer, {})[fetch.node.number] = fetch.node
         self._next(fetch)
 
-    def _source(self, node: Node, layer: int, size_bytes: float) -> Node | None:
+    def _source(self, node: Node, layer: Layer, size_bytes: float) -> Node | None:
         """Return who gives the layer soonest of those that have it, up and within reach; None is the home."""
         network = self.world.network
         best: tuple[float, int, Node] | None = None
@@ -166,13 +167,15 @@ class Loads:
         size = (job.last - job.first) * shape.layer_bytes() + shape.head_bytes()
         self._tell(node, path, job_id, Done("", 0, 0), self.world.engine.now + int(size / self._bytes_per_s * NS_PER_S))
 
-    def _size_bytes(self, layer: int) -> float:
-        return self.shape.head_bytes() if layer == HEAD else self.shape.layer_bytes()
+    def _size_bytes(self, layer: Layer) -> float:
+        shape = self.shape_of(layer[0])
+        return shape.head_bytes() if layer[1] == HEAD else shape.layer_bytes()
 
-    def _whole_bytes(self, layer: int, came_bytes: float) -> float:
+    def _whole_bytes(self, layer: Layer, came_bytes: float) -> float:
         """Return the bytes of the tensors that are whole when so many of a layer's have come."""
         whole = 0.0
-        for tensor_bytes in tensors_bytes(self.shape) if layer != HEAD else ():  # the head is one tensor
+        # The head is one tensor.
+        for tensor_bytes in tensors_bytes(self.shape_of(layer[0])) if layer[1] != HEAD else ():
             if whole + tensor_bytes > came_bytes * (1 + 1e-12):
                 break
             whole += tensor_bytes

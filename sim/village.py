@@ -114,7 +114,7 @@ class _Run:
         self.checking = Checking(scenario, self.compute, self.adversaries)
         self.checks = VillageChecks(
             {name: shape.layers for name, shape in scenario.models.items()},
-            members=self.keepers, faulty=self.lying_members,
+            members=self.keepers, faulty=self.lying_members, fetched=self.compute.loads.fetched,
             protocol=str(scenario.policy.consensus.__struct_config__.tag),
             detector=scenario.policy.membership, nodes=len(self.stock.name), liars=self.adversaries,
             council=council_of(scenario, self.electorate, looks=True),

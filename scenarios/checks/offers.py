@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from policies.coordination import Coordination
+from policies.coordination.lines import Line
 from policies.degradation import Mix, Share, worth
 from policies.jobs import Stage
 from policies.mixing import MIXER, Mixed, Mixing
@@ -24,10 +25,15 @@ class ServedAsWellAsPossible(StateCheck):
 
     Asked of the leader's own view, afresh at every look, whatever the leader has asked or believes: what could stand is
     computed again. A move takes a lease, a few ticks, its draining, and once more the dwell if it did not run dry.
+
+    Args:
+        fetched: workers may have to fetch what they are told to hold. How long that takes is the links' doing, so that
+            a pipeline counts as soon as its workers are told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, fetched: bool = False) -> None:
         super().__init__("served_as_well_as_possible")
+        self.fetched = fetched
         self.worse: tuple[str, int, int] | None = None  # leader, term and since when (ns)
         self._known: dict[bytes, tuple[float, ...]] = {}
 
@@ -41,7 +47,7 @@ class ServedAsWellAsPossible(StateCheck):
     def _judge(self, node: str, leader: Coordination) -> str:
         rules, now_ns = leader.config.degrade, leader.port.now
         asked = leader.question(leader.settled())
-        ready = [line for line in leader.lines.lines.values() if leader.lines.ready(line)]
+        ready = [line for line in leader.lines.lines.values() if self._counts(leader, line)]
         stands = worth(rules.services, rules.away, _mix(asked, ((line.model, line.stages) for line in ready)))
         could = self._best(asked)
         if could >= stands:
@@ -54,6 +60,12 @@ class ServedAsWellAsPossible(StateCheck):
         if late_s <= most_s:
             return ""
         return f"{node} has served worse than its workers allow for {late_s:.0f} s, {most_s:.0f} s may pass"
+
+    def _counts(self, leader: Coordination, line: Line) -> bool:
+        lines = leader.lines
+        if not self.fetched or line.number in lines.leaving:
+            return lines.ready(line)
+        return all(node in lines.workers and node not in lines.doubted for node in line.nodes)
 
     def _best(self, asked: Mixing) -> tuple[float, ...]:
         key = encode(asked)

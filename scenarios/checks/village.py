@@ -46,6 +46,7 @@ class VillageChecks(Checks):
         nodes: how many mount it.
         liars: nodes of which it is not asked, and which checks of work may convict.
         council: who may be elected and how, where the committee is; ``members`` are all of those then.
+        fetched: whether workers may have to fetch the models' layers.
 
     Attributes:
         leaders: (time_ns, node, term) of every election.
@@ -57,7 +58,7 @@ class VillageChecks(Checks):
         self, layers: int | Mapping[str, int] = 0, honest: Collection[str] | None = None, *,
         members: Collection[str] = (), faulty: Collection[str] = (), protocol: str = "raft",
         detector: NoDetectorConfig | MembershipRules | None = None, nodes: int = 0, liars: Collection[str] = (),
-        council: Council | None = None,
+        council: Council | None = None, fetched: bool = False,
     ) -> None:  # fmt: skip
         self.one_leader = consensus.one_leader_per_term()
         self.agreement = consensus.committed_entries_agree()
@@ -79,7 +80,7 @@ class VillageChecks(Checks):
             self.one_leader, self.agreement, self.in_order, self.one_outcome, self.coverage, self.ledger,
             self.overdraft, self.equal, self.credited, self.envelope, self.answered,
             *_of_a_log(members, faulty, protocol, size), *self.detection, *elected, NoHonestWorkerConvicted(liars),
-            *_of_models(layers), honest=honest,
+            *_of_models(layers, fetched), honest=honest,
         )  # fmt: skip
 
     @property
@@ -157,9 +158,9 @@ def council_of(scenario: Scenario, electorate: Electorate, *, looks: bool) -> Co
     return Council(electorate, rules, healed_s, scenario.duration_s - healed_s, looks)
 
 
-def _of_models(layers: int | Mapping[str, int]) -> tuple[Check, ...]:
+def _of_models(layers: int | Mapping[str, int], fetched: bool) -> tuple[Check, ...]:
     """Return what a village of several models promises; nothing of another."""
-    return (ServedAsWellAsPossible(),) if isinstance(layers, Mapping) and len(layers) > 1 else ()
+    return (ServedAsWellAsPossible(fetched=fetched),) if isinstance(layers, Mapping) and len(layers) > 1 else ()
 
 
 def _of_a_log(members: Collection[str], faulty: Collection[str], protocol: str, size: int) -> tuple[Check, ...]:

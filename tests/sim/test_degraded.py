@@ -10,14 +10,17 @@ import pytest
 from experiments import results
 from experiments.report import render
 from experiments.results import load
+from models.inference import SHAPES
 from policies.coordination.offers import Offers
 from policies.port import NS_PER_S
 from scenarios.record import TABLES, Record
 from scenarios.schema import Scenario, ScenarioError, build, to_plain
 from sim.village import simulate
+from tests.sim.test_village import desk_plain
 
 DIES_S, BACK_S = 40.0, 70.0
 SLACK_S = 15.0  # a lease, the dwell, draining and loading
+CRASHES = [{"kind": "crash", "node": name} for name in ("desk-2", "desk-3")]
 
 
 def scenario(changes: Mapping[str, Any] | None = None, **words: Any) -> Scenario:
@@ -75,6 +78,27 @@ def test_classes_part_ways(service: str, after: str) -> None:
     degrade = {"policy__coordination__degrade__services": [service], "policy__coordination__degrade__away": 0.05}
     rows = asked(simulate(scenario({"faults": []}, duration_s=40.0, workload__requests=20, **degrade)))
     assert {row["model"] for row in rows} == {after}
+
+
+def test_what_either_model_needs_is_fetched_once() -> None:
+    """Desks begin with nothing and hold the large model on one of four; it is lost, and comes back without a byte."""
+    large, small = "llama-3.2-3b-f16", "llama-3.2-1b"
+    plain = desk_plain(0.0, 3)
+    plain |= {"model": large, "smaller": [{"model": small}], "duration_s": 3000.0}
+    plain["policy"]["harvest"] = {**plain["policy"]["harvest"], "max_memory": 0.15}
+    plain["policy"]["coordination"]["degrade"] = {"dwell_s": 60.0, "drain_s": 20.0}  # far less than a fetch takes
+    plain["fleet"] |= {"desktops": 4, "dedicated": 4}
+    plain["network"] = {"home": "cable", "shards": "fetched"}
+    plain["workload"] |= {"requests": 60}
+    plain["faults"] = [fault | {"at_s": 1200.0, "down_s": 300.0} for fault in CRASHES]
+    record = simulate(build(plain))
+
+    assert {row["status"] for row in asked(record)} == {"answered"}
+    offered = [row[4] for row in record.tables["decisions"] if row[3] == "offered"]
+    assert [large in one for one in offered[-3:]] == [False, False, True]
+    once_bytes = SHAPES[large].total_bytes() + 4 * SHAPES[small].total_bytes()
+    assert record.summary["fetched_bytes"] == pytest.approx(once_bytes, rel=1e-6)
+    assert {name: verdict for name, verdict in record.manifest["checks"].items() if verdict is not True} == {}
 
 
 def test_the_report_counts_answers_by_model_and_class() -> None:

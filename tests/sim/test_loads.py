@@ -28,10 +28,10 @@ def pool(count: int) -> Bench:
     return bench
 
 
-def load(bench: Bench, at_s: float, device: str, job_id: int, layers: int = 2) -> None:
+def load(bench: Bench, at_s: float, device: str, job_id: int, layers: int = 2, model: str = SHAPE.name) -> None:
     """A device is told to load the first layers."""
     node = bench.world.by_name[device]
-    bench.at(at_s, bench.compute.submit, node, "worker", job_id, encode(LoadJob(SHAPE.name, 0, layers)))
+    bench.at(at_s, bench.compute.submit, node, "worker", job_id, encode(LoadJob(model, 0, layers)))
 
 
 def read_s(layers: int = 2) -> float:
@@ -84,6 +84,26 @@ def test_a_broken_load_resumes_at_the_tensor_that_was_broken() -> None:
     assert set(ended) == {2}
     assert ended[2][0] == pytest.approx(cut_s + 1.0 + left_s + read_s(), rel=1e-6)
     assert bench.compute.loads.fetched_bytes == pytest.approx(2 * LAYER + HEAD_BYTES + 0.5 * sizes[2])
+
+
+def test_models_have_layers_of_their_own() -> None:
+    """A layer is one model's: another's of the same number is fetched in its own size, from who has that one."""
+    other = SHAPES["llama-3.2-3b"]
+    bench = pool(2)
+    bench.compute.loads.shape_of = {SHAPE.name: SHAPE, other.name: other}.__getitem__
+    load(bench, 0.0, "d0", 1)
+    load(bench, LATER_S, "d1", 2, model=other.name)
+    load(bench, 2 * LATER_S, "d0", 3, model=other.name)
+    load(bench, 3 * LATER_S, "d0", 4)
+    ended = bench.run()
+
+    size_bytes = 2 * other.layer_bytes() + other.head_bytes()
+    took_s = {2: 3 * HOME_S + size_bytes / RATE, 3: 3 * PEER_S + size_bytes / RATE}
+    for job, seconds in took_s.items():
+        begun_s = (job - 1) * LATER_S
+        assert ended[job][0] - begun_s == pytest.approx(seconds + size_bytes / LOAD_BYTES_PER_S, rel=1e-6)
+    assert ended[4][0] - 3 * LATER_S == pytest.approx(read_s(), rel=1e-6)
+    assert bench.compute.loads.fetched_bytes == pytest.approx(2 * LAYER + HEAD_BYTES + 2 * size_bytes)
 
 
 @pytest.mark.parametrize("fault", ["crash", "cut"])
