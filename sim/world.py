@@ -230,8 +230,12 @@ class World:
 
     def run(self, until_s: float) -> None:
         """Run to a time in seconds."""
+        until_ns = int(until_s * NS_PER_S)
+        if self.guard is None and gc.get_threshold()[0] >= GC_EVERY:  # a hunt's looks: two contexts each would cost 1 %
+            self.engine.run(until=until_ns)
+            return
         with few_collections(), self.guarded():
-            self.engine.run(until=int(until_s * NS_PER_S))
+            self.engine.run(until=until_ns)
 
     # -- inputs --------------------------------------------------------------------------------------
 

@@ -253,11 +253,13 @@ class Checks:
         honest: nodes whose announcements count; None is all. What a liar announces breaks no promise of ours.
 
     Attributes:
+        all: the promises that a single run can break.
         spent_ns: time that asking has taken.
     """
 
     def __init__(self, *checks: Check, honest: Collection[str] | None = None) -> None:
         self.checks, self.honest = checks, honest
+        self.all = [check for check in checks if check.family != "sometimes"]
         self.states = [check for check in checks if isinstance(check, StateCheck)]
         self.spent_ns = self._looks = 0
         self._last: tuple[bytes, Any] = (b"", None)
@@ -266,11 +268,6 @@ class Checks:
         for check in checks:
             for topic in check.topics:
                 self._hear.setdefault((topic.path, topic.kind), (topic.decode, []))[1].append(check)
-
-    @property
-    def all(self) -> list[Check]:
-        """The promises that a single run can break."""
-        return [check for check in self.checks if check.family != "sometimes"]
 
     @property
     def hears_messages(self) -> bool:
