@@ -97,9 +97,12 @@ def test_numpy_and_jax_decide_alike_when_running_free(physics: Callable[..., Non
 
 
 @needs_jax
-def test_a_run_under_jax_has_the_digest_of_one_under_numpy() -> None:
-    """The quantised history is the same under both backends, whatever the chunks; sampled rows agree to 1e-6."""
-    numpy, jax = lived(), lived(backend="jax", chunk=128)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_under_jax_has_the_digest_of_one_under_numpy(processes: int) -> None:
+    """The quantised history is the same under both backends, whatever the chunks and in workers, whose compiler is told
+    to fuse more; sampled rows agree to 1e-6.
+    """
+    numpy, jax = lived(), lived(backend="jax", chunk=128, processes=processes)
 
     assert numpy.digest == jax.digest
     assert jax.alone_differs <= 1e-6
