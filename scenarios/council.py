@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from policies.commands import Facts
 from policies.committee import check_size
-from policies.config import CouncilConfig, FixedConfig, HotstuffConfig, PbftConfig, PolicyConfig
+from policies.committee.electoral import Electoral
+from policies.config import CommitteeConfig, CouncilConfig, FixedConfig, HotstuffConfig, PbftConfig, PolicyConfig
 from policies.consensus.pbft.epochs import MEMBERS_MAX
-from policies.state.council import CANDIDATES_MAX
+from policies.state.council import CANDIDATES_MAX, EARNED_MAX, EPOCHS, Candidate, Elector, trust
 
 if TYPE_CHECKING:
     from scenarios.schema import Fleet, Scenario
@@ -80,5 +81,27 @@ def check(policy: PolicyConfig, fleet: Fleet) -> None:
         check_size(council.seats.size, mains, f=1 if liars else 0)
     except ValueError as error:
         raise ValueError(f"policy.committee.seats.size={council.seats.size}: {error}") from None
+    _check_seats(council.seats, fleet)
     if council.alive_s >= council.epoch_s:
         raise ValueError(f"policy.committee.alive_s={council.alive_s}: expected < epoch_s={council.epoch_s}")
+    plan_every_s = policy.coordination.plan_every_s
+    # Under these an epoch begins with another leader, who plans at its first look, and has what is left to serve.
+    if liars and council.epoch_s < 2 * plan_every_s:
+        raise ValueError(
+            f"policy.committee.epoch_s={council.epoch_s}: expected >= {2 * plan_every_s}, twice "
+            f"policy.coordination.plan_every_s={plan_every_s}"
+        )
+
+
+def _check_seats(seats: CommitteeConfig, fleet: Fleet) -> None:
+    """Refuse seats that nobody could ever fill: not if all who may be elected were always up and had earned the most.
+
+    Raises:
+        ValueError: says which rule stands in the way, with what was found and what is needed.
+    """
+    kinds = ["desktop"] * fleet.desktops + ["gpu_box"] * fleet.gpu_boxes
+    best = [Candidate(_facts(k, kind), b"", 0, (1 << EPOCHS) - 1, EPOCHS) for k, kind in enumerate(kinds)]
+    roll = [Elector(str(k), trust(c.facts, 1 << EARNED_MAX), c.stability, c.facts) for k, c in enumerate(best)]
+    choice = Electoral(seats, 0.0).choose(roll, 0, bytes(16), ())
+    if choice.reason:
+        raise ValueError(f"policy.committee.seats: nobody could ever fill them: {choice.reason}")

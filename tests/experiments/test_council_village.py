@@ -119,6 +119,22 @@ def test_workers_that_keep_no_log_follow_a_committee_none_of_which_they_knew() -
             "policy.committee.seats.size=8: committee=8: the",
         ),
         ({"policy": {"committee": {"alive_s": 15.0}}}, "policy.committee.alive_s=15.0: expected < epoch_s=15.0"),
+        (
+            {"policy": {"committee": {"epoch_s": 1.9}}},
+            "policy.committee.epoch_s=1.9: expected >= 2.0, twice policy.coordination.plan_every_s=1.0",
+        ),
+        (
+            {"policy": {"committee": {"seats": {"min_networks": 5}}}},
+            "policy.committee.seats: nobody could ever fill them: committee=4: no choice of 7 devices has 5 network",
+        ),
+        (
+            {"policy": {"committee": {"seats": {"min_trust": 0.91}}}},
+            "policy.committee.seats: nobody could ever fill them: committee=4: 0 of 7 devices qualify (trust of 0.91",
+        ),
+        (
+            {"policy": {"committee": {"seats": {"min_stability": 0.95}}}},
+            "policy.committee.seats: nobody could ever fill them: committee=4: 0 of 7 devices qualify (trust of 0.7",
+        ),
         ({"policy": {"committee": {"rule": "vote"}}}, "policy.committee.rule='vote': expected one of"),
         ({"fleet": {"desktops": 300}}, "policy.committee.rule='council': 300 machines on the mains; allowed: up to"),
     ],
