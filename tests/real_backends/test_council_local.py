@@ -87,7 +87,7 @@ def test_processes_elect_around_who_is_killed_and_lose_nothing(tmp_path: Path) -
     assert all(_replay(journal) > 100 for journal in record.journals.values())
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_a_process_that_votes_twice_is_struck_off_by_its_own_signatures(tmp_path: Path) -> None:
     """The proof is of Ed25519 signatures and goes through the village's log; nobody else is convicted."""
     liar = {"committee": [1], "behaviours": [DOUBLE_VOTE]}
