@@ -139,7 +139,7 @@ class CommitJob(Message, frozen=True, tag="commit"):
 
 
 class OpenJob(Message, frozen=True, tag="open"):
-    """Show a place of what `CommitJob` bound this node to; the result is a `Shown`, and the evidence is gone."""
+    """Show a place of what `CommitJob` bound this node to; the result is a `Shown`, and no other place is shown."""
 
     op: str
     block: int
@@ -152,10 +152,27 @@ class ReleaseJob(Message, frozen=True, tag="release"):
     op: str
 
 
+class HandJob(Message, frozen=True, tag="hand"):
+    """Put what this node gave to the next stage, which is that one's input, among its blobs; ``output`` names it."""
+
+    op: str
+
+
+class BringJob(Message, frozen=True, tag="bring"):
+    """Fetch a blob from its holder and keep it, for others to fetch it here.
+
+    With an encoded ``commitment`` it must be what that stage took; what its neighbour gave it has the same digests.
+    """
+
+    blob: str
+    holder: str
+    commitment: bytes = b""
+
+
 class RecheckJob(Message, frozen=True, tag="recheck"):
     """Compute a place of another node's work again; the result is a `policies.verification.Verdict`.
 
-    ``commitment`` and ``opening`` are encoded, ``came`` is as in `Shown`.
+    ``commitment`` and ``opening`` are encoded, ``came`` is as in `Shown`, and to be had from ``holder``.
     """
 
     of: Transcript
@@ -164,6 +181,7 @@ class RecheckJob(Message, frozen=True, tag="recheck"):
     layer: int
     opening: bytes
     came: str
+    holder: str
 
 
 class Shown(Message, frozen=True):
@@ -174,7 +192,7 @@ class Shown(Message, frozen=True):
 
 
 Job = Union[  # noqa: UP007
-    SessionJob, PreparedJob, FreeJob, LoadJob, PlanJob, CommitJob, OpenJob, ReleaseJob, RecheckJob,
+    SessionJob, PreparedJob, FreeJob, LoadJob, PlanJob, CommitJob, OpenJob, ReleaseJob, HandJob, BringJob, RecheckJob,
 ]  # fmt: skip
 
 
@@ -205,4 +223,10 @@ class Lost(Message, frozen=True, tag="lost"):
     emitted: tuple[int, ...] = ()
 
 
-Outcome = Union[Progress, Done, Lost]  # noqa: UP007
+class Lacking(Lost, frozen=True, tag="lacking"):
+    """The job needs this blob, and ``node``, which holds it, does not hand it out."""
+
+    blob: str = ""
+
+
+Outcome = Union[Progress, Done, Lost, Lacking]  # noqa: UP007

@@ -30,7 +30,7 @@ from policies.sharding import JOBS
 from policies.village import NodeSpec
 from policies.wire import digest, encode
 from real_backends import replicas, specs
-from real_backends.blob_exchange import BlobExchange
+from real_backends.blob_exchange import BlobExchange, HandsOutNothing
 from real_backends.clock import SystemClock
 from real_backends.executors.cheats import cheating
 from real_backends.executors.paced import maker
@@ -47,7 +47,7 @@ from real_backends.transports.frames import CONTROL, Control
 from real_backends.transports.tls import TlsTransport
 from scenarios import hosts
 from scenarios.adversaries.choose import play, with_role
-from scenarios.adversaries.work import cheat_of
+from scenarios.adversaries.work import cheat_of, withheld_by
 from scenarios.digests import policies_manifest
 from scenarios.journal import Header
 from scenarios.record import stages_text
@@ -150,18 +150,22 @@ def make_parts(config: NodeConfig) -> Parts:
     links = TlsTransport(identity, registry, config.addresses)
     fleet = scenario.fleet
     transport = FaultyTransport(links, scenario.seed, exempt=(OWNER,), ways=hosts.Ways(fleet.shaped))
-    blobs = BlobExchange(transport, BlobStore(Path(config.folder) / "blobs"))
+    role = specs.roles(scenario).get(config.name)
+    withheld, _ = (withheld_by(role.behaviours) if role is not None else None) or ("nothing", range(0))
+    exchange = HandsOutNothing if withheld == "output" else BlobExchange
+    blobs = exchange(transport, BlobStore(Path(config.folder) / "blobs"))
     models = {name: partial(open_model, scenario, name) for name in scenario.models}
     make = maker(
         partial(law_of, scenario), paced=scenario.executor == "paced",
         pacing=fleet.shaped.get(config.name, Shaped()).pacing, seed=scenario.seed,
     )  # fmt: skip
-    role = specs.roles(scenario).get(config.name)
     if role is not None and (cheat := cheat_of(role.behaviours)) is not None:
         make = cheating(make, cheat[0])
     executor = ExecutorHost(
         transport, blobs, models, config.backend, JOBS, clock, scenario.activations, make, scenario.policy
     )
+    if withheld == "input" and executor.proofs is not None:
+        executor.proofs.share = digest  # it says what it is called, and has it no more
     return Parts(scenario, identity, registry, transport, blobs, executor, clock)
 
 

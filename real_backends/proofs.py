@@ -16,23 +16,42 @@ import numpy as np
 import numpy.typing as npt
 
 from models.inference.tolerances import pair_of, stored_tolerances
-from policies.jobs import CommitJob, Done, OpenJob, RecheckJob, ReleaseJob, Shown, Transcript
+from policies.jobs import (
+    BringJob,
+    CommitJob,
+    Done,
+    HandJob,
+    Lacking,
+    OpenJob,
+    RecheckJob,
+    ReleaseJob,
+    Shown,
+    Transcript,
+)
 from policies.verification import Challenge, Commitment, Opening, Verdict, judge
 from policies.wire import encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.executors.checkpoint import Weights
-from real_backends.executors.recheck import recompute
+from real_backends.executors.recheck import are_inputs_of, recompute
 from real_backends.executors.shard import SESSIONS_MAX, Shard
 from real_backends.executors.spec import ModelSpec
 from real_backends.executors.witness import Evidence, Kept, Witness
 from real_backends.stages import Stages
 
-Proof = CommitJob | OpenJob | ReleaseJob | RecheckJob
+Proof = CommitJob | OpenJob | ReleaseJob | HandJob | BringJob | RecheckJob
 Tokens = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 _commitment = msgspec.msgpack.Decoder(Commitment).decode
 _opening = msgspec.msgpack.Decoder(Opening).decode
+
+
+class AbsentBlob(Exception):
+    """A blob cannot be had from its holder; carries the outcome that says so."""
+
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(f"blob {name} cannot be had from {holder}")
+        self.outcome = Lacking(str(self), holder, blob=name)
 
 
 class Proofs:
@@ -44,6 +63,7 @@ class Proofs:
 
     Attributes:
         make: makes the shards that compute; those that serve are witnessed.
+        share: puts what a stage took where others can fetch it, and returns its name.
         worked_s, fetched_bytes: what the jobs took so far.
     """
 
@@ -53,16 +73,25 @@ class Proofs:
         self._tolerances = stored_tolerances()
         self._kept: dict[str, Kept] = {}
         self._evidence: dict[str, tuple[Evidence, Kept]] = {}
+        self._shown: dict[str, tuple[Evidence, Kept]] = {}  # what may still be handed out, of sessions that were opened
+        self._shared: dict[str, list[str]] = {}  # session to the blobs that end with it
+        self.share = blobs.store.put
         self._witnesses: WeakSet[Witness] = WeakSet()
         self._second: tuple[tuple[str, int, int], Shard] | None = None  # made to compute others' work again
         self.make, stages.make = stages.make, self._witnessed
 
-    async def run(self, job: Proof) -> Done:
+    async def run(self, job: Proof) -> Done | Lacking:
         """Do a job.
 
         Raises:
             ValueError: it cannot be done.
         """
+        try:
+            return await self._run(job)
+        except AbsentBlob as absent:
+            return absent.outcome
+
+    async def _run(self, job: Proof) -> Done:
         if isinstance(job, CommitJob):
             tokens = await self._tokens(job.of)
             return _done((await self._work(self._commit, job.of, tokens)).commitment)
@@ -71,10 +100,15 @@ class Proofs:
         if isinstance(job, ReleaseJob):
             await self._work(self._release, job.op)
             return Done("", 0, 0)
+        if isinstance(job, HandJob):
+            return Done(await self._work(self._hand, job.op), 0, 0)
+        if isinstance(job, BringJob):
+            await self._bring(job)
+            return Done(job.blob, 0, 0)
         tokens = await self._tokens(job.of)
         came = None
         if job.came:
-            came = np.frombuffer(await self._fetch(job.came, job.of.stage.node), "<f4")
+            came = np.frombuffer(await self._fetch(job.came, job.holder), "<f4")
         return _done(await self._work(self._recheck, job, tokens, came))
 
     async def _work(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -96,9 +130,17 @@ class Proofs:
             return here
         data = await self._blobs.get(name, holder)
         if data is None or len(data) % 4:
-            raise ValueError(f"blob {name} cannot be had from {holder}")
+            raise AbsentBlob(name, holder)
         self.fetched_bytes += len(data)
         return data
+
+    async def _bring(self, job: BringJob) -> None:
+        data = await self._fetch(job.blob, job.holder)
+        if job.commitment:
+            commitment = _commitment(job.commitment)
+            if not await self._work(are_inputs_of, commitment, np.frombuffer(data, "<f4")):
+                self._blobs.store.drop(job.blob)
+                raise AbsentBlob(job.blob, job.holder)  # what it hands out is something else
 
     # In the compute thread.
 
@@ -110,7 +152,8 @@ class Proofs:
         return witness
 
     def _retire(self, shard: Witness, session: str) -> None:
-        if (op := _op(session)) not in self._evidence:
+        op = _op(session)
+        if op not in self._evidence and op not in self._shown:
             self._keep(op, shard, session)
 
     def _keep(self, op: str, shard: Witness, session: str) -> None:
@@ -137,23 +180,40 @@ class Proofs:
         self._evidence[of.op] = evidence, kept
         del self._kept[of.op]
         if len(self._evidence) > SESSIONS_MAX:
-            del self._evidence[next(iter(self._evidence))]
+            self._release(next(iter(self._evidence)))
         return evidence
 
     def _open(self, job: OpenJob) -> Shown:
         found = self._evidence.pop(job.op, None)
         if found is None:
             raise ValueError(f"nothing is kept of {job.op}")
-        evidence, kept = found
+        evidence, kept = self._shown[job.op] = found
+        if len(self._shown) > SESSIONS_MAX:
+            self._release(next(iter(self._shown)))
         opening = encode(evidence.open(Challenge(job.block, job.layer)))
         if kept.first == 0:
             return Shown(opening, "")
         came = kept.inputs(evidence.commitment.positions)
-        return Shown(opening, self._blobs.store.put(np.ascontiguousarray(came, "<f4").tobytes()))
+        return Shown(opening, self._share(job.op, self.share, came))
+
+    def _hand(self, op: str) -> str:
+        found = self._shown.get(op) or self._evidence.get(op)
+        if found is None or found[1].speaks:
+            raise ValueError(f"nothing is kept of {op} that another stage took")
+        evidence, kept = found
+        return self._share(op, self._blobs.store.put, kept.outputs(evidence.commitment.positions))
+
+    def _share(self, op: str, put: Callable[[bytes], str], rows: npt.NDArray[Any]) -> str:
+        name = put(np.ascontiguousarray(rows, "<f4").tobytes())
+        self._shared.setdefault(op, []).append(name)
+        return name
 
     def _release(self, op: str) -> None:
         self._kept.pop(op, None)
         self._evidence.pop(op, None)
+        self._shown.pop(op, None)
+        for name in self._shared.pop(op, ()):
+            self._blobs.store.drop(name)
 
     def _recheck(self, job: RecheckJob, tokens: Tokens, came: npt.NDArray[np.float32] | None) -> Verdict:
         """Judge; whatever the worker said that cannot be computed from is as false as a false number."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from policies.port import Effect
 from scenarios.adversaries.choose import Role
-from scenarios.adversaries.work import cheat_of
+from scenarios.adversaries.work import cheat_of, withheld_by
 from scenarios.checks.checking import CHECKING
 from scenarios.schema import Scenario
 from scenarios.summary import checking_summary
@@ -30,7 +30,8 @@ class Checking:
         self.compute, self.bytes = compute, 0
         if scenario.policy.coordination.spot_checks is not None:
             cheats = {name: cheat for name, role in roles.items() if (cheat := cheat_of(role.behaviours))}
-            compute.mount_proofs(Proofs(scenario.seed, scenario.served, cheats))
+            withholds = {name: kept for name, role in roles.items() if (kept := withheld_by(role.behaviours))}
+            compute.mount_proofs(Proofs(scenario.seed, scenario.served, cheats, withholds))
             compute.world.on_send.append(self._on_send)
 
     def _on_send(self, now: int, node: Node, effect: Effect) -> None:

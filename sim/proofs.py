@@ -13,10 +13,26 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
+import msgspec
+
 from models import draws
 from models.inference import Shape
 from models.inference.tolerances import FALSE_ACCUSATIONS, stored_found
-from policies.jobs import CommitJob, Done, Lost, OpenJob, Outcome, RecheckJob, ReleaseJob, Shown, Transcript
+from policies.jobs import (
+    BringJob,
+    CommitJob,
+    Done,
+    HandJob,
+    Lacking,
+    Lost,
+    OpenJob,
+    Outcome,
+    RecheckJob,
+    ReleaseJob,
+    Shown,
+    Stage,
+    Transcript,
+)
 from policies.verification import (
     BLOCK,
     PROJECTIONS,
@@ -42,7 +58,11 @@ CHEATS = {
 }  # fmt: skip
 """How calibrations call what `scenarios.adversaries.behaviours.Shirk` does."""
 
-Proof = CommitJob | OpenJob | ReleaseJob | RecheckJob
+ANSWER_BYTES = 4096.0
+"""A prompt or an answer that the leader fetches: an assumption, a thousand tokens."""
+
+Proof = CommitJob | OpenJob | ReleaseJob | HandJob | BringJob | RecheckJob
+_commitment = msgspec.msgpack.Decoder(Commitment).decode
 Tell = Callable[[Node, str, int, Outcome, int, int], None]
 
 
@@ -53,13 +73,22 @@ class Proofs:
         seed: of the draws.
         shape: the served model.
         cheats: node to how it cheats, and when (ns).
+        withholds: node to what it does not hand out, and when (ns): the ``input`` of its stage, or its ``output``, what
+            it gave to the next one and, as a head, its answer.
     """
 
-    def __init__(self, seed: int, shape: Shape, cheats: Mapping[str, tuple[str, range]]) -> None:
-        self.seed, self.shape, self.cheats = seed, shape, cheats
+    def __init__(
+        self,
+        seed: int,
+        shape: Shape,
+        cheats: Mapping[str, tuple[str, range]],
+        withholds: Mapping[str, tuple[str, range]],
+    ) -> None:
+        self.seed, self.shape, self.cheats, self.withholds = seed, shape, cheats, withholds
         self.format = f"torch {'fp32' if shape.bytes_per_weight >= 4 else 'bf16'}"
         self._found = stored_found()[f"{self.format} | {self.format}"]
         self._kept: dict[tuple[str, str], Commitment] = {}  # by node and session
+        self._stages: dict[tuple[str, str], Stage] = {}  # of those that can hand out what they gave to the next one
         self._cheated: dict[tuple[str, str], str] = {}  # how, of those that did
 
     @property
@@ -69,9 +98,11 @@ class Proofs:
 
     def outcome(self, node: Node, job: Proof, now_ns: int) -> Outcome:
         """Return what a job comes to, whatever time it takes."""
+        if (lacking := self.lacking(node.name, job, now_ns)) is not None:
+            return lacking
         if isinstance(job, CommitJob):
             commitment = self._commit(job.of)
-            self._kept[node.name, job.of.op] = commitment
+            self._kept[node.name, job.of.op], self._stages[node.name, job.of.op] = commitment, job.of.stage
             kind, times = self.cheats.get(node.name, ("", range(0)))
             if now_ns in times:
                 self._cheated[node.name, job.of.op] = CHEATS[kind]
@@ -80,17 +111,47 @@ class Proofs:
             kept = self._kept.pop((node.name, job.op), None)
             if kept is None:
                 return Lost("nothing is kept of this session", node.name)
-            return _done(Shown(encode(self._open(kept, job)), f"inputs of {job.op}" if kept.first else ""))
+            return _done(Shown(encode(self._open(kept, job)), _between(job.op, kept.first) if kept.first else ""))
         if isinstance(job, ReleaseJob):
             self._kept.pop((node.name, job.op), None)
+            self._stages.pop((node.name, job.op), None)
             return Done("", 0, 0)
-        return _done(self._recheck(job))
+        if isinstance(job, HandJob):
+            stage = self._stages.get((node.name, job.op))
+            if stage is None or self._refuses(node.name, "output", now_ns):
+                return Lost("nothing is kept of this session", node.name)
+            return Done(_between(job.op, stage.last), 0, 0)
+        return Done(job.blob, 0, 0) if isinstance(job, BringJob) else _done(self._recheck(job))
+
+    def lacking(self, node: str, job: Proof, now_ns: int) -> Lacking | None:
+        """Return what a job needs and its holder does not hand out to ``node``, if there is such a thing."""
+        wanted: list[tuple[str, str, str]] = []  # blob, holder, and what it is there
+        if isinstance(job, BringJob):
+            own = bool(job.commitment) and self._is_of(job.holder, _commitment(job.commitment))
+            wanted.append((job.blob, job.holder, "input" if own else "output"))
+        if isinstance(job, CommitJob | RecheckJob):
+            wanted.append((job.of.output, job.of.holder, "output"))
+        if isinstance(job, RecheckJob) and job.came:
+            wanted.append((job.came, job.holder, "input"))
+        for blob, holder, what in wanted:
+            if holder != node and self._refuses(holder, what, now_ns):
+                return Lacking(f"blob {blob} cannot be had from {holder}", holder, blob=blob)
+        return None
+
+    def _is_of(self, node: str, commitment: Commitment) -> bool:
+        stage = self._stages.get((node, commitment.session))
+        return stage is not None and stage.first == commitment.first
+
+    def _refuses(self, node: str, what: str, now_ns: int) -> bool:
+        kind, times = self.withholds.get(node, ("", range(0)))
+        return kind == what and now_ns in times
 
     def forget(self, node: Node) -> None:
         """A node went down, and what it kept is lost."""
-        for name, op in list(self._kept):
+        for name, op in list(self._stages):
             if name == node.name:
-                del self._kept[name, op]
+                self._kept.pop((name, op), None)
+                del self._stages[name, op]
 
     def kept_bytes(self, of: Transcript) -> float:
         """Return what a stage hashes to commit: its cache, and a sketch a position."""
@@ -102,6 +163,10 @@ class Proofs:
         """Return what a verifier needs beside the opening: tokens, or activations in float32."""
         positions = of.prompt_tokens + of.tokens - 1
         return 4.0 * positions * (1 if of.stage.first == 0 else self.shape.hidden)
+
+    def taken_bytes(self, job: BringJob) -> float:
+        """Return what a stage took, in float32."""
+        return 4.0 * _commitment(job.commitment).positions * self.shape.hidden
 
     def _commit(self, of: Transcript) -> Commitment:
         positions = of.prompt_tokens + of.tokens - 1
@@ -167,6 +232,9 @@ class Proving:
     def start(self, node: Node, path: str, job_id: int, job: Proof) -> None:
         """Begin a job."""
         now, epoch = int(self.world.engine.now), node.epoch
+        if (lacking := self._lacking(node, job, now)) is not None:
+            self._tell(node, path, job_id, lacking, now, epoch)
+            return
 
         def end(_: Any = None) -> None:
             done_ns = int(self.world.engine.now)
@@ -176,19 +244,36 @@ class Proving:
         if isinstance(job, CommitJob):
             self._work(node, self.proofs.kept_bytes(job.of) / HASHED_BYTES_PER_S, end)
         elif isinstance(job, RecheckJob):
-            holder = self.world.by_name[job.of.stage.node if job.came else job.of.holder]
-            if not holder.up or self.world.network.parted([holder.number, node.number]):
-                self._tell(node, path, job_id, Lost("cannot be had", holder.name), now, epoch)
-                return
-            size = self.proofs.came_bytes(job.of)
-            self.bytes += size
             seconds = self._seconds(node, job)
-            if holder is node:
-                self._work(node, seconds, end)
-            else:
-                self.bulk.send(holder.number, node.number, size, lambda flow: self._work(node, seconds, end))
+            holder = job.holder if job.came else job.of.holder
+            self._carry(holder, node, self.proofs.came_bytes(job.of), lambda _: self._work(node, seconds, end))
+        elif isinstance(job, BringJob):
+            size = self.proofs.taken_bytes(job) if job.commitment else ANSWER_BYTES
+            self._carry(job.holder, node, size, end)
         else:
             end()
+
+    def _lacking(self, node: Node, job: Proof, now_ns: int) -> Lacking | None:
+        """What a job needs and cannot be had: it is withheld, or who holds it is down or cut off."""
+        holders: dict[str, str] = {}
+        if isinstance(job, BringJob):
+            holders[job.holder] = job.blob
+        if isinstance(job, CommitJob | RecheckJob):
+            holders[job.of.holder] = job.of.output
+        if isinstance(job, RecheckJob) and job.came:
+            holders[job.holder] = job.came
+        for name, blob in holders.items():
+            holder = self.world.by_name[name]
+            if not holder.up or self.world.network.parted([holder.number, node.number]):
+                return Lacking(f"blob {blob} cannot be had from {name}", name, blob=blob)
+        return self.proofs.lacking(node.name, job, now_ns)
+
+    def _carry(self, holder: str, node: Node, size_bytes: float, then: Callable[[Any], None]) -> None:
+        self.bytes += size_bytes
+        if holder == node.name:
+            then(None)
+        else:
+            self.bulk.send(self.world.by_name[holder].number, node.number, size_bytes, then)
 
     def _seconds(self, node: Node, job: RecheckJob) -> float:
         """Return a prefill of the stage's layers up to the challenged block."""
@@ -207,6 +292,11 @@ class Proving:
 
 def _done(result: Any) -> Done:
     return Done("", 0, 0, encode(result))
+
+
+def _between(op: str, layer: int) -> str:
+    """Return the name of the blob of what passed before a layer."""
+    return f"{op} before {layer}"
 
 
 def _digest(op: str, layer: int) -> bytes:

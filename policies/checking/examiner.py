@@ -7,10 +7,13 @@
 3. Who was drawn opens; the leader sees whether that is what was committed to.
 4. A worker of no part in the session computes the place again. Who is found false is found so by two, or it is let off:
    one of them may lie. Where they differ a third one decides, and who stands alone loses trust.
+5. What it needs for that and cannot get, the leader fetches (`policies.checking.fetching`).
 
 Words of a check beside those of `policies.verification.Verdict`: ``commitment`` (signed, and of something else),
-``silent`` (bound, drawn, and showed nothing), ``forgotten`` (has lost what it kept), ``unbound`` (never gave its word),
-``apart`` (neighbours committed to different things), ``contradicted`` (accused or excused another, and two disagreed),
+``silent`` (bound, drawn, and showed nothing), ``withheld`` (hands out neither what it took, which the stage before does
+not do for it, nor, a head, its answer), ``slow`` (does so, but not in time), ``kept_back`` (does not hand out what it
+gave to a stage that withholds it), ``forgotten`` (has lost what it kept), ``unbound`` (never gave its word), ``apart``
+(neighbours committed to different things), ``contradicted`` (accused or excused another, and two disagreed),
 ``unconfirmed`` and ``unchecked`` (nobody was left to say so).
 """
 
@@ -19,30 +22,30 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from policies.checking.messages import Bind, Bound, Checked, Draw, Found, Key, Opened, Recheck, Release, Unable
-from policies.checking.places import Check, Place, apart
+from policies.checking.fetching import Fetching
+from policies.checking.messages import Bind, Bound, Checked, Draw, Found, Handed, Key, Opened, Recheck, Release, Unable
+from policies.checking.places import Check, Missing, Place, neighbours
 from policies.config import SpotChecksConfig
 from policies.local import Answered, Examined, Leadership, Pledged, Propose
-from policies.port import NS_PER_S, Policy
+from policies.port import NS_PER_S
 from policies.verification import belongs, draw_challenge
-from policies.wire import Message, encode
+from policies.wire import encode
 from policies.work import RESEND_NS
 
 LOT = 1 << 64
 
 
-class Examiner(Policy):
+class Examiner(Fetching):
     """One committee member's examiner; it works while the member leads.
 
     Args:
         config: how often, and how patiently.
     """
 
-    messages = (Bound, Opened, Found, Unable)
+    messages = (Bound, Opened, Handed, Found, Unable)
 
     def __init__(self, config: SpotChecksConfig) -> None:
-        self.wait_ns = int(config.wait_s * NS_PER_S)
-        self.checks: dict[Key, Check] = {}
+        super().__init__(int(config.wait_s * NS_PER_S))
 
     # -- what coordination says -------------------------------------------------------------------------
 
@@ -72,7 +75,9 @@ class Examiner(Policy):
         if check is None or check.pledge is None or check.places or pledge != check.pledge:
             return
         lots = self.port.keys.sign(encode(("lots", pledged.applied, pledge)))
-        at_odds = apart(pledge)
+        pairs = neighbours(pledge)
+        at_odds = {node for *pair, agreed in pairs if not agreed for node in pair}
+        before = {right: left for left, right, agreed in pairs if agreed}
         for stage, commitment in zip(pledge.stages, pledge.commitments, strict=True):
             drawn = sha256(lots + encode(stage)).digest()
             rate = check.answered.rates[check.answered.stages.index(stage)]
@@ -81,11 +86,14 @@ class Examiner(Policy):
                 rate = 1.0  # one of them lies, perhaps about what can be seen
             if int.from_bytes(drawn[:8], "little") < rate * LOT:
                 place = Place(stage, commitment, draw_challenge(drawn[8:], commitment), drawn, self.port.now)
+                place.before = before.get(stage.node, "")
                 check.places[stage.node] = place
                 self._to(stage.node, Draw(check.key, place.challenge))
-            else:
-                self._to(stage.node, Release(check.key))
         self.port.note("bound", stages=len(pledge.stages), drawn=len(check.places))
+        needed = {*check.places, *(place.before for place in check.places.values())}
+        for stage in pledge.stages:
+            if stage.node not in needed:
+                self._to(stage.node, Release(check.key))
         if not check.places:
             del self.checks[check.key]
 
@@ -100,6 +108,8 @@ class Examiner(Policy):
             self._on_bound(sender, check, message)
         elif isinstance(message, Opened):
             self._on_opened(sender, check, message)
+        elif isinstance(message, Handed):
+            self._on_handed(sender, check, message)
         elif isinstance(message, Found):
             self._on_found(sender, check, message)
         else:
@@ -131,7 +141,8 @@ class Examiner(Policy):
         place = check.places.get(sender)
         if place is None or place.opened is not None:
             return
-        if not belongs(shown.opening, place.commitment, place.challenge):
+        whole = bool(shown.came) == (place.stage.first > 0)  # the first stage took tokens, any other one activations
+        if not (whole and belongs(shown.opening, place.commitment, place.challenge)):
             self._finish(check, place, "opening")
             return
         place.opened = shown
@@ -150,10 +161,16 @@ class Examiner(Policy):
 
     def _on_unable(self, sender: str, check: Check, unable: Unable) -> None:
         self.port.note("unable", node=sender, asked=unable.asked, reason=unable.reason)
+        if unable.asked == "bind" and check.pledge is None and check.stage(sender) is not None:
+            self._lack(check, unable.lacks, None)
+        elif unable.asked == "hand":
+            self._on_handed(sender, check, unable)
         place = check.places.get(sender if unable.asked == "draw" else unable.node)
         if unable.asked == "draw" and place is not None and place.opened is None:  # else it forgot what it had shown
             self._finish(check, place, "forgotten")
-        if unable.asked == "recheck" and place is not None and place.asked == sender:
+        if unable.asked != "recheck" or place is None or place.asked != sender:
+            return
+        if not self._lack(check, unable.lacks, place):
             self._ask_another(check, place)
 
     # -- a second worker --------------------------------------------------------------------------------
@@ -179,17 +196,57 @@ class Examiner(Policy):
             place.asked,
             Recheck(
                 check.key, check.transcript(place.stage), place.commitment, place.challenge, place.opened.opening,
-                place.opened.came,
+                *check.came(place),
             ),
         )  # fmt: skip
+
+    # -- what was missing -------------------------------------------------------------------------------
+
+    def _had(self, check: Check, missing: Missing) -> None:
+        """Go on: whoever lacked it finds it here."""
+        for place in list(check.places.values()):
+            if place.opened is not None and place.asked:
+                place.asked_ns = self.port.now
+                self._send_recheck(check, place)
+            elif place.opened is not None:
+                self._ask_another(check, place)
+        if check.pledge is None:
+            check.asked_ns = self.port.now
+            self._ask_to_bind(check)
+
+    def _withheld(self, check: Check, missing: Missing) -> None:
+        """Who should have handed it out is judged; a prompt is no worker's."""
+        word, since_ns = "slow" if missing.slow else "withheld", missing.since_ns
+        if missing.came:
+            if missing.other:
+                self._tell(missing.other, "kept_back", since_ns)
+            self._finish(check, check.places[missing.owner], word, since_ns)
+            return
+        if missing.blob == check.answered.output:
+            self._end(check, missing.owner, word, (), since_ns)
+        self._drop(check)  # nobody can commit to, or compute again, what was said
+
+    def _cannot_tell(self, check: Check, missing: Missing) -> None:
+        """Judge nobody."""
+        if missing.came:
+            self._finish(check, check.places[missing.owner], "unchecked")
+        else:
+            self._drop(check)
 
     # -- time -------------------------------------------------------------------------------------------
 
     def on_timer(self, name: str) -> None:
         for check in list(self.checks.values()):
+            for missing in list(check.missing.values()):
+                self._watch(check, missing)
+            if self.checks.get(check.key) is not check:
+                continue  # it ended with what was withheld
             if check.places:
                 for place in list(check.places.values()):
-                    self._remind(check, place)
+                    if place.opened is None or not check.missing:
+                        self._remind(check, place)
+            elif check.missing:
+                continue
             elif check.pledge is None:
                 self._remind_to_bind(check)
             elif self.port.now - check.proposed_ns > self.wait_ns:
@@ -219,28 +276,31 @@ class Examiner(Policy):
             else:
                 self._to(place.stage.node, Draw(check.key, place.challenge))
         elif now - place.asked_ns > self.wait_ns:
-            self._ask_another(check, place)
+            place.asked = ""  # perhaps it waits for what the stage took
+            if not self._lack(check, place.opened.came, place):
+                self._ask_another(check, place)
         elif now - place.sent_ns > self.wait_ns // 3:  # an opening is tens of kilobytes, and the work takes seconds
             self._send_recheck(check, place)
 
     # -- ends -------------------------------------------------------------------------------------------
 
-    def _finish(self, check: Check, place: Place, word: str) -> None:
+    def _finish(self, check: Check, place: Place, word: str, asked_ns: int = 0) -> None:
         """A place is judged: say so; forget the session with its last place."""
         del check.places[place.stage.node]
+        if place.opened is not None:
+            check.missing.pop(place.opened.came, None)
         if place.settled() == word:
             for node in place.contradicted(word):
                 self._tell(node, "contradicted", place.asked_ns)
-        self._end(check, place.stage.node, word, tuple(place.words), place.drawn_ns)
+        self._end(check, place.stage.node, word, tuple(place.words), asked_ns or place.drawn_ns)
         if not check.places:
-            del self.checks[check.key]
+            self._drop(check)
 
     def _end(self, check: Check, node: str, word: str, verifiers: tuple[str, ...], asked_ns: int) -> None:
         self.port.decide(
             "checked", Checked(check.key.client, check.key.op_id, check.key.attempt, node, word, verifiers)
         )
         self._tell(node, word, asked_ns)
-        self._to(node, Release(check.key))
 
     def _drop(self, check: Check) -> None:
         for stage in check.answered.stages:
@@ -249,6 +309,3 @@ class Examiner(Policy):
 
     def _tell(self, node: str, word: str, asked_ns: int) -> None:
         self.port.tell("coordination", Examined(node, word, asked_ns))
-
-    def _to(self, node: str, message: Message) -> None:
-        self.port.send(f"{node}/prover", message)

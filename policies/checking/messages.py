@@ -42,6 +42,12 @@ class Draw(Message, frozen=True, tag="draw"):
     challenge: Challenge
 
 
+class Hand(Message, frozen=True, tag="hand"):
+    """The next stage was drawn and does not hand out what it took: hand out what you gave to it, which is the same."""
+
+    key: Key
+
+
 class Release(Message, frozen=True, tag="release"):
     """Nobody will look; what was kept may go."""
 
@@ -57,6 +63,7 @@ class Recheck(Message, frozen=True, tag="recheck"):
     challenge: Challenge
     opening: Opening
     came: str
+    holder: str
 
 
 # worker to examiner (path "examiner")
@@ -78,6 +85,13 @@ class Opened(Message, frozen=True, tag="opened"):
     came: str
 
 
+class Handed(Message, frozen=True, tag="handed"):
+    """The blob of what the stage gave to the next one; the worker holds it."""
+
+    key: Key
+    went: str
+
+
 class Found(Message, frozen=True, tag="found"):
     """What a second worker found at ``node``'s place."""
 
@@ -87,12 +101,16 @@ class Found(Message, frozen=True, tag="found"):
 
 
 class Unable(Message, frozen=True, tag="unable"):
-    """What was asked cannot be done; ``node`` is whose place could not be checked, or empty."""
+    """What was asked cannot be done; ``node`` is whose place could not be checked, or empty.
+
+    ``lacks`` names the blob that is wanted for it and that its holder does not hand out, if that is why.
+    """
 
     key: Key
-    asked: Literal["bind", "draw", "recheck"]
+    asked: Literal["bind", "draw", "hand", "recheck"]
     reason: str
     node: str = ""
+    lacks: str = ""
 
 
 # announced by the examiner (decide), for records and checks

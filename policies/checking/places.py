@@ -22,6 +22,7 @@ class Place:
         asked, asked_ns, sent_ns: the worker that computes it again; since when, and when it was last told so.
         tried: workers that were asked.
         words: worker to its verdict.
+        before: the neighbour that has committed to give what this stage has committed to have taken; "" if none has.
     """
 
     stage: Stage
@@ -29,6 +30,7 @@ class Place:
     challenge: Challenge
     drawn: bytes
     drawn_ns: int
+    before: str = ""
     opened: Opened | None = None
     asked: str = ""
     asked_ns: int = 0
@@ -50,6 +52,38 @@ class Place:
 
 
 @dataclass
+class Missing:
+    """A blob that somebody lacks (`policies.checking.fetching`).
+
+    Attributes:
+        blob: its name.
+        owner: who should hand it out.
+        came: whether it is what ``owner`` took, as a stage.
+        other: who has it as well, or "".
+        holder, name: who is tried, and under which name it is to be had there.
+        since_ns: when that began.
+        job: the job that fetches it; 0 while ``other`` has not said its name.
+        slow: the owner sent it, but not in time.
+        withheld: nobody hands it out.
+    """
+
+    blob: str
+    owner: str
+    came: bool = False
+    other: str = ""
+    holder: str = ""
+    name: str = ""
+    since_ns: int = 0
+    job: int = 0
+    slow: bool = False
+    withheld: bool = False
+
+    def waits_for(self, node: str) -> bool:
+        """Whether a neighbour is asked for its name."""
+        return bool(node) and self.holder == self.other == node and not self.job and not self.withheld
+
+
+@dataclass
 class Check:
     """One attempt.
 
@@ -58,6 +92,8 @@ class Check:
         bound: node to its word.
         pledge: what was proposed, once it was.
         places: node to its place, of those that were drawn.
+        missing: what somebody lacks, by its name.
+        found: what was missing, to the name and the node by which it is to be had.
     """
 
     answered: Answered
@@ -66,6 +102,8 @@ class Check:
     pledge: Pledge | None = None
     proposed_ns: int = 0
     places: dict[str, Place] = field(default_factory=dict)
+    missing: dict[str, Missing] = field(default_factory=dict)
+    found: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -75,10 +113,26 @@ class Check:
     def transcript(self, stage: Stage) -> Transcript:
         """Return what a stage is asked about."""
         a = self.answered
+        _, source = self.found.get(a.prompt, ("", a.source))
+        _, holder = self.found.get(a.output, ("", a.stages[0].node))
         return Transcript(
-            self.key.op, a.model, stage, stage == a.stages[-1], a.prompt, a.source, a.prompt_tokens, a.output,
-            a.stages[0].node, a.tokens, a.greedy,
+            self.key.op, a.model, stage, stage == a.stages[-1], a.prompt, source, a.prompt_tokens, a.output, holder,
+            a.tokens, a.greedy,
         )  # fmt: skip
+
+    def came(self, place: Place) -> tuple[str, str]:
+        """Return the name of what a stage took, and from whom it is to be had."""
+        assert place.opened is not None
+        blob = place.opened.came
+        return self.found.get(blob, (blob, place.stage.node if blob else ""))
+
+    def lacks(self, blob: str, place: Place | None) -> Missing | None:
+        """Return who should hand out what is lacked, of the check or of one place; None if it is nothing of theirs."""
+        if place is not None and place.opened is not None and blob == place.opened.came:
+            return Missing(blob, place.stage.node, True, place.before)
+        if blob == self.answered.output:
+            return Missing(blob, self.answered.stages[0].node)
+        return Missing(blob, self.answered.source) if blob == self.answered.prompt else None
 
     def stage(self, node: str) -> Stage | None:
         """Return a node's stage, or None if it has none."""
@@ -103,12 +157,11 @@ class Check:
         return self.pledge
 
 
-def apart(pledge: Pledge) -> set[str]:
-    """Return the nodes that did not commit to the same as a neighbour of theirs did."""
+def neighbours(pledge: Pledge) -> list[tuple[str, str, bool]]:
+    """Return the pairs (upstream, downstream) of which both are bound, and whether they committed to the same."""
     pairs = zip(pledge.stages, pledge.stages[1:], pledge.commitments, pledge.commitments[1:], strict=False)
-    return {
-        stage.node
+    return [
+        (left.node, right.node, follows(one, other))
         for left, right, one, other in pairs
-        if left.last == right.first and not follows(one, other)
-        for stage in (left, right)
-    }
+        if left.last == right.first
+    ]  # fmt: skip

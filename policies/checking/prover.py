@@ -10,8 +10,31 @@ from typing import Any
 
 import msgspec
 
-from policies.checking.messages import Bind, Bound, Draw, Found, Key, Opened, Recheck, Release, Unable
-from policies.jobs import CommitJob, Done, Job, OpenJob, Progress, RecheckJob, ReleaseJob, Shown
+from policies.checking.messages import (
+    Bind,
+    Bound,
+    Draw,
+    Found,
+    Hand,
+    Handed,
+    Key,
+    Opened,
+    Recheck,
+    Release,
+    Unable,
+)
+from policies.jobs import (
+    CommitJob,
+    Done,
+    HandJob,
+    Job,
+    Lacking,
+    OpenJob,
+    Progress,
+    RecheckJob,
+    ReleaseJob,
+    Shown,
+)
 from policies.local import Lend
 from policies.port import Policy
 from policies.verification import Challenge, Commitment, Opening, Verdict
@@ -19,11 +42,14 @@ from policies.wire import MALFORMED, Message, encode
 
 KEPT_MAX = 256
 """Answers kept to be given again (our choice; far more than a worker has sessions at once)."""
+ASKED_MAX = 128
+"""Jobs that one member may have asked for at once (our choice, twice a worker's sessions): one that lies and asks on
+takes neither memory without end nor the place of the one that leads."""
 
-Asked = Bind | Draw | Recheck
-Name = tuple[str, str, Key, Challenge | None]
-"""Kind of question, whose place, of which attempt, and which place: an answer to another one would be a false opening,
-and any member may ask."""
+Asked = Bind | Draw | Hand | Recheck
+Name = tuple[str, str, Key, Challenge | None, str]
+"""Kind of question, whose place, of which attempt, which place, and who holds what it takes: an answer to another one
+would be a false opening, and any member may ask."""
 
 _commitment = msgspec.msgpack.Decoder(Commitment).decode
 _shown = msgspec.msgpack.Decoder(Shown).decode
@@ -38,7 +64,7 @@ class Prover(Policy):
         committee: who may ask.
     """
 
-    messages = (Bind, Draw, Release, Recheck)
+    messages = (Bind, Draw, Hand, Release, Recheck)
 
     def __init__(self, committee: tuple[str, ...]) -> None:
         self.committee = committee
@@ -60,7 +86,7 @@ class Prover(Policy):
         if sender not in self.committee:
             return
         if isinstance(message, Release):
-            word: Name = ("bind", "", message.key, None)
+            word: Name = ("bind", "", message.key, None, "")
             if self.answers.pop(word, None) is not None:
                 self._let_go(word)
             return
@@ -68,6 +94,9 @@ class Prover(Policy):
         if (answer := self.answers.get(name)) is not None:
             self.port.send(f"{sender}/examiner", answer)
         elif not any(_name(asked) == name for _, asked in self.jobs.values()):
+            if sum(by == sender for by, _ in self.jobs.values()) >= ASKED_MAX:
+                self.port.note("asked_too_much", member=sender)
+                return
             self.jobs[self.port.submit(_job(message))] = (sender, message)
 
     def on_job(self, job_id: int, outcome: Any) -> None:
@@ -92,26 +121,30 @@ class Prover(Policy):
             if isinstance(outcome, Done) and isinstance(asked, Draw):
                 shown = _shown(outcome.result)
                 return Opened(asked.key, _opening(shown.opening), shown.came)
+            if isinstance(outcome, Done) and isinstance(asked, Hand):
+                return Handed(asked.key, outcome.output)
             if isinstance(outcome, Done) and isinstance(asked, Recheck):
                 return Found(asked.key, asked.of.stage.node, _verdict(outcome.result))
         except MALFORMED as error:
             reason = str(error)
         kind, node, *_ = _name(asked)
-        return Unable(asked.key, kind, reason, node)  # type: ignore[arg-type]
+        lacks = outcome.blob if isinstance(outcome, Lacking) else ""
+        return Unable(asked.key, kind, reason, node, lacks)  # type: ignore[arg-type]
 
     def _let_go(self, name: Name) -> None:
         """An answer is given no more: if it was a word, the evidence for it goes as well."""
-        kind, _, key, _ = name
+        kind, _, key, *_ = name
         if kind == "bind":
             self.port.submit(ReleaseJob(key.op))
 
 
 def _name(asked: Asked) -> Name:
     if isinstance(asked, Recheck):
-        return "recheck", asked.of.stage.node, asked.key, asked.challenge
+        return "recheck", asked.of.stage.node, asked.key, asked.challenge, asked.holder
     if isinstance(asked, Draw):
-        return "draw", "", asked.key, asked.challenge
-    return "bind", "", asked.key, None
+        return "draw", "", asked.key, asked.challenge, ""
+    # Whoever holds the answer: a word that was begun where it cannot be had is asked for again where it can.
+    return ("hand", "", asked.key, None, "") if isinstance(asked, Hand) else ("bind", "", asked.key, None, "")
 
 
 def _job(asked: Asked) -> Job:
@@ -119,5 +152,7 @@ def _job(asked: Asked) -> Job:
         return CommitJob(asked.of)
     if isinstance(asked, Draw):
         return OpenJob(asked.key.op, asked.challenge.block, asked.challenge.layer)
-    at = asked.challenge
-    return RecheckJob(asked.of, encode(asked.commitment), at.block, at.layer, encode(asked.opening), asked.came)
+    if isinstance(asked, Hand):
+        return HandJob(asked.key.op)
+    at, opening = asked.challenge, encode(asked.opening)
+    return RecheckJob(asked.of, encode(asked.commitment), at.block, at.layer, opening, asked.came, asked.holder)

@@ -1,8 +1,9 @@
 """What coordination has to do with checks of workers (`policies.checking`): which sessions, and what follows from them.
 
 A verdict feeds the same trust as audits do. A worker is evicted when so many of its places were proved false, or when
-it was bound and showed nothing although it was there: its renewals say so. One that has lost what it kept, or never
-gave its word, is trusted less, audited and checked more often, and no more than that: a restart is no proof.
+it was bound and showed nothing, or handed out nothing, although it was there: its renewals say so. One that has lost
+what it kept, or never gave its word, is trusted less, audited and checked more often, and no more than that: a restart
+is no proof. How much less follows from how often an honest worker earns that word (`ODDS`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,22 @@ from policies.commands import Evict
 from policies.coordination.efforts import Effort
 from policies.coordination.lines import Line
 from policies.coordination.requests import STRIKES_MAX, Requests
+from policies.coordination.trust import MISTAKEN, PRIOR
 from policies.local import Answered, Examined
 from policies.port import NS_PER_S
 from policies.work import FoundFalse, Report
 
-PROVED = ("outputs", "cache", "tokens", "opening", "commitment", "silent")
+PROVED = ("outputs", "cache", "tokens", "opening", "commitment", "silent", "withheld")
 """Words of a check that count towards eviction."""
+IF_THERE = ("silent", "withheld", "kept_back")
+"""Words that say nothing of a worker that was not there."""
 NOTHING_SHOWN = ("unconfirmed", "unchecked")
+INTERRUPTED = 0.05
+"""Assumption: of twenty checks of an honest worker one meets it taken back, restarted or on a bad link. It is more than
+a lent hour makes likely in the seconds of a check, as such workers come in rows: on one device, on one link."""
+ODDS = {"apart": PRIOR, **dict.fromkeys(("kept_back", "forgotten", "unbound", "slow"), INTERRUPTED)}
+"""Of words that prove nothing: how often an honest worker earns them. Of two neighbours that differ the honest one was
+beside a liar, as one worker in a hundred is."""
 
 
 class Examination(Requests):
@@ -63,9 +73,9 @@ class Examination(Requests):
         if word == "honest":
             self.trust.passed((node,))
             return
-        if word == "silent" and not self._was_there(node, examined.asked_ns + int(rules.wait_s / 2 * NS_PER_S)):
+        if word in IF_THERE and not self._was_there(node, examined.asked_ns + int(rules.wait_s / 2 * NS_PER_S)):
             return
-        self.trust.lost((node,))
+        self.trust.suspected(node, ODDS.get(word, MISTAKEN))
         if word not in PROVED:
             return
         self.found[node] = self.found.get(node, 0) + 1

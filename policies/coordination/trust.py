@@ -37,6 +37,10 @@ class Trust:
         for node in line:
             self._times(node, 1 / innocent)
 
+    def suspected(self, node: str, honest: float) -> None:
+        """A check said what it says of an honest worker with the probability ``honest``, and of a liar always."""
+        self._times(node, 1 / honest)
+
     def passed(self, nodes: Iterable[str]) -> None:
         """These workers gave an answer together that others gave as well."""
         for node in nodes:

@@ -38,6 +38,14 @@ Rows = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
 
 
+def are_inputs_of(commitment: Commitment, came: Rows) -> bool:
+    """Whether these numbers, in order of position, are what a stage committed to have taken."""
+    if not commitment.positions or came.size % commitment.positions:
+        return False
+    rows = came.reshape(commitment.positions, -1)
+    return root_of([hash_leaf(digest_of(block)) for block in blocks_of(rows)]) == commitment.inputs
+
+
 def recompute(
     shards: Sequence[Shard], tokens: Tokens, commitment: Commitment, challenge: Challenge, came: Rows | None = None
 ) -> Recomputed:
@@ -56,7 +64,7 @@ def recompute(
     _check_layers(shards, commitment, 0 if came is None else commitment.first)
     if tokens_digest(tokens) != commitment.tokens or len(tokens) != commitment.positions + 1:
         raise ValueError("recheck: these tokens are not those that the stage committed to")
-    if came is not None and root_of([hash_leaf(digest_of(block)) for block in blocks_of(came)]) != commitment.inputs:
+    if came is not None and not are_inputs_of(commitment, came):
         raise ValueError("recheck: these activations are not those that the stage committed to")
     inputs: npt.NDArray[Any] = tokens if came is None else came
     span, block = commitment.span(challenge.block), cache_block(commitment, challenge.block)

@@ -159,6 +159,10 @@ class Kept(NamedTuple):
         """What came in at the first ``count`` positions; see `Witness.inputs`."""
         return _in_order(self.came)[:count]
 
+    def outputs(self, count: int) -> Rows:
+        """What went out at the first ``count`` positions, of a stage that does not speak: what the next one took."""
+        return np.stack([self.went[position] for position in range(count)])
+
     def commit(self, name: str, tokens: npt.NDArray[np.int64], prompt_tokens: int) -> Evidence:
         """Bind the stage to what it did.
 

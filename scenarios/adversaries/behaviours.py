@@ -293,13 +293,16 @@ class Shirk(Whole, frozen=True, tag="shirk"):
     """Computes something else than its layers and says that it did not: its last layer by a neighbour's weights, or not
     at all, all of them in four bits, or from a cache of which the first block is another session's. A real executor
     does so from its start, and the whole time; in the twin the odds that a check finds it are the calibrated ones, and
-    four bits change no token (an assumption: the hardest to find).
+    four bits change no token (an assumption: the hardest to find). It may also withhold from who would check it the
+    ``input`` of its stage, or its ``output``: what it gave to the next stage and, as a head, its answer, which it hands
+    to its client alone; a real one with ``output`` hands out nothing at all.
 
     Catalogue: lazy / wrong compute (cheaper model).
     Expected: checked, and evicted where checks are mounted.
     """
 
     cheat: Literal["wrong_layer", "skipped_layer", "four_bits", "stale_cache"] = "wrong_layer"
+    withholds: Literal["nothing", "input", "output"] = "nothing"
 
 
 class Lazy(Behaves, frozen=True, tag="lazy"):

@@ -42,6 +42,14 @@ def cheat_of(behaviours: Sequence[Behaves]) -> tuple[str, range] | None:
     return None
 
 
+def withheld_by(behaviours: Sequence[Behaves]) -> tuple[str, range] | None:
+    """Return what a node does not hand out to who would check it (`Shirk.withholds`), and at which times, or None."""
+    for b in behaviours:
+        if isinstance(b, Shirk) and b.withholds != "nothing":
+            return b.withholds, _times(b)
+    return None
+
+
 def _times(b: Behaves) -> range:
     return range(int(b.from_s * NS_PER_S), FOR_EVER_NS if b.until_s is None else int(b.until_s * NS_PER_S))
 

@@ -96,12 +96,13 @@ class Bench(Desk):
         self.ran: list[str] = []
         self.liars: set[str] = set()
         self.cheats: dict[str, tuple[str, range]] = {}
-        self.proofs = Proofs(1, SHAPE, self.cheats)
+        self.withholds: dict[str, tuple[str, range]] = {}
+        self.proofs = Proofs(1, SHAPE, self.cheats, self.withholds)
         self.prove: Callable[[Node, Any], Outcome] = lambda node, job: self.proofs.outcome(node, job, 0)
 
     def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
         """Take a job; those of checks take a tenth of a second."""
-        if path == "prover":
+        if path in ("prover", "examiner"):
             said = (p.JOB, path, job_id, encode(self.prove(node, msgspec.msgpack.decode(payload, type=Job))))
             self.world.give_at(self.world.engine.now + NS_PER_S // 10, node, said)
             return
@@ -128,7 +129,8 @@ class SmallVillage:
         decided: (node, value) of settled, placed, gone and offered, in order.
         desk: does the jobs; ``ran`` has client/op_id/count of every session that was started, in order (an attempt
             counts from 1 in its term), ``liars`` are nodes whose sessions give a wrong answer, ``cheats`` those whose
-            work checks find false (`sim.proofs`), ``prove`` answers a job of a check.
+            work checks find false, ``withholds`` those who do not hand out all (`sim.proofs`), ``prove`` answers a job
+            of a check.
         lose: (sender, receiver, tag) to whether the message is lost.
     """
 

@@ -12,7 +12,19 @@ from policies import port as p
 from policies.checking.messages import Bound, Checked, Key, Unable
 from policies.config import SpotChecksConfig
 from policies.coordination.trust import PRIOR
-from policies.jobs import Done, OpenJob, Outcome, RecheckJob, Shown
+from policies.jobs import (
+    BringJob,
+    CommitJob,
+    Done,
+    HandJob,
+    Lacking,
+    Lost,
+    OpenJob,
+    Outcome,
+    Progress,
+    RecheckJob,
+    Shown,
+)
 from policies.local import Lend
 from policies.verification import Opening, Verdict
 from policies.wire import Message, encode
@@ -261,3 +273,143 @@ def test_a_new_leader_checks_what_it_sees_answered() -> None:
     assert {checked.op_id for checked in village.seen(Checked)} >= {"after"}
     assert words(village).keys() == {"honest"}
     assert out(village) == set()
+
+
+# -- what is not handed out ----------------------------------------------------------------------------
+
+
+def line_of(village: SmallVillage, node: str) -> list[str]:
+    """Return the nodes of a worker's pipeline, from its head on."""
+    (line,) = [line for line in village.coordination().lines.lines.values() if node in line.nodes]
+    return list(line.nodes)
+
+
+def lies(village: SmallVillage) -> dict[str, float]:
+    """Return the workers of whom the leader thinks worse than of unknown ones, with the odds that they lie."""
+    found = {name: village.coordination().trust.lies(name) for name in village.workers}
+    return {name: p for name, p in found.items() if p > PRIOR}
+
+
+def test_who_withholds_what_it_took_is_checked_with_what_the_stage_before_gave() -> None:
+    """A cheat past the first stage gains nothing by it: the place is computed again, and found false, all the same."""
+    village = checking()
+    village.desk.cheats["w2"] = ("four_bits", range(*ALWAYS))
+    village.desk.withholds["w2"] = ("input", range(*ALWAYS))
+    assert line_of(village, "w2") == ["w1", "w2"]
+    serve(village, 12)
+
+    assert village.seen(FoundFalse) == [FoundFalse("w2", 3)]
+    assert words(village, "w2").keys() == {"outputs"}
+    assert {word for checked in village.seen(Checked) if checked.node != "w2" for word in [checked.word]} == {"honest"}
+    assert lies(village).keys() == {"w2"}
+
+
+def test_what_neither_neighbour_hands_out_puts_out_the_one_that_was_drawn() -> None:
+    """Withholding costs what being found false costs; the neighbour that keeps it back too loses trust, and no more."""
+    village = checking()
+    village.desk.cheats["w2"] = ("four_bits", range(*ALWAYS))
+    village.desk.withholds["w2"] = ("input", range(*ALWAYS))
+
+    def prove(node: Node, job: Any) -> Outcome:
+        if isinstance(job, HandJob) and node.name == "w1":
+            return Lost("no", "w1")
+        return village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    serve(village, 1)
+    first = lies(village)
+    assert first.keys() == {"w1", "w2"}
+    assert first["w1"] < 0.2 < 0.9 < first["w2"]
+    serve(village, 12)
+
+    assert village.seen(FoundFalse) == [FoundFalse("w2", 3)]
+    assert out(village) == {"w2"}
+    assert words(village, "w2").keys() == {"withheld"}
+    assert words(village, "w1").keys() == {"honest"}
+
+
+def test_a_head_that_withholds_its_answer_is_put_out_and_the_stages_after_it_pay_nothing() -> None:
+    """They cannot commit to tokens that they cannot get; that is the head's fault, as the leader sees for itself."""
+    village = checking()
+    village.desk.cheats["w1"] = ("four_bits", range(*ALWAYS))
+    village.desk.withholds["w1"] = ("output", range(*ALWAYS))
+    serve(village, 12, between_s=4.0)
+
+    assert village.seen(FoundFalse) == [FoundFalse("w1", 3)]
+    assert out(village) == {"w1"}
+    assert words(village, "w1").keys() == {"withheld"}
+    assert "unbound" not in words(village)
+    assert lies(village).keys() == {"w1"}
+
+
+def test_who_says_that_it_gets_nothing_harms_nobody() -> None:
+    """The leader gets what a verifier, and a stage, say they cannot get, and hands it out; nobody is judged by that."""
+    village = checking()
+
+    def prove(node: Node, job: Any) -> Outcome:
+        if isinstance(job, RecheckJob) and node.name == "w3" and job.holder in ("w1", "w2"):
+            return Lacking("no", job.holder, blob=job.came)
+        if isinstance(job, CommitJob) and node.name == "w2" and job.of.holder == "w1":
+            return Lacking("no", "w1", blob=job.of.output)
+        return village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    serve(village, 12)
+
+    assert len(village.seen(Checked)) == 24
+    assert words(village).keys() == {"honest"}
+    assert lies(village) == {}
+
+
+def test_who_is_gone_with_what_it_took_is_not_convicted() -> None:
+    """It opened, and then its machine stopped, and its neighbour's: nobody hands anything out, nor is to blame."""
+    village = checking()
+    gone = {"w1", "w2"}
+
+    def prove(node: Node, job: Any) -> Outcome:
+        holder = getattr(job, "holder", "")
+        if holder in gone and not village.world.by_name[holder].up:
+            return Lacking("down", holder, blob=job.blob if isinstance(job, BringJob) else job.came)
+        return village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    for number in range(4):
+        village.lose = lambda sender, to, tag: tag == "recheck"
+        village.ask(str(number))
+        village.run(4.0)
+        for node in gone:
+            village.crash(node)
+        village.lose = lambda sender, to, tag: False
+        village.run(6 * WAIT_S)
+        for node in gone:
+            village.restart(node)
+        village.run(20.0)
+
+    assert "withheld" in words(village, "w2")
+    assert village.coordination().found == {}
+    assert out(village) == set()
+    assert lies(village) == {}
+
+
+def test_a_link_that_is_too_slow_is_no_crime() -> None:
+    """What still comes after the wait was handed out: its holder is trusted less, and never put out for that."""
+    village = checking()
+    begun: list[str] = []
+
+    def prove(node: Node, job: Any) -> Outcome:
+        if isinstance(job, RecheckJob) and job.holder == "w2":
+            return Lacking("slow", "w2", blob=job.came)
+        if isinstance(job, BringJob | HandJob):
+            begun.append(node.name)
+            return Progress(0) if isinstance(job, BringJob) else Lost("no", node.name)
+        return village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    serve(village, 6)
+    village.run(4 * WAIT_S)
+
+    assert begun
+    assert words(village, "w2") == {"slow": 6}
+    assert out(village) == set()
+    assert village.coordination().found == {}
+    assert lies(village)["w1"] > 0.1

@@ -11,7 +11,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.checking import Prover
 from policies.checking.messages import Bind, Bound, Draw, Key, Opened, Unable
-from policies.checking.prover import KEPT_MAX
+from policies.checking.prover import ASKED_MAX, KEPT_MAX
 from policies.jobs import CommitJob, Job, OpenJob, ReleaseJob, Stage, Transcript
 from policies.verification import Challenge, belongs
 from policies.wire import Message, encode
@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.cell = Cell({"prover": Prover(COMMITTEE)}, "w1", COMMITTEE, seed=1, keys=KeyRing(1).handle("w1"))
-        self.proofs, self.node = Proofs(1, SHAPE, {}), Mock()
+        self.proofs, self.node = Proofs(1, SHAPE, {}, {}), Mock()
         self.node.name = "w1"
         self.did: list[Any] = []
         self.cell.step(0, 0, (p.START, "", {}, 0))
@@ -83,3 +83,17 @@ def test_the_evidence_for_a_word_that_nobody_releases_goes_in_the_end() -> None:
 
     assert [job.op for job in bench.did if isinstance(job, ReleaseJob)] == [of(number)[0].op for number in range(3)]
     assert sum(isinstance(job, CommitJob) for job in bench.did) == KEPT_MAX + 3
+
+
+def test_a_member_that_asks_on_and_on_takes_only_its_own_share() -> None:
+    """What one asks beyond its bound is not begun, which is noted; another member is still answered."""
+    bench = Bench()
+    begun: list[str] = []
+    for number in range(ASKED_MAX + 3):
+        given = (p.MESSAGE, "prover", "k2", encode(of(number)[1]))
+        begun += [str(effect[0] == p.SUBMIT or effect[2]) for effect in bench.cell.step(0, 0, given)]
+
+    assert begun == ["True"] * ASKED_MAX + ["asked_too_much"] * 3
+    prover: Any = bench.cell.policy("prover")
+    assert len(prover.jobs) == ASKED_MAX
+    assert isinstance(bench.ask("k1", of(-1)[1]), Bound)

@@ -18,8 +18,11 @@ import pytest
 from experiments.compose import compose_plain
 from policies.config import BatchedConfig, CoordinationConfig, OneByOneConfig, PolicyConfig, SpotChecksConfig
 from policies.jobs import (
+    BringJob,
     CommitJob,
     Done,
+    HandJob,
+    Lacking,
     Lost,
     OpenJob,
     RecheckJob,
@@ -31,7 +34,7 @@ from policies.jobs import (
     Transcript,
 )
 from policies.verification import Challenge, Commitment, Verdict, draw_challenge, follows
-from policies.wire import encode
+from policies.wire import digest, encode
 from real_backends.cluster import until
 from real_backends.executors import make_shard
 from real_backends.executors.cheats import cheating
@@ -79,8 +82,9 @@ async def check(nodes: dict[str, Node], done: Any, word: Commitment, stage: Stag
     shown = msgspec.msgpack.decode(opened.result, type=Shown)
     assert bool(shown.came) == (stage.first > 0)
     recheck = RecheckJob(
-        transcript(stage, done), encode(word), challenge.block, challenge.layer, shown.opening, shown.came
-    )
+        transcript(stage, done), encode(word), challenge.block, challenge.layer, shown.opening, shown.came,
+        stage.node,
+    )  # fmt: skip
     found = await prove(nodes[by], recheck)
     assert isinstance(found, Done), found
     return msgspec.msgpack.decode(found.result, type=Verdict).word
@@ -123,6 +127,56 @@ def test_the_stage_that_cheated_is_found_and_its_neighbours_are_not(tmp_path: Pa
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
 
 
+def test_what_a_stage_withholds_is_brought_from_the_one_before(tmp_path: Path) -> None:
+    """The liar names what it took and has it no more; its neighbour hands out the same, and it is found even so."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        proofs = nodes["b"].host.proofs
+        assert proofs is not None
+        proofs.make, proofs.share = cheating(make_shard, "skipped_layer"), digest
+        *_, done = await end_of(nodes["a"], session_job())
+        words = await commitments(nodes, done)
+        of, word = transcript(STAGES[1], done), words["b"]
+        at = draw_challenge(bytes(16), word)
+        opened = await prove(nodes["b"], OpenJob(of.op, at.block, at.layer))
+        shown = msgspec.msgpack.decode(opened.result, type=Shown)
+        lost = await prove(nodes["d"], RecheckJob(of, encode(word), at.block, at.layer, *said(shown), "b"))
+        assert (lost.node, lost.blob) == ("b", shown.came)
+
+        handed = await prove(nodes["a"], HandJob(of.op))
+        assert handed.output == shown.came  # they hold the very same numbers
+        wrong = await prove(nodes["d"], BringJob(done.output, "a", encode(word)))
+        assert (wrong.node, wrong.blob) == ("a", done.output)  # tokens are not what the stage took
+        assert isinstance(await prove(nodes["d"], BringJob(handed.output, "a", encode(word))), Done)
+        found = await prove(nodes["c"], RecheckJob(of, encode(word), at.block, at.layer, *said(shown), "d"))
+        assert msgspec.msgpack.decode(found.result, type=Verdict).word in ("outputs", "cache")
+
+        await prove(nodes["a"], ReleaseJob(of.op))
+        assert nodes["a"].blobs.store.get(handed.output) is None  # it ends with the session
+        assert isinstance(await prove(nodes["a"], HandJob(of.op)), Lost)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED, names="abcd"))
+
+
+def test_a_head_that_hands_out_nothing_is_named(tmp_path: Path) -> None:
+    """Who cannot commit for want of the answer says whose answer it is, and so does who would fetch it."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        nodes["a"].blobs.store.drop(done.output)
+        for job in (CommitJob(transcript(STAGES[1], done)), BringJob(done.output, "a")):
+            lost = await prove(nodes["b"], job)
+            assert isinstance(lost, Lacking)
+            assert (lost.node, lost.blob) == ("a", done.output)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+def said(shown: Shown) -> tuple[bytes, str]:
+    """What a stage showed, as it stands in the job that computes the place again."""
+    return shown.opening, shown.came
+
+
 def test_an_answer_that_ended_early_and_was_drawn_is_no_crime(tmp_path: Path) -> None:
     """Positions are those of the tokens that were said, and drawn tokens need not be the likeliest ones."""
 
@@ -146,7 +200,7 @@ def test_an_answer_that_ended_early_and_was_drawn_is_no_crime(tmp_path: Path) ->
         for greedy, expected in ((False, "honest"), (True, "tokens")):
             again = RecheckJob(
                 msgspec.structs.replace(of, greedy=greedy), encode(word), challenge.block, challenge.layer,
-                shown.opening, shown.came,
+                shown.opening, shown.came, "c",
             )  # fmt: skip
             verdict = msgspec.msgpack.decode((await prove(nodes["a"], again)).result, type=Verdict)
             assert verdict.word == expected

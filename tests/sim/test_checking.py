@@ -25,9 +25,10 @@ SHAPE = SHAPES["llama-3.2-1b"]
 CUT = 5
 
 
-def desks(share: float, cheat: str = "") -> Record:
+def desks(share: float, cheat: str = "", withholds: str = "nothing") -> Record:
     """Run four minutes of seven desks, two of which shirk."""
-    liars = [{"behaviours": [{"kind": "shirk", "cheat": cheat}], "names": ["desk-4", "desk-5"]}] if cheat else []
+    shirk = {"kind": "shirk", "cheat": cheat, "withholds": withholds}
+    liars = [{"behaviours": [shirk], "names": ["desk-4", "desk-5"]}] if cheat else []
     plain = desk_plain(0.0, 3, *liars)
     plain["policy"]["coordination"]["spot_checks"] = {"share": share}
     return simulate(build({**plain, "duration_s": 240.0, "workload": {**plain["workload"], "requests": 120}}))
@@ -48,16 +49,52 @@ def test_a_run_with_checks_says_what_they_found_and_cost() -> None:
     assert "torch bf16" in manifest["fidelity"]["verification"]
 
 
-@pytest.mark.parametrize("cheat", ["four_bits", "stale_cache"])
-def test_who_shirks_is_put_out_and_nobody_else(cheat: str) -> None:
-    """Both liars are convicted within minutes; four bits change no answer, so no audit could have found them."""
-    record = desks(0.5, cheat)
+@pytest.mark.parametrize(
+    ("cheat", "withholds"),
+    [("four_bits", "nothing"), ("four_bits", "input"), ("four_bits", "output"), ("stale_cache", "nothing")],
+)
+def test_who_shirks_is_put_out_and_nobody_else(cheat: str, withholds: str) -> None:
+    """Both liars are convicted within minutes, whatever they withhold; no audit could have found four bits."""
+    record = desks(0.5, cheat, withholds)
     told = [json.loads(row[4])["node"] for row in record.tables["decisions"] if row[3] == "found_false"]
 
     assert sorted(told) == ["desk-4", "desk-5"]
     assert record.summary["checking_convicted"] == 2
     assert record.summary["checking_false"] >= 6
     assert (record.summary["wrong_answers"] == 0) == (cheat == "four_bits")
+    assert record.manifest["checks"]["no_honest_worker_convicted"] is True
+
+
+def four_stages(*liars: dict[str, Any]) -> Record:
+    """Run two minutes of seven desks of which a pipeline takes four; all that is done is checked."""
+    plain = desk_plain(0.0, 3, *liars)
+    plain["policy"]["coordination"]["spot_checks"] = {"share": 1.0}
+    plain["network"] = {"home": "loopback"}
+    plain["fleet"]["shaped"] = {f"desk-{k}": {"memory_bytes": 900_000_000} for k in range(7)}
+    return simulate(build({**plain, "duration_s": 240.0, "workload": {**plain["workload"], "requests": 45}}))
+
+
+def test_honest_stages_hand_out_what_is_asked_for() -> None:
+    """All of 180 places are found honest, and the leader has to fetch nothing for it."""
+    record = four_stages()
+
+    assert record.summary["checking_places"] == 180
+    assert [record.summary[f"checking_{name}"] for name in ("false", "unclear", "convicted")] == [0, 0, 0]
+    assert "fetched" not in record.manifest["notes"]
+
+
+@pytest.mark.parametrize(
+    ("liar", "withholds", "word"), [("desk-2", "input", "outputs"), ("desk-0", "output", "withheld")]
+)
+def test_who_withholds_is_put_out_and_no_neighbour_pays(liar: str, withholds: str, word: str) -> None:
+    """A stage past the first one that keeps what it took, and a head that keeps its answer, are out after three."""
+    shirk = {"kind": "shirk", "cheat": "four_bits", "withholds": withholds}
+    record = four_stages({"behaviours": [shirk], "names": [liar]})
+    told = [(row[3], json.loads(row[4])) for row in record.tables["decisions"]]
+
+    assert [detail["node"] for kind, detail in told if kind == "found_false"] == [liar]
+    assert {detail["word"] for kind, detail in told if kind == "checked" and detail["node"] == liar} == {word}
+    assert {detail["word"] for kind, detail in told if kind == "checked" and detail["node"] != liar} == {"honest"}
     assert record.manifest["checks"]["no_honest_worker_convicted"] is True
 
 
@@ -102,7 +139,7 @@ def decode(data: bytes, kind: Any) -> Any:
 
 def test_modelled_commitments_fit_and_hold_what_is_opened() -> None:
     """Neighbours committed to the same, and every place that can be drawn opens under the real rules."""
-    proofs = Proofs(1, SHAPE, {})
+    proofs = Proofs(1, SHAPE, {}, {})
     words = [decode(done(proofs, stage_of(k)[0].node, CommitJob(stage_of(k)[1])), Commitment) for k in (0, 1)]
     assert follows(*words)
     drawn = set()
@@ -123,12 +160,12 @@ def test_modelled_commitments_fit_and_hold_what_is_opened() -> None:
 @pytest.mark.parametrize("cheat", ["", *CHEATS])
 def test_cheats_are_found_at_the_calibrated_rate(cheat: str) -> None:
     """Over many places the share found is the table's, and honest ones are accused at most at the tolerances' rate."""
-    proofs = Proofs(1, SHAPE, {"a": (cheat, range(10**9))} if cheat else {})
+    proofs = Proofs(1, SHAPE, {"a": (cheat, range(10**9))} if cheat else {}, {})
     stage, of = stage_of(0)
     words: Counter[str] = Counter()
     for k in range(2000):
         done(proofs, "a", CommitJob(of))
-        words[decode(done(proofs, "b", RecheckJob(of, b"", k, 0, b"", "")), Verdict).word] += 1
+        words[decode(done(proofs, "b", RecheckJob(of, b"", k, 0, b"", "", "")), Verdict).word] += 1
     found = stored_found()[f"{proofs.format} | {proofs.format}"].get(CHEATS.get(cheat, ""), FALSE_ACCUSATIONS)
 
     assert abs(words["honest"] / 2000 - (1 - found)) < 0.012
@@ -138,9 +175,9 @@ def test_cheats_are_found_at_the_calibrated_rate(cheat: str) -> None:
 
 def test_honest_verifiers_agree_about_a_place() -> None:
     """A place's odds are drawn once: two who compute the same again find the same."""
-    proofs = Proofs(1, SHAPE, {"a": ("four_bits", range(10**9))})
+    proofs = Proofs(1, SHAPE, {"a": ("four_bits", range(10**9))}, {})
     _, of = stage_of(0)
     done(proofs, "a", CommitJob(of))
     for k in range(200):
-        job = RecheckJob(of, encode(k), k, 0, b"", "")
+        job = RecheckJob(of, encode(k), k, 0, b"", "", "")
         assert done(proofs, "b", job) == done(proofs, "c", job)
