@@ -1,4 +1,8 @@
-"""Fetching blobs from other nodes over the links of messages; every blob is checked against its digest."""
+"""Fetching blobs from other nodes over the links of messages, in pieces; every blob is checked against its digest.
+
+A piece is asked for again until it comes or its holder says that there is none. That is believed of the holder alone:
+what others say of a blob that was not asked of them is nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from real_backends.stores.blobs import BlobStore
 from real_backends.transports.frames import BLOB_GET, BLOB_PUT, BlobGet, BlobPut, Transport, decode
 
 FETCH_TRIES = 3
-FETCH_TRY_S = 2.0  # assumption: a prompt or an answer of kilobytes; three tries outlast a short loss
+FETCH_TRY_S = 2.0  # assumption: a link of 1 Mbit/s carries a piece in that; three tries outlast a short loss
+PIECE_BYTES = 1 << 18
+BLOB_BYTES_MAX = 1 << 29  # our bound: what a stage took of 16,384 tokens of 8,192 numbers
 
 
 class BlobExchange:
@@ -17,39 +23,61 @@ class BlobExchange:
 
     def __init__(self, transport: Transport, store: BlobStore) -> None:
         self._transport, self.store = transport, store
-        self._waiting: dict[str, asyncio.Future[bytes | None]] = {}
+        self._waiting: dict[tuple[str, str, int], asyncio.Future[bytes | None]] = {}  # by holder, name and begin
 
     async def get(self, name: str, holder: str) -> bytes | None:
         """Return a blob from here, or else from ``holder``; None when it cannot be had."""
         data = self.store.get(name)
         if data is not None or holder in ("", self._transport.me):
             return data
-        for _ in range(FETCH_TRIES):
-            future = self._waiting.get(name)
-            if future is None or future.done():
-                future = self._waiting[name] = asyncio.get_running_loop().create_future()
-            self._transport.send(holder, BLOB_GET, encode(BlobGet(digest=name)))
-            try:
-                data = await asyncio.wait_for(asyncio.shield(future), FETCH_TRY_S)
-            except TimeoutError:
-                continue
-            self._waiting.pop(name, None)
-            return data
-        self._waiting.pop(name, None)
+        pieces, size = [], 0
+        while size <= BLOB_BYTES_MAX:
+            piece = await self._piece(holder, name, size)
+            if piece is None:
+                return None
+            pieces.append(piece)
+            size += len(piece)
+            if len(piece) < PIECE_BYTES:
+                data = b"".join(pieces)
+                if digest(data) != name:
+                    return None
+                self.store.put(data)
+                return data
         return None
+
+    async def _piece(self, holder: str, name: str, begin: int) -> bytes | None:
+        key = holder, name, begin
+        future = self._waiting.get(key)
+        if future is None or future.done():
+            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+        try:
+            for _ in range(FETCH_TRIES):
+                self._transport.send(holder, BLOB_GET, encode(BlobGet(name, begin)))
+                done, _ = await asyncio.wait((future,), timeout=FETCH_TRY_S)
+                if done:
+                    return future.result()
+            return None
+        finally:
+            if self._waiting.get(key) is future:
+                del self._waiting[key]
 
     def on_frame(self, sender: str, kind: int, body: bytes) -> None:
         """Serve a BLOB_GET or take a BLOB_PUT that is awaited."""
         frame = decode(kind, body)
         if kind == BLOB_GET:
-            answer = BlobPut(digest=frame.digest, data=self.store.get(frame.digest))
-            self._transport.send(sender, BLOB_PUT, encode(answer))
+            self._serve(sender, frame)
             return
-        future = self._waiting.get(frame.digest)
-        if future is None or future.done():
-            return  # nobody asked, or it came twice
-        if frame.data is None:
-            future.set_result(None)
-        elif digest(frame.data) == frame.digest:
-            self.store.put(frame.data)
-            future.set_result(frame.data)
+        future = self._waiting.get((sender, frame.digest, frame.begin))
+        if future is not None and not future.done():  # else nobody asked, or it came twice
+            future.set_result(None if frame.data is None else frame.data[:PIECE_BYTES])
+
+    def _serve(self, sender: str, wanted: BlobGet) -> None:
+        piece = self.store.piece(wanted.digest, wanted.begin, PIECE_BYTES)
+        self._transport.send(sender, BLOB_PUT, encode(BlobPut(wanted.digest, piece, wanted.begin)))
+
+
+class HandsOutNothing(BlobExchange):
+    """A liar's: it takes what it needs and answers nobody (`scenarios.adversaries.behaviours.Shirk`)."""
+
+    def _serve(self, sender: str, wanted: BlobGet) -> None:
+        """Say nothing."""

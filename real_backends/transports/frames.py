@@ -63,16 +63,18 @@ class Envelope(Message, frozen=True):
 
 
 class BlobGet(Message, frozen=True):
-    """BLOB_GET: send me this blob."""
+    """BLOB_GET: send me this blob's piece that begins here."""
 
     digest: str
+    begin: int = 0
 
 
 class BlobPut(Message, frozen=True):
-    """BLOB_PUT: the answer; None when the sender does not hold it."""
+    """BLOB_PUT: the answer, which is shorter than others at the blob's end; None when the sender does not hold it."""
 
     digest: str
     data: bytes | None
+    begin: int = 0
 
 
 class Request(Message, frozen=True):

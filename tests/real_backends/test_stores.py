@@ -85,3 +85,45 @@ def test_a_peer_cannot_name_a_path(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret").write_bytes(b"private")
 
     assert BlobStore(tmp_path / "blobs").get(name) is None
+
+
+def test_the_blobs_that_were_used_last_the_longest_ago_make_room(tmp_path: Path) -> None:
+    """Beyond the store's size the oldest uses go first; the newest blob stays, and what is dropped is gone."""
+    store = BlobStore(tmp_path, bytes_max=25)
+    first, second = store.put(b"a" * 10), store.put(b"b" * 10)
+    assert store.get(first) is not None  # used again
+    third = store.put(b"c" * 10)
+
+    assert [store.get(name) is not None for name in (first, second, third)] == [True, False, True]
+    assert store.bytes == 20
+    store.drop(first)
+    assert store.get(first) is None
+    assert store.bytes == 10
+    huge = store.put(b"d" * 100)
+    assert store.get(huge) is not None
+    assert store.bytes == 100
+    assert [path.name for path in tmp_path.iterdir()] == [huge]
+
+
+def test_what_an_earlier_life_left_counts_towards_the_size(tmp_path: Path) -> None:
+    """A store that is opened again knows its blobs, and makes room of them."""
+    left = BlobStore(tmp_path).put(b"a" * 10)
+    store = BlobStore(tmp_path, bytes_max=15)
+    assert store.bytes == 10
+    store.put(b"b" * 10)
+
+    assert store.get(left) is None
+    assert store.bytes == 10
+
+
+def test_a_piece_is_cut_from_a_whole_blob(tmp_path: Path) -> None:
+    """Pieces follow one another to the end; there are none of a blob that is absent or damaged."""
+    store = BlobStore(tmp_path)
+    name = store.put(b"0123456789")
+
+    assert [store.piece(name, begin, 4) for begin in (0, 4, 8, 12)] == [b"0123", b"4567", b"89", b""]
+    assert store.piece(digest(b"other"), 4, 4) is None
+    assert store.piece("../secret", 4, 4) is None
+    (tmp_path / name).write_bytes(b"damaged")
+    assert store.piece(name, 0, 4) is None
+    assert store.bytes == 0

@@ -1,0 +1,138 @@
+"""Blobs between nodes: pieces put together, absence believed of the holder alone, and silence waited out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.wire import digest, encode
+from real_backends import blob_exchange
+from real_backends.blob_exchange import PIECE_BYTES, BlobExchange, HandsOutNothing
+from real_backends.stores.blobs import BlobStore
+from real_backends.transports.frames import BLOB_PUT, BlobGet, BlobPut
+from real_backends.transports.memory import Hub, MemoryTransport
+
+
+def exchanges(folder: Path, **kinds: type[BlobExchange]) -> dict[str, BlobExchange]:
+    """Return nodes on one hub, that hear each other once `started`."""
+    hub = Hub()
+    return {
+        name: kind(MemoryTransport(hub, name), BlobStore(folder / name)) for name, kind in kinds.items()
+    }  # fmt: skip
+
+
+async def started(nodes: dict[str, BlobExchange]) -> None:
+    for node in nodes.values():
+        await node._transport.start(node.on_frame, lambda peer, hint: None)
+
+
+def play(nodes: dict[str, BlobExchange], act: Coroutine[Any, Any, None]) -> None:
+    """Let them talk."""
+
+    async def whole() -> None:
+        await started(nodes)
+        try:
+            await act
+        finally:
+            for node in nodes.values():
+                await node._transport.close()
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("size", [0, 5, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES + 3])
+def test_a_blob_of_any_size_comes_whole(tmp_path: Path, size: int) -> None:
+    """What was put there is what is got here, in as many pieces as it takes, and is kept."""
+    nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
+    data = bytes(k % 251 for k in range(size))
+
+    async def act() -> None:
+        name = nodes["a"].store.put(data)
+        assert await nodes["b"].get(name, "a") == data
+        assert nodes["b"].store.get(name) == data
+
+    play(nodes, act())
+
+
+def test_absence_is_believed_of_the_holder_alone(tmp_path: Path) -> None:
+    """A peer that was not asked says that there is none, and something false; the holder's answer is what counts."""
+    nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
+    heard: list[str] = []
+
+    async def act() -> None:
+        name = nodes["a"].store.put(b"what was said")
+        serve = nodes["a"]._serve
+
+        def after_the_liar(sender: str, wanted: BlobGet) -> None:
+            for data in (None, b"something else"):
+                heard.append("liar")
+                nodes["b"].on_frame("c", BLOB_PUT, encode(BlobPut(name, data)))
+            serve(sender, wanted)
+
+        nodes["a"]._serve = after_the_liar  # type: ignore[method-assign]
+        assert await nodes["b"].get(name, "a") == b"what was said"
+        assert await nodes["b"].get(digest(b"unknown"), "a") is None
+
+    play(nodes, act())
+    assert heard[:2] == ["liar", "liar"]
+
+
+def test_two_holders_are_asked_apart(tmp_path: Path) -> None:
+    """One of them has it; that the other has not ends only what was asked of that one."""
+    nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange, c=BlobExchange)
+
+    async def act() -> None:
+        name = nodes["a"].store.put(b"answer")
+        assert await asyncio.gather(nodes["b"].get(name, "c"), nodes["b"].get(name, "a")) == [None, b"answer"]
+
+    play(nodes, act())
+
+
+def test_a_holder_that_sends_something_else_has_nothing(tmp_path: Path) -> None:
+    """Pieces that do not make up the blob of that name are no blob, and nothing is kept of them."""
+    nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
+
+    async def act() -> None:
+        name = digest(b"right")
+        nodes["a"].store.piece = lambda *wanted: b"wrong"  # type: ignore[method-assign]
+        assert await nodes["b"].get(name, "a") is None
+        assert nodes["b"].store.get(name) is None
+        assert nodes["b"]._waiting == {}
+
+    play(nodes, act())
+
+
+def test_silence_ends_after_the_last_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder that says nothing is asked so many times, and then has nothing."""
+    monkeypatch.setattr(blob_exchange, "FETCH_TRY_S", 0.01)
+    nodes = exchanges(tmp_path, a=HandsOutNothing, b=BlobExchange)
+
+    async def act() -> None:
+        name = nodes["a"].store.put(b"mine")
+        assert await nodes["b"].get(name, "a") is None
+        assert nodes["b"]._waiting == {}
+
+    play(nodes, act())
+    assert nodes["b"]._transport.counts["sent_blob_get"] == blob_exchange.FETCH_TRIES
+
+
+def test_no_blob_is_fetched_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder that sends piece after piece is left when that is more than any blob has."""
+    monkeypatch.setattr(blob_exchange, "BLOB_BYTES_MAX", 3 * PIECE_BYTES)
+    nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
+    begun: list[int] = []
+
+    async def act() -> None:
+        def piece(name: str, begin: int, count: int) -> bytes:
+            begun.append(begin)
+            return bytes(count)
+
+        nodes["a"].store.piece = piece  # type: ignore[method-assign]
+        assert await nodes["b"].get(digest(b"endless"), "a") is None
+
+    play(nodes, act())
+    assert len(begun) == 4
