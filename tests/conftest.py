@@ -7,10 +7,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+REAL = tuple(
+    f"tests/{name}"
+    for name in ("conformance", "notebooks", "real_backends", "setup", "scenarios/adversaries/test_worlds")
+)
+"""Tests that wait for real processes and sockets, or need much memory: one at a time, whatever runs beside."""
 _opened: set[str] = set()
 
 
@@ -33,6 +39,20 @@ def pytest_unconfigure() -> None:
         names = sorted(path.relative_to(CHECKOUT).as_posix() for path in paths if path.is_relative_to(CHECKOUT))
         with Path(os.environ["VILLAGETWIN_OPENED"]).open("a") as told:  # tests that run pytest tell theirs, too
             told.writelines(f"{name}\n" for name in names)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile``, leave all `REAL` tests to one process; other files go where there is room."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling  # here: whoever runs one process needs no xdist
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "real" if nodeid.startswith(REAL) else nodeid.partition("::")[0]
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,55 @@
+"""Tests run side by side as cores and memory allow, but those with real processes one at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.selftest import WORKER_BYTES, side_by_side
+
+CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
+
+
+@pytest.mark.parametrize(
+    ("cores", "gib", "workers"), [(2, 24, "2"), (1, 24, None), (16, 7, "2"), (2, 5, None), (8, 64, "8")]
+)
+def test_there_are_as_many_processes_as_cores_and_memory_allow(cores: int, gib: int, workers: str | None) -> None:
+    """Each has a core and its share of memory; where one alone has room, pytest runs as without xdist."""
+    words = side_by_side(cores, gib << 30)
+    assert words[:2] == (["-n", workers] if workers else [])
+    assert WORKER_BYTES > 2 << 30
+
+
+def test_real_processes_are_left_to_one_worker_and_every_file_is_whole(tmp_path: Path) -> None:
+    """Two workers share eight files: the real ones all go to one of them, in order, and each other file to one."""
+    pytest.importorskip("xdist")
+    source = (
+        "import os, pathlib, pytest\n"
+        "@pytest.mark.parametrize('k', range(3))\n"
+        "def test_it(k):\n"
+        "    with (pathlib.Path(os.environ['TOLD']) / os.environ['PYTEST_XDIST_WORKER']).open('a') as told:\n"
+        "        told.write(f'{pathlib.Path(__file__).parent.name} {pathlib.Path(__file__).stem} {k}\\n')\n"
+    )
+    for folder in ("conformance", "real_backends", "setup", "other"):
+        (tmp_path / "tests" / folder).mkdir(parents=True)
+        for name in ("one", "two"):
+            (tmp_path / "tests" / folder / f"test_{folder}_{name}.py").write_text(source)
+    (tmp_path / "tests" / "conftest.py").write_text(CONFTEST.read_text())
+    (tmp_path / "told").mkdir()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *side_by_side(2, 8 << 30), "tests"]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "VILLAGETWIN_"))}
+    subprocess.run(
+        command, cwd=tmp_path, env={**plain, "TOLD": str(tmp_path / "told")}, check=True, capture_output=True
+    )
+
+    told = [file.read_text().splitlines() for file in (tmp_path / "told").iterdir()]
+    assert len(told) == 2
+    real = [[line for line in lines if not line.startswith("other")] for lines in told]
+    assert sorted(map(len, real)) == [0, 18]
+    assert max(real) == sorted(max(real))
+    others = [{line.split()[1] for line in lines if line.startswith("other")} for lines in told]
+    assert not others[0] & others[1]
