@@ -297,7 +297,7 @@ class ExecutorHost:
             x=pack_activation(out, self.stages.coding), sampling=job.sampling,
         )  # fmt: skip
         if mark:
-            step = MarkedStep(*(getattr(step, name) for name in step.__struct_fields__), mark)
+            step = MarkedStep(**msgspec.structs.asdict(step), mark=mark)
         token: int = await self.ask(session, position, job.stages, encode(step))
         return token
 

@@ -60,7 +60,7 @@ READY_S = 120.0  # assumption: importing an executor's framework on a busy machi
 ANSWER_S = 10.0  # assumption: a process that is slower than this has hung
 SESSION_S = 30.0  # assumption: a session of 24 tokens that takes longer will not end
 
-_outcome: Any = msgspec.msgpack.Decoder(Outcome).decode  # type: ignore[arg-type]
+_outcome: Any = msgspec.msgpack.Decoder(Outcome).decode
 
 
 class _Party:

@@ -8,7 +8,7 @@ one that leaves a gap.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
@@ -100,7 +100,7 @@ ENDED_MAX = 1024
 which comes by way of the other stages and would begin it anew, for nobody."""
 KEPT = ""  # the head of a session that outlives its own
 
-Models = dict[str, Callable[[], tuple[ModelSpec, Weights]]]
+Models = Mapping[str, Callable[[], tuple[ModelSpec, Weights]]]
 """Model name to a function that loads it."""
 
 
@@ -295,7 +295,9 @@ class Stages:
         elif isinstance(frame, Guard) and frame.stages[0].node != sender:
             raise WireError(f"guard of {frame.kept}: {sender} is not its head")
         else:
-            works = {Open: self._open, Step: self._step, MarkedStep: self._step, Batch: self._batch}
+            works: dict[type, Callable[[Any], Coroutine[Any, Any, None]]] = {
+                Open: self._open, Step: self._step, MarkedStep: self._step, Batch: self._batch,
+            }  # fmt: skip
             work = self.copies.on_guard(frame) if isinstance(frame, Guard) else works[type(frame)](frame)
         self._spawn(work)
 

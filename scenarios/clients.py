@@ -30,7 +30,7 @@ class Attempt(NamedTuple):
 
     def wait_s(self, retry_s: float) -> float:
         """How long to wait for an answer to this attempt."""
-        return retry_s * min(PATIENCE_MAX, 2**self.silences)
+        return retry_s * float(min(PATIENCE_MAX, 2**self.silences))
 
 
 class Finish(NamedTuple):

@@ -54,6 +54,7 @@ def check_harvest(h: HarvestRules) -> None:
 
 def _check_consensus(c: ConsensusRules) -> None:
     """Refuse parameters that contradict one another."""
+    pairs: list[tuple[str, float, str, str, float]]
     if isinstance(c, PbftConfig):
         pairs = [("in_flight", c.in_flight, "<=", "2 * checkpoint_every", 2 * c.checkpoint_every)]
     elif isinstance(c, HotstuffConfig):

@@ -76,7 +76,7 @@ class Record:
 
     summary: dict[str, float]
     manifest: dict[str, Any]
-    tables: dict[str, Table]
+    tables: Mapping[str, Table]
     journals: dict[str, bytes] = field(default_factory=dict)
 
     @property

@@ -289,7 +289,7 @@ def with_protocol(data: Any) -> Any:
 def _with_kind(data: Any, family: str, kind: str, default: str) -> Any:
     policy = data.get("policy") if isinstance(data, dict) else None
     group = policy.get(family) if isinstance(policy, dict) else None
-    if not isinstance(group, dict) or kind in group:
+    if policy is None or not isinstance(group, dict) or kind in group:
         return data
     return {**data, "policy": {**policy, family: {kind: default, **group}}}
 
@@ -299,8 +299,8 @@ def _cross_check(s: Scenario) -> None:
     require_finite(to_plain(s))
     if s.shape is None and s.model not in SHAPES:
         raise ScenarioError(f"model={s.model!r}: allowed: {', '.join(sorted(SHAPES))}")
-    for model in (s, *s.smaller):
-        _check_shape(model.shape)
+    for shape in (s.shape, *(one.shape for one in s.smaller)):
+        _check_shape(shape)
     if s.checkpoint and s.shape is None:
         raise ScenarioError(f"checkpoint={s.checkpoint!r}: needs its shape as well; twin serve --model DIR finds it")
     if not s.backends:

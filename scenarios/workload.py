@@ -122,7 +122,8 @@ def _lengths(
 ) -> np.ndarray:
     if fixed is not None:
         return np.full(len(index), fixed)
-    return np.clip(draws.lognormal(seed, purpose, 0, index, median, sigma), *clip).astype(np.int64)
+    drawn: np.ndarray = np.clip(draws.lognormal(seed, purpose, 0, index, median, sigma), *clip)
+    return drawn.astype(np.int64)
 
 
 def _azure(s: Scenario, w: Azure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -58,7 +58,7 @@ class PsutilSource:
         """Return the load that is not this node's own, or harvesting would look like its owner at work."""
         own_percent = self._process.cpu_percent(interval=None) / (psutil.cpu_count() or 1)
         others_percent = float(psutil.cpu_percent(interval=None)) - own_percent
-        return min(1.0, max(0.0, others_percent) / 100)
+        return float(min(1.0, max(0.0, others_percent) / 100))
 
 
 class HostSensors(Composite):

@@ -236,7 +236,7 @@ class _Link:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Write what is queued until the peer, which writes nothing after its greeting, closes."""
-        closed = asyncio.ensure_future(reader.read(1))
+        closed: asyncio.Future[bytes] | asyncio.Future[None] = asyncio.ensure_future(reader.read(1))
         waiting = closed
         self._writer = writer
         try:

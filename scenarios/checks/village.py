@@ -70,8 +70,8 @@ class VillageChecks(Checks):
         self.envelope = Told("harvest_within_its_envelope", SESSION, requests.GONE)
         self.answered = Told("every_request_ends")
         self.leaders: list[tuple[int, str, int]] = []
-        off = detector is None or isinstance(detector, NoDetectorConfig)
-        self.detection = () if off else membership.promises(detector, nodes, liars)
+        watched = None if isinstance(detector, NoDetectorConfig) else detector
+        self.detection = () if watched is None else membership.promises(watched, nodes, liars)
         size = 0 if council is None else len(council.electorate.founders)
         self.council = council
         self.calm = () if council is None else council.liveness()

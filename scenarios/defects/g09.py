@@ -9,11 +9,13 @@ from policies.coordination.lines import Line, Lines
 class OneAtATime(Lines):
     """No pipeline is free while any of them works."""
 
-    def pick(self, slots: int, avoid: set[int], voters: set[str], prompt_tokens: int, new_tokens: int) -> Line | None:
+    def pick(
+        self, slots: int, avoid: set[int], voters: set[str], prompt_tokens: int, new_tokens: int, model: str = ""
+    ) -> Line | None:
         """Return a pipeline only where all are idle."""
         if any(line.running for line in self.lines.values()):
             return None
-        return super().pick(slots, avoid, voters, prompt_tokens, new_tokens)
+        return super().pick(slots, avoid, voters, prompt_tokens, new_tokens, model)
 
 
 class ServesOneAtATime(Coordination):
