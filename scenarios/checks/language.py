@@ -48,6 +48,7 @@ class Topic(NamedTuple):
     decode: Callable[[bytes], Any] | None = None
 
 
+@cache  # checks that listen to the same share its decoder, and so what it has decoded
 def decided(path: str, kind: str, type_: Any) -> Topic:
     """Return the topic of what the policy at ``path`` announces as ``kind``, a message of ``type_``."""
     return Topic(path, kind, msgspec.msgpack.Decoder(type_).decode)
@@ -264,10 +265,11 @@ class Checks:
         self.spent_ns = self._looks = 0
         self._last: tuple[bytes, Any] = (b"", None)
         self._decoded: tuple[bytes, Any, Any] = (b"", None, None)
-        self._hear: dict[tuple[str, str], tuple[Callable[[bytes], Any] | None, list[Check]]] = {}
+        # By path and kind, and then by decoder: what two checks take for different messages each hears as its own.
+        self._hear: dict[tuple[str, str], dict[Callable[[bytes], Any] | None, list[Check]]] = {}
         for check in checks:
             for topic in check.topics:
-                self._hear.setdefault((topic.path, topic.kind), (topic.decode, []))[1].append(check)
+                self._hear.setdefault((topic.path, topic.kind), {}).setdefault(topic.decode, []).append(check)
 
     @property
     def hears_messages(self) -> bool:
@@ -286,27 +288,29 @@ class Checks:
         return min(broken, key=lambda check: check.broken_ns) if broken else None
 
     def decided(self, now_ns: int, node: str, path: str, kind: str, payload: bytes) -> Any:
-        """Take in one announcement; return its value if any check hears it, else None."""
+        """Take in one announcement; return its value, as the first check hears it, if any does, else None."""
         heard = self._hear.get((path, kind))
         if heard is None:
             return None
         begun = perf_counter_ns()
-        assert heard[0] is not None
-        last = self._decoded
-        if payload != last[0] or heard[0] is not last[1]:  # what all announce is decoded once
-            last = self._decoded = (payload, heard[0], heard[0](payload))
-        value = last[2]
-        if self.honest is None or node in self.honest:
-            self._ask(Event(now_ns, node, path, kind, value), heard[1])
+        first: Any = None
+        for decode, checks in reversed(heard.items()):
+            assert decode is not None
+            last = self._decoded
+            if payload != last[0] or decode is not last[1]:  # what all announce is decoded once
+                last = self._decoded = (payload, decode, decode(payload))
+            first = last[2]
+            if self.honest is None or node in self.honest:
+                self._ask(Event(now_ns, node, path, kind, first), checks)
         self.spent_ns += perf_counter_ns() - begun
-        return value
+        return first
 
     def tell(self, now_ns: int, node: str, kind: str, value: Any = None) -> None:
         """Take in what the world tells."""
         heard = self._hear.get(("world", kind))
         if heard is not None:
             begun = perf_counter_ns()
-            self._ask(Event(now_ns, node, "world", kind, value), heard[1])
+            self._ask(Event(now_ns, node, "world", kind, value), heard[None])
             self.spent_ns += perf_counter_ns() - begun
 
     def said(self, now_ns: int, node: str, path: str, to: str, payload: bytes) -> None:
@@ -318,7 +322,7 @@ class Checks:
             begun = perf_counter_ns()
             if payload != self._last[0]:  # what is said to all is decoded once
                 self._last = (payload, msgspec.msgpack.decode(payload))
-            self._ask(Event(now_ns, node, path, "said", (to, self._last[1])), heard[1])
+            self._ask(Event(now_ns, node, path, "said", (to, self._last[1])), heard[None])
             self.spent_ns += perf_counter_ns() - begun
 
     def _ask(self, event: Event, checks: list[Check]) -> None:

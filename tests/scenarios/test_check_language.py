@@ -32,6 +32,20 @@ def feed(check: Check, *history: tuple[int, str, str, Any]) -> Check:
     return check
 
 
+def test_each_check_hears_an_announcement_as_what_it_takes_it_for() -> None:
+    """Two that decode the same announcement in different ways each get their own; the first one's is returned."""
+    heard: list[Any] = []
+    plain = decided("consensus", "leader", list)
+    says = {"key": lambda e: heard.append(e.value), "value": lambda e: e.value, "says": lambda e, first: "never"}
+    checks = Checks(Same("typed", ELECTED, **says), Same("plain", plain, **says), Same("again", ELECTED, **says))
+    value = checks.decided(1, "a", "consensus", "leader", encode(Elected(7)))
+
+    assert value == Elected(7)
+    assert heard.count(Elected(7)) == 2
+    assert [each for each in heard if isinstance(each, list)] == [["elected", 7]]
+    assert [check.events for check in checks.checks] == [1, 1, 1]
+
+
 def same() -> Check:
     """One leader a term."""
     return Same("same", ELECTED, key=lambda e: e.value.term, value=lambda e: e.node, says=lambda e, f: f"not {f}")
