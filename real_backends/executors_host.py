@@ -99,7 +99,7 @@ class ExecutorHost:
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._waiting: dict[str, tuple[int, asyncio.Future[Any]]] = {}  # session or lane to the step awaited
-        self._nodes: dict[str, frozenset[str]] = {}  # session or lane to the nodes it needs
+        self._nodes: dict[str, tuple[str, ...]] = {}  # session or lane to the nodes it needs, the last stage's last
 
     @property
     def active(self) -> int:
@@ -144,6 +144,9 @@ class ExecutorHost:
         name = result.lane if isinstance(result, Tokens) else result.session
         if sender not in self._nodes.get(name, ()):
             return  # the session has ended, or was never this node's business
+        if isinstance(result, Token | Tokens) and sender != self._nodes[name][-1]:
+            self.stages.gate.refuse("token", sender)  # the last stage alone chooses, and answers for what it chose
+            return
         if isinstance(result, Holds):
             self.resuming.on_holds(sender, result)
             return
@@ -321,7 +324,7 @@ class ExecutorHost:
 
     def open(self, name: str, model: str, stages: tuple[Stage, ...]) -> None:
         """Tell the other stages that a session or a lane begins, and expect their answers."""
-        self._nodes[name] = frozenset(stage.node for stage in stages[1:])
+        self._nodes[name] = tuple(stage.node for stage in stages[1:])
         for index, stage in enumerate(stages[1:], start=1):
             opening = Open(session=name, model=model, stages=stages, index=index)
             self._transport.send(stage.node, STAGE, encode(opening))

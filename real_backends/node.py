@@ -206,6 +206,7 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
             "recovery": {**executor.resuming.counts, "copied": executor.stages.copies.sent_tokens},
             **({} if (proofs := executor.proofs) is None else {"checking": [proofs.worked_s, proofs.fetched_bytes]}),
             "malformed": serve.cell.malformed,
+            "refused_frames": sum(executor.stages.gate.refused.values()),
             "replica": replicas.report(policies),
             "sensors": report(sensors),
             "links": dict(transport.counts),
@@ -216,7 +217,10 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
     def on_session(path: str, job: SessionJob, tokens: int, begun_ns: int, first_ns: int, ended_ns: int) -> None:
         serve.tell(ended_ns, "session", path, job.op, [begun_ns, first_ns, tokens, stages_text(job.stages)])
 
-    executor.on_session = on_session
+    def on_refused(kind: str, peer: str) -> None:
+        serve.tell(clock.now(), "note", "stages", "refused_frame", {"kind": kind, "peer": peer})
+
+    executor.on_session, executor.stages.gate.on_refused = on_session, on_refused
     unmounted = [policies]  # a twin mounts policies of its own
 
     def make_cell(keys: Keys) -> Cell:

@@ -2,7 +2,7 @@
 
 Steps of one session come in order of position, and batches of one lane in order of number, but the links under them
 may lose, repeat or reorder: a stage answers a repeated step with the answer it gave, ignores an older one, and refuses
-one that leaves a gap.
+one that leaves a gap. Who may send what is the gate's to say (`real_backends.stage_gate`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from real_backends.executors import (
     unpack_activation,
 )
 from real_backends.executors.paced import ShardMaker
+from real_backends.stage_gate import Gate
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
 
 SESSION_IDLE_NS = 120_000_000_000  # assumption: a head that was silent this long is gone
@@ -95,9 +96,6 @@ class Failed(Message, frozen=True, tag="failed"):
 StageFrame = Union[Open, Step, MarkedStep, Batch, Close, Guard, Copy, Copied]  # noqa: UP007
 _decode: Any = msgspec.msgpack.Decoder(StageFrame).decode
 
-ENDED_MAX = 1024
-"""Ends that are remembered (our choice): a head's word that a session is over may overtake the session's last step,
-which comes by way of the other stages and would begin it anew, for nobody."""
 KEPT = ""  # the head of a session that outlives its own
 
 Models = Mapping[str, Callable[[], tuple[ModelSpec, Weights]]]
@@ -151,12 +149,11 @@ class Stages:
     kv_pool_bytes: int = 0  # the most that pools of one moment took
     _loaded: dict[str, tuple[ModelSpec, Weights]] = field(default_factory=dict)
     _shards: dict[tuple[str, int, int], Shard] = field(default_factory=dict)
-    _ended: dict[str, None] = field(default_factory=dict)  # the latest, in order
     _sessions: dict[str, _Session] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.copies = Copies(self, self._spawn)
+        self.copies, self.gate = Copies(self, self._spawn), Gate()
 
     @property
     def sessions(self) -> int:
@@ -205,7 +202,8 @@ class Stages:
             ValueError: the slices do not fit ``x``, or what the shard holds.
         """
         parts, head = parts_of(slices, x), head or self.transport.me
-        gone = [(entry, name) for name in closed if (entry := self._sessions.pop(name, None)) is not None]
+        own = [name for name in closed if (entry := self._sessions.get(name)) is not None and entry.lane == lane]
+        gone = [(self._sessions.pop(name), name) for name in own]
         entries = [self._session(one.session, head, lane) for one in slices]
         return await self._with_room(self._run_batch, self._session(lane, head), entries, model, stage, parts, gone)
 
@@ -255,7 +253,7 @@ class Stages:
         Raises:
             ValueError: unknown model or layers.
         """
-        entry = self._session(session, KEPT)
+        entry = self._session(session, self.transport.me)
         if entry.shard is None:
             entry.shard = await self.compute.run(self._shard, model, first, last)
         return entry.shard
@@ -281,9 +279,9 @@ class Stages:
         except msgspec.MsgspecError as error:
             raise WireError(f"stage frame: {error}") from None
         if isinstance(frame, Close):
-            self._ended[frame.session] = None
-            if len(self._ended) > ENDED_MAX:
-                del self._ended[next(iter(self._ended))]
+            entry = self._sessions.get(frame.session)
+            if not self.gate.end(sender, frame.session, entry.head if entry is not None else ""):
+                return
             work = self.drop(frame.session)
         elif isinstance(frame, Copied):
             self.copies.on_copied(sender, frame)
@@ -292,14 +290,31 @@ class Stages:
             work = self._copy(sender, frame)
         elif not 0 < frame.index < len(frame.stages) or frame.stages[frame.index].node != self.transport.me:
             raise WireError(f"stage frame for stage {frame.index}: that is not {self.transport.me}")
-        elif isinstance(frame, Guard) and frame.stages[0].node != sender:
-            raise WireError(f"guard of {frame.kept}: {sender} is not its head")
+        elif not self._admits(sender, frame):
+            return
         else:
             works: dict[type, Callable[[Any], Coroutine[Any, Any, None]]] = {
                 Open: self._open, Step: self._step, MarkedStep: self._step, Batch: self._batch,
             }  # fmt: skip
             work = self.copies.on_guard(frame) if isinstance(frame, Guard) else works[type(frame)](frame)
         self._spawn(work)
+
+    def _admits(self, sender: str, frame: Open | Guard | Step | Batch) -> bool:
+        """Whether a frame comes from where its session's frames come from, and touches no session but its own."""
+        kind, stages = type(frame).__name__.lower(), frame.stages
+        if isinstance(frame, Open | Guard):
+            return self.gate.from_head(kind, sender, frame.session, stages)
+        name = frame.lane if isinstance(frame, Batch) else frame.session
+        entry = self._sessions.get(name)
+        if not self.gate.from_stage_before(kind, sender, name, stages, frame.index, entry.head if entry else ""):
+            return False
+        if isinstance(frame, Batch):
+            for one in frame.slices:
+                entry = self._sessions.get(one.session)
+                if entry is not None and (entry.lane, entry.head) != (frame.lane, stages[0].node):
+                    self.gate.refuse(kind, sender)
+                    return False
+        return True
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -326,7 +341,7 @@ class Stages:
             await self.copies.free(copy.kept)
 
     async def _step(self, step: Step) -> None:
-        if step.session in self._ended:
+        if self.gate.ended(step.stages[0].node, step.session):
             return
         entry = self._session(step.session, KEPT if isinstance(step, MarkedStep) else step.stages[0].node)
         if self._was_heard(entry, step.position):
@@ -348,9 +363,9 @@ class Stages:
         self._go_on(entry, step, out, said)
 
     async def _batch(self, batch: Batch) -> None:
-        if batch.lane in self._ended:
-            return
         head = batch.stages[0].node
+        if self.gate.ended(head, batch.lane):
+            return
         lane = self._session(batch.lane, head)
         if self._was_heard(lane, batch.number):
             return

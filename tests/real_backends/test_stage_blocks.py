@@ -119,7 +119,7 @@ def test_a_step_that_its_sessions_end_overtook_begins_nothing(tmp_path: Path, se
         await until(lambda: bool(held))
         nodes["a"].host.on_peer("b", "down")
         await until(lambda: bool(nodes["a"].ends))
-        await until(lambda: bool(nodes["c"].host.stages._ended))
+        await until(lambda: bool(nodes["c"].host.stages.gate._ended))
         take(*held[0])
         await asyncio.gather(*nodes["c"].host.stages._tasks)
         assert nodes["c"].host.stages.sessions == 0

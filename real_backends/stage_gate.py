@@ -1,0 +1,99 @@
+"""Who may say what to a stage: what it hears of a session must come from the session's head, or from the stage before.
+
+The transport knows who sent a frame (a TLS peer by its key). A frame says itself which stages its session has, and any
+peer can write anything there; so what the head said first stands, and a frame that says otherwise is refused. Were it
+not so, any peer could step another's session, or end it, and an honest stage would answer for work on false input.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from policies.jobs import Stage
+
+SESSIONS_OF_HEAD_MAX = 512
+"""Sessions that are remembered of one head (our choice, above what it serves at once): a head that opens more and more
+loses its own. One that was forgotten is as if its first step came now."""
+ENDED_MAX = 1024
+"""Ends that are remembered (our choice): a head's word that a session is over may overtake the session's last step,
+which comes by way of the other stages and would begin it anew, for nobody."""
+
+Stages = tuple[Stage, ...]
+
+
+class Gate:
+    """Admits frames.
+
+    Attributes:
+        refused: frames that were not, by kind and sender.
+        on_refused: told of the kind and sender, the first time.
+    """
+
+    def __init__(self) -> None:
+        self.refused: Counter[str] = Counter()
+        self.on_refused: Callable[[str, str], None] = lambda kind, sender: None
+        self._stages: dict[str, Stages] = {}  # by session or lane
+        self._of_head: dict[str, dict[str, None]] = {}  # head to its sessions and lanes, the oldest first
+        self._ended: dict[tuple[str, str], None] = {}  # head and session, the latest, in order
+
+    def from_head(self, kind: str, sender: str, name: str, stages: Stages) -> bool:
+        """Whether this is the head's own word about a session."""
+        return self._admit(kind, sender, name, stages, 0)
+
+    def from_stage_before(self, kind: str, sender: str, name: str, stages: Stages, index: int, head: str) -> bool:
+        """Whether a step of a session comes from the stage before.
+
+        Args:
+            kind, sender, name: of the frame.
+            stages, index: what it says.
+            head: who heads the session of this name here; "" if nobody is known to.
+        """
+        if head not in ("", stages[0].node):
+            return self._refuse(kind, sender)
+        return self._admit(kind, sender, name, stages, index - 1)
+
+    def _admit(self, kind: str, sender: str, name: str, stages: Stages, index: int) -> bool:
+        if stages[index].node != sender or self._stages.get(name, stages) != stages:
+            return self._refuse(kind, sender)
+        if name not in self._stages and not self.ended(stages[0].node, name):
+            own = self._of_head.setdefault(stages[0].node, {})
+            own[name] = None
+            self._stages[name] = stages
+            if len(own) > SESSIONS_OF_HEAD_MAX:
+                self._forget(next(iter(own)))
+        return True
+
+    def end(self, sender: str, name: str, head: str) -> bool:
+        """Whether a session or lane may be ended by this peer; from now on it is."""
+        stages = self._stages.get(name)
+        if sender != (stages[0].node if stages else head or sender):
+            return self._refuse("close", sender)
+        self._forget(name)
+        self._ended[sender, name] = None
+        if len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
+        return True
+
+    def ended(self, head: str, name: str) -> bool:
+        """Whether the head has ended this session."""
+        return (head, name) in self._ended
+
+    def refuse(self, kind: str, sender: str) -> None:
+        """Count a frame that is refused for another reason."""
+        self._refuse(kind, sender)
+
+    def _refuse(self, kind: str, sender: str) -> bool:
+        key = f"{kind} of {sender}"
+        self.refused[key] += 1
+        if self.refused[key] == 1:
+            self.on_refused(kind, sender)
+        return False
+
+    def _forget(self, name: str) -> None:
+        stages = self._stages.pop(name, None)
+        if stages is not None:
+            own = self._of_head[stages[0].node]
+            del own[name]
+            if not own:
+                del self._of_head[stages[0].node]

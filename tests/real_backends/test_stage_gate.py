@@ -1,0 +1,158 @@
+"""Stages hear a session's head and the stage before, and nobody else: what others send counts, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from policies.config import BatchedConfig, PolicyConfig
+from policies.jobs import Stage
+from policies.wire import encode
+from real_backends.batch_frames import Batch, Slice
+from real_backends.cluster import until
+from real_backends.executors import DESK_TINY, pack_activation
+from real_backends.stage_gate import ENDED_MAX, SESSIONS_OF_HEAD_MAX, Gate
+from real_backends.stages import Close, MarkedStep, Open, Step, Token
+from real_backends.transports.frames import STAGE, STAGE_RESULT
+from tests.real_backends.session_nodes import NEW_TOKENS, STAGES, Node, end_of, run_nodes, said, session_job
+
+X = pack_activation(np.zeros((2, DESK_TINY.hidden), np.float32), "f32")
+OF_D = (Stage("d", 0, 3), *STAGES[1:])  # a pipeline that a liar heads
+
+
+def forgeries(session: str, lane: bool) -> list[tuple[str, Any]]:
+    """Return what a peer may send to stage b of a session that a heads, and that b must not hear."""
+    step = Step(session, "desk-tiny", STAGES, 1, 5, X)
+    batch = Batch(session, 5, "desk-tiny", STAGES, 1, (Slice("s", 0, 2, True),), X)
+    marked = MarkedStep(*(getattr(step, name) for name in step.__struct_fields__), b"m")
+    own = batch if lane else step
+    return [
+        ("d", Close(session)),
+        ("c", Close(session)),
+        ("d", Open(session, "desk-tiny", STAGES, 1)),  # not its head
+        ("c", own),  # not the stage before
+        ("d", msgspec.structs.replace(own, stages=OF_D)),  # the stage before, of another pipeline
+        ("d", msgspec.structs.replace(marked, stages=OF_D)),
+        ("d", Open(session, "desk-tiny", OF_D, 1)),
+    ]
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["one by one", "batched"])
+def test_nobody_else_steps_or_ends_a_session(tmp_path: Path, batched: bool) -> None:
+    """Frames of every kind from peers that have no part in it are refused; the session says what it would have said."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, alone = await end_of(nodes["a"], session_job(op="client/first"))
+        take, sent = nodes["b"].host.on_frame, []
+
+        def beset(sender: str, kind: int, body: bytes) -> None:
+            take(sender, kind, body)
+            names = list(nodes["b"].host.stages.gate._stages)
+            if not sent and names:
+                sent.extend(forgeries(names[-1], batched))
+                for peer, frame in sent:
+                    take(peer, STAGE, encode(frame))
+
+        nodes["b"].host.on_frame = beset  # type: ignore[method-assign]
+        *_, done = await end_of(nodes["a"], session_job())
+        assert said(nodes["a"], done) == said(nodes["a"], alone)
+        assert sum(nodes["b"].host.stages.gate.refused.values()) == len(sent) == 7
+        assert {key.split(" of ")[1] for key in nodes["b"].host.stages.gate.refused} == {"c", "d"}
+        await until(lambda: not nodes["b"].host.stages.gate._stages)  # with its end all is forgotten
+
+    policy = PolicyConfig(serving=BatchedConfig()) if batched else None
+    asyncio.run(run_nodes(tmp_path, act, policy=policy, names="abcd"))
+
+
+def test_a_lane_neither_steps_nor_closes_the_caches_of_another(tmp_path: Path) -> None:
+    """A liar that heads a pipeline of its own names another's cache in its batch: that is not run, and not closed."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        stages = nodes["b"].host.stages
+        of_a = Batch("lane of a", 0, "desk-tiny", STAGES, 1, (Slice("s", 0, 2, False),), X)
+        nodes["b"].host.on_frame("a", STAGE, encode(of_a))
+        await until(lambda: "s" in stages._sessions and stages._sessions["s"].shard is not None)
+        steal = msgspec.structs.replace(of_a, lane="lane of d", stages=OF_D)
+        nodes["b"].host.on_frame("d", STAGE, encode(steal))
+        assert stages.gate.refused == {"batch of d": 1}
+        close = msgspec.structs.replace(steal, slices=(Slice("t", 0, 2, False),), closed=("s",))
+        nodes["b"].host.on_frame("d", STAGE, encode(close))
+        await until(lambda: "t" in stages._sessions and stages._sessions["t"].shard is not None)
+        assert stages._sessions["s"].lane == "lane of a"
+
+    asyncio.run(run_nodes(tmp_path, act, policy=PolicyConfig(serving=BatchedConfig()), names="abcd"))
+
+
+def test_the_last_stage_alone_chooses_tokens(tmp_path: Path) -> None:
+    """What a stage in the middle says was chosen is not taken for the last one's choice, who would answer for it."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, alone = await end_of(nodes["a"], session_job(op="client/first"))
+        take, host = nodes["a"].host.on_frame, nodes["a"].host
+        forged: list[int] = []
+
+        def beset(sender: str, kind: int, body: bytes) -> None:
+            for session, (position, _) in list(host._waiting.items()):
+                forged.append(position)
+                take("b", STAGE_RESULT, encode(Token(session, position, 1)))
+            take(sender, kind, body)
+
+        host.on_frame = beset  # type: ignore[method-assign]
+        *_, done = await end_of(nodes["a"], session_job())
+        assert said(nodes["a"], done) == said(nodes["a"], alone)
+        assert len(forged) >= NEW_TOKENS
+        assert host.stages.gate.refused == {"token of b": len(forged)}
+
+    asyncio.run(run_nodes(tmp_path, act))
+
+
+def test_a_stage_is_told_once_of_each_peer_that_is_refused() -> None:
+    """Every frame counts, the first of a kind and sender is told."""
+    gate, told = Gate(), []
+    gate.on_refused = lambda kind, sender: told.append((kind, sender))
+    for _ in range(3):
+        assert not gate.from_head("open", "d", "s", STAGES)
+        assert not gate.from_stage_before("step", "c", "s", STAGES, 1, "")
+
+    assert told == [("open", "d"), ("step", "c")]
+    assert gate.refused == {"open of d": 3, "step of c": 3}
+
+
+def test_what_the_head_said_first_stands() -> None:
+    """Other stages for the same session are refused until its head has ended it, also where its opening was lost."""
+    gate = Gate()
+    assert gate.from_stage_before("step", "b", "s", STAGES, 2, "")  # its opening was lost
+    other = (*STAGES[:2], Stage("d", 5, 8))
+    assert not gate.from_head("open", "a", "s", other)
+    assert not gate.end("b", "s", "")
+    assert gate.end("a", "s", "")
+    assert gate.ended("a", "s")
+    assert not gate.ended("d", "s")  # another head's session of that name is not this one
+    assert gate.from_head("open", "d", "s", OF_D)
+
+
+def test_a_session_of_ones_own_is_nobody_elses() -> None:
+    """A session that this node heads, of which the gate has not heard, is neither stepped nor ended by another."""
+    gate = Gate()
+    assert not gate.from_stage_before("step", "d", "s", OF_D, 1, "b")
+    assert not gate.end("d", "s", "b")
+    assert gate.end("d", "never heard of", "")
+
+
+def test_a_head_that_opens_on_and_on_loses_its_own() -> None:
+    """What is remembered is bounded by head, and another head's sessions stay; so are the ends."""
+    gate = Gate()
+    assert gate.from_head("open", "a", "s", STAGES)
+    for number in range(SESSIONS_OF_HEAD_MAX + 5):
+        assert gate.from_head("open", "d", f"t{number}", OF_D)
+    for number in range(ENDED_MAX + 5):
+        gate.end("d", f"u{number}", "")
+
+    assert len(gate._stages) == SESSIONS_OF_HEAD_MAX + 1
+    assert not gate.from_head("open", "d", "s", OF_D)
+    assert len(gate._ended) == ENDED_MAX
