@@ -233,10 +233,10 @@ class Proofs:
 
     def _other(self, of: Transcript) -> Shard:
         """Return a shard of a stage's layers: what serves under its witness, or one kept until another is made."""
-        key = of.model, of.stage.first, of.stage.last
-        for witness in self._witnesses:
-            if (witness.spec.name, witness.first, witness.last) == key:
-                return witness.inner
+        key = of.model, of.stage.first, of.stage.last  # a checkpoint calls itself something else than who serves it
+        serving = self._stages.serving(*key)
+        if isinstance(serving, Witness):
+            return serving.inner
         if self._second is None or self._second[0] != key:
             self._second = key, self._stages.second(*key, self.make)
         return self._second[1]

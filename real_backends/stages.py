@@ -449,6 +449,10 @@ class Stages:
             self.kv_pool_bytes = max(self.kv_pool_bytes, sum(one.pool_bytes() for one in self._shards.values()))
         return self._shards[key]
 
+    def serving(self, model: str, first: int, last: int) -> Shard | None:
+        """Return the shard of these layers that is in memory, if it is."""
+        return self._shards.get((model, first, last))
+
     def second(self, model: str, first: int, last: int, make: ShardMaker) -> Shard:
         """Return a shard that serves nobody, with blocks for one session."""
         spec, weights = self._weights(model)

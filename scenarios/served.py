@@ -49,7 +49,3 @@ def check(scenario: Scenario) -> None:
             )
     if scenario.smaller and scenario.policy.coordination.replan is not None:
         raise ValueError("policy.coordination.replan: expected null with several models, which move by degrade")
-    if scenario.smaller and scenario.policy.coordination.spot_checks is not None:
-        raise ValueError(
-            "policy.coordination.spot_checks: expected null with several models, as one may end another's answer"
-        )

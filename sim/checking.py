@@ -31,7 +31,7 @@ class Checking:
         if scenario.policy.coordination.spot_checks is not None:
             cheats = {name: cheat for name, role in roles.items() if (cheat := cheat_of(role.behaviours))}
             withholds = {name: kept for name, role in roles.items() if (kept := withheld_by(role.behaviours))}
-            compute.mount_proofs(Proofs(scenario.seed, scenario.served, cheats, withholds))
+            compute.mount_proofs(Proofs(scenario.seed, scenario.models, cheats, withholds))
             compute.world.on_send.append(self._on_send)
 
     def _on_send(self, now: int, node: Node, effect: Effect) -> None:

@@ -137,7 +137,7 @@ class Compute:
 
     def mount_proofs(self, proofs: Proofs) -> None:
         """Do the jobs of checks as well."""
-        self.proving = Proving(self.world, proofs, self.executors, self.sharing, self.bulk, self._tell)
+        self.proving = Proving(self.world, proofs, self._law, self.executors, self.sharing, self.bulk, self._tell)
 
     def launch(self, node: Node, begun: Callable[[], None]) -> None:
         """Let a node's process begin: work on a core, which it shares with what is served meanwhile."""

@@ -30,7 +30,6 @@ from policies.jobs import (
     RecheckJob,
     ReleaseJob,
     Shown,
-    Stage,
     Transcript,
 )
 from policies.verification import (
@@ -46,6 +45,7 @@ from policies.verification import (
 from policies.verification.commitment import boundary
 from policies.wire import encode
 from sim.bulk import Bulk
+from sim.laws import Law
 from sim.sessions import Executor
 from sim.sharing import Sharing
 from sim.world import Node, World
@@ -71,7 +71,7 @@ class Proofs:
 
     Args:
         seed: of the draws.
-        shape: the served model.
+        shapes: of the served models, by name.
         cheats: node to how it cheats, and when (ns).
         withholds: node to what it does not hand out, and when (ns): the ``input`` of its stage, or its ``output``, what
             it gave to the next one and, as a head, its answer.
@@ -80,21 +80,25 @@ class Proofs:
     def __init__(
         self,
         seed: int,
-        shape: Shape,
+        shapes: Mapping[str, Shape],
         cheats: Mapping[str, tuple[str, range]],
         withholds: Mapping[str, tuple[str, range]],
     ) -> None:
-        self.seed, self.shape, self.cheats, self.withholds = seed, shape, cheats, withholds
-        self.format = f"torch {'fp32' if shape.bytes_per_weight >= 4 else 'bf16'}"
-        self._found = stored_found()[f"{self.format} | {self.format}"]
+        self.seed, self.shapes, self.cheats, self.withholds = seed, shapes, cheats, withholds
+        self.formats = {
+            name: f"torch {'fp32' if shape.bytes_per_weight >= 4 else 'bf16'}" for name, shape in shapes.items()
+        }
+        found = stored_found()
+        self._found = {each: found[f"{each} | {each}"] for each in self.formats.values()}
         self._kept: dict[tuple[str, str], Commitment] = {}  # by node and session
-        self._stages: dict[tuple[str, str], Stage] = {}  # of those that can hand out what they gave to the next one
+        self._bound: dict[tuple[str, str], Transcript] = {}  # of those that can hand out what they gave to the next one
         self._cheated: dict[tuple[str, str], str] = {}  # how, of those that did
 
     @property
     def fidelity(self) -> str:
         """What a manifest says of this."""
-        return f"modelled: commitments without content, verdicts by the odds calibrated for {self.format}, work by law"
+        formats = ", ".join(sorted(set(self.formats.values())))
+        return f"modelled: commitments without content, verdicts by the odds calibrated for {formats}, work by law"
 
     def outcome(self, node: Node, job: Proof, now_ns: int) -> Outcome:
         """Return what a job comes to, whatever time it takes."""
@@ -102,7 +106,7 @@ class Proofs:
             return lacking
         if isinstance(job, CommitJob):
             commitment = self._commit(job.of)
-            self._kept[node.name, job.of.op], self._stages[node.name, job.of.op] = commitment, job.of.stage
+            self._kept[node.name, job.of.op], self._bound[node.name, job.of.op] = commitment, job.of
             kind, times = self.cheats.get(node.name, ("", range(0)))
             if now_ns in times:
                 self._cheated[node.name, job.of.op] = CHEATS[kind]
@@ -111,16 +115,17 @@ class Proofs:
             kept = self._kept.pop((node.name, job.op), None)
             if kept is None:
                 return Lost("nothing is kept of this session", node.name)
-            return _done(Shown(encode(self._open(kept, job)), _between(job.op, kept.first) if kept.first else ""))
+            opening = self._open(self._bound[node.name, job.op].model, kept, job)
+            return _done(Shown(encode(opening), _between(job.op, kept.first) if kept.first else ""))
         if isinstance(job, ReleaseJob):
             self._kept.pop((node.name, job.op), None)
-            self._stages.pop((node.name, job.op), None)
+            self._bound.pop((node.name, job.op), None)
             return Done("", 0, 0)
         if isinstance(job, HandJob):
-            stage = self._stages.get((node.name, job.op))
-            if stage is None or self._refuses(node.name, "output", now_ns):
+            of = self._bound.get((node.name, job.op))
+            if of is None or self._refuses(node.name, "output", now_ns):
                 return Lost("nothing is kept of this session", node.name)
-            return Done(_between(job.op, stage.last), 0, 0)
+            return Done(_between(job.op, of.stage.last), 0, 0)
         return Done(job.blob, 0, 0) if isinstance(job, BringJob) else _done(self._recheck(job))
 
     def lacking(self, node: str, job: Proof, now_ns: int) -> Lacking | None:
@@ -139,8 +144,8 @@ class Proofs:
         return None
 
     def _is_of(self, node: str, commitment: Commitment) -> bool:
-        stage = self._stages.get((node, commitment.session))
-        return stage is not None and stage.first == commitment.first
+        of = self._bound.get((node, commitment.session))
+        return of is not None and of.stage.first == commitment.first
 
     def _refuses(self, node: str, what: str, now_ns: int) -> bool:
         kind, times = self.withholds.get(node, ("", range(0)))
@@ -148,25 +153,27 @@ class Proofs:
 
     def forget(self, node: Node) -> None:
         """A node went down, and what it kept is lost."""
-        for name, op in list(self._stages):
+        for name, op in list(self._bound):
             if name == node.name:
                 self._kept.pop((name, op), None)
-                del self._stages[name, op]
+                del self._bound[name, op]
 
     def kept_bytes(self, of: Transcript) -> float:
         """Return what a stage hashes to commit: its cache, and a sketch a position."""
         positions = of.prompt_tokens + of.tokens - 1
-        cached = self.shape.kv_bytes_per_token_layer() * (of.stage.last - of.stage.first)
+        cached = self.shapes[of.model].kv_bytes_per_token_layer() * (of.stage.last - of.stage.first)
         return float(positions * (cached + 4 * PROJECTIONS))
 
     def came_bytes(self, of: Transcript) -> float:
         """Return what a verifier needs beside the opening: tokens, or activations in float32."""
         positions = of.prompt_tokens + of.tokens - 1
-        return 4.0 * positions * (1 if of.stage.first == 0 else self.shape.hidden)
+        return 4.0 * positions * (1 if of.stage.first == 0 else self.shapes[of.model].hidden)
 
     def taken_bytes(self, job: BringJob) -> float:
-        """Return what a stage took, in float32."""
-        return 4.0 * _commitment(job.commitment).positions * self.shape.hidden
+        """Return what a stage took, in float32; nothing where its holder was never bound, or has let it go."""
+        commitment = _commitment(job.commitment)
+        of = self._bound.get((job.holder, commitment.session))
+        return 4.0 * commitment.positions * self.shapes[of.model].hidden if of is not None else 0.0
 
     def _commit(self, of: Transcript) -> Commitment:
         positions = of.prompt_tokens + of.tokens - 1
@@ -176,7 +183,7 @@ class Proofs:
         came = () if of.stage.first == 0 else (hash_leaf(_digest(of.op, of.stage.first)),) * blocks
         return Commitment(
             session=of.op,
-            executor=self.format,
+            executor=self.formats[of.model],
             tokens=sha256(encode((of.prompt, of.output))).digest(),
             first=of.stage.first,
             last=of.stage.last,
@@ -185,26 +192,26 @@ class Proofs:
             inputs=root_of(came),
             outputs=root_of((hash_leaf(_digest(of.op, of.stage.last)),) * spoken),
             sketches=root_of((hash_leaf(_sketch(of.op, of.stage.last)),) * spoken),
-            cache=_equal_root(hash_leaf(self._cached()), blocks * layers),
+            cache=_equal_root(hash_leaf(self._cached(of.model)), blocks * layers),
         )
 
-    def _cached(self) -> bytes:
-        return bytes(int(BLOCK * self.shape.kv_bytes_per_token_layer()))
+    def _cached(self, model: str) -> bytes:
+        return bytes(int(BLOCK * self.shapes[model].kv_bytes_per_token_layer()))
 
-    def _open(self, c: Commitment, at: OpenJob) -> Opening:
+    def _open(self, model: str, c: Commitment, at: OpenJob) -> Opening:
         spoken, first = c.blocks - c.output_from // BLOCK, c.output_from // BLOCK
         sketch = _sketch(c.session, c.last)
         outputs, sketches = (hash_leaf(sketch[:32]),) * spoken, (hash_leaf(sketch),) * spoken
-        cached = (hash_leaf(self._cached()),) * (c.blocks * (c.last - c.first))
+        cached = (hash_leaf(self._cached(model)),) * (c.blocks * (c.last - c.first))
         return Opening(
-            sketch, path_to(sketches, at.block - first), path_to(outputs, at.block - first), self._cached(),
+            sketch, path_to(sketches, at.block - first), path_to(outputs, at.block - first), self._cached(model),
             path_to(cached, at.layer * c.blocks + at.block),
         )  # fmt: skip
 
     def _recheck(self, job: RecheckJob) -> Verdict:
         node = job.of.stage.node
         cheat = self._cheated.get((node, job.of.op), "")
-        chance = self._found[cheat] if cheat else FALSE_ACCUSATIONS
+        chance = self._found[self.formats[job.of.model]][cheat] if cheat else FALSE_ACCUSATIONS
         purpose = f"recheck {job.of.op} {node} {job.block} {job.layer}"
         if float(draws.uniform(self.seed, purpose, 0, 0)) < chance:
             return Verdict("cache" if cheat == CHEATS["stale_cache"] else "outputs", 1.0, 1.0)
@@ -216,6 +223,7 @@ class Proving:
 
     Args:
         proofs: what they come to.
+        law: of a model on a node.
         tell: how a node hears of an outcome: (node, path, job, outcome, ns, life of the node).
 
     Attributes:
@@ -223,9 +231,11 @@ class Proving:
     """
 
     def __init__(
-        self, world: World, proofs: Proofs, executors: Mapping[str, Executor], sharing: Sharing, bulk: Bulk, tell: Tell
-    ) -> None:
+        self, world: World, proofs: Proofs, law: Callable[[str, str], Law], executors: Mapping[str, Executor],
+        sharing: Sharing, bulk: Bulk, tell: Tell,
+    ) -> None:  # fmt: skip
         self.world, self.proofs, self.executors, self.sharing, self.bulk = world, proofs, executors, sharing, bulk
+        self._law = law
         self.bytes = self.seconds = 0.0
         self._tell = tell
 
@@ -280,7 +290,7 @@ class Proving:
         of = job.of
         tokens = min((job.block + 1) * BLOCK, of.prompt_tokens + of.tokens - 1)
         executor = self.executors[node.name]
-        cost = executor.law.prefill(of.stage.last - of.stage.first, of.last, tokens)
+        cost = self._law(of.model, node.name).prefill(of.stage.last - of.stage.first, of.last, tokens)
         return cost.scaled_s / max(executor.speed, 1e-3) + cost.overhead_s
 
     def _work(self, node: Node, seconds: float, end: Callable[[Any], None]) -> None:

@@ -91,13 +91,13 @@ class Tap:
 class Bench(Desk):
     """The desk, with liars whose sessions answer wrongly, and a list of what it was asked."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, models: tuple[str, ...]) -> None:
         super().__init__(world, Times(session_s=1.0, load_s=0.5, plan_s=0.5, lost_s=0.0))
         self.ran: list[str] = []
         self.liars: set[str] = set()
         self.cheats: dict[str, tuple[str, range]] = {}
         self.withholds: dict[str, tuple[str, range]] = {}
-        self.proofs = Proofs(1, SHAPE, self.cheats, self.withholds)
+        self.proofs = Proofs(1, dict.fromkeys(models, SHAPE), self.cheats, self.withholds)
         self.prove: Callable[[Node, Any], Outcome] = lambda node, job: self.proofs.outcome(node, job, 0)
 
     def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
@@ -160,7 +160,7 @@ class SmallVillage:
         self.lose: Callable[[str, str, str], bool] = lambda sender, to, tag: False
         network = Network(backbone_s=0.01, loss=0.0, jitter_sigma=0.3, duplicate=0.0)
         self.world = World(MessageNetwork(1, Links.alike(len(names), 0.005, 1e7), network))
-        self.world.jobs = self.desk = Bench(self.world)
+        self.world.jobs = self.desk = Bench(self.world, ("m", *(card.model for card in smaller)))
         self.world.on_reply = lambda now, node, e: self.replies.append((node.name, e[2], e[3], _reply(e[4])))
         self.world.on_decide.append(self._on_decide)
         for name in names:

@@ -8,11 +8,14 @@ import msgspec
 import pytest
 
 from policies import port as p
-from policies.config import CoordinationConfig, DegradeConfig, Service
+from policies.checking.messages import Checked
+from policies.config import CoordinationConfig, DegradeConfig, Service, SpotChecksConfig
 from policies.gateway import Answer, AnswerBy, Part, PartBy, Refused
+from policies.jobs import CommitJob, OpenJob, Outcome, RecheckJob, ReleaseJob
 from policies.problem import Problem
 from policies.wire import encode
 from policies.work import Emitted, Offered
+from sim.world import Node
 from tests.policies.small_village import CARD, ONE_HOLDS_ALL, TWO_HOLD_ALL, SmallVillage, ready
 
 SMALL = Problem("s", 2, 450.0, 50.0, 0.0, 50.0)
@@ -140,6 +143,41 @@ def test_an_answer_is_one_model_s_unless_a_part_was_heard(stream: bool) -> None:
     assert {one for one in v.answers("0") if isinstance(one, Part)} == ({Part(0, (7, 8))} if stream else set())
     assert forced == [((7, 8) if stream else ())]
     assert not any(isinstance(one, PartBy) for one in v.answers("0"))
+
+
+def test_each_model_s_work_is_checked_as_its_own_and_what_two_said_is_not() -> None:
+    """A check names the model that ran; nobody who went on from another model's tokens is held to them."""
+    checks = SpotChecksConfig(share=1.0, wait_s=8.0)
+    told = msgspec.structs.replace(rules("standard", stream=True), spot_checks=checks)
+    v = ready(4, memory_bytes=TWO_HOLD_ALL, rules=told, smaller=(SMALL,))
+    asked: list[tuple[str, str]] = []
+    prove = v.desk.prove
+
+    def proving(node: Node, job: CommitJob | RecheckJob | OpenJob | ReleaseJob) -> Outcome:
+        if isinstance(job, CommitJob | RecheckJob):
+            asked.append((job.of.op.split("/")[1], job.of.model))
+        return prove(node, job)
+
+    v.desk.prove = proving
+    v.run(20.0)
+    assert answer(v, "0") == "m"
+    v.run(20.0)
+    v.take()
+    v.ask("1", new_tokens=8)
+    v.run(1.0)
+    ((head, _),) = v.running
+    heard = Emitted("anna", "1", v.attempt(1), 0, (7, 8))
+    v.world.give(v.world.by_name[v.leader], (p.MESSAGE, "coordination", head, encode(heard)))
+    v.run(1.0)
+    v.take(1.0)
+    for name in set(v.workers) - {head}:
+        v.crash(name)
+    v.run(60.0)
+    assert [one.model for one in v.answers("1") if isinstance(one, AnswerBy)] == ["m+s"]
+    assert answer(v, "2") == "s"
+    v.run(40.0)
+    assert set(asked) == {("0", "m"), ("2", "s")}
+    assert {one.op_id: one.word for one in v.seen(Checked)} == {"0": "honest", "2": "unchecked"}  # nobody else is left
 
 
 def test_nothing_flaps() -> None:

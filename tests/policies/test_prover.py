@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.cell = Cell({"prover": Prover(COMMITTEE)}, "w1", COMMITTEE, seed=1, keys=KeyRing(1).handle("w1"))
-        self.proofs, self.node = Proofs(1, SHAPE, {}, {}), Mock()
+        self.proofs, self.node = Proofs(1, {SHAPE.name: SHAPE}, {}, {}), Mock()
         self.node.name = "w1"
         self.did: list[Any] = []
         self.cell.step(0, 0, (p.START, "", {}, 0))

@@ -37,7 +37,10 @@ class Node:
     ) -> None:
         self.transport = FaultyTransport(MemoryTransport(hub, name), 1)
         self.blobs = BlobExchange(self.transport, BlobStore(folder / name))
-        models = {"desk-tiny": lambda: (DESK_TINY, WEIGHTS)}
+        models = {
+            "desk-tiny": lambda: (DESK_TINY, WEIGHTS),
+            "namesake": lambda: (DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED + 1)),  # it calls itself alike
+        }
         planners = {"upper": lambda problem, budget: problem.upper() * budget}
         self.host = ExecutorHost(
             self.transport, self.blobs, models, backend, planners, SystemClock(), coding, policy=policy

@@ -39,8 +39,10 @@ from real_backends.cluster import until
 from real_backends.executors import make_shard
 from real_backends.executors.cheats import cheating
 from real_backends.local import run_local
+from scenarios.record import TABLES
 from scenarios.schema import ScenarioError, build
 from tests.real_backends.session_nodes import NEW_TOKENS, PROMPT, STAGES, Node, end_of, run_nodes, session_job
+from tests.real_backends.session_nodes import said as tokens_said
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
 
@@ -177,6 +179,21 @@ def said(shown: Shown) -> tuple[bytes, str]:
     return shown.opening, shown.came
 
 
+def test_a_verifier_computes_with_the_model_that_was_served(tmp_path: Path) -> None:
+    """It serves the same layers of another model, whose checkpoint has the same name: that is not what it checks."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        words = await commitments(nodes, done)
+        turned = tuple(Stage(node, stage.first, stage.last) for node, stage in zip("bca", STAGES, strict=True))
+        *_, other = await end_of(nodes["b"], session_job(turned, op="client/other", model="namesake"))
+        assert tokens_said(nodes["b"], other) != tokens_said(nodes["a"], done)
+        for stage, by in zip(STAGES, "bca", strict=True):
+            assert await check(nodes, done, words[stage.node], stage, by) == "honest"
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
 def test_an_answer_that_ended_early_and_was_drawn_is_no_crime(tmp_path: Path) -> None:
     """Positions are those of the tokens that were said, and drawn tokens need not be the likeliest ones."""
 
@@ -266,6 +283,27 @@ def test_a_real_village_puts_out_who_leaves_a_layer_out(tmp_path: Path) -> None:
     assert record.summary["checking_bytes"] > 0
     assert record.summary["checking_s"] > 0
     assert record.summary["wrong_answers"] < record.summary["requests_answered"]
+
+
+@pytest.mark.nightly
+def test_a_real_village_of_two_models_checks_both(tmp_path: Path) -> None:
+    """Two of four processes die and return: what either model answered is checked, and every place is honest."""
+    plain = compose_plain([
+        "scenario=degraded", "world=local", "profile=''", "duration_s=60", "workload.requests=60",
+        "policy.coordination.spot_checks={share: 1.0, wait_s: 6.0}",
+        "policy.coordination.degrade.dwell_s=3", "policy.coordination.degrade.drain_s=2",
+    ])  # fmt: skip
+    plain["faults"] = [{"kind": "crash", "at_s": 9.0, "node": f"desk-{k}", "down_s": 3.0} for k in (2, 3)]
+    record = run_local(build(plain), tmp_path)
+    told = [json.loads(row[4]) for row in record.tables["decisions"] if row[3] == "checked"]
+    rows = [dict(zip(TABLES["requests"], row, strict=True)) for row in record.tables["requests"]]
+    checked = {row["model"] for row in rows if row["op_id"] in {detail[2] for detail in told if detail[5] == "honest"}}
+
+    assert checked == {"desk-tiny", "desk-mini"}
+    assert all(row["correct"] for row in rows)
+    # Who died lost what it kept, and so is unbound or forgetful; nobody else is anything but honest.
+    assert {detail[4] for detail in told if detail[5] != "honest"} <= {"desk-2", "desk-3"}
+    assert {name: verdict for name, verdict in record.manifest["checks"].items() if verdict is not True} == {}
 
 
 @pytest.mark.parametrize(("field", "value"), [("executor", "paced"), ("activations", "f16")])

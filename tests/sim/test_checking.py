@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from models.inference.tolerances import FALSE_ACCUSATIONS, stored_found
 from policies.jobs import CommitJob, Done, OpenJob, RecheckJob, Shown, Stage, Transcript
 from policies.verification import Commitment, Opening, Verdict, belongs, draw_challenge, follows
 from policies.wire import encode
-from scenarios.record import Record
+from scenarios.record import TABLES, Record
 from scenarios.schema import build
 from sim.proofs import CHEATS, Proofs
 from sim.village import simulate
@@ -98,6 +99,25 @@ def test_who_withholds_is_put_out_and_no_neighbour_pays(liar: str, withholds: st
     assert record.manifest["checks"]["no_honest_worker_convicted"] is True
 
 
+@pytest.mark.parametrize(("service", "model"), [("critical", "desk-mini"), ("standard", "desk-tiny")])
+def test_who_shirks_is_put_out_whichever_model_it_serves(service: str, model: str) -> None:
+    """Of four desks that serve what their class needs one leaves a layer out: it alone is convicted."""
+    degrade = "policy.coordination.degrade"
+    plain = compose_plain(["scenario=degraded", "profile=''", "duration_s=60", "workload.requests=300",
+                           f"{degrade}.services=[{service}]", f"{degrade}.away=0.05"])  # fmt: skip
+    plain["policy"]["coordination"]["spot_checks"] = {"share": 1.0, "wait_s": 6.0}
+    shirk = {"kind": "shirk", "cheat": "skipped_layer", "from_s": 20.0}
+    record = simulate(build({**plain, "faults": [], "adversaries": [{"behaviours": [shirk], "names": ["desk-1"]}]}))
+    rows = [dict(zip(TABLES["requests"], row, strict=True)) for row in record.tables["requests"]]
+    told = [json.loads(row[4]) for row in record.tables["decisions"] if row[3] == "checked"]
+    before = {row["op_id"]: row["model"] for row in rows if row["arrival_s"] < 20.0}
+
+    assert {before[each["op_id"]] for each in told if each["op_id"] in before} == {model}
+    assert {each["node"] for each in told if each["word"] not in ("honest", "unchecked")} == {"desk-1"}
+    assert record.summary["checking_convicted"] == 1
+    assert {name: verdict for name, verdict in record.manifest["checks"].items() if verdict is not True} == {}
+
+
 def test_without_checks_nothing_is_mounted() -> None:
     """The default asks for none: no prover, no commitment, no word of checks in the summary."""
     assert compose_plain([])["policy"]["coordination"]["spot_checks"] is None
@@ -139,7 +159,7 @@ def decode(data: bytes, kind: Any) -> Any:
 
 def test_modelled_commitments_fit_and_hold_what_is_opened() -> None:
     """Neighbours committed to the same, and every place that can be drawn opens under the real rules."""
-    proofs = Proofs(1, SHAPE, {}, {})
+    proofs = Proofs(1, SHAPES, {}, {})
     words = [decode(done(proofs, stage_of(k)[0].node, CommitJob(stage_of(k)[1])), Commitment) for k in (0, 1)]
     assert follows(*words)
     drawn = set()
@@ -157,16 +177,37 @@ def test_modelled_commitments_fit_and_hold_what_is_opened() -> None:
     assert len(drawn) > 30
 
 
+def test_what_is_hashed_sent_and_opened_is_of_the_model_that_ran() -> None:
+    """Half the heads and twice the width: each model's commitment holds a leaf of its own size, in its own format."""
+    other = replace(SHAPE, name="other", kv_heads=SHAPE.kv_heads // 2, hidden=2 * SHAPE.hidden)
+    exact = replace(other, name="exact", bytes_per_weight=4.0)
+    proofs = Proofs(1, {shape.name: shape for shape in (SHAPE, other, exact)}, {}, {})
+    node, of = stage_of(1)
+    leaves, formats = [], []
+    for name in (SHAPE.name, "other", "exact"):
+        own = msgspec.structs.replace(of, model=name, op=f"c/{name}/1")
+        word = decode(done(proofs, node.node, CommitJob(own)), Commitment)
+        at = draw_challenge(bytes(16), word)
+        shown = decode(done(proofs, node.node, OpenJob(own.op, at.block, at.layer)), Shown)
+        leaves.append(len(decode(shown.opening, Opening).cache))
+        formats.append(word.executor)
+        assert belongs(decode(shown.opening, Opening), word, at)
+    assert leaves == [leaves[0], leaves[0] // 2, leaves[0] // 2]
+    assert formats == ["torch bf16", "torch bf16", "torch fp32"]
+    assert proofs.came_bytes(msgspec.structs.replace(of, model="other")) == 2 * proofs.came_bytes(of)
+    assert "torch bf16, torch fp32" in proofs.fidelity
+
+
 @pytest.mark.parametrize("cheat", ["", *CHEATS])
 def test_cheats_are_found_at_the_calibrated_rate(cheat: str) -> None:
     """Over many places the share found is the table's, and honest ones are accused at most at the tolerances' rate."""
-    proofs = Proofs(1, SHAPE, {"a": (cheat, range(10**9))} if cheat else {}, {})
+    proofs = Proofs(1, SHAPES, {"a": (cheat, range(10**9))} if cheat else {}, {})
     stage, of = stage_of(0)
     words: Counter[str] = Counter()
     for k in range(2000):
         done(proofs, "a", CommitJob(of))
         words[decode(done(proofs, "b", RecheckJob(of, b"", k, 0, b"", "", "")), Verdict).word] += 1
-    found = stored_found()[f"{proofs.format} | {proofs.format}"].get(CHEATS.get(cheat, ""), FALSE_ACCUSATIONS)
+    found = stored_found()["torch bf16 | torch bf16"].get(CHEATS.get(cheat, ""), FALSE_ACCUSATIONS)
 
     assert abs(words["honest"] / 2000 - (1 - found)) < 0.012
     assert cheat or words == {"honest": 2000}
@@ -175,7 +216,7 @@ def test_cheats_are_found_at_the_calibrated_rate(cheat: str) -> None:
 
 def test_honest_verifiers_agree_about_a_place() -> None:
     """A place's odds are drawn once: two who compute the same again find the same."""
-    proofs = Proofs(1, SHAPE, {"a": ("four_bits", range(10**9))}, {})
+    proofs = Proofs(1, SHAPES, {"a": ("four_bits", range(10**9))}, {})
     _, of = stage_of(0)
     done(proofs, "a", CommitJob(of))
     for k in range(200):
