@@ -26,7 +26,7 @@ class Smaller(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 def check(scenario: Scenario) -> None:
-    """Refuse models that cannot stand in for one another, and rules that know one model alone.
+    """Refuse models that cannot stand in for one another.
 
     A prompt comes as tokens, and one model may go on from what another said: they must count the same tokens.
 
@@ -47,5 +47,3 @@ def check(scenario: Scenario) -> None:
             raise ValueError(
                 f"{where}: {one.model!r} has {one.served.vocab} tokens, expected {first.vocab} as the first"
             )
-    if scenario.smaller and scenario.policy.coordination.replan is not None:
-        raise ValueError("policy.coordination.replan: expected null with several models, which move by degrade")

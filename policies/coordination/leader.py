@@ -142,8 +142,7 @@ class Coordination(Standing):
             return
         elif isinstance(command, Accept):
             self.efforts.add(command, self.port.rng.random())
-            if self.config.replan is not None:
-                self.outlook.take(self.port.now, self.config.replan.horizon_s, command.new_tokens)
+            self._taken_in(command.new_tokens)
             self._dispatch()
         elif isinstance(command, Attach):
             effort = self.efforts.all.get((command.client, command.op_id))

@@ -22,6 +22,14 @@ class Pipeline(NamedTuple):
     token_s: float
 
 
+class Hold(NamedTuple):
+    """What a worker shall hold: a stage of a model, under a number like a line's; 0 and no layers for nothing."""
+
+    number: int
+    model: str
+    stage: Stage
+
+
 @dataclass
 class WorkerView:
     """A worker whose lease runs; ``loaded`` is the pipeline whose shard it holds in memory.
@@ -61,15 +69,15 @@ class Lines:
 
     Attributes:
         leaving: lines that take no new work, because they shall give way to others.
-        spares: node to the copy of a stage that it holds for nobody yet, under a number like a line's.
-        on_disk: node to the layer ranges that it has loaded at some time, and so need not fetch.
+        spares: node to the copy of a stage that it holds for nobody yet.
+        on_disk: node to the (model, first, last) that it has loaded at some time, and so need not fetch.
     """
 
     def __init__(self, doubted: dict[str, str] | None = None) -> None:
         self.doubted: dict[str, str] = doubted or {}
         self.leaving: set[int] = set()
-        self.spares: dict[str, tuple[int, Stage]] = {}
-        self.on_disk: dict[str, dict[tuple[int, int], None]] = {}
+        self.spares: dict[str, Hold] = {}
+        self.on_disk: dict[str, dict[tuple[str, int, int], None]] = {}
         self.workers: dict[str, WorkerView] = {}
         self.lines: dict[int, Line] = {}
         self.of_node: dict[str, int] = {}
@@ -129,12 +137,16 @@ class Lines:
                 best, best_key = line, key
         return best
 
-    def wanted(self, node: str) -> tuple[int, Stage]:
-        """Return what a node shall hold, under which number; 0 and no layers for nothing."""
+    def wanted(self, node: str) -> Hold:
+        """Return what a node shall hold."""
         line = self.lines.get(self.of_node.get(node, 0))
         if line is None:
-            return self.spares.get(node, (0, Stage(node, 0, 0)))
-        return line.number, next(stage for stage in line.stages if stage.node == node)
+            return self.spares.get(node, Hold(0, "", Stage(node, 0, 0)))
+        return Hold(line.number, line.model, next(stage for stage in line.stages if stage.node == node))
+
+    def of_model(self, model: str) -> list[Line]:
+        """Return a model's lines."""
+        return [line for line in self.lines.values() if line.model == model]
 
     def heard(self, node: str) -> None:
         """A worker renewed: its line's prefill time follows from what its workers lend now."""

@@ -7,7 +7,10 @@ Which models stand side by side, in how many pipelines, is chosen for the classe
   workers that no better one can use;
 - *up after a while*: what serves gives way to something better only for workers that have been lent for ``dwell_s``
   without a break, one move at a time, and each move first lets what is to go run dry (`policies.coordination.moving`).
-  Newcomers are left free for a lease's time, as more may come, and together they may hold a better model.
+  Newcomers are left free for a lease's time, as more may come, and together they may hold a better model;
+- *cut better while nothing better can be served*: where moves are allowed (``replan``), each model's own pipelines give
+  way to a better plan of their workers and the idle ones, but to none that would be worth less to the classes. What
+  lost a worker is mended by an idle one that holds a copy, if the planner says so.
 
 A request is run by the best model that has a pipeline for it. If all pipelines of a better one are busy, a class that
 keeps the model waits for it, but no longer than ``patience`` of its time; one that keeps the promise takes what is
@@ -19,17 +22,22 @@ With one model all this is off, and nothing here does anything.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from policies.coordination.efforts import Effort
 from policies.coordination.lines import Line, Pipeline, candidate
 from policies.coordination.moving import Moving
-from policies.degradation import KEEPS, class_of
+from policies.degradation import KEEPS, Mix, Share, class_of, worth
 from policies.jobs import PlanJob, Stage
 from policies.mixing import MIXER, Mixed, Mixing
 from policies.port import NS_PER_S
 from policies.wire import encode
 from policies.work import Capability, Offered
+
+MIX = ""
+"""What `Moving.considered` has the choice among models under, beside each model's own cut."""
 
 _mixed = msgspec.msgpack.Decoder(Mixed).decode
 
@@ -54,11 +62,20 @@ class Offers(Moving):
 
     # -- what shall stand -------------------------------------------------------------------------------
 
-    def _submit_plan(self, pool: dict[str, Capability], in_force: tuple[tuple[Stage, ...], ...]) -> None:
+    def _plan_free(self, free: dict[str, Capability]) -> None:
         if not self.several:
-            super()._submit_plan(pool, in_force)
+            super()._plan_free(free)
             return
-        self.plan_job = self.port.submit(PlanJob(MIXER, encode(self.question(pool)), len(pool)))
+        asked = self.question(free)
+        cards = (
+            msgspec.structs.replace(card, state=self._already(card.model, free, self._broken_of(card.model)))
+            for card in asked.cards
+        )
+        self._plan_mix(msgspec.structs.replace(asked, cards=tuple(cards)))
+
+    def _plan_mix(self, asked: Mixing) -> None:
+        self.planned = None
+        self.plan_job = self.port.submit(PlanJob(MIXER, encode(asked), len(asked.workers)))
 
     def question(self, pool: dict[str, Capability]) -> Mixing:
         """Return what a planner is asked about these workers."""
@@ -73,16 +90,17 @@ class Offers(Moving):
         if not self.several:
             super()._consider()
             return
-        lines, now = self.lines, self.port.now
-        if self.plan_job or self.pool_changed or self.placing or self.coming or now < self.rests_until_ns:
-            return
-        if not lines.lines or not all(lines.ready(line) for line in lines.lines.values()):
+        if self.port.now < self.rests_until_ns or not self._at_rest():
             return
         pool = self.settled()
-        asked = (tuple(pool.items()), tuple(lines.lines), 0)
-        if asked != self.considered:
-            self.considered, self.considering = asked, True
-            self._submit_plan(pool, ())
+        asked = (tuple(pool.items()), tuple(self.lines.lines), 0)
+        if asked != self.considered.get(MIX):
+            self.considered[MIX], self.considering = asked, True
+            self._plan_mix(self.question(pool))
+            return
+        for card in self.cards:  # which models stand is as good as it can be; how each is cut may not be
+            if self.lines.of_model(card.model) and self._consider_model(card):
+                return
 
     def settled(self) -> dict[str, Capability]:
         """Return what workers can lend that have been lent for the dwell, whether they serve or not."""
@@ -91,7 +109,7 @@ class Offers(Moving):
         return {node: c for node, c in pool.items() if self.lines.workers[node].since_ns <= since_ns}
 
     def _on_planned(self, result: bytes) -> None:
-        if not self.several:
+        if self.planned is not None:
             super()._on_planned(result)
             return
         mixed, considering, self.considering = _mixed(result), self.considering, False
@@ -112,6 +130,30 @@ class Offers(Moving):
                 self._announce(mixed)
         elif self._begin_move(coming, going):
             self._announce(mixed)
+
+    def _take_idle(self, coming: tuple[Pipeline, ...]) -> None:
+        if not self.several:  # else which models take idle workers is chosen for all of them
+            super()._take_idle(coming)
+
+    def _move(self, coming: tuple[Pipeline, ...], going: Iterable[int], drain_s: float) -> None:
+        going = set(going)
+        if self.planned is None or not self.several or self._no_worse(coming, going):
+            super()._move(coming, going, drain_s)
+
+    def _no_worse(self, coming: tuple[Pipeline, ...], going: set[int]) -> bool:
+        """Whether what stands after a move is worth as much to the classes."""
+        rules, lines = self.config.degrade, self.lines.lines
+        stays = [(line.model, line.stages) for number, line in lines.items() if number not in going]
+        after = self.mix([*stays, *((line.model, line.stages) for line in coming)])
+        now = self.mix((line.model, line.stages) for line in lines.values())
+        return worth(rules.services, rules.away, after) <= worth(rules.services, rules.away, now)
+
+    def mix(self, pipelines: Iterable[tuple[str, tuple[Stage, ...]]]) -> Mix:
+        """Return what pipelines, each of a model, make together."""
+        found: dict[str, list[int]] = {card.model: [] for card in self.cards}
+        for model, stages in pipelines:
+            found[model].append(len(stages))
+        return tuple(Share(max(counts, default=1), len(counts)) for counts in found.values())
 
     def _too_new(self, line: Pipeline) -> bool:
         """Whether a smaller model's line would take a worker that has only come."""
@@ -137,7 +179,7 @@ class Offers(Moving):
     def _call_off(self) -> None:
         super()._call_off()
         if self.several:  # the same would be asked again at once
-            self.considered = None
+            self.considered.clear()
             self.rests_until_ns = self.port.now + int(self.config.degrade.dwell_s * NS_PER_S)
 
     def _announce(self, mixed: Mixed) -> None:
@@ -148,6 +190,10 @@ class Offers(Moving):
             self.port.decide("offered", offered)
 
     # -- who runs what ----------------------------------------------------------------------------------
+
+    def _taken_in(self, tokens: int) -> None:
+        if not self.several:  # else it is seen when it runs which model is asked for so many
+            super()._taken_in(tokens)
 
     def _dispatch(self) -> None:
         super()._dispatch()
@@ -189,6 +235,8 @@ class Offers(Moving):
     def _begins(self, effort: Effort, line: Line) -> str:
         if not self.several:
             return super()._begins(effort, line)
+        if effort.tries == 1:
+            self._expect_tokens(line.model, effort.accepted.new_tokens)
         name = "" if line.model == self.card.model else line.model
         if effort.emitted and self._speaks(effort) != line.model:
             if self.config.stream:

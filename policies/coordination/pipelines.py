@@ -15,7 +15,8 @@ from policies.coordination.lines import DECLARED, Line, Pipeline, WorkerView, ca
 from policies.coordination.outlook import Outlook
 from policies.jobs import PlanJob, Stage
 from policies.local import Seen
-from policies.problem import Held, Mover, Plan, State
+from policies.mixing import as_model
+from policies.problem import Held, Mover, Plan, Problem, State
 from policies.wire import encode
 from policies.work import Capability, Gone, Leased, Load, Placed, PlacedOf, Renew
 
@@ -31,8 +32,9 @@ class Pipelines(Attempts):
         placing: workers of placements proposed but not committed.
         pool_changed: whether a plan is due.
         next_line: pipelines numbered so far in this term.
-        broken: pipelines that lost a worker since the last plan, which may be mended.
-        outlook: how many tokens are expected.
+        broken: pipelines that lost a worker since the last plan, which may be mended, each with its model.
+        planned: the model that ``plan_job`` cuts; None where it chooses among several.
+        outlooks: how many tokens are expected of each model.
     """
 
     def _reset(self) -> None:
@@ -41,8 +43,9 @@ class Pipelines(Attempts):
         self.placing: set[str] = set()
         self.pool_changed = False
         self.next_line = 0
-        self.broken: list[tuple[Stage, ...]] = []
-        self.outlook = Outlook()
+        self.broken: list[tuple[str, tuple[Stage, ...]]] = []
+        self.planned: Problem | None = None
+        self.outlooks = {card.model: Outlook() for card in self.cards}
 
     # -- workers ----------------------------------------------------------------------------------------
 
@@ -60,7 +63,7 @@ class Pipelines(Attempts):
         if node not in self.state.members:
             self._propose(Join(node))
         self.port.send(f"{node}/worker", Leased())
-        number, stage = self.lines.wanted(node)
+        number, model, stage = self.lines.wanted(node)
         line = self.lines.lines.get(number)
         if number != renew.loaded:
             if line is not None:
@@ -68,13 +71,11 @@ class Pipelines(Attempts):
                 self._dispatch()
             self._load(node)
         elif number and (known is None or known.loaded != number):
-            self.lines.on_disk.setdefault(node, {})[stage.first, stage.last] = None
+            self.lines.on_disk.setdefault(node, {})[model, stage.first, stage.last] = None
             self._dispatch()  # the last shard of a line may just have come up
 
     def _load(self, node: str) -> None:
-        number, stage = self.lines.wanted(node)
-        line = self.lines.lines.get(number)
-        model = line.model if line is not None else self.card.model if number else ""
+        number, model, stage = self.lines.wanted(node)
         self.port.send(f"{node}/worker", Load(number, model, stage.first, stage.last))
 
     def _worker_gone(self, node: str, reason: str) -> None:
@@ -101,23 +102,47 @@ class Pipelines(Attempts):
         self.pool_changed = False
         free = self.lines.free_workers(self.placing, self.state.members)
         if free:
-            self._submit_plan(free, tuple(self.broken))
+            self._plan_free(free)
             self.broken.clear()
 
-    def _submit_plan(self, pool: dict[str, Capability], in_force: tuple[tuple[Stage, ...], ...]) -> None:
-        """Have these workers planned; what is in force is weighed against a new plan only where moves are allowed."""
-        workers = tuple(candidate(node, c) for node, c in pool.items())
-        problem = msgspec.structs.replace(self.card, workers=workers)
-        rules = self.config.replan
-        if rules is not None:
-            # A runtime reads a shard anew for every pipeline, so none is counted as loaded; what serves is ready.
-            ranges = self.lines.on_disk
-            held = tuple(Held(node, *edges, loaded=False) for node in pool for edges in ranges.get(node, ()))
-            movers = tuple(Mover(node, rules.load_bytes_per_s) for node in pool)
-            ahead = self.outlook.tokens(self.port.now, rules.horizon_s)
-            state = State(in_force, held, movers, max(1, int(ahead)), rules.service, rules.away)
-            problem = msgspec.structs.replace(problem, state=state)
+    def _plan_free(self, free: dict[str, Capability]) -> None:
+        """Have free workers planned."""
+        self._plan_model(self.card, free, self._broken_of(self.card.model))
+
+    def _broken_of(self, model: str) -> tuple[tuple[Stage, ...], ...]:
+        return tuple(stages for of, stages in self.broken if of == model)
+
+    def _plan_model(self, card: Problem, pool: dict[str, Capability], in_force: tuple[tuple[Stage, ...], ...]) -> None:
+        """Have a model cut over these workers; what is in force is weighed against it only where moves are allowed."""
+        workers = tuple(as_model(card, self.card, candidate(node, c)) for node, c in pool.items())
+        problem = msgspec.structs.replace(card, workers=workers, state=self._already(card.model, pool, in_force))
+        self.planned = card
         self.plan_job = self.port.submit(PlanJob(self.sharding.planner, encode(problem), len(pool)))
+
+    def _already(self, model: str, pool: dict[str, Capability], in_force: tuple[tuple[Stage, ...], ...]) -> State:
+        """Return what is there of a model, and what is expected of it; nothing is said of it where nothing moves."""
+        rules = self.config.replan
+        if rules is None:
+            return State()
+        # A runtime reads a shard anew for every pipeline, so none is counted as loaded; what serves is ready.
+        held = tuple(
+            Held(node, first, last, loaded=False)
+            for node in pool
+            for of, first, last in self.lines.on_disk.get(node, ())
+            if of == model
+        )
+        movers = tuple(Mover(node, rules.load_bytes_per_s) for node in pool)
+        ahead = self.outlooks[model].tokens(self.port.now, rules.horizon_s)
+        return State(in_force, held, movers, max(1, int(ahead)), rules.service, rules.away)
+
+    def _expect_tokens(self, model: str, tokens: int) -> None:
+        """So many more tokens were asked for; as many again are expected."""
+        if self.config.replan is not None:
+            self.outlooks[model].take(self.port.now, self.config.replan.horizon_s, tokens)
+
+    def _taken_in(self, tokens: int) -> None:
+        """Hear of a request that was accepted."""
+        self._expect_tokens(self.card.model, tokens)
 
     def _propose_plan(self, plan: Plan) -> None:
         pipelines = zip(plan.pipelines, plan.latency_s, strict=True)
@@ -170,7 +195,7 @@ class Pipelines(Attempts):
             return
         self.pool_changed = True
         if self.config.replan is not None and command.reason != BETTER:
-            self.broken.append(line.stages)
+            self.broken.append((line.model, line.stages))
         self.port.decide("gone", Gone(command.pipeline, command.reason))
         self._mend(line)
         self._lose_attempts(line)

@@ -21,7 +21,7 @@ import msgspec
 from policies.commands import Complete, Place, Refuse
 from policies.config import CoordinationConfig, RecoveryRules, ReplayConfig, ShardingConfig
 from policies.coordination.efforts import Effort
-from policies.coordination.lines import Line
+from policies.coordination.lines import Hold, Line
 from policies.coordination.mishaps import Mishaps
 from policies.coordination.offers import Offers
 from policies.jobs import Stage, Standby
@@ -95,7 +95,7 @@ class Standing(Offers):
         lines, free = self.lines, self.lines.free_workers(self.placing, self.state.members)
         standbys = {(s.first, s.last): 0 for line in lines.lines.values() for s in line.stages}
         for node in list(lines.spares):
-            edges = lines.spares[node][1].first, lines.spares[node][1].last
+            edges = lines.spares[node].stage.first, lines.spares[node].stage.last
             if node in free and edges in standbys:
                 standbys[edges] += 1
             else:
@@ -115,7 +115,7 @@ class Standing(Offers):
             if best is not None:
                 stage = lines.lines[best[2]].stages[best[3]]
                 standbys[stage.first, stage.last] += 1
-                lines.spares[node] = (self._number(), Stage(node, stage.first, stage.last))
+                lines.spares[node] = Hold(self._number(), self.card.model, Stage(node, stage.first, stage.last))
                 self._load(node)
 
     def _fits(self, stage: Stage, capability: Capability) -> bool:
@@ -134,8 +134,7 @@ class Standing(Offers):
         if self.rules is None:
             super()._load(node)
             return
-        number, stage = self.lines.wanted(node)
-        model = self.card.model if number else ""
+        number, model, stage = self.lines.wanted(node)
         self.port.send(f"{node}/worker", Keep(number, model, stage.first, stage.last))
 
     # -- what is copied to them -------------------------------------------------------------------------
@@ -179,7 +178,7 @@ class Standing(Offers):
         lines = self.lines
         free = [
             node
-            for node, (number, held) in lines.spares.items()
+            for node, (number, _, held) in lines.spares.items()
             if (held.first, held.last) == (stage.first, stage.last)
             and (view := lines.workers.get(node)) is not None
             and view.loaded == number

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
 from policies.coordination import Coordination
 from policies.coordination.lines import Line
-from policies.degradation import Mix, Share, worth
-from policies.jobs import Stage
+from policies.degradation import worth
 from policies.mixing import MIXER, Mixed, Mixing
 from policies.port import NS_PER_S
 from policies.sharding import JOBS
@@ -48,15 +47,17 @@ class ServedAsWellAsPossible(StateCheck):
         rules, now_ns = leader.config.degrade, leader.port.now
         asked = leader.question(leader.settled())
         ready = [line for line in leader.lines.lines.values() if self._counts(leader, line)]
-        stands = worth(rules.services, rules.away, _mix(asked, ((line.model, line.stages) for line in ready)))
-        could = self._best(asked)
+        stands = worth(rules.services, rules.away, leader.mix((line.model, line.stages) for line in ready))
+        could = self._best(asked, leader)
         if could >= stands:
             self.worse = None
             return ""
         if self.worse is None or self.worse[:2] != (node, leader.term):
             self.worse = (node, leader.term, now_ns)
         late_s = (now_ns - self.worse[2]) / NS_PER_S
-        most_s = leader.config.lease_s + 4 * leader.config.plan_every_s + rules.drain_s + rules.dwell_s
+        replan = leader.config.replan
+        drain_s = max(rules.drain_s, replan.drain_s if replan is not None else 0.0)
+        most_s = leader.config.lease_s + 4 * leader.config.plan_every_s + drain_s + rules.dwell_s
         if late_s <= most_s:
             return ""
         return f"{node} has served worse than its workers allow for {late_s:.0f} s, {most_s:.0f} s may pass"
@@ -67,17 +68,10 @@ class ServedAsWellAsPossible(StateCheck):
             return lines.ready(line)
         return all(node in lines.workers and node not in lines.doubted for node in line.nodes)
 
-    def _best(self, asked: Mixing) -> tuple[float, ...]:
+    def _best(self, asked: Mixing, leader: Coordination) -> tuple[float, ...]:
         key = encode(asked)
         if key not in self._known:
             best = _mixed(JOBS[MIXER](key, max(1, len(asked.workers))))
-            mix = _mix(asked, ((line.model, line.stages) for line in best.lines))
+            mix = leader.mix((line.model, line.stages) for line in best.lines)
             self._known = {key: worth(asked.services, asked.away, mix)}  # the last one: it seldom changes
         return self._known[key]
-
-
-def _mix(asked: Mixing, lines: Iterable[tuple[str, tuple[Stage, ...]]]) -> Mix:
-    found: dict[str, list[int]] = {card.model: [] for card in asked.cards}
-    for model, stages in lines:
-        found[model].append(len(stages))
-    return tuple(Share(max(stages, default=1), len(stages)) for stages in found.values())

@@ -187,7 +187,7 @@ def test_a_request_waits_for_its_own_pipeline_to_come_again() -> None:
     village.run(1.0)
     head, job = one(village)
     assert len(village.state.placements) == 2
-    ((_, spare),) = ((stage.first, node) for node, (_, stage) in village.coordination().lines.spares.items())
+    ((_, spare),) = ((stage.first, node) for node, (_, _, stage) in village.coordination().lines.spares.items())
     lost(village, head, 1, head)
     village.ask("2")
     village.run(1.0)

@@ -62,14 +62,19 @@ def test_an_answer_s_blob_is_found_whoever_answered() -> None:
     assert answer_blob(encode(Part(0, (1,)))) is None
 
 
+REPLAN = {"dwell_s": 5.0, "horizon_s": 60.0, "drain_s": 2.0, "load_bytes_per_s": 1e9, "service": "standard"}
+
+
 @pytest.mark.nightly
-def test_large_small_large_for_real(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replan", [None, REPLAN], ids=["chosen", "chosen and moved"])
+def test_large_small_large_for_real(tmp_path: Path, replan: dict[str, Any] | None) -> None:
     """Torch workers load both by layer range. What the small model answered is what one process alone says with it."""
     quick: dict[str, Any] = {
         "policy__coordination__degrade__dwell_s": 3.0,
         "policy__coordination__degrade__drain_s": 2.0,
     }
     plain = to_plain(load("degraded", profile="", world="local", duration_s=60.0, workload__requests=60, **quick))
+    plain["policy"]["coordination"]["replan"] = replan
     record = run_local(build(plain | {"faults": CRASHES}), tmp_path)
     rows = [dict(zip(TABLES["requests"], row, strict=True)) for row in record.tables["requests"]]
     rows.sort(key=lambda row: row["arrival_s"])

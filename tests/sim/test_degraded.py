@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,6 +100,20 @@ def test_what_either_model_needs_is_fetched_once() -> None:
     once_bytes = SHAPES[large].total_bytes() + 4 * SHAPES[small].total_bytes()
     assert record.summary["fetched_bytes"] == pytest.approx(once_bytes, rel=1e-6)
     assert {name: verdict for name, verdict in record.manifest["checks"].items() if verdict is not True} == {}
+
+
+def test_pipelines_of_several_models_move_and_every_promise_holds() -> None:
+    """Crashes and better plans: what stands is worth as much as it can be, nothing flaps, and it repeats itself."""
+    rules = {"dwell_s": 5.0, "horizon_s": 60.0, "drain_s": 5.0, "load_bytes_per_s": 1e9, "service": "standard"}
+    plain = to_plain(load("degraded", profile="", fleet__desktops=6, workload__requests=200))
+    plain["policy"]["coordination"] |= {"replan": rules}
+    record, again = simulate(build(plain)), simulate(build(plain))
+
+    assert {row["status"] for row in asked(record)} == {"answered"}
+    assert {name: verdict for name, verdict in record.manifest["checks"].items() if verdict is not True} == {}
+    gone = [json.loads(row[4])["reason"] for row in record.tables["decisions"] if row[3] == "gone"]
+    assert gone.count("a better plan") <= 4
+    assert record.digest == again.digest
 
 
 def test_the_report_counts_answers_by_model_and_class() -> None:
