@@ -160,6 +160,8 @@ class OneByOneConfig(Strict, frozen=True, tag_field="rule", tag="one_by_one"):
     For machines of one host; the engines of devices that are described by a data sheet batch.
     """
 
+    share_prefixes: bool = False  # sessions that begin alike share blocks of 16 tokens, and do not compute them again
+
 
 class BatchedConfig(Strict, frozen=True, tag_field="rule", tag="batched"):
     """Continuous batching (`policies.serving`): the sessions of a pipeline step together."""
@@ -169,6 +171,7 @@ class BatchedConfig(Strict, frozen=True, tag_field="rule", tag="batched"):
     # Of one batch, prompts' and decoded ones together. Assumption: a CPU core computes a few hundred in the time that
     # vLLM's default of 2,048 takes on a GPU, and streams wait for each batch.
     tokens_max: Annotated[int, Meta(ge=1, le=65_536)] = 256
+    share_prefixes: bool = False  # as of `OneByOneConfig`
 
 
 ServingRules = OneByOneConfig | BatchedConfig

@@ -20,20 +20,25 @@ from real_backends.executors import Activation, Part, choose
 
 
 class Slice(Message, frozen=True):
-    """What one session contributes: ``tokens`` rows from ``position`` on; whether it emits a token then, and how."""
+    """What one session contributes: ``tokens`` rows from ``position`` on; whether it emits a token then, and how.
+
+    ``shared`` are the blocks that a new cache begins with, and ``names`` those of the blocks that it fills now.
+    """
 
     session: str
     position: int
     tokens: int
     speaks: bool
     sampling: Sampling | None = None
+    shared: tuple[bytes, ...] = ()
+    names: tuple[bytes, ...] = ()
 
 
 class Batch(Message, frozen=True, tag="batch"):
     """STAGE: give back what the ``closed`` caches of the lane hold, then run all slices in one step.
 
     ``x`` has their rows one after another. What is closed travels with the batch that needs its blocks, and is sent
-    again with it.
+    again with it; so are the names of blocks that are ``forgotten``, which nobody will share any more.
     """
 
     lane: str
@@ -44,6 +49,7 @@ class Batch(Message, frozen=True, tag="batch"):
     slices: tuple[Slice, ...]
     x: Activation
     closed: tuple[str, ...] = ()
+    forgotten: tuple[bytes, ...] = ()
 
 
 class Tokens(Message, frozen=True, tag="tokens"):

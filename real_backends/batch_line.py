@@ -6,6 +6,9 @@ speaks. What a stage fails is lost to all sessions that have a cache in that lan
 
 Nothing is under way in a lane when its caches are closed, so that no batch opens one again. A stage has as many blocks
 as its lanes count; so it closes caches before it runs the batch that takes what they held.
+
+Where equal beginnings are shared, the lane's batcher decides which blocks stages keep: they are told what is filled,
+what a new cache begins with, and what is forgotten. A stage that has lost a block says so, and the lane begins again.
 """
 
 from __future__ import annotations
@@ -22,10 +25,11 @@ import numpy.typing as npt
 from policies.config import BatchedConfig, ShardingConfig
 from policies.jobs import Sampling, SessionJob, Stage
 from policies.serving.batching import Batcher, Piece, Request
-from policies.serving.lanes import lane_count, lane_rules, load_of
+from policies.serving.lanes import lane_count, lane_for, lane_rules
+from policies.serving.prefixes import Chain
 from policies.wire import encode
 from real_backends.batch_frames import Batch, Slice, choices, join
-from real_backends.executors import ModelSpec, pack_activation
+from real_backends.executors import ModelSpec, PrefixGone, pack_activation
 from real_backends.stages import Stages
 
 
@@ -55,25 +59,33 @@ class _Served:
     ids: npt.NDArray[np.int64]
     known: int
     sampling: Sampling | None
+    chain: Chain | None
     heard: asyncio.Queue[int | Exception] = field(default_factory=asyncio.Queue)
 
     def take(self, token: int) -> None:
         """One more token."""
         self.ids[self.known] = token
         self.known += 1
+        if self.chain is not None:
+            self.chain.take([token])
         self.heard.put_nowait(token)
 
 
 class _Lane:
-    """One lane: its batcher, its sessions, and the task that runs its batches while it has any."""
+    """One lane: its batcher, its sessions, and the task that runs its batches while it has any.
 
-    def __init__(self, head: Head, model: str, stages: tuple[Stage, ...], batcher: Batcher) -> None:
-        self.batcher = batcher
+    Attributes:
+        scope: of its sessions' blocks: what another lane caches may be forgotten before a batch of this one arrives.
+    """
+
+    def __init__(self, head: Head, model: str, stages: tuple[Stage, ...], batcher: Batcher, scope: str) -> None:
+        self.batcher, self.scope = batcher, scope
         self.served: dict[str, _Served] = {}
         self.task: asyncio.Task[None] | None = None
         self._head, self._model, self._stages = head, model, stages
         self._caches: list[str] = []
         self._closing: list[str] = []  # caches of which not all stages have heard that they are closed
+        self._told: dict[bytes, None] = {}  # names of blocks that stages may have, in order
 
     async def run(self, name: str) -> None:
         """Run batches until nobody is here.
@@ -99,11 +111,14 @@ class _Lane:
         try:
             tokens = await self._compute(name, number, pieces)
             self._closing.clear()
+        except PrefixGone:
+            self.batcher.begin_again()
         except Exception as error:
             for request in list(self.batcher.running.values()):
                 self.batcher.cancel(request, "failed")
                 if (served := self.served.get(request.key)) is not None:
                     served.heard.put_nowait(error)
+            self.batcher.begin_again()  # nobody knows what stages have
         else:
             for request, token in zip((piece.request for piece in pieces if piece.speaks), tokens, strict=True):
                 if (served := self.served.get(request.key)) is not None:  # it was not given up meanwhile
@@ -111,20 +126,37 @@ class _Lane:
         self.batcher.end()
 
     async def _compute(self, name: str, number: int, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
-        served, closed = [self.served[p.request.key] for p in pieces], self._closed()
-        slices = tuple(
-            Slice(_cache(p.request), p.position, p.tokens, p.speaks, one.sampling)
-            for p, one in zip(pieces, served, strict=True)
-        )
+        served, known = [self.served[p.request.key] for p in pieces], set(self._caches)
+        closed, forgotten = self._closed(), self._forgotten()
+        slices = tuple(self._slice(p, one, known) for p, one in zip(pieces, served, strict=True))
+        self._told.update((name, None) for one in slices for name in one.names)
         x = join([one.ids[p.position : p.position + p.tokens] for p, one in zip(pieces, served, strict=True)])
         stages = self._stages
-        outputs = await self._head.stages.run_batch(name, self._model, stages[0], slices, x, closed)
+        outputs = await self._head.stages.run_batch(name, self._model, stages[0], slices, x, closed, forgotten)
         if len(stages) == 1:
             return choices(slices, outputs)
         onward = pack_activation(join(outputs), self._head.stages.coding)
-        body = encode(Batch(name, number, self._model, stages, 1, slices, onward, closed))
+        body = encode(Batch(name, number, self._model, stages, 1, slices, onward, closed, forgotten))
         found: tuple[int, ...] = await self._head.ask(name, number, stages, body)
         return found
+
+    def _slice(self, piece: Piece, served: _Served, known: set[str]) -> Slice:
+        request, tokens, position, speaks = piece
+        cache, chain = _cache(request), served.chain
+        shared = chain.before(position) if chain is not None and cache not in known else ()
+        names = chain.filled(position, tokens) if chain is not None else ()
+        return Slice(cache, position, tokens, speaks, served.sampling, shared, names)
+
+    def _forgotten(self) -> tuple[bytes, ...]:
+        """Return the names that stages may have, and that neither the batcher's pool keeps nor a session will fill."""
+        if not self._told:
+            return ()
+        pool = self.batcher.pool
+        filling = {name for key in self.batcher.running for name in self.served[key].request.names}
+        gone = [n for n in self._told if n not in pool.held and n not in pool.idle and n not in filling]
+        for name in gone:
+            del self._told[name]
+        return tuple(gone)
 
     def _closed(self) -> tuple[str, ...]:
         """Return the caches of those who ended, left, failed or lost their blocks since the last batch that arrived."""
@@ -165,15 +197,16 @@ class BatchLines:
         """
         spec = await self._head.stages.spec(job.model)
         _check(spec, known, left)
-        request = Request(session, len(known), left)
-        lane = self._lane(job)
+        lane, chain = self._lane(job, known)
+        request = Request(session, len(known), left, names=chain.names if chain is not None else ())
         try:
             lane.batcher.offer(request)
         except ValueError:
-            self._forget_idle()
+            if not lane.batcher.rules.share:
+                self._forget_idle()
             raise
         ids = np.concatenate((known, np.zeros(left, np.int64)))
-        served = lane.served[session] = _Served(request, ids, len(known), job.sampling)
+        served = lane.served[session] = _Served(request, ids, len(known), job.sampling, chain)
         if lane.task is None:
             lane.task = asyncio.get_running_loop().create_task(lane.run(f"{session}/{next(self._count)}"))
             self._tasks.add(lane.task)
@@ -187,17 +220,31 @@ class BatchLines:
         finally:
             del lane.served[session]
             lane.batcher.cancel(request)
-            self._forget_idle()
+            if not lane.batcher.rules.share:
+                self._forget_idle()
 
-    def _lane(self, job: SessionJob) -> _Lane:
+    def _lane(self, job: SessionJob, known: npt.NDArray[np.int64]) -> tuple[_Lane, Chain | None]:
+        """Return the lane of a new session, and the names of its blocks where they are shared."""
         key = (job.model, job.stages)
         if key not in self._lanes:
+            self._forget_idle()
             rules = lane_rules(self._serving, self._sharding, len(job.stages))
             count = lane_count(self._sharding, len(job.stages))
-            self._lanes[key] = [_Lane(self._head, *key, Batcher(rules)) for _ in range(count)]
-        return min(self._lanes[key], key=lambda lane: load_of(lane.batcher))
+            self._lanes[key] = [
+                _Lane(self._head, *key, Batcher(rules), f"{job.model}/{next(self._count)}") for _ in range(count)
+            ]
+        lanes = self._lanes[key]
+        chains = [Chain(lane.scope) if lane.batcher.rules.share else None for lane in lanes]
+        for chain in chains:
+            if chain is not None:
+                chain.take(known)
+        picked = lane_for(
+            [(lane.batcher, chain.names if chain else ()) for lane, chain in zip(lanes, chains, strict=True)]
+        )
+        return lanes[picked], chains[picked]
 
     def _forget_idle(self) -> None:
+        """Forget pipelines that serve nobody; one with shared blocks stays until another one begins."""
         for key, lanes in list(self._lanes.items()):
             if not any(lane.served for lane in lanes):
                 del self._lanes[key]  # a lane's task ends by itself after the batch that is under way

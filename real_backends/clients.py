@@ -75,12 +75,15 @@ class Clients:
         vocab: prompts are seeded tokens below it.
         retry_s: how long a client waits before it asks the next gateway.
         seed: of the prompts.
+        shared_tokens: with which all prompts begin.
     """
 
-    def __init__(self, committee: Sequence[str], model: str, vocab: int, retry_s: float, seed: int) -> None:
+    def __init__(
+        self, committee: Sequence[str], model: str, vocab: int, retry_s: float, seed: int, shared_tokens: int = 0
+    ) -> None:
         self.asked: list[Asked] = []
         self._committee, self._model, self._retry_s = list(committee), model, retry_s
-        self._vocab, self._seed = vocab, seed
+        self._vocab, self._seed, self._shared_tokens = vocab, seed, shared_tokens
         self._open: dict[tuple[str, str], Asked] = {}
         self._gateway_of: dict[str, int] = {}  # client to the gateway that last answered it
 
@@ -111,7 +114,11 @@ class Clients:
         await asyncio.gather(*(self._ask(n, r, transport, begun_s) for n, r in enumerate(requests)))
 
     async def _ask(self, number: int, request: workload.Request, transport: Transport, begun_s: float) -> None:
-        prompt = draws.integers(self._seed, "prompt", number, np.arange(request.prompt_tokens), self._vocab)
+        places = np.arange(request.prompt_tokens)
+        prompt = draws.integers(self._seed, "prompt", number, places, self._vocab)
+        if self._shared_tokens:
+            beginning = draws.integers(self._seed, "beginning of prompts", 0, places, self._vocab)
+            prompt = np.where(places < self._shared_tokens, beginning, prompt)
         asked = Asked(request, [int(token) for token in prompt])
         await _until(begun_s + request.arrival_s)
         self.asked.append(asked)

@@ -21,6 +21,7 @@ import numpy as np
 from policies.config import BatchedConfig, PolicyConfig
 from policies.jobs import Done, FreeJob, Job, Lacking, LoadJob, Lost, PlanJob, PreparedJob, Progress, SessionJob, Stage
 from policies.serving.lanes import reserved_blocks, sessions_max
+from policies.serving.prefixes import Chain
 from policies.wire import Message, WireError, encode
 from real_backends.batch_frames import Tokens
 from real_backends.batch_line import BatchLines
@@ -28,12 +29,13 @@ from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import Clock
 from real_backends.compute import Compute
 from real_backends.copies import Holds, Marker
-from real_backends.executors import choose, ends, make_shard, pack_activation
+from real_backends.executors import PrefixGone, choose, ends, make_shard, pack_activation
 from real_backends.executors.paced import ShardMaker
 from real_backends.proofs import Proof, Proofs
 from real_backends.resuming import Resuming
 from real_backends.serve import Report
-from real_backends.stages import Close, Failed, MarkedStep, Models, Open, Stages, Step, Token
+from real_backends.stages import Models, Stages
+from real_backends.step_frames import Close, Failed, MarkedStep, Open, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
 
 STEP_TRIES = 3
@@ -90,6 +92,7 @@ class ExecutorHost:
         self.stages = Stages(transport, self.compute, models, backend, clock, coding, make)
         self.resuming = Resuming(transport, self.stages.copies)
         self._lines: BatchLines | None = None
+        self._shares = policy is not None and policy.serving.share_prefixes
         if policy is not None and isinstance(policy.serving, BatchedConfig):
             self.stages.together = sessions_max(policy.serving, policy.sharding)
             self._lines = BatchLines(self, policy.serving, policy.sharding)
@@ -154,7 +157,7 @@ class ExecutorHost:
         if future is None or future.done():
             return
         if isinstance(result, Failed):
-            future.set_exception(JobLost(result.reason, sender))
+            future.set_exception(PrefixGone(result.reason) if result.gone else JobLost(result.reason, sender))
         elif isinstance(result, Tokens):
             if result.number == position:
                 future.set_result(result.tokens)
@@ -274,34 +277,62 @@ class ExecutorHost:
     async def _tokens(self, job: SessionJob, session: str, known: Any, left: int) -> AsyncGenerator[int, None]:
         """Yield up to ``left`` tokens after the ``known`` ones, of a session that steps by itself."""
         self.open(session, job.model, job.stages)
-        prepared = isinstance(job, PreparedJob)
-        marker = Marker(job.kept, job.model) if isinstance(job, PreparedJob) else None
+        prepared, position, marker, chain = isinstance(job, PreparedJob), 0, None, None
+        alike: tuple[bytes, ...] = ()
         try:
-            position = await self.resuming.begin(job, session, known) if isinstance(job, PreparedJob) else 0
-            x = known[position:]
-            if marker is not None:
+            if isinstance(job, PreparedJob):  # it shares nothing: its cache outlives it, goes back and is copied
+                marker = Marker(job.kept, job.model)
+                position = await self.resuming.begin(job, session, known)
                 marker.take(known[:position])
+            elif self._shares:
+                chain = Chain(job.model)
+                chain.take(known)
+                alike = chain.before(len(known) - 1)  # the last one is computed in any case: it decides the next
+            x = known[position:]
             for _ in range(left):
-                token = await self._step(job, session, x, position, marker.take(x) if marker is not None else b"")
-                position += len(x)
+                mark = marker.take(x) if marker is not None else b""
+                try:
+                    token = await self._step(job, session, x, position, mark, chain, alike)
+                except PrefixGone:  # in the first step: the session begins anew, as if nothing was alike
+                    self.close_at(session, job.stages)
+                    session = f"{session}/whole"
+                    self.open(session, job.model, job.stages)
+                    token = await self._step(job, session, x, position, mark, chain)
+                position, alike = position + len(x), ()
                 x = np.array([token], dtype=np.int64)
+                if chain is not None:
+                    chain.take(x)
                 yield token
         finally:
             self.close_at(session, () if prepared else job.stages)
 
-    async def _step(self, job: SessionJob, session: str, x: Any, position: int, mark: bytes = b"") -> int:
-        out = await self.stages.forward(session, job.model, job.stages[0], x, position)
+    async def _step(
+        self, job: SessionJob, session: str, x: Any, position: int, mark: bytes = b"", chain: Chain | None = None,
+        alike: tuple[bytes, ...] = (),
+    ) -> int:  # fmt: skip
+        """Return the token after ``x``; what is ``alike`` in a chain of blocks need not be computed.
+
+        Raises:
+            PrefixGone: a stage has not all blocks with which this node began.
+        """
+        end = position + len(x)
+        names = chain.filled(position, len(x)) if chain is not None else ()
+        out = await self.stages.forward(session, job.model, job.stages[0], x, position, names, alike)
         if mark:
             self.stages.ran(session, job.model, job.stages[0], position, x, mark)
         if len(job.stages) == 1:
-            return choose(out, position + len(x), job.sampling)
+            return choose(out, end, job.sampling)
+        begin, shared = position, tuple[bytes, ...]()
+        if chain is not None and alike:
+            begin = end - len(out)
+            shared, names = chain.before(begin), chain.filled(begin, len(out))
         step = Step(
-            session=session, model=job.model, stages=job.stages, index=1, position=position,
-            x=pack_activation(out, self.stages.coding), sampling=job.sampling,
+            session=session, model=job.model, stages=job.stages, index=1, position=begin,
+            x=pack_activation(out, self.stages.coding), sampling=job.sampling, shared=shared, names=names,
         )  # fmt: skip
         if mark:
             step = MarkedStep(**msgspec.structs.asdict(step), mark=mark)
-        token: int = await self.ask(session, position, job.stages, encode(step))
+        token: int = await self.ask(session, begin, job.stages, encode(step))
         return token
 
     # -- the other stages ----------------------------------------------------------------------------

@@ -139,7 +139,10 @@ async def _run(
     kinds = specs.node_kinds(scenario)
     who = electorate(scenario, kinds)
     committee = who.founders
-    clients = Clients(who.keepers, scenario.model, spec_of(scenario).vocab, scenario.workload.retry_s, scenario.seed)
+    clients = Clients(
+        who.keepers, scenario.model, spec_of(scenario).vocab, scenario.workload.retry_s, scenario.seed,
+        scenario.workload.shared_tokens,
+    )  # fmt: skip
     processes = Processes(scenario, tuple(kinds), folder, policy, clients.on_frame, network)
     tasks: list[asyncio.Task[None]] = []
     try:

@@ -3,6 +3,9 @@
 Steps of one session come in order of position, and batches of one lane in order of number, but the links under them
 may lose, repeat or reorder: a stage answers a repeated step with the answer it gave, ignores an older one, and refuses
 one that leaves a gap. Who may send what is the gate's to say (`real_backends.stage_gate`).
+
+Sessions share the blocks of equal beginnings (`real_backends.executors.pool`) with those of the same head alone: names
+are its word, and a head that lies about its tokens spoils only its own.
 """
 
 from __future__ import annotations
@@ -10,22 +13,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import msgspec
 
-from policies.jobs import Sampling, Stage
+from policies.jobs import Stage
 from policies.serving.batching import BLOCK_TOKENS
-from policies.wire import Message, WireError, encode
+from policies.wire import WireError, encode
 from real_backends.batch_frames import Batch, Slice, Tokens, choices, join, parts_of
 from real_backends.clock import Clock
 from real_backends.compute import Compute
 from real_backends.copies import Copied, Copies, Copy, Guard
 from real_backends.executors import (
-    Activation,
     BlocksFull,
     ModelSpec,
     Part,
+    PrefixGone,
     SessionsFull,
     Shard,
     Weights,
@@ -36,61 +39,13 @@ from real_backends.executors import (
 )
 from real_backends.executors.paced import ShardMaker
 from real_backends.stage_gate import Gate
+from real_backends.step_frames import Close, Failed, MarkedStep, Open, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
 
 SESSION_IDLE_NS = 120_000_000_000  # assumption: a head that was silent this long is gone
 GIVEN_UP_NS = 9_000_000_000
 """A head gives a step up after this (`real_backends.executors_host`). Where there are too few blocks, a session that
 had no step for as long gives its own back: most likely nobody heard that it ended. One that goes on is lost."""
-
-
-class Open(Message, frozen=True, tag="open"):
-    """STAGE: have these layers in memory; a session is about to begin."""
-
-    session: str
-    model: str
-    stages: tuple[Stage, ...]
-    index: int
-
-
-class Step(Message, frozen=True, tag="step"):
-    """STAGE: run new tokens at ``position``."""
-
-    session: str
-    model: str
-    stages: tuple[Stage, ...]
-    index: int
-    position: int
-    x: Activation
-    sampling: Sampling | None = None  # for the last stage, which chooses
-
-
-class MarkedStep(Step, frozen=True, tag="marked_step"):
-    """STAGE: a step of a session that is prepared for deaths (`real_backends.copies`)."""
-
-    mark: bytes = b""
-
-
-class Close(Message, frozen=True, tag="close"):
-    """STAGE: forget the session, or the lane with all of its caches."""
-
-    session: str
-
-
-class Token(Message, frozen=True, tag="token"):
-    """STAGE_RESULT: the last stage's choice for the step at ``position``."""
-
-    session: str
-    position: int
-    token: int
-
-
-class Failed(Message, frozen=True, tag="failed"):
-    """STAGE_RESULT: a stage cannot go on."""
-
-    session: str
-    reason: str
-    node: str
 
 
 StageFrame = Union[Open, Step, MarkedStep, Batch, Close, Guard, Copy, Copied]  # noqa: UP007
@@ -120,6 +75,16 @@ class _Session:
 
 
 _Gone = list[tuple[_Session, str]]  # with their names
+
+
+class _Named(NamedTuple):
+    """A session's part of a step, the blocks that it begins with, the names of those that it fills, and the blocks
+    that it may begin with in place of rows."""
+
+    part: Part
+    shared: tuple[bytes, ...]
+    names: tuple[bytes, ...]
+    alike: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -174,12 +139,22 @@ class Stages:
         """
         await self.compute.run(self._shard, model, first, last)
 
-    async def forward(self, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
-        """Run one step of a session on this node's layers; see `real_backends.executors.Shard.forward`."""
-        return await self._run_own(self._session(session, self.transport.me), session, model, stage, x, position)
+    async def forward(
+        self, session: str, model: str, stage: Stage, x: Any, position: int, names: tuple[bytes, ...] = (),
+        alike: tuple[bytes, ...] = (),
+    ) -> Any:  # fmt: skip
+        """Run one step of a session on this node's layers; see `real_backends.executors.Shard.forward`.
 
-    async def _run_own(self, entry: _Session, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
-        return await self._with_room(self._forward, entry, session, model, stage, x, position)
+        Args:
+            session, model, stage, x, position: of the step.
+            names: of the blocks that it fills.
+            alike: of its first blocks: as many as are here are taken, and not computed, so that results are fewer.
+        """
+        step = _Named(Part(session, x, position), (), names, alike)
+        return await self._run_own(self._session(session, self.transport.me), model, stage, step)
+
+    async def _run_own(self, entry: _Session, model: str, stage: Stage, step: _Named) -> Any:
+        return (await self._with_room(self._run, entry, [entry], model, stage, [step], [], ()))[0]
 
     def ran(self, session: str, model: str, stage: Stage, position: int, x: Any, mark: bytes) -> None:
         """A step of a prepared session ran here (`real_backends.copies`)."""
@@ -188,24 +163,27 @@ class Stages:
 
     async def run_batch(
         self, lane: str, model: str, stage: Stage, slices: tuple[Slice, ...], x: Any, closed: tuple[str, ...] = (),
-        head: str = "",
+        forgotten: tuple[bytes, ...] = (), head: str = "",
     ) -> Any:  # fmt: skip
         """Run a batch on this node's layers; return what `real_backends.executors.Shard.step` does.
 
         Args:
             lane: its name.
             model, stage: what runs.
-            slices, x, closed: as of a `Batch`.
+            slices, x, closed, forgotten: as of a `Batch`.
             head: whose lane it is; this node's by default.
 
         Raises:
             ValueError: the slices do not fit ``x``, or what the shard holds.
+            PrefixGone: a block that was to be shared is not here.
         """
         parts, head = parts_of(slices, x), head or self.transport.me
+        steps = [_Named(part, one.shared, one.names) for part, one in zip(parts, slices, strict=True)]
         own = [name for name in closed if (entry := self._sessions.get(name)) is not None and entry.lane == lane]
         gone = [(self._sessions.pop(name), name) for name in own]
         entries = [self._session(one.session, head, lane) for one in slices]
-        return await self._with_room(self._run_batch, self._session(lane, head), entries, model, stage, parts, gone)
+        holder = self._session(lane, head)
+        return await self._with_room(self._run, holder, entries, model, stage, steps, gone, forgotten)
 
     async def _with_room(self, run: Callable[..., Any], *arguments: Any) -> Any:
         """Run a step; where it finds no blocks, once more without the sessions that their heads have given up."""
@@ -350,7 +328,8 @@ class Stages:
         try:
             x = unpack_activation(step.x)
             stage = step.stages[step.index]
-            out = await self._run_own(entry, step.session, step.model, stage, x, step.position)
+            part = Part(step.session, x, step.position)
+            out = await self._run_own(entry, step.model, stage, _Named(part, step.shared, step.names))
             if isinstance(step, MarkedStep):
                 self.ran(step.session, step.model, stage, step.position, x, step.mark)
             if step.index == len(step.stages) - 1:
@@ -373,7 +352,9 @@ class Stages:
         said: Tokens | None = None
         try:
             x = unpack_activation(batch.x)
-            outputs = await self.run_batch(batch.lane, batch.model, stage, batch.slices, x, batch.closed, head)
+            outputs = await self.run_batch(
+                batch.lane, batch.model, stage, batch.slices, x, batch.closed, batch.forgotten, head
+            )
             if batch.index == len(batch.stages) - 1:
                 said = Tokens(lane=batch.lane, number=batch.number, tokens=choices(batch.slices, outputs))
         except Exception as error:
@@ -404,30 +385,32 @@ class Stages:
     def _fail(self, frame: Open | Step | Batch, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         name = frame.lane if isinstance(frame, Batch) else frame.session
-        failed = Failed(session=name, reason=reason, node=self.transport.me)
+        failed = Failed(session=name, reason=reason, node=self.transport.me, gone=isinstance(error, PrefixGone))
         self.transport.send(frame.stages[0].node, STAGE_RESULT, encode(failed))
 
     # In the compute thread.
 
-    def _forward(self, entry: _Session, session: str, model: str, stage: Stage, x: Any, position: int) -> Any:
-        if entry.shard is None:
-            entry.shard = self._shard(model, stage.first, stage.last)
-        return self._counted(entry.shard, [Part(session, x, position)])[0]
-
-    def _run_batch(
-        self, lane: _Session, entries: list[_Session], model: str, stage: Stage, parts: list[Part], gone: _Gone
-    ) -> Any:
+    def _run(
+        self, holder: _Session, entries: list[_Session], model: str, stage: Stage, steps: list[_Named], gone: _Gone,
+        forgotten: tuple[bytes, ...],
+    ) -> list[Any]:  # fmt: skip
+        """Run a step of a session, or of all sessions of a batch, which have their caches where the holder has it."""
         _drop(gone)
-        if lane.shard is None:
-            lane.shard = self._shard(model, stage.first, stage.last)
+        shard = holder.shard = holder.shard or self._shard(model, stage.first, stage.last)
+        shard.table.forget(_of(holder.head, forgotten))
         for entry in entries:
-            entry.shard = lane.shard  # where its cache is, from now on
-        return self._counted(lane.shard, parts)
-
-    def _counted(self, shard: Shard, parts: list[Part]) -> Any:
-        """Run a step, and note what sessions hold then."""
-        before = shard.kv_bytes()
-        outputs = shard.step(parts)
+            entry.shard = shard  # where its cache is, from now on
+        before, begun = shard.kv_bytes(), [step.part.session for step in steps if step.shared or step.alike]
+        try:
+            parts = [_part(shard, entry.head, step) for step, entry in zip(steps, entries, strict=True)]
+            outputs = shard.step(parts)
+        except (BlocksFull, PrefixGone):
+            for session in begun:
+                shard.drop(session)
+            raise
+        for (part, _, names, _), entry in zip(steps, entries, strict=True):
+            if names:
+                shard.table.label(part.session, part.position // BLOCK_TOKENS, _of(entry.head, names))
         if shard.kv_bytes() > before:
             shards = {id(one.shard): one.shard for one in list(self._sessions.values()) if one.shard is not None}
             self.kv_peak_bytes = max(self.kv_peak_bytes, sum(one.kv_bytes() for one in shards.values()))
@@ -478,3 +461,23 @@ def _drop(gone: _Gone) -> None:
     for entry, session in gone:
         if entry.shard is not None:
             entry.shard.drop(session)
+
+
+def _part(shard: Shard, head: str, step: _Named) -> Part:
+    """Return what is to be computed of a step, behind the blocks that its session begins with.
+
+    Raises:
+        PrefixGone: one of those that it must begin with is not here.
+    """
+    part = step.part
+    if not step.shared and not step.alike:
+        return part
+    found = shard.table.adopt(part.session, _of(head, step.shared or step.alike))
+    if step.shared and found != part.position:
+        raise PrefixGone(f"session {part.session!r}: {found} of {part.position} tokens are here")
+    return part if step.shared else part._replace(x=part.x[found:], position=found)
+
+
+def _of(head: str, names: tuple[bytes, ...]) -> list[tuple[str, bytes]]:
+    """Return a head's names of blocks, as they are kept."""
+    return [(head, name) for name in names]

@@ -139,6 +139,7 @@ class WorkloadBase(Strict, frozen=True):
     deadline_s: dict[Priority, Positive] = msgspec.field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
     clients: Annotated[int, Meta(ge=1)] = 40
     retry_s: Positive = 10.0  # a client that heard nothing asks the next gateway, with the same op_id
+    shared_tokens: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # with which all prompts begin, as with a system prompt
 
 
 class Synthetic(WorkloadBase, frozen=True, tag_field="kind", tag="synthetic"):
@@ -315,6 +316,10 @@ def _cross_check(s: Scenario) -> None:
         raise ScenarioError("policy.recovery.rule='prepared': on one host it needs policy.serving.rule=one_by_one")
     if s.network.bursts and s.network.bursts not in CHANNELS:
         raise ScenarioError(f"network.bursts={s.network.bursts!r}: allowed: {', '.join(sorted(CHANNELS))}")
+    if s.policy.serving.share_prefixes and s.policy.coordination.spot_checks is not None:
+        raise ScenarioError(
+            "policy.serving.share_prefixes=true: with spot_checks every stage must have computed all of it"
+        )
     check_smaller(s)
     sensors.check(s.sensors, s.assume)
     if s.policy.coordination.spot_checks is not None and s.world == "local":

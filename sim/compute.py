@@ -35,6 +35,7 @@ from policies.wire import encode
 from scenarios.hosts import Ways
 from scenarios.record import stages_text
 from sim import answers
+from sim.alike import Alike
 from sim.bulk import ASK_BYTES, Bulk
 from sim.copies import Copies
 from sim.laws import Law
@@ -73,6 +74,7 @@ class Compute:
         fetched: devices begin without the model (`sim.loads`).
         load_bytes_per_s: at which a shard is read into memory.
         launch_s: what a node's process takes until it is there, by name; none: it is there at once.
+        shared_tokens: with which all prompts begin.
         pinned: serial executors keep to one core each, in turn.
         policy: how serial executors serve sessions; each one by itself without it.
         smaller: other models, by name: their shapes and their laws by node name.
@@ -98,6 +100,7 @@ class Compute:
         smaller: Mapping[str, tuple[inference.Shape, Mapping[str, Law]]] | None = None,
         load_bytes_per_s: float = LOAD_BYTES_PER_S,
         launch_s: Mapping[str, float] | None = None,
+        shared_tokens: int = 0,
     ) -> None:
         self._launch_s = launch_s or {}
         self._smaller = smaller or {}
@@ -119,9 +122,12 @@ class Compute:
             lambda model: self._shape(model).activation_bytes(), self._speak, self._finish,
         )  # fmt: skip
         serving = policy.serving if policy else None
+        self.alike = Alike(serving, policy.sharding if policy else None, shared_tokens)
         self.steps = Steps(*around)
         if policy and isinstance(serving, BatchedConfig):
-            self.steps = Rounds(serving, policy.sharding, lambda s, why: self._lose(s, why, s.node.name), *around)
+            self.steps = Rounds(
+                serving, policy.sharding, self.alike, lambda s, why: self._lose(s, why, s.node.name), *around
+            )
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
         self.loads = Loads(world, self._shape, self.bulk, self._tell, fetched=fetched, bytes_per_s=load_bytes_per_s)
         self.proving: Proving | None = None
@@ -188,6 +194,8 @@ class Compute:
             else:
                 self._lose(session, "stage went down", node.name)
         self.copies.node_down(node)
+        self.alike.node_down(node.name)
+        self.steps.node_down(node.name)
 
     def cut(self) -> None:
         """A partition began: sessions across it are lost."""
@@ -245,6 +253,8 @@ class Compute:
             return
         self._next += 1
         begins = self.copies.begins(job)
+        if not (self.serial and isinstance(self.steps, Rounds)):  # there batchers share blocks themselves
+            begins = max(begins, self.alike.begin(self._next, job))
         session = Session(
             self._next, node, node.epoch, path, job_id, job, self._stage_costs(job, begins), self._hops_s(job, numbers),
             now, self._legs(node, job, numbers, begins), begins,
@@ -432,6 +442,7 @@ class Compute:
     def _end(self, session: Session) -> None:
         self._look(session)
         self.copies.end(session)
+        self.alike.end(session.number, session.taken(0))
         self.steps.leave(session)
         flow, session.flow = session.flow, None
         if flow is not None:

@@ -6,14 +6,16 @@ stages as a session does that steps alone (`sim.steps`): it queues for each exec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from policies.config import BatchedConfig, ShardingConfig
 from policies.jobs import Stage
 from policies.serving.batching import Batcher, Piece, Request
-from policies.serving.lanes import lane_count, lane_rules, load_of
+from policies.serving.blocks import Name
+from policies.serving.lanes import lane_count, lane_for, lane_rules
+from sim.alike import Alike
 from sim.laws import Measured
 from sim.sessions import Session, prefilled
 from sim.steps import Steps, Walk
@@ -53,6 +55,7 @@ class Rounds(Steps):
     Args:
         serving: limits of a batch.
         sharding: what stages have reserved.
+        alike: what requests have in common.
         refused: called with a session that can never run, and why.
         arguments: as of `Steps`.
     """
@@ -61,11 +64,12 @@ class Rounds(Steps):
         self,
         serving: BatchedConfig,
         sharding: ShardingConfig,
+        alike: Alike,
         refused: Callable[[Session, str], None],
         *arguments: Any,
     ) -> None:
         super().__init__(*arguments)
-        self._serving, self._sharding, self._refused = serving, sharding, refused
+        self._serving, self._sharding, self._alike, self._refused = serving, sharding, alike, refused
         self._lines: dict[tuple[str, tuple[Stage, ...]], list[Lane]] = {}
         self._requests: dict[int, tuple[Lane, Request]] = {}
 
@@ -87,16 +91,26 @@ class Rounds(Steps):
         self._stop(lane)
         lanes = self._lines[(session.job.model, session.job.stages)]
         # A new one in its place: nothing that is still on its way in this lane is heard any more.
-        lanes[lanes.index(lane)] = Lane(lane.session, batcher=Batcher(lane.batcher.rules))
-        self._forget_idle(session)
+        batcher = lane.batcher
+        if not batcher.rules.share:
+            batcher = Batcher(batcher.rules)
+        elif batcher.under_way:
+            batcher.end()
+        lanes[lanes.index(lane)] = Lane(lane.session, batcher=batcher)
+        if not batcher.rules.share:
+            self._forget_idle(lambda stages: stages == session.job.stages)
+
+    def node_down(self, name: str) -> None:
+        """What a node kept for nobody's sake is gone; its sessions have left."""
+        self._forget_idle(lambda stages: any(stage.node == name for stage in stages))
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _forget_idle(self, session: Session) -> None:
-        """Forget a session's line if nobody is there."""
-        key = (session.job.model, session.job.stages)
-        if not any(lane.here for lane in self._lines[key]):
-            del self._lines[key]
+    def _forget_idle(self, which: Callable[[tuple[Stage, ...]], bool]) -> None:
+        """Forget lines where nobody is, of those pipelines."""
+        for key in [key for key in self._lines if which(key[1])]:
+            if not any(lane.here for lane in self._lines[key]):
+                del self._lines[key]
 
     def _there(self, walk: Walk) -> bool:
         return bool(walk.here) if isinstance(walk, Lane) else super()._there(walk)
@@ -104,12 +118,14 @@ class Rounds(Steps):
     def _offer(self, walk: Walk) -> None:
         """Let an open session wait for its turn in a lane."""
         session = walk.session
-        lane = self._lane(session)
-        request = Request(str(session.number), prefilled(session.job), session.decided)
+        names = self._alike.names(session.job)
+        lane = self._lane(session, names)
+        request = Request(str(session.number), prefilled(session.job), session.decided, names=names)
         try:
             lane.batcher.offer(request)
         except ValueError as error:
-            self._forget_idle(session)
+            if not lane.batcher.rules.share:
+                self._forget_idle(lambda stages: stages == session.job.stages)
             self._refused(session, str(error))
             return
         lane.here[session.number] = session
@@ -117,15 +133,16 @@ class Rounds(Steps):
         if not lane.pieces:
             self._next_batch(lane)
 
-    def _lane(self, session: Session) -> Lane:
+    def _lane(self, session: Session, names: Sequence[Name]) -> Lane:
         job = session.job
         lanes = self._lines.get((job.model, job.stages))
         if lanes is None:
+            self._forget_idle(lambda stages: stages[0] == job.stages[0])  # a head keeps one pipeline's blocks
             rules = lane_rules(self._serving, self._sharding, len(job.stages))
             count = lane_count(self._sharding, len(job.stages))
             lanes = [Lane(session, batcher=Batcher(rules)) for _ in range(count)]
             self._lines[(job.model, job.stages)] = lanes
-        return min(lanes, key=lambda lane: load_of(lane.batcher))
+        return lanes[lane_for([(lane.batcher, names) for lane in lanes])]
 
     def _next_batch(self, lane: Lane) -> None:
         lane.pieces = () if lane.batcher.next() is None else lane.batcher.pieces()

@@ -131,6 +131,9 @@ class Steps:
             walk.flow, walk.left_s = None, left_s
         self._serve(executor)
 
+    def node_down(self, name: str) -> None:
+        """A node lost what it kept; here nothing is kept for nobody."""
+
     # -- inside --------------------------------------------------------------------------------------
 
     def _there(self, walk: Walk) -> bool:

@@ -106,6 +106,7 @@ class _Run:
         self.compute = Compute(
             self.world, self.shape, dict(zip(self.stock.name, self.laws, strict=True)),
             fetched=scenario.network.shards == "fetched", policy=scenario.policy,
+            shared_tokens=scenario.workload.shared_tokens,
             **machines.compute_arguments(scenario, self.stock),
         )  # fmt: skip
         self.world.jobs = self.compute

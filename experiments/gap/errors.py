@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from experiments.results import Run
+    from scenarios.schema import Scenario
 
 Array = npt.NDArray[np.float64]
 PER_REQUEST = {"ttft_s": "time to first token", "tpot_s": "time per token after it", "latency_s": "end to end"}
@@ -120,31 +121,69 @@ def kv_peak_bytes(run: Run, nodes: Collection[str] | None = None) -> float:
     """Return the bytes of the blocks that sessions hold by the law, each of ``nodes`` at its worst moment, summed.
 
     A session takes the blocks of its prompt when it begins, and more as it grows: evenly, from its first token to its
-    last one, which is not kept. Each is in all layers of a stage.
+    last one, which is not kept. Each is in all layers of a stage. Blocks of an equal beginning, where they are shared,
+    are held once in each lane of a pipeline that has a session.
     """
     from scenarios.schema import build
 
-    a_block = build(run.config).served.kv_bytes_per_token_layer() * BLOCK_TOKENS
-    held = [moments for node, moments in _moments(run).items() if nodes is None or node in nodes]
+    scenario = build(run.config)
+    a_block = scenario.served.kv_bytes_per_token_layer() * BLOCK_TOKENS
+    held = [moments for node, moments in _moments(run, scenario).items() if nodes is None or node in nodes]
     peaks = (max(np.cumsum([blocks for _, blocks in sorted(moments)])) for moments in held)
     return float(sum(peaks)) * a_block if len(run.sessions) else float("nan")
 
 
-def _moments(run: Run) -> dict[str, list[tuple[float, int]]]:
+def _moments(run: Run, scenario: Scenario) -> dict[str, list[tuple[float, int]]]:
     """Return when each node's blocks, times layers, become more or fewer."""
     prompts = dict(zip(run.requests["op_id"], run.requests["prompt_tokens"], strict=True))
+    common = scenario.workload.shared_tokens if scenario.policy.serving.share_prefixes else 0
     moments: dict[str, list[tuple[float, int]]] = {}
+    alike: dict[tuple[str, int, int], list[tuple[float, float, int]]] = {}
     for session in run.sessions.itertuples():
         prompt, said = int(prompts.get(session.op.split("/")[1], 0)), int(session.tokens)
         first_s = session.begun_s + session.first_token_s
         a_token_s = (session.ended_s - first_s) / max(1, said - 1)
-        now = -(-prompt // BLOCK_TOKENS)
+        now, shared = -(-prompt // BLOCK_TOKENS), min(common, prompt) // BLOCK_TOKENS
         ends = range(now * BLOCK_TOKENS, prompt + said - 1, BLOCK_TOKENS)  # tokens in the cache when a block is full
-        taken = [(session.begun_s, now), *((first_s + a_token_s * (tokens - prompt), 1) for tokens in ends)]
-        taken.append((session.ended_s, -now - len(ends)))
-        for node, first, last in _parsed(session.stages):
+        taken = [(session.begun_s, now - shared), *((first_s + a_token_s * (tokens - prompt), 1) for tokens in ends)]
+        taken.append((session.ended_s, shared - now - len(ends)))
+        stages = _parsed(session.stages)
+        for node, first, last in stages:
             moments.setdefault(node, []).extend((at_s, (last - first) * blocks) for at_s, blocks in taken)
+            if shared:
+                times = alike.setdefault((node, last - first, len(stages)), [])
+                times.append((session.begun_s, session.ended_s, shared))
+    for (node, layers, stages), times in alike.items():
+        moments[node] += [(at_s, layers * blocks) for at_s, blocks in _held_once(times, _lanes(scenario, stages))]
     return moments
+
+
+def _held_once(times: Sequence[tuple[float, float, int]], copies: int) -> list[tuple[float, int]]:
+    """Return when the blocks that sessions share become more or fewer.
+
+    Args:
+        times: when each begins and ends, and how many of the blocks it has.
+        copies: how often they are held at most, each by other sessions.
+    """
+    found, before, here = [], 0, list[int]()
+    edges = [(begun_s, 1, blocks) for begun_s, _, blocks in times] + [
+        (ended_s, 0, blocks) for _, ended_s, blocks in times
+    ]
+    for at_s, comes, blocks in sorted(edges):
+        (here.append if comes else here.remove)(blocks)
+        now = sum(sorted(here)[-copies:])
+        found.append((at_s, now - before))
+        before = now
+    return found
+
+
+def _lanes(scenario: Scenario, stages: int) -> int:
+    """Return how many lanes a pipeline of so many stages has, within each of which blocks are shared."""
+    from policies.config import BatchedConfig
+    from policies.serving.lanes import lane_count
+
+    policy = scenario.policy
+    return lane_count(policy.sharding, stages) if isinstance(policy.serving, BatchedConfig) else 1
 
 
 def _stages(run: Run, nodes: Collection[str] | None) -> dict[str, list[tuple[str, int, int]]]:

@@ -34,6 +34,7 @@ def twin_of(run: Run, profile: str = "") -> Scenario:
         record = {**config["record"], "journals": "none"}
     except (KeyError, TypeError) as error:
         raise UsageError(f"compare {run.folder}: its manifest's config has no {error}; run it again") from None
+    kept["shared_tokens"] = config["workload"].get("shared_tokens", 0)  # manifests of before have none
     workload = {"kind": "recorded", "path": str(run.folder / "requests.parquet"), **kept}
     changes: dict[str, Any] = {
         "world": "sim", "workload": workload, "profile": profile or _own_profile(run), "cuts": "tls",

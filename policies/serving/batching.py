@@ -199,6 +199,13 @@ class Batcher:
             self._leave(request)
             request.state = state
 
+    def begin_again(self) -> None:
+        """What the cache kept is lost: all that run wait again, in their order, and nothing is there to be shared."""
+        while self.running:
+            self._preempt()
+        for name in list(self.pool.idle):
+            self.pool.forget(name)
+
     def _wait(self, request: Request) -> None:
         request.state = "queued"
         self.waiting += 1
@@ -212,6 +219,11 @@ class Batcher:
     def _drop_over(self) -> None:
         while self._queue and self._queue[0][2].state != "queued":
             heappop(self._queue)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an iteration has not ended."""
+        return self._now is not None
 
     # -- one iteration ---------------------------------------------------------------------------------------------
 

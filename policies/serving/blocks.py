@@ -64,13 +64,23 @@ class BlockPool:
             else:
                 self.held[name] += 1
 
+    def forget(self, name: Name) -> None:
+        """Let a block that nobody holds keep nothing any more."""
+        del self.idle[name]
+        self.blank += 1
+
+    def unname(self, name: Name) -> None:
+        """A block's only holder writes to it again: it is held as one without a name."""
+        if self.held[name] > 1:
+            raise ValueError(f"block {name!r} has {self.held[name]} holders; allowed: one, who writes to it")
+        del self.held[name]
+
     def take(self, count: int) -> bool:
         """Take blocks without a name yet; False, and nothing is taken, where there is no room."""
         if count > self.room:
             return False
         while self.blank < count:
-            del self.idle[next(iter(self.idle))]
-            self.blank += 1
+            self.forget(next(iter(self.idle)))
         self.blank -= count
         return True
 

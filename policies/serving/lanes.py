@@ -8,8 +8,11 @@ than sessions for which cache is reserved: each lane can hold one of the full co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from policies.config import BatchedConfig, ServingRules, ShardingConfig
 from policies.serving.batching import BLOCK_TOKENS, Batcher, BatchRules
+from policies.serving.blocks import Name
 
 
 def sessions_max(serving: ServingRules, sharding: ShardingConfig) -> int:
@@ -33,17 +36,28 @@ def lane_rules(serving: BatchedConfig, sharding: ShardingConfig, stages: int) ->
     """Return the limits of one lane of a pipeline.
 
     Every stage has reserved the cache of `slots` contexts in each of its layers, or the plan would not have fitted: the
-    tightest stage holds that, and none is asked for more. Nobody shares blocks: executors give each to one session.
+    tightest stage holds that, and none is asked for more. Blocks are shared within a lane: what another one caches may
+    be gone before a batch of this one, which is on its way, arrives.
     """
     lanes = lane_count(sharding, stages)
     return BatchRules(
         blocks=sharding.slots * sharding.context_tokens // BLOCK_TOKENS // lanes,
         tokens_max=serving.tokens_max,
         requests_max=min(sessions_max(serving, sharding), serving.tokens_max),
-        share=False,
+        share=serving.share_prefixes,
     )
 
 
 def load_of(batcher: Batcher) -> int:
-    """Return how many requests a lane has; a new session goes to the first of those that have fewest."""
+    """Return how many requests a lane has."""
     return len(batcher.running) + batcher.waiting
+
+
+def lane_for(lanes: Sequence[tuple[Batcher, Sequence[Name]]]) -> int:
+    """Return the lane of a new session, by number: of those with fewest requests, the first that caches most of it.
+
+    Args:
+        lanes: each with the names that the session's full blocks have in it.
+    """
+    loads = [(load_of(batcher), -batcher.pool.known(names)) for batcher, names in lanes]
+    return loads.index(min(loads))

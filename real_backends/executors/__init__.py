@@ -23,7 +23,7 @@ from real_backends.executors.choice import choose, ends
 from real_backends.executors.llama_layout import StoredWeights, open_checkpoint, save_checkpoint
 from real_backends.executors.pipeline import Pipeline, make_shard
 from real_backends.executors.precision import DTYPES
-from real_backends.executors.shard import BlocksFull, ExecutorUnavailable, Part, SessionsFull, Shard
+from real_backends.executors.shard import BlocksFull, ExecutorUnavailable, Part, PrefixGone, SessionsFull, Shard
 from real_backends.executors.spec import DESK_MINI, DESK_TINY, ModelSpec, RopeScaling, cut_evenly, tensor_shapes
 from real_backends.executors.tokens import TEST_PROMPTS, decode, encode
 
@@ -40,6 +40,7 @@ __all__ = [
     "ModelSpec",
     "Part",
     "Pipeline",
+    "PrefixGone",
     "Profile",
     "RopeScaling",
     "SessionsFull",

@@ -71,7 +71,7 @@ class Stale:
         self.backend, self.device, self.threads, self.dtype = inner.backend, inner.device, inner.threads, inner.dtype
         self.warm_up, self.drop, self.cached, self.sessions = inner.warm_up, inner.drop, inner.cached, inner.sessions
         self.kv_bytes, self.pool_bytes = inner.kv_bytes, inner.pool_bytes
-        self.restore, self.rename = inner.restore, inner.rename
+        self.restore, self.rename, self.table = inner.restore, inner.rename, inner.table
 
     def forward(self, session: str, x: npt.NDArray[Any], position: int) -> npt.NDArray[np.float32]:
         """See `Shard.forward`."""

@@ -220,7 +220,7 @@ class JaxShard:
         self._head = matrix("embed" if spec.tied_head else "head") if last == spec.layers else None
         cos, sin = (jnp.asarray(table, dtype=self._compute, device=self._device) for table in rope_table(spec))
         self._rope = (cos, sin)
-        self._table = SessionTable(spec, blocks)
+        self.table = SessionTable(spec, blocks)
         self._pool = self._new_pool()
 
     def warm_up(self, sessions: int = 1) -> None:
@@ -240,7 +240,7 @@ class JaxShard:
         """See `Shard.step`."""
         for part in parts:
             check_input(self.spec, self.first, part.x)
-        caches = self._table.claim(parts)
+        caches = self.table.claim(parts)
         results: dict[int, npt.NDArray[np.float32]] = {}
         decoding = [index for index, part in enumerate(parts) if len(part.x) == 1]
         groups = [decoding[begin : begin + BATCH_MAX] for begin in range(0, len(decoding), BATCH_MAX)]
@@ -251,7 +251,7 @@ class JaxShard:
                 found = self._run([caches[index] for index in group], xs, padded_size(len(xs[0])), len(self._layers))
                 results |= zip(group, found, strict=True)
         except BaseException:
-            self._table.clear()  # the pool was given away, and a new one has nothing in it
+            self.table.clear()  # the pool was given away, and a new one has nothing in it
             self._pool = self._new_pool()
             raise
         for part, cache in zip(parts, caches, strict=True):
@@ -260,7 +260,7 @@ class JaxShard:
 
     def cached(self, session: str, begin: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `Shard.cached`."""
-        cache = self._table.find(session)
+        cache = self.table.find(session)
         places = cache.places(begin, cache.length)
 
         def joined(parts: Sequence[jax.Array]) -> npt.NDArray[np.float32]:
@@ -271,7 +271,7 @@ class JaxShard:
 
     def restore(self, session: str, keys: npt.NDArray[Any], values: npt.NDArray[Any], position: int) -> None:
         """See `Shard.restore`."""
-        part, cache = self._table.claim_rows(session, keys, position)
+        part, cache = self.table.claim_rows(session, keys, position)
         places = cache.places(position, position + len(part.x))
         for index, layer in enumerate(self._pool):
             self._pool[index] = LayerCache(
@@ -292,26 +292,26 @@ class JaxShard:
 
     def rename(self, session: str, name: str) -> None:
         """See `Shard.rename`."""
-        self._table.rename(session, name)
+        self.table.rename(session, name)
 
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""
-        self._table.drop(session)
+        self.table.drop(session)
 
     def sessions(self) -> int:
         """See `Shard.sessions`."""
-        return len(self._table)
+        return len(self.table)
 
     def kv_bytes(self) -> int:
         """See `Shard.kv_bytes`."""
-        return self.pool_bytes() // len(self._table.blocks) * self._table.held
+        return self.pool_bytes() // len(self.table.blocks) * self.table.held
 
     def pool_bytes(self) -> int:
         """See `Shard.pool_bytes`."""
         return sum(array.nbytes for layer in self._pool for array in layer)
 
     def _new_pool(self) -> list[LayerCache]:
-        shape = (self.spec.kv_heads, len(self._table.blocks) * BLOCK_TOKENS, self.spec.head_dim)
+        shape = (self.spec.kv_heads, len(self.table.blocks) * BLOCK_TOKENS, self.spec.head_dim)
 
         def zeros() -> jax.Array:
             return jnp.zeros(shape, self._compute, device=self._device)
@@ -320,7 +320,7 @@ class JaxShard:
 
     def _places(self, caches: Sequence[Cache], xs: Sequence[npt.NDArray[Any]], sessions: int, padded: int) -> Places:
         positions = np.zeros(sessions, np.int32)
-        new = np.full((sessions, padded), len(self._table.blocks) * BLOCK_TOKENS, np.int32)
+        new = np.full((sessions, padded), len(self.table.blocks) * BLOCK_TOKENS, np.int32)
         blocks = np.zeros((sessions, -(-self.spec.context // BLOCK_TOKENS)), np.int32)
         for index, (cache, x) in enumerate(zip(caches, xs, strict=False)):
             begin = positions[index] = cache.length

@@ -60,8 +60,8 @@ class PacedShard:
         spec.check_cut(first, last)
         self.spec, self.first, self.last = spec, first, last
         self._law, self._pacing, self._seed, self._clock, self._sleep = law, pacing, seed, clock, sleep
-        self._table = SessionTable(spec, blocks)
-        shape = (2, last - first, spec.kv_heads, len(self._table.blocks) * BLOCK_TOKENS, spec.head_dim)
+        self.table = SessionTable(spec, blocks)
+        shape = (2, last - first, spec.kv_heads, len(self.table.blocks) * BLOCK_TOKENS, spec.head_dim)
         self._pool = np.zeros(shape, np.float32)
 
     def warm_up(self, sessions: int = 1) -> None:
@@ -76,7 +76,7 @@ class PacedShard:
         begun_s = self._clock()
         for part in parts:
             check_input(self.spec, self.first, part.x)
-        caches = self._table.claim(parts)
+        caches = self.table.claim(parts)
         results = [self._result(part) for part in parts]
         for part, cache in zip(parts, caches, strict=True):
             cache.length = part.position + len(part.x)
@@ -87,30 +87,30 @@ class PacedShard:
 
     def cached(self, session: str, begin: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `Shard.cached`."""
-        cache = self._table.find(session)
+        cache = self.table.find(session)
         keys, values = self._pool[:, :, :, cache.places(begin, cache.length)].swapaxes(2, 3)
         return keys, values
 
     def restore(self, session: str, keys: npt.NDArray[Any], values: npt.NDArray[Any], position: int) -> None:
         """See `Shard.restore`; nothing that is in the pool is ever read."""
-        part, cache = self._table.claim_rows(session, keys, position)
+        part, cache = self.table.claim_rows(session, keys, position)
         cache.length = position + len(part.x)
 
     def rename(self, session: str, name: str) -> None:
         """See `Shard.rename`."""
-        self._table.rename(session, name)
+        self.table.rename(session, name)
 
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""
-        self._table.drop(session)
+        self.table.drop(session)
 
     def sessions(self) -> int:
         """See `Shard.sessions`."""
-        return len(self._table)
+        return len(self.table)
 
     def kv_bytes(self) -> int:
         """See `Shard.kv_bytes`."""
-        return self.pool_bytes() // len(self._table.blocks) * self._table.held
+        return self.pool_bytes() // len(self.table.blocks) * self.table.held
 
     def pool_bytes(self) -> int:
         """See `Shard.pool_bytes`."""
@@ -139,7 +139,7 @@ class Stretched:
     ) -> None:
         self.inner, self.spec, self.first, self.last = inner, inner.spec, inner.first, inner.last
         self.backend, self.device, self.threads, self.dtype = inner.backend, inner.device, inner.threads, inner.dtype
-        self.warm_up, self.drop = inner.warm_up, inner.drop
+        self.warm_up, self.drop, self.table = inner.warm_up, inner.drop, inner.table
         self.cached, self.restore, self.rename = inner.cached, inner.restore, inner.rename
         self.sessions, self.kv_bytes, self.pool_bytes = inner.sessions, inner.kv_bytes, inner.pool_bytes
         self._pacing, self._clock, self._sleep = pacing, clock, sleep

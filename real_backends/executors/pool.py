@@ -5,6 +5,9 @@ dropped or starts over (PagedAttention: Kwon et al., SOSP 2023). Whose turn it i
 to decide; here they have places. A session whose blocks lie one behind another is read in place, one whose blocks do
 not is gathered in every step, at the price of a copy. So a session grows into the block behind its last one, and one
 that begins does so where it and the one before it have most room to grow. Imports no framework.
+
+A full block may have a name, which stands for all tokens up to its end. Sessions that begin with the same names share
+the blocks; who holds which, and which of those that nobody holds goes first, is `policies.serving.blocks`'.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.serving.batching import BLOCK_TOKENS
+from policies.serving.blocks import BlockPool, Name
 from real_backends.executors.shard import SESSIONS_MAX, BlocksFull, Part, SessionsFull
 from real_backends.executors.spec import ModelSpec
 
@@ -26,7 +30,7 @@ Places = npt.NDArray[np.int64]
 
 
 class Blocks:
-    """Which blocks of a pool are free.
+    """Which blocks of a pool keep nothing.
 
     Args:
         count: how many there are, at least 1.
@@ -75,13 +79,15 @@ class Cache:
 
     Attributes:
         blocks: in the order of its tokens.
+        names: of the first of them; others may hold those as well, and nobody writes to them.
         length: tokens whose keys and values are there.
     """
 
-    __slots__ = ("blocks", "length")
+    __slots__ = ("blocks", "length", "names")
 
     def __init__(self) -> None:
         self.blocks: list[int] = []
+        self.names: list[Name] = []
         self.length = 0
 
     def span(self, end: int) -> slice | None:
@@ -110,50 +116,133 @@ class SessionTable:
         self.blocks = Blocks(
             max(SESSIONS_MAX, CONTEXTS * -(-spec.context // BLOCK_TOKENS)) if blocks is None else blocks
         )
+        self._pool = BlockPool(len(self.blocks))
+        self._named: dict[Name, int] = {}
         self._caches: dict[str, Cache] = {}
+
+    # -- steps -----------------------------------------------------------------------------------------------------
 
     def claim(self, parts: Sequence[Part]) -> list[Cache]:
         """Return what each part extends, with blocks for its tokens; nothing is changed where one part does not fit.
 
         Raises:
-            ValueError: a position or length that does not fit, or a session named twice.
+            ValueError: a position or length that does not fit, within a block that others hold too, or a session named
+                twice.
             SessionsFull, BlocksFull: there is no room for the new ones.
         """
         fresh = needed = 0
         for session, x, position in parts:
             cache = self._caches.get(session)
-            length, held = (cache.length, len(cache.blocks)) if cache else (0, 0)
-            end = position + len(x)
+            length, end = cache.length if cache else 0, position + len(x)
             if not 0 <= position <= length:
                 raise ValueError(f"position: {position} is not allowed, session {session!r} holds {length} tokens")
             if end > self.spec.context:
                 raise ValueError(f"session {session!r}: {end} tokens are not allowed, at most {self.spec.context}")
             fresh += cache is None
-            needed += -(-end // BLOCK_TOKENS) - held
+            needed += -(-end // BLOCK_TOKENS) - (self._left(cache, position) if cache else 0)
             if len(self._caches) + fresh > SESSIONS_MAX:
                 raise SessionsFull(f"session {session!r}: refused, all {SESSIONS_MAX} sessions are taken")
         if len({part.session for part in parts}) < len(parts):
             raise ValueError("parts: a session is named twice, allowed is once a step")
-        if needed > self.blocks.room:
-            raise BlocksFull(f"{needed} blocks: refused, {self.blocks.room} of {len(self.blocks)} are free")
+        if needed > self._pool.room:
+            raise BlocksFull(f"{needed} blocks: refused, {self._pool.room} of {len(self.blocks)} are free")
         for part in parts:  # first those that start over: others may need what they give back
             if (cache := self._caches.get(part.session)) is not None:
-                self._cut(cache, part.position + len(part.x))
+                self._cut(cache, part.position, part.position + len(part.x))
         return [self._extend(part) for part in parts]
 
-    def _cut(self, cache: Cache, end: int) -> None:
-        keep = -(-end // BLOCK_TOKENS)
-        if keep < len(cache.blocks):
-            self.blocks.give_back(cache.blocks[keep:])
-            del cache.blocks[keep:]
+    def _left(self, cache: Cache, position: int) -> int:
+        """Return how many blocks a session goes on with, or gives to whoever needs them, if it writes from there on."""
+        begin, inside = divmod(position, BLOCK_TOKENS)
+        if inside and begin < len(cache.names) and self._pool.held[cache.names[begin]] > 1:
+            raise ValueError(f"position: {position} is not allowed, others hold the block that it is in")
+        return len(cache.blocks) - sum(self._pool.held[name] > 1 for name in cache.names[begin:])
+
+    def _cut(self, cache: Cache, position: int, end: int) -> None:
+        """Let a session have no blocks behind ``end``, and none with a name from ``position`` on."""
+        begin, inside = divmod(position, BLOCK_TOKENS)
+        if inside and begin < len(cache.names):
+            self._release(cache, begin + 1)
+            name = cache.names.pop()
+            self._pool.unname(name)
+            del self._named[name]
+        elif begin < len(cache.names):
+            self._release(cache, begin)
+        self._release(cache, min(len(cache.blocks), -(-end // BLOCK_TOKENS)))
+
+    def _release(self, cache: Cache, begin: int) -> None:
+        """Let go of a session's blocks from number ``begin`` on; those with a name stay for who may want them."""
+        own = cache.blocks[max(begin, len(cache.names)) :]
+        self._pool.release(cache.names[begin:], len(own))
+        self.blocks.give_back(own)
+        del cache.blocks[begin:], cache.names[begin:]
 
     def _extend(self, part: Part) -> Cache:
         cache = self._caches.setdefault(part.session, Cache())
         cache.length = part.position
         missing = -(-(part.position + len(part.x)) // BLOCK_TOKENS) - len(cache.blocks)
         if missing > 0:
+            while self._pool.blank < missing:
+                self._forget(next(iter(self._pool.idle)))
+            self._pool.take(missing)
             cache.blocks += self.blocks.take(missing, cache.blocks[-1] if cache.blocks else None)
         return cache
+
+    # -- equal beginnings ------------------------------------------------------------------------------------------
+
+    def adopt(self, session: str, names: Sequence[Name]) -> int:
+        """Let a new session begin with the blocks of these names, as far as they are here without a gap.
+
+        Returns:
+            Tokens that it has then; without any there is no session.
+
+        Raises:
+            ValueError: the session is here already.
+            SessionsFull: there is no room for it.
+        """
+        if session in self._caches:
+            raise ValueError(f"session {session!r}: it has begun, and can share no beginning any more")
+        known = names[: self._pool.known(names)]
+        if not known:
+            return 0
+        if len(self._caches) >= SESSIONS_MAX:
+            raise SessionsFull(f"session {session!r}: refused, all {SESSIONS_MAX} sessions are taken")
+        self._pool.hold(known)
+        cache = self._caches[session] = Cache()
+        cache.names, cache.blocks = list(known), [self._named[name] for name in known]
+        cache.length = len(known) * BLOCK_TOKENS
+        return cache.length
+
+    def label(self, session: str, begin: int, names: Sequence[Name]) -> None:
+        """Name a session's full blocks, from number ``begin`` on; of two with one name a single one is kept.
+
+        Raises:
+            ValueError: no such session, or a block that is not full.
+        """
+        cache = self.find(session)
+        if (begin + len(names)) * BLOCK_TOKENS > cache.length:
+            raise ValueError(f"session {session!r}: {cache.length} tokens do not fill {begin + len(names)} blocks")
+        for number, name in enumerate(names, begin):
+            if number != len(cache.names):
+                continue  # it is named, or one before it is not
+            own = cache.blocks[number]
+            cache.blocks[number] = kept = self._named.setdefault(name, own)
+            if kept != own:
+                self.blocks.give_back([own])
+            self._pool.fill(name)
+            cache.names.append(name)
+
+    def forget(self, names: Sequence[Name]) -> None:
+        """Keep blocks of these names no longer, as far as nobody holds them."""
+        for name in names:
+            if name in self._pool.idle:
+                self._forget(name)
+
+    def _forget(self, name: Name) -> None:
+        self._pool.forget(name)
+        self.blocks.give_back([self._named.pop(name)])
+
+    # -- sessions --------------------------------------------------------------------------------------------------
 
     def find(self, session: str) -> Cache:
         """Return what a session holds.
@@ -194,17 +283,18 @@ class SessionTable:
     def drop(self, session: str) -> None:
         """Take back what a session holds, if there is one."""
         if (cache := self._caches.pop(session, None)) is not None:
-            self.blocks.give_back(cache.blocks)
+            self._release(cache, 0)
 
     def clear(self) -> None:
-        """Take back what all sessions hold."""
+        """Take back what all sessions hold, and keep nothing of it."""
         for session in list(self._caches):
             self.drop(session)
+        self.forget(list(self._pool.idle))
 
     @property
     def held(self) -> int:
-        """Blocks that sessions hold."""
-        return len(self.blocks) - self.blocks.room
+        """Blocks that sessions hold; one that several share counts once."""
+        return len(self.blocks) - self._pool.room
 
     def __len__(self) -> int:
         return len(self._caches)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from real_backends.executors.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from real_backends.executors.pool import SessionTable
 
 # Assumption: a desk machine serves at most this many sessions at once; a limit keeps a flood from eating the
 # memory.
@@ -31,6 +34,10 @@ class BlocksFull(RuntimeError):
     """The shard's pool has no block for a session that grows; drop one first."""
 
 
+class PrefixGone(RuntimeError):
+    """A session was to begin with shared blocks, and they are not here (any more); it can begin without them."""
+
+
 class Part(NamedTuple):
     """What one session contributes to a step: `x` as in `Shard.forward`, the first token of it at `position`."""
 
@@ -44,6 +51,9 @@ class Shard(Protocol):
 
     Caches are blocks of one pool, which has its size from the beginning (`real_backends.executors.pool`). Whatever the
     format of its weights, float32 goes in and comes out: it holds every value of the narrower formats.
+
+    Attributes:
+        table: whose blocks are whose; there sessions share equal beginnings.
     """
 
     spec: ModelSpec
@@ -53,6 +63,7 @@ class Shard(Protocol):
     device: str
     threads: int
     dtype: str
+    table: SessionTable
 
     def warm_up(self, sessions: int = 1) -> None:
         """Run one step of every size that may come, with up to so many sessions, so that none waits for a compiler.

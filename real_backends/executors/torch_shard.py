@@ -179,8 +179,8 @@ class TorchShard:
         self._norm = vector("norm") if last == spec.layers else None
         self._head = matrix("embed" if spec.tied_head else "head") if last == spec.layers else None
         self._rope = tuple(torch.tensor(table).to(self._device, self._compute) for table in rope_table(spec))
-        self._table = SessionTable(spec, blocks)
-        self._pool = self._new_pool(len(self._table.blocks))
+        self.table = SessionTable(spec, blocks)
+        self._pool = self._new_pool(len(self.table.blocks))
 
     def warm_up(self, sessions: int = 1) -> None:
         """See `Shard.warm_up`: the first product starts torch's threads and allocator; nothing is compiled."""
@@ -195,7 +195,7 @@ class TorchShard:
         """See `Shard.step`."""
         for part in parts:
             check_input(self.spec, self.first, part.x)
-        caches = self._table.claim(parts)
+        caches = self.table.claim(parts)
         spans = [self._span(part, cache) for part, cache in zip(parts, caches, strict=True)]
         results = self._run(parts, spans, self._pool)
         for span, cache in zip(spans, caches, strict=True):
@@ -204,14 +204,14 @@ class TorchShard:
 
     def cached(self, session: str, begin: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `Shard.cached`."""
-        cache = self._table.find(session)
+        cache = self.table.find(session)
         places = torch.from_numpy(cache.places(begin, cache.length)).to(self._device)
         keys, values = (part[:, :, places].transpose(1, 2).float().cpu().contiguous().numpy() for part in self._pool)
         return keys, values
 
     def restore(self, session: str, keys: npt.NDArray[Any], values: npt.NDArray[Any], position: int) -> None:
         """See `Shard.restore`."""
-        part, cache = self._table.claim_rows(session, keys, position)
+        part, cache = self.table.claim_rows(session, keys, position)
         span = self._span(part, cache)
         with torch.inference_mode():
             for pool, rows in zip(self._pool, (keys, values), strict=True):
@@ -221,19 +221,19 @@ class TorchShard:
 
     def rename(self, session: str, name: str) -> None:
         """See `Shard.rename`."""
-        self._table.rename(session, name)
+        self.table.rename(session, name)
 
     def drop(self, session: str) -> None:
         """See `Shard.drop`."""
-        self._table.drop(session)
+        self.table.drop(session)
 
     def sessions(self) -> int:
         """See `Shard.sessions`."""
-        return len(self._table)
+        return len(self.table)
 
     def kv_bytes(self) -> int:
         """See `Shard.kv_bytes`."""
-        return self.pool_bytes() // len(self._table.blocks) * self._table.held
+        return self.pool_bytes() // len(self.table.blocks) * self.table.held
 
     def pool_bytes(self) -> int:
         """See `Shard.pool_bytes`."""

@@ -81,7 +81,7 @@ class Witness:
         self.warm_up, self.sessions, self.cached, self.restore = (
             shard.warm_up, shard.sessions, shard.cached, shard.restore,
         )  # fmt: skip
-        self.kv_bytes, self.pool_bytes = shard.kv_bytes, shard.pool_bytes
+        self.kv_bytes, self.pool_bytes, self.table = shard.kv_bytes, shard.pool_bytes, shard.table
         # By session and position. A position that is run again, in a cache that is rebuilt, replaces its row.
         self._inputs: defaultdict[str, dict[int, Any]] = defaultdict(dict)
         self._outputs: defaultdict[str, dict[int, Rows]] = defaultdict(dict)

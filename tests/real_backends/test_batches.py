@@ -14,7 +14,7 @@ from policies.config import BatchedConfig, PolicyConfig, ShardingConfig
 from policies.jobs import Done, Lost, Sampling, Stage
 from policies.serving.batching import Batcher
 from policies.wire import digest
-from real_backends import executors_host, stages
+from real_backends import executors_host, stages, step_frames
 from real_backends.batch_frames import Slice, parts_of
 from real_backends.cluster import until
 from real_backends.executors import DESK_TINY, Pipeline, make_shard
@@ -93,13 +93,13 @@ async def until_free(nodes: dict[str, Node]) -> None:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """(sessions, tokens) of every step that any stage runs."""
     seen: list[tuple[int, int]] = []
-    before = Stages._run_batch
+    before = Stages._run
 
-    def counting(self: Stages, lane: Any, entries: Any, model: str, stage: Stage, parts: Any, gone: Any) -> Any:
-        seen.append((len(parts), sum(len(part.x) for part in parts)))
-        return before(self, lane, entries, model, stage, parts, gone)
+    def counting(self: Stages, lane: Any, entries: Any, model: str, stage: Stage, steps: Any, *rest: Any) -> Any:
+        seen.append((len(steps), sum(len(step.part.x) for step in steps)))
+        return before(self, lane, entries, model, stage, steps, *rest)
 
-    monkeypatch.setattr(Stages, "_run_batch", counting)
+    monkeypatch.setattr(Stages, "_run", counting)
     return seen
 
 
@@ -208,7 +208,7 @@ def test_a_batch_closes_what_its_blocks_are_taken_from(tmp_path: Path, reference
             take = node.host.on_frame
 
             def deaf(*frame: Any, node: Node = node, take: Any = take) -> None:
-                if not isinstance(stages._decode(frame[2]), stages.Close):
+                if not isinstance(stages._decode(frame[2]), step_frames.Close):
                     take(*frame)
                 held.extend((one.kv_bytes(), one.pool_bytes()) for one in node.host.stages._shards.values())
 

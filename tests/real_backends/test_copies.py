@@ -68,9 +68,9 @@ def counting(node: Node) -> list[int]:
     steps: list[int] = []
     step = node.host._step
 
-    async def counted(job: Any, session: str, x: Any, position: int, mark: bytes = b"") -> int:
+    async def counted(job: Any, session: str, x: Any, *rest: Any) -> int:
         steps.append(len(x))
-        return await step(job, session, x, position, mark)
+        return await step(job, session, x, *rest)
 
     node.host._step = counted  # type: ignore[method-assign]
     return steps

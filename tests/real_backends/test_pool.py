@@ -151,7 +151,7 @@ def test_where_blocks_lie_changes_no_bit(backend: str, dtype: str) -> None:
             token = IDS[row, position + 7 : position + 8]
             found = tight.forward(name, token, position + 7)
             assert found.tobytes() == alone.forward(name, token, position + 7).tobytes()
-            apart += tight._table.find(name).span(position + 8) is None  # type: ignore[attr-defined]
+            apart += tight.table.find(name).span(position + 8) is None
         tight.drop("hole")
     assert apart > 4
     for name in "ab":

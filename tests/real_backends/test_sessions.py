@@ -277,9 +277,9 @@ def test_an_attempt_goes_on_from_the_tokens_it_is_given(tmp_path: Path, referenc
         asked: list[int] = []
         step = nodes["a"].host._step
 
-        async def counted(job: Any, session: str, x: Any, position: int, mark: bytes = b"") -> int:
+        async def counted(job: Any, session: str, x: Any, *rest: Any) -> int:
             asked.append(len(x))
-            return await step(job, session, x, position, mark)
+            return await step(job, session, x, *rest)
 
         nodes["a"].host._step = counted  # type: ignore[method-assign]
         *progress, done = await end_of(nodes["a"], session_job(forced=tuple(reference[:known])))

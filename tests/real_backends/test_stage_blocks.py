@@ -12,7 +12,7 @@ from models.inference import SHAPES
 from policies import village
 from policies.config import BatchedConfig, OneByOneConfig, PolicyConfig, ServingRules, ShardingConfig
 from policies.jobs import Done, Lost
-from real_backends import stages
+from real_backends import stages, step_frames
 from real_backends.cluster import until
 from tests.real_backends.session_nodes import NEW_TOKENS, STAGES, Node, end_of, run_nodes, session_job
 
@@ -27,7 +27,7 @@ def deaf_to_ends(node: Node) -> None:
     take = node.host.on_frame
 
     def deaf(*frame: Any) -> None:
-        if not (frame[1] == stages.STAGE and isinstance(stages._decode(frame[2]), stages.Close)):
+        if not (frame[1] == stages.STAGE and isinstance(stages._decode(frame[2]), step_frames.Close)):
             take(*frame)
 
     node.host.on_frame = deaf  # type: ignore[method-assign]

@@ -127,6 +127,10 @@ BAD = [
         "fleet.shaped=['desk-0']: expected network.home=loopback",
     ),
     ({"executor": "paced"}, "executor='paced': expected network.home=loopback, not 'cable'"),
+    (
+        {"policy": {"serving": {"rule": "batched", "share_prefixes": True}, "coordination": {"spot_checks": {}}}},
+        "policy.serving.share_prefixes=true: with spot_checks every stage must have computed all of it",
+    ),
     ({"cores": 2}, "cores=2: expected network.home=loopback, not 'cable'"),
     ({"pinned": True}, "pinned=True: expected network.home=loopback, not 'cable'"),
     ({"fleet": {"time_zones_h": []}}, "fleet.time_zones_h=[]: expected at least one, e.g. [0.0]"),

@@ -14,6 +14,7 @@ import pytest
 from experiments import cli
 from experiments.gap.errors import (
     Errors,
+    _held_once,
     kv_peak_bytes,
     kv_pool_bytes,
     pooled,
@@ -250,3 +251,10 @@ def test_what_a_client_left_is_no_throughput_of_the_twins(tmp_path: Path) -> Non
     for name in ("throughput_tokens_per_s", "first_ready_s"):
         real, twin = whole[name]
         assert twin == pytest.approx(real)
+
+
+def test_what_sessions_share_is_held_once_a_lane() -> None:
+    """Blocks of an equal beginning count once while anybody has them, or as often as there are lanes with a session."""
+    times = [(0.0, 4.0, 2), (1.0, 3.0, 2), (2.0, 5.0, 1)]
+    assert _held_once(times, 1) == [(0.0, 2), (1.0, 0), (2.0, 0), (3.0, 0), (4.0, -1), (5.0, -1)]
+    assert _held_once(times, 2) == [(0.0, 2), (1.0, 2), (2.0, 0), (3.0, -1), (4.0, -2), (5.0, -1)]

@@ -1,0 +1,177 @@
+"""Sessions that begin alike, through real stages: blocks are computed once, and each says what it says alone."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.config import BatchedConfig, OneByOneConfig, PolicyConfig, ServingRules, ShardingConfig
+from policies.jobs import Done, Stage
+from real_backends.cluster import until
+from real_backends.executors import DESK_TINY
+from real_backends.stages import Stages
+from tests.real_backends.session_nodes import STAGES, Node, run_nodes, said
+from tests.real_backends.test_batches import SAID, all_said, alone, ask, same_where_decided, until_free
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
+
+SYSTEM = [(11 * k + 5) % DESK_TINY.vocab for k in range(40)]
+PROMPTS = [SYSTEM + [(17 * n + 3 * k) % DESK_TINY.vocab for k in range(3 + 4 * n)] for n in range(5)]
+"""The first 32 tokens are two whole blocks, which all of them share; the next eight are shared, and are no block."""
+ROOM = ShardingConfig(slots=4, context_tokens=96)
+ALONE = PolicyConfig(sharding=ROOM, serving=OneByOneConfig(share_prefixes=True))
+BATCHED = PolicyConfig(sharding=ROOM, serving=BatchedConfig(sessions=8, tokens_max=24, share_prefixes=True))
+BOTH = pytest.mark.parametrize("policy", [ALONE, BATCHED], ids=["one by one", "batched"])
+PAIR = (Stage("a", 0, 3), Stage("b", 3, 8))
+
+
+@pytest.fixture(scope="module")
+def references() -> list[tuple[list[int], list[float]]]:
+    """What one process alone says to each prompt."""
+    return [alone(prompt, SAID) for prompt in PROMPTS]
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Tokens that each node's shards computed, of prompts and answers."""
+    seen = dict.fromkeys("abc", 0)
+    make = Stages._shard
+
+    def made(self: Stages, *layers: Any) -> Any:
+        shard = make(self, *layers)
+        if not hasattr(shard, "counted"):
+            step, shard.counted = shard.step, True  # type: ignore[attr-defined]
+
+            def counting(parts: Any) -> Any:
+                found = step(parts)
+                seen[self.transport.me] += sum(len(part.x) for part in parts)
+                return found
+
+            shard.step = counting  # type: ignore[method-assign]
+        return shard
+
+    monkeypatch.setattr(Stages, "_shard", made)
+    return seen
+
+
+def whole(jobs: int) -> int:
+    """Tokens that go through a stage for the first prompts when nothing is shared."""
+    return sum(len(prompt) + SAID - 1 for prompt in PROMPTS[:jobs])
+
+
+async def one_after_another(node: Node, jobs: range, line: tuple[Stage, ...]) -> None:
+    for job in jobs:
+        ask(node, job, PROMPTS[job], line)
+        await until(lambda job=job: job in node.ends)  # type: ignore[misc]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("line", "backends"),
+    [((Stage("a", 0, 8),), ("torch",)), (STAGES, ("torch",)), (STAGES, ("jax",))],
+    ids=["one stage", "three stages", "three stages, JAX"],
+)
+def test_what_began_alike_is_computed_once(
+    tmp_path: Path, references: Any, computed: dict[str, int], policy: PolicyConfig, line: tuple[Stage, ...],
+    backends: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Each later session begins behind the blocks in common, on every stage, and says what it says alone."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for stage in line:  # compiling may take longer than a head waits
+            await nodes[stage.node].host.stages.load("desk-tiny", stage.first, stage.last)
+        await one_after_another(nodes["a"], range(len(PROMPTS)), line)
+        found = [said(nodes["a"], nodes["a"].ends[job]) for job in range(len(PROMPTS))]
+        assert all(map(same_where_decided, found, references))
+        for stage in line:
+            assert computed[stage.node] == whole(len(PROMPTS)) - 32 * (len(PROMPTS) - 1)
+        await until_free(nodes)
+        assert not any(shard.kv_bytes() for node in nodes.values() for shard in node.host.stages._shards.values())
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy, backends=backends))
+
+
+@BOTH
+def test_sessions_side_by_side_share_what_is_there(
+    tmp_path: Path, references: Any, computed: dict[str, int], policy: PolicyConfig
+) -> None:
+    """Together they hold the shared blocks once, in each lane, and say what each says alone."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await one_after_another(nodes["a"], range(1), PAIR)
+        for job in range(1, len(PROMPTS)):
+            ask(nodes["a"], job, PROMPTS[job], PAIR)
+        found = await all_said(nodes["a"], len(PROMPTS))
+        assert all(map(same_where_decided, found, references))
+        saved = whole(len(PROMPTS)) - computed["b"]
+        assert saved == 32 * 4 if policy is ALONE else saved >= 32 * 2
+        await until_free(nodes)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
+@BOTH
+def test_a_stage_that_lost_its_blocks_says_so(
+    tmp_path: Path, references: Any, computed: dict[str, int], policy: PolicyConfig
+) -> None:
+    """A session that would have begun behind them begins whole, on all stages; nobody is lost and no token is wrong."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await one_after_another(nodes["a"], range(2), STAGES)
+        await nodes["c"].host.compute.run(lambda: [s.table.clear() for s in nodes["c"].host.stages._shards.values()])
+        before = computed["c"]
+        await one_after_another(nodes["a"], range(2, 4), STAGES)
+        found = [said(nodes["a"], nodes["a"].ends[job]) for job in range(4)]
+        assert all(map(same_where_decided, found, references))
+        assert computed["c"] - before == sum(len(PROMPTS[job]) + SAID - 1 for job in (2, 3)) - 32
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
+@BOTH
+def test_a_replay_shares_what_the_first_attempt_left(
+    tmp_path: Path, references: Any, computed: dict[str, int], policy: PolicyConfig
+) -> None:
+    """A session that goes on from forced tokens says the rest, and computes of prompt and answer what no block has."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await one_after_another(nodes["a"], range(1), PAIR)
+        before, forced = computed["b"], tuple(references[0][0][:12])
+        ask(nodes["a"], 1, PROMPTS[0], PAIR, forced=forced)
+        await until(lambda: 1 in nodes["a"].ends)
+        assert same_where_decided(said(nodes["a"], nodes["a"].ends[1]), references[0])
+        known = len(PROMPTS[0]) + len(forced)  # 55: three blocks
+        assert computed["b"] - before == known - 48 + (SAID - len(forced) - 1)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
+@pytest.mark.parametrize("serving", [OneByOneConfig(share_prefixes=True), BatchedConfig(share_prefixes=True)])
+def test_a_tight_pool_gives_up_what_nobody_holds(tmp_path: Path, references: Any, serving: ServingRules) -> None:
+    """Where there is room for one session alone, blocks of those before make way, and every session is answered."""
+    policy = PolicyConfig(sharding=ShardingConfig(slots=1, context_tokens=80), serving=serving)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for turn in range(2):
+            for job, prompt in enumerate(PROMPTS):
+                ask(nodes["a"], number := 5 * turn + job, prompt[turn * 7 :], PAIR)
+                await until(lambda number=number: number in nodes["a"].ends)  # type: ignore[misc]
+        assert all(isinstance(end, Done) for end in nodes["a"].ends.values())
+        found = [said(nodes["a"], nodes["a"].ends[job]) for job in range(5)]
+        assert all(map(same_where_decided, found, references))
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
+def test_without_the_switch_nothing_is_shared(tmp_path: Path, computed: dict[str, int]) -> None:
+    """The default computes every prompt whole, and keeps no block of a session that is over."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await one_after_another(nodes["a"], range(3), PAIR)
+        assert computed["b"] == whole(3)
+        assert all(not shard.table._named for shard in nodes["b"].host.stages._shards.values())
+
+    asyncio.run(run_nodes(tmp_path, act, policy=PolicyConfig(sharding=ROOM, serving=OneByOneConfig())))
