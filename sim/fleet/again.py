@@ -36,6 +36,15 @@ def run_again(run: Callable[[Start], Result], taken: Sequence[Taken], results: S
         put_rows(result, one.row, done, slice(end - one.row.size, end))
 
 
+def run_in_blocks(run: Callable[[Start], Result], start: Start, size: int) -> Result:
+    """Run rows in blocks of ``size``, the one shape that is compiled; copies of the last row fill the last one up."""
+    rows = start.flags.shape[1]
+    filled = pick(_spread(start), np.minimum(np.arange(-(-rows // size) * size), rows - 1))
+    done = [own(run(cut(filled, slice(first, first + size)))) for first in range(0, rows, size)]
+    found: Result = _mapped(lambda *parts: np.concatenate(parts)[:rows], *done)
+    return found
+
+
 def pick(start: Start, rows: Array) -> Start:
     """Return some rows of a chunk; a value that stands for all goes on to do so."""
 
@@ -76,6 +85,12 @@ def _of_rows(change: Callable[[Any], Array], start: Start) -> Start:
     """Apply a function to all columns of a start; the tables have no rows."""
     fixed, site = (_mapped(change, part) for part in start.chunk[1:])
     return Start(Chunk(start.chunk.table, fixed, site), *(_mapped(change, part) for part in start[1:]))
+
+
+def _spread(start: Start) -> Start:
+    """Return a start in which no number stands for all rows."""
+    rows = start.flags.shape[1]
+    return _of_rows(lambda leaf: leaf if np.ndim(leaf) else np.broadcast_to(leaf, rows), start)
 
 
 def _joined(parts: Sequence[Taken]) -> Start:

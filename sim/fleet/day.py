@@ -21,7 +21,7 @@ from policies.harvest.receipts import no_tally, settle
 from policies.readings import HARVEST_STATES, Decision, Readings
 from scenarios.fleet import FleetScenario
 from sim.fleet import stock
-from sim.fleet.again import Taken, blank, cut, own, pick, put_rows, run_again
+from sim.fleet.again import Taken, blank, cut, own, pick, put_rows, run_again, run_in_blocks
 from sim.fleet.physics import State
 from sim.fleet.quiet import Restful, may_be_quiet, nothing, run_quiet, told
 from sim.fleet.reading import Device, Sums
@@ -50,6 +50,7 @@ DAY_MIN = 1440.0
 IDLE_AT_START_S = 3600.0  # since the screen was last on, at the start (assumption)
 OWNERS_AHEAD = 60  # readings that owners are drawn for at once
 AT_ONCE = 8192  # rows: more do not fit into a core's cache, fewer cost more in calls than in work
+GOVERNED_AT_ONCE = 1000  # rows under JAX: a window has some per cent of a worker's, and blocks are filled up
 QUIET_SHARE = 0.3  # of a chunk from which its quiet rows are run apart: they cost a third of the others
 TABLET = 1  # in scenarios.fleet.KINDS: phones and tablets are carried about
 
@@ -140,7 +141,9 @@ class Share:
         self.lots = [self._lot(rows, roster) for rows in chunks]
         self.violations: list[str] = []  # of the harvest envelope, found by `histories`
         self.receipts: list[tuple[Any, ...]] = []  # of sessions that ended, rows of scenarios.record's table
-        self._jax: Window | None = compiled(self.policy) if scenario.backend == "jax" else None
+        self._jax: Window | None = None
+        if scenario.backend == "jax":
+            self._jax, self._jax_governed = (compiled(self.policy, governed=governed) for governed in (False, True))
         # Whole seconds add up to the same sum, however they are put together.
         foretells = isinstance(self.policy, Restful) and float(scenario.reading_s).is_integer()
         self._restful: Any = self.policy if foretells else None
@@ -197,8 +200,14 @@ class Share:
                 rows = self._ungoverned(start, self._quiet(start, signals, result), signals, result)
             results.append(result)
             throttled.append(Taken(rows, pick(start, rows)))
-        run_again(lambda start: run_numpy(self.policy, start, signals)[0], throttled, results)
+        run_again(lambda start: self._governed(start, signals), throttled, results)
         return results
+
+    def _governed(self, start: Start, signals: Signals) -> Result:
+        """Return what a window leaves of rows that meet their governor."""
+        if self._jax is None:
+            return run_numpy(self.policy, start, signals)[0]
+        return run_in_blocks(lambda block: self._jax_governed(block, signals)[0], start, GOVERNED_AT_ONCE)
 
     def _ungoverned(self, start: Start, done: Array, signals: Signals, result: Result) -> Array:
         """Write what a window leaves of the rows that are not done, and return those that asked their governor."""
@@ -287,7 +296,9 @@ class Share:
         no = np.zeros(lot.who.entity.size, dtype=bool)
         air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, 0, no), self.scenario)
         flags = np.zeros((self.steps, no.size), dtype=np.uint8)
-        self._jax(Start(lot.there, lot.device, lot.last, air, flags), self.signals(0, 1.0))
+        start, signals = Start(lot.there, lot.device, lot.last, air, flags), self.signals(0, 1.0)
+        self._jax(start, signals)
+        self._governed(pick(start._replace(chunk=lot.chunk), np.arange(1)), signals)
         return time.perf_counter() - begun
 
     def signals(self, number: int, demand: float) -> Signals:

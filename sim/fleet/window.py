@@ -139,10 +139,13 @@ def run_numpy(
     return (device, sums, counts, last), np.any(marks.asked, axis=0)
 
 
-def compiled(policy: Any) -> Window:
-    """Return the window without governors under JAX: a function of (start, signals).
+def compiled(policy: Any, *, governed: bool) -> Window:
+    """Return the window under JAX: a function of (start, signals).
 
     What it returns is that of `run_numpy`.
+
+    Args:
+        governed: see `physics.advance`.
 
     Raises:
         ModuleNotFoundError: JAX is not installed.
@@ -163,7 +166,7 @@ def compiled(policy: Any) -> Window:
             since_s = jnp.where(is_first, signals.since_s, signals.step_s)
             device, sums, marks, *_ = step(
                 policy, chunk.table, chunk.fixed, chunk.site, carry[0], Owner(*bits),
-                air.ambient_c, from_air_c, carry[1], minute, since_s, signals.demand, jnp, governed=False,
+                air.ambient_c, from_air_c, carry[1], minute, since_s, signals.demand, jnp, governed=governed,
             )  # fmt: skip
             return (device, sums), marks
 
