@@ -19,14 +19,22 @@ and waits until it is found; one that is removed is told so when it can be reach
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from policies.config import ConsensusRules, HotstuffConfig, PbftConfig
 from policies.consensus.hotstuff import HotStuff
-from policies.consensus.hotstuff.evidence import convicts
+from policies.consensus.hotstuff import evidence as of_hotstuff
 from policies.consensus.pbft import Pbft
+from policies.consensus.pbft import evidence as of_pbft
 from policies.consensus.raft import Raft
 from policies.port import Policy
 
 __all__ = ["HotStuff", "Pbft", "Raft", "convicts", "replicated_log"]
+
+
+def convicts(data: bytes, verify: Callable[[str, bytes, bytes], bool]) -> str:
+    """Return whom encoded evidence, of any protocol here, proves guilty, "" if nobody."""
+    return of_hotstuff.convicts(data, verify) or of_pbft.convicts(data, verify)
 
 
 def replicated_log(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from policies.commands import Facts
 from policies.committee.electoral import Electoral
-from policies.config import CommitteeConfig, ConsensusRules, CouncilConfig, HotstuffConfig, RaftConfig
+from policies.config import CommitteeConfig, ConsensusRules, CouncilConfig, HotstuffConfig, PbftConfig, RaftConfig
 from policies.consensus import convicts, replicated_log
 from policies.council import Charter, Councillor
 from policies.port import Policy
@@ -15,6 +15,7 @@ NAMES = tuple(f"n{k}" for k in range(9))
 FOUNDERS = NAMES[:4]
 PROTOCOLS: dict[str, ConsensusRules] = {
     "hotstuff": HotstuffConfig(timeout_s=0.2, heartbeat_s=0.1, checkpoint_every=8),
+    "pbft": PbftConfig(timeout_s=0.5, resend_s=0.1, checkpoint_every=8),
     "raft": RaftConfig(heartbeat_s=0.05, election_min_s=0.15, election_max_s=0.3),
 }
 RULES = CouncilConfig(seats=CommitteeConfig(), epoch_s=1.0, alive_s=0.1, retry_s=0.3, byzantine_share=0.2)

@@ -112,15 +112,16 @@ def test_who_is_down_for_an_epoch_loses_the_seat_and_may_come_back() -> None:
     assert fleet.council("n1").epoch == fleet.council("n0").epoch
 
 
-def test_an_equivocator_is_convicted_replaced_at_once_and_never_sits_again() -> None:
+@pytest.mark.parametrize(("protocol", "votes"), [("hotstuff", "vote"), ("pbft", "prepare"), ("pbft", "commit")])
+def test_an_equivocator_is_convicted_replaced_at_once_and_never_sits_again(protocol: str, votes: str) -> None:
     """n1 votes twice: the proof goes through the log, its seat is filled before the epoch is over, and stays filled."""
-    lie = b.DoubleVote(path="consensus", tags=("vote",), field=(2,), resign=True, from_s=1.3)
-    fleet = Fleet(adversaries={"n1": (lie,)})
+    lie = b.DoubleVote(path="consensus", tags=(votes,), field=(2,), resign=True, from_s=1.3)
+    fleet = Fleet(protocol, adversaries={"n1": (lie,)})
     fleet.run(10)
 
     assert set(fleet.council("n0").barred) == {"n1"}
     convicted = next(d for d in fleet.cluster.decisions if d.kind == "convicted")
-    after = [d for d in fleet.cluster.decisions if d.kind == "decision" and d.time_s > convicted.time_s]
+    after = [d for d in fleet.cluster.decisions if d.kind == "decision" and d.value[2] > convicted.value[2]]
     assert after[0].time_s - convicted.time_s < RULES.epoch_s
     assert all("n1" not in d.value[3] + d.value[4] for d in after)
 

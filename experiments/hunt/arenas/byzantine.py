@@ -39,8 +39,6 @@ class ByzantineArena(MessageArena):
     machine: ClassVar[str] = "machine"  # path of the state machine
     rules: ClassVar[ConsensusRules]
     reading: ClassVar[Reading]
-    evidence: ClassVar[bool] = True
-    """Whether the protocol announces who equivocated."""
     mutants: ClassVar[Mapping[str, Callable[..., Policy]]]
     expects: ClassVar[Mapping[str, str]] = {"forgets_its_votes": "no_double_vote"}
     canary = "forgets_its_votes"
@@ -64,7 +62,7 @@ class ByzantineArena(MessageArena):
             EqualStates("machine"), *(() if trial.liars else (logs.OnlyWhatWasAskedFor(),)),
             consensus.commits_after_healing(), asked_in_calm_is_chosen(), EverybodyCatchesUp(), ViewsConverge(),
             DecidesWithinViews(TURNS * trial.nodes),
-            *consensus.rare(), *byzantine.rare(evidence=self.evidence),
+            *consensus.rare(), *byzantine.rare(),
         )  # fmt: skip
 
     def ask(self, play: Play, number: int) -> None:

@@ -64,7 +64,7 @@ class PbftArena(ByzantineArena):
     name = "pbft"
     what = "a PBFT committee with one liar of four, crashes, partitions, bad links and bad disks"
     rules = PbftConfig(timeout_s=0.25, resend_s=0.2, checkpoint_every=4, in_flight=4, max_batch=8, pool_max=50)
-    reading, evidence = PBFT, False
+    reading = PBFT
     mutants: ClassVar[Mapping[str, Callable[..., Policy]]] = {"forgets_its_votes": PbftForgets}
     defects: ClassVar[Mapping[str, str]] = {"forgets_its_votes": "a member forgets at a crash what it accepted"}
     shape = Trial(arena="pbft", nodes=4, requests=40, storm_s=4.0, calm_s=6.0)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from policies.config import PbftConfig
 from policies.consensus.messages import Elected, Follows
 from policies.consensus.pbft import messages as m
+from policies.consensus.pbft.evidence import Statement, Witness
 from policies.consensus.pbft.execution import Checkpoints, Execution
 from policies.consensus.pbft.liveness import Ahead, Doubts, Patience, Pool
 from policies.consensus.pbft.proofs import Committee
 from policies.consensus.pbft.safety import Voter
 from policies.consensus.pbft.vetting import Vetting
-from policies.local import Leadership
+from policies.local import Accused, Leadership
 from policies.port import NS_PER_S, Policy
-from policies.wire import Message
+from policies.wire import Message, encode
 
 
 class Core(Policy):
@@ -37,7 +38,7 @@ class Core(Policy):
         self.voter, self.execution = Voter(self.committee), Execution(config.chunk_bytes)
         self.checkpoints, self.ahead, self.vetting = Checkpoints(self.committee), Ahead(), Vetting()
         self.pool, self.patience = Pool(config.pool_max), Patience(int(config.timeout_s * NS_PER_S))
-        self.doubts = Doubts()
+        self.doubts, self.witness = Doubts(), Witness(self.committee, self.window)
         self.role, self.leader = "follower", ""
         self.member = self.learner = False
         self.others: tuple[str, ...] = ()
@@ -72,7 +73,7 @@ class Core(Policy):
 
     def _join(self, committee: Committee) -> None:
         """Know the members of an epoch."""
-        me, self.committee = self.port.me, committee
+        me, self.committee, self.witness = self.port.me, committee, Witness(committee, self.window)
         self.member, self.learner = me in committee.members, me in committee.learners
         self.others = tuple(name for name in committee.members if name != me)
         self.audience = (*self.others, *(name for name in committee.learners if name != me))
@@ -95,6 +96,17 @@ class Core(Policy):
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         if self.dropped[reason] == 1:
             self.port.note("dropped", reason=reason)
+
+    def _saw(self, *heard: *Statement) -> None:
+        """Remember what a member signed, and announce it if it contradicts what it signed before."""
+        _, _, view, seq, *_ = heard
+        if not (view <= self.voter.view and self.voter.inside(seq)):
+            return
+        evidence = self.witness.saw(heard)
+        if evidence is not None:
+            self.port.decide("evidence", evidence)
+            if self.applier:
+                self.port.tell(self.applier, Accused(evidence.culprit, encode(evidence)))
 
     def _all(self, message: Message) -> None:
         """Tell all other members."""

@@ -142,6 +142,7 @@ _HANDLERS: dict[type[Message], Callable[[Pbft, str, Any], None]] = {
     m.Status: Pbft._on_status,
     m.Missing: Pbft._on_missing,
     m.Body: Pbft._on_body,
+    m.Shown: Pbft._on_shown,
     m.Decided: Pbft._on_decided,
     m.Transferred: Pbft._on_transferred,
     GetChunk: Pbft._on_get_chunk,

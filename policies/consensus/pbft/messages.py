@@ -161,6 +161,15 @@ class Body(Message, frozen=True, tag="body"):
     batch: Batch
 
 
+class Shown(Message, frozen=True, tag="shown"):
+    """You prepare something else at this place; the view's primary signed this to me."""
+
+    view: int
+    seq: int
+    digest: bytes
+    signature: bytes
+
+
 class Status(Message, frozen=True, tag="status"):
     """Where the sender stands, said in every period, so that others may repeat what it lacks.
 
@@ -178,5 +187,5 @@ class Status(Message, frozen=True, tag="status"):
 
 MESSAGES: tuple[type[Message], ...] = (
     Request, PrePrepare, Prepare, Commit, Checkpoint, Stable, ViewChange, NewView, Decided, Transferred, GetChunk,
-    Chunk, Missing, Body, Status,
+    Chunk, Missing, Body, Shown, Status,
 )  # fmt: skip

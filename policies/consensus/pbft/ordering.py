@@ -5,12 +5,16 @@ What may be signed is `safety`'s to say; this file asks it and sends what comes 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from zlib import crc32
+
+import msgspec
 
 from policies.config import PbftConfig
 from policies.consensus.messages import Chosen
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.epochs import allowed, changed_by, epoch_of
+from policies.consensus.pbft.evidence import Kind
 from policies.consensus.pbft.liveness import PRIMARY
 from policies.consensus.pbft.requests import BATCH_BYTES, Requests
 from policies.local import Committed, Configured
@@ -69,9 +73,14 @@ class Ordering(Requests):
             self._drop("pre-prepare")
         elif proposal.view > view or (proposal.view == view and not self.voter.active):
             self.ahead.propose(sender, proposal)
-        elif self.voter.accept(sender, proposal):
-            self._vote(proposal.seq)
-            self._wait()
+        else:
+            accepted = self.voter.accept(sender, proposal)
+            digest = self.voter.slots[proposal.seq].accepted[1] if accepted else m.digest_of(batch)
+            self._saw(sender, "pre-prepare", proposal.view, proposal.seq, digest, proposal.signature)
+            if accepted:
+                self._show(proposal.seq, self.voter.slots[proposal.seq].prepares)
+                self._vote(proposal.seq)
+                self._wait()
 
     def _fits(self, batch: m.Batch) -> bool:
         size = sum(len(command) for _, _, command in batch)
@@ -79,8 +88,25 @@ class Ordering(Requests):
         return whole and allowed(batch, self.committee.number) and self._permits(batch)
 
     def _on_vote(self, sender: str, vote: m.Prepare | m.Commit) -> None:
+        kind: Kind = "prepare" if isinstance(vote, m.Prepare) else "commit"
+        self._saw(sender, kind, vote.view, vote.seq, vote.digest, vote.signature)
         if self.voter.hear(sender, vote):
+            if kind == "prepare":
+                self._show(vote.seq, (sender,))
             self._vote(vote.seq)
+
+    def _show(self, seq: int, backups: Iterable[str]) -> None:
+        """Show those who prepare another digest what the primary signed here: then they can prove that it lied."""
+        slot = self.voter.slots[seq]
+        for name in backups:
+            if slot.prepares[name][0] == slot.accepted[0] and slot.prepares[name][1] != slot.accepted[1]:
+                self.port.send(name, m.Shown(slot.accepted[0], seq, *slot.accepted[1:]))
+
+    def _on_shown(self, sender: str, shown: m.Shown) -> None:
+        """Somebody says what the primary signed; it means nothing unless this member was told something else."""
+        slot = self.voter.slots.get(shown.seq)
+        if slot is not None and slot.accepted[0] == shown.view and slot.accepted[1] != shown.digest:
+            self._saw(self.committee.primary(shown.view), "pre-prepare", *msgspec.structs.astuple(shown))
 
     def _vote(self, seq: int) -> None:
         for vote in self.voter.vote(seq):

@@ -32,6 +32,11 @@ Claim = tuple[str, bytes, bytes]
 """Somebody is said to have signed something: (member, what is signed, signature)."""
 
 
+def statement(kind: str, committee: bytes, *fields: object) -> bytes:
+    """Return what a member of the committee of this name signs."""
+    return encode((f"pbft {kind}", committee, *fields))
+
+
 class Committee:
     """The members of one log in one epoch, and their keys as this node holds them.
 
@@ -104,7 +109,7 @@ class Committee:
 
     def statement(self, kind: str, *fields: object) -> bytes:
         """Return what is signed."""
-        return encode((f"pbft {kind}", self.name, *fields))
+        return statement(kind, self.name, *fields)
 
     def sign_request(self, number: int, command: bytes) -> bytes:
         """Return this node's signature of a request, which holds in every epoch of the log."""

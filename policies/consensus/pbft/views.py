@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.catch_up import REPEAT_MAX
+from policies.consensus.pbft.evidence import statements
 from policies.consensus.pbft.ordering import Ordering
 from policies.consensus.pbft.proofs import again
 
@@ -79,6 +80,8 @@ class Views(Ordering):
             return
         if not self.voter.enter(new):
             return
+        for heard in statements(new, committee):  # a primary that named one batch here and another there is seen by it
+            self._saw(*heard)
         self.patience.wait_for(b"")
         self.doubts.impatient = False
         self._begin_view(new)
