@@ -46,6 +46,9 @@ _commitment = msgspec.msgpack.Decoder(Commitment).decode
 _opening = msgspec.msgpack.Decoder(Opening).decode
 
 
+OVER_MAX = 1024  # our choice: prepared sessions stay until their requests are over, which is soon after the check
+
+
 class AbsentBlob(Exception):
     """A blob cannot be had from its holder; carries the outcome that says so."""
 
@@ -74,6 +77,7 @@ class Proofs:
         self._kept: dict[str, Kept] = {}
         self._evidence: dict[str, tuple[Evidence, Kept]] = {}
         self._shown: dict[str, tuple[Evidence, Kept]] = {}  # what may still be handed out, of sessions that were opened
+        self._over: dict[str, None] = {}  # the latest sessions that nobody will ask about, whenever they are dropped
         self._shared: dict[str, list[str]] = {}  # session to the blobs that end with it
         self.share = blobs.store.put
         self._witnesses: WeakSet[Witness] = WeakSet()
@@ -152,8 +156,8 @@ class Proofs:
         return witness
 
     def _retire(self, shard: Witness, session: str) -> None:
-        op = _op(session)
-        if op not in self._evidence and op not in self._shown:
+        op = _op(session)  # "" is a copy that is held for another node's session
+        if op and op not in self._evidence and op not in self._shown and op not in self._over:
             self._keep(op, shard, session)
 
     def _keep(self, op: str, shard: Witness, session: str) -> None:
@@ -212,6 +216,9 @@ class Proofs:
         self._kept.pop(op, None)
         self._evidence.pop(op, None)
         self._shown.pop(op, None)
+        self._over[op] = None
+        if len(self._over) > OVER_MAX:
+            del self._over[next(iter(self._over))]
         for name in self._shared.pop(op, ()):
             self._blobs.store.drop(name)
 

@@ -35,16 +35,19 @@ class Examination(Requests):
 
     Attributes:
         found: how often a worker's place was proved false.
+        inherited: requests that were accepted under an earlier leader. Their sessions may have begun under it, with
+            another attempt's number, and go on from caches that others made; nobody can be held to them.
     """
 
     def _reset(self) -> None:
         super()._reset()
         self.found: dict[str, int] = {}
+        self.inherited = set(self.state.requests)
 
     def _have_checked(self, effort: Effort, line: Line, report: Report) -> None:
         """Tell the examiner of an answer; a later attempt may go on from tokens that it did not decide."""
         rules = self.config.spot_checks
-        if rules is None or effort.tries != 1 or not report.tokens:
+        if rules is None or effort.tries != 1 or effort.key in self.inherited or not report.tokens:
             return
         a, members = effort.accepted, self.state.members
         free = [

@@ -10,7 +10,7 @@ import pytest
 
 from policies import port as p
 from policies.checking.messages import Bound, Checked, Key, Unable
-from policies.config import SpotChecksConfig
+from policies.config import PreparedConfig, SpotChecksConfig
 from policies.coordination.trust import PRIOR
 from policies.jobs import (
     BringJob,
@@ -28,7 +28,7 @@ from policies.jobs import (
 from policies.local import Lend
 from policies.verification import Opening, Verdict
 from policies.wire import Message, encode
-from policies.work import FoundFalse
+from policies.work import FoundFalse, SettledOp
 from sim.keys import KeyRing
 from sim.world import Node
 from tests.policies.small_village import RULES, TWO_HOLD_ALL, SmallVillage, ready
@@ -273,6 +273,28 @@ def test_a_new_leader_checks_what_it_sees_answered() -> None:
     assert {checked.op_id for checked in village.seen(Checked)} >= {"after"}
     assert words(village).keys() == {"honest"}
     assert out(village) == set()
+
+
+def test_what_goes_on_from_anothers_cache_is_not_checked() -> None:
+    """Where requests are prepared a first attempt is checked as ever; what a new leader inherits is not."""
+    checks = SpotChecksConfig(share=1.0, wait_s=WAIT_S)
+    rules = msgspec.structs.replace(RULES, spot_checks=checks)
+    village = ready(4, memory_bytes=TWO_HOLD_ALL, rules=rules, recovery=PreparedConfig(deaths_per_h=3600.0))
+    serve(village, 3)
+    assert words(village) == {"honest": 6}
+    village.take(20.0)
+    village.ask("under way")
+    village.run(1.0)
+    village.take(1.0)
+    village.crash(village.leader)
+    village.run(40.0)
+    village.ask("afterwards")
+    village.run(4 * WAIT_S)
+
+    answered = {settled.op_id for settled in village.seen(SettledOp) if not settled.refused}
+    assert answered >= {"under way", "afterwards"}
+    assert {checked.op_id for checked in village.seen(Checked)} == {"0", "1", "2", "afterwards"}
+    assert words(village).keys() == {"honest"}
 
 
 # -- what is not handed out ----------------------------------------------------------------------------

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.coordination.examined import INTERRUPTED, ODDS, PROVED
 from policies.coordination.requests import STRIKES_MAX
-from policies.coordination.trust import PRIOR, Trust
+from policies.coordination.trust import MISTAKEN, PRIOR, Trust
 from policies.work import SettledOp
 from tests.policies.small_village import RULES, SmallVillage, ready
 
@@ -65,3 +66,13 @@ def test_a_liar_tells_fewer_lies_before_it_is_out(monkeypatch: pytest.MonkeyPatc
     flat = sum(lies_before_eviction(seed) for seed in range(4))
 
     assert 0 < weighted < 0.5 * flat
+
+
+def test_what_honest_workers_earn_too_weighs_as_much_as_it_is_rare() -> None:
+    """Bayes by hand for each word of a check: a place proved false is a thousand to one, an interruption twenty."""
+    for word, honest in (("outputs", MISTAKEN), ("withheld", MISTAKEN), ("apart", PRIOR), ("forgotten", INTERRUPTED)):
+        trust = Trust()
+        trust.suspected("a", ODDS.get(word, MISTAKEN))
+        assert trust.lies("a") == pytest.approx(PRIOR / (PRIOR + (1 - PRIOR) * honest)), word
+    assert ODDS["unbound"] == ODDS["slow"] == ODDS["kept_back"] == INTERRUPTED
+    assert not set(ODDS) & set(PROVED)

@@ -21,6 +21,7 @@ from policies.jobs import (
     BringJob,
     CommitJob,
     Done,
+    FreeJob,
     HandJob,
     Lacking,
     Lost,
@@ -31,6 +32,7 @@ from policies.jobs import (
     SessionJob,
     Shown,
     Stage,
+    Standby,
     Transcript,
 )
 from policies.verification import Challenge, Commitment, Verdict, draw_challenge, follows
@@ -127,6 +129,27 @@ def test_the_stage_that_cheated_is_found_and_its_neighbours_are_not(tmp_path: Pa
         assert found[1] in ("outputs", "cache")
 
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+def test_a_prepared_session_is_checked_while_its_caches_stay(tmp_path: Path) -> None:
+    """Its caches outlive the attempt; a check finds them there, and nothing is kept of them once both are over."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        standbys = (Standby(1, "d", "checkpoint", 4, 40),)
+        *_, done = await end_of(nodes["a"], session_job(kept="client/op", standbys=standbys))
+        words = await commitments(nodes, done)
+        for stage, by in zip(STAGES, "bca", strict=True):
+            assert await check(nodes, done, words[stage.node], stage, by) == "honest"
+        for node in nodes.values():
+            await prove(node, ReleaseJob("client/op"))
+            await prove(node, FreeJob("client/op"))
+            assert node.host.stages.sessions == 0 or node is nodes["d"]
+            assert node.host.proofs is not None
+            assert not node.host.proofs._kept
+            assert not node.host.proofs._evidence
+            assert not node.host.proofs._shown
+
+    asyncio.run(run_nodes(tmp_path, act, policy=ALONE, names="abcd"))
 
 
 def test_what_a_stage_withholds_is_brought_from_the_one_before(tmp_path: Path) -> None:
