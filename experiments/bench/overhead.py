@@ -53,7 +53,7 @@ HOPS = (Stage(HEAD, 0, 1), Stage(TAIL, 1, 2))
 PROMPT_TOKENS = 16
 TOKENS, PAIRS = 40, 8  # of one worker: tokens of a run, pairs of runs
 HOP_SESSIONS, HOP_TOKENS = 6, 500
-STEPS = ("_forward", "_run_batch")  # of `real_backends.stages.Stages`; loads and drops are no steps
+STEPS = ("_run",)  # of `real_backends.stages.Stages`; loads and drops are no steps
 ANSWER_S = 60.0  # assumption: a process that is slower to import torch has hung
 
 SERVINGS: dict[str, ServingRules] = {"one_by_one": OneByOneConfig(), "batched": BatchedConfig()}
