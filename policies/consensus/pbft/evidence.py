@@ -9,7 +9,7 @@ to know the committee to judge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -60,15 +60,15 @@ def convicts(data: bytes, verify: Verify) -> str:
     return evidence.culprit if proves(evidence, verify) else ""
 
 
-def statements(new: NewView, committee: Committee) -> Iterator[Statement]:
+def statements(new: NewView, committee: Committee) -> list[Statement]:
     """Return what members signed at places of the log, as a proven new view shows it."""
-    for change in new.changes:
-        for p in change.prepared:
-            yield committee.primary(p.view), "pre-prepare", p.view, p.seq, p.digest, p.signature
-            for name, signature in p.prepares:
-                yield name, "prepare", p.view, p.seq, p.digest, signature
+    found: list[Statement] = []
+    for p in [p for change in new.changes for p in change.prepared]:
+        found.append((committee.primary(p.view), "pre-prepare", p.view, p.seq, p.digest, p.signature))
+        found += [(name, "prepare", p.view, p.seq, p.digest, signature) for name, signature in p.prepares]
     for (seq, digest), signature in zip(again(new.changes)[1], new.again, strict=True):
-        yield committee.primary(new.view), "pre-prepare", new.view, seq, digest, signature
+        found.append((committee.primary(new.view), "pre-prepare", new.view, seq, digest, signature))
+    return found
 
 
 class Witness:

@@ -76,6 +76,7 @@ def test_evidence_that_was_changed_convicts_nobody(change: dict[str, Any]) -> No
     assert convicts(encode(contradiction())[:-1], VERIFY) == ""
 
 
+@settings(deadline=None)  # signatures are verified, on a machine that may be busy
 @given(
     st.lists(
         st.tuples(st.sampled_from(["pre-prepare", "prepare", "commit"]), st.integers(0, 3), st.integers(1, WINDOW)),
