@@ -18,7 +18,14 @@ WORDS = ("scenario=council", "profile=", "track=none", "seed=1")
 DOUBLE_VOTE = {
     "committee": [1],
     "behaviours": [
-        {"kind": "double_vote", "path": "consensus", "tags": ["vote"], "field": [2], "resign": True, "from_s": 20.0}
+        {
+            "kind": "double_vote",
+            "path": "consensus",
+            "tags": ["vote", "prepare"],
+            "field": [2],
+            "resign": True,
+            "from_s": 20.0,
+        }
     ],
 }
 
@@ -70,9 +77,10 @@ def test_a_member_that_is_killed_is_elected_around(protocol: str) -> None:
     assert len(committees) >= 12
 
 
-def test_a_proved_liar_is_struck_off_at_once_and_never_sits_again() -> None:
+@pytest.mark.parametrize("protocol", ["hotstuff", "pbft"])
+def test_a_proved_liar_is_struck_off_at_once_and_never_sits_again(protocol: str) -> None:
     """The evidence of two votes goes through the village's own log; the seat is filled before the epoch is over."""
-    run = ran(adversaries=json.dumps([DOUBLE_VOTE]))
+    run = ran(f"policy/consensus={protocol}", adversaries=json.dumps([DOUBLE_VOTE]))
     convicted = run.decisions[run.decisions["kind"] == "convicted"]
     at = json.loads(convicted["detail"].iloc[0])["command"]
 
