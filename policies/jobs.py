@@ -229,4 +229,8 @@ class Lacking(Lost, frozen=True, tag="lacking"):
     blob: str = ""
 
 
-Outcome = Union[Progress, Done, Lost, Lacking]  # noqa: UP007
+class Disowned(Lost, frozen=True, tag="disowned"):
+    """This stage, the last one, did not choose the tokens of the answer that ``node``, the head, has reported."""
+
+
+Outcome = Union[Progress, Done, Lost, Lacking, Disowned]  # noqa: UP007

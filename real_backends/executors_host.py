@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from policies.config import BatchedConfig, PolicyConfig
-from policies.jobs import Done, FreeJob, Job, Lacking, LoadJob, Lost, PlanJob, PreparedJob, Progress, SessionJob, Stage
+from policies.jobs import Done, FreeJob, Job, LoadJob, Lost, PlanJob, PreparedJob, Progress, SessionJob, Stage
 from policies.serving.lanes import reserved_blocks, sessions_max
 from policies.serving.prefixes import Chain
 from policies.wire import Message, WireError, encode
@@ -222,7 +222,7 @@ class ExecutorHost:
         result = await asyncio.to_thread(planner, job.problem, job.budget)
         return Done(output="", tokens=0, first_token_ns=0, result=result)
 
-    async def _prove(self, job: Proof) -> Done | Lacking:
+    async def _prove(self, job: Proof) -> Message:
         if self.proofs is None:
             raise JobLost("this node commits to nothing", self._transport.me)
         return await self.proofs.run(job)

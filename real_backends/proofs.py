@@ -19,6 +19,7 @@ from models.inference.tolerances import pair_of, stored_tolerances
 from policies.jobs import (
     BringJob,
     CommitJob,
+    Disowned,
     Done,
     HandJob,
     Lacking,
@@ -32,7 +33,7 @@ from policies.verification import Challenge, Commitment, Opening, Verdict, judge
 from policies.wire import encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.executors.checkpoint import Weights
-from real_backends.executors.recheck import are_inputs_of, recompute
+from real_backends.executors.recheck import are_inputs_of, deficit_of, recompute
 from real_backends.executors.shard import SESSIONS_MAX, Shard
 from real_backends.executors.spec import ModelSpec
 from real_backends.executors.witness import Evidence, Kept, Witness
@@ -55,6 +56,14 @@ class AbsentBlob(Exception):
     def __init__(self, name: str, holder: str) -> None:
         super().__init__(f"blob {name} cannot be had from {holder}")
         self.outcome = Lacking(str(self), holder, blob=name)
+
+
+class DisownedAnswer(Exception):
+    """A last stage did not choose an answer's tokens; carries the outcome that says so."""
+
+    def __init__(self, of: Transcript) -> None:
+        super().__init__(f"the tokens of {of.output} were not chosen here")
+        self.outcome = Disowned(str(self), of.holder)
 
 
 class Proofs:
@@ -84,7 +93,7 @@ class Proofs:
         self._second: tuple[tuple[str, int, int], Shard] | None = None  # made to compute others' work again
         self.make, stages.make = stages.make, self._witnessed
 
-    async def run(self, job: Proof) -> Done | Lacking:
+    async def run(self, job: Proof) -> Done | Lacking | Disowned:
         """Do a job.
 
         Raises:
@@ -92,8 +101,8 @@ class Proofs:
         """
         try:
             return await self._run(job)
-        except AbsentBlob as absent:
-            return absent.outcome
+        except (AbsentBlob, DisownedAnswer) as refused:
+            return refused.outcome
 
     async def _run(self, job: Proof) -> Done:
         if isinstance(job, CommitJob):
@@ -181,11 +190,19 @@ class Proofs:
         if kept is None:
             raise ValueError(f"nothing is kept of {of.op}")
         evidence = kept.commit(of.op, tokens, of.prompt_tokens)
+        if of.greedy and kept.speaks and kept.first > 0 and self._disowns(kept, evidence.commitment, tokens):
+            raise DisownedAnswer(of)  # else it would be found false for what its head says it said
         self._evidence[of.op] = evidence, kept
         del self._kept[of.op]
         if len(self._evidence) > SESSIONS_MAX:
             self._release(next(iter(self._evidence)))
         return evidence
+
+    def _disowns(self, kept: Kept, word: Commitment, tokens: Tokens) -> bool:
+        """Whether the answer's tokens are worse, by this stage's own logits, than a check lets pass."""
+        tolerance = self._tolerances.get(pair_of(word.executor, word.executor))
+        logits = np.stack([kept.went[position] for position in range(word.output_from, word.positions)])
+        return tolerance is not None and deficit_of(logits, tokens[word.output_from + 1 :]) > 2 * tolerance.outputs
 
     def _open(self, job: OpenJob) -> Shown:
         found = self._evidence.pop(job.op, None)

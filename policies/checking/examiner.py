@@ -13,8 +13,8 @@ Words of a check beside those of `policies.verification.Verdict`: ``commitment``
 ``silent`` (bound, drawn, and showed nothing), ``withheld`` (hands out neither what it took, which the stage before does
 not do for it, nor, a head, its answer), ``slow`` (does so, but not in time), ``kept_back`` (does not hand out what it
 gave to a stage that withholds it), ``forgotten`` (has lost what it kept), ``unbound`` (never gave its word), ``apart``
-(neighbours committed to different things), ``contradicted`` (accused or excused another, and two disagreed),
-``unconfirmed`` and ``unchecked`` (nobody was left to say so).
+(neighbours committed to different things, or a last stage did not choose what its head reported), ``contradicted``
+(accused or excused another, and two disagreed), ``unconfirmed`` and ``unchecked`` (nobody was left to say so).
 """
 
 from __future__ import annotations
@@ -162,6 +162,12 @@ class Examiner(Fetching):
     def _on_unable(self, sender: str, check: Check, unable: Unable) -> None:
         self.port.note("unable", node=sender, asked=unable.asked, reason=unable.reason)
         if unable.asked == "bind" and check.pledge is None and check.stage(sender) is not None:
+            stages = check.answered.stages
+            if unable.disowns and len(stages) > 1 and sender == stages[-1].node:
+                for node in (stages[0].node, sender):  # one of them lies, and nobody else can tell which
+                    self._tell(node, "apart", check.asked_ns)
+                self._drop(check)
+                return
             self._lack(check, unable.lacks, None)
         elif unable.asked == "hand":
             self._on_handed(sender, check, unable)

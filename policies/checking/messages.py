@@ -103,7 +103,8 @@ class Found(Message, frozen=True, tag="found"):
 class Unable(Message, frozen=True, tag="unable"):
     """What was asked cannot be done; ``node`` is whose place could not be checked, or empty.
 
-    ``lacks`` names the blob that is wanted for it and that its holder does not hand out, if that is why.
+    ``lacks`` names the blob that is wanted for it and that its holder does not hand out, if that is why; the last stage
+    ``disowns`` an answer whose tokens it did not choose.
     """
 
     key: Key
@@ -111,6 +112,7 @@ class Unable(Message, frozen=True, tag="unable"):
     reason: str
     node: str = ""
     lacks: str = ""
+    disowns: bool = False
 
 
 # announced by the examiner (decide), for records and checks

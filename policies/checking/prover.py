@@ -25,6 +25,7 @@ from policies.checking.messages import (
 )
 from policies.jobs import (
     CommitJob,
+    Disowned,
     Done,
     HandJob,
     Job,
@@ -129,7 +130,7 @@ class Prover(Policy):
             reason = str(error)
         kind, node, *_ = _name(asked)
         lacks = outcome.blob if isinstance(outcome, Lacking) else ""
-        return Unable(asked.key, kind, reason, node, lacks)  # type: ignore[arg-type]
+        return Unable(asked.key, kind, reason, node, lacks, isinstance(outcome, Disowned))  # type: ignore[arg-type]
 
     def _let_go(self, name: Name) -> None:
         """An answer is given no more: if it was a word, the evidence for it goes as well."""

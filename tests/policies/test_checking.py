@@ -15,6 +15,7 @@ from policies.coordination.trust import PRIOR
 from policies.jobs import (
     BringJob,
     CommitJob,
+    Disowned,
     Done,
     HandJob,
     Lacking,
@@ -295,6 +296,26 @@ def test_what_goes_on_from_anothers_cache_is_not_checked() -> None:
     assert answered >= {"under way", "afterwards"}
     assert {checked.op_id for checked in village.seen(Checked)} == {"0", "1", "2", "afterwards"}
     assert words(village).keys() == {"honest"}
+
+
+def test_an_answer_that_the_last_stage_did_not_choose_convicts_neither() -> None:
+    """A head that reports other tokens would have the last stage found false for them; both lose trust, as one lies."""
+    village = checking()
+
+    def prove(node: Node, job: Any) -> Outcome:
+        if isinstance(job, CommitJob) and node.name == "w2":
+            return Disowned("not mine", "w1")
+        return village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    serve(village, 1)
+
+    assert line_of(village, "w2") == ["w1", "w2"]
+    assert village.seen(Checked) == []
+    assert out(village) == set()
+    suspects = lies(village)
+    assert suspects.keys() == {"w1", "w2"}
+    assert 0.4 < suspects["w1"] == suspects["w2"] < 0.6
 
 
 # -- what is not handed out ----------------------------------------------------------------------------

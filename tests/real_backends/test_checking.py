@@ -20,6 +20,7 @@ from policies.config import BatchedConfig, CoordinationConfig, OneByOneConfig, P
 from policies.jobs import (
     BringJob,
     CommitJob,
+    Disowned,
     Done,
     FreeJob,
     HandJob,
@@ -213,6 +214,24 @@ def test_a_verifier_computes_with_the_model_that_was_served(tmp_path: Path) -> N
         assert tokens_said(nodes["b"], other) != tokens_said(nodes["a"], done)
         for stage, by in zip(STAGES, "bca", strict=True):
             assert await check(nodes, done, words[stage.node], stage, by) == "honest"
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+def test_a_last_stage_does_not_answer_for_tokens_that_its_head_made_up(tmp_path: Path) -> None:
+    """It commits to what it chose, and says of another answer that it is not its own."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        blob = nodes["a"].blobs.store.get(done.output)
+        assert blob is not None
+        last = int.from_bytes(blob[-4:], "little")
+        forged = nodes["a"].blobs.store.put(blob[:-4] + ((last + 1) % 100).to_bytes(4, "little"))
+        of = msgspec.structs.replace(transcript(STAGES[2], done), output=forged)
+        disowned = await prove(nodes["c"], CommitJob(of))
+        assert isinstance(disowned, Disowned)
+        assert disowned.node == "a"
+        assert isinstance(await prove(nodes["c"], CommitJob(transcript(STAGES[2], done))), Done)
 
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
 
