@@ -7,6 +7,7 @@ the rows that came in and went out. Blobs bring a verifier the session's tokens,
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -88,6 +89,7 @@ class Proofs:
         self._shown: dict[str, tuple[Evidence, Kept]] = {}  # what may still be handed out, of sessions that were opened
         self._over: dict[str, None] = {}  # the latest sessions that nobody will ask about, whenever they are dropped
         self._shared: dict[str, list[str]] = {}  # session to the blobs that end with it
+        self._brought: deque[str] = deque(maxlen=SESSIONS_MAX)  # the latest blobs that others fetch here
         self.share = blobs.store.put
         self._witnesses: WeakSet[Witness] = WeakSet()
         self._second: tuple[tuple[str, int, int], Shard] | None = None  # made to compute others' work again
@@ -149,10 +151,10 @@ class Proofs:
 
     async def _bring(self, job: BringJob) -> None:
         data = await self._fetch(job.blob, job.holder)
+        self._brought.append(job.blob)
         if job.commitment:
             commitment = _commitment(job.commitment)
             if not await self._work(are_inputs_of, commitment, np.frombuffer(data, "<f4")):
-                self._blobs.store.drop(job.blob)
                 raise AbsentBlob(job.blob, job.holder)  # what it hands out is something else
 
     # In the compute thread.
@@ -236,7 +238,8 @@ class Proofs:
         self._over[op] = None
         if len(self._over) > OVER_MAX:
             del self._over[next(iter(self._over))]
-        for name in self._shared.pop(op, ()):
+        dropped = set(self._shared.pop(op, ()))
+        for name in dropped.difference(self._brought, *self._shared.values()):  # who says the same has the same blobs
             self._blobs.store.drop(name)
 
     def _recheck(self, job: RecheckJob, tokens: Tokens, came: npt.NDArray[np.float32] | None) -> Verdict:

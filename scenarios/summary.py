@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from policies.config import RecoveryRules, ReplayConfig
-from policies.coordination.examined import PROVED
+from policies.coordination.examined import IF_THERE, PROVED
 from scenarios.checks import VillageChecks
 from scenarios.record import TABLES
 
@@ -105,7 +105,7 @@ def checking_summary(
 ) -> dict[str, float]:
     """Return what checks of workers found and cost.
 
-    *False* are places proved false, *unclear* checks that came to nothing (silence, restarts, nobody to compute again).
+    *False* are places proved false, *unclear* those without a verdict (silence, restarts, nobody to compute again).
 
     Args:
         words: what was said of each place.
@@ -114,7 +114,7 @@ def checking_summary(
         sent_bytes: of the checks' own messages, and what verifiers fetched.
         worked_s: seconds of executors, for commitments and for computing again.
     """
-    false = sum(word in PROVED and word != "silent" for word in words)
+    false = sum(word in PROVED and word not in IF_THERE for word in words)
     return {
         "checking_sessions": float(sessions),
         "checking_places": float(len(words)),

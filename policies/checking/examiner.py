@@ -294,7 +294,7 @@ class Examiner(Fetching):
         """A place is judged: say so; forget the session with its last place."""
         del check.places[place.stage.node]
         if place.opened is not None:
-            check.missing.pop(place.opened.came, None)
+            check.missing.pop((place.stage.node, place.opened.came), None)
         if place.settled() == word:
             for node in place.contradicted(word):
                 self._tell(node, "contradicted", place.asked_ns)

@@ -40,13 +40,11 @@ class Fetching(Policy):
 
     def _lack(self, check: Check, blob: str, place: Place | None) -> bool:
         """Return whether a blob that somebody lacks will be brought here, and begin with it."""
-        if not blob or blob in check.found:
+        missing = check.lacks(blob, place) if blob else None
+        if missing is None or missing.need in check.found:
             return False
-        if blob not in check.missing:
-            missing = check.lacks(blob, place)
-            if missing is None:
-                return False
-            check.missing[blob] = missing
+        if missing.need not in check.missing:
+            check.missing[missing.need] = missing
             self.port.note("fetched", owner=missing.owner)
             self._fetch(check, missing, blob, missing.owner)
         return True
@@ -63,13 +61,13 @@ class Fetching(Policy):
         ((check, missing),) = found
         missing.job = 0
         if isinstance(outcome, Done):
-            del check.missing[missing.blob]
-            check.found[missing.blob] = missing.name, self.port.me
+            del check.missing[missing.need]
+            check.found[missing.need] = missing.name, self.port.me
             self._had(check, missing)
         elif outcome.node == missing.holder:
             self._try_next(check, missing)
         else:  # this node cannot fetch anything, so nothing is known of who hands out what
-            del check.missing[missing.blob]
+            del check.missing[missing.need]
             self._cannot_tell(check, missing)
 
     def _on_handed(self, sender: str, check: Check, handed: Handed | Unable) -> None:
@@ -95,7 +93,7 @@ class Fetching(Policy):
             if missing.waits_for(missing.other):
                 self._to(missing.other, Hand(check.key))
         elif missing.withheld:
-            del check.missing[missing.blob]
+            del check.missing[missing.need]
             self._withheld(check, missing)
         else:
             if missing.job:

@@ -51,6 +51,11 @@ class Place:
         return [node for node, said in self.words.items() if (said == "honest") != (word == "honest")]
 
 
+Need = tuple[str, str]
+"""What somebody lacks: a blob's name, after the stage that took it, or "" for a prompt or an answer. A stage may name
+any blob as what it took; what is found out of that must touch no other stage's."""
+
+
 @dataclass
 class Missing:
     """A blob that somebody lacks (`policies.checking.fetching`).
@@ -78,6 +83,11 @@ class Missing:
     slow: bool = False
     withheld: bool = False
 
+    @property
+    def need(self) -> Need:
+        """What it is."""
+        return (self.owner if self.came else "", self.blob)
+
     def waits_for(self, node: str) -> bool:
         """Whether a neighbour is asked for its name."""
         return bool(node) and self.holder == self.other == node and not self.job and not self.withheld
@@ -92,7 +102,7 @@ class Check:
         bound: node to its word.
         pledge: what was proposed, once it was.
         places: node to its place, of those that were drawn.
-        missing: what somebody lacks, by its name.
+        missing: what somebody lacks.
         found: what was missing, to the name and the node by which it is to be had.
     """
 
@@ -102,8 +112,8 @@ class Check:
     pledge: Pledge | None = None
     proposed_ns: int = 0
     places: dict[str, Place] = field(default_factory=dict)
-    missing: dict[str, Missing] = field(default_factory=dict)
-    found: dict[str, tuple[str, str]] = field(default_factory=dict)
+    missing: dict[Need, Missing] = field(default_factory=dict)
+    found: dict[Need, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -113,8 +123,8 @@ class Check:
     def transcript(self, stage: Stage) -> Transcript:
         """Return what a stage is asked about."""
         a = self.answered
-        _, source = self.found.get(a.prompt, ("", a.source))
-        _, holder = self.found.get(a.output, ("", a.stages[0].node))
+        _, source = self.found.get(("", a.prompt), ("", a.source))
+        _, holder = self.found.get(("", a.output), ("", a.stages[0].node))
         return Transcript(
             self.key.op, a.model, stage, stage == a.stages[-1], a.prompt, source, a.prompt_tokens, a.output, holder,
             a.tokens, a.greedy,
@@ -123,8 +133,8 @@ class Check:
     def came(self, place: Place) -> tuple[str, str]:
         """Return the name of what a stage took, and from whom it is to be had."""
         assert place.opened is not None
-        blob = place.opened.came
-        return self.found.get(blob, (blob, place.stage.node if blob else ""))
+        node, blob = place.stage.node, place.opened.came
+        return self.found.get((node, blob), (blob, node if blob else ""))
 
     def lacks(self, blob: str, place: Place | None) -> Missing | None:
         """Return who should hand out what is lacked, of the check or of one place; None if it is nothing of theirs."""

@@ -29,7 +29,7 @@ from policies.jobs import (
 from policies.local import Lend
 from policies.verification import Opening, Verdict
 from policies.wire import Message, encode
-from policies.work import FoundFalse, SettledOp
+from policies.work import Capability, FoundFalse, SettledOp
 from sim.keys import KeyRing
 from sim.world import Node
 from tests.policies.small_village import RULES, TWO_HOLD_ALL, SmallVillage, ready
@@ -369,6 +369,38 @@ def test_what_neither_neighbour_hands_out_puts_out_the_one_that_was_drawn() -> N
     assert out(village) == {"w2"}
     assert words(village, "w2").keys() == {"withheld"}
     assert words(village, "w1").keys() == {"honest"}
+
+
+def test_who_names_anothers_input_as_its_own_harms_only_itself() -> None:
+    """A stage knows what the next one took; what is fetched in its own place is not taken for the next one's."""
+    others = {name: Capability(1400.0, 0.01, 0.001, 0.001, 1e7, 0.01) for name in ("w1", "w2", "w3", "w4", "w5", "w6")}
+    rules = msgspec.structs.replace(RULES, spot_checks=SpotChecksConfig(share=1.0, wait_s=WAIT_S))
+    village = ready(6, rules=rules, others=others)
+    line = line_of(village, "w1")
+    assert len(line) > 2
+    liar = line[1]
+    village.desk.cheats[liar] = ("four_bits", range(*ALWAYS))
+
+    def prove(node: Node, job: Any) -> Outcome:
+        if isinstance(job, RecheckJob | BringJob) and job.holder == liar:
+            return Lacking("no", liar, blob=job.blob if isinstance(job, BringJob) else job.came)
+        if isinstance(job, RecheckJob) and job.of.stage.node != liar and job.came:
+            assert job.came == f"{job.of.op} before {job.of.stage.first}"  # else it would be found false
+        outcome = village.desk.proofs.outcome(node, job, 0)
+        if isinstance(job, OpenJob) and node.name == liar and isinstance(outcome, Done):
+            shown = msgspec.msgpack.decode(outcome.result, type=Shown)
+            after = next(
+                stage.last for stage in village.coordination().lines.lines[lines[0]].stages if stage.node == liar
+            )
+            return Done("", 0, 0, encode(Shown(shown.opening, f"{job.op} before {after}")))
+        return outcome
+
+    lines = [number for number, each in village.coordination().lines.lines.items() if liar in each.nodes]
+    village.desk.prove = prove
+    serve(village, 3)
+
+    assert words(village, liar).keys() == {"outputs"}
+    assert {word for checked in village.seen(Checked) if checked.node != liar for word in [checked.word]} == {"honest"}
 
 
 def test_a_head_that_withholds_its_answer_is_put_out_and_the_stages_after_it_pay_nothing() -> None:

@@ -61,7 +61,7 @@ def test_who_shirks_is_put_out_and_nobody_else(cheat: str, withholds: str) -> No
 
     assert sorted(told) == ["desk-4", "desk-5"]
     assert record.summary["checking_convicted"] == 2
-    assert record.summary["checking_false"] >= 6
+    assert record.summary["checking_unclear" if withholds == "output" else "checking_false"] >= 6
     assert (record.summary["wrong_answers"] == 0) == (cheat == "four_bits")
     assert record.manifest["checks"]["no_honest_worker_convicted"] is True
 
