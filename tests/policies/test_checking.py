@@ -371,6 +371,61 @@ def test_what_neither_neighbour_hands_out_puts_out_the_one_that_was_drawn() -> N
     assert words(village, "w1").keys() == {"honest"}
 
 
+def test_the_stage_before_one_that_was_drawn_is_asked_though_it_was_not_drawn() -> None:
+    """Where half of the work is looked at, what it gave is still there when the drawn one withholds it."""
+    village = checking(share=0.5)
+    village.desk.cheats["w2"] = ("four_bits", range(*ALWAYS))
+    village.desk.withholds["w2"] = ("input", range(*ALWAYS))
+    serve(village, 8)
+
+    drawn = {
+        node: {checked.op_id for checked in village.seen(Checked) if checked.node == node} for node in ("w1", "w2")
+    }
+    assert drawn["w2"] - drawn["w1"]
+    assert words(village, "w2").keys() == {"outputs"}
+    assert lies(village).keys() == {"w2"}
+
+
+def test_a_stage_has_its_time_to_commit_from_when_it_finds_the_answer() -> None:
+    """The leader takes longer to fetch the answer than a stage has for its word: that is not the stage's fault."""
+    village = checking()
+
+    def prove(node: Node, job: Any) -> Outcome:
+        if isinstance(job, CommitJob) and node.name == "w2" and job.of.holder == "w1":
+            return Lacking("no", "w1", blob=job.of.output)
+        return Progress(0) if isinstance(job, BringJob) else village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    village.ask("1")
+    village.run(2.0)
+    (missing,) = under_check(village).missing.values()
+    village.run(WAIT_S + 0.5)
+    brought = (p.JOB, "examiner", missing.job, encode(Done(missing.blob, 0, 0)))
+    village.world.give(village.world.by_name[village.leader], brought)
+    village.run(4 * WAIT_S)
+
+    assert words(village) == {"honest": 2}
+    assert lies(village) == {}
+
+
+def test_a_stage_that_names_nothing_as_what_it_took_has_shown_nothing() -> None:
+    """Only a first stage takes tokens; the leader sees that a later one's opening is not whole."""
+    village = checking()
+
+    def prove(node: Node, job: Any) -> Outcome:
+        outcome = village.desk.proofs.outcome(node, job, 0)
+        if isinstance(job, OpenJob) and node.name == "w2" and isinstance(outcome, Done):
+            shown = msgspec.msgpack.decode(outcome.result, type=Shown)
+            return Done("", 0, 0, encode(Shown(shown.opening, "")))
+        return outcome
+
+    village.desk.prove = prove
+    serve(village, 4)
+
+    assert words(village, "w2").keys() == {"opening"}
+    assert out(village) == {"w2"}
+
+
 def test_who_names_anothers_input_as_its_own_harms_only_itself() -> None:
     """A stage knows what the next one took; what is fetched in its own place is not taken for the next one's."""
     others = {name: Capability(1400.0, 0.01, 0.001, 0.001, 1e7, 0.01) for name in ("w1", "w2", "w3", "w4", "w5", "w6")}

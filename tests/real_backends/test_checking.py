@@ -184,6 +184,25 @@ def test_what_a_stage_withholds_is_brought_from_the_one_before(tmp_path: Path) -
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED, names="abcd"))
 
 
+def test_what_two_sessions_took_alike_stays_for_the_second(tmp_path: Path) -> None:
+    """The same prompt makes the same blob; the first session's end leaves it to the other, whose end takes it."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        shown = {}
+        for op in ("client/op", "client/again"):
+            *_, done = await end_of(nodes["a"], session_job(op=op))
+            of = msgspec.structs.replace(transcript(STAGES[1], done), op=op)
+            assert isinstance(await prove(nodes["b"], CommitJob(of)), Done)
+            opened = await prove(nodes["b"], OpenJob(op, 0, 0))
+            shown[op] = msgspec.msgpack.decode(opened.result, type=Shown).came
+        assert shown["client/op"] == shown["client/again"]
+        for op, left in (("client/op", True), ("client/again", False)):
+            await prove(nodes["b"], ReleaseJob(op))
+            assert (nodes["b"].blobs.store.get(shown[op]) is not None) == left
+
+    asyncio.run(run_nodes(tmp_path, act, policy=ALONE))
+
+
 def test_a_head_that_hands_out_nothing_is_named(tmp_path: Path) -> None:
     """Who cannot commit for want of the answer says whose answer it is, and so does who would fetch it."""
 
