@@ -263,7 +263,7 @@ class Examiner(Fetching):
             self.port.set_timer("resend", RESEND_NS)
 
     def _remind_to_bind(self, check: Check) -> None:
-        if self.port.now - check.asked_ns <= self.wait_ns:
+        if self.port.now - check.asked_ns <= self.fetch_ns:
             self._ask_to_bind(check)
             return
         for stage in check.answered.stages:
@@ -281,7 +281,7 @@ class Examiner(Fetching):
                 self._finish(check, place, "silent")
             else:
                 self._to(place.stage.node, Draw(check.key, place.challenge))
-        elif now - place.asked_ns > self.wait_ns:
+        elif now - place.asked_ns > self.fetch_ns:
             place.asked = ""  # perhaps it waits for what the stage took
             if not self._lack(check, place.opened.came, place):
                 self._ask_another(check, place)

@@ -21,7 +21,8 @@ from policies.port import NS_PER_S, Policy
 from policies.wire import Message, encode
 
 SILENT_NS = 10 * NS_PER_S
-"""An executor tells before that nothing comes (after 6 s, `real_backends.blob_exchange`)."""
+"""An executor tells before that nothing comes (after 6 s, `real_backends.blob_exchange`). Whoever may have to fetch is
+waited for so long at least, or it would be blamed for the silence of another."""
 
 
 class Fetching(Policy):
@@ -31,11 +32,12 @@ class Fetching(Policy):
         wait_ns: how long one is waited for.
 
     Attributes:
+        fetch_ns: how long one is waited for that may have to fetch something first.
         checks: what is under way.
     """
 
     def __init__(self, wait_ns: int) -> None:
-        self.wait_ns = wait_ns
+        self.wait_ns, self.fetch_ns = wait_ns, max(wait_ns, SILENT_NS)
         self.checks: dict[Key, Check] = {}
 
     def _lack(self, check: Check, blob: str, place: Place | None) -> bool:
@@ -89,7 +91,7 @@ class Fetching(Policy):
 
     def _watch(self, check: Check, missing: Missing) -> None:
         """Time passes."""
-        if self.port.now - missing.since_ns <= (max(self.wait_ns, SILENT_NS) if missing.job else self.wait_ns):
+        if self.port.now - missing.since_ns <= (self.fetch_ns if missing.job else self.wait_ns):
             if missing.waits_for(missing.other):
                 self._to(missing.other, Hand(check.key))
         elif missing.withheld:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from policies import port as p
+from policies.checking.fetching import SILENT_NS
 from policies.checking.messages import Bound, Checked, Key, Unable
 from policies.config import PreparedConfig, SpotChecksConfig
 from policies.coordination.trust import PRIOR
@@ -399,13 +400,38 @@ def test_a_stage_has_its_time_to_commit_from_when_it_finds_the_answer() -> None:
     village.ask("1")
     village.run(2.0)
     (missing,) = under_check(village).missing.values()
-    village.run(WAIT_S + 0.5)
+    village.run(SILENT_NS / 1e9 - 1.5)
     brought = (p.JOB, "examiner", missing.job, encode(Done(missing.blob, 0, 0)))
     village.world.give(village.world.by_name[village.leader], brought)
+    village.lose = lambda sender, to, tag: (sender, tag) == ("w2", "bound")
+    village.run(4.0)  # its word takes a while, and would be too late by what was asked first
+    village.lose = lambda sender, to, tag: False
     village.run(4 * WAIT_S)
 
     assert words(village) == {"honest": 2}
     assert lies(village) == {}
+
+
+def test_who_finds_after_seconds_that_nothing_comes_is_heard_however_short_the_wait() -> None:
+    """A silent head is known to be so after 6 s; the stages that waited for it pay nothing where all wait only 4."""
+    rules = msgspec.structs.replace(RULES, spot_checks=SpotChecksConfig(share=1.0, wait_s=4.0))
+    village = ready(4, memory_bytes=TWO_HOLD_ALL, rules=rules)
+    village.desk.withholds["w1"] = ("output", range(*ALWAYS))
+    waited: dict[str, float] = {}
+
+    def prove(node: Node, job: Any) -> Outcome:
+        now_s = village.world.engine.now / 1e9
+        known_s = waited.setdefault(job.of.op, now_s) if isinstance(job, CommitJob) and node.name == "w2" else 0.0
+        if known_s and now_s - known_s < 6.0:
+            return Lost("still fetching", "w2")
+        return village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    serve(village, 6, between_s=12.0)
+
+    assert village.seen(FoundFalse) == [FoundFalse("w1", 3)]
+    assert words(village, "w1").keys() == {"withheld"}
+    assert lies(village).keys() == {"w1"}
 
 
 def test_a_stage_that_names_nothing_as_what_it_took_has_shown_nothing() -> None:
