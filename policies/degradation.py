@@ -60,9 +60,13 @@ class Offer(NamedTuple):
 def up(mix: Mix, away: float) -> float:
     """Return the chance that some model of a mix answers.
 
+    ASSUMPTIONS: workers are away independently of one another, and so are pipelines, as no worker is in two; a house
+    that loses its power, or a link that many share, is not in it, so that the promise is kept less often than this
+    says. Every pipeline of a model has as many stages as its longest: there it is kept more often. Standbys and copies
+    of stages count for nothing. That a model is busy is none of this.
+
     Args:
-        away: chance that a worker is away when it is needed, 0 up to 1; of different models independent, as no worker
-            is in two pipelines.
+        away: chance that a worker is away when it is needed, 0 up to 1; the same for all.
     """
     return 1.0 - math.prod(1.0 - availability(share.copies, share.stages, away) for share in mix if share.copies)
 

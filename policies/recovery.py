@@ -80,8 +80,7 @@ def replay_s(stage: Exposure, tokens: float) -> float:
     """
     if tokens <= 0:
         return 0.0
-    travel_s, compute_s = stage.input_bytes / stage.bytes_per_s, stage.prefill_s_token + stage.others_s_token
-    return tokens * (max(travel_s, compute_s) + min(travel_s, compute_s) / CHUNKS) + stage.step_s
+    return tokens * _token_s(stage) + stage.step_s
 
 
 CHUNKS = 8
@@ -237,7 +236,8 @@ def allowance_bytes(live_bytes: float, replayed_bytes: float, ratio: float) -> f
 
 
 def _token_s(stage: Exposure) -> float:
-    return replay_s(stage, 1.0) - stage.step_s
+    travel_s, compute_s = stage.input_bytes / stage.bytes_per_s, stage.prefill_s_token + stage.others_s_token
+    return max(travel_s, compute_s) + min(travel_s, compute_s) / CHUNKS
 
 
 def _prepared_s(stage: Exposure, left: float, rules: Rules, behind: float, copied_s: float, passes_s: float) -> float:

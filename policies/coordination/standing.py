@@ -12,6 +12,10 @@ Which stage is worth it, and which way it is copied, is `policies.recovery`'s to
 
 A request that is audited is not prepared: its pipelines come to their answers without one another's caches. A new
 leader does not know who has what. It asks as well, but those that are in its own pipelines alone.
+
+Of several models, whatever no class needs a pipeline of leaves workers idle, and they stand by for stages of any of
+them. What is kept counts for the same layers of the same model, so that a request that another model goes on with
+begins with its prompt there.
 """
 
 from __future__ import annotations
@@ -21,13 +25,14 @@ import msgspec
 from policies.commands import Complete, Place, Refuse
 from policies.config import CoordinationConfig, RecoveryRules, ReplayConfig, ShardingConfig
 from policies.coordination.efforts import Effort
-from policies.coordination.lines import Hold, Line
+from policies.coordination.lines import Hold, Line, candidate
 from policies.coordination.mishaps import Mishaps
 from policies.coordination.offers import Offers
 from policies.jobs import Stage, Standby
+from policies.mixing import as_model
 from policies.port import NS_PER_S
 from policies.problem import Problem
-from policies.recovery import Choice, Copying, Exposure, Rules, choose, cover, replay
+from policies.recovery import Choice, Copying, Exposure, Rules, allowance_bytes, choose, cover, replay
 from policies.state import OpKey
 from policies.work import Assign, AssignPrepared, Capability, Free, Keep
 
@@ -41,7 +46,7 @@ class Standing(Offers):
     Args:
         config, sharding, card, smaller: as of `policies.coordination.requests.Requests`.
         recovery: whether requests are prepared for deaths, and how.
-        kv_bytes_token_layer: what a layer keeps of a token.
+        kv_bytes_token_layer: what a layer of the first model keeps of a token.
 
     Attributes:
         mishaps: how often workers are lost.
@@ -49,7 +54,7 @@ class Standing(Offers):
         again: pipelines that are to come again, each with its new number, or 0, and until when one waits for it (ns).
         ran_on: the pipeline that a request ran on last.
         holders: nodes that may keep something of a request, in the order in which they came to it.
-        allowance_bytes: what may still be copied.
+        unspent_bytes: what may still be copied, of what `policies.recovery.allowance_bytes` allowed so far.
         usual: tokens of a prompt and of an answer, of the request that was asked last.
     """
 
@@ -63,8 +68,7 @@ class Standing(Offers):
         recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
         kv_bytes_token_layer: float = 0.0,
     ) -> None:
-        # Who serves several models has no idle workers: what is free serves a smaller one.
-        self.rules = None if isinstance(recovery, ReplayConfig) or smaller else recovery
+        self.rules = None if isinstance(recovery, ReplayConfig) else recovery
         self.kv_bytes_token_layer = kv_bytes_token_layer
         super().__init__(config, sharding, card, smaller)
 
@@ -76,28 +80,28 @@ class Standing(Offers):
         self.ran_on: dict[OpKey, int] = {}
         # What an earlier leader had run may be kept where it ran.
         self.holders: dict[OpKey, dict[str, None]] = {key: {} for key in self.state.requests}
-        self.allowance_bytes = 0.0
+        self.unspent_bytes = 0.0
         self.usual = (max(1, self.sharding.context_tokens // USUAL_SHARE),) * 2
 
     # -- who stands by ----------------------------------------------------------------------------------
 
     def _consider(self) -> None:
-        super()._consider()
         if self.rules is not None:
             self.mishaps.watch(len(self.lines.workers) * self.tick_ns / NS_PER_S)
             if self.config.replan is None:  # else idle workers hold copies by its rules, which are as good
-                self._stand_by()
+                self._stand_by()  # first, as it waits while a plan is made
+        super()._consider()
 
     def _stand_by(self) -> None:
         """Let each idle worker hold a stage: of those with fewest standbys the one that is worth most."""
         if self.plan_job or self.pool_changed or self.placing:
             return
         lines, free = self.lines, self.lines.free_workers(self.placing, self.state.members)
-        standbys = {(s.first, s.last): 0 for line in lines.lines.values() for s in line.stages}
+        standbys = {(line.model, s.first, s.last): 0 for line in lines.lines.values() for s in line.stages}
         for node in list(lines.spares):
-            edges = lines.spares[node].stage.first, lines.spares[node].stage.last
-            if node in free and edges in standbys:
-                standbys[edges] += 1
+            _, model, held = lines.spares[node]
+            if node in free and (model, held.first, held.last) in standbys:
+                standbys[model, held.first, held.last] += 1
             else:
                 del lines.spares[node]
                 if node in lines.workers:
@@ -106,20 +110,24 @@ class Standing(Offers):
             if node in lines.spares:
                 continue
             found = [
-                (standbys[stage.first, stage.last], -self._worth(line, index, node), line.number, index)
+                (standbys[line.model, stage.first, stage.last], -self._worth(line, index, node), line.number, index)
                 for line in lines.lines.values()
                 for index, stage in enumerate(line.stages)
-                if self._fits(stage, capability)
+                if self._fits(line.model, stage, capability)
             ]
             best = min((each for each in found if each[1] < 0.0), default=None)
             if best is not None:
-                stage = lines.lines[best[2]].stages[best[3]]
-                standbys[stage.first, stage.last] += 1
-                lines.spares[node] = Hold(self._number(), self.card.model, Stage(node, stage.first, stage.last))
+                line = lines.lines[best[2]]
+                stage = line.stages[best[3]]
+                standbys[line.model, stage.first, stage.last] += 1
+                lines.spares[node] = Hold(self._number(), line.model, Stage(node, stage.first, stage.last))
                 self._load(node)
 
-    def _fits(self, stage: Stage, capability: Capability) -> bool:
-        card = self.card
+    def _card(self, model: str) -> Problem:
+        return next(card for card in self.cards if card.model == model)
+
+    def _fits(self, model: str, stage: Stage, capability: Capability) -> bool:
+        card = self._card(model)
         needed_bytes = (stage.last - stage.first) * (card.layer_bytes + card.kv_bytes_layer) + card.head_bytes
         return needed_bytes <= capability.memory_bytes
 
@@ -149,8 +157,9 @@ class Standing(Offers):
         held, left = assign.prompt_tokens + len(assign.forced), assign.new_tokens - len(assign.forced)
         # A first attempt sends this; a later one would by replay send it again, and may send all that was missing.
         passed = held if resume else assign.prompt_tokens + assign.new_tokens
-        sent_bytes = passed * sum(self._input_bytes(k) for k in range(len(line.stages)))
-        self.allowance_bytes += (self.rules.bytes_ratio - 1.0) * sent_bytes
+        sent_bytes = passed * sum(self._input_bytes(line.model, k) for k in range(len(line.stages)))
+        live_bytes, replayed_bytes = (0.0, sent_bytes) if resume else (sent_bytes, 0.0)
+        self.unspent_bytes += allowance_bytes(live_bytes, replayed_bytes, self.rules.bytes_ratio) - replayed_bytes
         standbys = self._copies(line, holders, held, left)
         holders.update(dict.fromkeys((*line.nodes, *(each.node for each in standbys))))
         return AssignPrepared(**msgspec.structs.asdict(assign), standbys=standbys, resume=resume)
@@ -160,26 +169,26 @@ class Standing(Offers):
         rules = Rules(line.token_s)
         found: list[tuple[int, str, Choice, Copying]] = []
         for index, stage in enumerate(line.stages):
-            node = self._standby_of(stage, holders)
+            node = self._standby_of(line.model, stage, holders)
             if node:
                 exposure = self._exposure(line, index, node)
                 choice = self._choice(exposure, held, left, rules)
                 found.append((index, node, choice, Copying(exposure, choice, held, 0.0)))
-        until = cover([each[3] for each in found], left, rules, self.allowance_bytes)
+        until = cover([each[3] for each in found], left, rules, self.unspent_bytes)
         standbys = []
         for (index, node, choice, _), tokens in zip(found, map(int, until), strict=True):
             if tokens and choice.way != "replay":
-                self.allowance_bytes -= tokens * choice.copy_bytes
+                self.unspent_bytes -= tokens * choice.copy_bytes
                 standbys.append(Standby(index, node, choice.way, choice.interval_tokens, tokens))
         return tuple(standbys)
 
-    def _standby_of(self, stage: Stage, holders: dict[str, None]) -> str:
+    def _standby_of(self, model: str, stage: Stage, holders: dict[str, None]) -> str:
         """Return who stands by for a stage, if anybody does: rather one that has something of the request already."""
         lines = self.lines
         free = [
             node
-            for node, (number, _, held) in lines.spares.items()
-            if (held.first, held.last) == (stage.first, stage.last)
+            for node, (number, of, held) in lines.spares.items()
+            if (of, held.first, held.last) == (model, stage.first, stage.last)
             and (view := lines.workers.get(node)) is not None
             and view.loaded == number
             and node not in lines.doubted
@@ -191,27 +200,30 @@ class Standing(Offers):
         assert self.rules is not None
         return choose(exposure, held, left, rules, self.rules.ways)
 
-    def _input_bytes(self, index: int) -> float:
-        return self.card.activation_bytes if index else TOKEN_BYTES
+    def _input_bytes(self, model: str, index: int) -> float:
+        return self._card(model).activation_bytes if index else TOKEN_BYTES
 
     def _exposure(self, line: Line, index: int, node: str) -> Exposure:
         """Return what the death of a stage would cost: what its successor lacks goes through all stages again."""
         assert self.rules is not None
-        stage, here = line.stages[index], self.lines.workers[node].capability
+        stage, capability, card = line.stages[index], self.lines.workers[node].capability, self._card(line.model)
+        assert capability is not None
+        here = as_model(card, self.card, candidate(node, capability))
         view = self.lines.workers.get(stage.node)
         there = view.capability if view is not None else None
         deaths_per_s = self.mishaps.per_s if self.rules.deaths_per_h is None else self.rules.deaths_per_h / 3600.0
-        assert here is not None
         layers = stage.last - stage.first
         own_s = layers * here.prefill_s_token_layer
+        # Lines state the prompt's time as workers do, for layers of the first model.
+        all_s = line.prefill_s_token * (card.layer_bytes / self.card.layer_bytes)
         return Exposure(
             min(1.0, deaths_per_s * line.token_s),
-            self._input_bytes(index),
-            layers * self.kv_bytes_token_layer,
+            self._input_bytes(line.model, index),
+            layers * self.kv_bytes_token_layer * (card.kv_bytes_layer / self.card.kv_bytes_layer),
             min(here.bytes_per_s, there.bytes_per_s if there is not None else here.bytes_per_s),
             own_s,
             here.step_s + layers * here.layer_s,
-            max(0.0, line.prefill_s_token - own_s),
+            max(0.0, all_s - own_s),
         )
 
     # -- what happens when a stage dies -----------------------------------------------------------------
@@ -273,7 +285,7 @@ class Standing(Offers):
             node = stage.node
             view = self.lines.workers.get(node)
             if node == blamed or view is None or node in self.lines.doubted or not self.state.members.get(node, False):
-                node = self._standby_of(stage, {})
+                node = self._standby_of(line.model, stage, {})
             if not node or node in self.placing or node in [other.node for other in stages]:
                 return ()
             stages.append(Stage(node, stage.first, stage.last))

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies import recovery
@@ -47,6 +47,7 @@ claims = st.builds(
 )
 
 
+@example([Exposure(1e-6, 4.0, 1e4, 1e7, 0.0, 1e18)], 0, 3, 0.0)  # a pass so long that a token's part of it is lost
 @given(st.lists(claims, min_size=1, max_size=3), st.integers(0, 4096), st.integers(1, 4096), st.floats(0.0, 1e9))
 def test_whatever_workers_claim_there_is_an_answer(
     stages: list[Exposure], held: int, left: int, allowance_bytes: float

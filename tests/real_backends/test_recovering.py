@@ -18,7 +18,7 @@ TOKENS = 200
 HEAD, STAGE = "desk-0", "desk-2"  # of the pipeline that five equal desks are planned into; desk-0 leads
 
 
-def killed(rule: dict[str, Any], folder: Path) -> Record:
+def killed(rule: dict[str, Any], smaller: list[dict[str, str]], folder: Path) -> Record:
     """Run one long request on five slow desks, and kill a stage with SIGKILL in the middle of its answer."""
     plain = to_plain(load("four_desks", seed=5, profile="", world="local", duration_s=12.0, reading_s=0.5))
     plain["faults"] = [{"kind": "crash", "at_s": 5.0, "node": STAGE, "down_s": 60.0}]
@@ -26,6 +26,7 @@ def killed(rule: dict[str, Any], folder: Path) -> Record:
     plain["workload"].update(requests=1, new_tokens=TOKENS, retry_s=1.0)
     plain["policy"]["coordination"].update(lease_s=1.5, plan_every_s=0.5)
     plain["policy"]["recovery"] = rule
+    plain["smaller"], plain["policy"]["coordination"]["degrade"] = smaller, {"services": ["standard"]}
     folder.mkdir()
     record = run_local(build(plain), folder)
     (row,) = (dict(zip(TABLES["requests"], each, strict=True)) for each in record.tables["requests"])
@@ -36,11 +37,12 @@ def killed(rule: dict[str, Any], folder: Path) -> Record:
 
 
 @pytest.mark.slow
-def test_a_killed_stage_s_standby_goes_on_with_the_same_tokens(tmp_path: Path) -> None:
+@pytest.mark.parametrize("smaller", [[], [{"model": "desk-mini"}]], ids=["one model", "two models"])
+def test_a_killed_stage_s_standby_goes_on_with_the_same_tokens(tmp_path: Path, smaller: list[dict[str, str]]) -> None:
     """The text is the undisturbed one; of the tokens there were, a few go through the stages again, where replay takes
     them all. Nothing of the request is left when it is over."""
-    prepared = killed({"rule": "prepared", "deaths_per_h": 3600.0, "bytes_ratio": 4.0}, tmp_path / "prepared")
-    replayed = killed({"rule": "replay"}, tmp_path / "replayed")
+    prepared = killed({"rule": "prepared", "deaths_per_h": 3600.0, "bytes_ratio": 4.0}, smaller, tmp_path / "prepared")
+    replayed = killed({"rule": "replay"}, smaller, tmp_path / "replayed")
     summary = prepared.summary
     assert summary["resumed_attempts"] == 1
     assert summary["resumed_again_tokens"] <= 10
