@@ -129,6 +129,7 @@ def calibrate(
             for tau, ohm, energy in zip(circuit.tau_s, r_ohm[1:], circuit.activation_j_mol[1:], strict=True)
         ),
         coulomb_efficiency=COULOMB_EFFICIENCY,
+        r0_knee_v=circuit.shape.r0_knee_v,
     )
     heat = fit_heat(pulses, cell, given)
     warmed = replace(
@@ -187,6 +188,10 @@ def _stated(circuit: CircuitFit, heat: HeatFit, given: Given, pulses: Sequence[C
             f"activation energies {circuit.shape.activation_j_mol:g} J/mol: assumed, ambients span less than "
             f"{ONE_TEMPERATURE_K:g} K"
         )
+    if (knee_v := circuit.shape.r0_knee_v) is None:
+        lines.append("R0 is the same at any current: no run holds short loads of several currents")
+    else:
+        lines.append(f"R0 bends at {knee_v:g} V: assumed, as for every cell whose pulses are of several currents")
     if not np.isfinite(heat.rms_k):
         lines.append(
             "heat: all that is lost, no entropy; heat_j_per_k, cooling_w_per_k assumed where not given: no temperature "

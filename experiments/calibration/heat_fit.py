@@ -1,10 +1,10 @@
 """What warms a cell, fitted to measured temperatures under its fitted circuit: shares of pairs, and entropy.
 
 The law is that of `models.battery.heat`: C dT/dt = (R0 I + sum of share_k v_k) I - I T dOCV/dT - G (T - ambient). What
-the cell loses at once is taken to be all heat, R0 I = OCV - sum of v_k - v with the measured v. Fitted are the share of
-each pair, between 0 and 1, and the entropic table, straight between knots; heat capacity and conductance only where not
-given. Slow discharges at several temperatures are no measure of the table: even at C/50 what resistance loses,
-less when warm, moves them by 0.1 to 0.4 mV/K.
+the cell loses at once is taken to be all heat, OCV - sum of v_k - v with the measured v. Fitted are the share of each
+pair, between 0 and 1, and the entropic table, straight between knots; heat capacity and conductance only where not
+given. Slow discharges at several temperatures are no measure of the table: even at C/50 what resistance loses, less
+when warm, moves them by 0.1 to 0.4 mV/K.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ charge, so that the resistance grows with the slope of the open-circuit curve. N
 lag is less than at the knee's steepest: the square root is taken. It starts from the median of the lowest knots, as the
 last knot alone is the worst known of all. R0 and fast pairs, which are ohmic and kinetic, stay as at the last knot.
 
-Found on one cell simulated elsewhere (Marquis et al. 2019 in PyBaMM's DFN, loads down to 20 % of charge only). Time to
-cut-off at 25 C, C/5 to 1C: 0.3 to 1.4 % too long with constant resistance, 3 to 5 % too short with the slope itself,
-within 0.15 % with this rule. At 5 C it is too strong: 0.6 to 2.7 % too short, where constant resistance is 0.6 to 2.1 %
-too long.
+Found on one cell simulated elsewhere (Marquis et al. 2019 in PyBaMM's DFN, loads to 20 % of charge only), R0 straight.
+Time to cut-off at 25 C, C/5 to 1C: 0.3 to 1.4 % too long with constant resistance, 3 to 5 % too short with the slope
+itself, within 0.15 % with this rule. At 5 C it is too strong: 0.6 to 2.7 % too short, where constant resistance is 0.6
+to 2.1 % too long. With R0 that bends (`circuit_fit.KNEE_V`) the rule is 0.1 to 0.6 % too long at 25 C, 0.2 to 0.7 % too
+short at 5 C.
 """
 
 from __future__ import annotations

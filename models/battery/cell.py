@@ -54,6 +54,9 @@ class Cell:
             charges below the last measured load is laid down as knots (experiments/calibration does).
         r0_ohm: ohmic resistance at 25 C at these knots, ohm.
         r0_activation_j_mol: how it follows temperature, J/mol.
+        r0_knee_v: from about this voltage on, what R0 takes grows with the logarithm of the current (charge transfer,
+            Butler and Volmer): knee asinh(R0 I / knee), V. None is a straight line. On a bench (`protocol`) only;
+            elsewhere R0 is that of small currents.
         pairs: two or three RC pairs, fastest first.
         coulomb_efficiency: share of the charge put in that can be taken out, 0 to 1.
         heat_share: share of (OCV - v) I that becomes heat, about 0.8 to 1, before the shares of the pairs.
@@ -87,6 +90,7 @@ class Cell:
     cooling_w_per_k: float = 0.05
     charge_c_rate_max: float = 1.0
     cutoff_c_rate: float = 0.05
+    r0_knee_v: float | None = None
     entropic_soc: tuple[float, ...] = ()
     entropic_v_per_k: tuple[float, ...] = ()
 
@@ -112,6 +116,8 @@ def _check(cell: Cell) -> None:
         value = getattr(cell, field)
         if not (math.isfinite(value) and least <= value <= most):
             raise ValueError(f"{name}: {field} is {value}; allowed: numbers from {least:g} to {most:g}")
+    if cell.r0_knee_v is not None and not 0.01 <= cell.r0_knee_v <= 1e3:
+        raise ValueError(f"{name}: r0_knee_v is {cell.r0_knee_v}; allowed: numbers from 0.01 to 1000, or none")
     _check_rising(f"{name}: ocv_soc", cell.ocv_soc)
     if len(cell.ocv_soc) < 2 or cell.ocv_soc[0] != 0.0 or cell.ocv_soc[-1] != 1.0:
         raise ValueError(f"{name}: ocv_soc has {len(cell.ocv_soc)} knots; allowed: two or more, from 0 to 1")

@@ -11,7 +11,7 @@ Tables are straight between knots and constant beyond the first and the last. A 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 from itertools import pairwise
@@ -227,6 +227,24 @@ def current_for_power(source: FloatArray, r0_ohm: FloatArray, power_w: FloatArra
     """Return I = (E - sqrt(E^2 - 4 R0 P)) / (2 R0), A; where the root is complex, the current of most power."""
     root = np.sqrt(np.maximum(source**2 - 4.0 * r0_ohm * power_w, 0.0))
     return np.asarray(2.0 * power_w / (source + root))  # the same root, without the cancellation at small P
+
+
+def with_knee(rows: Circuit, r0_current_v: FloatArray) -> Circuit:
+    """Return the rows with R0 frozen where its curve is for a load: knee asinh(x) / x times itself, x = R0 I / knee.
+
+    Two electrodes alike, each 2 R T / F asinh(I / 2 I0), together have a knee of 4 R T / F = 0.1 V; resistance that is
+    straight (electrolyte, foils) moves it up. The curve is that of `Cell.r0_knee_v`; without one the rows are returned.
+
+    Args:
+        rows: at their temperatures.
+        r0_current_v: R0 I of small currents, I the current now, V.
+    """
+    knee_v = rows.cell.r0_knee_v
+    if knee_v is None:
+        return rows
+    over = np.abs(r0_current_v) / knee_v
+    share = np.divide(np.arcsinh(over), over, out=np.ones_like(over), where=over > 1e-9)
+    return replace(rows, factor=np.concatenate([rows.factor[:1] * share, rows.factor[1:]]))
 
 
 def piece_of(rows: Circuit, soc: FloatArray, rising: BoolArray, fine: bool = False) -> Piece:

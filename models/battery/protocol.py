@@ -1,9 +1,9 @@
 """One cell through a list of steps, as on a test bench: what the validation runs. Self-heating is coupled.
 
 Inside a step the cell's temperature is frozen for substeps of at most 60 s and at most about 0.1 K, at the temperature
-of the substep's start; the electric law moves over the substep, then its mean heat moves the temperature, both in
-closed form (constant power: to the error of its own substeps). Samples between are computed from the substep's start,
-all at once; they change nothing in the course.
+of the substep's start; so is the bend of R0 (`Cell.r0_knee_v`), at the current there. The electric law moves over the
+substep, then its mean heat moves the temperature, both in closed form (constant power: to the error of its own
+substeps). Samples between are computed from the substep's start, all at once; they change nothing in the course.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from models.battery.circuit import (
     rested,
     source_v,
     terminal_v,
+    with_knee,
 )
 from models.battery.constant_current import constant_current
 from models.battery.constant_power import constant_power
@@ -37,6 +38,8 @@ from models.battery.heat import heat_now_w, mean_heat_w, temperature_c
 MODES = ("cc", "cp", "cv", "rest")
 _SUBSTEP_MAX_S, _SUBSTEP_MIN_S, _SUBSTEP_K = 60.0, 2.0, 0.1
 _DEFAULT_GRID_S = 10.0
+_KNEE_ROUNDS = 20  # of a fixed point that gains a digit or more each: R0 takes little of the voltage
+_STEEP = 50.0  # exponents beyond stand for a current that no cell has
 _STEP_MAX_S = 1e7  # 116 days: a step that has not met its condition by then never will
 
 
@@ -176,16 +179,16 @@ class _Bench:
         if self.isothermal:
             self.temp_c = step.ambient_c
         if self.wanted is None:
-            self._sample(step, circuit(self.cell, self.temp_c), np.zeros(1), self.temp_c)
+            self._sample(step, self._loaded(step), np.zeros(1), self.temp_c)
         elif first:
             at_start = int(np.searchsorted(self.wanted, 0.0, side="right"))
-            self._sample(step, circuit(self.cell, self.temp_c), np.zeros(at_start), self.temp_c)
+            self._sample(step, self._loaded(step), np.zeros(at_start), self.temp_c)
             self.taken = at_start
         length_s = min(step.until_t_s if math.isfinite(step.until_t_s) else _STEP_MAX_S, _STEP_MAX_S)
         end_s = start_s + length_s
         stop = Stop.TIME
         while stop == Stop.TIME and self.now_s < end_s:
-            part = circuit(self.cell, self.temp_c)
+            part = self._loaded(step)
             span = min(end_s - self.now_s, self._substep_s(step, part))
             moved = _move(step, part, self.state, span)
             done_s = float(moved.elapsed_s[0])
@@ -203,6 +206,20 @@ class _Bench:
         reason, goes_on = _reason(step, self.cell, stop, rising)
         self.ends.append(StepEnd(start_s, self.now_s, reason, energy_j / 3600.0, charge_c / 3600.0))
         return goes_on
+
+    def _loaded(self, step: Step) -> Circuit:
+        """Return the circuit at the temperature now, with R0 where its curve is for the step's load now."""
+        part = circuit(self.cell, self.temp_c)
+        knee_v = self.cell.r0_knee_v
+        if knee_v is None:
+            return part
+        small_ohm, source = resistances_ohm(part, self.state.soc)[0], source_v(part, self.state)
+        if step.mode == "cv":
+            return with_knee(part, knee_v * np.sinh(np.clip((source - step.value) / knee_v, -_STEEP, _STEEP)))
+        loaded = part
+        for _ in range(_KNEE_ROUNDS if step.mode == "cp" else 1):
+            loaded = with_knee(part, small_ohm * _current(step, loaded, self.state))
+        return loaded
 
     def result(self) -> Run:
         """Return the course."""

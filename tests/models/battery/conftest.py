@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
 
 from models.battery.cell import Cell, Pair
 
@@ -52,6 +53,7 @@ HOT = replace(
     entropic_soc=(0.05, 0.3, 0.6, 0.9),
     entropic_v_per_k=(-4e-4, -1e-4, 2e-4, 1e-4),
 )
+BENT = replace(HOT, name="R0 bends, too", r0_knee_v=0.08)
 
 
 @dataclass
@@ -76,8 +78,10 @@ class Reference:
 
     def volts(self, mode: str, value: float, y: np.ndarray, temp_c: float) -> tuple[float, float]:
         """Return current and terminal voltage; ``charge`` takes (limit A, power W, v_max) and the least current."""
-        r0 = self.ohm(y[0], temp_c)[0]
+        r0, knee = self.ohm(y[0], temp_c)[0], self.cell.r0_knee_v
         source = _line(y[0], self.cell.ocv_soc, self.cell.ocv_v) - sum(y[1 : 1 + len(self.cell.pairs)])
+        if knee is not None:
+            return self.volts_with_knee(mode, value, source, r0, knee)
         if mode == "cc":
             amps = value
         elif mode == "cv":
@@ -89,6 +93,19 @@ class Reference:
             by_power = 2.0 * power / (source + math.sqrt(source**2 + 4.0 * r0 * power))
             amps = -min(limit, by_power, (v_max - source) / r0)
         return amps, source - r0 * amps
+
+    def volts_with_knee(self, mode: str, value: float, source: float, r0: float, knee: float) -> tuple[float, float]:
+        """Return current and terminal voltage where R0 takes knee asinh(R0 I / knee)."""
+
+        def terminal(amps: float) -> float:
+            return source - knee * math.asinh(r0 * amps / knee)
+
+        if mode == "cv":
+            return knee / r0 * math.sinh((source - value) / knee), value
+        amps = (
+            value if mode == "cc" else brentq(lambda i: i * terminal(i) - value, 0.0, 3.0 * value / source, xtol=1e-13)
+        )
+        return amps, terminal(amps)
 
     def move(
         self,
@@ -108,7 +125,8 @@ class Reference:
             amps, volts = self.volts(mode, value, y, temp)
             ohm = self.ohm(y[0], temp)
             charge = cell.capacity_ah * 3600.0
-            lost = ohm[0] * amps + sum(pair.heat_share * y[1 + k] for k, pair in enumerate(cell.pairs))
+            at_once = _line(y[0], cell.ocv_soc, cell.ocv_v) - sum(y[1 : 1 + pairs]) - volts
+            lost = at_once + sum(pair.heat_share * y[1 + k] for k, pair in enumerate(cell.pairs))
             entropic = _line(y[0], cell.entropic_soc, cell.entropic_v_per_k) if cell.entropic_soc else 0.0
             heat = (cell.heat_share * lost - (temp + 273.15) * entropic) * amps
             lost = 0.0 if ambient_c is None else cell.cooling_w_per_k * (temp - ambient_c)
@@ -176,6 +194,12 @@ def two() -> Cell:
 def hot() -> Cell:
     """A cell whose pairs make less heat than they lose, with heat of entropy."""
     return HOT
+
+
+@pytest.fixture
+def bent() -> Cell:
+    """The same with a knee in what R0 takes."""
+    return BENT
 
 
 @pytest.fixture

@@ -50,6 +50,8 @@ def test_terminal_voltage_is_ocv_less_every_drop(two):
         ({"capacity_ah": float("nan")}, r"cell 'two pairs': capacity_ah is nan; allowed"),
         ({"capacity_ah": 0.0}, r"capacity_ah is 0.0; allowed"),
         ({"v_max": 2.9}, r"v_max is 2.9; allowed: numbers from 3 "),
+        ({"r0_knee_v": 0.0}, r"r0_knee_v is 0.0; allowed"),
+        ({"r0_knee_v": float("nan")}, r"r0_knee_v is nan; allowed"),
         ({"heat_share": float("inf")}, r"heat_share is inf"),
         ({"coulomb_efficiency": 1.1}, r"coulomb_efficiency is 1.1; allowed: numbers from 0.5 to 1"),
         ({"ocv_soc": (0.0, 0.6, 0.5, 1.0), "ocv_v": (3.0, 3.5, 3.6, 4.0)}, r"ocv_soc\[2\] is 0.5 after 0.6"),

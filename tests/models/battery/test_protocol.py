@@ -57,6 +57,26 @@ def test_shares_of_heat_and_entropy_agree_with_an_ode_solver(hot, reference, phy
     assert warmest_k > 3.0  # there is something to be wrong about
 
 
+def test_a_knee_in_r0_agrees_with_an_ode_solver(bent, reference, physics):
+    """R0 that bends is frozen over a substep: ends of steps and charge to 5e-4, temperature to 0.1 K."""
+    other = reference(bent, 25.0, 0.2)
+    moves = [
+        ("cc", -2.5, 1e6, 4.2, None, 25.0), ("cv", 4.2, 1e6, None, 0.25, 25.0), ("cc", 0.0, 1800.0, None, None, 25.0),
+        ("cp", 8.0, 600.0, None, None, 10.0), ("cc", 5.0, 1e6, 3.2, None, 10.0), ("cc", 0.0, 600.0, None, None, 25.0),
+    ]  # fmt: skip
+    course, straight = run(bent, CYCLE, 0.2), run(replace(bent, r0_knee_v=None), CYCLE, 0.2)
+    for end, move in zip(course.steps, moves, strict=True):
+        other.move(*move)
+        at = np.flatnonzero(course.t_s <= end.end_s)[-1]
+        late, warm_k = abs(end.end_s / other.t_s - 1.0), abs(course.temp_c[at] - other.temp_c)
+        physics("battery: course with a knee in R0, ends of steps", "SciPy ODE solver, 1e-12", late, "rel.", 5e-4)
+        physics("battery: course with a knee in R0, temperature", "SciPy ODE solver, 1e-12", warm_k, "K", 0.1)
+        assert late < 5e-4
+        np.testing.assert_allclose(course.soc[at], other.soc, rtol=0, atol=5e-4)
+        assert warm_k < 0.1
+    assert abs(straight.state.soc[0] - course.state.soc[0]) > 5e-3  # there is something to be wrong about
+
+
 def test_samples_show_the_course_and_do_not_change_it(two):
     """Asked for other times, the course ends at the same second and the samples lie on the same curve."""
     course = run(two, CYCLE, 0.2)
