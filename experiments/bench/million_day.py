@@ -21,7 +21,7 @@ from experiments.bench.table import Line
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SIMPY_DEVICES, SIMPY_H = 200, 6.0
-CHUNKS = {"numpy": 32_000, "jax": 8_000}  # NumPy cuts its own blocks and pays by the call, JAX streams whole chunks
+CHUNK = 32_000  # both backends cut their own blocks; what is done once a chunk and window is paid by the call
 
 TITLE = "million_day: 1,000,000 devices, 24 h at 60 s readings, 96 exchange windows; SimPy: 200 devices, 6 h"
 LINES = (
@@ -129,7 +129,7 @@ def _fleet_cpu(backend: str, windows: int = 24) -> dict[str, float]:
     from sim.fleet.run import one_thread
 
     one_thread()
-    words = ["scenario=million_day", "start_minute=1260", f"backend={backend}", f"chunk={CHUNKS[backend]}"]
+    words = ["scenario=million_day", "start_minute=1260", f"backend={backend}", f"chunk={CHUNK}"]
     scenario = build(compose_plain(words))
     share = Share(scenario, [np.arange(scenario.chunk)], stock.roster(scenario))
     share.warm_up()
@@ -151,7 +151,7 @@ def _run(devices: int, hours: float, backend: str, *words: str) -> dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         given = (f"devices={devices}", f"duration_s={hours * 3600:g}", f"backend={backend}", "record.histories=0")
         if not any(word.startswith("chunk=") for word in words):
-            words = (*words, f"chunk={CHUNKS[backend]}")
+            words = (*words, f"chunk={CHUNK}")
         return _in_a_process(*given, f"out={Path(folder) / 'run'}", *words)
 
 

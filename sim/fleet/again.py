@@ -40,8 +40,8 @@ def run_in_blocks(run: Callable[[Start], Result], start: Start, size: int) -> Re
     """Run rows in blocks of ``size``, the one shape that is compiled; copies of the last row fill the last one up."""
     rows = start.flags.shape[1]
     filled = pick(_spread(start), np.minimum(np.arange(-(-rows // size) * size), rows - 1))
-    done = [own(run(cut(filled, slice(first, first + size)))) for first in range(0, rows, size)]
-    found: Result = _mapped(lambda *parts: np.concatenate(parts)[:rows], *done)
+    done = [run(cut(filled, slice(first, first + size))) for first in range(0, rows, size)]
+    found: Result = _mapped(lambda *leaves: np.concatenate(leaves)[:rows], *done)
     return found
 
 
@@ -66,17 +66,11 @@ def blank(result: Result) -> Result:
     return found
 
 
-def own(result: Result) -> Result:
-    """Return a chunk's result in arrays of NumPy's own, for `put` to write over."""
-    found: Result = _mapped(np.array, result)
-    return found
-
-
 def put_rows(result: Result, rows: Any, done: Result, part: slice = slice(None)) -> None:
     """Write what has become of some rows on their chunk's result."""
 
     def write(old: Array, new: Array) -> None:
-        old[rows] = new[part]
+        old[rows] = np.asarray(new)[part]
 
     _mapped(write, result, done)
 

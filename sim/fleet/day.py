@@ -21,7 +21,8 @@ from policies.harvest.receipts import no_tally, settle
 from policies.readings import HARVEST_STATES, Decision, Readings
 from scenarios.fleet import FleetScenario
 from sim.fleet import stock
-from sim.fleet.again import Taken, blank, cut, own, pick, put_rows, run_again, run_in_blocks
+from sim.fleet.again import Taken, blank, cut, pick, put_rows, run_again
+from sim.fleet.blocks import Block, Blocks
 from sim.fleet.physics import State
 from sim.fleet.quiet import Restful, may_be_quiet, nothing, run_quiet, told
 from sim.fleet.reading import Device, Sums
@@ -34,9 +35,6 @@ from sim.fleet.window import (
     Signals,
     Start,
     Trace,
-    Window,
-    compiled,
-    on_device,
     run_numpy,
 )
 from sim.owners import crowd
@@ -50,7 +48,6 @@ DAY_MIN = 1440.0
 IDLE_AT_START_S = 3600.0  # since the screen was last on, at the start (assumption)
 OWNERS_AHEAD = 60  # readings that owners are drawn for at once
 AT_ONCE = 8192  # rows: more do not fit into a core's cache, fewer cost more in calls than in work
-GOVERNED_AT_ONCE = 1000  # rows under JAX: a window has some per cent of a worker's, and blocks are filled up
 QUIET_SHARE = 0.3  # of a chunk from which its quiet rows are run apart: they cost a third of the others
 TABLET = 1  # in scenarios.fleet.KINDS: phones and tablets are carried about
 
@@ -74,13 +71,12 @@ class Totals(NamedTuple):
 
 
 class Lot(NamedTuple):
-    """One chunk on its way through the run; ``size`` devices, and copies of the last one up to a compiled shape."""
+    """One chunk on its way through the run."""
 
-    size: int
     who: stock.Roster
     what: stock.Traits
     chunk: Chunk
-    there: Chunk | None  # under JAX: the same constants, handed over once; only what a kind shares is one number
+    blocks: list[Block]  # under JAX
     device: Device
     last: Last
     crowd: Any  # the owners' state at the start of their block of windows
@@ -138,23 +134,18 @@ class Share:
         self._ahead: dict[int, _Ahead] = {}
         self._next = 0
         self.zones_min = np.array(scenario.time_zones_h) * 60.0
+        self._jax = Blocks(self.policy) if scenario.backend == "jax" else None
         self.lots = [self._lot(rows, roster) for rows in chunks]
         self.violations: list[str] = []  # of the harvest envelope, found by `histories`
         self.receipts: list[tuple[Any, ...]] = []  # of sessions that ended, rows of scenarios.record's table
-        self._jax: Window | None = None
-        if scenario.backend == "jax":
-            self._jax, self._jax_governed = (compiled(self.policy, governed=governed) for governed in (False, True))
         # Whole seconds add up to the same sum, however they are put together.
         foretells = isinstance(self.policy, Restful) and float(scenario.reading_s).is_integer()
         self._restful: Any = self.policy if foretells else None
 
     def _lot(self, rows: Array, roster: stock.Roster) -> Lot:
-        s, size = self.scenario, rows.size
-        if s.backend == "jax" and size < s.chunk:  # one shape, compiled once
-            rows = np.concatenate([rows, np.full(s.chunk - size, rows[-1])])
+        s, n = self.scenario, rows.size
         who = stock.Roster(*(column[rows] for column in roster))
         what = stock.traits(s, who)
-        n = rows.size
         fixed, site = stock.fixed(s.seed, who, what.battery_wh, s.reading_s), stock.site(s, who)
         no = np.zeros(n, dtype=bool)
         ambient_c = self._air(who, what, site.zone, 0, no).ambient_c
@@ -163,13 +154,13 @@ class Share:
         memory = self.policy.init(Devices(what.dedicated, what.has_battery))
         people = crowd.start(self.habits, s.seed, who.entity, who.kind, what.zone_min, s.start_minute, s.weekday)
         chunk = _cast(Chunk(self.table, fixed, site), s)
-        there = on_device(chunk._replace(fixed=stock.of_kind(chunk.fixed))) if s.backend == "jax" else None
+        blocks = self._jax.cut(chunk, n) if self._jax else []
         chunk = Chunk(chunk.table, stock.shared(chunk.fixed), stock.shared(chunk.site))
         device = _cast(Device(body, memory, np.full(n, IDLE_AT_START_S)), s)
         totals = Totals(*(np.zeros(n) for _ in Totals._fields))
         rest = Decision(no, *(np.zeros(n) for _ in range(3)), np.zeros(n, dtype=np.int64))
         opened = (rest, no_tally(rest)) if self.watched else ()
-        return Lot(size, who, what, chunk, there, device, Last(no, no), people, totals, opened)
+        return Lot(who, what, chunk, blocks, device, Last(no, no), people, totals, opened)
 
     def advance(self, number: int, demand: float) -> Report:
         """Live through window ``number``, the village using ``demand`` of what is lent, and report it."""
@@ -187,16 +178,15 @@ class Share:
     def _lived(self, number: int, signals: Signals) -> list[Result]:
         """Return what a window leaves of each chunk: first of quiet rows, then of the others, then under governors.
 
-        JAX, to which a row costs the same whatever it needs, runs all rows of a chunk at once.
+        JAX, to which a row costs the same whatever it needs, runs all rows alike.
         """
         results, throttled = [], []
         for i, lot in enumerate(self.lots):
             start = self._start(i, number)
+            result = blank(nothing(start))
             if self._jax is not None:
-                done, asked = self._jax(start._replace(chunk=lot.there), signals)
-                result, rows = own(done), np.flatnonzero(np.asarray(asked)[: lot.size])
+                rows = self._jax.run(start, lot.blocks, signals, result)
             else:
-                result = blank(nothing(start))
                 rows = self._ungoverned(start, self._quiet(start, signals, result), signals, result)
             results.append(result)
             throttled.append(Taken(rows, pick(start, rows)))
@@ -207,7 +197,7 @@ class Share:
         """Return what a window leaves of rows that meet their governor."""
         if self._jax is None:
             return run_numpy(self.policy, start, signals)[0]
-        return run_in_blocks(lambda block: self._jax_governed(block, signals)[0], start, GOVERNED_AT_ONCE)
+        return self._jax.run_governed(start, signals)
 
     def _ungoverned(self, start: Start, done: Array, signals: Signals, result: Result) -> Array:
         """Write what a window leaves of the rows that are not done, and return those that asked their governor."""
@@ -258,7 +248,7 @@ class Share:
 
     def column(self, name: str) -> Array:
         """Return one of `COLUMNS`, what has become of the share's devices, in the order of its chunks."""
-        return np.concatenate([np.asarray(COLUMNS[name](lot))[: lot.size] for lot in self.lots])
+        return np.concatenate([np.asarray(COLUMNS[name](lot)) for lot in self.lots])
 
     def state(self) -> dict[str, Array]:
         """Return everything that changes as named arrays, for `restore`."""
@@ -289,16 +279,14 @@ class Share:
 
     def warm_up(self) -> float:
         """Compile what will be called, and return the seconds that took."""
-        if self._jax is None or not self.lots:
+        if self._jax is None:
             return 0.0
         begun = time.perf_counter()
-        lot = self.lots[0]
-        no = np.zeros(lot.who.entity.size, dtype=bool)
-        air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, 0, no), self.scenario)
-        flags = np.zeros((self.steps, no.size), dtype=np.uint8)
-        start, signals = Start(lot.there, lot.device, lot.last, air, flags), self.signals(0, 1.0)
-        self._jax(start, signals)
-        self._governed(pick(start._replace(chunk=lot.chunk), np.arange(1)), signals)
+        for lot in {block.size: one for one in self.lots for block in one.blocks}.values():
+            no = np.zeros(lot.who.entity.size, dtype=bool)
+            air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, 0, no), self.scenario)
+            flags = np.zeros((self.steps, no.size), dtype=np.uint8)
+            self._jax.warm_up(Start(lot.chunk, lot.device, lot.last, air, flags), lot.blocks, self.signals(0, 1.0))
         return time.perf_counter() - begun
 
     def signals(self, number: int, demand: float) -> Signals:
@@ -414,7 +402,7 @@ def _report(report: Report, lot: Lot, sums: Sums, counts: Counts, plugged: Array
         "skin_mc": _whole(skin_c * 1e3),
         "die_mc": _whole(die_c * 1e3),
     }
-    for kind, rows in stock.kind_slices(lot.who.kind[: lot.size]):
+    for kind, rows in stock.kind_slices(lot.who.kind):
         into = report.sums.setdefault(kind, dict.fromkeys(columns, 0))
         for name, column in columns.items():
             into[name] += int(np.sum(column[rows], dtype=np.int64))
