@@ -42,7 +42,7 @@ XLA_FLAGS = (
     # Without it each array that a step leaves is computed apart, from the step's start: half of the time is repetition.
     "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion",
     "--xla_cpu_prefer_vector_width=512",  # where the CPU has it; eight double numbers at once and not four
-    "--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1",
+    "--xla_cpu_multi_thread_eigen=false",
 )  # fmt: skip
 """What XLA is told in a worker. It moves values by their rounding only (a test compares decisions and digests)."""
 
@@ -269,7 +269,7 @@ def _one_blas_thread() -> Iterator[None]:
 
 def one_thread() -> None:
     """Set this process up as one worker a core: what it calls starts no threads of its own, and keeps its memory."""
-    os.environ["XLA_FLAGS"] = " ".join(XLA_FLAGS)
+    os.environ |= {"XLA_FLAGS": " ".join(XLA_FLAGS), "NPROC": "1"}  # NPROC: the threads that XLA's runtime starts
     _keep_heap()
 
 
