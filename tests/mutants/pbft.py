@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from policies.config import PbftConfig
-from policies.consensus.pbft import Pbft, proofs, safety, views
+from policies.consensus.pbft import Pbft, evidence, proofs, safety, views
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.liveness import AHEAD_MAX, Ahead
 from policies.consensus.pbft.proofs import again
@@ -211,7 +211,7 @@ MUTANTS = (
     ),
     _pbft(
         "B8", "a new view drops what was prepared", "mutation", "S1", decided_by_one_alone, "S1",
-        (safety, "again", begins_empty), (proofs, "again", begins_empty), (views, "again", begins_empty),
+        *((module, "again", begins_empty) for module in (safety, proofs, views, evidence)),
     ),
     _pbft(
         "B8", "what is said of views to come is kept without bound", "mutation", "L5", flood_of_views_to_come, "L5",
