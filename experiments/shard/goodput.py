@@ -59,9 +59,13 @@ class Load:
     seed: int = 1
 
 
-SHORTLIST, CHOOSING = 16, Load("offline", begin_s=100.0, end_s=250.0, seed=0)
-"""Plans that are simulated before one is chosen, and the load they are simulated under: our choices."""
-OFFLINE_REQUESTS = 3000
+LIMITS = (2048, 512, 256)
+"""Tokens of an iteration, prompts and decodes together: vLLM's default, what it was before, and half of that (ours)."""
+TRIALS = ((12, 120.0), (3, 240.0))
+"""How many plans are tried, and for how long: half of the time is counted, and who served most is tried longer
+(successive halving: Jamieson and Talwalkar, AISTATS 2016). Numbers are ours, for a minute of one core at 24 nodes."""
+TRIAL_SEED, TRIAL_LIMIT = 0, LIMITS[-1]
+OFFLINE_REQUESTS = 8000
 """All that come at once; an assumption: more than any of the testbeds' plans serves in the time that is watched."""
 
 
@@ -145,11 +149,14 @@ class Shown:
     planner: str
     router: str
     coming: str
+    tokens_max: int
     result: Goodput
 
 
 def compare(bed: Bed, plans: Mapping[str, Plan], traces: Path, load: float, end_s: float) -> list[Shown]:
     """Serve each plan: all requests at once, then as they come at ``load`` times what the best then served.
+
+    All at once it is served under each of `LIMITS`; then under the one with which that plan served most.
 
     Args:
         plans: by planner; those without pipelines are left out.
@@ -157,24 +164,36 @@ def compare(bed: Bed, plans: Mapping[str, Plan], traces: Path, load: float, end_
         end_s: of each run; its first quarter is not counted.
     """
     pairs, gaps_s = lengths(traces), code_gaps_s(traces)
-    found: list[Shown] = []
-    rate_per_s = 0.0
-    for coming in COMINGS:
-        one = Load(coming, rate_per_s, end_s / 4, end_s)
-        for name, plan in plans.items():
-            if not plan.pipelines:
-                continue
-            for router in ROUTERS if name in OWN else ("weighted",):
-                result = goodput(bed, plan, name, router, one, arrivals(one, pairs, gaps_s))
-                found.append(Shown(bed.name, bed.model, name, router, coming, result))
-        if coming == "offline":
-            rate_per_s = load * max(shown.result.requests_per_s for shown in found)
+    ways = [
+        (name, router)
+        for name, plan in plans.items()
+        if plan.pipelines
+        for router in (ROUTERS if name in OWN else ("weighted",))
+    ]
+
+    def shown(name: str, router: str, one: Load, limit: int) -> Shown:
+        result = goodput(bed, plans[name], name, router, one, arrivals(one, pairs, gaps_s), limit)
+        return Shown(bed.name, bed.model, name, router, one.coming, limit, result)
+
+    offline = Load("offline", 0.0, end_s / 4, end_s)
+    found = [shown(*way, offline, limit) for way in ways for limit in LIMITS]
+    best = {
+        way: max(
+            (one for one in found if (one.planner, one.router) == way), key=lambda one: one.result.decode_tokens_per_s
+        ).tokens_max
+        for way in ways
+    }
+    rate_per_s = load * max(one.result.requests_per_s for one in found)
+    for coming in COMINGS[1:]:
+        found += [shown(*way, Load(coming, rate_per_s, end_s / 4, end_s), best[way]) for way in ways]
     return found
 
 
-def goodput(bed: Bed, plan: Plan, planner: str, router: str, load: Load, coming: Sequence[Arrival]) -> Goodput:
+def goodput(
+    bed: Bed, plan: Plan, planner: str, router: str, load: Load, coming: Sequence[Arrival], tokens_max: int = LIMITS[0]
+) -> Goodput:
     """Serve a load over a plan."""
-    outcome = pipelines(bed, plan, planner, router).serve(coming, load.end_s)
+    outcome = pipelines(bed, plan, planner, router, tokens_max).serve(coming, load.end_s)
     return _measured(outcome, load)
 
 
@@ -183,16 +202,20 @@ def chosen(bed: Bed, budget: int, pairs: Sequence[tuple[int, int]]) -> Plan:
 
     It is chosen with requests of another seed than those it is shown with, all there at once.
     """
-    plans = shortlist(bed.problem, budget, SHORTLIST)
-    values = []
-    for plan in plans:
-        coming = arrivals(CHOOSING, pairs, np.zeros(0))
-        values.append(goodput(bed, plan, "", "weighted", CHOOSING, coming).decode_tokens_per_s)
-    return plans[int(np.argmax(values))] if plans else Plan((), (), "nothing flows")
+    plans = shortlist(bed.problem, budget, TRIALS[0][0])
+    for count, end_s in TRIALS:
+        load = Load("offline", begin_s=end_s / 2, end_s=end_s, seed=TRIAL_SEED)
+        values = [
+            goodput(bed, plan, "", "weighted", load, arrivals(load, pairs, np.zeros(0)), TRIAL_LIMIT)
+            for plan in plans[:count]
+        ]
+        order = sorted(range(len(values)), key=lambda i: -values[i].decode_tokens_per_s)
+        plans = [plans[i] for i in order]
+    return plans[0] if plans else Plan((), (), "nothing flows")
 
 
-def pipelines(bed: Bed, plan: Plan, planner: str, router: str) -> Pipelines:
-    """Return a testbed's nodes as engines over a plan."""
+def pipelines(bed: Bed, plan: Plan, planner: str, router: str, tokens_max: int = LIMITS[0]) -> Pipelines:
+    """Return a testbed's nodes as engines over a plan, each with so many tokens in an iteration at most."""
     problem = bed.problem
     workers = {worker.node: worker for worker in problem.workers}
     held = plan.placement or tuple(stage for stages in plan.pipelines for stage in stages)
@@ -219,7 +242,12 @@ def pipelines(bed: Bed, plan: Plan, planner: str, router: str) -> Pipelines:
         ends = workers[sender], workers[receiver]
         return network.bytes_per_s(*ends), network.hop_s(*ends, 0.0)
 
-    sizes = Sizes(activation_bytes=problem.activation_bytes, expected_new=problem.new_tokens)
+    sizes = Sizes(
+        tokens_max=tokens_max,
+        chunk_max=min(Sizes.chunk_max, tokens_max),
+        activation_bytes=problem.activation_bytes,
+        expected_new=problem.new_tokens,
+    )
     return Pipelines(hosts, link, _drawing(bed, plan, planner, router, held), sizes)
 
 

@@ -1,43 +1,50 @@
-"""Tables of simulated goodput, on a screen and as a page."""
+"""Tables of simulated goodput, on a screen and as a page.
+
+A place of the page is ``<!-- goodput: TESTBED MODEL -->`` up to ``<!-- /goodput -->``; what stands between is replaced,
+and one that is not there yet is added at the end. All other words of a page are left as they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from experiments.shard.goodput import Shown
 
+PLACE = re.compile(r"<!-- goodput: (?P<name>[^>]*?) -->\n.*?<!-- /goodput -->\n", re.DOTALL)
+
 HEAD = (
-    "planner", "drawn", "decode tokens/s", "times petals", "times swarm", "prompt s, p99", "wait s, p99",
+    "planner", "drawn", "iteration", "decode tokens/s", "times petals", "times swarm", "prompt s, p99", "wait s, p99",
     "ms/token, p99", "preempted",
 )  # fmt: skip
 TITLES = {"offline": "all at once", "poisson": "Poisson", "azure_code": "gaps of Azure's code assistant (CV 13)"}
 PAGE = """\
 # Goodput of placements, simulated
 
-Made by `{command}`. Requests are served over each planner's placement in virtual time (`sim/pipelines`): every node an
-engine of its own that takes what has reached it into one iteration, by the layer times of the testbed; caches of all
-nodes counted in blocks of 16 tokens; links one message after another. Requests are Azure's conversations up to 2048
-tokens in and 1024 out (763 and 232 on average), the lengths that the testbeds state. They come all at once, or at
-{load} times the requests a second that the best plan serves then; each run lasts {seconds:.0f} virtual seconds, of
-which the first quarter is not counted.
-
-- `simulated` is the plan that serves most of the sixteen that a steady state's arithmetic names
-  (`policies/sharding/goodput`), tried with requests of another seed than those shown here.
-- Drawn `weighted`: Helix's interleaved weighted round robin over the maximum flow. `own`: Petals' client takes the
-  shortest way, SWARM's sends to who has been given least. Ratios are to the better of a baseline's two.
-- `prompt` is from a request's admission to its first token, `wait` from its coming to its admission; of requests that
-  spoke. Tokens a second are of decodes: first tokens are not among them.
 """
 
 
-def page(command: str, shown: Sequence[Shown], load: float, seconds: float) -> str:
-    """Return the page."""
-    lines = [PAGE.format(command=command, load=load, seconds=seconds)]
-    for title, body in _tables(shown):
-        lines += [f"## {title}", "", f"| {' | '.join(HEAD)} |", "|---|---|" + "---:|" * (len(HEAD) - 2)]
-        lines += [*(f"| {' | '.join(words)} |" for words in body), ""]
-    return "\n".join(lines)
+def page(text: str, shown: Sequence[Shown], made: str, cpu_s: Mapping[tuple[str, str], float]) -> str:
+    """Return a page with its tables made anew.
+
+    Args:
+        text: of the page as it is; empty for a new one.
+        made: the command and its settings, in words.
+        cpu_s: what choosing the plan that is `simulated` took, by testbed and model.
+    """
+    text = text or PAGE
+    for (bed, model), group in groupby(shown, key=lambda one: (one.testbed, one.model)):
+        words = f" The plan `simulated` took {cpu_s[bed, model]:.0f} CPU seconds." if (bed, model) in cpu_s else ""
+        lines = [f"<!-- goodput: {bed} {model} -->", f"Made by {made}.{words}", ""]
+        for title, body in _tables(list(group)):
+            lines += [f"## {title}", "", f"| {' | '.join(HEAD)} |", "|---|---|" + "---:|" * (len(HEAD) - 2)]
+            lines += [*(f"| {' | '.join(words)} |" for words in body), ""]
+        place = "\n".join([*lines[:-1], "<!-- /goodput -->", ""])
+        known = {found["name"]: found for found in PLACE.finditer(text)}
+        at = known.get(f"{bed} {model}")
+        text = text[: at.start()] + place + text[at.end() :] if at else f"{text}\n{place}"
+    return text
 
 
 def text(shown: Sequence[Shown]) -> str:
@@ -62,6 +69,7 @@ def _words(own: Sequence[Shown], one: Shown) -> list[str]:
     return [
         one.planner,
         one.router,
+        str(one.tokens_max),
         f"{result.decode_tokens_per_s:.1f}",
         *(_times(own, one, name) for name in ("petals", "swarm")),
         f"{result.prompt_s:.1f}, {result.prompt_p99_s:.1f}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from itertools import groupby
 from pathlib import Path
+from time import process_time
 
 import msgspec
 
@@ -82,6 +83,7 @@ def _check(options: argparse.Namespace) -> None:
 def _goodput(options: argparse.Namespace) -> int:
     """Serve requests over each plan, and show; the plan that simulation chooses is one of them."""
     shown: list[goodput.Shown] = []
+    cpu_s: dict[tuple[str, str], float] = {}
     names = options.planner or PLANNERS_SERVED
     with progress("shard", quiet=options.quiet) as report:
         for path in options.testbed:
@@ -93,16 +95,21 @@ def _goodput(options: argparse.Namespace) -> int:
                 for name in names:
                     report(0.0, f"{bed.name} {bed.model} {name}")
                     budget = options.budget or len(bed.problem.workers)
-                    served = name == "simulated"
-                    chosen = goodput.chosen(bed, budget, goodput.lengths(traces)) if served else None
-                    plans[name] = chosen or planned(bed, name, options.budget)
+                    begun_s = process_time()
+                    if name == "simulated":
+                        plans[name] = goodput.chosen(bed, budget, goodput.lengths(traces))
+                        cpu_s[bed.name, bed.model] = process_time() - begun_s
+                    else:
+                        plans[name] = planned(bed, name, options.budget)
                 report(0.5, f"{bed.name} {bed.model}")
                 shown += goodput.compare(bed, plans, traces, options.load, options.seconds)
     if options.out:
-        command = f"twin shard {' '.join(path.name for path in options.testbed)} --goodput --out docs/goodput.md"
-        if options.model:
-            command = command.replace(" --goodput", f" --model {options.model} --goodput")
-        Path(options.out).write_text(goodput_page.page(command, shown, options.load, options.seconds))
+        model = f" --model {options.model}" if options.model else ""
+        beds = " ".join(path.name for path in options.testbed)
+        command = f"`twin shard {beds}{model} --goodput --seconds {options.seconds:g} --out docs/goodput.md`"
+        made = f"{command}: runs of {options.seconds:g} virtual seconds, by time at {options.load:g} times the best"
+        out = Path(options.out)
+        out.write_text(goodput_page.page(out.read_text() if out.is_file() else "", shown, made, cpu_s))
     show({"rows": [msgspec.to_builtins(one) for one in shown]}, goodput_page.text(shown), options.json)
     return 0
 

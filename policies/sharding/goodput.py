@@ -8,12 +8,12 @@ requests to fill them. Here a placement is worth what it serves when (ours; the 
 - by Little's law, requests a second times their time hold no more than each cache.
 
 All grow with the rate, so the rate is found by halving. Flows are maximal under caches for that time (`flow`), found
-again after it. Candidates are SWARM's stages and Petals' joins, each with all memory or less of it for weights, and the
-two of `placement`.
+again after it. Candidates are SWARM's stages and Petals' joins, each with all memory or less of it for weights, one way
+through all nodes for few or many requests (`deep`), and Helix's (`placement`).
 
 What it leaves out: requests that wait together go on together, so that deep pipelines run in a few crowds and stages
-idle in between. Its best candidate is therefore not always the best; `shortlist` is for whoever can simulate the first
-ones (`experiments.shard.goodput`).
+idle in between, the more so the longer an iteration may be. Its best candidate is therefore not always the best;
+`shortlist` is for whoever can simulate the first ones (`experiments.shard.goodput`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from dataclasses import dataclass
 import msgspec
 
 from policies.jobs import Stage
-from policies.problem import Flow, Plan, Problem, Worker
-from policies.sharding import local_search, placement
+from policies.problem import Flow, Plan, Problem
+from policies.sharding import placement
 from policies.sharding.answer import pipelines_plan
-from policies.sharding.cost import end_to_end_s, passes
-from policies.sharding.flow import cached_rates, max_flow, rates, span_max, worker_rates
+from policies.sharding.cost import passes
+from policies.sharding.deep import law, one_way
+from policies.sharding.flow import cached_rates, max_flow, rates, span_max
 from policies.sharding.links import Network
 from policies.sharding.petals import joined, rebalanced
 from policies.sharding.routes import disjoint
@@ -36,8 +37,8 @@ from policies.sharding.swarm import staged
 
 SHARES = (1.0, 0.8, 0.65, 0.5, 0.35)
 """Shares of the layers that fit, of which candidates are made (our choice): what is left is for caches."""
-BATCH = 256
-"""Requests of the batch that a worker's table is of: vLLM's default max_num_seqs."""
+STREAMS = tuple(50 * 2 ** (k / 2) for k in range(14))
+"""Requests in flight that one way through all nodes is cut for: 50 to 4,525, each 1.4 times the one before (ours)."""
 PIECE = 512
 """Tokens of a prompt that go through together: chunked prefill (Agrawal et al., Sarathi-Serve, OSDI 2024)."""
 HALVINGS, REFLOWS = 30, 1
@@ -77,11 +78,8 @@ def candidates(problem: Problem, budget: int) -> list[tuple[Stage, ...]]:
         part = _with_less(problem, share)
         found += [staged(part, stages) for stages in range(1, min(problem.layers, len(problem.workers)) + 1)]
         found += [rebalanced(part, joined(part, divisor)) for divisor in (1, 2)]
-    computed = placement.best_placement(problem, rates(problem), budget)
-    alone = local_search.pipeline(problem, problem.workers)
-    if computed and alone:
-        bounded = cached_rates(problem, end_to_end_s(problem, alone))
-        found += [computed, placement.best_placement(problem, bounded, budget, (computed,))]
+    found += [one_way(problem, int(streams)) for streams in STREAMS]
+    found.append(placement.best_placement(problem, rates(problem), budget))
     return [held for held in found if held]
 
 
@@ -137,7 +135,7 @@ class _Steady:
                 layers[flow.receiver] = layers.get(flow.receiver, 0.0) + share * used
         own = {stage.node: stage.last - stage.first for stage in held}
         self.layers = {node: layers[node] / visits for node, visits in self.visits.items()}
-        self.laws = {node: _law(problem, workers[node]) for node in self.visits}
+        self.laws = {node: law(problem, workers[node]) for node in self.visits}
         self.streams = {
             node: (workers[node].memory_bytes - 2 * problem.head_bytes - own[node] * problem.layer_bytes)
             / (self.layers[node] * problem.kv_bytes_layer)
@@ -187,17 +185,3 @@ class _Steady:
     def _serves(self, rate: float) -> bool:
         request_s = self.request_s(rate)
         return all(rate * visits * request_s <= self.streams[node] for node, visits in self.visits.items())
-
-
-def _law(problem: Problem, worker: Worker) -> tuple[float, float, float]:
-    """Return seconds of a layer: of an iteration, of each request that decodes, of each token of a prompt.
-
-    The second is what the table's largest batch takes beyond one request; without a table, requests do not share.
-    """
-    token_s, (prefills, decodes) = worker.prefill_s_token_layer, passes(problem)
-    if not worker.tokens_per_s or not decodes:
-        return 0.0, worker.layer_s, token_s
-    request_s = (problem.prompt_tokens + problem.new_tokens) / worker_rates(problem, worker)[0]
-    full_s = max(0.0, request_s - prefills * problem.prompt_tokens * token_s) / decodes
-    decode_s = max(0.0, full_s * BATCH - worker.layer_s) / (BATCH - 1)
-    return max(0.0, worker.layer_s - decode_s), decode_s, token_s

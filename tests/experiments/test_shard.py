@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.shard.goodput import Load, arrivals, code_gaps_s, goodput, lengths
+from experiments.shard.goodput import Goodput, Load, Shown, arrivals, code_gaps_s, goodput, lengths
+from experiments.shard.goodput_page import page
 from experiments.shard.score import Row, planned, ratio, row
 from experiments.shard.testbeds import Bed, read
 from policies.problem import State
@@ -130,6 +132,24 @@ def test_a_placement_passes_no_less_than_those_it_begins_from(data_folder: Path)
     ours, swarms = (row(bed, planner, 1).scores["tokens_per_s_cached"] for planner in ("placement", "swarm"))
 
     assert ours >= swarms * (1 - 1e-9)
+
+
+def test_a_page_keeps_its_words_and_replaces_its_tables() -> None:
+    """Tables of a testbed and model are made anew where they stand, others are added; all other words stay."""
+    nothing = Goodput(*(0.0 for _ in dataclasses.fields(Goodput)))
+    one, other = (
+        Shown("bed", model, "petals", "own", coming, 256, nothing)
+        for model, coming in (("7b", "offline"), ("8b", "poisson"))
+    )
+    first = page("# Words before\n", [one], "the first command", {("bed", "7b"): 3.4})
+    both = page(first + "Words behind.\n", [one, other], "the second", {})
+
+    assert "3 CPU seconds" in first
+    assert both.startswith("# Words before\n")
+    assert "Words behind.\n" in both
+    assert "the first command" not in both
+    assert both.count("<!-- goodput: bed 7b -->") == both.count("<!-- goodput: bed 8b -->") == 1
+    assert page(both, [one, other], "the second", {}) == both
 
 
 def test_gaps_are_those_of_the_trace(data_folder: Path) -> None:
