@@ -10,7 +10,7 @@ from tests.policies.planning_instances import instance
 
 @pytest.mark.parametrize("streams", [1, 8, 64])
 def test_one_way_covers_the_model_and_holds_its_requests(streams: int) -> None:
-    """On random pools: layers one behind another, each on one node, with the caches of all; empty where there is no room."""
+    """On random pools: layers one behind another, each on one node, with the caches of all; none where room lacks."""
     ways = 0
     for number in range(60):
         problem = instance(number)
