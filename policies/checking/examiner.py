@@ -244,8 +244,9 @@ class Examiner(Fetching):
     def on_timer(self, name: str) -> None:
         for check in list(self.checks.values()):
             for missing in list(check.missing.values()):
-                self._watch(check, missing)
-            if self.checks.get(check.key) is not check:
+                if check.key in self.checks:
+                    self._watch(check, missing)
+            if check.key not in self.checks:
                 continue  # it ended with what was withheld
             if check.places:
                 for place in list(check.places.values()):

@@ -194,6 +194,26 @@ def test_a_head_that_withholds_its_answer_is_put_out_and_the_stages_after_it_pay
     assert lies(village).keys() == {"w1"}
 
 
+def test_a_check_that_lacks_both_the_prompt_and_the_answer_ends_once() -> None:
+    """One stage lacks the one and another the other, at the same moment: the head alone may pay, and for the answer."""
+    village = checking()
+
+    def prove(node: Node, job: Any) -> Outcome:
+        if isinstance(job, CommitJob):
+            return Lacking("no", job.of.holder, blob=job.of.output if node.name == "w2" else job.of.prompt)
+        if isinstance(job, BringJob):
+            return Lacking("no", job.holder, blob=job.blob)
+        return village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    serve(village, 2)
+
+    assert words(village).keys() <= {"withheld"}
+    assert lies(village).keys() <= {"w1"}
+    examiner: Any = village._policy(village.leader, "examiner")
+    assert examiner.checks == {}
+
+
 def test_who_says_that_it_gets_nothing_harms_nobody() -> None:
     """The leader gets what a verifier, and a stage, say they cannot get, and hands it out; nobody is judged by that."""
     village = checking()
