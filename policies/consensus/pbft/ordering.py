@@ -73,14 +73,13 @@ class Ordering(Requests):
             self._drop("pre-prepare")
         elif proposal.view > view or (proposal.view == view and not self.voter.active):
             self.ahead.propose(sender, proposal)
+        elif self.voter.accept(sender, proposal):
+            self._compare(proposal.seq)
+            self._vote(proposal.seq)
+            self._wait()
         else:
-            accepted = self.voter.accept(sender, proposal)
-            digest = self.voter.slots[proposal.seq].accepted[1] if accepted else m.digest_of(batch)
+            digest = m.digest_of(batch)
             self._saw(sender, "pre-prepare", proposal.view, proposal.seq, digest, proposal.signature)
-            if accepted:
-                self._show(proposal.seq, self.voter.slots[proposal.seq].prepares)
-                self._vote(proposal.seq)
-                self._wait()
 
     def _fits(self, batch: m.Batch) -> bool:
         size = sum(len(command) for _, _, command in batch)
@@ -94,6 +93,13 @@ class Ordering(Requests):
             if kind == "prepare":
                 self._show(vote.seq, (sender,))
             self._vote(vote.seq)
+
+    def _compare(self, seq: int) -> None:
+        """Remember what the primary signed here, and look whom it told something else."""
+        slot = self.voter.slots[seq]
+        view, *said = slot.accepted
+        self._saw(self.committee.primary(view), "pre-prepare", view, seq, *said)
+        self._show(seq, slot.prepares)
 
     def _show(self, seq: int, backups: Iterable[str]) -> None:
         """Show those who prepare another digest what the primary signed here: then they can prove that it lied."""
@@ -118,6 +124,8 @@ class Ordering(Requests):
         """Vote for every open place from ``first`` on, a few in a step."""
         seqs = sorted(seq for seq in self.voter.slots if seq >= first) if self.member else []
         for seq in seqs[:VOTE_MAX]:
+            if seq in self.voter.slots:  # a vote may have ended the epoch, or moved the window on
+                self._compare(seq)
             self._vote(seq)
         if len(seqs) > VOTE_MAX:
             self.votes_from = seqs[VOTE_MAX]

@@ -147,6 +147,26 @@ def test_a_backup_shows_what_it_was_told_to_whom_was_told_something_else() -> No
     assert "evidence" in other.step((p.MESSAGE, "", "n3", encode(shown[0][1])))
 
 
+def test_what_a_primary_proposed_before_its_view_began_here_or_in_an_earlier_life_convicts_it_as_well() -> None:
+    """n1 gives n2 one batch and n3 another: n2 finds out by the other batch, or by n3's word, however it got its own.
+    n3 says so to n2 where it heard n2's prepare before the view began."""
+    begun = new_view((change("n0", 1), change("n1", 1), change("n3", 1)))
+    mine, other = pre_prepare(1, 1, BATCH), pre_prepare(1, 1, OTHER)
+    word = m.Shown(1, 1, m.digest_of(OTHER), other.signature)
+    for sender, said in (("n1", other), ("n3", word)):
+        early, restarted = One("n2"), One("n2")
+        early.hear("n1", mine, begun)
+        restarted.hear("n1", begun, mine)
+        for told in (early, restarted.again()):
+            assert "evidence" in told.step((p.MESSAGE, "", sender, encode(said)))
+
+    told = One("n3")
+    told.hear("n1", other)
+    told.hear("n2", prepare("n2", 1, 1, BATCH))
+    told.hear("n1", begun)
+    assert [(name, said) for name, said in told.sent if isinstance(said, m.Shown)] == [("n2", word)]
+
+
 def test_votes_of_a_view_that_has_not_begun_are_not_remembered() -> None:
     """Else a liar's word for far views would push out what it said in this one."""
     member = One("n3")
