@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from policies.jobs import Stage
 
-SESSIONS_OF_HEAD_MAX = 512
-"""Sessions that are remembered of one head (our choice, above what it serves at once): a head that opens more and more
-loses its own. One that was forgotten is as if its first step came now."""
+SESSIONS_OF_PEER_MAX = 512
+"""Sessions that are remembered by one peer's word (our choice, above what a head serves at once): a peer that opens
+more and more loses its own, whoever it says heads them. One that was forgotten is as if its first step came now."""
 ENDED_MAX = 1024
 """Ends that are remembered (our choice): a head's word that a session is over may overtake the session's last step,
 which comes by way of the other stages and would begin it anew, for nobody."""
@@ -34,7 +34,8 @@ class Gate:
         self.refused: Counter[str] = Counter()
         self.on_refused: Callable[[str, str], None] = lambda kind, sender: None
         self._stages: dict[str, Stages] = {}  # by session or lane
-        self._of_head: dict[str, dict[str, None]] = {}  # head to its sessions and lanes, the oldest first
+        self._told_by: dict[str, str] = {}  # session or lane to the peer that spoke of it first
+        self._of_peer: dict[str, dict[str, None]] = {}  # and back, the oldest first
         self._ended: dict[tuple[str, str], None] = {}  # head and session, the latest, in order
 
     def from_head(self, kind: str, sender: str, name: str, stages: Stages) -> bool:
@@ -57,10 +58,10 @@ class Gate:
         if stages[index].node != sender or self._stages.get(name, stages) != stages:
             return self._refuse(kind, sender)
         if name not in self._stages and not self.ended(stages[0].node, name):
-            own = self._of_head.setdefault(stages[0].node, {})
+            own = self._of_peer.setdefault(sender, {})
             own[name] = None
-            self._stages[name] = stages
-            if len(own) > SESSIONS_OF_HEAD_MAX:
+            self._stages[name], self._told_by[name] = stages, sender
+            if len(own) > SESSIONS_OF_PEER_MAX:
                 self._forget(next(iter(own)))
         return True
 
@@ -91,9 +92,9 @@ class Gate:
         return False
 
     def _forget(self, name: str) -> None:
-        stages = self._stages.pop(name, None)
-        if stages is not None:
-            own = self._of_head[stages[0].node]
+        if self._stages.pop(name, None) is not None:
+            peer = self._told_by.pop(name)
+            own = self._of_peer[peer]
             del own[name]
             if not own:
-                del self._of_head[stages[0].node]
+                del self._of_peer[peer]

@@ -16,7 +16,7 @@ from policies.wire import encode
 from real_backends.batch_frames import Batch, Slice
 from real_backends.cluster import until
 from real_backends.executors import DESK_TINY, pack_activation
-from real_backends.stage_gate import ENDED_MAX, SESSIONS_OF_HEAD_MAX, Gate
+from real_backends.stage_gate import ENDED_MAX, SESSIONS_OF_PEER_MAX, Gate
 from real_backends.stages import Close, MarkedStep, Open, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT
 from tests.real_backends.session_nodes import NEW_TOKENS, STAGES, Node, end_of, run_nodes, said, session_job
@@ -148,11 +148,23 @@ def test_a_head_that_opens_on_and_on_loses_its_own() -> None:
     """What is remembered is bounded by head, and another head's sessions stay; so are the ends."""
     gate = Gate()
     assert gate.from_head("open", "a", "s", STAGES)
-    for number in range(SESSIONS_OF_HEAD_MAX + 5):
+    for number in range(SESSIONS_OF_PEER_MAX + 5):
         assert gate.from_head("open", "d", f"t{number}", OF_D)
     for number in range(ENDED_MAX + 5):
         gate.end("d", f"u{number}", "")
 
-    assert len(gate._stages) == SESSIONS_OF_HEAD_MAX + 1
+    assert len(gate._stages) == SESSIONS_OF_PEER_MAX + 1
     assert not gate.from_head("open", "d", "s", OF_D)
     assert len(gate._ended) == ENDED_MAX
+
+
+def test_a_stage_that_names_heads_that_there_are_not_is_remembered_no_longer_than_another() -> None:
+    """Whoever a peer says heads its sessions, of one peer's word so many are remembered, and of others none is lost."""
+    gate = Gate()
+    assert gate.from_head("open", "a", "s", STAGES)
+    for number in range(SESSIONS_OF_PEER_MAX + 5):
+        stages = (Stage(f"nobody {number}", 0, 3), *STAGES[1:])
+        assert gate.from_stage_before("step", "b", f"t{number}", stages, 2, "")
+
+    assert len(gate._stages) == SESSIONS_OF_PEER_MAX + 1
+    assert not gate.from_head("open", "d", "s", OF_D)
