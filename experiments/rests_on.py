@@ -24,6 +24,8 @@ PACKAGES = ("models", "policies", "scenarios", "sim", "real_backends", "experime
 """Folders of what is tested; all that is no Python in them counts for every test."""
 SETTINGS = ("pyproject.toml", "requirements.lock", "twin")
 """Files beside them that count for every test."""
+OPENED = ("docs",)
+"""Folders whose files count for who opened them alone: pages and tables that tests compare with."""
 RESULTS = "tests/nightly.json"
 """What tests came to; no test rests on it."""
 _ROOT = f"(?:{'|'.join((*PACKAGES, 'tests'))})"
@@ -45,7 +47,8 @@ class Sources:
         for name in self._content:
             for folder in Path(name).parents if name.endswith(".py") else ():
                 self._below[folder.as_posix()].add(name)
-        self._always = {name for name in self._content if not name.startswith("tests/") and not name.endswith(".py")}
+        asked = tuple(f"{folder}/" for folder in ("tests", *OPENED))
+        self._always = {name for name in self._content if not name.startswith(asked) and not name.endswith(".py")}
 
     def rests_on(self, test: str, opened: Iterable[str] = ()) -> set[str]:
         """Return what a file of tests rests on; files are named as in git, from the checkout on.
@@ -108,7 +111,7 @@ class Sources:
 
 def _files(root: Path) -> set[str]:
     """Return all files that can count: none that a tool left behind."""
-    inside = [path for folder in (*PACKAGES, "tests") for path in (root / folder).rglob("*")]
+    inside = [path for folder in (*PACKAGES, *OPENED, "tests") for path in (root / folder).rglob("*")]
     names = [path.relative_to(root) for path in (*inside, *(root / name for name in SETTINGS)) if path.is_file()]
     kept = [name for name in names if not any(part.startswith((".", "__pycache__")) for part in name.parts)]
     return {name.as_posix() for name in kept} - {RESULTS}

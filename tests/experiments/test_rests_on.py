@@ -91,6 +91,18 @@ def test_what_only_explains_names_nothing(checkout: Edit, source: str) -> None:
     assert not checkout({TEST: source}).rests_on(TEST) & ARENAS
 
 
+def test_a_page_counts_for_who_opened_it_alone(checkout: Edit) -> None:
+    """A table in docs that a test compares with outdates that test's result, and the results of no others."""
+    page = "docs/table.csv"
+    first = checkout({page: "1\n"})
+    opened = first.known([page, "runs/other.csv"])
+    before = [first.digest(first.rests_on(TEST, files)) for files in (opened, ())]
+    then = checkout({page: "2\n"})
+    now = [then.digest(then.rests_on(TEST, files)) for files in (opened, ())]
+
+    assert [one == other for one, other in zip(before, now, strict=True)] == [False, True]
+
+
 def test_a_package_that_imports_when_asked_counts_whole(checkout: Edit) -> None:
     """Nobody knows which of its modules a name is from."""
     lazy = {
