@@ -20,8 +20,12 @@ FRAME_OVERHEAD_BYTES = 62
 """Bytes a frame adds on a TLS 1.3 link: TCP and IPv4 headers 40 (RFC 9293, 791), record 22 (RFC 8446)."""
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Base of everything that travels. Subclass it with a ``tag``: ``class Ping(Message, tag="ping")``."""
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    """Base of everything that travels. Subclass it with a ``tag``: ``class Ping(Message, tag="ping")``.
+
+    Nothing may follow a message's fields: msgspec would read over it, as deep as it is, and fail by a `RecursionError`
+    at a depth that depends on the caller, so that a liar could stop every reader, or have replicas differ.
+    """
 
 
 class WireError(ValueError):

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import commands, jobs, local, work
-from policies.consensus import messages
+from policies.consensus import convicts, messages
+from policies.consensus.pbft import evidence as pbft
 from policies.gateway import Submit
 from policies.wire import Codec, Message, WireError, digest, encode
 
@@ -59,6 +60,19 @@ def test_what_a_policy_does_not_declare_is_refused(payload: bytes) -> None:
     """Other classes, wrong types, missing fields, broken text, cut bytes."""
     with pytest.raises(WireError):
         codec.decode(payload)
+
+
+@pytest.mark.parametrize("extra", [b"\x00", b"\x91" * 100_000 + b"\xc0"], ids=["a number", "lists in lists"])
+def test_nothing_may_follow_a_messages_fields(extra: bytes) -> None:
+    """Whoever adds some cannot make a reader fail by their depth, nor have it depend on how deep that one's calls are
+    whether a command, or a proof, counts."""
+    command = bytes((0x93,)) + encode(commands.Join("n1"))[1:] + extra
+    proof = bytes((0x98,)) + encode(pbft.Evidence("n1", b"", 0, 1, ("prepare", b"1", b""), ("prepare", b"2", b"")))[1:]
+    with pytest.raises(WireError):
+        codec.decode(bytes((0x94,)) + encode(Ping(1))[1:] + extra)
+    with pytest.raises(WireError):
+        commands.decode(command)
+    assert convicts(proof + extra, lambda who, data, signature: True) == ""
 
 
 def test_a_policy_without_messages_takes_none() -> None:
