@@ -34,9 +34,9 @@ NEVER = -(1 << 62)
 PATIENCE = 4
 """Times the retry until a client's command is asked for again: most logs keep it, and it may only wait (our choice)."""
 BEATS = 4
-"""Signs of life for which an epoch lasts at the least, though somebody guilty sits (our choice: half of them are asked
-for, so one may be lost and one be late). In a shorter one nobody is heard, nobody's stability suffices, and the
-guilty keeps its seat, epoch after epoch."""
+"""Signs of life for which an epoch lasts, or its whole time if that is less, though somebody guilty sits (our choice:
+half of them are asked for, so one may be lost and one be late). In a shorter one nobody is heard, nobody's stability
+suffices, and the guilty keeps its seat, epoch after epoch."""
 
 
 class Alive(Message, frozen=True, tag="alive"):
