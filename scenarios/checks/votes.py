@@ -156,7 +156,7 @@ def _pbft_certified(message: Said) -> Iterator[Certified]:
 
 def _pbft_checkpointed(message: Said) -> tuple[Checkpointed, ...]:
     match message:
-        case ["checkpoint" | "stable", [number, _, chain, applied, state], *_]:
+        case ["checkpoint" | "stable", [number, _, chain, applied, state], *_] if chain:  # else where an epoch begins
             # Batches without a command have a place and no index.
             log = Checkpointed(f"place {number}", chain)
             return (log, Checkpointed(f"index {applied}", state)) if applied else (log,)

@@ -227,6 +227,12 @@ CASES: dict[str, tuple[Any, tuple[Step, ...], tuple[Step, ...], str]] = {
         (vote("a", "checkpoint", [8, 9, b"s", 0, b""], b""), vote("b", "checkpoint", [8, 9, b"t", 0, b""], b"")),
         "b and a differ in their state at place 8",
     ),
+    "S19, pbft, where an epoch begins": (  # of which no member says how it stands
+        lambda: byzantine.CheckpointsAgree(PBFT),
+        (vote("a", "stable", [8, 0, b"", 0, b""], []), vote("b", "checkpoint", [8, 9, b"s", 9, b"state"], b"")),
+        (vote("a", "checkpoint", [8, 9, b"s", 9, b"state"], b""), vote("b", "stable", [8, 9, b"t", 0, b""], [])),
+        "b and a differ in their state at place 8",
+    ),
     "S19, pbft, states": (
         lambda: byzantine.CheckpointsAgree(PBFT),
         (
