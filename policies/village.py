@@ -21,7 +21,7 @@ from policies.checking import Examiner, Prover
 from policies.commands import Facts
 from policies.committee.electoral import Electoral
 from policies.config import FixedConfig, NoDetectorConfig, PolicyConfig, ShardingConfig
-from policies.consensus import convicts, replicated_log
+from policies.consensus import bears_liars, convicts, replicated_log
 from policies.coordination import Coordination, CouncilCoordination
 from policies.council import Charter
 from policies.edge import EdgeAgent, EdgeWatch
@@ -77,7 +77,9 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
             has_battery=spec.has_battery,
             to="edge" if spec.edge else "worker",
         ),
-        "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s),
+        "worker": Worker(
+            spec.committee, spec.capability, config.coordination.lease_s, liars=bears_liars(config.consensus)
+        ),
     }
     if spec.me in spec.standing:
         watchers = ("coordination", "gateway", *(("examiner",) if checks is not None else ()))

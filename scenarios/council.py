@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from policies.commands import Facts
 from policies.committee import check_size
 from policies.committee.electoral import Electoral
-from policies.config import CommitteeConfig, CouncilConfig, FixedConfig, HotstuffConfig, PbftConfig, PolicyConfig
+from policies.config import CommitteeConfig, CouncilConfig, FixedConfig, PbftConfig, PolicyConfig
+from policies.consensus import bears_liars
 from policies.consensus.pbft.epochs import MEMBERS_MAX
 from policies.state.council import CANDIDATES_MAX, EARNED_MAX, EPOCHS, Candidate, Elector, trust
 
@@ -73,7 +74,7 @@ def check(policy: PolicyConfig, fleet: Fleet) -> None:
     if not isinstance(council, CouncilConfig):
         return
     mains = fleet.desktops + fleet.gpu_boxes
-    liars = isinstance(policy.consensus, HotstuffConfig | PbftConfig)
+    liars = bears_liars(policy.consensus)
     most = MEMBERS_MAX if isinstance(policy.consensus, PbftConfig) else CANDIDATES_MAX
     if mains > most:
         raise ValueError(f"policy.committee.rule='council': {mains} machines on the mains; allowed: up to {most}")

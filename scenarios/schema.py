@@ -19,11 +19,10 @@ from models.links.loss import CHANNELS
 from policies.committee import CommitteeError, check_size
 from policies.config import (
     BatchedConfig,
-    HotstuffConfig,
-    PbftConfig,
     PolicyConfig,
     PreparedConfig,
 )
+from policies.consensus import bears_liars
 from policies.gateway.gateway import DEADLINE_MAX_S
 from scenarios import council, faults, sensors
 from scenarios.adversaries.behaviours import Behaviour, Silent, WrongResults
@@ -372,7 +371,7 @@ def _check_fleet(s: Scenario) -> None:
     if fleet.size == 0:
         raise ScenarioError("fleet.size=0: expected at least one device")
     try:
-        check_size(fleet.committee, mains, f=1 if isinstance(s.policy.consensus, HotstuffConfig | PbftConfig) else 0)
+        check_size(fleet.committee, mains, f=1 if bears_liars(s.policy.consensus) else 0)
     except CommitteeError as error:
         raise ScenarioError(f"fleet.{error}") from None
     if fleet.dedicated > mains:

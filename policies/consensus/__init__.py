@@ -29,12 +29,17 @@ from policies.consensus.pbft import evidence as of_pbft
 from policies.consensus.raft import Raft
 from policies.port import Policy
 
-__all__ = ["HotStuff", "Pbft", "Raft", "convicts", "replicated_log"]
+__all__ = ["HotStuff", "Pbft", "Raft", "bears_liars", "convicts", "replicated_log"]
 
 
 def convicts(data: bytes, verify: Callable[[str, bytes, bytes], bool]) -> str:
     """Return whom encoded evidence, of any protocol here, proves guilty, "" if nobody."""
     return of_hotstuff.convicts(data, verify) or of_pbft.convicts(data, verify)
+
+
+def bears_liars(config: ConsensusRules) -> bool:
+    """Return whether a third of the members, less one, may lie under these rules, and not only crash."""
+    return isinstance(config, HotstuffConfig | PbftConfig)
 
 
 def replicated_log(

@@ -2,7 +2,8 @@
 
 It knows the committee (`policies.seats`) and guesses the leader: whoever answers ``Leased`` is it, ``NotLeader``
 points to it, and after a silent renewal it tries the next member, so that a new leader hears of every worker within the
-lease it gives them.
+lease it gives them. Where members may lie, f of them, it believes nobody that it did not ask, and asks f others at each
+renewal: whom f + 1 name is the leader, whoever else says so (`policies.serving.words`).
 A finished attempt is reported again and again until it is settled.
 """
 
@@ -18,6 +19,7 @@ from policies.jobs import Done, FreeJob, LoadJob, Lost, PreparedJob, Progress, S
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
 from policies.seats import InOffice, Seats
+from policies.serving.words import Words
 from policies.wire import encode
 from policies.work import (
     RESEND_NS,
@@ -49,13 +51,18 @@ class Worker(Policy):
         committee: where leaders come from, at first.
         capability: what the whole device could do; a share of it is lent.
         lease_s: the leader's lease; renewed twice in it.
+        liars: whether the committee is one that bears members that lie; if not, each is believed.
     """
 
     messages = (Assign, AssignPrepared, Free, InOffice, Keep, Leased, Load, NotLeader, Settled)
 
-    def __init__(self, committee: tuple[str, ...], capability: Capability, lease_s: float) -> None:
-        self.seats, self.full = Seats(committee), capability
+    def __init__(
+        self, committee: tuple[str, ...], capability: Capability, lease_s: float, *, liars: bool = False
+    ) -> None:
+        self.seats, self.full, self.liars = Seats(committee), capability, liars
         self.renew_ns = int(lease_s / 2 * NS_PER_S)
+        self.words = Words(self.renew_ns)
+        self.doubted_ns = -self.renew_ns  # when it last asked all whether somebody leads
         self.lent: Lend | None = None
         self.leader = committee[0]
         self.unheard = 0  # renewals that nobody answered
@@ -110,13 +117,18 @@ class Worker(Policy):
         if self.lent is None:
             return
         self.port.set_timer("renew", self.renew_ns)
-        self._to_leader(Renew(self._capability(self.lent), self.loaded))
+        renew = Renew(self._capability(self.lent), self.loaded)
+        self._to_leader(renew)
+        for member in self.words.next_asked(self.seats.members, self._faults, self.leader):
+            self.port.send(f"{member}/coordination", renew)
 
     def _resend(self) -> None:
         """Report again what nobody has settled; a new leader hears of it too."""
         for report in self.reports.values():
             self._to_leader(report)
         if self.reports:
+            for member in self.words.next_asked(self.seats.members, self._faults, self.leader):
+                self.port.send(f"{member}/coordination", next(iter(self.reports.values())))
             self.port.set_timer("resend", RESEND_NS)
 
     def _capability(self, lent: Lend) -> Capability:
@@ -149,6 +161,7 @@ class Worker(Policy):
         now = InOffice(self.seats.epoch, self.seats.members)
         self.port.save(SEATS, encode(now))  # after a restart the founders may be gone, and nobody be there to vouch
         self.port.tell("edge", now)
+        self.words.keep(now.members)
         if self.leader not in self.seats.members:
             self._try_next("")
             if self.lent is not None:
@@ -163,14 +176,21 @@ class Worker(Policy):
             if self.seats.hear(sender, message):
                 self._on_office()
             return
-        if isinstance(message, NotLeader):
-            if sender == self.leader:
-                self._try_next(message.leader)
+        points = isinstance(message, NotLeader)
+        self.words.hear(sender, message.leader if points else sender, self.port.now)  # only a leader sends the rest
+        named = self.words.named(self.seats.members, self._faults, self.port.now) if self._faults else ""
+        if points:
+            if sender == self.leader or named not in ("", self.leader):
+                hint = named or message.leader
+                self._try_next(hint)
                 if self.lent is not None:
-                    self.port.set_timer("renew", 0 if self._known(message.leader) else self.renew_ns // 4)
+                    self.port.set_timer("renew", 0 if self._known(hint) else self.renew_ns // 4)
             return
         if sender != self.leader:
-            self.leader = sender  # only a leader sends the rest
+            if self._faults and named != sender:
+                self._doubt(sender)
+                return
+            self.leader = sender
         self.unheard = self.pointed = 0
         if isinstance(message, Assign):
             self._on_assign(message)
@@ -180,6 +200,25 @@ class Worker(Policy):
             self.port.submit(FreeJob(f"{message.client}/{message.op_id}"))
         elif isinstance(message, Settled):
             self._on_settled((message.client, message.op_id, message.attempt))
+
+    @property
+    def _faults(self) -> int:
+        return (len(self.seats.members) - 1) // 3 if self.liars else 0
+
+    def _doubt(self, sender: str) -> None:
+        """Somebody says that it leads, unasked: ask the others, though not at every word."""
+        if self.port.now - self.doubted_ns < self.renew_ns // 4:
+            return
+        self.doubted_ns = self.port.now
+        if self.lent is not None:
+            ask: Renew | Report = Renew(self._capability(self.lent), self.loaded)
+        elif self.reports:
+            ask = next(iter(self.reports.values()))
+        else:
+            return
+        for member in self.seats.members:
+            if member != sender:
+                self.port.send(f"{member}/coordination", ask)
 
     def _known(self, leader: str) -> bool:
         """Whether whom a member points to can be asked at once. Else it must hold back for the next renewal.

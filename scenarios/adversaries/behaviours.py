@@ -345,10 +345,21 @@ class ForgeReceipts(Behaves, frozen=True, tag="forge_receipts"):
     factor: Annotated[int, Meta(ge=2, le=1_000_000)] = 10
 
 
+class Usurp(Behaves, frozen=True, tag="usurp"):
+    """Says to workers that it leads: gives a lease to whoever asks it, where it would point to the leader, and unasked
+    to all it knows `every_s`. It gives out no work.
+
+    Catalogue: none (ours): an office that it does not hold.
+    Expected: safe; live, as workers believe who leads of f + 1 members where the protocol bears liars.
+    """
+
+    every_s: Annotated[float, Meta(ge=0.01)] = 1.0
+
+
 Behaviour = Union[  # noqa: UP007
     Silent, Withhold, Delay, Reorder, Replay, Flood, Corrupt, Split, DoubleVote, Twins, OldState, WrongKey,
     Impersonate, ForgeCertificate, Sybil, Collude, SkewedClock, WrongResults, Shirk, Lazy, Overclaim, FreeRide,
-    ForgeReceipts,
+    ForgeReceipts, Usurp,
 ]  # fmt: skip
 
 

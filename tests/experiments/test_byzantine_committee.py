@@ -23,6 +23,15 @@ def ran(protocol: str) -> Run:
     return Run(simulate(scenario))
 
 
+def lying(protocol: str, member: int, lie: str) -> Run:
+    """Return the scenario's run in the twin with another liar and no other trouble."""
+    adversary = f"adversaries=[{{committee: [{member}], behaviours: [{lie}]}}]"
+    words = ["scenario=byzantine_committee", f"policy/consensus={protocol}", "profile=", "track=none", "seed=1"]
+    scenario = prepare([*words, "faults=none", "adversary=none", "adversaries_max=1", adversary]).scenario
+    assert isinstance(scenario, Scenario)
+    return Run(simulate(scenario))
+
+
 @pytest.mark.parametrize("protocol", ["hotstuff", "pbft", "raft_desks"])
 def test_every_request_is_answered_and_every_promise_kept(protocol: str) -> None:
     """One word changes the protocol, and nothing else: all checks hold, nobody is left without an answer."""
@@ -39,6 +48,20 @@ def test_leaders_that_are_cut_off_silent_or_killed_are_left(protocol: str) -> No
 
     assert leaders == ["desk-0", "desk-1", "desk-2", "desk-3"]
     assert len(ran(protocol).commits) > 120
+
+
+USURP = "{kind: usurp, from_s: 5}"
+HINTS = "{kind: corrupt, tags: [not_leader], field: [1], change: set, to: desk-1, from_s: 5}"
+
+
+@pytest.mark.parametrize("protocol", ["hotstuff", "pbft"])
+@pytest.mark.parametrize("lie", [USURP, HINTS])
+def test_a_member_that_says_it_leads_keeps_no_worker_from_its_work(protocol: str, lie: str) -> None:
+    """Every request is answered, each within a second, though one of four claims workers."""
+    run = lying(protocol, 1, lie)
+
+    assert (run.summary["requests_answered"], run.summary["requests_lost"]) == (60, 0)
+    assert run.summary["latency_max_s"] < 1
 
 
 def test_who_voted_twice_is_proved_guilty_and_nobody_else() -> None:

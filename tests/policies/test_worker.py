@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policies import port as p
 from policies.cell import Cell
@@ -44,10 +46,10 @@ _job: Any = msgspec.msgpack.Decoder(SessionJob | LoadJob).decode
 class Bench:
     """A worker's Cell with a lender; k1 leads."""
 
-    def __init__(self) -> None:
-        self.worker = Worker(COMMITTEE, FULL, 60.0)
+    def __init__(self, committee: tuple[str, ...] = COMMITTEE, *, liars: bool = False) -> None:
+        self.worker = Worker(committee, FULL, 60.0, liars=liars)
         policies = {"harvest": Lender(), "worker": self.worker}
-        self.cell = Cell(policies, "w", COMMITTEE, seed=1, keys=KeyRing(1).handle("w"))
+        self.cell = Cell(policies, "w", committee, seed=1, keys=KeyRing(1).handle("w"))
         self.now = 0
         self.timers: dict[str, tuple[int, int]] = {}
         self.jobs: dict[int, Any] = {}
@@ -154,6 +156,86 @@ def test_nobody_outside_the_committee_gives_orders() -> None:
         assert bench.hear(message, "stranger") == []
 
     assert (bench.jobs, bench.worker.leader, bench.worker.pipeline) == ({}, "k1", 5)
+
+
+# -- who leads where members may lie -----------------------------------------------------------------
+
+
+FOUR = ("k1", "k2", "k3", "k4")
+
+
+def doubting() -> Bench:
+    """A lent worker of a committee of four, one of whom may lie; k1 leads, as k2 and k3 have said."""
+    bench = Bench(FOUR, liars=True)
+    bench.lend()
+    for member in ("k2", "k3"):
+        bench.hear(NotLeader("k1"), member)
+    bench.hear(Leased())
+    return bench
+
+
+def test_whoever_says_unasked_that_it_leads_is_not_believed_at_its_word() -> None:
+    """Its lease, its orders and what it settles count for nothing; the others are asked, though not at every word."""
+    bench = doubting()
+
+    assert [to for to, _ in bench.hear(Leased(), "k4")] == ["k1", "k2", "k3"]
+    assert bench.hear(Load(9, "m", 0, 1), "k4") == []
+    assert (bench.worker.leader, bench.worker.pipeline, bench.jobs) == ("k1", 0, {})
+
+
+def test_a_new_leader_is_believed_once_another_member_points_to_it() -> None:
+    """Two of four say so, one of whom is correct: it is asked at once, and what it orders is done."""
+    bench = doubting()
+    bench.now += NS_PER_S
+    bench.hear(Leased(), "k2")
+    bench.hear(NotLeader("k2"), "k3")
+
+    assert bench.worker.leader == "k2"
+    assert bench.fire("renew")[0][0] == "k2"
+    bench.hear(Load(9, "m", 0, 1), "k2")
+    assert bench.worker.pipeline == 9
+
+
+def test_a_worker_asks_the_others_in_turn_and_leaves_a_liar_that_holds_it() -> None:
+    """The liar answers every renewal with a lease. After a round the words of two others are heard, and followed."""
+    bench = Bench(FOUR, liars=True)
+    bench.worker.leader = "k4"
+    bench.lend()
+    asked = []
+    for _ in range(3):
+        bench.hear(Leased(), "k4")
+        (first, _), (other, _) = bench.fire("renew")
+        asked.append(other)
+        bench.hear(NotLeader("k1"), other) if other != "k1" else bench.hear(Leased(), "k1")
+        if bench.worker.leader == "k1":
+            break
+        assert first == "k4"
+
+    assert bench.worker.leader == "k1"
+    assert len(set(asked)) == len(asked) == 2
+
+
+def test_words_grow_old() -> None:
+    """Whom two named two leases ago has nobody's word now: who says that it leads is not believed for it."""
+    bench = doubting()
+    bench.now += 121 * NS_PER_S
+    assert bench.worker.words.named(FOUR, 1, bench.now) == ""
+
+    bench.hear(Leased(), "k4")
+    assert bench.worker.leader == "k1"
+
+
+@given(st.lists(st.tuples(st.sampled_from(FOUR[1:]), st.sampled_from(FOUR), st.booleans()), max_size=30))
+def test_nothing_that_one_liar_says_turns_a_worker_from_its_leader(said: list[tuple[str, str, bool]]) -> None:
+    """k4 says anything, the others point to k1 whenever they say something: the worker stays with k1."""
+    bench = doubting()
+    for sender, leader, leads in said:
+        bench.now += NS_PER_S
+        if sender != "k4":
+            bench.hear(NotLeader("k1"), sender)
+        else:
+            bench.hear(Leased() if leads else NotLeader(leader), sender)
+    assert bench.worker.leader == "k1"
 
 
 # -- shards ------------------------------------------------------------------------------------------

@@ -128,8 +128,8 @@ def test_two_of_four_who_share_keys_are_named(tmp_path: Path) -> None:
 
 
 def test_every_behaviour_that_one_member_can_show_is_here() -> None:
-    """Who lies about work has nothing to say in a log, and a coalition is more than one of four."""
-    work = {b.WrongResults, b.Shirk, b.Lazy, b.Overclaim, b.FreeRide, b.ForgeReceipts}
+    """Who lies to workers has nothing to say in a log, and a coalition is more than one of four."""
+    work = {b.WrongResults, b.Shirk, b.Lazy, b.Overclaim, b.FreeRide, b.ForgeReceipts, b.Usurp}
     for lies in WAYS.values():
         assert {type(one) for does in lies.values() for one in does} == set(WRAPPERS) - work - {b.Collude}
 

@@ -11,7 +11,7 @@ from policies import port as p
 from policies.commands import Receipt
 from policies.jobs import Done, LoadJob, Lost, Outcome, Progress, SessionJob, Stage
 from policies.wire import encode
-from policies.work import Report
+from policies.work import Leased, NotLeader, Report
 from scenarios.adversaries import behaviours as b
 from scenarios.adversaries.payload import plain
 from tests.scenarios.adversaries.inner import PEERS, RING, START, TICK, Inner, Liar, S, send
@@ -478,6 +478,21 @@ def test_a_free_rider_refuses_work_and_blames_nobody() -> None:
 
     assert timer[3] == S
     assert _outcome(liar.inner.given[-1][3]) == Lost("busy")
+
+
+def test_a_usurper_gives_leases_where_it_would_point_to_the_leader_and_unasked() -> None:
+    """To whoever asks it, and every two seconds to all whom it knows; what else it says stays as it was."""
+    pointing = (p.SEND, "coordination", "w/worker", encode(NotLeader("n1")))
+    liar = Liar(b.Usurp(every_s=2.0), started=False)
+    tick = liar(0.0, START)[-1]
+    liar.inner.effects = (pointing, VOTES[0])
+    lease, vote = liar(1.0, (p.MESSAGE, "coordination", "w", b""))
+    liar.inner.effects = ()
+    *unasked, again = liar.wake(tick)
+
+    assert (lease, vote) == ((*pointing[:3], encode(Leased())), VOTES[0])
+    assert {said[2:4] for said in unasked} == {(f"{node}/worker", encode(Leased())) for node in ("w", *PEERS)}
+    assert again[3] == tick[3] + 2 * S
 
 
 def test_the_stand_in_is_as_honest_as_a_cell() -> None:
