@@ -70,6 +70,16 @@ class Transfer(Message, frozen=True, tag="transfer"):
     to: str
 
 
+class GiveUp(Message, frozen=True, tag="give_up"):
+    """state machine to log: what the leader of ``term`` owes has not come; let another lead, if a quorum says so.
+
+    A log sees to it that commands are ordered, whoever leads; only its state machine knows what a leader owes besides.
+    Said again while it is true. A protocol that trusts its leader passes over it.
+    """
+
+    term: int
+
+
 # -- from a replicated log -------------------------------------------------------------------------------------------
 
 

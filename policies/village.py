@@ -87,7 +87,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
         # A pipeline may take more sessions than it has reserved cache for: batches admit them block by block.
         sharding = msgspec.structs.replace(config.sharding, slots=sessions_max(config.serving, config.sharding))
         policies["coordination"] = _coordination(spec, sharding)
-        policies["gateway"] = Gateway(config.gateway)
+        policies["gateway"] = Gateway(config.gateway, liars=bears_liars(config.consensus))
     if checks is not None:
         policies["prover"] = Prover(spec.standing)
         if spec.me in spec.standing:
@@ -106,17 +106,18 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
 
 def _coordination(spec: NodeSpec, sharding: ShardingConfig) -> Coordination:
     council, recovery = spec.config.committee, spec.config.recovery
+    liars = bears_liars(spec.config.consensus)
     reserved_tokens = spec.config.sharding.slots * spec.config.sharding.context_tokens  # see `card`
     kv_bytes_token_layer = spec.card.kv_bytes_layer / reserved_tokens
     if isinstance(council, FixedConfig):
         return Coordination(
             spec.config.coordination, sharding, spec.card, spec.smaller,
-            recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer,
+            recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer, liars=liars,
         )  # fmt: skip
     assert spec.facts is not None
     return CouncilCoordination(
         spec.config.coordination, sharding, spec.card, spec.smaller,
-        recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer,
+        recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer, liars=liars,
         charter=Charter(
             council, spec.committee, spec.facts, Electoral(council.seats, council.byzantine_share), convicts
         ),

@@ -25,7 +25,7 @@ class CouncilCoordination(Duties, Coordination):
     """One device's coordination and its part in the council.
 
     Args:
-        config, sharding, card, smaller, recovery, kv_bytes_token_layer: as `Coordination` has them.
+        config, sharding, card, smaller, recovery, kv_bytes_token_layer, liars: as `Coordination` has them.
         charter: as `Duties` have it.
 
     Attributes:
@@ -44,11 +44,13 @@ class CouncilCoordination(Duties, Coordination):
         charter: Charter,
         recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
         kv_bytes_token_layer: float = 0.0,
+        liars: bool = False,
     ) -> None:
         self._convene(charter)
         Coordination.__init__(
-            self, config, sharding, card, smaller, recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer
-        )
+            self, config, sharding, card, smaller,
+            recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer, liars=liars,
+        )  # fmt: skip
         self.office = InOffice(0, charter.founders)
 
     def on_message(self, sender: str, message: Any) -> None:

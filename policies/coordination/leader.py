@@ -17,10 +17,24 @@ from typing import Any, ClassVar
 
 from policies import commands
 from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, Place, Pledge, Refuse
+from policies.coordination.efforts import settlement_of
 from policies.coordination.lines import DECLARED
+from policies.coordination.owed import Owed
 from policies.coordination.standing import Standing
 from policies.jobs import Done, Lost, Progress
-from policies.local import Allow, Ask, Committed, Examined, Leadership, Pledged, Restore, Seen, Snapshot, Withdraw
+from policies.local import (
+    Allow,
+    Ask,
+    Committed,
+    Examined,
+    GiveUp,
+    Leadership,
+    Pledged,
+    Restore,
+    Seen,
+    Snapshot,
+    Withdraw,
+)
 from policies.state.contributions import work
 from policies.wire import Message
 from policies.work import Began, Credited, Emitted, Leave, NotLeader, Renew, Report
@@ -45,11 +59,16 @@ class Coordination(Standing):
             self._on_committed(message)
         elif isinstance(message, Restore):
             self.state = self._new_state(message.state)
+            if self.owed is not None:
+                self.owed.begin(list(self.state.requests.values()), self.port.now)
             self._rebuild()
         elif isinstance(message, Leadership):
             self._on_leadership(message)
         elif isinstance(message, Ask):
-            self._on_ask(message)
+            if self.leading or self.owed is None:
+                self._on_ask(message)
+            else:
+                self._on_brought(self.owed, message)
         elif isinstance(message, Seen):
             self._on_seen(message)
         elif isinstance(message, Examined):
@@ -74,7 +93,9 @@ class Coordination(Standing):
             self._worker_gone(sender, message.reason)
 
     def on_timer(self, name: str) -> None:
-        if not self.leading:
+        if name == "watch":
+            self._watch()
+        if not self.leading or name == "watch":
             return
         if name == "resend":
             self._resend()
@@ -102,6 +123,9 @@ class Coordination(Standing):
 
     def _on_leadership(self, news: Leadership) -> None:
         self.leader, self.term = news.leader, news.term
+        if self.owed is not None:
+            self.owed.new_leader(self.port.now)
+            self._keep_watching()
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -132,8 +156,46 @@ class Coordination(Standing):
             self.port.decide("credited", Credited(r.client, r.op_id, self.state.applied, done, minted))
         if command is None:
             self.port.note("no_command", index=message.index)
-        elif self.leading:
-            self._on_applied(command, changed)
+        else:
+            if changed and self.owed is not None:
+                self._on_owed(self.owed, command)
+            if self.leading:
+                self._on_applied(command, changed)
+
+    # -- keeping watch of the leader, where it may lie ---------------------------------------------------
+
+    def _on_brought(self, owed: Owed, ask: Ask) -> None:
+        """A client brings what it was to bring to the leader, which says nothing: see that it stands in the log."""
+        key = (ask.client, ask.op_id)
+        if (outcome := self.state.outcomes.get(key)) is not None:
+            self.port.tell("gateway", settlement_of(outcome))
+            return
+        owed.expect(key, ask.deadline_wall_ns - self.port.wall, self.port.now)
+        if key not in self.state.requests:
+            self._accept(ask)
+
+    def _on_owed(self, owed: Owed, command: commands.Command) -> None:
+        if isinstance(command, Accept):
+            owed.accepted(command, self.port.now)
+            if len(owed.due_ns) == 1:
+                self._keep_watching()
+        elif isinstance(command, Complete | Refuse):
+            settlement = settlement_of(command)
+            here = owed.settled((settlement.client, settlement.op_id), not settlement.refused, self.port.now)
+            if here and not self.leading:
+                self.port.tell("gateway", settlement)
+
+    def _keep_watching(self) -> None:
+        if self.owed is not None and self.owed.due_ns and not self.leading:
+            self.port.set_timer("watch", self.tick_ns)
+
+    def _watch(self) -> None:
+        if self.owed is not None and not self.leading and self.leader and self.owed.give_up(self.port.now):
+            self.port.note("leader_owes", leader=self.leader, term=self.term)
+            self.port.tell("consensus", GiveUp(self.term))
+        self._keep_watching()
+
+    # -- what the log says ------------------------------------------------------------------------------
 
     def _on_applied(self, command: commands.Command, changed: bool) -> None:
         if isinstance(command, Place):

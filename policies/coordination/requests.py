@@ -11,6 +11,7 @@ from policies.commands import Accept, Attach, Complete, Evict, Refuse
 from policies.config import CoordinationConfig, ShardingConfig
 from policies.coordination.efforts import WITHDRAWN, Effort, Efforts, settlement_of
 from policies.coordination.lines import Lines
+from policies.coordination.owed import Owed
 from policies.coordination.trust import Trust
 from policies.local import Ask, Busy, Propose, Tokens
 from policies.port import NS_PER_S, Policy
@@ -32,6 +33,7 @@ class Requests(Policy):
         sharding: planner and slots.
         card: the served model as a planning problem without workers.
         smaller: models that may serve in its place, the best first (`policies.coordination.offers`).
+        liars: whether members may lie, so that those who follow keep watch of who leads.
 
     Attributes:
         cards: all of them.
@@ -41,10 +43,17 @@ class Requests(Policy):
         efforts: requests that are owed an outcome.
         strikes: how often a worker's answer was the minority's.
         trust: what that tells of workers.
+        owed: what the leader owes, None where members do not lie.
     """
 
     def __init__(
-        self, config: CoordinationConfig, sharding: ShardingConfig, card: Problem, smaller: tuple[Problem, ...] = ()
+        self,
+        config: CoordinationConfig,
+        sharding: ShardingConfig,
+        card: Problem,
+        smaller: tuple[Problem, ...] = (),
+        *,
+        liars: bool = False,
     ) -> None:
         self.config, self.sharding, self.card = config, sharding, card
         self.cards = (card, *smaller)
@@ -52,6 +61,8 @@ class Requests(Policy):
         self.tick_ns = int(config.plan_every_s * NS_PER_S)
         self.state = self._new_state()
         self.leader, self.term = "", 0
+        # One that runs is refused a lease after its deadline, at a tick; as long again for the log to say so.
+        self.owed = Owed(2 * (self.lease_ns + self.tick_ns)) if liars else None
         self.lines = Lines()
         self._reset()
 
@@ -87,8 +98,11 @@ class Requests(Policy):
         elif len(self.efforts) >= self.config.queue_max:
             self.port.tell("gateway", Busy(ask.client, ask.op_id, "queue full"))
         else:
-            fields = {name: getattr(ask, name) for name in ask.__struct_fields__}
-            self._propose(Accept(**fields, accepted_wall_ns=self.port.wall))
+            self._accept(ask)
+
+    def _accept(self, ask: Ask) -> None:
+        fields = {name: getattr(ask, name) for name in ask.__struct_fields__}
+        self._propose(Accept(**fields, accepted_wall_ns=self.port.wall))
 
     def _on_withdraw(self, key: OpKey) -> None:
         """Refuse a request whose client is gone, also one that is only being accepted: that comes first in the log."""

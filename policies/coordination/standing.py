@@ -44,7 +44,7 @@ class Standing(Offers):
     """Has workers stand by for others.
 
     Args:
-        config, sharding, card, smaller: as of `policies.coordination.requests.Requests`.
+        config, sharding, card, smaller, liars: as of `policies.coordination.requests.Requests`.
         recovery: whether requests are prepared for deaths, and how.
         kv_bytes_token_layer: what a layer of the first model keeps of a token.
 
@@ -67,10 +67,11 @@ class Standing(Offers):
         *,
         recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
         kv_bytes_token_layer: float = 0.0,
+        liars: bool = False,
     ) -> None:
         self.rules = None if isinstance(recovery, ReplayConfig) else recovery
         self.kv_bytes_token_layer = kv_bytes_token_layer
-        super().__init__(config, sharding, card, smaller)
+        super().__init__(config, sharding, card, smaller, liars=liars)
 
     def _reset(self) -> None:
         super()._reset()

@@ -1,6 +1,8 @@
 """The gateway on a committee member.
 
-Only the leader's gateway takes requests in; the others redirect. A request has an *outcome* (`Answer` or `Refused`)
+Only the leader's gateway takes requests in; the others redirect. Where members may lie, whoever comes back after that
+was sent to a leader that says nothing, and is taken in here: its request stands in the log by this member's word, and
+the outcome is told here as well. A request has an *outcome* (`Answer` or `Refused`)
 only once consensus has recorded it, so a client that asks again with the same ``op_id``, at any gateway and after any
 kill, hears the same one. `Come` (come again later) records nothing and is no outcome.
 """
@@ -19,6 +21,11 @@ from policies.local import Ask, Busy, Leadership, Settlement
 from policies.port import NS_PER_S, Policy
 from policies.wire import Message
 
+SILENCE_NS = NS_PER_S
+"""A client that comes back so long after it was sent on has heard nothing from the leader (our choice: below any
+client's patience, above redirects in a row)."""
+SENT_ON_MAX = 4096
+"""Requests remembered that were sent on (our bound)."""
 RETRY_S = 2.0
 """What a busy gateway tells a client to wait before it comes again (our choice: two leader heartbeats)."""
 
@@ -108,17 +115,18 @@ class Gateway(Policy):
 
     requests = (Submit, Withdraw)
 
-    def __init__(self, config: GatewayConfig) -> None:
-        self.config = config
+    def __init__(self, config: GatewayConfig, *, liars: bool = False) -> None:
+        self.config, self.liars = config, liars
         self.leader = ""
         self.buckets: dict[str, TokenBucket] = {}
         self.waiting: set[tuple[str, str]] = set()
+        self.sent_on: dict[tuple[str, str], int] = {}
 
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
         if isinstance(operation, Withdraw):
             self._withdraw(client, op_id)
             return
-        if self.leader != self.port.me:
+        if self.leader != self.port.me and not self._comes_back(client, op_id):
             if self.leader:
                 self.port.reply(client, op_id, Redirect(self.leader))
             else:
@@ -150,6 +158,18 @@ class Gateway(Policy):
             ),
         )
 
+    def _comes_back(self, client: str, op_id: str) -> bool:
+        """Whether the leader says nothing to this client, which was sent to it; its first coming is noted."""
+        if not (self.liars and self.leader):
+            return False
+        sent_ns = self.sent_on.get((client, op_id))
+        if sent_ns is not None:
+            return self.port.now - sent_ns >= SILENCE_NS
+        if len(self.sent_on) >= SENT_ON_MAX:
+            del self.sent_on[next(iter(self.sent_on))]
+        self.sent_on[client, op_id] = self.port.now
+        return False
+
     def _withdraw(self, client: str, op_id: str) -> None:
         """Give a request up; only a leader can, so a client tells every gateway."""
         if self.leader == self.port.me:
@@ -163,6 +183,7 @@ class Gateway(Policy):
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, Leadership):
             self.leader = message.leader
+            self.sent_on.clear()
             if self.leader != self.port.me:
                 for client, op_id in sorted(self.waiting):
                     self.port.reply(client, op_id, Redirect(self.leader) if self.leader else Come("no leader", RETRY_S))

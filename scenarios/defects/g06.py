@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from policies.config import CoordinationConfig, ShardingConfig
+from typing import Any
+
 from policies.coordination import Coordination
-from policies.problem import Problem
 from policies.work import Renew
 
 
@@ -14,9 +14,9 @@ class ForgetsTheOffline(Coordination):
     Breaks `checks.leader.CapacityRecovers` when a worker is silent for a lease and comes back.
     """
 
-    def __init__(self, config: CoordinationConfig, sharding: ShardingConfig, card: Problem) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.offline: set[str] = set()
-        super().__init__(config, sharding, card)
+        super().__init__(*args, **kwargs)
 
     def _worker_gone(self, node: str, reason: str) -> None:
         if reason == "lease expired":

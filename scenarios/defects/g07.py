@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from policies.commands import Complete, Refuse
-from policies.config import CoordinationConfig, ShardingConfig
 from policies.coordination import Coordination
 from policies.local import Ask, Busy
-from policies.problem import Problem
 from policies.state import OpKey
 
 
@@ -17,9 +17,9 @@ class KeepsTheFailed(Coordination):
     `checks.requests.fresh_requests_are_answered` when that many have failed.
     """
 
-    def __init__(self, config: CoordinationConfig, sharding: ShardingConfig, card: Problem) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.failed: set[OpKey] = set()
-        super().__init__(config, sharding, card)
+        super().__init__(*args, **kwargs)
 
     def _on_settled(self, command: Complete | Refuse) -> None:
         if isinstance(command, Refuse):

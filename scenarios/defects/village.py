@@ -7,6 +7,7 @@ from typing import Any
 
 from policies.coordination import Coordination
 from policies.gateway import Gateway
+from policies.serving import Worker
 from policies.sharding import Plans, latency_dp
 from scenarios.defects import g10, g11
 from scenarios.defects.g04 import IgnoresPriority
@@ -17,6 +18,7 @@ from scenarios.defects.g09 import ServesOneAtATime
 from scenarios.defects.g12 import KeepsReservations, KeepsTheDead
 from scenarios.defects.g22 import ForgetsTasks
 from scenarios.defects.g34 import CountsByWindow
+from scenarios.defects.lying_members import FollowsAnyLeader, WatchesNobody
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Village:
     coordination: type[Coordination] = Coordination
     gateway: type[Gateway] = Gateway
     plan: Plans = latency_dp.plan
+    worker: type[Worker] = Worker
 
     @property
     def what(self) -> str:
@@ -33,6 +36,7 @@ class Village:
         right = Village()
         parts: list[tuple[Any, Any]] = [
             (self.coordination, right.coordination), (self.gateway, right.gateway), (self.plan, right.plan),
+            (self.worker, right.worker),
         ]  # fmt: skip
         (wrong,) = [part for part, correct in parts if part is not correct]
         return (wrong.__doc__ or "").split(":")[0].split(".\n")[0].strip().replace("\n    ", " ")
@@ -55,11 +59,20 @@ DEFECTS: dict[str, Village] = {
     "g34": Village(gateway=CountsByWindow),
 }
 
+OF_LIARS: dict[str, Village] = {
+    "follows_any_leader": Village(worker=FollowsAnyLeader),
+    "watches_nobody": Village(coordination=WatchesNobody),
+    "g07": DEFECTS["g07"],
+    "g34": DEFECTS["g34"],
+}
+"""What is to be caught where a member may lie."""
+
 EXPECTS: dict[str, str] = {
     "g04": "nobody_is_overtaken", "g06": "capacity_recovers", "g07": "fresh_requests_are_answered",
     "g08_busy": "leases_end", "g08_loss": "lost_only_after_all_tries", "g09": "free_slots_are_used",
     "g10": "shards_cover_the_model", "g11_network": "planned_latency_counts_all",
     "g11_missing": "shards_cover_the_model", "g11_memory": "shards_fit_the_memory",
     "g12_dead": "pipelines_have_their_workers", "g12_reserved": "capacity_recovers", "g22": "every_request_ends",
-    "g34": "gateway_admits_within_its_rate",
+    "g34": "gateway_admits_within_its_rate", "follows_any_leader": "fresh_requests_are_answered",
+    "watches_nobody": "fresh_requests_are_answered",
 }  # fmt: skip

@@ -64,6 +64,17 @@ def test_a_member_that_says_it_leads_keeps_no_worker_from_its_work(protocol: str
     assert run.summary["latency_max_s"] < 1
 
 
+@pytest.mark.parametrize("protocol", ["hotstuff", "pbft"])
+@pytest.mark.parametrize("path", ["coordination", "gateway"])
+def test_a_leader_that_orders_commands_and_does_no_work_is_left(protocol: str, path: str) -> None:
+    """It votes and proposes, but gives out nothing, or hears no client: every request is answered all the same."""
+    run = lying(protocol, 0, f"{{kind: silent, side: both, path: {path}, from_s: 5}}")
+
+    assert (run.summary["requests_answered"], run.summary["requests_lost"]) == (60, 0)
+    assert {name: verdict for name, verdict in run.manifest["checks"].items() if verdict is not True} == {}
+    assert run.summary["latency_max_s"] < 12  # leases of 3 s, plans every second: given up after 8, and once
+
+
 def test_who_voted_twice_is_proved_guilty_and_nobody_else() -> None:
     """HotStuff's members find two votes of one member in one view, and the table holds the proof."""
     run = ran("hotstuff")

@@ -40,9 +40,9 @@ class Door(Policy):
 class Desk:
     """A gateway's Cell, and what it replied."""
 
-    def __init__(self, *, leads: bool = True, **config: Any) -> None:
+    def __init__(self, *, leads: bool = True, liars: bool = False, **config: Any) -> None:
         self.door = Door()
-        policies = {"gateway": Gateway(GatewayConfig(**config)), "coordination": self.door}
+        policies = {"gateway": Gateway(GatewayConfig(**config), liars=liars), "coordination": self.door}
         self.cell = Cell(policies, "k1", ("k2",), seed=1, keys=KeyRing(1).handle("k1"))
         self.cell.step(0, 0, (p.START, "", {}, 0))
         if leads:
@@ -102,6 +102,42 @@ def test_a_bucket_fills_no_further_than_its_burst() -> None:
 
     assert [bucket.take(1000 * NS_PER_S) for _ in range(5)] == [True, True, True, False, False]
     assert [bucket.take(1001 * NS_PER_S) for _ in range(2)] == [True, False]
+
+
+# -- a leader that says nothing ----------------------------------------------------------------------
+
+
+def test_a_client_that_comes_back_from_a_silent_leader_is_taken_in_where_members_may_lie() -> None:
+    """At first it is sent on, and again if it comes at once; after a second its request is this gateway's."""
+    desk = Desk(leads=False, liars=True)
+    desk.say(Leadership(1, "k2"))
+
+    sent_on = [("anna", "1", encode(Redirect("k2")))]
+    assert desk.ask("anna", "1", 1.0) == desk.ask("anna", "1", 1.5) == sent_on
+    assert desk.ask("anna", "1", 2.0) == []
+    assert [ask.op_id for ask in desk.door.asked] == ["1"]
+    (reply,) = desk.say(Settlement("anna", "1", "", "out", 4, 7, "w"))
+    assert reply == ("anna", "1", encode(Answer("out", 4, 7, "w")))
+
+
+def test_under_another_leader_a_client_is_sent_on_again() -> None:
+    """What the last one left unsaid is not held against it."""
+    desk = Desk(leads=False, liars=True)
+    desk.say(Leadership(1, "k2"))
+    desk.ask("anna", "1", 1.0)
+    desk.say(Leadership(2, "k3"))
+
+    assert desk.ask("anna", "1", 9.0) == [("anna", "1", encode(Redirect("k3")))]
+
+
+def test_where_nobody_lies_a_client_is_always_sent_on() -> None:
+    """A leader that says nothing has crashed, and consensus sees to another."""
+    desk = Desk(leads=False)
+    desk.say(Leadership(1, "k2"))
+
+    assert [desk.ask("anna", "1", float(second)) for second in (1, 5, 60)] == [
+        [("anna", "1", encode(Redirect("k2")))]
+    ] * 3
 
 
 # -- admission ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ NAMES: dict[str, str] = {
     "raft": "RaftArena", "village": "VillageArena", "tasks": "TasksArena", "fleet": "FleetArena", "edge": "EdgeArena",
     "delivery": "DeliveryArena", "mesh": "MeshArena", "bus": "BusArena",
     "hotstuff": "HotstuffArena", "hotstuff3": "Hotstuff3Arena", "pbft": "PbftArena",
+    "village_hotstuff": "VillageHotstuffArena",
     "registry": "RegistryArena", "council": "CouncilArena", "council_raft": "CouncilRaftArena",
 }  # fmt: skip
 """Arena to its class, in the module of its name."""

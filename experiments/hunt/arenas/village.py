@@ -14,13 +14,12 @@ import msgspec
 
 from experiments.hunt.arena import CORRECT, MessageArena, Play
 from models import draws
-from policies.config import CoordinationConfig, GatewayConfig, RaftConfig, ShardingConfig
-from policies.consensus import Raft
+from policies.config import ConsensusRules, CoordinationConfig, GatewayConfig, RaftConfig, ShardingConfig
+from policies.consensus import bears_liars, replicated_log
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
 from policies.problem import Problem
 from policies.problem import Worker as Candidate
-from policies.serving import Worker
 from policies.sharding import over_bytes
 from policies.work import Capability
 from scenarios import faults as f
@@ -34,7 +33,6 @@ from sim.desk import Desk, Times
 from sim.world import Jobs
 
 FASTER = 20.0
-COMMITTEE = 3
 TIMES = RaftConfig(heartbeat_s=0.1, election_min_s=0.5, election_max_s=1.0)
 """The documented ones divided by 10 only, as heartbeats are most of a run's steps: an election stays within a lease."""
 RULES = CoordinationConfig(
@@ -90,29 +88,38 @@ class VillageArena(MessageArena):
 
     name = "village"
     what = "a village that serves a model, under crashes, partitions, bad links, bad clocks and bad disks"
+    villages: ClassVar[Mapping[str, Village]] = DEFECTS
     defects: ClassVar[Mapping[str, str]] = {name: village.what for name, village in DEFECTS.items()}
-    expects: ClassVar[Mapping[str, str]] = EXPECTS
+    expects: ClassVar[Mapping[str, str]] = {name: EXPECTS[name] for name in DEFECTS}
     canary = "g06"
     shape = Trial(arena="village", nodes=7, requests=40, storm_s=16.0, calm_s=20.0)
-    fewest = COMMITTEE
+    seats: ClassVar[int] = 3  # of the committee
+    rules: ClassVar[ConsensusRules] = TIMES
+    settled_after_s: ClassVar[float] = SETTLED_AFTER_S
+    fewest = 3
     kinds = (f.Crash, f.Pause, f.Slow, f.Clock, f.Cascade, *f.NETWORKS, *f.DISKS)
     faults_max = 8
 
     def committee(self, trial: Trial) -> int:
         """Return the members' number."""
-        return COMMITTEE
+        return self.seats
+
+    def village(self, trial: Trial) -> Village:
+        """Return the parts that the trial mounts."""
+        return Village() if trial.policy == CORRECT else self.villages[trial.policy]
 
     def mount(self, trial: Trial, name: str) -> Mapping[str, Policy]:
         """Mount a worker, and a member's policies where it is one."""
-        village = Village() if trial.policy == CORRECT else DEFECTS[trial.policy]
-        members = trial.names[:COMMITTEE]
+        village = self.village(trial)
+        members, liars = trial.names[: self.seats], bears_liars(self.rules)
+        device = capability(trial.names.index(name))
         policies: dict[str, Policy] = {
-            "harvest": Lender(), "worker": Worker(members, capability(trial.names.index(name)), RULES.lease_s),
+            "harvest": Lender(), "worker": village.worker(members, device, RULES.lease_s, liars=liars),
         }  # fmt: skip
         if name in members:
-            policies["consensus"] = Raft(TIMES, members, "coordination", ("coordination", "gateway"))
-            policies["coordination"] = village.coordination(RULES, ShardingConfig(slots=SLOTS), CARD)
-            policies["gateway"] = village.gateway(GATE)
+            policies["consensus"] = replicated_log(self.rules, members, "coordination", ("coordination", "gateway"))
+            policies["coordination"] = village.coordination(RULES, ShardingConfig(slots=SLOTS), CARD, liars=liars)
+            policies["gateway"] = village.gateway(GATE, liars=liars)
         return policies
 
     def promises(self, trial: Trial) -> tuple[Check, ...]:
@@ -137,13 +144,13 @@ class VillageArena(MessageArena):
     def jobs(self, play: Play) -> Jobs:
         """Return the desk; clients are there from the start as well, and ask once more when all is well again."""
         trial = play.trial
-        village = Village() if trial.policy == CORRECT else DEFECTS[trial.policy]
-        members = list(trial.names[:COMMITTEE])
+        village = self.village(trial)
+        members = list(trial.names[: self.seats])
         play.memory["clients"] = Clients(
             play.world, members, CARD.model, RETRY_S, self.one_way_s, lambda asked: self._ended(play, asked)
         )
-        if trial.calm_s >= SETTLED_AFTER_S + FRESH_DEADLINE_S:
-            at_ns = int((trial.storm_s + SETTLED_AFTER_S) * NS_PER_S)
+        if trial.calm_s >= self.settled_after_s + FRESH_DEADLINE_S:
+            at_ns = int((trial.storm_s + self.settled_after_s) * NS_PER_S)
             play.world.engine.call_at(at_ns, lambda _: self._ask_afresh(play), None)
         return Desk(play.world, DESK, {"latency_dp": over_bytes(village.plan)})
 

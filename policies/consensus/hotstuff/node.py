@@ -29,7 +29,7 @@ from policies.consensus.hotstuff.trunk import Trunk
 from policies.consensus.hotstuff.validity import well_formed
 from policies.consensus.hotstuff.view_change import ViewChange
 from policies.consensus.messages import Elected, Follows
-from policies.local import Accused, Allow, Leadership, Propose, Read, Reconfigure, Snapshot
+from policies.local import Accused, Allow, GiveUp, Leadership, Propose, Read, Reconfigure, Snapshot
 from policies.log import DamagedLog
 from policies.port import Policy
 from policies.wire import encode
@@ -168,6 +168,8 @@ class HotStuff(Policy):
         elif isinstance(message, Allow):
             self.asking.allow(message.members, message.learners)
             self.take_up_parked()  # the change that waited for it
+        elif isinstance(message, GiveUp) and self.member and message.term == self.term:
+            self.view_change.give_up(self.term)
         # Nothing is done about `Transfer`: who leads follows from the view.
         self._drive()
 

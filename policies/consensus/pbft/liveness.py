@@ -175,6 +175,11 @@ class Doubts:
     def __init__(self) -> None:
         self.given_up: dict[str, int] = {}  # member to the last view that it has given up
         self.impatient = False  # this member with its view
+        self.for_good = -1  # the last view that the state machine has given up: no progress makes up for that
+
+    def calm(self, view: int) -> None:
+        """There is progress in a view."""
+        self.impatient = view == self.for_good
 
     def hear(self, sender: str, view: int, impatient: bool) -> None:
         """Note what another says of its view; whoever is in a view has given all earlier ones up."""

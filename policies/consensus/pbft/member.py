@@ -21,7 +21,7 @@ from policies.consensus.chunks import Chunk, GetChunk
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.execution import Checkpoints
 from policies.consensus.pbft.transfer import Transfer
-from policies.local import Allow, Propose, Read, Reconfigure, Snapshot
+from policies.local import Allow, GiveUp, Propose, Read, Reconfigure, Snapshot
 from policies.log import DamagedLog
 from policies.wire import Message
 
@@ -105,6 +105,8 @@ class Pbft(Transfer):
             self._reconfigure(message.members, message.learners)
         elif kind is Allow:
             self._allow(message.members, message.learners)
+        elif kind is GiveUp:
+            self._give_up(message.term)
         else:  # the primary follows from the view
             self.port.note("refused", message=kind.__name__, protocol="pbft")
 

@@ -151,7 +151,8 @@ class Ordering(Requests):
             if not self._changed(entry):
                 self._executed(entry.batch)
         if executed:
-            self.patience.failures, self.doubts.impatient = 0, False
+            self.patience.failures = 0
+            self.doubts.calm(self.voter.view)
             self._vote_for_a_change()
             self._propose()
 

@@ -98,7 +98,7 @@ class Repeating(Views):
     def _on_member(self, sender: str, status: m.Status) -> None:
         self.doubts.hear(sender, status.view, status.impatient)
         if sender == self.leader and status.view == self.voter.view and self.patience.awaited == PRIMARY:
-            self.doubts.impatient = False
+            self.doubts.calm(status.view)
             self.patience.again()
         self._leave_together()
         self._help(sender, status)

@@ -18,6 +18,12 @@ class Views(Ordering):
         self._say_status()
         self._leave_together()
 
+    def _give_up(self, view: int) -> None:
+        """The state machine would leave this view, whatever is executed in it."""
+        if self.member and self.voter.active and view == self.voter.view:
+            self.doubts.for_good = view
+            self._doubt()
+
     def _say_status(self) -> None:
         """Tell everybody where this member stands."""
 

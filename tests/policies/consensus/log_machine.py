@@ -10,6 +10,7 @@ import msgspec
 from policies.local import (
     Committed,
     Configured,
+    GiveUp,
     Leadership,
     Propose,
     Read,
@@ -51,17 +52,18 @@ class LogMachine(Policy):
         commands: what it applied, in order.
         told: indices in the order in which they were told in this life.
         restored: indices of the snapshots that it was given in this life.
+        leader, term: who leads, as it was told last.
         members: the last configuration that it was told.
     """
 
     messages = (Seen,)
-    requests = (Do, Look, Reconfigure, Transfer)
+    requests = (Do, Look, Reconfigure, Transfer, GiveUp)
 
     def __init__(self, snapshot_every: int = 0) -> None:
         self.snapshot_every = snapshot_every
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
-        self.index, self.leader = 0, ""
+        self.index, self.leader, self.term = 0, "", 0
         self.commands: list[bytes] = []
         self.told: list[int] = []
         self.restored: list[int] = []
@@ -96,4 +98,4 @@ class LogMachine(Policy):
         elif isinstance(message, Configured):
             self.members = message.members
         elif isinstance(message, Leadership):
-            self.leader = message.leader
+            self.leader, self.term = message.leader, message.term

@@ -8,7 +8,7 @@ import pytest
 
 from policies.config import ConsensusRules, HotstuffConfig, PbftConfig, RaftConfig
 from policies.consensus import replicated_log
-from policies.local import Reconfigure
+from policies.local import GiveUp, Reconfigure
 from policies.port import SEND, Effect, Policy
 from policies.wire import Message
 from scenarios.checks import consensus
@@ -208,6 +208,29 @@ def test_a_read_sees_every_write_that_was_applied_before_it(protocol: str, seed:
 
     committee.kept()
     assert served >= len(committee.names)
+
+
+@pytest.mark.parametrize("givers", [1, 3])
+def test_a_leader_that_state_machines_give_up_is_left(protocol: str, givers: int) -> None:
+    """By a quorum, though commands commit all the while; and if one alone gives it up, they go on to commit.
+
+    Raft trusts whoever leads, and passes over it.
+    """
+    committee = Committee(protocol)
+    committee.do(*commands("before", 4))
+    old, term = committee.leader, committee.machine(committee.leader).term
+    followers = [name for name in committee.names if name != old]
+    for round_ in range(10):
+        for name in followers[:givers]:
+            committee.ask(name, GiveUp(term))
+        committee.do(f"round {round_}".encode(), at=lambda number: followers[0])
+    committee.run(1)
+
+    committee.kept()
+    if givers == 3:
+        assert (committee.leader != old) == (protocol != "raft")
+        assert len({committee.machine(name).term for name in committee.names}) == 1
+    assert set(commands("before", 4)) <= set(committee.machine(old).commands)
 
 
 def test_a_minority_commits_nothing(protocol: str) -> None:
