@@ -8,8 +8,7 @@ chosen with these same rows in sight, so what is kept out is kept out of the pri
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,13 +25,12 @@ from experiments.progress import progress
 from models.inference.assumed import ATTENTION, kv_head_price, score_passes
 from models.inference.chips import CHIPS
 from models.inference.collectives import Link
-from models.inference.engines import nvlink_share
 
 FORMAT = 1
 APPLE, CUDA = ("apple", "apple-ultra"), ("gddr", "hbm")
 SPLITWISE = {"A100 SXM 80GB": "a100-80gb", "H100 SXM": "h100-80gb"}
 SERVED = ("RTX 4090", "RTX PRO 6000", "A100 SXM 80GB", "A40", "H100 SXM")
-_LAYERS = Plan(("weight", "linear", "activation", "layer_s"), joint=2.0, fp32_sum=True)
+LAYERS = Plan(("weight", "linear", "activation", "layer_s"), joint=2.0, fp32_sum=True)
 BELIEF = 0.1  # weight of an anchor beside all samples: enough to decide what the samples leave open
 
 
@@ -60,7 +58,9 @@ def files() -> list[str]:
         f"{samples.PROFILES}/{name}_{part}.csv.gz" for name in samples.SERVING for part in ("dense", "attention")
     ]
     vidur = [f"{samples.PROFILES}/{name}.csv.gz" for name in samples.VIDUR]
-    return sorted([samples.APPLE, samples.CUDA, samples.HELIX, samples.SPLITWISE, samples.NVLINK, *serving, *vidur])
+    return sorted(
+        [samples.APPLE, samples.CUDA, samples.HELIX, samples.SPLITWISE, *samples.NVLINK.values(), *serving, *vidur]
+    )
 
 
 def calibrate(folder: Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -68,12 +68,13 @@ def calibrate(folder: Path, *, quiet: bool = False) -> dict[str, Any]:
     regimes: dict[str, Any] = {}
     parts: tuple[Callable[[Path], dict[str, Any]], ...] = (_llama_cpp, _helix, _serving)
     with progress("prices", quiet=quiet) as report:
-        links = {"nvlink": _nvlink(folder)}
+        links = {f"nvlink {board}": _nvlink(folder, board) for board in samples.NVLINK}
+        links["nvlink ring"] = _nvlink_ring(folder)
         for place, part in enumerate(parts):
             report(place / (len(parts) + 1), part.__name__.strip("_"))
             regimes |= part(folder)
         links["pcie"] = _pcie(folder)
-        regimes |= _splitwise(folder, Link(links["nvlink"]["bytes_per_s"], links["nvlink"]["start_s"]))
+        regimes |= _splitwise(folder, links["nvlink ring"])
     return {"format": FORMAT, "files": digests(files(), folder), "links": links, "regimes": regimes}
 
 
@@ -130,8 +131,8 @@ def _helix(folder: Path) -> dict[str, Any]:
     return found | _any("helix", found)
 
 
-def _any(engine: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Return the regimes of a card that nobody measured: the median of each price over those that were."""
+def _any(engine: str, found: dict[str, Any], kind: str = "any") -> dict[str, Any]:
+    """Return the regimes of a card (of a kind) that nobody measured: the median of each price over the others."""
     made = {}
     for phase in ("decode", "prefill"):
         cards = [regime for name, regime in found.items() if name.endswith(phase)]
@@ -141,7 +142,7 @@ def _any(engine: str, found: dict[str, Any]) -> dict[str, Any]:
         }
         if "fp32_sum" in prices:
             prices["fp32_sum"] = True
-        made[f"{engine}/any/{phase}"] = {
+        made[f"{engine}/{kind}/{phase}"] = {
             "prices": prices, "rows": 0, "errors": {}, "source": f"median of {len(cards)} cards",
         }  # fmt: skip
     return made
@@ -163,9 +164,9 @@ def _serving(folder: Path) -> dict[str, Any]:
         }  # fmt: skip
     cards = {}
     for card in SERVED:
-        rows = list(samples.serving_layers(folder, card))
-        regime = _regime(rows, _LAYERS, "LLMServingSim; Vidur")
-        for phase in fused:
+        for phase, tokens in (("decode", samples.STEP_TOKENS), ("prefill", samples.PROMPT_TOKENS)):
+            rows = list(samples.serving_layers(folder, card, tokens))
+            regime = _regime(rows, LAYERS, "LLMServingSim; Vidur")
             attended_ = found[f"vllm-attention/any/{phase}"]["prices"]
             both_s = regime["prices"]["layer_s"] + attended_["layer_s"]
             prices = regime["prices"] | attended_ | {"layer_s": float(f"{both_s:.4g}")}
@@ -173,38 +174,77 @@ def _serving(folder: Path) -> dict[str, Any]:
     return found | cards | _any("vllm", cards)
 
 
-def _splitwise(folder: Path, link: Link) -> dict[str, Any]:
-    """Fit Splitwise's engine, whose host is slower than its kernels; all-reduces are NVLink's."""
+def _splitwise(folder: Path, ring: dict[str, Any]) -> dict[str, Any]:
+    """Fit Splitwise's engine, whose host is slower than its kernels; all-reduces are NVLink's, as a ring's."""
     found = {}
     for chip, hardware in SPLITWISE.items():
         for phase, plan in (
             ("decode", Plan(("weight", "kv", "linear", "layer_s"))),
             ("prefill", Plan(("linear", "whole_attention", "layer_s"))),  # its attention does not fall with N
         ):
-            of_chip = replace(link, bytes_per_s=link.bytes_per_s * nvlink_share(CHIPS[chip]))
-            rows = list(samples.splitwise(folder, phase, hardware, of_chip))
+            share = {"A100 SXM 80GB": 2 / 3, "H100 SXM": 1.0}[chip]  # of 900 GB/s, data sheets
+            link = Link(share * ring["bytes_per_s"], ring["start_s"])
+            rows = list(samples.splitwise(folder, phase, hardware, link))
             found[f"splitwise/{chip}/{phase}"] = _regime(rows, plan, "Mutinifni/splitwise-sim perf_model.csv")
     pcap = {name.replace("H100 SXM", "H100 80GB pcap"): one for name, one in found.items() if "H100" in name}
-    return found | pcap
+    return found | pcap | _any("splitwise", found, "hbm")
 
 
-def _link(rows: list[tuple[float, float, float]], source: str) -> dict[str, Any]:
-    """Fit starts and bytes moved to seconds; rows of (starts, bytes, seconds)."""
+Moves = list[tuple[float, float, float]]
+"""All-reduces as starts, bytes moved over a link, and seconds."""
+
+
+def _solve(rows: Moves) -> tuple[float, float]:
+    """Return seconds a start and seconds a byte: least squares of the relative errors."""
     table = np.array([[starts / seconds, moved / seconds] for starts, moved, seconds in rows])
     (start_s, second_a_byte), _ = nnls(table, np.ones(len(rows)))
-    off = np.abs(table @ np.array([start_s, second_a_byte]) - 1.0)
+    return float(start_s), float(second_a_byte)
+
+
+def _off(rows: Moves, solved: tuple[float, float]) -> float:
+    return float(np.mean([abs((starts * solved[0] + moved * solved[1]) / s - 1.0) for starts, moved, s in rows]))
+
+
+def _link(rows: Moves, source: str, start: str = "start_s") -> dict[str, Any]:
+    solved = _solve(rows)
     return {
-        "start_s": float(f"{start_s:.4g}"), "bytes_per_s": float(f"{1.0 / second_a_byte:.4g}"), "rows": len(rows),
-        "mean_error": round(float(off.mean()), 4), "source": source,
+        start: float(f"{solved[0]:.4g}"), "bytes_per_s": float(f"{1.0 / solved[1]:.4g}"), "rows": len(rows),
+        "mean_error": round(_off(rows, solved), 4), "source": source,
     }  # fmt: skip
 
 
-def _nvlink(folder: Path) -> dict[str, Any]:
-    table = samples.nvlink(folder)
+def _nvlink_ring(folder: Path) -> dict[str, Any]:
     rows = [
-        (row.devices - 1, 2 * (row.devices - 1) / row.devices * row.bytes, row.seconds) for row in table.itertuples()
+        (float(row.devices - 1), 2 * (row.devices - 1) / row.devices * row.bytes, row.seconds)
+        for row in samples.nvlink(folder, "H100").itertuples()
     ]
     return _link(rows, "Vidur: all-reduces within a DGX H100")
+
+
+def _nvlink(folder: Path, board: str) -> dict[str, Any]:
+    """Fit one launch and the bytes moved, and score each number of devices by the others.
+
+    A start for each further device, as a ring has, predicts an unseen number far worse (`docs/fidelity.md`).
+    """
+    groups: dict[int, Moves] = {}
+    for row in samples.nvlink(folder, board).itertuples():
+        moved = 2 * (row.devices - 1) / row.devices * row.bytes
+        groups.setdefault(int(row.devices), []).append((1.0, moved, row.seconds))
+    every = [row for rows in groups.values() for row in rows]
+    made = _link(every, f"Vidur: all-reduces within a DGX {board}", "launch_s")
+    return made | {"unseen_number_error": round(unseen_number(groups), 4)}
+
+
+def unseen_number(groups: Mapping[int, Moves]) -> float:
+    """Return the mean error on each number of devices by a fit to the others; each doubling of bytes counts alike."""
+    off = []
+    for devices, rows in groups.items():
+        solved = _solve([row for n, some in groups.items() if n != devices for row in some])
+        octaves: dict[int, list[float]] = {}
+        for row in rows:
+            octaves.setdefault(int(np.log2(row[1])), []).append(_off([row], solved))
+        off.append(float(np.mean([np.mean(some) for some in octaves.values()])))
+    return float(np.mean(off))
 
 
 def _pcie(folder: Path) -> dict[str, Any]:
@@ -235,8 +275,9 @@ def words(plain: dict[str, Any]) -> str:
                 f"{found['worst']:+7.1%}  {found['worst_row']}"
             )
     for name, link in plain["links"].items():
+        start, once = ("launch_s", "launch") if "launch_s" in link else ("start_s", "start")
         lines.append(
             f"link {name:29s} {link['rows']:5d} fit            {link['mean_error']:6.1%}  "
-            f"{link['bytes_per_s'] / 1e9:.1f} GB/s, {link['start_s'] * 1e6:.0f} us a start"
+            f"{link['bytes_per_s'] / 1e9:.1f} GB/s, {link[start] * 1e6:.0f} us a {once}"
         )
     return "\n".join(lines)

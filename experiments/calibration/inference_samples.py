@@ -33,8 +33,13 @@ VIDUR = {
         *((("Meta-Llama-3-8B", "llama-3.1-8b"),) if card == "a100" else ()),
     )
 }  # fmt: skip
-# The A100 file moves 11 GB/s between two of its GPUs, a fiftieth of NVLink: it is left out.
-NVLINK = f"{PROFILES}/vidur_net_h100_dgx_all_reduce.csv.gz"
+NVLINK = {board: f"{PROFILES}/vidur_net_{board.lower()}_dgx_all_reduce.csv.gz" for board in ("A100", "H100")}
+
+STEP_TOKENS, PROMPT_TOKENS = (1, 512), (128, 1_000_000)
+"""Tokens from and up to which a layer's times tell of decode and of prefill (`inference_choices` has why).
+
+A step of vLLM takes at most 256 streams unless told (max_num_seqs).
+"""
 
 HELIX_CHIPS = {"a100": "A100 40GB", "l4": "L4", "t4": "T4", "v100": "V100"}
 HELIX_CONTEXT, HELIX_PROMPT = 870, 512
@@ -132,15 +137,27 @@ def splitwise(folder: Path, phase: str, hardware: str, link: Link) -> Iterator[S
         yield _sample(work.split(devices), chip, max(ms / 1e3 - said_s, 1e-6), "none", shape.name, name)
 
 
-def serving_layers(folder: Path, chip: str) -> Iterator[Sample]:
-    """Return the times of one layer without attention: LLMServingSim's of vLLM 0.19, and Vidur's kernels."""
+def serving_layers(folder: Path, chip: str, tokens: tuple[int, int]) -> Iterator[Sample]:
+    """Return the times of one layer without attention: LLMServingSim's of vLLM 0.19, and Vidur's kernels.
+
+    Args:
+        folder: of the data sets.
+        chip: whose.
+        tokens: of a pass, from and up to.
+    """
+    for count, sample in _all_layers(folder, chip):
+        if tokens[0] <= count <= tokens[1]:
+            yield sample
+
+
+def _all_layers(folder: Path, chip: str) -> Iterator[tuple[int, Sample]]:
     for file, (card, model, devices) in SERVING.items():
         if card == chip:
             table = pd.read_csv(folder / PROFILES / f"{file}_dense.csv.gz")
             table = table[~table["layer"].isin(["embedding", "final_layernorm"])]
             twice = table["layer"].isin(["layernorm", "qk_norm"]) + 1  # norms come twice a layer, or once for q and k
             for tokens, us in (table["time_us"] * twice).groupby(table["tokens"]).sum().items():
-                yield _layer(model, chip, int(tokens), devices, us / 1e6, file)
+                yield int(tokens), _layer(model, chip, int(tokens), devices, us / 1e6, file)
     for file, (card, model) in VIDUR.items():
         if card == chip:
             table = pd.read_csv(folder / PROFILES / f"{file}.csv.gz").drop(columns="time_stats.emb.median")
@@ -149,7 +166,7 @@ def serving_layers(folder: Path, chip: str) -> Iterator[Sample]:
             for (tokens, devices), ms in (
                 table.groupby(["num_tokens", "num_tensor_parallel_workers"])["ms"].median().items()
             ):
-                yield _layer(model, chip, int(tokens), int(devices), ms / 1e3, file)
+                yield int(tokens), _layer(model, chip, int(tokens), int(devices), ms / 1e3, file)
 
 
 def _layer(model: str, chip: str, tokens: int, devices: int, seconds: float, file: str) -> Sample:
@@ -176,9 +193,11 @@ def attention(folder: Path, phase: str) -> Iterator[Sample]:
             yield _sample(work.split(devices), CHIPS[card], row.time_us / 1e6, "none", shape.name, name, fp32=True)
 
 
-def nvlink(folder: Path) -> pd.DataFrame:
+def nvlink(folder: Path, board: str) -> pd.DataFrame:
     """Return all-reduces within one NVIDIA DGX: devices, bytes and seconds."""
-    table = pd.read_csv(folder / NVLINK)
+    table = pd.read_csv(folder / NVLINK[board])
+    # The others went over the network between machines, at a fiftieth of NVLink's rate.
+    table = table[table["num_workers"] == table["devices_per_node"]]
     table = table.groupby(["num_workers", "size"], as_index=False)["time_stats.all_reduce.median"].median()
     return pd.DataFrame(
         {

@@ -1,12 +1,15 @@
-"""What later builds of llama.cpp changed where the fitted rows are of 2023 and May 2024: published gains, not fits.
+"""What later builds of engines changed where the fitted rows are of 2023 and May 2024: published gains, not fits.
 
-CUDA graphs (pull request 6766, 8 May 2024) launch a whole token at once. Products with integer weights run on the
+llama.cpp's CUDA graphs (pull request 6766, 8 May 2024) launch a token at once. Products with integer weights run on the
 integer tensor cores (pull requests 7676 and 7860, June 2024) and read the packed weights where they lie; the gains were
 published for dense models, and experts keep the fitted prices.
 
 Metal fuses norms with what follows (pull request 14596, July 2025), reorders what may run at once (19555) and, in
 kernels tuned since (16057, 16074), unpacks weights while others are read. On the M1 family rows of late builds show
 none of it: its prices stay the fitted ones.
+
+Until version 0.6.0 vLLM's devices waited for its host (vLLM blog, 5 September 2024: 1.8 to 2.7 times the throughput). A
+row of vLLM that dates itself before takes the prices of Splitwise's engine of 2023, whose host shows in the fit.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ METAL_S_LAYER = 28e-6
 
 CUDA = (3150, (2024, 6))
 METAL = (5870, (2025, 7))
-"""Number and month of the first build with these changes."""
+VLLM = (0, (2024, 9))
+"""Number and month of the first build with these changes; vLLM's 0.6.0 of 5 September 2024."""
 
 _LATER = re.compile(
     r"llama[- ]?(?:3\.[1-9]|4)|qwen[- ]?(?:2\.5|[3-9])|gemma[- ]?[2-9](?!b)|phi[- ]?[4-9]|gpt[- ]?oss|deepseek"
@@ -50,7 +54,7 @@ def is_old(text: str, first: tuple[int, tuple[int, int]] = CUDA) -> bool | None:
     named = re.search(rf"\b({'|'.join(_MONTHS)})[a-z]*\.?\s+(20\d\d)\b", lower)
     if named:
         return (int(named[2]), _MONTHS.index(named[1]) + 1) < first[1]
-    dated = re.search(r"\b(20\d\d)(?:-(\d\d))?\b", lower)
+    dated = re.search(r"\b(20[123]\d)(?:-(\d\d))?\b", lower)  # `out 2048` is no year
     return None if dated is None else (int(dated[1]), int(dated[2] or 12)) < first[1]
 
 

@@ -19,6 +19,7 @@ class Link:
     Attributes:
         bytes_per_s: each way.
         start_s: of one all-reduce or hop before any byte moves, for each further device.
+        launch_s: of one all-reduce before any byte moves, however many devices take part.
         serialise_s: packing and unpacking at a hop.
         star: all-reduces go through one root, as in distributed-llama; otherwise round a ring.
         crowd_s: of an all-reduce through a root: what the collision of N replies costs is `crowd_s` N^3, times the
@@ -30,13 +31,15 @@ class Link:
     serialise_s: float = 0.0
     star: bool = False
     crowd_s: float = 0.0
+    launch_s: float = 0.0
 
 
 def all_reduce_s(link: Link, devices: int, size_bytes: float) -> float:
     """Return the time until every device has the sum.
 
-    A ring sends 2 (N - 1) / N of the data over each link and starts N - 1 times (Patarasu and Yuan, 2009). A root sends
-    and takes the data of N - 1 others, one after another.
+    A ring sends 2 (N - 1) / N of the data over each link and starts N - 1 times (Patarasu and Yuan, 2009). Within one
+    machine's NVLink the launch outlasts the ring's starts and is paid once. A root sends and takes the data of N - 1
+    others, one after another.
     """
     if devices < 2:
         return 0.0
@@ -44,7 +47,7 @@ def all_reduce_s(link: Link, devices: int, size_bytes: float) -> float:
         crowd_s = link.crowd_s * devices**3 * (size_bytes / CROWD_BYTES) ** 2
         return link.start_s + crowd_s + 2 * (devices - 1) * size_bytes / link.bytes_per_s
     moved = 2.0 * (devices - 1) / devices * size_bytes
-    return (devices - 1) * link.start_s + moved / link.bytes_per_s
+    return link.launch_s + (devices - 1) * link.start_s + moved / link.bytes_per_s
 
 
 def layer_all_reduce_s(link: Link, devices: int, layers: int, size_bytes: float) -> float:

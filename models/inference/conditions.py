@@ -21,6 +21,7 @@ class Conditions:
         chunk_tokens: of a prompt that one pass takes in; 0: the engine's own.
         bytes_per_kv: of a number in the cache; 0: the model's own.
         old_build, old_metal: of llama.cpp before June 2024; on Metal before July 2025 (`models.inference.builds`).
+        old_serving: of vLLM before September 2024.
     """
 
     prompt_tokens: int = 512
@@ -34,6 +35,7 @@ class Conditions:
     bytes_per_kv: float = 0.0
     old_build: bool = False
     old_metal: bool = False
+    old_serving: bool = False
 
     def context(self) -> float:
         """Return the cached tokens of a stream during decode, mean."""

@@ -15,7 +15,7 @@ from models.inference.collectives import Link
 from models.inference.names import unknown
 from models.inference.prices import LINKS, REGIMES, Prices
 
-GGML, SERVING = "llama.cpp", "vllm"
+GGML, SERVING, SPLITWISE = "llama.cpp", "vllm", "splitwise"
 _CUDA = frozenset(("gddr", "gddr-server", "hbm"))
 
 
@@ -103,6 +103,11 @@ def find_engine(system: str) -> Engine:
     raise unknown("system", system, [engine.name for engine in ENGINES])
 
 
+def as_of_2023(engine: Engine) -> Engine:
+    """Return a serving engine as it was when its host was slower than its devices: Splitwise's measured one."""
+    return replace(engine, kernels=SPLITWISE) if engine.kernels == SERVING else engine
+
+
 def prices(
     engine: Engine, chip: Chip, phase: str, *, fused: bool = False, old: bool = False, packed: bool = False,
     mixture: bool = False,
@@ -135,7 +140,7 @@ def _regime(engine: Engine, chip: Chip, phase: str, fused: bool) -> tuple[str, P
             return name, _of_attention(engine, chip, phase, REGIMES[name].prices, fused)
     nvidia = chip.kind in ("gddr", "gddr-server", "hbm", "gddr-old", "igpu-nvidia", "hbm-amd")
     if engine.kernels != GGML and nvidia:
-        name = f"{SERVING if engine.kernels == 'splitwise' else engine.kernels}/any/{phase}"
+        name = f"{SERVING if engine.kernels == SPLITWISE else engine.kernels}/any/{phase}"
         return name, REGIMES[name].prices
     of_class = {"gddr-server": "gddr", "gddr-old": "gddr"}.get(chip.kind, "")
     name = f"{GGML}/{of_class}/{phase}"
@@ -174,10 +179,24 @@ _PCIE_BYTES_PER_S, _RPC_S = 12e9, 0.5e-3
 _PCIE_4 = Link(18e9, 15e-6, _HOST_HOP_S)
 
 
-def nvlink_share(chip: Chip) -> float:
-    """Return a board's NVLink rate beside an H100's, which was fitted (data sheets: 900, 600, 400 and 300 GB/s)."""
+_NVLINK_GB_S = {"V100": 300.0, "A100": 600.0, "A800": 400.0, "H800": 400.0, "B200": 1800.0, "GB200": 1800.0}
+"""By generation of boards (data sheets); 900 of any other."""
+
+
+def nvlink(engine: Engine, chip: Chip) -> Link:
+    """Return what joins boards of one machine: an A100's or an H100's NVLink as fitted, another's by its data sheet.
+
+    A board older than the H100 launches as an A100 does. Splitwise's engine, whose host is slower than its devices,
+    took longer with each further one: a model that its fit has not seen is met better by a ring's starts.
+    """
     generation = chip.name.split()[0]
-    return {"A100": 2 / 3, "A800": 4 / 9, "H800": 4 / 9, "V100": 1 / 3, "B200": 2.0, "GB200": 2.0}.get(generation, 1.0)
+    rate = _NVLINK_GB_S.get(generation, 900.0)
+    if engine.kernels == SPLITWISE:
+        found = LINKS["nvlink ring"]
+        return Link(found["bytes_per_s"] * rate / 900.0, found["start_s"], _HOST_HOP_S)
+    of, full = ("A100", 600.0) if generation in ("V100", "A100", "A800") else ("H100", 900.0)
+    found = LINKS[f"nvlink {of}"]
+    return Link(found["bytes_per_s"] * rate / full, 0.0, _HOST_HOP_S, launch_s=found["launch_s"])
 
 
 def default_link(engine: Engine, chip: Chip) -> Link:
@@ -190,8 +209,7 @@ def default_link(engine: Engine, chip: Chip) -> Link:
     if small or chip.kind.startswith("apple"):
         return Link(GIGABIT_BYTES_PER_S, 0.2e-3, _RPC_S)
     if engine.split == "tensor" and chip.kind == "hbm":
-        found = LINKS["nvlink"]
-        return Link(found["bytes_per_s"] * nvlink_share(chip), found["start_s"], _HOST_HOP_S)
+        return nvlink(engine, chip)
     if engine.split == "tensor" and chip.kind != "gddr-server":
         return _PCIE_4
     if engine.split == "tensor":

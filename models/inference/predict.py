@@ -13,7 +13,7 @@ from models.inference.catalogue import find_model
 from models.inference.chips import Chip, find_devices
 from models.inference.collectives import Link, layer_all_reduce_s, pipeline_rate
 from models.inference.conditions import Conditions
-from models.inference.engines import Engine, default_link, find_engine, prices
+from models.inference.engines import Engine, as_of_2023, default_link, find_engine, prices
 from models.inference.prices import Prices, terms_s
 from models.inference.quantisation import Format, find_format
 from models.inference.shapes import Shape
@@ -134,7 +134,7 @@ def predict(
         ValueError: a name is not known (with the nearest), or there are more stages than layers.
     """
     asked = conditions or Conditions()
-    engine = find_engine(system)
+    engine = as_of_2023(find_engine(system)) if asked.old_serving else find_engine(system)
     form = find_format(quantisation)
     shape = model if isinstance(model, Shape) else find_model(model).shape
     cache = asked.bytes_per_kv or shape.bytes_per_kv

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from models.inference.builds import is_old, is_old_metal
+from models.inference.builds import VLLM, is_old, is_old_metal
 from models.inference.chips import Chip, find_devices
 from models.inference.collectives import Link
 from models.inference.conditions import Conditions, read_cache, read_conditions
@@ -205,7 +205,8 @@ def _conditions(metric: str, text: str, system: str, model: str) -> Conditions:
     return Conditions(
         prompt, output, said.get("batch", 1) or 1, context, depth, split,
         fused_attention=bool(fused), chunk_tokens=int(said.get("chunk", 0)), old_build=bool(is_old(text)),
-        old_metal=is_old_metal(text, model), bytes_per_kv=read_cache(text),
+        old_metal=is_old_metal(text, model), old_serving="vllm" in system.lower() and bool(is_old(text, VLLM)),
+        bytes_per_kv=read_cache(text),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments.calibration import inference
+from experiments.calibration import inference_choices as choices
 from experiments.calibration import inference_samples as samples
 from experiments.calibration.distributions import data_folder, digests
 from experiments.calibration.inference_fit import Plan, errors, fit, predicted
@@ -94,7 +95,10 @@ BARS = [
     ("helix/L4/prefill", "unseen model", 0.10, 0.20), ("helix/T4/prefill", "unseen model", 0.10, 0.20),
     ("helix/V100/prefill", "unseen model", 0.10, 0.20), ("helix/A100 40GB/decode", "unseen model", 0.12, 0.25),
     ("helix/L4/decode", "unseen model", 0.12, 0.25), ("helix/T4/decode", "unseen model", 0.12, 0.25),
-    ("helix/V100/decode", "unseen model", 0.12, 0.25),
+    ("helix/V100/decode", "unseen model", 0.12, 0.25), ("vllm/A100 SXM 80GB/decode", "unseen model", 0.08, 0.20),
+    ("vllm/H100 SXM/decode", "unseen model", 0.09, 0.20), ("vllm/A40/decode", "unseen model", 0.08, 0.20),
+    ("vllm/A100 SXM 80GB/prefill", "unseen model", 0.08, 0.20), ("vllm/H100 SXM/prefill", "unseen model", 0.08, 0.20),
+    ("vllm/A40/prefill", "unseen model", 0.08, 0.20),
 ]  # fmt: skip
 """Regime, what was left out, mean and 90th percentile allowed: fidelity bars for rows that no fit has seen."""
 
@@ -106,6 +110,22 @@ def test_what_a_fit_has_not_seen_stays_within_its_bar(regime: str, scored: str, 
 
     assert found["mean"] <= mean
     assert found["p90"] <= p90
+
+
+@needs_data
+def test_what_was_chosen_errs_least_on_models_and_numbers_of_devices_it_has_not_seen() -> None:
+    """One launch beats a ring's starts on either board; a step's passes beat all passes where a step is asked."""
+    of_board: dict[str, list[float]] = {}
+    for choice in choices.all_reduces(DATA):
+        of_board.setdefault(choice.what, []).append(choice.unseen["devices"])
+    assert len(of_board) == 2
+    assert all(ring > 1.2 * once for ring, once in of_board.values())
+
+    off = []
+    for seen in (choices.EVERY, samples.STEP_TOKENS):
+        rows, wanted = (list(samples.serving_layers(DATA, "H100 SXM", tokens)) for tokens in (seen, choices.BATCHES))
+        off.append(choices.unseen(rows, wanted, inference.LAYERS, lambda row: row.model))
+    assert off[0] > 1.5 * off[1]
 
 
 @needs_data
@@ -135,7 +155,7 @@ def test_the_share_drawn_while_waiting_is_the_median_of_splitwise() -> None:
 
 @pytest.mark.skipif(not (DATA / DISTSERVE).is_file(), reason=f"no {DISTSERVE} under {DATA}")
 def test_another_engine_on_other_models_is_predicted_by_the_kernels() -> None:
-    """DistServe's decode times of OPT 13B and 66B on 1 to 8 A100, which no fit has seen: 25 % on average.
+    """DistServe's decode times of OPT 13B and 66B on 1 to 8 A100, which no fit has seen: 15 % on average.
 
     Kernels alone come out too fast: that engine's host takes its time as well.
     """
@@ -150,4 +170,4 @@ def test_another_engine_on_other_models_is_predicted_by_the_kernels() -> None:
                 wrong.append(found.decode_step_s / said - 1.0)
 
     assert len(wrong) > 20
-    assert sum(abs(one) for one in wrong) / len(wrong) < 0.25
+    assert sum(abs(one) for one in wrong) / len(wrong) < 0.15

@@ -31,12 +31,26 @@ from models.inference.work import prefill_work
         ("build of 2025", False),
         ("tg128", False),
         ("pp2048, ubatch 2048", False),
+        ("out 2048, 2023 build", True),
         ("", False),
     ],
 )
 def test_words_date_a_build(text: str, old: bool) -> None:
     """Months, years and numbers of builds before June 2024 are old; words without a date are of today."""
     assert bool(is_old(text)) == old
+
+
+def test_a_row_of_old_vllm_waits_for_its_host() -> None:
+    """Before version 0.6.0 Splitwise's prices, undated and later rows the kernels'; other engines have no such date."""
+    row = {"model": "Llama-2-70B", "quant": "fp16", "devices": "A100 80GB", "n_devices": "8"}
+    row |= {"metric": "tpot", "unit": "ms"}
+
+    def regime(system: str, said: str) -> str:
+        return answer(row | {"system": system, "conditions": f"batch 32, out 2048{said}"}).metrics.regime_decode
+
+    assert regime("vLLM", ", 2023 build") == regime("vLLM", ", Aug 2024") == "splitwise/A100 SXM 80GB/decode"
+    assert regime("vLLM", "") == regime("vLLM", ", Sept 2024") == regime("LMDeploy", ", 2023 build")
+    assert regime("vLLM", "") == "vllm/A100 SXM 80GB/decode"
 
 
 def _alone(system: str, model: str, form: str, device: str, **said: object) -> Metrics:

@@ -12,7 +12,7 @@ from models.inference import CATALOGUE, Shape
 from models.inference.chips import CHIPS, Chip, find_chip, find_devices
 from models.inference.collectives import Link, all_reduce_s, layer_all_reduce_s, pipeline_rate
 from models.inference.conditions import Conditions
-from models.inference.engines import ENGINES, find_engine
+from models.inference.engines import ENGINES, default_link, find_engine
 from models.inference.predict import RUNTIME_BYTES, predict
 from models.inference.prices import REGIMES, Prices, terms_s
 from models.inference.work import decode_work, prefill_work
@@ -113,7 +113,21 @@ def test_all_reduces_by_hand() -> None:
     assert all_reduce_s(Link(100.0, 1.0), 4, 1000.0) == 3 * 1.0 + 1.5 * 1000 / 100
     assert all_reduce_s(Link(100.0, 1.0, star=True, crowd_s=0.1), 3, 8704.0) == pytest.approx(1.0 + 4 * 2.7 + 348.16)
     assert all_reduce_s(Link(100.0, 1.0), 1, 1000.0) == 0.0
+    assert all_reduce_s(Link(100.0, 0.0, launch_s=2.0), 4, 1000.0) == 2.0 + 1.5 * 1000 / 100
     assert layer_all_reduce_s(Link(100.0, 1.0), 2, 5, 100.0) == 5 * 2 * 2.0
+
+
+def test_boards_of_one_machine_launch_an_all_reduce_once() -> None:
+    """Two and eight boards start alike, an A800's NVLink has two thirds of an A100's rate, Splitwise keeps a ring."""
+    vllm, splitwise = find_engine("vLLM"), find_engine("Splitwise")
+    fast, slow, ring = (
+        default_link(engine, CHIPS[name])
+        for engine, name in ((vllm, "A100 SXM 80GB"), (vllm, "A800"), (splitwise, "A100 SXM 80GB"))
+    )
+
+    assert all_reduce_s(fast, 2, 0.0) == all_reduce_s(fast, 8, 0.0) == fast.launch_s > 0.0
+    assert slow.bytes_per_s == pytest.approx(fast.bytes_per_s * 2 / 3)
+    assert all_reduce_s(ring, 8, 0.0) == pytest.approx(7 * all_reduce_s(ring, 2, 0.0))
 
 
 def test_a_pipeline_runs_at_its_slowest_stage_when_enough_is_in_flight() -> None:
