@@ -74,13 +74,14 @@ figure
 
 # %% [markdown]
 # ## Prices
-# 1 is what the data sheet promises; `layer_s` is seconds a layer. Links: a start for each further device, and bytes/s.
+# 1 is what the data sheet promises; `layer_s` is seconds a layer. Links: a start for each further device, or one launch,
+# and bytes/s.
 
 # %%
 pd.DataFrame({name: vars(regime.prices) for name, regime in REGIMES.items()}).T
 
 # %%
-pd.DataFrame(LINKS).T
+pd.DataFrame([{"link": name, **link} for name, link in LINKS.items()]).set_index("link")
 
 # %% [markdown]
 # ## Predicted and measured, row by row

@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.predict import Row, read, title
+from experiments.validation import inference_twice
 
 ROWS = Path(__file__).with_name("inference_rows.csv")
 LATER = Path(__file__).with_name("unseen_rows.csv")
@@ -88,10 +89,11 @@ def run(options: argparse.Namespace) -> Outcome:
         raise UsageError(f"validate inference: {options.rows} has rows without a class; needed: a column class")
     classes = judge(rows)
     later = read(LATER) if options.rows == ROWS else []
+    twice = inference_twice.twice() if options.rows == ROWS else []
     if options.out:
         tables = {
             "classes": _markdown(classes), "later": _markdown(judge(later)), "worst": _worst([*rows, *later]),
-            "sources": _sources([*rows, *later]),
+            "sources": _sources([*rows, *later]), "twice": inference_twice.markdown(twice),
         }  # fmt: skip
         filled = _PLACE.sub(lambda place: f"{place[1]}{tables.get(place['name'], place['inside'])}{place[4]}", page)
         options.out.write_text(filled, encoding="utf-8")
@@ -100,6 +102,8 @@ def run(options: argparse.Namespace) -> Outcome:
     if later:
         plain["later"] = [vars(one) for one in judge(later)]
         words += f"\n\nrows collected afterwards\n{_words(judge(later))}"
+        plain["twice"] = [vars(one) for one in twice]
+        words += f"\n\n{inference_twice.words(twice)}"
     return Outcome(plain, words)
 
 
