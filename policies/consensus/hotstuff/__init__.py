@@ -12,9 +12,9 @@ asked for is committed once messages between correct members arrive within a tim
 The files, and what each is about:
 
 - `safety`: when to vote, the lock, the commit rule. Whole, and nothing else has a say in it but
-  `certificates` (what a quorum is, what is signed) and `epoch` (who the members are).
+  `certificates` (what a quorum is, what is signed), `epoch` (who the members are) and `history` (who they were).
 - `pacemaker`: which view we are in and when a leader is given up; `proposing`, `asking` and `pool`: what gets into
-  blocks; `view_change`; `sync`, `catch_up` and `transfer`: fetching what we lack. Liveness.
+  blocks; `view_change`; `sync`, `catch_up`, `transfer` and `vouching`: fetching what we lack. Liveness.
 - `tree` and `trunk`: blocks, and what of them is committed and told; `checkpoint`: forgetting them.
 - `evidence`: two votes in one view, proved. `messages`: all that is said. `node`: the member, which composes these.
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from policies.consensus import vouching
 from policies.consensus.chunks import fits, state_digest
 from policies.consensus.hotstuff import messages as m
 from policies.consensus.hotstuff.certificates import checkpoint_bytes
 from policies.consensus.hotstuff.checkpoint import Checkpoints
-from policies.consensus.hotstuff.epoch import after, ends
+from policies.consensus.hotstuff.epoch import Epoch, after, ends
+from policies.consensus.hotstuff.history import History, begun, epoch_of
 from policies.consensus.hotstuff.messages import Block, Certificate
 from policies.consensus.hotstuff.pacemaker import NEVER
 from policies.consensus.hotstuff.sync import BLOCKS_MAX, BYTES_MAX, Sync
@@ -38,7 +40,7 @@ class CatchUp:
 
     Attributes:
         start: the stable checkpoint from which our tree begins, None for the genesis block.
-        handovers: the end of each epoch before ours.
+        history: the epochs before ours whose ends are kept.
         pending: the proved end of our epoch, while the block that ends it is being fetched.
         told_until_ns: until when who speaks of a later epoch needs no further word of where we are.
     """
@@ -48,7 +50,7 @@ class CatchUp:
         self.checkpoints = Checkpoints(node.config.checkpoint_every)
         self.start: m.Start | None = None
         self.transfer = Transfer(node)
-        self.handovers: list[m.Handover] = []
+        self.history = History(node.epoch)
         self.pending: m.Handover | None = None
         self.compared_ns = self.compared = 0
         self.told_until_ns: dict[str, int] = {}
@@ -123,10 +125,12 @@ class CatchUp:
     # -- epochs --------------------------------------------------------------------------------------
 
     def other_epoch(self, sender: str, number: int) -> None:
-        """Somebody speaks of another epoch: prove that it is over, or let us be proved that ours is."""
+        """Somebody speaks of another epoch: prove that it is over, or vouch for a later one; or let us be told."""
         if number < self.node.epoch.number:
-            if number >= 0:
-                self.node.port.send(sender, self.handovers[number])
+            if (end := self.history.end_of(number)) is not None:
+                self.node.port.send(sender, end)
+            elif number >= 0:
+                self.node.vouching.answer(sender)
         elif self.told_until_ns.get(sender, 0) <= self.node.port.now:
             # A liar that answers each of our answers would keep both busy at the speed of the link.
             self.told_until_ns[sender] = self.node.port.now + self.node.pace.heartbeat_ns
@@ -160,8 +164,19 @@ class CatchUp:
 
     def keep(self, handover: m.Handover) -> None:
         """The epoch is over: keep the proof, durably, and forget what was under way."""
-        self.node.port.save(f"handover/{len(self.handovers):09d}", encode(handover))
-        self.handovers.append(handover)
+        self.node.port.save(_key(self.history.present), encode(handover))
+        self.history.handovers.append(handover)
+        self.forget_pending()
+
+    def leap(self, since: Epoch) -> None:
+        """Know nothing before this epoch, for which a quorum of ours has vouched."""
+        for number in range(self._saved_since(), self.history.present):
+            self.node.port.erase(_key(number))
+        self.history = History(since)
+        self.forget_pending()
+
+    def forget_pending(self) -> None:
+        """What was under way in an epoch that is over."""
         self.pending, self.sync = None, Sync()
         self.checkpoints.votes.clear()
         self.told_until_ns.clear()
@@ -169,10 +184,13 @@ class CatchUp:
     # -- checkpoints ---------------------------------------------------------------------------------
 
     def snapshot(self, index: int, state: bytes) -> None:
-        """The state machine gave us its state after ``index`` commands: sign it if a checkpoint is due."""
+        """The state machine gave us its state after ``index`` commands: a member signs it if a checkpoint is due.
+
+        Who does not vote keeps it, too, until members have signed the same: it would else forget nothing.
+        """
         node = self.node
         span = node.trunk.span_of(index)
-        if span is None or not node.member or not self.checkpoints.due(index):
+        if span is None or not self.checkpoints.due(index):
             return
         if not fits(len(state), node.config.chunk_bytes):
             return node.refuse("a snapshot that is too large")
@@ -180,14 +198,16 @@ class CatchUp:
         if block.epoch != node.epoch.number:
             return  # the next one is signed by those who are members now
         self.checkpoints.keep(index, state)
+        if not node.member:
+            return self._settle(self.checkpoints.at(index, node.epoch.members))
         vote = m.CheckpointVote(
             block.epoch, index, span.first, block.height, span.block,
             state_digest(state, node.config.chunk_bytes), b"",
         )  # fmt: skip
         vote = msgspec.structs.replace(vote, signature=node.port.keys.sign(checkpoint_bytes(vote)))
-        for name in node.others:
+        for name in node.audience:
             node.port.send(name, vote)
-        return self._add(node.port.me, vote)
+        return self._settle(self.checkpoints.add(node.port.me, vote, node.epoch.members))
 
     def on_checkpoint_vote(self, sender: str, vote: m.CheckpointVote) -> None:
         """A member signed its state."""
@@ -196,50 +216,69 @@ class CatchUp:
             return node.refuse("a checkpoint of a stranger")
         if not node.port.keys.verify(sender, checkpoint_bytes(vote), vote.signature):
             return node.refuse("a checkpoint with a false signature")
-        return self._add(sender, vote)
+        return self._settle(self.checkpoints.add(sender, vote, node.epoch.members))
 
-    def _add(self, voter: str, vote: m.CheckpointVote) -> None:
+    def _settle(self, checkpoint: m.StableCheckpoint | None) -> None:
+        """A quorum signed a checkpoint: begin from it, if we hold the same."""
         node = self.node
-        checkpoint = self.checkpoints.add(voter, vote, node.epoch.members)
         if checkpoint is None or checkpoint.index not in self.checkpoints.mine:
             return
         state, span = self.checkpoints.mine[checkpoint.index], node.trunk.span_of(checkpoint.index)
         qc = None if span is None else node.trunk.certified_by(span.block)
         if state_digest(state, node.config.chunk_bytes) != checkpoint.state:
             node.port.note("diverged", index=checkpoint.index)  # our state machine is not the quorum's
+            del self.checkpoints.mine[checkpoint.index]
         elif span is not None and qc is not None:
             block = node.trunk.tree.blocks[span.block]
-            self.stand_on(m.Start(checkpoint, block, qc, state, tuple(self.handovers)))
+            self.stand_on(checkpoint, block, qc, state)
             node.trunk.drop_below(span)
 
-    def stand_on(self, start: m.Start) -> None:
-        """Begin from a stable checkpoint, in the next life as well."""
-        self.start = start
+    def _saved_since(self) -> int:
+        """Return the first epoch whose end is saved by itself: those before the checkpoint's are saved in it."""
+        return 0 if self.start is None else self.start.stable.epoch
+
+    def stand_on(self, stable: m.StableCheckpoint, block: Block, qc: Certificate, state: bytes) -> m.Start:
+        """Begin from a stable checkpoint of our epoch, in the next life as well; ends of epochs long before it go."""
+        for number in range(max(self._saved_since(), self.history.since.number), stable.epoch):
+            self.node.port.erase(_key(number))
+        self.history.forget_before(stable.epoch - vouching.PROOFS_KEPT)
+        self.start = start = m.Start(
+            stable, block, qc, state, tuple(self.history.handovers), begun(self.history.since)
+        )  # fmt: skip
         self.transfer.stand_on(start)
         self.checkpoints.drop(start.stable.index)
         self.node.port.save("checkpoint", encode(start))
+        return start
 
     # -- after a crash -------------------------------------------------------------------------------
 
     def recover(self, saved: Mapping[str, bytes]) -> None:
         """Begin where the last life's durable checkpoint and epochs' ends lead."""
         node = self.node
-        proofs = [_handover(data) for key, data in sorted(saved.items()) if key.startswith("handover/")]
         if "checkpoint" in saved:
             self.start = _start(saved["checkpoint"])
             self.transfer.stand_on(self.start)
-            self.handovers = list(self.start.handovers)
+            if self.start.since is not None:
+                self.history.since = epoch_of(self.start.since)
+            self.history.handovers = list(self.start.handovers)
             self.checkpoints.last = self.start.stable.index
-            if self.handovers:
-                node.begin_epoch(after(self.handovers[-1], len(self.handovers)))
+            epoch = self.history.epoch(self.history.present)
+            if epoch is not None and epoch.number != node.epoch.number:
+                node.begin_epoch(epoch)
             node.safety.start_above(self.start.qc)
-            node.trunk.begin(self.start)
+            node.trunk.begin(self.start, node.epoch)
         node.trunk.recover(saved)
-        for handover in proofs[len(self.handovers) :]:
+        while (data := saved.get(_key(self.history.present))) is not None:
+            handover = _handover(data)
             root = handover.blocks[1].qc.block
             if not node.trunk.tree.path(root):
                 break
             for _, keys in node.trunk.commit_to(root):
                 node.asking.pool.commit(keys)
-            self.handovers.append(handover)
-            node.begin_epoch(after(handover, len(self.handovers)))
+            self.history.handovers.append(handover)
+            node.begin_epoch(after(handover, self.history.present))
+
+
+def _key(number: int) -> str:
+    """Return the key under which the end of an epoch is saved."""
+    return f"handover/{number:09d}"

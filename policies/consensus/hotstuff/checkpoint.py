@@ -48,12 +48,20 @@ class Checkpoints:
         if before is not None and before.index >= vote.index:
             return None
         self.votes[voter] = vote
-        data = checkpoint_bytes(vote)
+        return self._made(vote, members)
+
+    def at(self, index: int, members: tuple[str, ...]) -> StableCheckpoint | None:
+        """Return the checkpoint at ``index`` that votes have made stable, if any: they may come before the state."""
+        made = (self._made(vote, members) for vote in self.votes.values() if vote.index == index)
+        return next((checkpoint for checkpoint in made if checkpoint is not None), None)
+
+    def _made(self, vote: CheckpointVote, members: tuple[str, ...]) -> StableCheckpoint | None:
+        data, quorum = checkpoint_bytes(vote), byzantine_quorum(len(members))
         same = [(m, v.signature) for m in members if (v := self.votes.get(m)) and checkpoint_bytes(v) == data]
-        if len(same) != byzantine_quorum(len(members)):
+        if len(same) < quorum:
             return None
         return StableCheckpoint(
-            vote.epoch, vote.index, vote.first, vote.height, vote.block, vote.state, tuple(same)
+            vote.epoch, vote.index, vote.first, vote.height, vote.block, vote.state, tuple(same[:quorum])
         )  # fmt: skip
 
     def drop(self, index: int) -> None:

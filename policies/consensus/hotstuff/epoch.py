@@ -60,10 +60,13 @@ def change_of(data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         members, learners = _members(data)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+    return (members, learners) if lawful(members, learners) else None
+
+
+def lawful(members: tuple[str, ...], learners: tuple[str, ...]) -> bool:
+    """Whether these can be an epoch's: somebody votes, and nobody stands there twice."""
     everybody = (*members, *learners)
-    if not members or len(everybody) > MEMBERS_MAX or len(set(everybody)) != len(everybody):
-        return None
-    return members, learners
+    return bool(members) and len(everybody) <= MEMBERS_MAX and len(set(everybody)) == len(everybody)
 
 
 def after(handover: Handover, number: int) -> Epoch:

@@ -6,6 +6,7 @@ A *term* is a tenure: `tenure` views in a row that one member leads. Digests are
 from __future__ import annotations
 
 from policies.consensus.chunks import Manifest
+from policies.consensus.vouching import Begun
 from policies.wire import Message
 
 COMMAND, READ, RECONFIGURE = 0, 1, 2
@@ -155,7 +156,7 @@ class Handover(Message, frozen=True, tag="handover"):
 
 class Transferred(Message, frozen=True, tag="transferred"):
     """State for one who is too far behind: a stable checkpoint, its block and that one's certificate, what the state is
-    made of, and the ends of all epochs before it. The state's chunks are asked for apart."""
+    made of, and the ends of the last epochs before it, oldest first. The state's chunks are asked for apart."""
 
     stable: StableCheckpoint
     block: Block
@@ -165,13 +166,17 @@ class Transferred(Message, frozen=True, tag="transferred"):
 
 
 class Start(Message, frozen=True):
-    """Where a member's tree begins: the same as in `Transferred`, with the state itself. It is saved and never sent."""
+    """Where a member's tree begins: the same as in `Transferred`, with the state itself. It is saved and never sent.
+
+    ``since`` is the epoch that the first of ``handovers`` ends, or the checkpoint's own; None for the log's first.
+    """
 
     stable: StableCheckpoint
     block: Block
     qc: Certificate
     state: bytes
     handovers: tuple[Handover, ...]
+    since: Begun | None = None
 
 
 class Evidence(Message, frozen=True, tag="evidence"):

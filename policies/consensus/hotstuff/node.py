@@ -28,7 +28,9 @@ from policies.consensus.hotstuff.safety import Safety
 from policies.consensus.hotstuff.trunk import Trunk
 from policies.consensus.hotstuff.validity import well_formed
 from policies.consensus.hotstuff.view_change import ViewChange
+from policies.consensus.hotstuff.vouching import Vouching
 from policies.consensus.messages import Elected, Follows
+from policies.consensus.vouching import Vouch
 from policies.local import Accused, Allow, GiveUp, Leadership, Propose, Read, Reconfigure, Snapshot
 from policies.log import DamagedLog
 from policies.port import Policy
@@ -61,7 +63,7 @@ class HotStuff(Policy):
 
     messages = (
         m.Proposal, m.Vote, m.TimeOut, m.Status, m.Forward, m.Fetch, m.Blocks, m.CheckpointVote, m.Handover,
-        m.Transferred, GetChunk, Chunk,
+        m.Transferred, GetChunk, Chunk, Vouch,
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +84,7 @@ class HotStuff(Policy):
         self.trunk = Trunk(config.tenure, applier, self.epoch.root.block, block)
         self.proposing, self.asking = Proposing(self), Asking(self)
         self.view_change, self.catch_up, self.alarm = ViewChange(self), CatchUp(self), Alarm(self)
+        self.vouching = Vouching(self)
         self.role, self.leader = "follower", ""
         self.parked: tuple[str, m.Proposal, bytes] | None = None  # the newest whose parent is being fetched; its digest
         self.own: dict[int, Vote] = {}  # own votes whose promise is being written, by token
@@ -197,6 +200,8 @@ class HotStuff(Policy):
             self.catch_up.on_handover(sender, message)
         elif kind is m.Transferred:
             self.catch_up.transfer.on_transferred(sender, message)
+        elif kind is Vouch:
+            self.vouching.on_vouch(sender, message)
         elif kind is GetChunk:
             self.catch_up.transfer.on_get_chunk(sender, message)
         else:
@@ -240,6 +245,7 @@ class HotStuff(Policy):
         self.pace.restart(start, self.port.now)
         self.witness, self.votes = Witness(), Votes()
         self.proposing.reset()
+        self.vouching.begin_epoch()
         self.asking.changed()
         self.parked = None
         self.own.clear()

@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Proving:
-    """A state that somebody shows: the ends of epochs that lead to it are believed up to ``epoch``."""
+    """A state that somebody shows: the ends of epochs that lead to it are believed from ``since`` up to ``epoch``."""
 
     sender: str
     arriving: Arriving[Transferred]
+    since: Epoch
     epoch: Epoch
+
+    @property
+    def first(self) -> int:
+        """Number of the first epoch whose end is shown."""
+        return self.arriving.given.stable.epoch - len(self.arriving.given.handovers)
 
 
 class Transfer:
@@ -38,7 +44,7 @@ class Transfer:
         serving: who asked for chunks of it, and how often.
         proving: a state whose proof is being verified, None for none.
         arriving: the state that comes, None for none.
-        epoch: the one to which that state leads.
+        proven: the same with its epochs, from ours or from one for which ours vouched, to its own.
     """
 
     def __init__(self, node: HotStuff) -> None:
@@ -47,7 +53,7 @@ class Transfer:
         self.serving = Serving()
         self.proving: Proving | None = None
         self.arriving: Arriving[Transferred] | None = None
-        self.epoch = node.epoch
+        self.proven: Proving | None = None
 
     # -- for others ----------------------------------------------------------------------------------
 
@@ -80,7 +86,13 @@ class Transfer:
         arriving = Arriving(given, given.manifest, node.config.chunk_bytes)
         if not arriving.possible or arriving.digest != given.stable.state:
             return node.refuse("a state that nothing proves")
-        self.proving = Proving(sender, arriving, node.epoch)
+        self.proving = Proving(sender, arriving, node.epoch, node.epoch)
+        if self.proving.first > node.epoch.number:  # our epoch's end is forgotten
+            believed = node.vouching.believed
+            if believed is None or not self.proving.first <= believed.number:
+                self.proving = None
+                return node.vouching.ask_all()
+            self.proving.since = self.proving.epoch = believed
         return self.prove()
 
     def prove(self) -> None:
@@ -89,15 +101,15 @@ class Transfer:
         if proving is None:
             return None
         given, epoch = proving.arriving.given, proving.epoch
-        if epoch.number < len(given.handovers):
-            handover = given.handovers[epoch.number]
+        if epoch.number < given.stable.epoch:
+            handover = given.handovers[epoch.number - proving.first]
             if ends(handover, epoch, node.config.chain, node.verifier, node.port.keys):
                 proving.epoch = after(handover, epoch.number + 1)
                 return node.port.set_timer("prove", 0)
         elif self._leads_to(epoch, given):
             others = tuple(name for name in epoch.members if name != node.port.me)
             proving.arriving.begin(others, self.arriving)
-            self.proving, self.arriving, self.epoch = None, proving.arriving, epoch
+            self.proving, self.arriving, self.proven = None, proving.arriving, proving
             return self._ask(proving.sender)
         self.proving = None
         return node.refuse("a state that nothing proves")
@@ -106,7 +118,7 @@ class Transfer:
         """Whether a state is of this epoch, and signed by a quorum of it."""
         node, point = self.node, given.stable
         return (
-            epoch.number == point.epoch == given.block.epoch == given.qc.epoch == len(given.handovers)
+            epoch.number == point.epoch == given.block.epoch == given.qc.epoch
             and block_digest(given.block) == point.block == given.qc.block
             and given.block.height == point.height
             and stable(node.port.keys, epoch.members, point)
@@ -146,24 +158,26 @@ class Transfer:
 
     def _take_over(self, sender: str, given: Transferred, state: bytes) -> None:
         """All is here: begin from it, unless blocks came meanwhile."""
-        node, catch_up = self.node, self.node.catch_up
-        epoch = self.epoch
+        node, catch_up, proven = self.node, self.node.catch_up, self.proven
+        assert proven is not None
+        epoch, since = proven.epoch, proven.since
         if epoch.number < node.epoch.number or given.stable.height <= node.trunk.tree.height:
             return
+        if leap := since.number > node.epoch.number:
+            catch_up.leap(since)
         if epoch.number != node.epoch.number:
-            for handover in given.handovers[node.epoch.number :]:
+            # Of what was shown, that alone which was verified: no more of it is ever shown to others, or begun from.
+            for handover in given.handovers[catch_up.history.present - proven.first :]:
                 catch_up.keep(handover)
             node.begin_epoch(epoch)
         wanted, catch_up.sync = catch_up.sync.wanted, Sync()
         node.safety.start_above(given.qc)
-        if given.stable.block in node.trunk.tree.blocks:
+        if given.stable.block in node.trunk.tree.blocks and not leap:
             node.commit_to(given.stable.block, None)  # all that we lacked was to know that it is committed
         else:
             # Then our highest certificate was below it: all later ones are of blocks that extend it.
-            start = Start(given.stable, given.block, given.qc, state, given.handovers)
-            node.trunk.begin(start)
+            node.trunk.begin(catch_up.stand_on(given.stable, given.block, given.qc, state), epoch)
             node.save()
-            catch_up.stand_on(start)
             node.asking.begin_anew()
             node.trunk.tell()
         if wanted is not None:

@@ -2,7 +2,7 @@
 
 It decides nothing: `safety` says up to which block the tree is committed, this file numbers the commands, tells them in
 order, keeps blocks durable, and begins again from a checkpoint. Saved keys: ``b/<digest>`` a block, ``checkpoint`` the
-stable checkpoint with its state (`Start`), ``handover/<epoch>`` the end of an epoch, and ``safety``.
+stable checkpoint with its state (`Start`), ``handover/<epoch>`` the end of an epoch since then, and ``safety``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 
 from policies.consensus.hotstuff.certificates import block_digest, entry_key
-from policies.consensus.hotstuff.epoch import change_in, change_of
+from policies.consensus.hotstuff.epoch import Epoch, change_in, change_of
 from policies.consensus.hotstuff.messages import COMMAND, READ, Block, Certificate, Entry, Start
 from policies.consensus.hotstuff.tree import Tree
 from policies.consensus.messages import Chosen, Restored
@@ -149,8 +149,9 @@ class Trunk:
 
     # -- beginnings ----------------------------------------------------------------------------------
 
-    def begin(self, start: Start) -> None:
-        """Begin from a stable checkpoint: its block is the last committed one, its state the state machine's."""
+    def begin(self, start: Start, epoch: Epoch) -> None:
+        """Begin from a stable checkpoint of ``epoch``: its block is the last committed one, its state the state
+        machine's."""
         stable = start.stable
         self.forget(list(self.tree.blocks))
         self.tree = Tree(stable.block, start.block)
@@ -160,8 +161,8 @@ class Trunk:
         self.port.decide("restore", Restored(stable.index, start.block.view // self.tenure))
         if self.applier:
             self.port.tell(self.applier, Restore(stable.index, start.state))
-            if start.handovers and (change := change_in(start.handovers[-1].blocks[0])) is not None:
-                self.port.tell(self.applier, Configured(stable.index, *change))
+            if epoch.number:
+                self.port.tell(self.applier, Configured(stable.index, epoch.members, epoch.learners))
         self._number(stable.block, start.block)
 
     def recover(self, saved: Mapping[str, bytes]) -> None:

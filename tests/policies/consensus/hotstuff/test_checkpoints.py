@@ -10,7 +10,7 @@ import pytest
 from policies.consensus.chunks import Chunk, manifest_of, piece
 from policies.consensus.hotstuff.checkpoint import Checkpoints
 from policies.consensus.hotstuff.messages import CheckpointVote, Transferred
-from tests.policies.consensus.hotstuff.small_log import CALM, SmallLog
+from tests.policies.consensus.hotstuff.small_log import CALM, Members, SmallLog
 
 CHAINS = pytest.mark.parametrize("chain", [2, 3])
 
@@ -34,6 +34,25 @@ def test_memory_and_disk_do_not_grow_with_the_log(chain: Literal[2, 3]) -> None:
     assert abs(held[1][0] - held[0][0]) <= 4
     assert held[1][0] <= 12 * (chain + 1)
     assert held[1][1] <= 11
+
+
+@CHAINS
+def test_a_learner_forgets_what_members_have_made_stable(chain: Literal[2, 3]) -> None:
+    """n4 votes for nothing and holds as few blocks as a member; and its next life begins at the checkpoint."""
+    log = SmallLog(5, chain, network=CALM, members=4, snapshot_every=10, checkpoint_every=10)
+    log.cluster.request("n1", "client", "change", Members(log.members, ("n4",)), "app")
+    log.run(0.5)
+    for seconds in (2, 10):
+        asked = log.run(seconds, every=0.05, at=log.members)
+        log.run(0.5)
+        trees = [log.member(name).trunk.tree.blocks for name in ("n0", "n4")]
+        assert abs(len(trees[0]) - len(trees[1])) <= 1
+    log.cluster.crash("n4")
+    log.cluster.restart("n4")
+    log.run(1)
+
+    log.require_live(asked, ("n0", "n4"))
+    assert (log.app("n4").restored, log.app("n4").index) == (1, 240)
 
 
 @CHAINS
@@ -115,6 +134,18 @@ def test_a_checkpoint_is_signed_once_in_each_stretch_and_own_snapshots_are_bound
 
     assert signed == [10, 22, 31, 40, 52]
     assert sorted(checkpoints.mine) == [40, 52]
+
+
+def test_a_quorum_that_signed_before_our_state_was_there_is_enough() -> None:
+    """Three of four, and then a fourth: stable each time one asks, by a quorum of signatures and no more."""
+    checkpoints, members = Checkpoints(10), ("a", "b", "c", "d")
+    for name in members:
+        made = checkpoints.add(name, CheckpointVote(0, 10, 10, 5, b"block", b"x", name.encode()), members)
+        assert (made is None) == (name in "ab")
+    assert made is not None
+    assert made.votes == (("a", b"a"), ("b", b"b"), ("c", b"c"))
+    assert checkpoints.at(10, members) == made
+    assert checkpoints.at(11, members) is None
 
 
 def test_different_states_make_no_checkpoint() -> None:

@@ -149,7 +149,7 @@ def test_votes_of_another_epoch_count_for_nothing(chain: Literal[2, 3]) -> None:
 def test_a_handover_is_believed_only_with_its_certificates(chain: Literal[2, 3]) -> None:
     """Blocks that do not follow one another, too few of them, or another epoch's members prove nothing."""
     log = changed(chain)
-    handover: Handover = log.member("n4").catch_up.handovers[0]
+    handover: Handover = log.member("n4").catch_up.history.handovers[0]
     keys, epoch = KeyRing(1).handle("n0"), genesis(OLD)[1]
     strangers = genesis(NEW)[1]
 
