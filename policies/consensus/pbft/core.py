@@ -69,6 +69,9 @@ class Core(Policy):
     def _end_epoch(self, end: m.Decided) -> None:
         """A batch that is executed changes the members."""
 
+    def _vouch(self, whom: str) -> None:
+        """Vouch for an epoch, to whom no proof can be shown."""
+
     # -- who is who ----------------------------------------------------------------------------------
 
     def _join(self, committee: Committee) -> None:

@@ -10,7 +10,8 @@ the old epoch means anything.
 
 Nor can two changes end one epoch: a member prepares a change only when it has executed every place below it (`safety`),
 so whoever would prepare a second one has executed the first and left. Hence the decided batch alone, with its commits
-by a quorum, proves who comes next (`Committee.ends`), and a newcomer follows such proofs from the first members on.
+by a quorum, proves who comes next (`Committee.ends`), and a newcomer follows such proofs from the first members on, or,
+where those are forgotten, from an epoch for which a quorum of those members vouches (`policies.consensus.vouching`).
 
 Views of an epoch begin at a number that those of the one before cannot reach, so that a view has one primary for ever.
 Whoever may propose a command may propose a change. Where the state machines say which one they decided (`Allow`), no

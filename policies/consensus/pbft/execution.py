@@ -17,10 +17,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from policies.consensus import vouching
 from policies.consensus.chunks import fits, manifest_of, state_digest
-from policies.consensus.pbft.epochs import MARK
+from policies.consensus.pbft.epochs import MARK, Members, changed_by
 from policies.consensus.pbft.messages import Checkpoint, Decided, Point, Stable, Transferred, digest_of
 from policies.consensus.pbft.proofs import GENESIS, Committee
+from policies.consensus.vouching import Begun
 from policies.port import Port
 from policies.wire import Message, encode
 
@@ -31,11 +33,23 @@ SAID_MAX = 8
 
 
 class Base(Message, frozen=True):
-    """A snapshot: a stable checkpoint, its state, and the ends of the epochs before it."""
+    """A snapshot: a stable checkpoint, its state, and the ends of the last epochs before it.
+
+    ``since`` is the epoch that the first of them ends, or the checkpoint's own; None for the log's first. ``known`` are
+    the nodes that were members or learners before.
+    """
 
     stable: Stable
     state: bytes
     ends: tuple[Decided, ...]
+    since: Begun | None = None
+    known: tuple[str, ...] = ()
+
+    def members(self) -> Members | None:
+        """Return whom the checkpoint's epoch has for members and learners; None for the log's first ones."""
+        if self.ends:
+            return changed_by(self.ends[-1])
+        return None if self.since is None else (self.since.members, self.since.learners)
 
 
 _decided = msgspec.msgpack.Decoder(Decided).decode
@@ -49,13 +63,15 @@ class Execution:
         chunk_bytes: of a state that is sent.
 
     Attributes:
-        ends: the batch that ended each epoch so far, oldest first.
+        since: the oldest epoch that is known; None for the log's first.
+        ends: the batch that ended that epoch, and each after it.
     """
 
     def __init__(self, chunk_bytes: int) -> None:
         self.chunk_bytes = chunk_bytes
         self.base = Base(GENESIS, b"", ())
         self.offer = Transferred(GENESIS, manifest_of(b"", chunk_bytes), ())  # of the base
+        self.since: Begun | None = None
         self.ends: list[Decided] = []
         self.decided: dict[int, Decided] = {}  # above the base, executed or not
         self.point = GENESIS.point  # after the last executed batch
@@ -68,6 +84,7 @@ class Execution:
         self.port = port
         if "base" in saved:
             self._stand_on(_base(saved["base"]))
+            self.since = self.base.since
         for key in sorted(key for key in saved if key[0] == "d"):
             entry = _decided(saved[key])
             self.decided[entry.seq] = entry
@@ -113,12 +130,41 @@ class Execution:
 
     def end_epoch(self, end: Decided) -> None:
         """An epoch is over: what it decided after its end is void, and its members sign no checkpoint any more."""
-        self.port.save(f"e{len(self.ends):09d}", encode(end))
+        self.port.save(_end_key(self.first + len(self.ends)), encode(end))
         self.ends.append(end)
         self.pending.clear()
         for seq in [seq for seq in self.decided if seq > end.seq]:
             del self.decided[seq]
             self.port.erase(f"d{seq:012d}")
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest epoch that is known."""
+        return 0 if self.since is None else self.since.number
+
+    @property
+    def based(self) -> int:
+        """Number of the snapshot's epoch."""
+        return self.first + len(self.base.ends)
+
+    def epoch(self, number: int) -> Begun | None:
+        """Return how an epoch began, if that is known; the log's first one never is, as it need not be."""
+        if self.since is not None and number == self.since.number:
+            return self.since
+        at = number - 1 - self.first
+        change = changed_by(self.ends[at]) if 0 <= at < len(self.ends) else None
+        return None if change is None else Begun(number, *change, self.ends[at].seq, b"")
+
+    def leap(self, since: Begun) -> None:
+        """Know nothing before this epoch, for which a quorum of ours has vouched."""
+        self._forget_ends(len(self.ends))
+        self.since = since
+
+    def _forget_ends(self, count: int) -> None:
+        for number in range(self.first, self.first + count):
+            self.port.erase(_end_key(number))
+        self.since = self.epoch(self.first + count)
+        del self.ends[:count]
 
     # -- snapshots -----------------------------------------------------------------------------------
 
@@ -131,7 +177,7 @@ class Execution:
         """
         if not fits(len(state), self.chunk_bytes) or not self.base.stable.point.applied < index <= self.applied:
             return None
-        begun = self.ends[-1].seq if self.ends else 0
+        begun = self.ends[-1].seq if self.ends else 0 if self.since is None else self.since.place
         below = [p for p in self.points.values() if p.seq >= begun and p.index <= index]
         if not below:
             return None
@@ -142,22 +188,27 @@ class Execution:
             del self.pending[next(iter(self.pending))]
         return point
 
-    def shared(self, stable: Stable) -> bool:
+    def shared(self, stable: Stable, known: set[str]) -> bool:
         """A quorum holds a snapshot: if it is this member's as well, it is the new base, and batches below it go."""
         point, state = self.pending.get(stable.point.applied, (None, b""))
         if point != stable.point or not point.applied > self.base.stable.point.applied:
             return False
-        self._take(Base(stable, state, tuple(self.ends)))
+        self._take(stable, state, known)
         return True
 
-    def restore(self, base: Base) -> bool:
+    def restore(self, stable: Stable, state: bytes, known: set[str]) -> bool:
         """Take a proven state if it is ahead of this member's; epochs that it ends must be ended here already."""
-        if not base.stable.point.applied > self.applied or base.stable.point.seq < self.point.seq:
+        if not stable.point.applied > self.applied or stable.point.seq < self.point.seq:
             return False
-        self._take(base)
+        self._take(stable, state, known)
         return True
 
-    def _take(self, base: Base) -> None:
+    def _take(self, stable: Stable, state: bytes, known: set[str]) -> None:
+        """Stand on a snapshot of the present epoch; the ends of epochs long before it go."""
+        if (count := len(self.ends) - vouching.PROOFS_KEPT) > 0:
+            self._forget_ends(count)
+        # Ends that were shown with a state may be false below our own epoch: those held here were all verified.
+        base = Base(stable, state, tuple(self.ends), self.since, tuple(sorted(known)))
         self._stand_on(base)
         self.port.save("base", encode(base))
         self._rebase()
@@ -205,3 +256,7 @@ class Checkpoints:
 
 def _place(point: Point) -> tuple[int, int]:
     return point.seq, point.applied
+
+
+def _end_key(number: int) -> str:
+    return f"e{number:09d}"

@@ -2,7 +2,8 @@
 
 This file says who hears what. What may be signed is in `safety`, what proves what in `proofs`, who the members are in
 `epochs`, what is agreed in `execution`. The layers of a member join them: `core`, `requests`, `ordering`, `views`,
-`repeating`, `transfer`, each on the one before; what keeps them going is in `liveness`, `vetting` and `catch_up`.
+`repeating`, `vouching`, `transfer`, each on the one before; what keeps them going is in `liveness`, `vetting` and
+`catch_up`.
 
 Where it differs from the paper: members stand for the clients; commits are signed, so that a decided batch is proof in
 itself and one peer suffices to catch up; a view is left only by a quorum that would leave it; the members may change;
@@ -21,6 +22,7 @@ from policies.consensus.chunks import Chunk, GetChunk
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.execution import Checkpoints
 from policies.consensus.pbft.transfer import Transfer
+from policies.consensus.vouching import Vouch
 from policies.local import Allow, GiveUp, Propose, Read, Reconfigure, Snapshot
 from policies.log import DamagedLog
 from policies.wire import Message
@@ -47,6 +49,9 @@ class Pbft(Transfer):
         self._join(self.committee)
         try:
             self.execution.begin(self.port, saved)
+            self.known |= set(self.execution.base.known)
+            if self.execution.since is not None:
+                self._join(self._committee_of(self.execution.since))
             for end in self.execution.ends:
                 self._join(self.committee.after(end))
             self.voter.begin(self.port, saved, self.window, self.committee)
@@ -149,8 +154,9 @@ _HANDLERS: dict[type[Message], Callable[[Pbft, str, Any], None]] = {
     m.Transferred: Pbft._on_transferred,
     GetChunk: Pbft._on_get_chunk,
     Chunk: Pbft._on_chunk,
+    Vouch: Pbft._on_vouch,
 }
-_FROM_ANYBODY = frozenset((m.Status, m.Decided, m.Transferred, GetChunk, Chunk))
+_FROM_ANYBODY = frozenset((m.Status, m.Decided, m.Transferred, GetChunk, Chunk, Vouch))
 """What is proof in itself, or asks for it: who is not of this epoch may be of the next."""
 _FOR_ONLOOKERS = frozenset((m.Stable, m.NewView))
 """What of the members' talk concerns a node that does not vote."""

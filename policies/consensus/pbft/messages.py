@@ -10,6 +10,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from policies.consensus.chunks import Chunk, GetChunk, Manifest
+from policies.consensus.vouching import Vouch
 from policies.wire import Message, encode
 
 Item = tuple[str, int, bytes]
@@ -139,7 +140,7 @@ class Decided(Message, frozen=True, tag="decided"):
 class Transferred(Message, frozen=True, tag="transferred"):
     """The state at a checkpoint, for who is so far behind that the batches are gone; its chunks are asked for apart.
 
-    ``ends`` are the batches that ended the epochs before the one whose members signed the checkpoint.
+    ``ends`` are the batches that ended the last epochs before the one whose members signed the checkpoint.
     """
 
     stable: Stable
@@ -187,5 +188,5 @@ class Status(Message, frozen=True, tag="status"):
 
 MESSAGES: tuple[type[Message], ...] = (
     Request, PrePrepare, Prepare, Commit, Checkpoint, Stable, ViewChange, NewView, Decided, Transferred, GetChunk,
-    Chunk, Missing, Body, Shown, Status,
+    Chunk, Missing, Body, Shown, Status, Vouch,
 )  # fmt: skip

@@ -202,6 +202,6 @@ class Ordering(Requests):
                 self._drop("checkpoint without proof")
 
     def _stabilise(self, stable: m.Stable) -> None:
-        self.execution.shared(stable)
+        self.execution.shared(stable, self.known)
         if self.voter.stabilise(stable):
             self._propose()

@@ -80,8 +80,11 @@ class Committee:
         """Return the next epoch's, as a batch that is proven to end this one has it."""
         change = changed_by(end)
         assert change is not None
-        root = Stable(Point(end.seq, 0, b""), ())
-        committee = Committee(*change, self.number + 1, root, self.log)
+        return self.later(*change, self.number + 1, Stable(Point(end.seq, 0, b""), ()))
+
+    def later(self, members: tuple[str, ...], learners: tuple[str, ...], number: int, root: Stable) -> Committee:
+        """Return the committee of a later epoch of this log, which is believed to have begun at ``root``."""
+        committee = Committee(members, learners, number, root, self.log)
         committee.begin(self.port, self.window)
         committee.known = self.known
         return committee

@@ -57,7 +57,7 @@ class Repeating(Views):
             self._say_status()
             self._ask_all()
             self._repeat_requests(self.port.now - self.period_ns)
-        elif self.execution.ends and self.port.me in self.known and len(self.arrived) < self.committee.quorum:
+        elif self.committee.number and self.port.me in self.known and len(self.arrived) < self.committee.quorum:
             self._say_status()
 
     def _status(self, ask: str) -> m.Status:
@@ -109,6 +109,8 @@ class Repeating(Views):
         if self.port.now - answered < self.period_ns // 2:
             return
         self.heard[sender] = (status.executed, self.port.now)
+        if 0 <= epoch_of(status.view) < self.execution.first:
+            self._vouch(sender)
         stuck, said = status.executed == seq, self.checkpoints.said.get(self.port.me, ())
         lacking = lacked(self.voter, status, said, stuck) if sender in self.audience else []
         if status.ask == self.port.me:

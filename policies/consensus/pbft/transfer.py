@@ -11,18 +11,20 @@ from policies.consensus.chunks import Arriving, Chunk, GetChunk, Serving, piece
 from policies.consensus.messages import Restored
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.epochs import changed_by, epoch_of
-from policies.consensus.pbft.execution import Base, Checkpoints
+from policies.consensus.pbft.execution import Checkpoints
 from policies.consensus.pbft.liveness import Doubts
 from policies.consensus.pbft.proofs import Claim, Committee
-from policies.consensus.pbft.repeating import Repeating
+from policies.consensus.pbft.vouching import Vouching
+from policies.consensus.vouching import Begun
 from policies.local import Configured, Restore
 
 
-class Transfer(Repeating):
+class Transfer(Vouching):
     """A member that enters epochs and takes states over.
 
     Attributes:
         arriving: the state that comes, None for none.
+        led: the committees from ours, or from one for which ours vouched, to the one that signed that state.
         waits: nothing of it has come since the last period began.
         serving: who asked for chunks of our own, and how often.
     """
@@ -32,6 +34,7 @@ class Transfer(Repeating):
     ) -> None:
         super().__init__(config, members, applier, watchers)
         self.arriving: Arriving[m.Transferred] | None = None
+        self.led: list[Committee] = []
         self.waits = False
         self.serving = Serving()
 
@@ -56,6 +59,7 @@ class Transfer(Repeating):
         self.vetting.waiting.clear()
         self.arrived.clear()
         self.turn = 0
+        self._forget_words()
         self.patience.wait_for(b"")
         self.pool.begin_epoch((*committee.members, *committee.learners))
         if not (self.member or self.learner):
@@ -85,37 +89,34 @@ class Transfer(Repeating):
         if point.applied <= max(self.execution.applied, coming):
             return
         arriving = Arriving(given, given.manifest, self.config.chunk_bytes)
-        committees = self._led_to(given.ends)
+        start = self._begin_of(given.ends)
+        if start is None:
+            self._ask_members()  # our epoch's end is forgotten
+            return
+        committees = _led_to(start, given.ends)
         if not committees or not self._possible(given, arriving, committees[-1]):
             self._drop("state without proof")
             return
-        if not self.vetting.vetted(sender, given, lambda: self._claims(given, committees), committees[-1]):
+        if not self.vetting.vetted(sender, given, lambda: _claims(given, committees), committees[-1]):
             return
-        ends = zip(committees, given.ends[self.committee.number :], strict=False)
+        ends = zip(committees, _ends_of(committees, given.ends), strict=False)
         if not all(old.ends(end) for old, end in ends) or not committees[-1].proves_stable(given.stable):
             self._drop("state without proof")
             return
         arriving.begin(tuple(name for name in committees[-1].members if name != self.port.me), before)
-        self.arriving = arriving
+        self.arriving, self.led = arriving, committees
         self._ask_chunk(sender)
 
-    def _led_to(self, ends: tuple[m.Decided, ...]) -> list[Committee]:
-        """Return this committee and those to which ``ends`` lead if they are proven; nothing if they cannot be."""
-        committees = [self.committee]
-        for end in ends[self.committee.number :]:
-            if changed_by(end) is None or epoch_of(end.view) != committees[-1].number:
-                return []
-            committees.append(committees[-1].after(end))
-        return committees if len(ends) == committees[-1].number else []
+    def _begin_of(self, ends: tuple[m.Decided, ...]) -> Committee | None:
+        """Return from which committee on ``ends`` can be believed: ours, or one for which ours vouched, if any."""
+        first = epoch_of(ends[0].view) if ends else 0
+        if first <= self.committee.number:
+            return self.committee
+        return self.believed if self.believed is not None and first <= self.believed.number else None
 
     def _possible(self, given: m.Transferred, arriving: Arriving[m.Transferred], committee: Committee) -> bool:
         point = given.stable.point
         return arriving.possible and arriving.digest == point.state and point.seq >= committee.root.point.seq
-
-    def _claims(self, given: m.Transferred, committees: list[Committee]) -> list[Claim]:
-        ends = zip(committees, given.ends[self.committee.number :], strict=False)
-        found = [claim for old, end in ends for claim in old.claims_of_end(end)]
-        return found + committees[-1].claims_of(given.stable.votes, "checkpoint", given.stable.point)
 
     def _ask_chunk(self, whom: str) -> None:
         """Ask for the chunk that is due, or take the state over if none is."""
@@ -156,15 +157,20 @@ class Transfer(Repeating):
 
     def _take_over(self, given: m.Transferred, state: bytes) -> None:
         """Take a whole, proven state over, and enter the epoch to which its proofs lead."""
-        point, committees = given.stable.point, self._led_to(given.ends)
+        point = given.stable.point
+        committees = [committee for committee in self.led if committee.number >= self.committee.number]
         if not committees or point.applied <= self.execution.applied or point.seq < self.execution.point.seq:
             return  # batches came meanwhile
-        entered = len(committees) > 1
-        for end in given.ends[self.committee.number :]:
+        entered = committees[-1].number > self.committee.number
+        if (since := committees[0]).number > self.committee.number:
+            self.execution.leap(Begun(since.number, since.members, since.learners, since.root.point.seq, b""))
+        for end in _ends_of(committees, given.ends):
             self.execution.end_epoch(end)
+        for committee in committees:
+            self.known |= {*committee.members, *committee.learners}
         if entered:
             self._enter_epoch(committees[-1])
-        self.execution.restore(Base(given.stable, state, given.ends))
+        self.execution.restore(given.stable, state, self.known)
         self.voter.done = self.execution.point.seq
         self._tell_state()
         self._stabilise(given.stable)
@@ -180,5 +186,27 @@ class Transfer(Repeating):
         self.port.decide("restore", Restored(index, 0))
         if self.applier:
             self.port.tell(self.applier, Restore(index, base.state))
-            if base.ends and (change := changed_by(base.ends[-1])) is not None:
-                self.port.tell(self.applier, Configured(index, *change))
+            if (members := base.members()) is not None:
+                self.port.tell(self.applier, Configured(index, *members))
+
+
+def _led_to(start: Committee, ends: tuple[m.Decided, ...]) -> list[Committee]:
+    """Return the committees to which ``ends`` lead from ``start`` if they are proven; nothing if they cannot be."""
+    committees, first = [start], epoch_of(ends[0].view) if ends else 0
+    for end in ends[start.number - first :]:
+        if changed_by(end) is None or epoch_of(end.view) != committees[-1].number:
+            return []
+        committees.append(committees[-1].after(end))
+    return committees if first + len(ends) == committees[-1].number else []
+
+
+def _ends_of(committees: list[Committee], ends: tuple[m.Decided, ...]) -> tuple[m.Decided, ...]:
+    """Return those of ``ends`` that lead from the first committee to the last."""
+    count = len(committees) - 1
+    return ends[len(ends) - count :]
+
+
+def _claims(given: m.Transferred, committees: list[Committee]) -> list[Claim]:
+    ends = zip(committees, _ends_of(committees, given.ends), strict=False)
+    found = [claim for old, end in ends for claim in old.claims_of_end(end)]
+    return found + committees[-1].claims_of(given.stable.votes, "checkpoint", given.stable.point)
