@@ -13,9 +13,10 @@ from typing import Any, Union
 
 import msgspec
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 """Of everything encoded here; two nodes that disagree refuse each other's links. 2: requests say how their tokens are
-chosen, and steps of a pipeline carry it to the last stage; a frame may hold the steps of many sessions."""
+chosen, and steps of a pipeline carry it to the last stage; a frame may hold the steps of many sessions. 3: a state
+comes with the ends of the last epochs before it only, and members vouch for epochs (`policies.consensus.vouching`)."""
 FRAME_OVERHEAD_BYTES = 62
 """Bytes a frame adds on a TLS 1.3 link: TCP and IPv4 headers 40 (RFC 9293, 791), record 22 (RFC 8446)."""
 
