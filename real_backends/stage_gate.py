@@ -13,8 +13,9 @@ from collections.abc import Callable
 from policies.jobs import Stage
 
 SESSIONS_OF_PEER_MAX = 512
-"""Sessions that are remembered by one peer's word (our choice, above what a head serves at once): a peer that opens
-more and more loses its own, whoever it says heads them. One that was forgotten is as if its first step came now."""
+"""Sessions that are remembered of what one peer said first (our choice, above what a stage serves at once), not of one
+head, which a stage before can name as it likes: whoever begins more and more loses its own, and no other head's. One
+that was forgotten is as if its first step came now."""
 ENDED_MAX = 1024
 """Ends that are remembered (our choice): a head's word that a session is over may overtake the session's last step,
 which comes by way of the other stages and would begin it anew, for nobody."""
@@ -34,8 +35,8 @@ class Gate:
         self.refused: Counter[str] = Counter()
         self.on_refused: Callable[[str, str], None] = lambda kind, sender: None
         self._stages: dict[str, Stages] = {}  # by session or lane
-        self._told_by: dict[str, str] = {}  # session or lane to the peer that spoke of it first
-        self._of_peer: dict[str, dict[str, None]] = {}  # and back, the oldest first
+        self._said_by: dict[str, str] = {}  # session or lane to the peer that spoke of it first
+        self._of_peer: dict[str, dict[str, None]] = {}  # and the other way round, the oldest first
         self._ended: dict[tuple[str, str], None] = {}  # head and session, the latest, in order
 
     def from_head(self, kind: str, sender: str, name: str, stages: Stages) -> bool:
@@ -60,7 +61,7 @@ class Gate:
         if name not in self._stages and not self.ended(stages[0].node, name):
             own = self._of_peer.setdefault(sender, {})
             own[name] = None
-            self._stages[name], self._told_by[name] = stages, sender
+            self._stages[name], self._said_by[name] = stages, sender
             if len(own) > SESSIONS_OF_PEER_MAX:
                 self._forget(next(iter(own)))
         return True
@@ -93,8 +94,7 @@ class Gate:
 
     def _forget(self, name: str) -> None:
         if self._stages.pop(name, None) is not None:
-            peer = self._told_by.pop(name)
-            own = self._of_peer[peer]
-            del own[name]
-            if not own:
+            peer = self._said_by.pop(name)
+            del self._of_peer[peer][name]
+            if not self._of_peer[peer]:
                 del self._of_peer[peer]

@@ -145,7 +145,7 @@ def test_a_session_of_ones_own_is_nobody_elses() -> None:
 
 
 def test_a_head_that_opens_on_and_on_loses_its_own() -> None:
-    """What is remembered is bounded by head, and another head's sessions stay; so are the ends."""
+    """What is remembered is bounded by peer, and another one's sessions stay; so are the ends."""
     gate = Gate()
     assert gate.from_head("open", "a", "s", STAGES)
     for number in range(SESSIONS_OF_PEER_MAX + 5):
@@ -158,13 +158,14 @@ def test_a_head_that_opens_on_and_on_loses_its_own() -> None:
     assert len(gate._ended) == ENDED_MAX
 
 
-def test_a_stage_that_names_heads_that_there_are_not_is_remembered_no_longer_than_another() -> None:
-    """Whoever a peer says heads its sessions, of one peer's word so many are remembered, and of others none is lost."""
+@pytest.mark.parametrize("head", ["a", "made up {}"])
+def test_a_stage_before_that_names_heads_as_it_likes_loses_its_own(head: str) -> None:
+    """Steps of sessions that nobody opened make no head lose one, and what is remembered of them is bounded."""
     gate = Gate()
     assert gate.from_head("open", "a", "s", STAGES)
     for number in range(SESSIONS_OF_PEER_MAX + 5):
-        stages = (Stage(f"nobody {number}", 0, 3), *STAGES[1:])
-        assert gate.from_stage_before("step", "b", f"t{number}", stages, 2, "")
+        false = (Stage(head.format(number), 0, 3), Stage("d", 3, 5), STAGES[2])
+        assert gate.from_stage_before("step", "d", f"t{number}", false, 2, "")
 
     assert len(gate._stages) == SESSIONS_OF_PEER_MAX + 1
-    assert not gate.from_head("open", "d", "s", OF_D)
+    assert not gate.from_stage_before("step", "d", "s", (STAGES[0], Stage("d", 3, 5), STAGES[2]), 2, "a")
