@@ -17,6 +17,7 @@ import numpy.typing as npt
 from policies.jobs import Sampling, Stage
 from policies.wire import Message
 from real_backends.executors import Activation, Part, choose
+from real_backends.step_frames import SessionName
 
 
 class Slice(Message, frozen=True):
@@ -25,7 +26,7 @@ class Slice(Message, frozen=True):
     ``shared`` are the blocks that a new cache begins with, and ``names`` those of the blocks that it fills now.
     """
 
-    session: str
+    session: SessionName
     position: int
     tokens: int
     speaks: bool
@@ -41,7 +42,7 @@ class Batch(Message, frozen=True, tag="batch"):
     again with it; so are the names of blocks that are ``forgotten``, which nobody will share any more.
     """
 
-    lane: str
+    lane: SessionName
     number: int
     model: str
     stages: tuple[Stage, ...]

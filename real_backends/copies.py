@@ -28,6 +28,7 @@ from policies.wire import Message, encode
 from real_backends.clock import Clock
 from real_backends.compute import Compute
 from real_backends.executors import Activation, Shard, pack_activation, unpack_activation
+from real_backends.step_frames import SessionName
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
 
 RequestName = Annotated[str, Meta(min_length=1)]
@@ -40,7 +41,7 @@ COPY_TRY_NS = 5_000_000_000  # assumption: ten times the slowest pass of 512 tok
 class Guard(Message, frozen=True, tag="guard"):
     """STAGE: the session belongs to the request ``kept``; ``ask``: say what you have of it (`Holds`)."""
 
-    session: str
+    session: SessionName
     model: str
     stages: tuple[Stage, ...]
     index: int

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from policies.jobs import Sampling, Stage
 from policies.wire import Message
 from real_backends.executors import Activation
+
+SessionName = Annotated[str, Meta(min_length=1)]
+"""A session's name, or a lane's, from a peer: "" is the lane of all sessions that have none, where one is dropped."""
 
 
 class Open(Message, frozen=True, tag="open"):
     """STAGE: have these layers in memory; a session is about to begin."""
 
-    session: str
+    session: SessionName
     model: str
     stages: tuple[Stage, ...]
     index: int
@@ -19,7 +26,7 @@ class Open(Message, frozen=True, tag="open"):
 class Step(Message, frozen=True, tag="step"):
     """STAGE: run new tokens at ``position``."""
 
-    session: str
+    session: SessionName
     model: str
     stages: tuple[Stage, ...]
     index: int
@@ -39,7 +46,7 @@ class MarkedStep(Step, frozen=True, tag="marked_step"):
 class Close(Message, frozen=True, tag="close"):
     """STAGE: forget the session, or the lane with all of its caches."""
 
-    session: str
+    session: SessionName
 
 
 class Token(Message, frozen=True, tag="token"):

@@ -12,9 +12,10 @@ import pytest
 
 from policies.config import BatchedConfig, PolicyConfig
 from policies.jobs import Stage
-from policies.wire import encode
+from policies.wire import WireError, encode
 from real_backends.batch_frames import Batch, Slice
 from real_backends.cluster import until
+from real_backends.copies import Guard
 from real_backends.executors import DESK_TINY, pack_activation
 from real_backends.stage_gate import ENDED_MAX, SESSIONS_OF_PEER_MAX, Gate
 from real_backends.stages import Close, MarkedStep, Open, Step, Token
@@ -86,6 +87,28 @@ def test_a_lane_neither_steps_nor_closes_the_caches_of_another(tmp_path: Path) -
         assert stages._sessions["s"].lane == "lane of a"
 
     asyncio.run(run_nodes(tmp_path, act, policy=PolicyConfig(serving=BatchedConfig()), names="abcd"))
+
+
+def test_a_frame_of_no_session_ends_nobodys(tmp_path: Path) -> None:
+    """No frame of a session or lane without a name is taken: its end would be that of all sessions of no lane."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        stages, host = nodes["b"].host.stages, nodes["b"].host
+        host.on_frame("a", STAGE, encode(Step("s", "desk-tiny", STAGES, 1, 0, X)))
+        await until(lambda: "s" in stages._sessions and stages._sessions["s"].answer is not None)
+        nameless = [
+            Close(""), Open("", "desk-tiny", OF_D, 1), Step("", "desk-tiny", OF_D, 1, 0, X),
+            Guard("", "desk-tiny", OF_D, 1, "kept", None, False),
+            Batch("", 0, "desk-tiny", OF_D, 1, (Slice("t", 0, 2, True),), X),
+            Batch("lane", 0, "desk-tiny", OF_D, 1, (Slice("", 0, 2, True),), X),
+        ]  # fmt: skip
+        for frame in nameless:
+            with pytest.raises(WireError, match="length >= 1"):
+                host.on_frame("d", STAGE, encode(frame))
+        assert not stages.gate.ended("d", "")
+        assert list(stages._sessions) == ["s"]
+
+    asyncio.run(run_nodes(tmp_path, act, names="abcd"))
 
 
 def test_the_last_stage_alone_chooses_tokens(tmp_path: Path) -> None:
