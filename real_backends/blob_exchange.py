@@ -23,7 +23,8 @@ class BlobExchange:
 
     def __init__(self, transport: Transport, store: BlobStore) -> None:
         self._transport, self.store = transport, store
-        self._waiting: dict[tuple[str, str, int], asyncio.Future[bytes | None]] = {}  # by holder, name and begin
+        # By holder, name and begin; with how many wait for it: one that is given up leaves it to the others.
+        self._waiting: dict[tuple[str, str, int], tuple[asyncio.Future[bytes | None], int]] = {}
 
     async def get(self, name: str, holder: str) -> bytes | None:
         """Return a blob from here, or else from ``holder``; None when it cannot be had."""
@@ -47,9 +48,8 @@ class BlobExchange:
 
     async def _piece(self, holder: str, name: str, begin: int) -> bytes | None:
         key = holder, name, begin
-        future = self._waiting.get(key)
-        if future is None or future.done():
-            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+        future, waiting = self._waiting.get(key) or (asyncio.get_running_loop().create_future(), 0)
+        self._waiting[key] = future, waiting + 1
         try:
             for _ in range(FETCH_TRIES):
                 self._transport.send(holder, BLOB_GET, encode(BlobGet(name, begin)))
@@ -58,8 +58,9 @@ class BlobExchange:
                     return future.result()
             return None
         finally:
-            if self._waiting.get(key) is future:
-                del self._waiting[key]
+            _, waiting = self._waiting.pop(key)
+            if waiting > 1:
+                self._waiting[key] = future, waiting - 1
 
     def on_frame(self, sender: str, kind: int, body: bytes) -> None:
         """Serve a BLOB_GET or take a BLOB_PUT that is awaited."""
@@ -67,7 +68,7 @@ class BlobExchange:
         if kind == BLOB_GET:
             self._serve(sender, frame)
             return
-        future = self._waiting.get((sender, frame.digest, frame.begin))
+        future, _ = self._waiting.get((sender, frame.digest, frame.begin), (None, 0))
         if future is not None and not future.done():  # else nobody asked, or it came twice
             future.set_result(None if frame.data is None else frame.data[:PIECE_BYTES])
 

@@ -92,6 +92,32 @@ def test_two_holders_are_asked_apart(tmp_path: Path) -> None:
     play(nodes, act())
 
 
+def test_who_gives_up_leaves_the_piece_to_those_who_wait_on(tmp_path: Path) -> None:
+    """Two jobs want one blob of one holder; the first is given up, and what comes then is the second one's."""
+    nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
+
+    async def act() -> None:
+        name, asked = nodes["a"].store.put(b"answer"), list[tuple[str, BlobGet]]()
+        serve, both = nodes["a"]._serve, asyncio.Event()
+
+        def late(sender: str, wanted: BlobGet) -> None:
+            asked.append((sender, wanted))
+            if len(asked) == 2:
+                both.set()
+
+        nodes["a"]._serve = late  # type: ignore[method-assign]
+        first, second = (asyncio.ensure_future(nodes["b"].get(name, "a")) for _ in range(2))
+        await both.wait()
+        first.cancel()
+        await asyncio.wait((first,))
+        serve(*asked[0])
+        assert await second == b"answer"
+        assert len(asked) == 2  # it was not asked for again
+        assert nodes["b"]._waiting == {}
+
+    play(nodes, act())
+
+
 def test_a_holder_that_sends_something_else_has_nothing(tmp_path: Path) -> None:
     """Pieces that do not make up the blob of that name are no blob, and nothing is kept of them."""
     nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
