@@ -17,7 +17,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,13 @@ from policies.jobs import Sampling, SessionJob, Stage
 from policies.serving.batching import Batcher, Piece, Request
 from policies.serving.lanes import lane_count, lane_for, lane_rules
 from policies.serving.prefixes import Chain
-from policies.wire import encode
 from real_backends.batch_frames import Batch, Slice, choices, join
 from real_backends.executors import ModelSpec, PrefixGone, pack_activation
 from real_backends.stages import Stages
+
+GONE_MAX = 3
+"""Times that a lane begins again before anybody in it has said a token (our choice): a stage that has lost its blocks
+once more is taken for one that fails, or a liar would have the others compute for ever."""
 
 
 class Head(Protocol):
@@ -46,8 +49,8 @@ class Head(Protocol):
         """Forget a session or a lane, here and at the other stages."""
         ...
 
-    async def ask(self, name: str, number: int, stages: tuple[Stage, ...], body: bytes) -> Any:
-        """Send a step to stage 1 until the last stage has answered; return its token or tokens."""
+    async def ask(self, frame: Batch, speak: int, may_lack: bool) -> tuple[int, ...]:
+        """Send a batch to stage 1 until the last stage has answered; return the tokens of those that speak."""
         ...
 
 
@@ -86,6 +89,7 @@ class _Lane:
         self._caches: list[str] = []
         self._closing: list[str] = []  # caches of which not all stages have heard that they are closed
         self._told: dict[bytes, None] = {}  # names of blocks that stages may have, in order
+        self._gone = 0  # times that a stage had lost blocks, since a token was said
 
     async def run(self, name: str) -> None:
         """Run batches until nobody is here.
@@ -112,6 +116,7 @@ class _Lane:
             tokens = await self._compute(name, number, pieces)
             self._closing.clear()
         except PrefixGone:
+            self._gone += 1
             self.batcher.begin_again()
         except Exception as error:
             for request in list(self.batcher.running.values()):
@@ -120,6 +125,7 @@ class _Lane:
                     served.heard.put_nowait(error)
             self.batcher.begin_again()  # nobody knows what stages have
         else:
+            self._gone = 0 if tokens else self._gone
             for request, token in zip((piece.request for piece in pieces if piece.speaks), tokens, strict=True):
                 if (served := self.served.get(request.key)) is not None:  # it was not given up meanwhile
                     served.take(token)
@@ -136,9 +142,9 @@ class _Lane:
         if len(stages) == 1:
             return choices(slices, outputs)
         onward = pack_activation(join(outputs), self._head.stages.coding)
-        body = encode(Batch(name, number, self._model, stages, 1, slices, onward, closed, forgotten))
-        found: tuple[int, ...] = await self._head.ask(name, number, stages, body)
-        return found
+        batch = Batch(name, number, self._model, stages, 1, slices, onward, closed, forgotten)
+        may_lack = self._gone < GONE_MAX and any(one.shared for one in slices)
+        return await self._head.ask(batch, sum(one.speaks for one in slices), may_lack)
 
     def _slice(self, piece: Piece, served: _Served, known: set[str]) -> Slice:
         request, tokens, position, speaks = piece

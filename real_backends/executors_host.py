@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ from policies.jobs import Done, FreeJob, Job, LoadJob, Lost, PlanJob, PreparedJo
 from policies.serving.lanes import reserved_blocks, sessions_max
 from policies.serving.prefixes import Chain
 from policies.wire import Message, WireError, encode
-from real_backends.batch_frames import Tokens
+from real_backends.batch_frames import Batch, Tokens
 from real_backends.batch_line import BatchLines
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import Clock
@@ -52,6 +52,14 @@ class JobLost(Exception):
     def __init__(self, reason: str, node: str = "") -> None:
         super().__init__(reason)
         self.outcome = Lost(reason=reason, node=node)
+
+
+class _Awaited(NamedTuple):
+    """A step, or a batch: its position or number, whether stages may lack what it shares, and what comes of it."""
+
+    number: int
+    may_lack: bool
+    future: asyncio.Future[tuple[int, ...]]
 
 
 class ExecutorHost:
@@ -101,7 +109,7 @@ class ExecutorHost:
         self._transport, self._blobs, self._clock, self._planners = transport, blobs, clock, planners
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._waiting: dict[str, tuple[int, asyncio.Future[Any]]] = {}  # session or lane to the step awaited
+        self._waiting: dict[str, _Awaited] = {}  # by session or lane
         self._nodes: dict[str, tuple[str, ...]] = {}  # session or lane to the nodes it needs, the last stage's last
 
     @property
@@ -153,16 +161,17 @@ class ExecutorHost:
         if isinstance(result, Holds):
             self.resuming.on_holds(sender, result)
             return
-        position, future = self._waiting.get(name, (-1, None))
-        if future is None or future.done():
+        awaited = self._waiting.get(name)
+        if awaited is None or awaited.future.done():
             return
         if isinstance(result, Failed):
-            future.set_exception(PrefixGone(result.reason) if result.gone else JobLost(result.reason, sender))
+            gone = result.gone and awaited.may_lack
+            awaited.future.set_exception(PrefixGone(result.reason) if gone else JobLost(result.reason, sender))
         elif isinstance(result, Tokens):
-            if result.number == position:
-                future.set_result(result.tokens)
-        elif result.position == position:
-            future.set_result(result.token)
+            if result.number == awaited.number:
+                awaited.future.set_result(result.tokens)
+        elif result.position == awaited.number:
+            awaited.future.set_result((result.token,))
 
     def on_peer(self, peer: str, hint: str) -> None:
         """End the sessions that need a peer which went down, and forget those that it heads."""
@@ -170,9 +179,9 @@ class ExecutorHost:
             return
         self.stages.on_peer_down(peer)
         for session, nodes in self._nodes.items():
-            _, future = self._waiting.get(session, (-1, None))
-            if peer in nodes and future is not None and not future.done():
-                future.set_exception(JobLost(f"{peer} went down", peer))
+            awaited = self._waiting.get(session)
+            if peer in nodes and awaited is not None and not awaited.future.done():
+                awaited.future.set_exception(JobLost(f"{peer} went down", peer))
 
     async def close(self) -> None:
         """Give everything up."""
@@ -332,26 +341,41 @@ class ExecutorHost:
         )  # fmt: skip
         if mark:
             step = MarkedStep(**msgspec.structs.asdict(step), mark=mark)
-        token: int = await self.ask(session, begin, job.stages, encode(step))
+        (token,) = await self.ask(step, 1, bool(shared))
         return token
 
     # -- the other stages ----------------------------------------------------------------------------
 
-    async def ask(self, name: str, number: int, stages: tuple[Stage, ...], body: bytes) -> Any:
-        """Send a step, or a batch, to stage 1 until the last stage has answered; return its token or tokens.
+    async def ask(self, frame: Step | Batch, speak: int, may_lack: bool) -> tuple[int, ...]:
+        """Send a step, or a batch, to stage 1 until the last stage has answered; return what was chosen.
+
+        Args:
+            frame: what stage 1 gets.
+            speak: how many tokens it asks for.
+            may_lack: whether it shares what a stage may have lost; only then is it believed of one.
 
         Raises:
-            JobLost: a stage failed, went down or stayed silent.
+            JobLost: a stage failed, went down or stayed silent, or the last one chose what is no token.
+            PrefixGone: a stage has lost what is shared.
         """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[name] = (number, future)
+        name, number = (frame.lane, frame.number) if isinstance(frame, Batch) else (frame.session, frame.position)
+        awaited = self._waiting[name] = _Awaited(number, may_lack, asyncio.get_running_loop().create_future())
+        body = encode(frame)
         for _ in range(STEP_TRIES):
-            self._transport.send(stages[1].node, STAGE, body)
-            done, _ = await asyncio.wait((future,), timeout=STEP_TRY_S)
+            self._transport.send(frame.stages[1].node, STAGE, body)
+            done, _ = await asyncio.wait((awaited.future,), timeout=STEP_TRY_S)
             if done:
-                return future.result()
-        node = stages[1].node if len(stages) == 2 else ""
+                return self._chosen(frame, awaited.future.result(), speak)
+        node = frame.stages[1].node if len(frame.stages) == 2 else ""
         raise JobLost(f"no token at position {number} within {STEP_TRIES * STEP_TRY_S:g} s", node)
+
+    def _chosen(self, frame: Step | Batch, tokens: tuple[int, ...], speak: int) -> tuple[int, ...]:
+        """Return the last stage's tokens, which could not be worked with if they were others."""
+        vocab = self.stages.vocab(frame.model)  # which is loaded: stage 0 ran
+        if len(tokens) != speak or not all(0 <= token < vocab for token in tokens):
+            many = f"{speak} tokens of 0..{vocab - 1}"
+            raise JobLost(f"tokens: {str(tokens)[:80]} are not allowed, expected {many}", frame.stages[-1].node)
+        return tokens
 
     def open(self, name: str, model: str, stages: tuple[Stage, ...]) -> None:
         """Tell the other stages that a session or a lane begins, and expect their answers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ import pytest
 from policies.config import BatchedConfig, OneByOneConfig, PolicyConfig, ServingRules, ShardingConfig
 from policies.jobs import Done, Stage
 from policies.serving.batching import Batcher
+from policies.wire import Message, encode
 from real_backends import executors_host
+from real_backends.batch_frames import Tokens
+from real_backends.batch_line import GONE_MAX
 from real_backends.cluster import until
-from real_backends.executors import DESK_TINY
+from real_backends.executors import DESK_TINY, PrefixGone
+from real_backends.executors_host import ExecutorHost
 from real_backends.stages import Stages
+from real_backends.step_frames import Failed, Token
 from real_backends.transports.faulty import Disturbance, LinkFaults
+from real_backends.transports.frames import STAGE_RESULT
 from tests.real_backends.session_nodes import STAGES, Node, run_nodes, said
 from tests.real_backends.test_batches import SAID, all_said, alone, ask, same_where_decided, until_free
 
@@ -210,6 +217,106 @@ def test_stages_have_what_the_lanes_pool_has(
     asyncio.run(run_nodes(tmp_path, act, policy=crowded))
     assert refused == []
     assert preempted
+
+
+def answering(host: ExecutorHost, forge: Callable[[str, int], Message | None]) -> None:
+    """Let the last stage, b, answer a session's step, or a lane's, with what ``forge`` makes of it, where it does."""
+    take = host.on_frame
+
+    def false(sender: str, kind: int, body: bytes) -> None:
+        ((name, awaited),) = host._waiting.items()
+        forged = forge(name, awaited.number) if kind == STAGE_RESULT and not awaited.future.done() else None
+        take(sender, kind, body if forged is None else encode(forged))
+
+    host.on_frame = false  # type: ignore[method-assign]
+
+
+@BOTH
+@pytest.mark.parametrize("honest", [0, 2], ids=["at once", "later"])
+def test_a_stage_that_lacks_what_nobody_shares_is_blamed(tmp_path: Path, policy: PolicyConfig, honest: int) -> None:
+    """Nothing is shared, and a stage says that it has lost it: the session is lost to that stage, and not for ever."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        answers: list[int] = []
+
+        def gone(name: str, number: int) -> Message | None:
+            answers.append(number)
+            return Failed(name, "lost", "b", gone=True) if len(answers) > honest else None
+
+        answering(nodes["a"].host, gone)
+        ask(nodes["a"], 0, PROMPTS[0], PAIR)
+        await until(lambda: 0 in nodes["a"].ends or len(answers) > 50)
+        assert (nodes["a"].ends[0].node, len(answers)) == ("b", honest + 1)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
+def test_a_stage_that_loses_blocks_again_and_again_is_blamed(tmp_path: Path) -> None:
+    """A lane whose long prompts share begins again some times, and is lost when nobody comes to a token between."""
+    roomy = PolicyConfig(
+        sharding=ShardingConfig(slots=4, context_tokens=192),
+        serving=BatchedConfig(sessions=8, tokens_max=64, share_prefixes=True),
+    )
+
+    async def act(nodes: dict[str, Node]) -> None:
+        stages, gone = nodes["b"].host.stages, list[str]()
+        run = stages._run
+
+        def losing(holder: Any, entries: Any, model: str, stage: Stage, steps: Any, *more: Any) -> Any:
+            if len(gone) < 50 and any(step.shared for step in steps):
+                gone.append(holder.head)
+                raise PrefixGone("lost")
+            return run(holder, entries, model, stage, steps, *more)
+
+        stages._run = losing  # type: ignore[method-assign]
+        for job in range(4):  # two in each lane
+            ask(nodes["a"], job, [*range(90)], PAIR)
+        await until(lambda: len(nodes["a"].ends) == 4)
+        assert {end.node for end in nodes["a"].ends.values()} == {"b"}
+        assert len(gone) == 2 * (GONE_MAX + 1)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=roomy))
+
+
+@BOTH
+@pytest.mark.parametrize("tokens", [(1 << 63,), (DESK_TINY.vocab,), (-1,)])
+def test_a_last_stage_that_chooses_no_token_is_blamed(
+    tmp_path: Path, references: Any, policy: PolicyConfig, tokens: tuple[int, ...]
+) -> None:
+    """Its session ends with its name, and the next one of the same pipeline is answered."""
+    answers = list[int]()
+
+    def wrong(name: str, number: int) -> Message | None:
+        answers.append(number)
+        if len(answers) != 2:  # in a batch the first one is a piece of the prompt, and nobody speaks
+            return None
+        return Tokens(name, number, tokens) if policy is BATCHED else Token(name, number, *tokens)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        answering(nodes["a"].host, wrong)
+        await one_after_another(nodes["a"], range(2), PAIR)
+        assert nodes["a"].ends[0].node == "b"
+        assert same_where_decided(said(nodes["a"], nodes["a"].ends[1]), references[1])
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
+@pytest.mark.parametrize("many", [0, 2])
+def test_a_last_stage_that_chooses_too_many_or_few_is_blamed(tmp_path: Path, references: Any, many: int) -> None:
+    """Its batch is lost with its name, and the lane goes on with the next session."""
+    answers: list[int] = []
+
+    def wrong(name: str, number: int) -> Message | None:
+        answers.append(number)
+        return Tokens(name, number, (1,) * many) if len(answers) == 2 else None
+
+    async def act(nodes: dict[str, Node]) -> None:
+        answering(nodes["a"].host, wrong)
+        await one_after_another(nodes["a"], range(2), PAIR)
+        assert nodes["a"].ends[0].node == "b"
+        assert same_where_decided(said(nodes["a"], nodes["a"].ends[1]), references[1])
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
 
 
 def test_without_the_switch_nothing_is_shared(tmp_path: Path, computed: dict[str, int]) -> None:

@@ -15,7 +15,7 @@ from policies.jobs import Done, Lost, Sampling, Stage
 from policies.serving.batching import Batcher
 from policies.wire import digest
 from real_backends import executors_host, stages, step_frames
-from real_backends.batch_frames import Slice, parts_of
+from real_backends.batch_frames import Batch, Slice, parts_of
 from real_backends.cluster import until
 from real_backends.executors import DESK_TINY, Pipeline, make_shard
 from real_backends.stages import Stages
@@ -128,12 +128,12 @@ def test_as_many_batches_are_under_way_as_there_are_stages(tmp_path: Path, monke
     most = 0
     before = executors_host.ExecutorHost.ask
 
-    async def counting(self: Any, name: str, *rest: Any) -> Any:
+    async def counting(self: Any, batch: Batch, *rest: Any) -> Any:
         nonlocal most
-        under_way.add(name)
+        under_way.add(batch.lane)
         most = max(most, len(under_way))
-        found = await before(self, name, *rest)
-        under_way.remove(name)
+        found = await before(self, batch, *rest)
+        under_way.remove(batch.lane)
         return found
 
     monkeypatch.setattr(executors_host.ExecutorHost, "ask", counting)

@@ -120,9 +120,9 @@ def test_the_last_stage_alone_chooses_tokens(tmp_path: Path) -> None:
         forged: list[int] = []
 
         def beset(sender: str, kind: int, body: bytes) -> None:
-            for session, (position, _) in list(host._waiting.items()):
-                forged.append(position)
-                take("b", STAGE_RESULT, encode(Token(session, position, 1)))
+            for session, awaited in list(host._waiting.items()):
+                forged.append(awaited.number)
+                take("b", STAGE_RESULT, encode(Token(session, awaited.number, 1)))
             take(sender, kind, body)
 
         host.on_frame = beset  # type: ignore[method-assign]
