@@ -203,7 +203,7 @@ class BatchLines:
         """
         spec = await self._head.stages.spec(job.model)
         _check(spec, known, left)
-        lane, chain = self._lane(job, known)
+        lane, chain = self._lane(job, session, known)
         request = Request(session, len(known), left, names=chain.names if chain is not None else ())
         try:
             lane.batcher.offer(request)
@@ -229,15 +229,19 @@ class BatchLines:
             if not lane.batcher.rules.share:
                 self._forget_idle()
 
-    def _lane(self, job: SessionJob, known: npt.NDArray[np.int64]) -> tuple[_Lane, Chain | None]:
-        """Return the lane of a new session, and the names of its blocks where they are shared."""
+    def _lane(self, job: SessionJob, session: str, known: npt.NDArray[np.int64]) -> tuple[_Lane, Chain | None]:
+        """Return the lane of a new session, and the names of its blocks where they are shared.
+
+        What stages have kept for another pipeline, or an earlier life of this node, is named otherwise: who computed
+        that is not known. A session's name is unique over restarts.
+        """
         key = (job.model, job.stages)
         if key not in self._lanes:
             self._forget_idle()
             rules = lane_rules(self._serving, self._sharding, len(job.stages))
             count = lane_count(self._sharding, len(job.stages))
             self._lanes[key] = [
-                _Lane(self._head, *key, Batcher(rules), f"{job.model}/{next(self._count)}") for _ in range(count)
+                _Lane(self._head, *key, Batcher(rules), f"{session}/{next(self._count)}") for _ in range(count)
             ]
         lanes = self._lanes[key]
         chains = [Chain(lane.scope) if lane.batcher.rules.share else None for lane in lanes]

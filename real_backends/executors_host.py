@@ -37,6 +37,7 @@ from real_backends.serve import Report
 from real_backends.stages import Models, Stages
 from real_backends.step_frames import Close, Failed, MarkedStep, Open, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
+from scenarios.record import stages_text
 
 STEP_TRIES = 3
 STEP_TRY_S = 3.0  # assumption: ten times the slowest step of desk-tiny on a busy core, loading included
@@ -294,7 +295,8 @@ class ExecutorHost:
                 position = await self.resuming.begin(job, session, known)
                 marker.take(known[:position])
             elif self._shares:
-                chain = Chain(job.model)
+                # A stage's blocks follow from what those before it computed: no other pipeline's are shared.
+                chain = Chain(f"{job.model} {stages_text(job.stages)}")
                 chain.take(known)
                 alike = chain.before(len(known) - 1)  # the last one is computed in any case: it decides the next
             x = known[position:]

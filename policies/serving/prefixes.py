@@ -23,7 +23,7 @@ class Chain:
     """The names of one session's full blocks, as its tokens come.
 
     Args:
-        scope: within which equal beginnings are to have equal names; the model, at least.
+        scope: within which equal beginnings are to have equal names; a model's pipeline, at most.
 
     Attributes:
         names: so far; it grows in place.

@@ -15,7 +15,7 @@ from policies.serving.batching import Batcher
 from policies.wire import Message, encode
 from real_backends import executors_host
 from real_backends.batch_frames import Tokens
-from real_backends.batch_line import GONE_MAX
+from real_backends.batch_line import GONE_MAX, BatchLines
 from real_backends.cluster import until
 from real_backends.executors import DESK_TINY, PrefixGone
 from real_backends.executors_host import ExecutorHost
@@ -140,6 +140,26 @@ def test_a_stage_that_lost_its_blocks_says_so(
         assert computed["c"] - before == sum(len(PROMPTS[job]) + SAID - 1 for job in (2, 3)) - 32
 
     asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
+@BOTH
+def test_no_other_pipelines_blocks_are_shared(tmp_path: Path, references: Any, policy: PolicyConfig) -> None:
+    """What a stage keeps of a pipeline whose other stages computed something false spoils no session of the next one,
+    nor, of the same head, any of its next life."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        host, stages = nodes["a"].host, nodes["b"].host.stages
+        run = stages._run
+        stages._run = lambda *step: [0 * rows for rows in run(*step)]  # type: ignore[method-assign]
+        await one_after_another(nodes["a"], range(1), STAGES)
+        assert not same_where_decided(said(nodes["a"], nodes["a"].ends[0]), references[0])
+        if isinstance(policy.serving, BatchedConfig):
+            host._lines = BatchLines(host, policy.serving, policy.sharding)
+        await one_after_another(nodes["a"], range(1, 3), (STAGES[0], Stage("d", 3, 5), STAGES[2]))
+        found = [said(nodes["a"], nodes["a"].ends[job]) for job in (1, 2)]
+        assert all(map(same_where_decided, found, references[1:3]))
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy, names="abcd"))
 
 
 @BOTH
