@@ -358,7 +358,7 @@ class Stages:
             if batch.index == len(batch.stages) - 1:
                 said = Tokens(lane=batch.lane, number=batch.number, tokens=choices(batch.slices, outputs))
         except Exception as error:
-            self._fail(batch, error)
+            lane.answer = self._fail(batch, error)
             for one in batch.slices:
                 await self.drop(one.session)
             return
@@ -382,11 +382,14 @@ class Stages:
             entry.answer = (onward.stages[onward.index].node, STAGE, encode(onward))
         self.transport.send(*entry.answer)
 
-    def _fail(self, frame: Open | Step | Batch, error: Exception) -> None:
+    def _fail(self, frame: Open | Step | Batch, error: Exception) -> tuple[str, int, bytes]:
+        """Tell the head why there is no more of a session, or of a batch; return what was sent."""
         reason = f"{type(error).__name__}: {error}"
         name = frame.lane if isinstance(frame, Batch) else frame.session
         failed = Failed(session=name, reason=reason, node=self.transport.me, gone=isinstance(error, PrefixGone))
-        self.transport.send(frame.stages[0].node, STAGE_RESULT, encode(failed))
+        said = (frame.stages[0].node, STAGE_RESULT, encode(failed))
+        self.transport.send(*said)
+        return said
 
     # In the compute thread.
 

@@ -143,6 +143,33 @@ def test_a_stage_that_lost_its_blocks_says_so(
 
 
 @BOTH
+def test_that_blocks_are_lost_is_said_again(
+    tmp_path: Path, references: Any, monkeypatch: pytest.MonkeyPatch, policy: PolicyConfig
+) -> None:
+    """The frame that says so is lost; when the head sends its step again, it hears it, and the session begins whole."""
+    monkeypatch.setattr(executors_host, "STEP_TRY_S", 0.1)
+    monkeypatch.setattr(executors_host, "STEP_TRIES", 50)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await one_after_another(nodes["a"], range(1), STAGES)
+        await nodes["c"].host.compute.run(lambda: [s.table.clear() for s in nodes["c"].host.stages._shards.values()])
+        take, lost = nodes["a"].host.on_frame, list[bytes]()
+
+        def lossy(sender: str, kind: int, body: bytes) -> None:
+            if kind == STAGE_RESULT and not lost:
+                lost.append(body)
+            else:
+                take(sender, kind, body)
+
+        nodes["a"].host.on_frame = lossy  # type: ignore[method-assign]
+        await one_after_another(nodes["a"], range(1, 2), STAGES)
+        assert same_where_decided(said(nodes["a"], nodes["a"].ends[1]), references[1])
+        assert b"failed" in lost[0]
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
+@BOTH
 def test_no_other_pipelines_blocks_are_shared(tmp_path: Path, references: Any, policy: PolicyConfig) -> None:
     """What a stage keeps of a pipeline whose other stages computed something false spoils no session of the next one,
     nor, of the same head, any of its next life."""
