@@ -191,8 +191,11 @@ class Proofs:
         kept = self._kept.get(of.op)
         if kept is None:
             raise ValueError(f"nothing is kept of {of.op}")
+        follows = kept.speaks and kept.first > 0  # a head that is its own last stage has nobody to blame
+        if follows and len(tokens) - 1 > kept.keys.shape[1]:
+            raise DisownedAnswer(of)
         evidence = kept.commit(of.op, tokens, of.prompt_tokens)
-        if of.greedy and kept.speaks and kept.first > 0 and self._disowns(kept, evidence.commitment, tokens):
+        if follows and self._disowns(kept, evidence.commitment, tokens, of.greedy):
             raise DisownedAnswer(of)  # else it would be found false for what its head says it said
         self._evidence[of.op] = evidence, kept
         del self._kept[of.op]
@@ -200,11 +203,14 @@ class Proofs:
             self._release(next(iter(self._evidence)))
         return evidence
 
-    def _disowns(self, kept: Kept, word: Commitment, tokens: Tokens) -> bool:
+    def _disowns(self, kept: Kept, word: Commitment, tokens: Tokens, greedy: bool) -> bool:
         """Whether the answer's tokens are worse, by this stage's own logits, than a check lets pass."""
         tolerance = self._tolerances.get(pair_of(word.executor, word.executor))
         logits = np.stack([kept.went[position] for position in range(word.output_from, word.positions)])
-        return tolerance is not None and deficit_of(logits, tokens[word.output_from + 1 :]) > 2 * tolerance.outputs
+        return (
+            tolerance is not None
+            and _held_against(deficit_of(logits, tokens[word.output_from + 1 :]), greedy) > 2 * tolerance.outputs
+        )
 
     def _open(self, job: OpenJob) -> Shown:
         found = self._evidence.pop(job.op, None)
@@ -256,7 +262,8 @@ class Proofs:
             found = recompute([shard], tokens, commitment, challenge, came)
         except (ValueError, msgspec.MsgspecError):
             return false
-        return judge(commitment, challenge, opening, found if of.greedy else found._replace(deficit=0.0), tolerance)
+        found = found._replace(deficit=_held_against(found.deficit, of.greedy))
+        return judge(commitment, challenge, opening, found, tolerance)
 
     def _other(self, of: Transcript) -> Shard:
         """Return a shard of a stage's layers: what serves under its witness, or one kept until another is made."""
@@ -272,6 +279,11 @@ class Proofs:
 def _op(session: str) -> str:
     """Return the job that a stage's session belongs to (`ExecutorHost`)."""
     return session.rpartition("@")[0]
+
+
+def _held_against(deficit: float, greedy: bool) -> float:
+    """Return a deficit as far as it says that tokens were not chosen: a drawn one may be any, but must be a token."""
+    return deficit if greedy or deficit == float("inf") else 0.0
 
 
 def _done(result: Any) -> Done:

@@ -89,7 +89,12 @@ def recompute(
 
 
 def deficit_of(logits: Rows, tokens: Tokens) -> float:
-    """Return by how much tokens fall short of the best logits [n, vocab], over their length, at the worst position."""
+    """Return by how much tokens fall short of the best logits [n, vocab], over their length, at the worst position.
+
+    Infinitely, where one is no token at all.
+    """
+    if not ((tokens >= 0) & (tokens < logits.shape[1])).all():
+        return float("inf")
     chosen = np.take_along_axis(logits, tokens[:, None], axis=1)[:, 0]
     return float(np.max((logits.max(axis=1) - chosen) / np.linalg.norm(logits, axis=1)))
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from experiments.compose import compose_plain
@@ -39,7 +41,7 @@ from policies.jobs import (
 from policies.verification import Challenge, Commitment, Verdict, draw_challenge, follows
 from policies.wire import digest, encode
 from real_backends.cluster import until
-from real_backends.executors import make_shard
+from real_backends.executors import DESK_TINY, make_shard
 from real_backends.executors.cheats import cheating
 from real_backends.local import run_local
 from scenarios.record import TABLES
@@ -237,20 +239,58 @@ def test_a_verifier_computes_with_the_model_that_was_served(tmp_path: Path) -> N
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
 
 
-def test_a_last_stage_does_not_answer_for_tokens_that_its_head_made_up(tmp_path: Path) -> None:
-    """It commits to what it chose, and says of another answer that it is not its own."""
+VOCAB = DESK_TINY.vocab
+
+
+@pytest.mark.parametrize(
+    ("forge", "greedy"),
+    [
+        (lambda said: [*said[:-1], (said[-1] + 1) % 100], True),
+        (lambda said: [*said[:-1], VOCAB], True),
+        (lambda said: [*said[:-1], VOCAB], False),
+        (lambda said: [*said[:-1], -1], False),
+        (lambda said: [*said, 1], True),
+        (lambda said: [*said, 1], False),
+    ],
+    ids=["another", "none", "none, drawn", "negative, drawn", "one more", "one more, drawn"],
+)
+def test_a_last_stage_does_not_answer_for_tokens_that_its_head_made_up(
+    tmp_path: Path, forge: Callable[[list[int]], list[int]], greedy: bool
+) -> None:
+    """It commits to what it chose, and says of another answer, or of a longer one, that it is not its own."""
 
     async def act(nodes: dict[str, Node]) -> None:
         *_, done = await end_of(nodes["a"], session_job())
-        blob = nodes["a"].blobs.store.get(done.output)
-        assert blob is not None
-        last = int.from_bytes(blob[-4:], "little")
-        forged = nodes["a"].blobs.store.put(blob[:-4] + ((last + 1) % 100).to_bytes(4, "little"))
-        of = msgspec.structs.replace(transcript(STAGES[2], done), output=forged)
+        tokens = forge(tokens_said(nodes["a"], done))
+        forged = nodes["a"].blobs.store.put(np.array(tokens, "<i4").tobytes())
+        own = transcript(STAGES[2], done, greedy=greedy)
+        of = msgspec.structs.replace(own, output=forged, tokens=len(tokens))
         disowned = await prove(nodes["c"], CommitJob(of))
-        assert isinstance(disowned, Disowned)
+        assert isinstance(disowned, Disowned), disowned
         assert disowned.node == "a"
-        assert isinstance(await prove(nodes["c"], CommitJob(transcript(STAGES[2], done))), Done)
+        assert isinstance(await prove(nodes["c"], CommitJob(own)), Done)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+@pytest.mark.parametrize("token", [VOCAB, -1])
+@pytest.mark.parametrize("greedy", [True, False], ids=["greedy", "drawn"])
+def test_an_answer_that_ends_with_no_token_is_found_false(tmp_path: Path, token: int, greedy: bool) -> None:
+    """Who computes it again finds that it was not chosen, drawn or not; nothing else is ever fed with it."""
+    stage = Stage("a", 0, DESK_TINY.layers)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job((stage,)))
+        tokens = [*tokens_said(nodes["a"], done)[:-1], token]
+        forged = nodes["a"].blobs.store.put(np.array(tokens, "<i4").tobytes())
+        of = msgspec.structs.replace(transcript(stage, done, greedy=greedy), last=True, output=forged)
+        bound = await prove(nodes["a"], CommitJob(of))
+        assert isinstance(bound, Done), bound
+        opened = await prove(nodes["a"], OpenJob("client/op", 1, 0))
+        shown = msgspec.msgpack.decode(opened.result, type=Shown)
+        found = await prove(nodes["b"], RecheckJob(of, bound.result, 1, 0, shown.opening, "", ""))
+        assert isinstance(found, Done), found
+        assert msgspec.msgpack.decode(found.result, type=Verdict).word == "tokens"
 
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
 
