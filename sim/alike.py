@@ -55,7 +55,7 @@ class Alike:
         """Let a session that steps alone take its blocks; return how many of its tokens it need not compute."""
         if not self.shares or isinstance(job, PreparedJob):
             return 0
-        pool = self._pools.setdefault((job.model, job.stages), BlockPool(self._blocks))
+        pool = self._pool(job)
         names, tokens = self.names(job), prefilled(job)
         known = names[: min(pool.known(names), (tokens - 1) // BLOCK_TOKENS)]
         pool.hold(known)
@@ -78,7 +78,18 @@ class Alike:
 
     def node_down(self, name: str) -> None:
         """What a node kept is gone; its sessions have ended."""
-        for line in [line for line in self._pools if any(stage.node == name for stage in line[1])]:
+        self._forget({name})
+
+    def _pool(self, job: SessionJob) -> BlockPool:
+        """Return a pipeline's pool. With a new one ends what its nodes kept of others, whose shards it replaces."""
+        line = job.model, job.stages
+        if line not in self._pools:
+            self._forget({stage.node for stage in job.stages})
+            self._pools[line] = BlockPool(self._blocks)
+        return self._pools[line]
+
+    def _forget(self, nodes: set[str]) -> None:
+        for line in [line for line in self._pools if any(stage.node in nodes for stage in line[1])]:
             del self._pools[line]
 
     def _fill(self, held: _Held, names: Sequence[Name]) -> None:

@@ -137,7 +137,7 @@ class Rounds(Steps):
         job = session.job
         lanes = self._lines.get((job.model, job.stages))
         if lanes is None:
-            self._forget_idle(lambda stages: stages[0] == job.stages[0])  # a head keeps one pipeline's blocks
+            self._forget_idle(lambda stages: stages[0].node == job.stages[0].node)  # a head keeps one pipeline's blocks
             rules = lane_rules(self._serving, self._sharding, len(job.stages))
             count = lane_count(self._sharding, len(job.stages))
             lanes = [Lane(session, batcher=Batcher(rules)) for _ in range(count)]

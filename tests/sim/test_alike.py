@@ -108,6 +108,16 @@ def test_what_a_node_kept_goes_down_with_it(serving: ServingRules) -> None:
     assert [found[job] for job in jobs] == pytest.approx([first_s(tokens, 4) for tokens in (70, 70, 38)])
 
 
+@BOTH
+def test_what_a_pipeline_kept_ends_where_its_nodes_serve_in_another(serving: ServingRules) -> None:
+    """Who cuts the model elsewhere and comes back begins whole, as workers do that load other layers in between."""
+    desks = Desks(serving, 2)
+    jobs = [desks.ask(at_s, 70, 5, cut) for at_s, cut in ((0, 3), (10, 3), (20, 4), (30, 3))]
+    found = desks.first_tokens_s()
+    expected = [first_s(tokens, cut) for tokens, cut in ((70, 3), (38, 3), (70, 4), (70, 3))]
+    assert [found[job] for job in jobs] == pytest.approx(expected)
+
+
 def test_a_device_by_its_data_sheet_shares_as_well() -> None:
     """A fluid prompt takes the law's time for what is not shared, behind what is."""
     desks = Desks(BATCHED, sheet=True)
