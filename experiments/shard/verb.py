@@ -61,8 +61,7 @@ def main(options: argparse.Namespace) -> int:
             report(number / (len(beds) * len(names)), f"{bed.name} {bed.model} {name}")
             rows.append(row(bed, name, options.budget))
     if options.out:
-        command = f"twin shard {' '.join(path.name for path in options.testbed)} --out docs/planners.md"
-        Path(options.out).write_text(PAGE.format(command=command) + _markdown(rows))
+        Path(options.out).write_text(PAGE.format(command=command(options, "docs/planners.md")) + _markdown(rows))
     plain = [vars(one) | {"ratio": ratio(rows, one)} for one in rows]
     show({"rows": plain}, _text(rows), options.json)
     return 0
@@ -104,14 +103,23 @@ def _goodput(options: argparse.Namespace) -> int:
                 report(0.5, f"{bed.name} {bed.model}")
                 shown += goodput.compare(bed, plans, traces, options.load, options.seconds)
     if options.out:
-        model = f" --model {options.model}" if options.model else ""
-        beds = " ".join(path.name for path in options.testbed)
-        command = f"`twin shard {beds}{model} --goodput --seconds {options.seconds:g} --out docs/goodput.md`"
-        made = f"{command}: runs of {options.seconds:g} virtual seconds, by time at {options.load:g} times the best"
+        words = f"runs of {options.seconds:g} virtual seconds, by time at {options.load:g} times the best"
+        made = f"`{command(options, 'docs/goodput.md')}`: {words}"
         out = Path(options.out)
         out.write_text(goodput_page.page(out.read_text() if out.is_file() else "", shown, made, cpu_s))
     show({"rows": [msgspec.to_builtins(one) for one in shown]}, goodput_page.text(shown), options.json)
     return 0
+
+
+def command(options: argparse.Namespace, out: str) -> str:
+    """Return the command that makes a page again, with all that decides what stands there."""
+    words = ["twin shard", *(path.name for path in options.testbed)]
+    words += [f"--model {options.model}"] if options.model else []
+    words += [f"--planner {name}" for name in options.planner or ()]
+    words += [f"--budget {options.budget}"] if options.budget else []
+    if options.goodput:
+        words += ["--goodput", f"--load {options.load:g}", f"--seconds {options.seconds:g}"]
+    return " ".join([*words, f"--out {out}"])
 
 
 def _beds(path: Path, model: str) -> list[Bed]:

@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from experiments import cli
+from experiments import cli, verbs
 from experiments.shard.goodput import Goodput, Load, Shown, arrivals, code_gaps_s, goodput, lengths
 from experiments.shard.goodput_page import page
 from experiments.shard.score import Row, planned, ratio, row
 from experiments.shard.testbeds import Bed, read
+from experiments.shard.verb import command
 from policies.problem import State
 from policies.sharding import PLANNERS, end_to_end_s, exact
 from tests.policies.planning_instances import brute_force_s
@@ -150,6 +151,21 @@ def test_a_page_keeps_its_words_and_replaces_its_tables() -> None:
     assert "the first command" not in both
     assert both.count("<!-- goodput: bed 7b -->") == both.count("<!-- goodput: bed 8b -->") == 1
     assert page(both, [one, other], "the second", {}) == both
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "a.json b.json --out docs/planners.md",
+        "a.json --model 7b --planner helix --planner swarm --budget 3 --out docs/planners.md",
+        "a.json --planner simulated --goodput --load 0.5 --seconds 60 --out docs/planners.md",
+        "a.json --goodput --load 0.75 --seconds 600 --out docs/planners.md",
+    ],
+)
+def test_a_page_says_the_command_that_makes_it(words: str) -> None:
+    """Whatever decides what stands there is said, planners and budget as well, and can be typed again."""
+    options = verbs.parser("shard").parse_args(words.split())
+    assert command(options, "docs/planners.md") == f"twin shard {words}"
 
 
 def test_gaps_are_those_of_the_trace(data_folder: Path) -> None:
