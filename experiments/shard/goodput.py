@@ -163,13 +163,15 @@ def compare(bed: Bed, plans: Mapping[str, Plan], traces: Path, load: float, end_
         traces: the folder of Azure's traces.
         end_s: of each run; its first quarter is not counted.
     """
-    pairs, gaps_s = lengths(traces), code_gaps_s(traces)
     ways = [
         (name, router)
         for name, plan in plans.items()
         if plan.pipelines
         for router in (ROUTERS if name in OWN else ("weighted",))
     ]
+    if not ways:
+        return []
+    pairs, gaps_s = lengths(traces), code_gaps_s(traces)
 
     def shown(name: str, router: str, one: Load, limit: int) -> Shown:
         result = goodput(bed, plans[name], name, router, one, arrivals(one, pairs, gaps_s), limit)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from experiments import cli, verbs
-from experiments.shard.goodput import Goodput, Load, Shown, arrivals, code_gaps_s, goodput, lengths
+from experiments.shard.goodput import Goodput, Load, Shown, arrivals, code_gaps_s, compare, goodput, lengths
 from experiments.shard.goodput_page import page
 from experiments.shard.score import Row, planned, ratio, row
 from experiments.shard.testbeds import Bed, read
 from experiments.shard.verb import command
-from policies.problem import State
+from policies.problem import Plan, State
 from policies.sharding import PLANNERS, end_to_end_s, exact
 from tests.policies.planning_instances import brute_force_s
 
@@ -151,6 +151,11 @@ def test_a_page_keeps_its_words_and_replaces_its_tables() -> None:
     assert "the first command" not in both
     assert both.count("<!-- goodput: bed 7b -->") == both.count("<!-- goodput: bed 8b -->") == 1
     assert page(both, [one, other], "the second", {}) == both
+
+
+def test_a_testbed_that_no_plan_fits_is_served_by_none(small: Path, tmp_path: Path) -> None:
+    """Where no planner finds a pipeline there is nothing to compare, and nothing breaks."""
+    assert compare(read(small, "7b"), {"helix": Plan((), (), "too large")}, tmp_path, 0.75, 60.0) == []
 
 
 @pytest.mark.parametrize(
