@@ -17,8 +17,8 @@ SESSIONS_OF_PEER_MAX = 512
 head, which a stage before can name as it likes: whoever begins more and more loses its own, and no other head's. One
 that was forgotten is as if its first step came now."""
 ENDED_MAX = 1024
-"""Ends that are remembered (our choice): a head's word that a session is over may overtake the session's last step,
-which comes by way of the other stages and would begin it anew, for nobody."""
+"""Ends that are remembered of one head (our choice): its word that a session is over may overtake the session's last
+step, which comes by way of the other stages and would begin it anew, for nobody."""
 
 Stages = tuple[Stage, ...]
 
@@ -37,7 +37,7 @@ class Gate:
         self._stages: dict[str, Stages] = {}  # by session or lane
         self._said_by: dict[str, str] = {}  # session or lane to the peer that spoke of it first
         self._of_peer: dict[str, dict[str, None]] = {}  # and the other way round, the oldest first
-        self._ended: dict[tuple[str, str], None] = {}  # head and session, the latest, in order
+        self._ended: dict[str, dict[str, None]] = {}  # head to its sessions, the latest, in order
 
     def from_head(self, kind: str, sender: str, name: str, stages: Stages) -> bool:
         """Whether this is the head's own word about a session."""
@@ -72,14 +72,15 @@ class Gate:
         if sender != (stages[0].node if stages else head or sender):
             return self._refuse("close", sender)
         self._forget(name)
-        self._ended[sender, name] = None
-        if len(self._ended) > ENDED_MAX:
-            del self._ended[next(iter(self._ended))]
+        ended = self._ended.setdefault(sender, {})
+        ended[name] = None
+        if len(ended) > ENDED_MAX:
+            del ended[next(iter(ended))]
         return True
 
     def ended(self, head: str, name: str) -> bool:
         """Whether the head has ended this session."""
-        return (head, name) in self._ended
+        return name in self._ended.get(head, ())
 
     def refuse(self, kind: str, sender: str) -> None:
         """Count a frame that is refused for another reason."""

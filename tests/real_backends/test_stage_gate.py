@@ -168,8 +168,9 @@ def test_a_session_of_ones_own_is_nobody_elses() -> None:
 
 
 def test_a_head_that_opens_on_and_on_loses_its_own() -> None:
-    """What is remembered is bounded by peer, and another one's sessions stay; so are the ends."""
+    """What is remembered is bounded by peer, and another one's sessions stay; so is it with ends."""
     gate = Gate()
+    assert gate.end("a", "over", "")
     assert gate.from_head("open", "a", "s", STAGES)
     for number in range(SESSIONS_OF_PEER_MAX + 5):
         assert gate.from_head("open", "d", f"t{number}", OF_D)
@@ -178,7 +179,9 @@ def test_a_head_that_opens_on_and_on_loses_its_own() -> None:
 
     assert len(gate._stages) == SESSIONS_OF_PEER_MAX + 1
     assert not gate.from_head("open", "d", "s", OF_D)
-    assert len(gate._ended) == ENDED_MAX
+    assert gate.ended("a", "over")
+    assert [gate.ended("d", f"u{number}") for number in (4, 5)] == [False, True]
+    assert sum(map(len, gate._ended.values())) == ENDED_MAX + 1
 
 
 @pytest.mark.parametrize("head", ["a", "made up {}"])
