@@ -39,7 +39,7 @@ class BlobStore:
         name = digest(data)
         with self._lock:
             path = self.folder / name
-            if not path.exists():
+            if not path.exists() or path.stat().st_size != len(data):  # cut short: the disk lost power before it wrote
                 part = self.folder / f".{name}.{os.getpid()}.part"
                 part.write_bytes(data)
                 os.replace(part, path)

@@ -79,6 +79,17 @@ def test_damaged_blob_is_never_returned(tmp_path: Path) -> None:
     assert store.get(name) == b"answer"
 
 
+def test_a_blob_that_was_cut_short_is_written_again(tmp_path: Path) -> None:
+    """What a power cut left of a blob is no reason not to keep it when it is put again, in this life or the next."""
+    name = BlobStore(tmp_path).put(b"answer")
+    (tmp_path / name).write_bytes(b"")
+    store = BlobStore(tmp_path)
+    store.put(b"answer")
+
+    assert store.get(name) == b"answer"
+    assert store.bytes == len(b"answer")
+
+
 @pytest.mark.parametrize("name", ["../secret", "", "a" * 39, "/etc/hostname", "A" * 40])
 def test_a_peer_cannot_name_a_path(tmp_path: Path, name: str) -> None:
     """Only digests are looked up, so no name leads outside the folder."""
