@@ -79,10 +79,11 @@ class _Lane:
 
     Attributes:
         scope: of its sessions' blocks: what another lane caches may be forgotten before a batch of this one arrives.
+        broken: it met a fault of ours, and nobody knows what its batcher is at.
     """
 
     def __init__(self, head: Head, model: str, stages: tuple[Stage, ...], batcher: Batcher, scope: str) -> None:
-        self.batcher, self.scope = batcher, scope
+        self.batcher, self.scope, self.broken = batcher, scope, False
         self.served: dict[str, _Served] = {}
         self.task: asyncio.Task[None] | None = None
         self._head, self._model, self._stages = head, model, stages
@@ -104,6 +105,7 @@ class _Lane:
                     break
                 await self._batch(name, number, self.batcher.pieces())
         except Exception as error:  # a fault of ours: nobody here waits for ever
+            self.broken = True
             for served in self.served.values():
                 served.heard.put_nowait(error)
             raise
@@ -238,12 +240,8 @@ class BatchLines:
         key = (job.model, job.stages)
         if key not in self._lanes:
             self._forget_idle()
-            rules = lane_rules(self._serving, self._sharding, len(job.stages))
-            count = lane_count(self._sharding, len(job.stages))
-            self._lanes[key] = [
-                _Lane(self._head, *key, Batcher(rules), f"{session}/{next(self._count)}") for _ in range(count)
-            ]
-        lanes = self._lanes[key]
+            self._lanes[key] = [self._made(job, session) for _ in range(lane_count(self._sharding, len(job.stages)))]
+        lanes = self._lanes[key] = [self._made(job, session) if lane.broken else lane for lane in self._lanes[key]]
         chains = [Chain(lane.scope) if lane.batcher.rules.share else None for lane in lanes]
         for chain in chains:
             if chain is not None:
@@ -252,6 +250,10 @@ class BatchLines:
             [(lane.batcher, chain.names if chain else ()) for lane, chain in zip(lanes, chains, strict=True)]
         )
         return lanes[picked], chains[picked]
+
+    def _made(self, job: SessionJob, session: str) -> _Lane:
+        batcher = Batcher(lane_rules(self._serving, self._sharding, len(job.stages)))
+        return _Lane(self._head, job.model, job.stages, batcher, f"{session}/{next(self._count)}")
 
     def _forget_idle(self) -> None:
         """Forget pipelines that serve nobody; one with shared blocks stays until another one begins."""

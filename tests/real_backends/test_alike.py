@@ -366,6 +366,28 @@ def test_a_last_stage_that_chooses_too_many_or_few_is_blamed(tmp_path: Path, ref
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
 
 
+def test_a_lane_that_broke_is_not_used_again(
+    tmp_path: Path, references: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """A fault of our own in the middle of a batch loses who is there, and the next session is answered."""
+    end, broke = Batcher.end, list[int]()
+
+    def breaks(self: Batcher) -> Any:
+        if not broke:
+            broke.append(1)
+            raise RuntimeError("a fault of ours")
+        return end(self)
+
+    monkeypatch.setattr(Batcher, "end", breaks)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await one_after_another(nodes["a"], range(2), PAIR)
+        assert "a fault of ours" in nodes["a"].ends[0].reason
+        assert same_where_decided(said(nodes["a"], nodes["a"].ends[1]), references[1])
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
 def test_without_the_switch_nothing_is_shared(tmp_path: Path, computed: dict[str, int]) -> None:
     """The default computes every prompt whole, and keeps no block of a session that is over."""
 
