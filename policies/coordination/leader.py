@@ -93,8 +93,8 @@ class Coordination(Standing):
             self._worker_gone(sender, message.reason)
 
     def on_timer(self, name: str) -> None:
-        if name == "watch":
-            self._watch()
+        if name == "watch" and self.owed is not None:
+            self._watch(self.owed)
         if not self.leading or name == "watch":
             return
         if name == "resend":
@@ -177,20 +177,22 @@ class Coordination(Standing):
     def _on_owed(self, owed: Owed, command: commands.Command) -> None:
         if isinstance(command, Accept):
             owed.accepted(command, self.port.now)
-            if len(owed.due_ns) == 1:
-                self._keep_watching()
+            self._keep_watching()
         elif isinstance(command, Complete | Refuse):
             settlement = settlement_of(command)
             here = owed.settled((settlement.client, settlement.op_id), not settlement.refused, self.port.now)
+            self._keep_watching()
             if here and not self.leading:
                 self.port.tell("gateway", settlement)
 
     def _keep_watching(self) -> None:
-        if self.owed is not None and self.owed.due_ns and not self.leading:
+        if self.owed is not None and self.owed.waits and not self.owed.watched and not self.leading:
+            self.owed.watched = True
             self.port.set_timer("watch", self.tick_ns)
 
-    def _watch(self) -> None:
-        if self.owed is not None and not self.leading and self.leader and self.owed.give_up(self.port.now):
+    def _watch(self, owed: Owed) -> None:
+        owed.watched = False
+        if not self.leading and self.leader and owed.give_up(self.port.now):
             self.port.note("leader_owes", leader=self.leader, term=self.term)
             self.port.tell("consensus", GiveUp(self.term))
         self._keep_watching()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.commands import Accept
-from policies.coordination.owed import ASKED_MAX, DOUBLINGS_MAX, Owed
+from policies.coordination.owed import ASKED_MAX, DOUBLINGS_MAX, REFUSED_MAX, Owed
 from policies.port import NS_PER_S
 
 SETTLE_S = 8
@@ -53,6 +53,36 @@ def test_a_leader_that_answers_nothing_is_given_up_after_the_patience_and_the_ne
     for _ in range(DOUBLINGS_MAX + 3):
         owed.settled(("anna", "0"), True, 1_910_000 * NS_PER_S)
     assert overdue_from(owed, 1_910_000) == 1_910_008
+
+
+def test_a_leader_that_refuses_all_before_their_deadlines_is_given_up() -> None:
+    """After eight in a row, though nothing is owed any more; one answer among them, and they count anew."""
+    owed = Owed(SETTLE_S * NS_PER_S)
+
+    def refuse(count: int, answered: bool = False) -> None:
+        for number in range(count):
+            owed.accepted(accept(str(number)), NS_PER_S)
+            owed.settled(("anna", str(number)), answered, NS_PER_S)
+
+    refuse(REFUSED_MAX - 1)
+    assert not owed.give_up(1 << 60)
+    refuse(1, answered=True)
+    refuse(REFUSED_MAX - 1)
+    assert not owed.give_up(1 << 60)
+    refuse(1)
+    assert overdue_from(owed, 1) == 1 + SETTLE_S
+    owed.new_leader(20 * NS_PER_S)
+    assert not owed.give_up(1 << 60)
+
+
+def test_requests_refused_at_their_deadlines_are_nobodys_fault() -> None:
+    """A village without workers can do no more."""
+    owed = Owed(SETTLE_S * NS_PER_S)
+    for number in range(2 * REFUSED_MAX):
+        owed.accepted(accept(str(number)), 0)
+        owed.settled(("anna", str(number)), False, 60 * NS_PER_S)
+
+    assert not owed.give_up(1 << 60)
 
 
 def test_a_refusal_calms_nobody() -> None:
