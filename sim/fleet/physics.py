@@ -174,7 +174,7 @@ def advance(
     screen_w *= 1.0 - SCREEN_HEAT_SHARE
     board_w -= screen_w
     nodes_c = (state.die_c, state.board_c, state.skin_c)
-    die_c, board_c, skin_c = _warmed(fixed, nodes_c, die_w, board_w, demand.from_air_c)
+    die_c, board_c, skin_c = _warmed(fixed, nodes_c, die_w, board_w, demand.from_air_c, xp)
     off = state.off | flow.cut | ~(fixed.has_battery | demand.plugged)
     off &= ~(demand.plugged & (charge.soc >= BOOT_SOC))
     plug_w = xp.minimum(total_w, plug_w)
@@ -229,12 +229,25 @@ def quiet(
     base_w += flow.heat_w * fixed.cells
     screen_w *= 1.0 - SCREEN_HEAT_SHARE
     base_w -= screen_w
-    return _warmed(fixed, nodes_c, die_w, base_w, from_air_c), charge, total_w, flow
+    return _mixed(fixed.keep, fixed.warm_k_per_w, nodes_c, die_w, base_w, from_air_c), charge, total_w, flow
 
 
-def _warmed(fixed: Fixed, nodes_c: Any, die_w: Array, board_w: Array, from_air_c: Array) -> Array:
-    """Return the three nodes' temperatures after an interval, (node, device)."""
+def _warmed(fixed: Fixed, nodes_c: Any, die_w: Array, board_w: Array, from_air_c: Array, xp: Any) -> Any:
+    """Return the three nodes' temperatures after an interval: as one array under NumPy, else one a node.
+
+    A call of NumPy for all three costs less than three; a compiler joins only what has one shape into one loop.
+    """
     keep, warm = fixed.keep, fixed.warm_k_per_w
+    if xp is np:
+        return _mixed(keep, warm, nodes_c, die_w, board_w, from_air_c)
+    return tuple(
+        _mixed([part[node] for part in keep], [part[node] for part in warm], nodes_c, die_w, board_w, from_air_c[node])
+        for node in range(3)
+    )
+
+
+def _mixed(keep: Any, warm: Any, nodes_c: Any, die_w: Array, board_w: Array, from_air_c: Array) -> Array:
+    """Return what nodes, powers and air make of one node, or of all, (node, device)."""
     warmed_c = keep[0] * nodes_c[0]
     warmed_c += from_air_c
     warmed_c += keep[1] * nodes_c[1]

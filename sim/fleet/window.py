@@ -157,23 +157,24 @@ def compiled(policy: Any, *, governed: bool) -> Window:
 
     def run(start: Start, signals: Signals) -> tuple[Result, Array]:
         chunk, device, last, air, flags = start
-        owner = owners(flags, xp=jnp)
         from_air_c = surroundings(chunk.fixed, *air)
         first = jnp.arange(flags.shape[0]) == 0
 
-        def reading(carry: tuple[Device, Sums], inputs: Any) -> tuple[tuple[Device, Sums], Marks]:
-            bits, minute, is_first = inputs
+        def reading(carry: tuple[Device, Sums], inputs: Any) -> tuple[tuple[Device, Sums], Array]:
+            flags, minute, is_first = inputs
             since_s = jnp.where(is_first, signals.since_s, signals.step_s)
             device, sums, marks, *_ = step(
-                policy, chunk.table, chunk.fixed, chunk.site, carry[0], Owner(*bits),
+                policy, chunk.table, chunk.fixed, chunk.site, carry[0], owners(flags, xp=jnp),
                 air.ambient_c, from_air_c, carry[1], minute, since_s, signals.demand, jnp, governed=governed,
             )  # fmt: skip
-            return (device, sums), marks
+            # One byte in and one out: the time of a window is that of its arrays' way to the cache and back.
+            return (device, sums), sum(bit.astype(jnp.uint8) << np.uint8(place) for place, bit in enumerate(marks))
 
         nothing = jnp.zeros_like(device.body.die_c)
         sums = Sums(*(nothing for _ in Sums._fields))
-        (device, sums), marks = jax.lax.scan(reading, (device, sums), (tuple(owner), signals.zone_minute, first))
-        counts, last = count(marks, owner, last, jnp)
+        (device, sums), bits = jax.lax.scan(reading, (device, sums), (flags, signals.zone_minute, first))
+        marks = Marks(*(bits & np.uint8(1 << place) != 0 for place in range(len(Marks._fields))))
+        counts, last = count(marks, owners(flags, xp=jnp), last, jnp)
         return (device, sums, counts, last), jnp.any(marks.asked, axis=0)
 
     return jax.jit(run)

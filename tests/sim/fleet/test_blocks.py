@@ -39,3 +39,14 @@ def test_where_blocks_are_cut_changes_no_bit(monkeypatch: pytest.MonkeyPatch) ->
     assert whole.digest == cut.digest
     for name, column in whole.devices.items():
         np.testing.assert_array_equal(column, cut.devices[name], err_msg=name)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs the extra jax")
+def test_chunks_change_no_bit_under_jax() -> None:
+    """In chunks of 70 rows, of 333 and in one a kind, a run under JAX leaves the same numbers."""
+    whole = lived(backend="jax", duration_s=HOUR_S / 2)
+    for size in (70, 333):
+        cut = lived(backend="jax", duration_s=HOUR_S / 2, chunk=size)
+        assert whole.digest == cut.digest
+        for name, column in whole.devices.items():
+            np.testing.assert_array_equal(column, cut.devices[name], err_msg=name)
