@@ -78,4 +78,5 @@ def read_head(folder: Path | None) -> dict[str, Any] | None:
 def identity(scenario: FleetScenario, workers: Workers) -> dict[str, Any]:
     """Return what must be the same for a state to be taken up: also chunks and workers, which own its parts."""
     plain: dict[str, Any] = msgspec.to_builtins(scenario)
-    return json.loads(json.dumps({**plain, "processes": len(workers.assigned)}))  # type: ignore[no-any-return]
+    chunks = [[chunk.size for chunk in mine] for mine in workers.assigned]
+    return json.loads(json.dumps({**plain, "chunks": chunks}))  # type: ignore[no-any-return]

@@ -111,12 +111,11 @@ def run_fleet(
     begun = time.perf_counter()
     roster = stock.roster(scenario)
     result = FleetResult(scenario, sampled=sample(scenario))
-    chunks = cut(roster, scenario.chunk)
     alone = msgspec.structs.replace(scenario, backend="numpy")
     watched = Share(alone, [result.sampled] if result.sampled.size else [], roster, watched=True)
     count = round(scenario.duration_s / scenario.window_s)
     every = max(1, round(scenario.record.checkpoint_h * 3600.0 / scenario.window_s))
-    with Workers(scenario, chunks) as workers, _at_interruption() as interrupted:
+    with Workers(scenario, roster) as workers, _at_interruption() as interrupted:
         result.compile_s = max(workers.ask("warm_up"))
         first = resume(folder, scenario, workers, watched, result)
         result.setup_s = time.perf_counter() - begun - result.compile_s
@@ -145,13 +144,20 @@ def run_fleet(
     return result
 
 
-def cut(roster: stock.Roster, size: int) -> list[Array]:
-    """Cut the fleet's order into chunks of at most ``size``, none of which spans two kinds."""
-    return [
-        np.arange(first, min(first + size, rows.stop))
-        for _, rows in stock.kind_slices(roster.kind)
-        for first in range(rows.start, rows.stop, size)
-    ]
+def deal(roster: stock.Roster, size: int, workers: int) -> list[list[Array]]:
+    """Cut the fleet's order into chunks of at most ``size``, and return those of each worker; at most ``workers``.
+
+    No chunk spans two kinds. Kinds cost unequally, so that each worker has the same share of every kind: at the end of
+    a window it waits for the others. There are no more workers than there would be chunks for one.
+    """
+    kinds = [rows for _, rows in stock.kind_slices(roster.kind)]
+    count = min(workers, sum(-(-(rows.stop - rows.start) // size) for rows in kinds))
+    dealt: list[list[Array]] = [[] for _ in range(count)]
+    for rows in kinds:
+        edges = np.linspace(rows.start, rows.stop, count + 1).astype(np.int64).tolist()
+        for mine, begin, end in zip(dealt, edges[:-1], edges[1:], strict=True):
+            mine += [np.arange(first, min(first + size, end)) for first in range(begin, end, size)]
+    return [mine for mine in dealt if mine]
 
 
 def sample(scenario: FleetScenario) -> Array:
@@ -168,15 +174,13 @@ class Workers:
     """Processes that own the chunks; with one process, this one.
 
     Attributes:
-        assigned: the chunks of each worker, dealt in turn.
+        assigned: the chunks of each worker.
         processes: the workers', none if this process is the worker.
     """
 
-    def __init__(self, scenario: FleetScenario, chunks: list[Array]) -> None:
-        wanted = scenario.processes or os.cpu_count() or 1
-        count = min(wanted, len(chunks))
-        self.assigned = [chunks[i::count] for i in range(count)]
-        self._own = Share(scenario, chunks, stock.roster(scenario)) if count == 1 else None
+    def __init__(self, scenario: FleetScenario, roster: stock.Roster) -> None:
+        self.assigned = deal(roster, scenario.chunk, scenario.processes or os.cpu_count() or 1)
+        self._own = Share(scenario, self.assigned[0], roster) if len(self.assigned) == 1 else None
         self._answer: list[Any] = []
         self._pipes: list[Connection] = []
         self.processes: list[Any] = []

@@ -19,7 +19,7 @@ from scenarios.fleet import FleetRecord, Outage
 from sim.fleet import run, stock
 from sim.fleet.checkpoint import STATE
 from sim.fleet.record import record
-from sim.fleet.run import Workers, cut, run_fleet, sample
+from sim.fleet.run import Workers, deal, run_fleet, sample
 from tests.sim.fleet.fleets import HOUR_S, lived, small
 
 
@@ -178,10 +178,29 @@ def test_the_sample_is_keyed_and_has_no_repetition() -> None:
 def test_chunks_hold_one_kind_and_every_row_once() -> None:
     """Chunks cut the fleet's order without gaps, and no chunk spans two kinds."""
     who = stock.roster(small())
-    chunks = cut(who, 50)
+    dealt = deal(who, 50, 2)
+    chunks = [rows for mine in dealt for rows in mine]
 
-    assert np.concatenate(chunks).tolist() == list(range(600))
-    assert all(len(set(who.kind[rows].tolist())) == 1 for rows in chunks)
+    assert len(dealt) == 2
+    assert sorted(np.concatenate(chunks).tolist()) == list(range(600))
+    assert all(len(set(who.kind[rows].tolist())) == 1 and rows.size <= 50 for rows in chunks)
+
+
+def test_each_worker_has_the_same_share_of_every_kind() -> None:
+    """No worker waits for another: of each kind all have the same number of devices, but for one."""
+    who = stock.roster(small())
+    held = [np.bincount(who.kind[np.concatenate(mine)], minlength=5) for mine in deal(who, 70, 3)]
+
+    assert np.ptp(held, axis=0).max() <= 1
+
+
+def test_no_more_workers_than_chunks() -> None:
+    """A fleet that fits into a few chunks is not spread over more processes than that."""
+    who = stock.roster(small())
+    kinds = len(set(who.kind.tolist()))
+
+    assert len(deal(who, 600, 16)) == kinds
+    assert [len(mine) for mine in deal(who, 600, 1)] == [kinds]
 
 
 def test_a_device_is_the_same_in_every_fleet() -> None:
@@ -199,7 +218,7 @@ def test_a_device_is_the_same_in_every_fleet() -> None:
 def test_a_worker_that_fails_says_why() -> None:
     """A worker's failure reaches the parent with its message, and no process is left."""
     scenario = small(chunk=100, processes=2)
-    with Workers(scenario, cut(stock.roster(scenario), 100)) as workers:
+    with Workers(scenario, stock.roster(scenario)) as workers:
         with pytest.raises(RuntimeError, match="no_such_thing"):
             workers.ask("no_such_thing")
         processes = list(workers.processes)
