@@ -30,7 +30,7 @@ def run_again(run: Callable[[Start], Result], taken: Sequence[Taken], results: S
     parts = [(one, result) for one, result in zip(taken, results, strict=True) if one.row.size]
     if not parts:
         return
-    done = run(_joined([one for one, _ in parts]))
+    done = run(joined([one for one, _ in parts]))
     ends = np.cumsum([one.row.size for one, _ in parts]).tolist()
     for (one, result), end in zip(parts, ends, strict=True):
         put_rows(result, one.row, done, slice(end - one.row.size, end))
@@ -55,6 +55,12 @@ def pick(start: Start, rows: Array) -> Start:
     return _of_rows(rows_of, start)
 
 
+def without_governor(start: Start) -> Start:
+    """Return a start without the constants of governors, for rows that do not meet theirs: they need not be copied."""
+    fixed = start.chunk.fixed._replace(response=(), idle_k_per_w=())
+    return start._replace(chunk=start.chunk._replace(fixed=fixed))
+
+
 def cut(start: Start, part: slice) -> Start:
     """Return some rows of a chunk in their order; none is copied."""
     return _of_rows(lambda leaf: leaf[..., part] if np.ndim(leaf) else leaf, start)
@@ -75,6 +81,21 @@ def put_rows(result: Result, rows: Any, done: Result, part: slice = slice(None))
     _mapped(write, result, done)
 
 
+def put_changed(result: Result, rows: Array, before: Result, done: Result, part: Array) -> None:
+    """Write what has become of some rows on their chunk's result, but for columns that are still those of before."""
+
+    def write(old: Array, was: Array, new: Array) -> None:
+        if new is not was:
+            old[rows] = new[part]
+
+    _mapped(write, result, before, done)
+
+
+def own(tree: Any) -> Any:
+    """Return a copy of a tree of arrays, none of which is another one or is read from elsewhere."""
+    return _mapped(np.array, tree)
+
+
 def _of_rows(change: Callable[[Any], Array], start: Start) -> Start:
     """Apply a function to all columns of a start; the tables have no rows."""
     fixed, site = (_mapped(change, part) for part in start.chunk[1:])
@@ -87,8 +108,10 @@ def _spread(start: Start) -> Start:
     return _of_rows(lambda leaf: leaf if np.ndim(leaf) else np.broadcast_to(leaf, rows), start)
 
 
-def _joined(parts: Sequence[Taken]) -> Start:
+def joined(parts: Sequence[Taken]) -> Start:
     """Join rows; what is one number in all parts stays so."""
+    if len(parts) == 1:
+        return parts[0].start
 
     def joined(*leaves: Array) -> Array:
         if all(np.ndim(leaf) == 0 and leaf == leaves[0] for leaf in leaves):

@@ -21,10 +21,11 @@ from policies.harvest.receipts import no_tally, settle
 from policies.readings import HARVEST_STATES, Decision, Readings
 from scenarios.fleet import FleetScenario
 from sim.fleet import stock
-from sim.fleet.again import Taken, blank, cut, pick, put_rows, run_again
+from sim.fleet.again import Taken, blank, own, pick, run_again, without_governor
 from sim.fleet.blocks import Block, Blocks
+from sim.fleet.packs import run_packed
 from sim.fleet.physics import State
-from sim.fleet.quiet import Restful, may_be_quiet, nothing, run_quiet, told
+from sim.fleet.quiet import Restful, lit_first, may_be_quiet, nothing, run_quiet, told
 from sim.fleet.reading import Device, Sums
 from sim.fleet.window import (
     Air,
@@ -47,8 +48,6 @@ DAY_MIN = 1440.0
 
 IDLE_AT_START_S = 3600.0  # since the screen was last on, at the start (assumption)
 OWNERS_AHEAD = 60  # readings that owners are drawn for at once
-AT_ONCE = 8192  # rows: more do not fit into a core's cache, fewer cost more in calls than in work
-QUIET_SHARE = 0.3  # of a chunk from which its quiet rows are run apart: they cost a third of the others
 TABLET = 1  # in scenarios.fleet.KINDS: phones and tablets are carried about
 
 
@@ -139,8 +138,8 @@ class Share:
         self.violations: list[str] = []  # of the harvest envelope, found by `histories`
         self.receipts: list[tuple[Any, ...]] = []  # of sessions that ended, rows of scenarios.record's table
         # Whole seconds add up to the same sum, however they are put together.
-        foretells = isinstance(self.policy, Restful) and float(scenario.reading_s).is_integer()
-        self._restful: Any = self.policy if foretells else None
+        able = isinstance(self.policy, Restful)
+        self._foretells: Any = self.policy if able and float(scenario.reading_s).is_integer() else None
 
     def _lot(self, rows: Array, roster: stock.Roster) -> Lot:
         s, n = self.scenario, rows.size
@@ -156,11 +155,11 @@ class Share:
         chunk = _cast(Chunk(self.table, fixed, site), s)
         blocks = self._jax.cut(chunk, n) if self._jax else []
         chunk = Chunk(chunk.table, stock.shared(chunk.fixed), stock.shared(chunk.site))
-        device = _cast(Device(body, memory, np.full(n, IDLE_AT_START_S)), s)
+        device = own(_cast(Device(body, memory, np.full(n, IDLE_AT_START_S)), s))  # windows are written over it
         totals = Totals(*(np.zeros(n) for _ in Totals._fields))
         rest = Decision(no, *(np.zeros(n) for _ in range(3)), np.zeros(n, dtype=np.int64))
         opened = (rest, no_tally(rest)) if self.watched else ()
-        return Lot(who, what, chunk, blocks, device, Last(no, no), people, totals, opened)
+        return Lot(who, what, chunk, blocks, device, own(Last(no, no)), people, totals, opened)
 
     def advance(self, number: int, demand: float) -> Report:
         """Live through window ``number``, the village using ``demand`` of what is lent, and report it."""
@@ -176,20 +175,23 @@ class Share:
         return report
 
     def _lived(self, number: int, signals: Signals) -> list[Result]:
-        """Return what a window leaves of each chunk: first of quiet rows, then of the others, then under governors.
+        """Return what a window leaves of each chunk.
 
-        JAX, to which a row costs the same whatever it needs, runs all rows alike.
+        Under NumPy first of quiet rows, then of the others, then under governors, all written over
+        what the chunks had. JAX, to which a row costs the same whatever it needs, runs all rows alike.
         """
-        results, throttled = [], []
-        for i, lot in enumerate(self.lots):
-            start = self._start(i, number)
-            result = blank(nothing(start))
-            if self._jax is not None:
-                rows = self._jax.run(start, lot.blocks, signals, result)
-            else:
-                rows = self._ungoverned(start, self._quiet(start, signals, result), signals, result)
-            results.append(result)
-            throttled.append(Taken(rows, pick(start, rows)))
+        starts = [self._start(i, number) for i in range(len(self.lots))]
+        if self._jax is not None:
+            results = [blank(nothing(start)) for start in starts]
+            left = [
+                self._jax.run(start, lot.blocks, signals, result)
+                for start, lot, result in zip(starts, self.lots, results, strict=True)
+            ]
+        else:
+            results = [nothing(start) for start in starts]
+            results = [(device, own(sums), own(counts), last) for device, sums, counts, last in results]
+            left = self._ungoverned(starts, signals, results)
+        throttled = [Taken(rows, pick(start, rows)) for rows, start in zip(left, starts, strict=True)]
         run_again(lambda start: self._governed(start, signals), throttled, results)
         return results
 
@@ -199,17 +201,23 @@ class Share:
             return run_numpy(self.policy, start, signals)[0]
         return self._jax.run_governed(start, signals)
 
-    def _ungoverned(self, start: Start, done: Array, signals: Signals, result: Result) -> Array:
-        """Write what a window leaves of the rows that are not done, and return those that asked their governor."""
-        rows, asked = np.flatnonzero(~done), []
-        fixed = start.chunk.fixed._replace(response=(), idle_k_per_w=())  # the governor's own are not copied
-        bare = start._replace(chunk=start.chunk._replace(fixed=fixed))
-        for first in range(0, rows.size, AT_ONCE):
-            some = rows[first : first + AT_ONCE]
-            found, meets = run_numpy(self.policy, pick(bare, some), signals, governed=False)
-            put_rows(result, some, found)
-            asked.append(some[meets])
-        return np.concatenate([rows[:0], *asked])
+    def _ungoverned(self, starts: list[Start], signals: Signals, results: list[Result]) -> list[Array]:
+        """Write what a window leaves of each chunk's rows under NumPy; return those that asked their governor."""
+        policy, todo = self._foretells, [np.ones(start.flags.shape[1], dtype=bool) for start in starts]
+
+        def quiet(start: Start, before: Result) -> tuple[Result, Array]:
+            return told(policy, start, run_quiet(start, policy.rest_below_c), signals, before)
+
+        def full(start: Start, before: Result) -> tuple[Result, Array]:
+            found, asked = run_numpy(self.policy, start, signals, governed=False)
+            return found, ~asked
+
+        bare = [without_governor(start) for start in starts]
+        if policy is not None:
+            rows = [lit_first(start, may_be_quiet(policy, start)) for start in bare]
+            run_packed(quiet, bare, rows, results, todo)
+        run_packed(full, bare, [np.flatnonzero(rest) for rest in todo], results, todo)
+        return [np.flatnonzero(rest) for rest in todo]
 
     def _start(self, i: int, number: int) -> Start:
         """Return chunk i at the start of a window."""
@@ -217,21 +225,6 @@ class Share:
         outdoors = flags[0] & crowd.WIFI == 0
         air = _cast(self._air(lot.who, lot.what, lot.chunk.site.zone, number, outdoors), self.scenario)
         return Start(lot.chunk, lot.device, lot.last, air, flags)
-
-    def _quiet(self, start: Start, signals: Signals, result: Result) -> Array:
-        """Write what a window leaves of a chunk's quiet rows, and return which they are; none where few may be."""
-        never = np.zeros(start.flags.shape[1], dtype=bool)
-        quiet = may_be_quiet(self._restful, start) if self._restful else never
-        if quiet.mean() < QUIET_SHARE:
-            return never
-        for first in range(0, quiet.size, AT_ONCE):
-            rows = slice(first, first + AT_ONCE)
-            part = cut(start, rows)
-            done, quiet[rows] = told(
-                self._restful, part, run_quiet(part, self._restful.rest_below_c), quiet[rows], signals
-            )
-            put_rows(result, rows, done)
-        return quiet
 
     def histories(self, number: int, demand: float) -> list[Trace]:
         """Live through window ``number`` as `advance` does, under NumPy, and keep every reading of each chunk.

@@ -158,7 +158,7 @@ def advance(
     level = state.level
     if governed:
         die_w, level = _governed(fixed, state, asked, die_w, wanted_w, base_w, demand.ambient_c, xp)
-    granted = _granted(die_w, wanted_w, xp)
+    granted = granted_share(die_w, wanted_w, xp)
     speed = xp.sqrt(granted)  # power goes with its square
     total_w = state.die_c - LEAK_REFERENCE_C
     total_w *= fixed.leak_w_per_k
@@ -193,7 +193,7 @@ def advance(
     )
 
 
-def _granted(die_w: Array, wanted_w: Array, xp: Any) -> Array:
+def granted_share(die_w: Array, wanted_w: Array, xp: Any) -> Array:
     """Return the share of the power asked for that is granted: 1 but for chips that are held back."""
 
     def share(granted_w: Array, asked_w: Array) -> tuple[Array]:
@@ -203,33 +203,20 @@ def _granted(die_w: Array, wanted_w: Array, xp: Any) -> Array:
     return granted
 
 
-def quiet(
-    fixed: Fixed, charge: battery.Charge, nodes_c: Array, lines: battery.Tables, lit: Array, lit_w: Array,
-    from_air_c: Array,
-) -> tuple[Array, battery.Charge, Array, battery.Drain]:  # fmt: skip
-    """`advance`, to the bit, for devices on their battery that lend nothing, draw power and meet no governor.
+def drift(fixed: Fixed, nodes_c: Array, from_air_c: Array, out: Array, some: Array) -> None:
+    """Write what the nodes and the air make of the nodes within an interval, (node, device), under NumPy.
+
+    With what powers add, the die's and then the board's, that is where `advance` takes them, to the bit.
 
     Args:
-        nodes_c: die, board and skin, (node, device).
-        lines: what the cells' tables say of the charge (`models.battery.reading.lines_at`).
-        lit, lit_w: 1 where the screen is on, else 0; and the chip's draw there.
         from_air_c: see `Demand`.
-
-    Returns:
-        The nodes and the charge after the interval, the device's draw, and what a cell did.
+        out: where to write.
+        some: to write on.
     """
-    die_c, board_c, _ = nodes_c
-    die_w, screen_w = lit_w * lit, fixed.screen_w * lit
-    base_w = fixed.idle_w + screen_w
-    leak_w = die_c - LEAK_REFERENCE_C
-    leak_w *= fixed.leak_w_per_k
-    total_w = die_w + base_w
-    total_w += leak_w
-    charge, flow = battery.drain(lines, fixed.cell, charge, total_w * fixed.per_cell, board_c)
-    base_w += flow.heat_w * fixed.cells
-    screen_w *= 1.0 - SCREEN_HEAT_SHARE
-    base_w -= screen_w
-    return _mixed(fixed.keep, fixed.warm_k_per_w, nodes_c, die_w, base_w, from_air_c), charge, total_w, flow
+    np.multiply(fixed.keep[0], nodes_c[0], out=out)
+    out += from_air_c
+    for keep, node_c in zip(fixed.keep[1:], nodes_c[1:], strict=True):
+        out += np.multiply(keep, node_c, out=some)
 
 
 def _warmed(fixed: Fixed, nodes_c: Any, die_w: Array, board_w: Array, from_air_c: Array, xp: Any) -> Any:

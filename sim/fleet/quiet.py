@@ -1,8 +1,8 @@
 """Quiet rows: devices that are unplugged (or off) for a whole window, lend nothing and come near no threshold.
 
 Most of a fleet is quiet most of the time, and most of a reading's work does not concern it: no charger, no session, no
-governor, nothing cut off. So a chunk is first run as if all were quiet. What that took for granted is then held against
-what came out; the other rows are run again in full, from the window's start. To the bit nothing changes (a test
+governor, nothing cut off. So who may be quiet is first run as if it were. What that took for granted is then held
+against what came out; other rows are run again in full, from the window's start. To the bit nothing changes (a test
 compares): a quiet row's temperatures and charge are those of `physics.advance`, and its policy is asked once, for all
 readings of the window, what it would have said to each (`Harvest.rests`, `Harvest.rested`).
 """
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from models.battery import reading as battery
+from models.battery.draining import Draining
+from models.battery.reading import Charge
 from sim.fleet import physics
 from sim.fleet.reading import LOW_SOC, SKIN_HOT_C, USER_LOAD, Device, Sums
 from sim.fleet.window import Counts, Result, Signals, Start
@@ -50,7 +51,7 @@ class Quiet(NamedTuple):
         fed: it drew power at every reading, and its cells stood it.
     """
 
-    charge: battery.Charge
+    charge: Charge
     nodes_c: Array
     soc_last: Array
     total_w: Array
@@ -73,34 +74,67 @@ def run_quiet(start: Start, rest_below_c: float) -> Quiet:
         rest_below_c: of the policy (`Restful`).
     """
     table, fixed, _ = start.chunk
-    body = start.device.body
+    body, lit_at = start.device.body, screens(start)
+    dtype = body.die_c.dtype
     air_c = physics.surroundings(fixed, *start.air)
     lit_w = np.minimum(fixed.dynamic_w * (USER_LOAD * np.ones_like(body.die_c)), fixed.room_w)
     most_board_c = (
         fixed.trip_c - fixed.reach_k_per_w * lit_w
     )  # no use of the owner's takes the die to its trip from here
-    if body.off.any():
-        fixed = fixed._replace(idle_w=fixed.idle_w * ~body.off, leak_w_per_k=fixed.leak_w_per_k * ~body.off)
+    idle_w, leak_w_per_k = fixed.idle_w * ~body.off, fixed.leak_w_per_k * ~body.off
 
-    def is_calm(nodes_c: Array) -> Array:
-        return (nodes_c[0] < rest_below_c) & (nodes_c[1] <= most_board_c) & (nodes_c[2] <= SKIN_HOT_C)
+    # Only the first rows, up to the last one whose screen is on at some reading, have more than their idle draw.
+    first = slice(int(np.max(np.flatnonzero(lit_at.any(axis=0)), initial=-1)) + 1)
+    lit = lit_at[:, first].astype(dtype)
+    screen_full_w = fixed.screen_w if np.ndim(fixed.screen_w) == 0 else fixed.screen_w[first]
+    warm_first = fixed.warm_k_per_w[0][:, first]
+    die_w, screen_w, warmth = np.empty_like(lit[0]), np.empty_like(lit[0]), np.empty_like(warm_first)
+    base_w, chip_w, total_w = idle_w.copy(), idle_w.copy(), np.empty_like(idle_w)
 
-    charge, nodes_c = body.charge, np.stack([body.die_c, body.board_c, body.skin_c])
-    calm, fed = is_calm(nodes_c), np.ones(lit_w.shape, dtype=bool)
-    sum_w, sum_a = np.zeros_like(lit_w), np.zeros_like(lit_w)
+    cells = Draining(table, fixed.cell, body.charge)
+    nodes_c = np.stack([body.die_c, body.board_c, body.skin_c])
+    next_c, some_c = np.empty_like(nodes_c), np.empty_like(nodes_c)
+    calm, fed = _is_calm(nodes_c, rest_below_c, most_board_c), np.ones(idle_w.shape, dtype=bool)
+    sum_w, sum_a = np.zeros_like(idle_w), np.zeros_like(idle_w)
     with np.errstate(all="ignore"):
-        for screen in _screens(start):
-            soc_last, lit = charge.soc, screen.astype(lit_w.dtype)
-            lines = battery.lines_at(table, fixed.cell, soc_last)
-            nodes_c, charge, total_w, flow = physics.quiet(fixed, charge, nodes_c, lines, lit, lit_w, air_c)
+        for k, on in enumerate(lit):
+            if k == len(lit) - 1:
+                soc_last = cells.charge.soc.copy()
+            np.multiply(screen_full_w, on, out=screen_w)
+            np.add(idle_w[first], screen_w, out=base_w[first])
+            np.multiply(lit_w[first], on, out=die_w)
+            np.add(die_w, base_w[first], out=chip_w[first])
+            np.subtract(nodes_c[0], physics.LEAK_REFERENCE_C, out=total_w)
+            total_w *= leak_w_per_k
+            total_w += chip_w
+            cells.give(np.multiply(total_w, fixed.per_cell, out=some_c[0]), nodes_c[1])
+            board_w = cells.heat_w
+            board_w *= fixed.cells
+            board_w += base_w
+            screen_w *= 1.0 - physics.SCREEN_HEAT_SHARE
+            np.subtract(board_w[first], screen_w, out=board_w[first])
+
+            physics.drift(fixed, nodes_c, air_c, next_c, some_c)
+            np.add(next_c[:, first], np.multiply(warm_first, die_w, out=warmth), out=next_c[:, first])
+            next_c += np.multiply(fixed.warm_k_per_w[1], board_w, out=some_c)
+            nodes_c, next_c = next_c, nodes_c
+
             sum_w += total_w
-            sum_a += flow.current_a
-            calm &= is_calm(nodes_c)
-            fed &= (total_w >= 0.0) & (flow.end_v >= fixed.cell.v_min)
-    return Quiet(charge, nodes_c, soc_last, sum_w, sum_a, calm, fed & (charge.soc > 0.0))
+            sum_a += cells.current_a
+            calm &= _is_calm(nodes_c, rest_below_c, most_board_c)
+            fed &= total_w >= 0.0
+            fed &= cells.end_v >= fixed.cell.v_min
+    return Quiet(cells.charge, nodes_c, soc_last, sum_w, sum_a, calm, fed & (cells.charge.soc > 0.0))
 
 
-def _screens(start: Start) -> Array:
+def _is_calm(nodes_c: Array, rest_below_c: float, most_board_c: Array) -> Array:
+    calm = nodes_c[0] < rest_below_c
+    calm &= nodes_c[1] <= most_board_c
+    calm &= nodes_c[2] <= SKIN_HOT_C
+    return calm
+
+
+def screens(start: Start) -> Array:
     """Return where the screen is on, (reading, device)."""
     return (start.flags & np.uint8(SCREEN) != 0) & ~start.device.body.off
 
@@ -112,27 +146,42 @@ def nothing(start: Start) -> Result:
     return start.device, Sums(*(none for _ in Sums._fields)), Counts(*(never for _ in Counts._fields)), start.last
 
 
-def told(policy: Restful, start: Start, quiet: Quiet, may: Array, signals: Signals) -> tuple[Result, Array]:
-    """Return what a window leaves of its quiet rows, and which they are; of others the result means nothing.
+def told(policy: Restful, start: Start, quiet: Quiet, signals: Signals, before: Result) -> tuple[Result, Array]:
+    """Return what a window leaves of rows that may be quiet, and which are; of others the result means nothing.
 
     Args:
-        may: what `may_be_quiet` said.
+        before: the result of a window in which nothing happens.
     """
     device, soc, off = start.device, quiet.charge.soc, start.device.body.off
-    for_s = signals.since_s + (len(start.flags) - 1) * signals.step_s
+    for_s = passes_s(start, signals)
     heard = (np.where(off, np.nan, charge) for charge in (device.body.charge.soc, quiet.soc_last))
     memory = policy.rested(device.memory, *heard, for_s)
     die_c, board_c, skin_c = quiet.nodes_c
     body = device.body._replace(charge=quiet.charge, die_c=die_c, board_c=board_c, skin_c=skin_c)
-
-    screens = _screens(start)
-    used = np.flatnonzero(screens.any(axis=0))
-    idle_s = device.idle_s + for_s
-    idle_s[used] = np.argmax(screens[::-1, used], axis=0) * signals.step_s
-
     low = soc < LOW_SOC
-    _, sums, counts, last = nothing(start)
+    _, sums, counts, last = before
     sums = sums._replace(total_w=quiet.total_w, current_a=quiet.current_a)
     counts = counts._replace(low=(low & ~last.low).astype(np.uint8))
-    result = Device(body, memory, idle_s), sums, counts, last._replace(low=low)
-    return result, may & quiet.calm & (quiet.fed | off)
+    result = Device(body, memory, idle_s(start, signals)), sums, counts, last._replace(low=low)
+    return result, quiet.calm & (quiet.fed | off)
+
+
+def passes_s(start: Start, signals: Signals) -> float:
+    """Return the seconds from the reading before a window to its last."""
+    return signals.since_s + (len(start.flags) - 1) * signals.step_s
+
+
+def idle_s(start: Start, signals: Signals) -> Array:
+    """Return for how long screens have been off at a window's last reading."""
+    lit = screens(start)
+    used = np.flatnonzero(lit.any(axis=0))
+    off_s = start.device.idle_s + passes_s(start, signals)
+    off_s[used] = np.argmax(lit[::-1, used], axis=0) * signals.step_s
+    return off_s
+
+
+def lit_first(start: Start, rows: Array) -> Array:
+    """Return rows, a bit each, as places: first those whose screen is on at some reading."""
+    places = np.flatnonzero(rows)
+    lit = (np.bitwise_or.reduce(start.flags, axis=0) & SCREEN != 0)[places]
+    return np.concatenate([places[lit], places[~lit]])

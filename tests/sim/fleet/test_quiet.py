@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim.fleet import day, stock
+from sim.fleet import stock
+from sim.fleet.again import pick
 from sim.fleet.day import Share
-from sim.fleet.quiet import may_be_quiet, run_quiet, told
+from sim.fleet.quiet import lit_first, may_be_quiet, nothing, run_quiet, told
 from sim.fleet.window import Start, run_numpy
-from tests.sim.fleet.fleets import HOUR_S, lived, small
+from sim.owners.crowd import SCREEN
+from tests.sim.fleet.fleets import small
 
 PHONES = 300  # the first of the small fleet, whose order is by kind
 
@@ -31,10 +33,9 @@ def leaves(tree: Any) -> list[Any]:
 
 def quiet_rows(share: Share, start: Start, number: int) -> Any:
     """Return what a window leaves of quiet rows, and which they are."""
-    signals = share.signals(number, 1.0)
-    return told(
-        share.policy, start, run_quiet(start, share.policy.rest_below_c), may_be_quiet(share.policy, start), signals
-    )
+    found = run_quiet(start, share.policy.rest_below_c)
+    result, quiet = told(share.policy, start, found, share.signals(number, 1.0), nothing(start))
+    return result, quiet & may_be_quiet(share.policy, start)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
@@ -70,23 +71,19 @@ def test_rows_that_are_off_are_quiet_and_end_to_the_bit_as_in_full() -> None:
         np.testing.assert_array_equal(ours[quiet], theirs[quiet])
 
 
-def test_a_run_without_quiet_rows_is_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether rows are run apart or in full, every column of the devices is the same to the bit."""
-    apart = lived(duration_s=HOUR_S)
-    monkeypatch.setattr(day, "QUIET_SHARE", 2.0)
-    full = lived(duration_s=HOUR_S)
+def test_where_lit_rows_stand_changes_nothing() -> None:
+    """Rows whose screens are on come first so that others need not be asked; in any other order all is the same."""
+    share = phones()
+    start = share._start(0, 1)
+    order = lit_first(start, np.ones(PHONES, dtype=bool))
+    found, _ = quiet_rows(share, start, 1)
+    sorted_found, _ = quiet_rows(share, pick(start, order), 1)
 
-    assert apart.digest == full.digest
-    for name, column in apart.devices.items():
-        np.testing.assert_array_equal(column, full.devices[name])
-
-
-def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many rows are run at once, the run is the same."""
-    usual = lived(duration_s=HOUR_S)
-    monkeypatch.setattr(day, "AT_ONCE", 37)
-
-    assert lived(duration_s=HOUR_S).digest == usual.digest
+    lit = (start.flags & SCREEN != 0).any(axis=0)[order]
+    assert 0 < lit.sum() < PHONES
+    assert lit.tolist() == sorted(lit.tolist(), reverse=True)
+    for ours, theirs in zip(leaves(found), leaves(sorted_found), strict=True):
+        np.testing.assert_array_equal(ours[order], theirs)
 
 
 @pytest.mark.parametrize("what", ["nearly empty", "hot", "throttled", "plugged for one reading", "in a session"])
