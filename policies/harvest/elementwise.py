@@ -157,6 +157,37 @@ class Harvest:
         charged = (soc_last >= self.config.min_battery) & (state.charged | (soc_first >= self._reentry_soc))
         return state._replace(since_s=state.since_s + for_s, charged=charged)
 
+    def may_last(self, state: HarvestState, local_minute: Array, zone: Array, for_s: Array) -> Array:
+        """Return the rows that decide alike at every reading of a row of them, as far as time has a say.
+
+        Those are at rest while hours are closed, or in a session that neither hours nor its length end. A session lasts
+        if in addition plug, charge, network and screen stay as they are, and `lasts` holds after each reading.
+
+        Args:
+            local_minute: at each reading, (reading, time zone).
+            zone: each row's time zone.
+            for_s: seconds from the reading before the first to the last.
+        """
+        opens = within_hours(local_minute, self.config.hour_start, self.config.hour_end) | self._always_open
+        ever, always = opens.any(axis=0)[zone], opens.all(axis=0)[zone]
+        rests = ~(state.contributing | state.draining | ever)
+        runs = state.contributing & always & (state.since_s + for_s < self._session_s)
+        return ~state.dedicated & (rests | runs)
+
+    def later(self, state: HarvestState, die_c: Array, dt_s: Array) -> HarvestState:
+        """Return the next state after one more reading that was decided like the last; only heat has moved since."""
+        c = self.config
+        return state._replace(
+            since_s=state.since_s + dt_s,
+            cool=below(state.cool, die_c, c.max_cpu_temp_c, c.hysteresis_c),
+            unthrottled=below(state.unthrottled, die_c, c.throttle_temp_c, c.hysteresis_c),
+            safe=below(state.safe, die_c, c.critical_temp_c, c.hysteresis_c),
+        )
+
+    def lasts(self, state: HarvestState) -> Array:
+        """Return the rows at rest, and those whose session heat neither ends nor halves."""
+        return ~state.contributing | (state.unthrottled & state.safe)
+
     def _open(self, local_minute: Array, own: Array) -> Array:
         if self._always_open:  # but for a clock that has failed
             return own | (local_minute >= 0.0)

@@ -23,6 +23,7 @@ from scenarios.fleet import FleetScenario
 from sim.fleet import stock
 from sim.fleet.again import Taken, blank, own, pick, run_again, without_governor
 from sim.fleet.blocks import Block, Blocks
+from sim.fleet.fed import Lasting, may_be_fed, run_fed
 from sim.fleet.packs import run_packed
 from sim.fleet.physics import State
 from sim.fleet.quiet import Restful, lit_first, may_be_quiet, nothing, run_quiet, told
@@ -138,7 +139,7 @@ class Share:
         self.violations: list[str] = []  # of the harvest envelope, found by `histories`
         self.receipts: list[tuple[Any, ...]] = []  # of sessions that ended, rows of scenarios.record's table
         # Whole seconds add up to the same sum, however they are put together.
-        able = isinstance(self.policy, Restful)
+        able = isinstance(self.policy, Restful) and isinstance(self.policy, Lasting)
         self._foretells: Any = self.policy if able and float(scenario.reading_s).is_integer() else None
 
     def _lot(self, rows: Array, roster: stock.Roster) -> Lot:
@@ -177,7 +178,7 @@ class Share:
     def _lived(self, number: int, signals: Signals) -> list[Result]:
         """Return what a window leaves of each chunk.
 
-        Under NumPy first of quiet rows, then of the others, then under governors, all written over
+        Under NumPy first of quiet rows, then of fed ones, then of the others, then under governors, all written over
         what the chunks had. JAX, to which a row costs the same whatever it needs, runs all rows alike.
         """
         starts = [self._start(i, number) for i in range(len(self.lots))]
@@ -208,6 +209,9 @@ class Share:
         def quiet(start: Start, before: Result) -> tuple[Result, Array]:
             return told(policy, start, run_quiet(start, policy.rest_below_c), signals, before)
 
+        def fed(start: Start, before: Result) -> tuple[Result, Array]:
+            return run_fed(policy, start, signals, before)
+
         def full(start: Start, before: Result) -> tuple[Result, Array]:
             found, asked = run_numpy(self.policy, start, signals, governed=False)
             return found, ~asked
@@ -216,6 +220,11 @@ class Share:
         if policy is not None:
             rows = [lit_first(start, may_be_quiet(policy, start)) for start in bare]
             run_packed(quiet, bare, rows, results, todo)
+            rows = [
+                lit_first(start, may_be_fed(policy, start, signals) & rest)
+                for start, rest in zip(bare, todo, strict=True)
+            ]
+            run_packed(fed, bare, rows, results, todo)
         run_packed(full, bare, [np.flatnonzero(rest) for rest in todo], results, todo)
         return [np.flatnonzero(rest) for rest in todo]
 

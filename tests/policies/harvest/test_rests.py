@@ -54,6 +54,53 @@ def test_a_resting_row_is_told_ahead(
     )  # fmt: skip
 
 
+@given(
+    flags=bits, since_s=st.integers(0, 40_000), first_minute=st.integers(0, 1439), soc=st.floats(0.0, 1.0),
+    dies_c=st.lists(st.floats(20.0, 70.0), min_size=2, max_size=15), config=st.sampled_from([
+        HarvestConfig(), HarvestConfig(drain_s=0.0), HarvestConfig(hour_start=0.0, hour_end=24.0),
+        HarvestConfig(hour_start=8.0, hour_end=9.0, max_session_h=0.5, max_cpu=0.0),
+    ]),
+)  # fmt: skip
+def test_a_decision_that_lasts_is_made_once(
+    flags: list[bool], since_s: int, first_minute: int, soc: float, dies_c: list[float], config: HarvestConfig
+) -> None:
+    """Where nothing but heat and time moves, rows of `may_last` decide as at first for as long as `lasts` says so."""
+    rule = Harvest(config)
+    columns = [np.array([flag]) for flag in flags]
+    state = HarvestState(*columns[:4], np.array([float(since_s)]), *columns[4:])
+    minutes = (first_minute + np.arange(len(dies_c))[:, None]) % 1440.0
+    may = rule.may_last(state, minutes, np.array([0]), 60.0 * len(dies_c))[0]
+    was, decisions, told, lasts = state.contributing[0], [], [], []
+    for k, die_c in enumerate(dies_c):
+        die = np.array([die_c])
+        read = Readings(
+            columns[1], np.array([soc]), np.array([True]), die, die, die, np.array([True]), np.array([False]),
+            np.array([20 * MBPS]), np.array([False]), np.array([3600.0 + 60.0 * k]), minutes[k], np.array([0.0]),
+        )  # fmt: skip
+        decision, state = rule.decide(state, read, 60.0)
+        told.append(rule.later(told[-1], die, 60.0) if told else state)
+        lasts.append(bool(rule.lasts(told[-1])[0]))
+        decisions.append((bool(decision.contribute[0]), float(decision.compute_share[0]), bool(state.draining[0])))
+
+    if may and decisions[0][0] == was and not decisions[0][2] and all(lasts):
+        assert set(decisions) == {decisions[0]}
+        assert [column.tolist() for column in told[-1]] == [column.tolist() for column in state]
+
+
+def test_a_session_by_night_lasts_and_one_that_ends_soon_does_not() -> None:
+    """Hours, the session's length and a drain have a say; a phone at rest by day lasts whatever else."""
+    rule = Harvest(HarvestConfig())
+    state = rule.init(Devices(np.zeros(5, dtype=bool), np.ones(5, dtype=bool)))
+    state = state._replace(
+        contributing=np.array([True, True, True, False, False]),
+        draining=np.array([False, False, False, False, True]),
+        since_s=np.array([60.0, 8 * 3600.0 - 900.0, 60.0, 60.0, 60.0]),
+    )
+    minutes = np.array([[120.0, 600.0], [121.0, 601.0]])
+
+    assert rule.may_last(state, minutes, np.array([0, 0, 1, 1, 1]), 900.0).tolist() == [True, False, False, True, False]
+
+
 def test_a_phone_that_was_just_met_rests() -> None:
     """A phone without history is one of those that can be told ahead; a machine of the village is not."""
     rule = Harvest(HarvestConfig())
