@@ -274,6 +274,10 @@ class Share:
         """Return the peak resident memory of the process that this share is in."""
         return peak_rss_kib()
 
+    def save_file(self, folder: str) -> None:
+        """Write this worker's file of a checkpoint."""
+        np.savez(Path(folder) / f"worker-{self.number}.npz", **self.state())
+
     def restore_file(self, folder: str) -> None:
         """Go on from this worker's file of a checkpoint."""
         with np.load(Path(folder) / f"worker-{self.number}.npz") as saved:
