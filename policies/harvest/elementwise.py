@@ -161,7 +161,7 @@ class Harvest:
         """Return the rows that decide alike at every reading of a row of them, as far as time has a say.
 
         Those are at rest while hours are closed, or in a session that neither hours nor its length end. A session lasts
-        if in addition plug, charge, network and screen stay as they are, and `lasts` holds after each reading.
+        if in addition plug, network and screen stay as they are, and `lasts` holds after each reading.
 
         Args:
             local_minute: at each reading, (reading, time zone).
@@ -174,19 +174,20 @@ class Harvest:
         runs = state.contributing & always & (state.since_s + for_s < self._session_s)
         return ~state.dedicated & (rests | runs)
 
-    def later(self, state: HarvestState, die_c: Array, dt_s: Array) -> HarvestState:
-        """Return the next state after one more reading that was decided like the last; only heat has moved since."""
+    def later(self, state: HarvestState, die_c: Array, soc: Array, dt_s: Array) -> HarvestState:
+        """Return the next state after one more reading that is decided like the last: only heat and charge moved."""
         c = self.config
         return state._replace(
             since_s=state.since_s + dt_s,
             cool=below(state.cool, die_c, c.max_cpu_temp_c, c.hysteresis_c),
             unthrottled=below(state.unthrottled, die_c, c.throttle_temp_c, c.hysteresis_c),
             safe=below(state.safe, die_c, c.critical_temp_c, c.hysteresis_c),
+            charged=above(state.charged, soc, c.min_battery, self._reentry_soc),
         )
 
     def lasts(self, state: HarvestState) -> Array:
-        """Return the rows at rest, and those whose session heat neither ends nor halves."""
-        return ~state.contributing | (state.unthrottled & state.safe)
+        """Return the rows at rest, and those whose session neither heat nor charge ends or halves."""
+        return ~state.contributing | (state.unthrottled & state.safe & (state.charged | ~state.has_battery))
 
     def _open(self, local_minute: Array, own: Array) -> Array:
         if self._always_open:  # but for a clock that has failed

@@ -23,7 +23,8 @@ from scenarios.fleet import FleetScenario
 from sim.fleet import stock
 from sim.fleet.again import Taken, blank, own, pick, run_again, without_governor
 from sim.fleet.blocks import Block, Blocks
-from sim.fleet.fed import Lasting, may_be_fed, run_fed
+from sim.fleet.fed import may_be_fed, may_rest, run_fed
+from sim.fleet.lasting import AtRest, Lasting
 from sim.fleet.packs import run_packed
 from sim.fleet.physics import State
 from sim.fleet.quiet import Restful, lit_first, may_be_quiet, nothing, run_quiet, told
@@ -178,8 +179,8 @@ class Share:
     def _lived(self, number: int, signals: Signals) -> list[Result]:
         """Return what a window leaves of each chunk.
 
-        Under NumPy first of quiet rows, then of fed ones, then of the others, then under governors, all written over
-        what the chunks had. JAX, to which a row costs the same whatever it needs, runs all rows alike.
+        Under NumPy first of quiet rows, then of fed ones, of those at rest, of the others, and under governors, all
+        written over what the chunks had. JAX, to which a row costs the same whatever it needs, runs all rows alike.
         """
         starts = [self._start(i, number) for i in range(len(self.lots))]
         if self._jax is not None:
@@ -212,6 +213,10 @@ class Share:
         def fed(start: Start, before: Result) -> tuple[Result, Array]:
             return run_fed(policy, start, signals, before)
 
+        def at_rest(start: Start, before: Result) -> tuple[Result, Array]:
+            found, asked = run_numpy(AtRest(policy, start.device.body.die_c), start, signals, governed=False)
+            return found, ~asked
+
         def full(start: Start, before: Result) -> tuple[Result, Array]:
             found, asked = run_numpy(self.policy, start, signals, governed=False)
             return found, ~asked
@@ -225,6 +230,10 @@ class Share:
                 for start, rest in zip(bare, todo, strict=True)
             ]
             run_packed(fed, bare, rows, results, todo)
+            rows = [
+                np.flatnonzero(rest & may_rest(policy, start, signals)) for start, rest in zip(bare, todo, strict=True)
+            ]
+            run_packed(at_rest, bare, rows, results, todo)
         run_packed(full, bare, [np.flatnonzero(rest) for rest in todo], results, todo)
         return [np.flatnonzero(rest) for rest in todo]
 

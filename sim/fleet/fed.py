@@ -9,44 +9,19 @@ mains are among them.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from policies.harvest import Devices
-from policies.readings import Decision, Readings
+from policies.readings import Decision
 from sim.fleet import physics
+from sim.fleet.lasting import Lasting
 from sim.fleet.quiet import idle_s, passes_s, screens
 from sim.fleet.reading import LOW_SOC, SKIN_HOT_C, USER_LOAD, Device, sense
 from sim.fleet.window import Result, Signals, Start, owners
 from sim.owners.crowd import PLUGGED, SCREEN, WIFI
 
 Array = Any
-
-
-@runtime_checkable
-class Lasting(Protocol):
-    """A harvest policy that can tell which decisions last; see `policies.harvest.elementwise.Harvest`."""
-
-    def init(self, devices: Devices) -> Any:
-        """Return the state of devices that have not been read."""
-        ...
-
-    def decide(self, state: Any, readings: Readings, dt_s: Any) -> tuple[Decision, Any]:
-        """Decide for every row."""
-        ...
-
-    def may_last(self, state: Any, local_minute: Array, zone: Array, for_s: Array) -> Array:
-        """Return the rows that decide alike at every reading, as far as time has a say."""
-        ...
-
-    def later(self, state: Any, die_c: Array, dt_s: Array) -> Any:
-        """Return the next state after one more reading that was decided like the last."""
-        ...
-
-    def lasts(self, state: Any) -> Array:
-        """Return the rows whose decision heat has not changed."""
-        ...
 
 
 class _Loads(NamedTuple):
@@ -68,6 +43,12 @@ def may_be_fed(policy: Lasting, start: Start, signals: Signals) -> Array:
     alike = ~memory.contributing | ((always & WIFI != 0) & (ever & SCREEN == 0))
     lasting = policy.may_last(memory, signals.zone_minute, start.chunk.site.zone, passes_s(start, signals))
     return (alive | dead) & alike & lasting & (body.level == 0.0)
+
+
+def may_rest(policy: Lasting, start: Start, signals: Signals) -> Array:
+    """Return the rows that are at rest all window, whatever else they do."""
+    memory, zone = start.device.memory, start.chunk.site.zone
+    return policy.may_last(memory, signals.zone_minute, zone, passes_s(start, signals)) & ~memory.contributing
 
 
 def run_fed(policy: Lasting, start: Start, signals: Signals, before: Result) -> tuple[Result, Array]:
@@ -103,9 +84,10 @@ def run_fed(policy: Lasting, start: Start, signals: Signals, before: Result) -> 
     total_w, relaxing_v = np.empty_like(idle_w), body.charge.relaxing_v.copy()
     sum_w, plug_w, village_w, done = (np.zeros_like(idle_w) for _ in range(4))
     hot = np.zeros(idle_w.shape, dtype=np.uint8)
+    soc = np.where(body.off, np.nan, body.charge.soc)
     for k, on_now in enumerate(lit):
         if k:
-            memory = policy.later(memory, nodes_c[0], signals.step_s)
+            memory = policy.later(memory, nodes_c[0], soc, signals.step_s)
             right &= policy.lasts(memory)
         right &= ~(nodes_c[1] + reach_k > fixed.trip_c)
         screen_w = screen_full_w * on_now

@@ -55,16 +55,17 @@ def test_a_resting_row_is_told_ahead(
 
 
 @given(
-    flags=bits, since_s=st.integers(0, 40_000), first_minute=st.integers(0, 1439), soc=st.floats(0.0, 1.0),
+    flags=bits, since_s=st.integers(0, 40_000), first_minute=st.integers(0, 1439),
+    socs=st.lists(st.floats(0.0, 1.0), min_size=15, max_size=15),
     dies_c=st.lists(st.floats(20.0, 70.0), min_size=2, max_size=15), config=st.sampled_from([
         HarvestConfig(), HarvestConfig(drain_s=0.0), HarvestConfig(hour_start=0.0, hour_end=24.0),
         HarvestConfig(hour_start=8.0, hour_end=9.0, max_session_h=0.5, max_cpu=0.0),
     ]),
 )  # fmt: skip
 def test_a_decision_that_lasts_is_made_once(
-    flags: list[bool], since_s: int, first_minute: int, soc: float, dies_c: list[float], config: HarvestConfig
+    flags: list[bool], since_s: int, first_minute: int, socs: list[float], dies_c: list[float], config: HarvestConfig
 ) -> None:
-    """Where nothing but heat and time moves, rows of `may_last` decide as at first for as long as `lasts` says so."""
+    """Where only heat, charge and time move, rows of `may_last` decide as at first while `lasts` says so."""
     rule = Harvest(config)
     columns = [np.array([flag]) for flag in flags]
     state = HarvestState(*columns[:4], np.array([float(since_s)]), *columns[4:])
@@ -74,11 +75,11 @@ def test_a_decision_that_lasts_is_made_once(
     for k, die_c in enumerate(dies_c):
         die = np.array([die_c])
         read = Readings(
-            columns[1], np.array([soc]), np.array([True]), die, die, die, np.array([True]), np.array([False]),
+            columns[1], np.array([socs[k]]), np.array([True]), die, die, die, np.array([True]), np.array([False]),
             np.array([20 * MBPS]), np.array([False]), np.array([3600.0 + 60.0 * k]), minutes[k], np.array([0.0]),
         )  # fmt: skip
         decision, state = rule.decide(state, read, 60.0)
-        told.append(rule.later(told[-1], die, 60.0) if told else state)
+        told.append(rule.later(told[-1], die, np.array([socs[k]]), 60.0) if told else state)
         lasts.append(bool(rule.lasts(told[-1])[0]))
         decisions.append((bool(decision.contribute[0]), float(decision.compute_share[0]), bool(state.draining[0])))
 
