@@ -50,6 +50,7 @@ DAY_MIN = 1440.0
 
 IDLE_AT_START_S = 3600.0  # since the screen was last on, at the start (assumption)
 OWNERS_AHEAD = 60  # readings that owners are drawn for at once
+MANY = 4096  # rows: for fewer, another round of NumPy's calls costs more than what it leaves out
 TABLET = 1  # in scenarios.fleet.KINDS: phones and tablets are carried about
 
 
@@ -221,6 +222,9 @@ class Share:
             found, asked = run_numpy(self.policy, start, signals, governed=False)
             return found, ~asked
 
+        def governed(start: Start, before: Result) -> tuple[Result, Array]:
+            return self._governed(start, signals), np.ones(start.flags.shape[1], dtype=bool)
+
         bare = [without_governor(start) for start in starts]
         if policy is not None:
             rows = [lit_first(start, may_be_quiet(policy, start)) for start in bare]
@@ -233,8 +237,13 @@ class Share:
             rows = [
                 np.flatnonzero(rest & may_rest(policy, start, signals)) for start, rest in zip(bare, todo, strict=True)
             ]
-            run_packed(at_rest, bare, rows, results, todo)
-        run_packed(full, bare, [np.flatnonzero(rest) for rest in todo], results, todo)
+            if sum(some.size for some in rows) > MANY:
+                run_packed(at_rest, bare, rows, results, todo)
+        rows = [np.flatnonzero(rest) for rest in todo]
+        if sum(some.size for some in rows) > MANY:
+            run_packed(full, bare, rows, results, todo)
+        else:
+            run_packed(governed, starts, rows, results, todo)
         return [np.flatnonzero(rest) for rest in todo]
 
     def _start(self, i: int, number: int) -> Start:

@@ -33,6 +33,7 @@ from scenarios.schema import KINDS
 from sim.fleet import stock
 from sim.fleet.checkpoint import STATE, resume, save
 from sim.fleet.day import COLUMNS, Report, Share, peak_rss_kib
+from sim.fleet.packs import AT_ONCE
 from sim.fleet.window import Trace
 
 Array = Any
@@ -144,11 +145,13 @@ def run_fleet(
     return result
 
 
-def deal(roster: stock.Roster, size: int, workers: int) -> list[list[Array]]:
+def deal(roster: stock.Roster, size: int, workers: int, few: int = 0) -> list[list[Array]]:
     """Cut the fleet's order into chunks of at most ``size``, and return those of each worker; at most ``workers``.
 
-    No chunk spans two kinds. Kinds cost unequally, so that each worker has the same share of every kind: at the end of
-    a window it waits for the others. There are no more workers than there would be chunks for one.
+    Kinds cost unequally, so that each worker has the same share of every kind: at the end of a window it waits for the
+    others. There are no more workers than there would be chunks for one. No chunk spans two kinds, whose constants are
+    one number each, but where a worker has fewer than ``few`` rows of a kind left: those are put together, since what
+    is done once a chunk would cost more than its rows.
     """
     kinds = [rows for _, rows in stock.kind_slices(roster.kind)]
     count = min(workers, sum(-(-(rows.stop - rows.start) // size) for rows in kinds))
@@ -157,7 +160,14 @@ def deal(roster: stock.Roster, size: int, workers: int) -> list[list[Array]]:
         edges = np.linspace(rows.start, rows.stop, count + 1).astype(np.int64).tolist()
         for mine, begin, end in zip(dealt, edges[:-1], edges[1:], strict=True):
             mine += [np.arange(first, min(first + size, end)) for first in range(begin, end, size)]
-    return [mine for mine in dealt if mine]
+    return [_with_few_together(mine, size, few) for mine in dealt if mine]
+
+
+def _with_few_together(chunks: list[Array], size: int, few: int) -> list[Array]:
+    small = [chunk for chunk in chunks if chunk.size < few]
+    together = np.concatenate([np.arange(0), *small])
+    mixed = [together[first : first + size] for first in range(0, together.size, size)]
+    return [chunk for chunk in chunks if chunk.size >= few] + mixed
 
 
 def sample(scenario: FleetScenario) -> Array:
@@ -179,7 +189,8 @@ class Workers:
     """
 
     def __init__(self, scenario: FleetScenario, roster: stock.Roster) -> None:
-        self.assigned = deal(roster, scenario.chunk, scenario.processes or os.cpu_count() or 1)
+        few = AT_ONCE if scenario.backend == "numpy" else 0  # JAX compiles for chunks of one kind
+        self.assigned = deal(roster, scenario.chunk, scenario.processes or os.cpu_count() or 1, few)
         self._own = Share(scenario, self.assigned[0], roster) if len(self.assigned) == 1 else None
         self._answer: list[Any] = []
         self._pipes: list[Connection] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.fleet import packs
+from sim.fleet import day, packs
 from sim.fleet.day import Share
 from sim.fleet.packs import _packs
 from tests.sim.fleet.fleets import HOUR_S, lived
@@ -41,8 +41,9 @@ def test_a_run_without_short_ways_is_the_same_run(monkeypatch: pytest.MonkeyPatc
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many rows are run at once, and with whom, the run is the same."""
+    """However many rows are run at once, with whom, and how many make a round of their own, the run is the same."""
     usual = lived(duration_s=HOUR_S)
     monkeypatch.setattr(packs, "AT_ONCE", 37)
+    monkeypatch.setattr(day, "MANY", 0)
 
     assert lived(duration_s=HOUR_S).digest == usual.digest

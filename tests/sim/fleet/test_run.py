@@ -186,6 +186,18 @@ def test_chunks_hold_one_kind_and_every_row_once() -> None:
     assert all(len(set(who.kind[rows].tolist())) == 1 and rows.size <= 50 for rows in chunks)
 
 
+def test_what_is_few_of_a_kind_is_put_together() -> None:
+    """Each row is in one chunk, none too long; kinds with few rows share chunks, in the fleet's order."""
+    who = stock.roster(small())
+    for mine in deal(who, 250, 2, few=100):
+        kinds = [set(who.kind[rows].tolist()) for rows in mine]
+        assert all(rows.size <= 250 and rows.tolist() == sorted(set(rows.tolist())) for rows in mine)
+        assert all(len(kind) == 1 for kind, rows in zip(kinds[:-1], mine[:-1], strict=True) if rows.size >= 100)
+        assert len(kinds[-1]) > 1
+    every = np.concatenate([rows for mine in deal(who, 250, 2, few=100) for rows in mine])
+    assert sorted(every.tolist()) == list(range(600))
+
+
 def test_each_worker_has_the_same_share_of_every_kind() -> None:
     """No worker waits for another: of each kind all have the same number of devices, but for one."""
     who = stock.roster(small())
