@@ -71,9 +71,11 @@ def test_desktops_without_mains_are_fed_and_end_to_the_bit_as_in_full() -> None:
     assert is_as_in_full(share, dark, 1).all()
 
 
-@pytest.mark.parametrize("what", ["unplugged once", "not full", "throttled", "off", "drains", "hours end"])
+@pytest.mark.parametrize("what", [
+    "unplugged once", "not full", "throttled", "off", "drains", "hours end", "weak charger",
+])  # fmt: skip
 def test_who_does_anything_else_is_not_fed(what: str) -> None:
-    """A phone off its plug at one reading, charging, under its governor, off, draining or stopped is run in full."""
+    """A phone off its plug at one reading, charging, throttled, off, draining, stopped or on a weak charger is not."""
     share = of_kind("phone", start_minute=6 * 60 + 50 if what == "hours end" else CLOSED)
     start = share._start(0, 0)
     body, memory = start.device.body, start.device.memory
@@ -94,7 +96,10 @@ def test_who_does_anything_else_is_not_fed(what: str) -> None:
         full = full._replace(off=np.ones(rows, dtype=bool))
     elif what == "drains":
         memory = memory._replace(draining=np.ones(rows, dtype=bool))
-    disturbed = start._replace(flags=flags, device=start.device._replace(body=full, memory=memory))
+    chunk = start.chunk
+    if what == "weak charger":
+        chunk = chunk._replace(fixed=chunk.fixed._replace(charger_w=np.full(rows, 0.01)))
+    disturbed = start._replace(chunk=chunk, flags=flags, device=start.device._replace(body=full, memory=memory))
 
     assert calm.any() == (what != "hours end")
     assert not fed_rows(share, disturbed, 0)[1].any()
