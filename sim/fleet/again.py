@@ -57,7 +57,7 @@ def pick(start: Start, rows: Array) -> Start:
 
 def without_governor(start: Start) -> Start:
     """Return a start without the constants of governors, for rows that do not meet theirs: they need not be copied."""
-    fixed = start.chunk.fixed._replace(response=(), idle_k_per_w=())
+    fixed = start.chunk.fixed._replace(response=(), idle_k_per_w=(), hysteresis_k=(), levels=())
     return start._replace(chunk=start.chunk._replace(fixed=fixed))
 
 

@@ -27,7 +27,7 @@ from sim.fleet.fed import may_be_fed, may_rest, run_fed
 from sim.fleet.lasting import AtRest, Lasting
 from sim.fleet.packs import run_packed
 from sim.fleet.physics import State
-from sim.fleet.quiet import Restful, lit_first, may_be_quiet, nothing, run_quiet, told
+from sim.fleet.quiet import Restful, lit_first, may_be_quiet, nothing, run_quiet, told, without_plug
 from sim.fleet.reading import Device, Sums
 from sim.fleet.window import (
     Air,
@@ -228,7 +228,7 @@ class Share:
         bare = [without_governor(start) for start in starts]
         if policy is not None:
             rows = [lit_first(start, may_be_quiet(policy, start)) for start in bare]
-            run_packed(quiet, bare, rows, results, todo)
+            run_packed(quiet, [without_plug(start) for start in bare], rows, results, todo)
             rows = [
                 lit_first(start, may_be_fed(policy, start, signals) & rest)
                 for start, rest in zip(bare, todo, strict=True)

@@ -67,6 +67,13 @@ def may_be_quiet(policy: Restful, start: Start) -> Array:
     return ~plugged & (body.level == 0.0) & start.chunk.fixed.has_battery & policy.rests(start.device.memory)
 
 
+def without_plug(start: Start) -> Start:
+    """Return a start without what only a charger or an asked policy reads: quiet rows need no copy of it."""
+    fixed = start.chunk.fixed
+    fixed = fixed._replace(cell=fixed.cell._replace(full_soc=()), charger_w=(), has_battery=())
+    return start._replace(chunk=start.chunk._replace(fixed=fixed, site=()))
+
+
 def run_quiet(start: Start, rest_below_c: float) -> Quiet:
     """Run a window under NumPy as if every row were quiet; what comes of one that is not means nothing.
 
