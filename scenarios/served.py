@@ -28,12 +28,14 @@ class Smaller(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 def check(scenario: Scenario) -> None:
     """Refuse models that cannot stand in for one another.
 
-    A prompt comes as tokens, and one model may go on from what another said: they must count the same tokens.
+    A prompt comes as tokens, and one model may go on from what another said: they must count the same tokens. Each is
+    there for when the one before it has no room, so it must take less.
 
     Raises:
         ValueError: one line that names the field, the value and what is allowed.
     """
     first, names = scenario.served, [scenario.model]
+    fewer_than = first.total_bytes()
     for number, one in enumerate(scenario.smaller):
         where = f"smaller[{number}]"
         if one.model in names or "+" in one.model:
@@ -47,3 +49,10 @@ def check(scenario: Scenario) -> None:
             raise ValueError(
                 f"{where}: {one.model!r} has {one.served.vocab} tokens, expected {first.vocab} as the first"
             )
+        own = one.served.total_bytes()
+        if own >= fewer_than:
+            text = (
+                f"its weights take {own:.0f} bytes, expected fewer than the {fewer_than:.0f} of {names[-2]!r} before it"
+            )
+            raise ValueError(f"{where}.model={one.model!r}: {text}")
+        fewer_than = own

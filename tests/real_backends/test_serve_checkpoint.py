@@ -103,6 +103,25 @@ def test_a_checkpoint_that_cannot_be_served_is_one_line(
     assert not (tmp_path / "home").exists()
 
 
+def test_a_smaller_model_that_is_not_smaller_is_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of as many bytes or more than the first, whether that is a checkpoint or seeded, before any process starts."""
+    larger = replace(SPEC, name="larger", layers=SPEC.layers + 1)
+    save_checkpoint(tmp_path / "larger", larger, make_checkpoint(larger, 1))
+    save_checkpoint(tmp_path / "same", replace(SPEC, name="same"), WEIGHTS)
+    monkeypatch.setenv("VILLAGETWIN_HOME", str(tmp_path / "home"))
+    for name in ("larger", "same"):
+        words = ["--model", str(folder), "--smaller", str(tmp_path / name)]
+        assert cli.main(["serve", "--port", "0", *words]) == 2
+        error = capsys.readouterr().err
+        assert f"smaller[0].model='{name}': its weights take " in error
+        assert "expected fewer than the " in error
+        assert "of 'speaker' before it" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_model_that_fits_nowhere_is_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

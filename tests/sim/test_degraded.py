@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from experiments import results
 from experiments.report import render
@@ -131,9 +132,20 @@ def test_the_report_counts_answers_by_model_and_class() -> None:
         ({"smaller": [{"model": "desk-tiny"}]}, r"smaller\[0\].model='desk-tiny': expected a name of its own"),
         ({"smaller": [{"model": "llama-3.2-1b"}]}, r"'llama-3.2-1b' has 128256 tokens, expected 512 as the first"),
         ({"smaller": [{"model": "x", "checkpoint": "d"}]}, r"smaller\[0\].model='x': allowed: "),
+        (
+            {"model": "desk-mini", "smaller": [{"model": "desk-tiny"}]},
+            "model='desk-tiny': its weights take 6291456 bytes, expected fewer than the 884736 of 'desk-mini' be",
+        ),
+        (
+            {"smaller": [{"model": "desk-mini"}, {"model": "twin", "shape": to_builtins(SHAPES["desk-mini"])}]},
+            r"smaller\[1\].model='twin': its weights take 884736 bytes, expected fewer than the 884736 of 'desk-mini'",
+        ),
     ],
 )
-def test_models_that_cannot_stand_in_for_one_another_are_one_line(changes: dict[str, Any], said: str) -> None:
-    """The field, its value and what is allowed."""
+@pytest.mark.parametrize("world", ["sim", "local"])
+def test_models_that_cannot_stand_in_for_one_another_are_one_line(
+    world: str, changes: dict[str, Any], said: str
+) -> None:
+    """The field, its value and what is allowed, in either world: each is smaller than the one before it."""
     with pytest.raises(ScenarioError, match=said):
-        scenario(changes)
+        scenario({"world": world, **changes})
