@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from experiments.compose import UsageError
+from experiments.progress import Progress, progress
 from models.inference.rows import Answer, answer
 
 NEEDED = ("system", "model", "devices", "metric", "unit")
@@ -35,8 +36,8 @@ class Row:
         return None if not self.measured else self.answer.value / self.measured - 1.0
 
 
-def read(path: Path) -> list[Row]:
-    """Read a table and predict each of its rows.
+def read(path: Path, report: Progress = lambda share, text: None) -> list[Row]:
+    """Read a table and predict each of its rows; ``report`` is told how far it is.
 
     Raises:
         UsageError: no such file, a column is missing, or a cell is not known; one line that names row and column.
@@ -56,7 +57,12 @@ def read(path: Path) -> list[Row]:
     needed = PROFILE[:-1] if "machine" in columns else NEEDED
     if missing := [name for name in needed if name not in columns]:
         raise UsageError(f"predict {path}: no column {', '.join(missing)}; needed: {', '.join(needed)}")
-    return [_row(row, number, path) for number, row in enumerate(cells, start=2) if not _empty(row)]
+    found = []
+    for number, row in enumerate(cells, start=2):
+        report((number - 2) / len(cells), f"line {number} of {len(cells) + 1}")
+        if not _empty(row):
+            found.append(_row(row, number, path))
+    return found
 
 
 def _empty(cells: dict[str, str]) -> bool:
@@ -162,7 +168,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Predict a table, write the rows if asked, and return what was found as plain data and as text."""
     if options.out is not None and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
         raise UsageError(f"--out {options.out}: must be a file in a folder that exists")
-    rows = read(options.file)
+    with progress("predict", quiet=options.quiet) as report:
+        rows = read(options.file, report)
     if options.out is not None:
         write(options.out, rows)
     found = plain(rows)

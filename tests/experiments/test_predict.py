@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import predict
+from experiments import predict, progress
 from experiments.cli import main
 from models.inference.conditions import Conditions
 from models.inference.predict import predict as law
@@ -41,6 +41,25 @@ def test_rows_come_back_with_prediction_and_error(tmp_path: Path, capsys: pytest
     assert [row["error"] != "" for row in written] == [True, False]
     assert written[0]["model"] == "Llama 2 7B"
     assert written[0]["fits"] == "yes"
+
+
+def test_a_long_table_shows_how_far_it_is_on_stderr_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shares of the rows that are read, rising from 0; lines of JSON on stderr, and none with --quiet."""
+    file = table(tmp_path, *[GOOD] * 4)
+    shares: list[float] = []
+    predict.read(file, lambda share, text: shares.append(share))
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    said = {}
+    for words in ([], ["--quiet"]):
+        assert main(["predict", str(file), "--json", *words]) == 0
+        said[len(words)] = capsys.readouterr()
+
+    assert shares == [0.0, 0.25, 0.5, 0.75]
+    assert [json.loads(line)["text"] for line in said[0].err.splitlines()] == [f"line {n} of 5" for n in (2, 3, 4, 5)]
+    assert said[1].err == ""
+    assert said[0].out == said[1].out
 
 
 def test_a_row_that_the_device_cannot_hold_is_predicted_and_said_so(
