@@ -13,7 +13,7 @@ from typing import Any
 
 NAMES = (
     "engine", "sharing", "churn", "batches", "raft", "twins", "hunt", "membership", "fleet_spec", "determinism",
-    "overhead", "first_village", "million_day",
+    "planners", "overhead", "first_village", "million_day",
 )  # fmt: skip
 """The benchmarks, quick ones first."""
 

@@ -10,7 +10,7 @@ import msgspec
 from experiments.compose import UsageError
 from experiments.shard.testbeds import Bed
 from policies.problem import Plan, Problem, State
-from policies.sharding import CUTTING, PLANNERS, check_plan, end_to_end_s, local_search
+from policies.sharding import CUTTING, PLANNERS, PROVING, check_plan, end_to_end_s, local_search
 from policies.sharding.flow import Rates, cached_rates, max_flow, rates
 from policies.sharding.tensor import folded
 from policies.wire import encode
@@ -89,7 +89,7 @@ def planned(testbed: Bed, planner: str, budget: int = 0) -> Plan:
     Raises:
         UsageError: no such planner.
     """
-    planners = PLANNERS | CUTTING
+    planners = PLANNERS | CUTTING | PROVING
     if planner not in planners:
         raise UsageError(f"--planner {planner}: no such planner; allowed: {', '.join(sorted(planners))}")
     problem = msgspec.structs.replace(testbed.problem, state=State())

@@ -4,8 +4,8 @@
 
 - exact: `exact` over a pool of few kinds of device, `latency_dp` over a handful of candidates (`subsets`, `kinds`);
 - for thousands of devices: `local_search` (`moves`);
-- for the tokens a second of a whole pool: `placement` (`programme`, `polish`, `flow`, `routes`); `goodput` counts
-  queues as well;
+- for the tokens a second of a whole pool: `placement` (`programme`, `polish`, `flow`, `routes`), and `exact_placement`,
+  which proves that there is none better for a few nodes and layers; `goodput` counts queues as well;
 - baselines by their published rules: `memory_ring`, `exo`, `petals`, `swarm`, `edgeshard`, `documented`, and
   `helix` in `placement`;
 - with cuts within layers, which nothing runs yet: `tensor`.
@@ -27,6 +27,7 @@ from policies.sharding import (
     documented,
     edgeshard,
     exact,
+    exact_placement,
     exo,
     latency_dp,
     local_search,
@@ -49,6 +50,7 @@ __all__ = [
     "CUTTING",
     "JOBS",
     "PLANNERS",
+    "PROVING",
     "Planner",
     "Plans",
     "check_plan",
@@ -120,3 +122,6 @@ JOBS: dict[str, Planner] = {**PLANNERS, MIXER: mixer(PLANNERS)}
 
 CUTTING: dict[str, Planner] = {"tensor": over_bytes(tensor.plan), "tensor_search": over_bytes(tensor.search)}
 """Planners that also cut within layers, for `twin shard` alone: no executor runs such a plan."""
+
+PROVING: dict[str, Planner] = {"exact_placement": over_bytes(exact_placement.plan)}
+"""Planners that take seconds for a proof, for `twin shard` alone: what a village needs is a good plan, soon."""

@@ -39,20 +39,29 @@ def helix(problem: Problem, state: State, budget: int) -> Plan:
 
 def plan(problem: Problem, state: State, budget: int) -> Plan:
     """Place by compute and cache: what a node passes is bounded by the streams whose caches fit (`flow`)."""
-    alone = local_search.pipeline(problem, problem.workers)
-    if not alone:
+    by_node = lone_rates(problem)
+    if not by_node:
         return pipelines_plan(problem, [], shortfall(problem, problem.workers))
-    by_node = cached_rates(problem, end_to_end_s(problem, alone))
     begun = (best_placement(problem, rates(problem), budget), swarm.most(problem, by_node))
     return _plan(problem, by_node, budget, [placement for placement in begun if placement])
 
 
+def lone_rates(problem: Problem) -> Rates:
+    """Return `cached_rates` where a request keeps its cache as long as one alone takes; empty if none fits."""
+    alone = local_search.pipeline(problem, problem.workers)
+    return cached_rates(problem, end_to_end_s(problem, alone)) if alone else {}
+
+
 def _plan(problem: Problem, by_node: Rates, budget: int, begun: Sequence[tuple[Stage, ...]] = ()) -> Plan:
-    placement = best_placement(problem, by_node, budget, begun)
+    return placed_plan(problem, by_node, best_placement(problem, by_node, budget, begun))
+
+
+def placed_plan(problem: Problem, by_node: Rates, placement: Sequence[Stage]) -> Plan:
+    """Return the plan of a placement, or why there is none if it is empty."""
     tokens_per_s, flows = max_flow(problem, placement, by_node)
     ways = disjoint(placement, flows, len(problem.workers)) if tokens_per_s > 0 else []
     made = pipelines_plan(problem, ways, _why(problem))
-    return msgspec.structs.replace(made, placement=placement, flows=flows) if ways else made
+    return msgspec.structs.replace(made, placement=tuple(placement), flows=flows) if ways else made
 
 
 def _why(problem: Problem) -> str:
@@ -82,7 +91,7 @@ def best_placement(
     starts += [joined(problem, 1), joined(problem, 2), *begun]
     starts += [_placed(kinds, Programme(problem, kinds, tables, grid).solve(nodes_max)) for grid in _grids(spans)]
     if len(problem.workers) <= NODES_MAX:
-        starts = [polished(problem, start, by_node) for start in [*starts, *levels(problem, by_node)]]
+        starts = [polished(problem, [*starts, *levels(problem, by_node)], by_node)]
     best, placement = max(((max_flow(problem, start, by_node)[0], start) for start in starts), key=lambda one: one[0])
     for _ in range(ROUNDS if len(spans) > SPANS_MAX else 0):
         near = _near(spans, placement)

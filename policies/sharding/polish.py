@@ -3,8 +3,10 @@
 The programme of `placement` counts links between sites only, as if each node used the mean one; where every pair has a
 link of its own, that is not enough. Here one node or two take whatever range makes the flow of the whole placement
 larger, or an end of another's, or places are traded, until nothing helps: a local search, which ends as each step adds
-at least `LEAST` of the flow. Edges of ranges lie where some other node's do, at the model's ends, or as far off as a
-node can hold. Measured against the best of all placements: `tests/policies/test_goodput.py`.
+at least `LEAST` of the flow. The best of several beginnings is then shaken, and improved again, a fixed number of times
+(iterated local search: Lourenco, Martin and Stuetzle 2003). Edges of ranges lie where some other node's do, at the
+model's ends, or as far off as a node can hold. A flow is found only where the nodes of the least held layer could pass
+more than what there is. Measured against the best of all placements: `tests/policies/test_goodput.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ from itertools import combinations, pairwise
 
 from policies.jobs import Stage
 from policies.problem import Problem
+from policies.rng import Rng
 from policies.sharding.flow import Rates, span_max
 from policies.sharding.links import TOKEN_BYTES, Network
 
-NODES_MAX = 5
-"""Nodes up to which placements are polished; with eight of 32 layers it takes longer than the programme itself."""
-TRIES = 2000
-"""Placements that are tried from one beginning; each is a small maximum flow."""
+NODES_MAX = 8
+"""Nodes up to which placements are polished."""
+SHAKES = 50
+"""Times that the best placement is shaken."""
+TRIES = 1000
+"""Placements whose flow is found from one beginning; each is a small maximum flow."""
 LEAST = 1e-6
 """Share of the flow that counts as better."""
 
@@ -32,19 +37,39 @@ Range = tuple[int, int]
 Held = dict[str, Range]
 
 
-def polished(problem: Problem, placement: Sequence[Stage], by_node: Rates) -> tuple[Stage, ...]:
-    """Return the placement, changed while its flow grows."""
-    flow = _Flow(problem, by_node)
-    held = {stage.node: (stage.first, stage.last) for stage in placement}
+def polished(problem: Problem, placements: Sequence[Sequence[Stage]], by_node: Rates) -> tuple[Stage, ...]:
+    """Return the best of the placements, each changed while its flow grows, and then shaken and changed again.
+
+    A shake gives some nodes other ranges, or none. Its draws have no other key, so that they are always the same.
+    """
+    flow, rng = _Flow(problem, by_node), Rng(0, "", "sharding.polish", 0)
+    best, held = 0.0, Held()
+    for stages in placements:
+        value, found = _settled(flow, {stage.node: (stage.first, stage.last) for stage in stages})
+        if value > best * (1 + LEAST):
+            best, held = value, found
+    for _ in range(SHAKES if best > 0 else 0):
+        value, found = _settled(flow, flow.shaken(held, rng))
+        if value > best * (1 + LEAST):
+            best, held = value, found
+    return tuple(Stage(node, *held[node]) for node in sorted(held))
+
+
+def _settled(flow: _Flow, held: Held) -> tuple[float, Held]:
+    """Change a placement while its flow grows: first what few changes there are, then pairs of nodes."""
     best, left, improved = flow.value(held), TRIES, True
     while improved:
         improved = False
-        for changed in flow.neighbours(held)[:left]:
-            left -= 1
-            if (value := flow.value(changed)) > best * (1 + LEAST):
-                held, best, improved = changed, value, True
+        for neighbours in (flow.alone, flow.bounds, flow.traded, flow.together):
+            for changed in neighbours(held):
+                if left and flow.most(changed) > best * (1 + LEAST):
+                    left -= 1
+                    if (value := flow.value(changed)) > best * (1 + LEAST):
+                        held, best, improved = changed, value, True
+                        break
+            if improved:
                 break
-    return tuple(Stage(node, *held[node]) for node in sorted(held))
+    return best, held
 
 
 class _Flow:
@@ -64,31 +89,68 @@ class _Flow:
         self.enter = {w.node: network.source_bytes_per_s(w, to_source=False) / TOKEN_BYTES for w in self.workers}
         self.leave = {w.node: network.source_bytes_per_s(w, to_source=True) / TOKEN_BYTES for w in self.workers}
 
-    def neighbours(self, held: Held) -> list[Held]:
-        """Return the placements one change away: of one node or two, of two that trade, of a boundary, of an order."""
-        nodes = sorted(self.span)
-        teams = [(node,) for node in nodes] + list(combinations(nodes, 2))
-        found = [{n: way for n, way in held.items() if n != node} for node in nodes]
+    def alone(self, held: Held) -> list[Held]:
+        """Return the placements where one node holds something else, or nothing."""
+        gone = [{other: way for other, way in held.items() if other != node} for node in sorted(self.span)]
+        return gone + self._moved(held, [(node,) for node in sorted(self.span)])
+
+    def together(self, held: Held) -> list[Held]:
+        """Return the placements where two nodes hold the same range, another than they do."""
+        return self._moved(held, list(combinations(sorted(self.span), 2)))
+
+    def traded(self, held: Held) -> list[Held]:
+        """Return the placements where two nodes trade what they hold."""
+        found = []
+        for one, other in combinations(sorted(self.span), 2):
+            traded = {one: held.get(other), other: held.get(one)}
+            found.append({n: way for n, way in (held | traded).items() if way is not None})
+        return self._held(found)
+
+    def bounds(self, held: Held) -> list[Held]:
+        """Return the placements where a boundary moves by a layer, or where the ranges on both sides trade places."""
+        found = []
+        edges = sorted({edge for way in held.values() for edge in way})
+        for begin, edge, end in zip(edges, edges[1:], edges[2:], strict=False):
+            found += [{n: (a + by * (a == edge), z + by * (z == edge)) for n, (a, z) in held.items()} for by in (-1, 1)]
+            behind = begin + end - edge
+            traded_places = {(begin, edge): (behind, end), (edge, end): (begin, behind)}
+            found.append({n: traded_places.get(way, way) for n, way in held.items()})
+        return self._held(found)
+
+    def shaken(self, held: Held, rng: Rng) -> Held:
+        """Return a placement where two or three nodes hold other ranges, or none."""
+        changed, nodes = dict(held), sorted(self.span)
+        for _ in range(2 + rng.below(2)):
+            node = rng.choice(nodes)
+            changed.pop(node, None)
+            ways = self._ways(changed, self.span[node])
+            if (number := rng.below(len(ways) + 1)) < len(ways):
+                changed[node] = ways[number]
+        return changed
+
+    def _moved(self, held: Held, teams: Sequence[tuple[str, ...]]) -> list[Held]:
+        """Return the placements where the nodes of a team hold one range, or an end of another node's."""
+        found = []
         for team in teams:
             others = {node: way for node, way in held.items() if node not in team}
             ways = self._ways(others, min(self.span[node] for node in team))
             ways = [way for way in ways if any(held.get(node) != way for node in team)]
             found += [others | dict.fromkeys(team, way) for way in ways]
-            for one, (first, last) in others.items():  # or they take an end of another's range
+            for one, (first, last) in others.items():
                 for at in range(first + 1, last, max(1, (last - first) // CUTS)):
                     found.append(others | {one: (first, at)} | dict.fromkeys(team, (at, last)))
                     found.append(others | {one: (at, last)} | dict.fromkeys(team, (first, at)))
-        for one, other in combinations(nodes, 2):
-            traded = {one: held.get(other), other: held.get(one)}
-            found.append({n: way for n, way in (held | traded).items() if way is not None})
-        edges = sorted({edge for way in held.values() for edge in way})
-        for begin, edge, end in zip(edges, edges[1:], edges[2:], strict=False):
-            for by in (-1, 1):
-                found.append({n: (a + by * (a == edge), z + by * (z == edge)) for n, (a, z) in held.items()})
-            behind = begin + end - edge  # two neighbours trade places
-            traded_places = {(begin, edge): (behind, end), (edge, end): (begin, behind)}
-            found.append({n: traded_places.get(way, way) for n, way in held.items()})
+        return self._held(found)
+
+    def _held(self, found: Sequence[Held]) -> list[Held]:
+        """Return those that fit in the nodes' memory."""
         return [one for one in found if all(0 < z - a <= self.span[n] for n, (a, z) in one.items())]
+
+    def most(self, held: Mapping[str, Range]) -> float:
+        """Return what a placement passes at most: what the nodes that hold its least held layer pass, without links."""
+        passed = [(first, last, self.by_node[node][last - first - 1]) for node, (first, last) in held.items()]
+        edges = {0, *(last for _, last, _ in passed if last < self.layers)}
+        return min(sum(rate for first, last, rate in passed if first <= edge < last) for edge in edges)
 
     def _ways(self, others: Held, most: int) -> list[Range]:
         """Return the ranges whose edges are others' or the model's, or which are as long as they may be from one."""

@@ -42,7 +42,7 @@ class Range(NamedTuple):
 
 
 @dataclass
-class _Rows:
+class Rows:
     """A sparse matrix under construction, with its right-hand sides: rows "at most", or "equal to 0"."""
 
     rows: list[int] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Programme:
         from scipy.optimize import Bounds, LinearConstraint, milp  # a second to load, which only this should take
         from scipy.sparse import coo_array
 
-        count, ways, rows = len(self.spans), self._ways(), _Rows()
+        count, ways, rows = len(self.spans), self._ways(), Rows()
         for column, span in enumerate(self.spans):
             passed = self.passed[span.kind][span.layers - 1]
             rows.add([(count + column, 1.0), (column, -passed)], -np.inf, 0.0)
@@ -114,7 +114,7 @@ class Programme:
     def _site(self, span: Range) -> str:
         return self.kinds[span.kind][0].site
 
-    def _keep_flow(self, rows: _Rows, ways: Sequence[_Way]) -> None:
+    def _keep_flow(self, rows: Rows, ways: Sequence[_Way]) -> None:
         """What flows into a boundary of a site flows out of it."""
         at: dict[tuple[int, str], list[tuple[int, float]]] = {}
         for column, span in enumerate(self.spans, start=len(self.spans)):
@@ -128,7 +128,7 @@ class Programme:
         for place in sorted(at):
             rows.add(at[place], 0.0, 0.0)
 
-    def _bound_crossings(self, rows: _Rows, ways: Sequence[_Way]) -> None:
+    def _bound_crossings(self, rows: Rows, ways: Sequence[_Way]) -> None:
         """A crossing is carried by the nodes that end at its boundary, and by those that begin there."""
         ends: dict[tuple[int, str], list[int]] = {}
         begins: dict[tuple[int, str], list[int]] = {}

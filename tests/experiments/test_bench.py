@@ -25,6 +25,7 @@ from experiments.bench import (
     fleet_spec,
     membership,
     million_day,
+    planners,
     raft,
     sharing,
 )
@@ -96,6 +97,15 @@ def test_the_sharing_benchmark_ends_all_its_flows() -> None:
     assert figures["hops"] == 7
     assert 1 < figures["peak_flows"] <= 40
     assert all(figures[f"{mode}_per_s"] > 0 for mode in MODES)
+
+
+def test_the_planners_benchmark_returns_its_figures() -> None:
+    """A few small plans fill its table; no placement flows more than the proven one."""
+    figures = planners.measure(pipelines=2, pools=4, large=70, devices_max=3)
+
+    assert set(figures) == keys(planners)
+    assert all(figures[key] > 0 for key in figures if key.endswith("_s"))
+    assert -1e-6 <= figures["placement_gap_median"] <= figures["placement_gap_worst"] < 1
 
 
 def test_the_raft_benchmark_runs_its_faults_and_keeps_its_checks() -> None:

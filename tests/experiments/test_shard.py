@@ -19,7 +19,7 @@ from experiments.shard.testbeds import Bed, read
 from experiments.shard.verb import command
 from policies.problem import Plan, State
 from policies.sharding import PLANNERS, end_to_end_s, exact
-from tests.policies.planning_instances import brute_force_s
+from tests.policies.brute_force import brute_force_s
 
 BARS = {
     "7b": {"exo_ring": 2.8, "exo_nodes": 2.2},

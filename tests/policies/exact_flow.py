@@ -2,7 +2,7 @@
 
 Mei et al., ASPLOS 2025, section 4: each node holds one range or none; tokens go from i to j only where j goes on with
 the layer after i's last, partial inference allowed. Unlike `policies.sharding.programme` it knows every node and link
-by name, and no grid or kind; nothing of that module is used here.
+by name, and no grid or kind; nothing of that module is used here, nor of `exact_placement`, whose rows are others.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from policies.problem import Problem
 from policies.sharding.flow import Rates
 
-TOKEN_BYTES = 4.0
+TOKEN_BYTES, GAP = 4.0, 1e-7
 
 
 def largest_flow(p: Problem, by_node: Rates) -> float:
-    """Return the tokens a second of the best placement, within HiGHS's default gap of 1e-4."""
+    """Return the tokens a second of the best placement, within `GAP` of it."""
     layers, count = p.layers, len(p.workers)
     each = p.layer_bytes + p.kv_bytes_layer
     most = [int(min(layers, max(0.0, w.memory_bytes - 2 * p.head_bytes) // each)) for w in p.workers]
@@ -81,7 +81,8 @@ def largest_flow(p: Problem, by_node: Rates) -> float:
     upper = np.full(width, np.inf)
     upper[: len(spans) + len(pairs)] = 1
     solved = milp(
-        gain, constraints=LinearConstraint(np.array(rows), low, high), integrality=whole, bounds=Bounds(0, upper)
-    )
+        gain, constraints=LinearConstraint(np.array(rows), low, high), integrality=whole, bounds=Bounds(0, upper),
+        options={"mip_rel_gap": GAP},
+    )  # fmt: skip
     assert solved.status == 0, solved.message
     return float(-solved.fun) * unit

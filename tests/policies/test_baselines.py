@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.shard.instances import instance
 from policies.jobs import Stage
 from policies.problem import Flow, Held, Plan, Problem, State, Worker
 from policies.sharding import PLANNERS, check_plan, documented, edgeshard, end_to_end_s, exo, petals, placement
 from policies.sharding.flow import cached_rates, max_flow, rates
 from policies.sharding.routes import Router, turns
 from policies.wire import encode
-from tests.policies.planning_instances import instance
 
 EXCHANGEABLE = ("exact", "latency_dp", "local_search")
 decode_plan = msgspec.msgpack.Decoder(Plan).decode

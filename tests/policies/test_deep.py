@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from experiments.shard.instances import instance
 from policies.sharding.deep import one_way
-from tests.policies.planning_instances import instance
 
 
 @pytest.mark.parametrize("streams", [1, 8, 64])

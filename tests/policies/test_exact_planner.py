@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from experiments.shard.instances import instance
 from policies.problem import Link, Plan, State
 from policies.sharding import check_plan, end_to_end_s, exact, local_search
 from policies.sharding.answer import capacity
 from policies.sharding.cost import terms
 from policies.sharding.kinds import kinds_of, states
 from policies.sharding.subsets import best_pipeline
-from tests.policies.planning_instances import brute_force_s, instance
+from tests.policies.brute_force import brute_force_s
 
 
 @pytest.mark.slow

@@ -7,13 +7,13 @@ from collections import Counter
 import msgspec
 import pytest
 
+from experiments.shard.instances import instance
 from policies.jobs import Stage
 from policies.problem import Flow, State
 from policies.sharding import check_plan, swarm
 from policies.sharding.flow import worker_rates
 from policies.sharding.goodput import shortlist, worth
 from policies.sharding.routes import Fixed, Router, Shortest
-from tests.policies.planning_instances import instance
 
 FORK = (Stage("a", 0, 2), Stage("b", 0, 2), Stage("c", 2, 4), Stage("d", 2, 4))
 FLOWS = tuple(Flow(u, v, w) for u, v, w in [("", "a", 2.0), ("", "b", 1.0), ("a", "c", 2.0), ("b", "d", 1.0)]) + tuple(

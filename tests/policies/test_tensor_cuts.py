@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from experiments.shard.instances import instance
 from models.draws import uniform
 from policies.config import PolicyConfig
 from policies.problem import Group, Link, Plan, Problem, State, Worker
@@ -17,7 +18,6 @@ from policies.sharding.subsets import best_pipeline
 from policies.sharding.tensor import folded, plan, search
 from policies.wire import encode
 from scenarios.schema import ScenarioError, build
-from tests.policies.planning_instances import instance
 
 LAYERS, HEADS = 6, 4
 
