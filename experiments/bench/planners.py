@@ -32,12 +32,12 @@ Made = TypeVar("Made")
 
 TITLE = f"planners: {PIPELINES} pipelines and {POOLS} placements of up to 8 devices, and one pipeline of {LARGE:,}"
 LINES = (
-    Line("exact_median_s", "exact, 8 devices: CPU s, median", 4),
-    Line("exact_worst_s", "exact, 8 devices: CPU s, worst", 4, at_most=1),
-    Line("proof_median_s", "exact_placement, 8 devices: CPU s, median", 3),
-    Line("proof_worst_s", "exact_placement, 8 devices: CPU s, worst", 3, at_most=1),
+    Line("exact_median_s", "exact: CPU s, median", 4),
+    Line("exact_worst_s", "exact: CPU s, worst", 4, at_most=1),
+    Line("proof_median_s", "exact_placement: CPU s, median", 3),
+    Line("proof_worst_s", "exact_placement: CPU s, worst", 3, at_most=1),
     Line("proof_share", "exact_placement: share within 1 CPU s", 3),
-    Line("placement_worst_s", "placement, 8 devices: CPU s, worst", 3),
+    Line("placement_worst_s", "placement: CPU s, worst", 3),
     Line("placement_gap_median", "placement: share of the largest flow missing", 4, at_most=0.03),
     Line("placement_gap_p95", "placement: the same, p95", 4, at_most=0.10),
     Line("placement_gap_worst", "placement: the same, worst", 4),

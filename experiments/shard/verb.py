@@ -32,6 +32,8 @@ of its module in `policies/sharding/`. Baselines get their own ideal inputs: tru
 
 Maximum flow knows no queues: it may rank placements otherwise than a simulation does (docs/goodput.md).
 """
+KEPT = "<!-- kept when this page is made again -->\n"
+"""What stands below it was measured otherwise, and is left as it is."""
 PLANNERS_SERVED = ("simulated", "placement", "helix", "petals", "swarm", "exo_ring", "memory_ring")
 """What --goodput serves unless told otherwise; ``simulated`` is chosen by it."""
 LOAD_MAX, SECONDS_MAX = 10.0, 86_400.0
@@ -61,7 +63,10 @@ def main(options: argparse.Namespace) -> int:
             report(number / (len(beds) * len(names)), f"{bed.name} {bed.model} {name}")
             rows.append(row(bed, name, options.budget))
     if options.out:
-        Path(options.out).write_text(PAGE.format(command=command(options, "docs/planners.md")) + _markdown(rows))
+        out = Path(options.out)
+        _, mark, kept = (out.read_text() if out.is_file() else "").partition(KEPT)
+        below = f"\n{mark}{kept}" if mark else ""
+        out.write_text(PAGE.format(command=command(options, "docs/planners.md")) + _markdown(rows) + below)
     plain = [vars(one) | {"ratio": ratio(rows, one)} for one in rows]
     show({"rows": plain}, _text(rows), options.json)
     return 0

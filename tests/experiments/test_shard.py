@@ -16,7 +16,7 @@ from experiments.shard.goodput import Goodput, Load, Shown, arrivals, code_gaps_
 from experiments.shard.goodput_page import page
 from experiments.shard.score import Row, planned, ratio, row
 from experiments.shard.testbeds import Bed, read
-from experiments.shard.verb import command
+from experiments.shard.verb import KEPT, command
 from policies.problem import Plan, State
 from policies.sharding import PLANNERS, end_to_end_s, exact
 from tests.policies.brute_force import brute_force_s
@@ -196,13 +196,16 @@ def test_a_table_ranks_and_says_why_not(small: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_page_is_made_by_the_command(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """--out writes the tables that --json tells."""
+    """--out writes the tables that --json tells, and keeps what stands below its mark."""
     page = tmp_path / "page.md"
+    page.write_text(f"an older table\n{KEPT}measured otherwise\n")
 
     assert cli.main(["shard", str(small), "-q", "--json", "--planner", "exact", "--out", str(page)]) == 0
 
     (one,) = json.loads(capsys.readouterr().out)["rows"]
     assert f"| exact | {one['scores']['seconds_a_token'] * 1e3:.1f} | 1.00 | 1 | {one['stages']} |" in page.read_text()
+    assert page.read_text().endswith(f"\n\n{KEPT}measured otherwise\n")
+    assert "an older table" not in page.read_text()
 
 
 def test_a_flow_is_better_the_more_and_seconds_the_fewer() -> None:
