@@ -149,7 +149,7 @@ class _Flow:
     def most(self, held: Mapping[str, Range]) -> float:
         """Return what a placement passes at most: what the nodes that hold its least held layer pass, without links."""
         passed = [(first, last, self.by_node[node][last - first - 1]) for node, (first, last) in held.items()]
-        edges = {0, *(last for _, last, _ in passed if last < self.layers)}
+        edges = [0, *(last for _, last, _ in passed if last < self.layers)]
         return min(sum(rate for first, last, rate in passed if first <= edge < last) for edge in edges)
 
     def _ways(self, others: Held, most: int) -> list[Range]:
