@@ -21,14 +21,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from policies.commands import Attend, Convict, Facts, Stand, unsigned
+from policies.commands import Attend, Convict, Facts, Stand, decode, unsigned
 from policies.config import CouncilConfig
 from policies.local import Accused, Allow, Committed, Configured, Leadership, Propose, Reconfigure, Restore
 from policies.port import NS_PER_S, Policy
 from policies.registry import LOG, WAITING_MAX, Registry
 from policies.state import VillageState
 from policies.state.council import SECRET_BYTES, Chooser, Convicts, Council, commitment_of
-from policies.wire import Message, encode
+from policies.wire import Message, WireError, encode
 
 NEVER = -(1 << 62)
 PATIENCE = 4
@@ -241,7 +241,7 @@ class Duties(Policy):
             if self.guilty:  # whatever the state made of it, it will say the same again
                 self.guilty = {who: said for who, said in self.guilty.items() if said != message.command}
         elif isinstance(message, Restore):
-            self._press(0)
+            self._press(self.retry_ns)
         elif isinstance(message, Configured):
             self.configured = (message.members, message.learners)
             self.port.decide("seated", message)
@@ -272,11 +272,20 @@ class Councillor(Duties, Registry):
         self.asked_for: dict[bytes, int] = {}  # clients' commands that were not seen committed: when last asked for
 
     def _press(self, wait_ns: int) -> None:
-        """A log may lose a command, and the state makes it happen once."""
-        for command, since_ns in self.asked_for.items():
-            if self.port.now - since_ns >= wait_ns:
-                self.asked_for[command] = self.port.now
+        """A log may lose a command, and the state makes it happen once; what it holds need not be asked for again."""
+        now = self.port.now
+        for command in [command for command, since_ns in self.asked_for.items() if now - since_ns >= wait_ns]:
+            if self._holds(command):
+                del self.asked_for[command]
+            else:
+                self.asked_for[command] = now
                 self.port.tell(LOG, Propose(command))
+
+    def _holds(self, command: bytes) -> bool:
+        try:
+            return self.state.holds(decode(command))
+        except WireError:
+            return False
 
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
         if not isinstance(operation, Propose):

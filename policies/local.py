@@ -102,7 +102,11 @@ class Readable(Message, frozen=True, tag="readable"):
 
 
 class Restore(Message, frozen=True, tag="restore"):
-    """log to state machine: replace your state by this one, which holds every command up to ``index``."""
+    """log to state machine: replace your state by this one, which holds every command up to ``index``.
+
+    What was proposed before and waited in the log may be lost with it: who proposed it looks for it in the state, and
+    proposes again what is not there.
+    """
 
     index: int
     state: bytes

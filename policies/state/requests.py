@@ -36,10 +36,14 @@ class Requests(Part):
     def accept(self, request: Accept) -> bool:
         """Take a request in; return whether it is new."""
         key = (request.client, request.op_id)
-        if key in self.owed or key in self.outcomes:
+        if self.knows(key):
             return False
         self.owed[key] = request
         return True
+
+    def knows(self, key: OpKey) -> bool:
+        """Return whether a request was taken in, settled or not."""
+        return key in self.owed or key in self.outcomes
 
     def attach(self, command: Attach) -> bool:
         """Let another node hold the prompt; return whether that changes anything."""

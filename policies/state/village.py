@@ -168,6 +168,25 @@ class VillageState:
             amounts = rewards(receipt, verifier, self.credits.earned, standing)
             self.credits.reward(f"reward {receipt.client}/{receipt.op_id}", amounts)
 
+    def holds(self, command: Command) -> bool:
+        """Return whether this state shows that a command was done, or that nothing can come of it any more.
+
+        Who is given a state in place of commands so tells which of them need not be asked for again. Of a command that
+        leaves no trace nothing is known, and the answer is False.
+        """
+        if isinstance(command, Accept):
+            return self.work.knows((command.client, command.op_id))
+        if isinstance(command, Complete | Refuse):
+            return key_of(command) in self.work.outcomes
+        if isinstance(command, Join):
+            return command.node in self.members
+        if isinstance(command, Pay):
+            payment = command.payment
+            return payment.number <= self.credits.numbers.get(payment.source, 0)
+        if isinstance(command, InSession):
+            return command.sequence <= self.sessions.last(command.client)
+        return isinstance(command, Stand) and command.node in self.council.candidates
+
     # -- the whole as bytes --------------------------------------------------------------------------
 
     def digest(self) -> str:

@@ -9,7 +9,9 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from policies.commands import Convict, Facts
+from policies import port as p
+from policies.cell import Cell
+from policies.commands import Accept, Convict, Facts, decode
 from policies.committee.electoral import Electoral
 from policies.config import CommitteeConfig
 from policies.consensus import HotStuff, convicts
@@ -17,8 +19,9 @@ from policies.consensus.hotstuff.certificates import vote_bytes
 from policies.consensus.hotstuff.messages import RECONFIGURE, Evidence
 from policies.consensus.hotstuff.pool import Waiting
 from policies.council import Charter, Councillor
-from policies.local import Accused, Propose
+from policies.local import Accused, Committed, Propose, Restore
 from policies.port import NS_PER_S, Policy
+from policies.state import VillageState
 from policies.wire import encode
 from scenarios.adversaries import behaviours as b
 from scenarios.checks import Checks, council
@@ -174,6 +177,42 @@ def test_evidence_goes_to_the_log_until_the_state_has_judged_on_it(culprit: str,
     assert (culprit in fleet.council("n0").barred) == barred
     assert sum(d.value[3] == crc32(encode(Convict(proof))) for d in kept) == 1
     assert fleet.cluster.policy("n0", "council").guilty == {}
+
+
+class Log(Policy):
+    """Stands where the log is: says what a test says, and keeps what is proposed."""
+
+    requests = (Committed, Restore)
+
+    def __init__(self) -> None:
+        self.proposed: list[bytes] = []
+
+    def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        self.port.tell("council", operation)
+
+    def on_local(self, sender: str, message: Any) -> None:
+        if isinstance(message, Propose):
+            self.proposed.append(message.command)
+
+
+def test_what_a_state_holds_that_is_taken_over_is_not_asked_for_again() -> None:
+    """Of two requests that n8 was given one stands in the state: the other is asked for, and not with every state."""
+    one, two = (Accept("client", k, "m", "p", "n0", 1, 1, 0, 0, 0) for k in "12")
+    log, mine = Log(), device("n8")["council"]
+    cell = Cell({"consensus": log, "council": mine}, "n8", NAMES[:8], seed=1, keys=KeyRing(1).handle("n8"))
+    cell.step(0, 0, (p.START, "", {}, 0))
+    state = VillageState(Councillor(Charter(RULES, FOUNDERS, facts("n8"), Electoral(SEATS, 0.2)))._new_council())
+    state.apply(one, lambda *_: True)
+    for command in (one, two):
+        cell.step(1, 1, (p.REQUEST, "council", "client", "1", encode(Propose(encode(command)))))
+    later = NS_PER_S
+    for now in (later, later + 1, later + 2):
+        cell.step(now, now, (p.REQUEST, "consensus", "test", "1", encode(Restore(1, state.snapshot()))))
+
+    assert [decode(command) for command in log.proposed] == [one, two, two]
+    cell.step(later + 3, 0, (p.REQUEST, "consensus", "test", "1", encode(Committed(2, 1, encode(two)))))
+    state.apply(two, lambda *_: True)
+    assert mine.state.digest() == state.digest()  # type: ignore[attr-defined]
 
 
 class Usurper(HotStuff):

@@ -13,6 +13,7 @@ NAMES: dict[str, str] = {
     "hotstuff": "HotstuffArena", "hotstuff3": "Hotstuff3Arena", "pbft": "PbftArena",
     "village_hotstuff": "VillageHotstuffArena",
     "registry": "RegistryArena", "council": "CouncilArena", "council_raft": "CouncilRaftArena",
+    "council_pbft": "CouncilPbftArena",
 }  # fmt: skip
 """Arena to its class, in the module of its name."""
 

@@ -35,6 +35,13 @@ OF_THE_LOG = (
     "splits proposals", "splits votes", "double votes", "twins", "forgets all", "old state", "false blocks",
 )  # fmt: skip
 """What may hurt a change of members, and what leaves evidence; the others are the arena hotstuff's."""
+OF_THE_COUNCIL: dict[str, tuple[b.Behaviour, ...]] = {
+    "is not there": (b.Silent(path=AT),),
+    "hears nobody": (b.Silent(path=AT, side="receive"),),
+    "stands in others' names": (b.Impersonate(path=AT, victim="n1", forward=True),),
+    "lies about itself": (b.Corrupt(path=AT, tags=("speak",), field=(0, 1, 1), change="flip"),),
+}
+"""What a liar does as a councillor, whatever the log."""
 TOKENS, LAYERS = 1000, 24
 
 
@@ -68,12 +75,8 @@ class CouncilArena(ByzantineArena):
     fewest = 6
     timeouts_s: ClassVar[tuple[float, ...]] = HotstuffArena.timeouts_s
     lies: ClassVar[Mapping[str, tuple[b.Behaviour, ...]]] = {
-        **{what: LIES[what] for what in OF_THE_LOG},
-        "is not there": (b.Silent(path=AT),),
-        "hears nobody": (b.Silent(path=AT, side="receive"),),
-        "stands in others' names": (b.Impersonate(path=AT, victim="n1", forward=True),),
-        "lies about itself": (b.Corrupt(path=AT, tags=("speak",), field=(0, 1, 1), change="flip"),),
-    }
+        **{what: LIES[what] for what in OF_THE_LOG}, **OF_THE_COUNCIL
+    }  # fmt: skip
 
     def committee(self, trial: Trial) -> int:
         """Return how many, the first ones, are founders: one of them may lie, and sits from the beginning."""

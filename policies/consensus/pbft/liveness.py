@@ -43,6 +43,7 @@ class Pool:
         self.waiting: dict[bytes, Waiting] = {}
         self.queue: dict[bytes, None] = {}  # of these, what this member as the primary has not proposed in its view
         self.held: dict[str, int] = {}
+        self.asked: set[tuple[str, bytes]] = set()  # (origin, command) of what waits
         self.done: dict[bytes, None] = {}
 
     def add(self, request: Request, now: int) -> bool:
@@ -58,6 +59,7 @@ class Pool:
         if held >= self.each_max:
             return False
         self.held[request.origin] = held + 1
+        self.asked.add((request.origin, request.command))
         self.waiting[key] = Waiting(request, now)
         self.queue[key] = None
         return True
@@ -74,6 +76,7 @@ class Pool:
         self.queue.pop(key, None)
         if (gone := self.waiting.pop(key, None)) is not None:
             self.held[gone.request.origin] -= 1
+            self.asked.discard((gone.request.origin, gone.request.command))
 
     def oldest(self) -> bytes:
         """Return the name of the request that has waited longest, or nothing."""

@@ -39,10 +39,10 @@ class Requests(Core):
     # -- commands ------------------------------------------------------------------------------------
 
     def _ask(self, command: bytes) -> None:
-        """Take a command of the state machine; one that begins as a change of members is refused."""
+        """Take a command of the state machine, once while it waits; what begins as a change of members is refused."""
         if command.startswith(MARK):
             self._drop("command that is kept for protocols")
-        else:
+        elif (self.port.me, command) not in self.pool.asked:
             self._submit(command)
 
     def _submit(self, command: bytes) -> int:
@@ -101,14 +101,13 @@ class Requests(Core):
     def _begin_anew(self) -> None:
         """A state came that may hold what waits here, and others, who executed it, answer no question about it.
 
-        Commands of this node are asked for anew, under other numbers; they may so be committed twice. Reads are not:
-        whoever asked is told to ask again. What others asked they ask again if they still wait for it.
+        So nothing waits any more. Only the state machine sees what the state holds of what it proposed, and asks for
+        the rest; asked for from here, all of it would come again with each state that is taken over, and what is
+        committed so makes more states to take over. Whoever reads is told to ask again, and what others asked they
+        ask again if they still wait for it.
         """
-        own = [r.command for r in self.pool.own(self.port.me, self.port.now) if r.command and r.command[:1] != MARK]
         self.pool.forget()
         self._refuse_reads()
-        for command in own:
-            self._submit(command)
 
     # -- changes of members --------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from scenarios.schema import ScenarioError
 from scenarios.trial import Trial
 
 BYZANTINE = ("hotstuff", "hotstuff3", "pbft")
-AGREEMENT = (*BYZANTINE, "registry", "council", "council_raft")
+AGREEMENT = (*BYZANTINE, "registry", "council", "council_raft", "council_pbft")
 
 
 def trial(name: str, **fields: Any) -> Trial:
@@ -48,7 +48,7 @@ def test_a_share_of_the_trials_has_one_liar_and_every_lie_and_every_member_is_dr
 @pytest.mark.parametrize("name", AGREEMENT)
 def test_a_few_seeds_raise_no_alarm(name: str) -> None:
     """The long campaigns run at night; these are the seeds that once found something, and the first few."""
-    once = {"hotstuff": (107, 367), "hotstuff3": (), "pbft": (39, 444), "registry": (), "council": (40,)}.get(name, ())
+    once = {"hotstuff": (107, 367), "pbft": (39, 444), "council": (40,), "council_pbft": (20, 35)}.get(name, ())
     place = arena(name)
     for seed in (*range(1, 4), *once):
         outcome = place.run(draw(place, place.shape, seed))

@@ -16,8 +16,8 @@ from experiments.hunt.arenas import NAMES
 
 SEEDS = {
     "raft": 100_000, "hotstuff": 30_000, "hotstuff3": 30_000, "pbft": 40_000, "registry": 20_000,
-    "council": 3_000, "council_raft": 2_000, "tasks": 20_000, "village": 2_000, "village_hotstuff": 1_000,
-    "fleet": 1_000,
+    "council": 3_000, "council_raft": 2_000, "council_pbft": 3_000, "tasks": 20_000, "village": 2_000,
+    "village_hotstuff": 1_000, "fleet": 1_000,
 }  # fmt: skip
 """By arena; the others get `OTHERS`. A night's work on two cores, most of it agreement's: 100,000 seeds of Raft, and
 as many of protocols that bear liars with at most f of them."""

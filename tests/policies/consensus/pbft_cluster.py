@@ -41,18 +41,25 @@ class Told(Message, frozen=True, tag="told"):
 
 
 class CommandList(Policy):
-    """A state machine whose state is the list of commands; it takes a snapshot at every so-manieth index."""
+    """A state machine whose state is the list of commands; it takes a snapshot at every so-manieth index.
+
+    Given a state in place of commands, it proposes again what that does not hold of what it proposed.
+    """
 
     requests = (Put, Ask)
 
     def __init__(self, snapshot_every: int = 0) -> None:
         self.snapshot_every = snapshot_every
         self.commands: list[bytes] = []
+        self.proposed: list[bytes] = []
         self.restored = 0
 
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
-        message = Propose(operation.command) if isinstance(operation, Put) else Read(operation.token)
-        self.port.tell("consensus", message)
+        if isinstance(operation, Put):
+            self.proposed.append(operation.command)
+            self.port.tell("consensus", Propose(operation.command))
+        else:
+            self.port.tell("consensus", Read(operation.token))
 
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, Committed):
@@ -64,6 +71,9 @@ class CommandList(Policy):
             self.commands = msgspec.msgpack.decode(message.state, type=list[bytes])
             self.restored += 1
             assert message.index == len(self.commands)
+            for command in self.proposed:
+                if command not in self.commands:
+                    self.port.tell("consensus", Propose(command))
         elif isinstance(message, Readable):
             self.port.reply("reader", str(message.token), Told(message.index))
 

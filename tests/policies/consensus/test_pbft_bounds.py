@@ -58,6 +58,36 @@ def test_a_state_within_a_batch_is_gone_on_from_within_it() -> None:
     assert (member.pbft.applied, decided) == (23, ["commit"])
 
 
+def test_a_command_that_waits_is_asked_for_once_however_often_it_is_proposed() -> None:
+    """Once it is executed the same bytes are another command."""
+    member = One()
+    for command in (b"a", b"a", b"b", b"a"):
+        member.tell(Propose(command))
+    asked = [message for to, message in member.sent if to == "n0" and isinstance(message, m.Request)]
+    assert [(r.origin, r.command) for r in asked] == [("n3", b"a"), ("n3", b"b")]
+
+    batch = (("n3", asked[0].number, b"a"),)
+    votes = tuple((name, commit(name, 0, 1, batch).signature) for name in NAMES[:3])
+    member.hear("n1", m.Decided(0, 1, batch, votes))
+    member.tell(Propose(b"a"))
+    assert [r.command for to, r in member.sent if to == "n0" and isinstance(r, m.Request)] == [b"a", b"b", b"a"]
+
+
+def test_with_a_state_that_is_taken_over_nothing_waits_any_more() -> None:
+    """The state machine alone sees what of it was done: else all of it would come again with each state."""
+    member = One()
+    for command in (b"a", b"b"):
+        member.tell(Propose(command))
+    member.sent.clear()
+    member.hear("n0", shown(point_of(b"state"), b"state"), *chunks_of(b"state"))
+
+    assert member.pbft.applied == 20
+    assert not member.pbft.pool.waiting
+    assert not [message for _, message in member.sent if isinstance(message, m.Request)]
+    member.tell(Propose(b"b"))
+    assert [message.command for to, message in member.sent if to == "n0" and isinstance(message, m.Request)] == [b"b"]
+
+
 def test_a_checkpoint_that_a_quorum_did_not_sign_moves_no_window() -> None:
     """Whoever shows it; and one with its proof does."""
     point = m.Point(8, 8, b"chain")

@@ -6,7 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.commands import Accept, Add, Command, Complete, Evict, Join, Place, Put, Receipt, Refuse, Vouched, decode
+from policies.commands import (
+    Accept,
+    Add,
+    Command,
+    Complete,
+    Evict,
+    InSession,
+    Join,
+    Pay,
+    Place,
+    Put,
+    Receipt,
+    Refuse,
+    Stand,
+    Vouched,
+    decode,
+)
 from policies.jobs import Stage
 from policies.state import SnapshotError, VillageState, requests, snapshot
 from policies.wire import encode
@@ -14,6 +30,7 @@ from sim.keys import KeyRing
 from tests.policies.strategies import believe, commands
 
 histories = st.lists(commands, max_size=40)
+TRACED = Accept | Complete | Refuse | Join | Pay | InSession | Stand
 
 
 def after(history: list[Command]) -> VillageState:
@@ -34,6 +51,20 @@ def test_a_request_has_one_outcome_the_first(history: list[Command]) -> None:
             assert first.setdefault(key, outcome) is outcome
         assert not state.requests.keys() & state.outcomes.keys()
     assert first.keys() == state.outcomes.keys()
+
+
+@given(histories, commands)
+def test_what_a_state_holds_changes_nothing_when_it_comes_again(history: list[Command], another: Command) -> None:
+    """So whoever is given that state need not ask for it; and what was done just now is held, if it leaves a trace."""
+    state = VillageState()
+    for command in history:
+        if state.apply(command, believe) and isinstance(command, TRACED):
+            assert state.holds(command)
+    for command in (*history, another):
+        before = state.digest()
+        if state.holds(command):
+            assert not state.apply(command, believe)
+            assert state.digest() == before
 
 
 @given(histories)
