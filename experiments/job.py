@@ -10,9 +10,11 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import RunOptions, UsageError, build, compose
@@ -148,7 +150,11 @@ def track(run: Run, *, parent: str = "") -> str:
 
 
 def load_policy(name: str) -> Any:
-    """Load the user's policy, ``FILE.py`` or ``FILE.py:Class``; without a name, the file's only Policy."""
+    """Load the user's policy, ``FILE.py`` or ``FILE.py:Class``; without a name, the file's only Policy.
+
+    Raises:
+        UsageError: the file is no Python or breaks as it is loaded, or names no policy; one line for the user.
+    """
     from policies.port import Policy
 
     path, _, wanted = name.partition(":")
@@ -156,7 +162,11 @@ def load_policy(name: str) -> Any:
     if spec is None or spec.loader is None:
         raise UsageError(f"-p {path}: is not a Python file")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where its digest finds its text
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever a stranger's file may do
+        where = f"{path}:{_line_of(error, path)}" if _line_of(error, path) else path
+        raise UsageError(f"-p {where}: cannot be loaded: {type(error).__name__}: {error}") from None
     own = {
         key: value for key, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, Policy) and value.__module__ == module.__name__
@@ -165,7 +175,19 @@ def load_policy(name: str) -> Any:
         raise UsageError(f"-p {name}: no such class; the file defines {', '.join(own) or 'no policy'}")
     if not wanted and len(own) != 1:
         raise UsageError(f"-p {path}: defines {len(own)} policies; name one, e.g. -p {path}:{next(iter(own), 'Class')}")
-    return getattr(module, wanted) if wanted else next(iter(own.values()))
+    found = getattr(module, wanted) if wanted else next(iter(own.values()))
+    if not isinstance(found, FunctionType) and not (isinstance(found, type) and issubclass(found, Policy)):
+        raise UsageError(f"-p {name}: is no policy; allowed: a subclass of policies.port.Policy, or a function")
+    return found
+
+
+def _line_of(error: BaseException, path: str) -> int:
+    """Return the last line of the file at ``path`` that led to the error; 0 if none did."""
+    if isinstance(error, SyntaxError) and Path(error.filename or "").resolve() == Path(path).resolve():
+        return error.lineno or 0
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(path).resolve()]
+    return (lines or [0])[-1] or 0
 
 
 def _in_world(job: Job, policy: Any, progress: Progress) -> Record:

@@ -228,3 +228,27 @@ def test_a_policy_file_is_loaded(tmp_path: Path) -> None:
         load_policy(str(file))
     with pytest.raises(UsageError, match="no such class; the file defines A, B"):
         load_policy(f"{file}:C")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        ("import nosuchmodule\n", "", ":1: cannot be loaded: ModuleNotFoundError: No module named 'nosuchmodule'"),
+        ("x = 1\ndef (\n", "", ":2: cannot be loaded: SyntaxError"),
+        ("x = 1\n\n1 / 0\n", "", ":3: cannot be loaded: ZeroDivisionError"),
+        ("import sys\nsys.exit(0)\n", "", ":2: cannot be loaded: SystemExit"),
+        ("class A: pass\n", ":A", "A: is no policy; allowed: a subclass of policies.port.Policy"),
+    ],
+)
+def test_a_policy_file_that_breaks_is_the_users(
+    text: str, name: str, said: str, world: list[Any], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is one line with the file and where in it, exit code 2, and no Run."""
+    (home / "mine.py").write_text(text)
+
+    assert cli.main(["run", "-p", f"mine.py{name}", "track=none", "-q"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("twin: -p mine.py")
+    assert said in line
+    assert not world
+    assert not (home / "runs").exists()
