@@ -246,6 +246,8 @@ def test_old_python_can_read_the_launcher() -> None:
         ("sweep +world=local", {"track", "torch", "jax", "local"}),
         ("run fleet.backend=jax", {"track", "jax"}),
         ("serve --port 0", {"track", "torch", "jax", "local", "gateway"}),
+        ("serve --model models/mine", {"track", "torch", "jax", "local", "gateway", "tokenizer"}),
+        ("checkpoint tiny models/tiny", {"track", "torch"}),
         ("calibrate executor", {"track", "torch", "jax", "local"}),
         ("calibrate verification", {"track", "torch", "jax", "local"}),
         ("bench overhead", {"track", "torch", "jax", "local"}),
