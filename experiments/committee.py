@@ -23,6 +23,10 @@ TARGETS = (1e-3, 1e-6, 1e-9)
 SIZES = (4, 7, 10, 13)
 """Committees whose failure is frequent enough to be counted."""
 CONFIDENCE = 0.999
+FLEET_MAX, CHECK_MAX = 1_000_000, 10_000_000
+"""Of devices and of epochs drawn: beyond them an answer takes hours, and differs from that of a million by nothing."""
+ODDS_MAX = 1000
+"""Of a faulty device's tickets for an honest one's, either way: a hundred times what the choice itself gives."""
 
 
 class Counted(NamedTuple):
@@ -48,6 +52,7 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         CommitteeError: an option out of range.
     """
+    _check(options)
     shares, odds = [_number("faulty", word) for word in options.faulty.split(",")], _number("odds", options.odds)
     rows = table(options.fleet, map(float, shares), TARGETS, float(odds))
     counted = [
@@ -83,11 +88,25 @@ def count(fleet: int, share: float, n: int, odds: Fraction, epochs: int, seed: i
     return Counted(share, n, computed, failed, epochs, float(interval.low), float(interval.high))
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be computed, or would go on for hours."""
+    for name, low, high in (("fleet", 1, FLEET_MAX), ("check", 0, CHECK_MAX), ("seed", 0, (1 << 63) - 1)):
+        value = getattr(options, name)
+        if not low <= value <= high:
+            raise CommitteeError(f"--{name} {value}: allowed: {low} to {high}")
+
+
 def _number(name: str, word: str) -> Fraction:
+    """Read ``--faulty`` (a share) or ``--odds``."""
     try:
-        return Fraction(word.strip())
+        value = Fraction(word.strip())
     except (ValueError, ZeroDivisionError):
         raise CommitteeError(f"{name}={word!r}: expected a number, as 0.1 or 1/4") from None
+    if name == "faulty" and not 0 <= value <= 1:
+        raise CommitteeError(f"faulty={word!r}: allowed: shares from 0 to 1")
+    if name == "odds" and not Fraction(1, ODDS_MAX) <= value <= ODDS_MAX:
+        raise CommitteeError(f"odds={word!r}: allowed: 1/{ODDS_MAX} to {ODDS_MAX}")
+    return value
 
 
 def _text(fleet: int, odds: Fraction, rows: list[Row], counted: list[Counted]) -> list[str]:

@@ -48,7 +48,14 @@ def test_informative_trust_is_counted_too() -> None:
         (["--faulty", "0.4"], "no committee of 3f + 1 fails with 0.001 or less"),
         (["--faulty", "some"], "faulty='some': expected a number, as 0.1 or 1/4"),
         (["--faulty", "0.1", "--odds", "1/99", "--check", "9"], "odds=1/99: a device has 1 to 10 tickets"),
-        (["--faulty", "0.1", "--odds", "0"], "odds=0.0: allowed are 0 to 500, and above 0"),
+        (["--faulty", "0.1", "--odds", "0"], "odds='0': allowed: 1/1000 to 1000"),
+        (["--odds", "99999999999999999999999/1"], "odds='99999999999999999999999/1': allowed: 1/1000 to 1000"),
+        (["--faulty", "0.1,1.5"], "faulty='1.5': allowed: shares from 0 to 1"),
+        (["--faulty=-0.1"], "faulty='-0.1': allowed: shares from 0 to 1"),
+        (["--fleet", "0"], "--fleet 0: allowed: 1 to 1000000"),
+        (["--fleet", "10000000000"], "--fleet 10000000000: allowed: 1 to 1000000"),
+        (["--check", "-1"], "--check -1: allowed: 0 to 10000000"),
+        (["--check", "9", "--seed", "-1"], "--seed -1: allowed: 0 to 9223372036854775807"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
