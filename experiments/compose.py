@@ -91,6 +91,8 @@ def split(words: Iterable[str]) -> tuple[list[str], RunOptions]:
                 raise UsageError(f"track={value}: no such tracker; {_nearest(value, TRACKERS)}")
             options = replace(options, track=value)
         elif key == "policy.alias":
+            if not value:
+                raise UsageError("policy.alias='': a name is needed, e.g. policy.alias=candidate")
             options = replace(options, policy_alias=value)
         else:
             overrides.append(word)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,21 @@ def run_folder(scenario: Scenario | FleetScenario, key: str) -> Path:
     while folder.with_name(f"{folder.name}-{number}").exists():
         number += 1
     return folder.with_name(f"{folder.name}-{number}")
+
+
+def check_place(folder: Path, where: str) -> None:
+    """Refuse a folder that cannot be written; ``where`` is what the user knows it by.
+
+    Raises:
+        UsageError: with the reason.
+    """
+    standing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not standing.is_dir():
+        raise UsageError(f"{where}: cannot be written ({standing} is a file)")
+    try:  # only trying tells: permissions say nothing of read-only and special file systems
+        os.rmdir(tempfile.mkdtemp(prefix=".twin-", dir=standing))
+    except OSError as error:
+        raise UsageError(f"{where}: cannot be written ({standing}: {error.strerror})") from None
 
 
 def is_run(folder: Path) -> bool:

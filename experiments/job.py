@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import RunOptions, UsageError, build, compose
-from experiments.folders import is_run, named_files, project_root, run_folder, run_key, show_path
+from experiments.folders import check_place, is_run, named_files, project_root, run_folder, run_key, show_path
 from experiments.progress import Progress, say
 from experiments.results import Run
 
@@ -250,24 +249,12 @@ def _check_folder(folder: Path, identity: tuple[str, int], options: RunOptions) 
         raise UsageError(f"{where}: holds another run; --fresh replaces it")
 
 
-def check_place(folder: Path, where: str) -> None:
-    """Refuse a folder that cannot be written; ``where`` is what the user knows it by.
-
-    Raises:
-        UsageError: with the reason.
-    """
-    standing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not standing.is_dir():
-        raise UsageError(f"{where}: cannot be written ({standing} is a file)")
-    try:  # only trying tells: permissions say nothing of read-only and special file systems
-        os.rmdir(tempfile.mkdtemp(prefix=".twin-", dir=standing))
-    except OSError as error:
-        raise UsageError(f"{where}: cannot be written ({standing}: {error.strerror})") from None
-
-
 def _identity(folder: Path) -> tuple[str, int]:
-    """Return the key and the seed of the Run in ``folder``; nobody's if there is none."""
+    """Return the key and the seed of the Run in ``folder``; nobody's if there is none, or a damaged one."""
     if not is_run(folder):
         return "", -1
-    run = Run(folder=folder)
-    return str(run.manifest.get("run", {}).get("key", "")), run.seed
+    try:
+        run = Run(folder=folder)
+        return str(dict(run.manifest.get("run", {})).get("key", "")), run.seed
+    except (TypeError, ValueError):  # it is told to be run again, so that must not be refused
+        return "", -1

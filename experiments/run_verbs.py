@@ -86,7 +86,7 @@ def _words_of(options: RunOptions) -> list[str]:
 
 def _jobs(words: list[str]) -> tuple[int, list[str]]:
     given = [word.partition("=")[2] for word in words if word.startswith("jobs=")]
-    if given and not (given[-1].isdigit() and 1 <= int(given[-1]) <= JOBS_MAX):
+    if given and not (given[-1].isdecimal() and 1 <= int(given[-1]) <= JOBS_MAX):
         raise UsageError(f"jobs={given[-1]}: allowed: 1 to {JOBS_MAX} worker processes")
     return int(given[-1]) if given else 1, [word for word in words if not word.startswith("jobs=")]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.compose import UsageError
-from experiments.folders import run_folder, run_key, show_path
+from experiments.folders import check_place, run_folder, run_key, show_path
 from experiments.present import plain, show, summary
 from experiments.serve_village import profile_of, scenario_of, scenario_of_checkpoint
 
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"serve: {', '.join(missing)} not installed: pip install 'villagetwin[{extras}]'")
     import msgspec
 
-    from experiments.job import check_place, keep
+    from experiments.job import keep
     from experiments.progress import say
     from real_backends.gateway.errors import ApiError
     from real_backends.gateway.server import listen, serve

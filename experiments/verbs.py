@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.compose import UsageError
-from experiments.folders import all_runs, find_run, project_root, show_path
+from experiments.folders import all_runs, check_place, find_run, project_root, show_path
 from experiments.present import plain as plain_run
 from experiments.present import show, summary
 from experiments.progress import say
@@ -201,7 +201,24 @@ def _replay(words: list[str]) -> int:
 def _hunt(words: list[str]) -> int:
     from experiments.hunt.verb import hunt
 
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in ("seeds", "jobs", "failures") and not value.isascii():
+            raise UsageError(f"hunt: {word}: allowed: whole numbers")
+        if key == "out" and value:
+            _check_hunt_folder(Path(value).absolute(), word, defects="defects" in words)
     return hunt(words)
+
+
+def _check_hunt_folder(place: Path, word: str, *, defects: bool) -> None:
+    """Refuse, before hours of hunting, a place that cannot be written or that holds something else than a hunt."""
+    if defects:  # a page
+        if place.is_dir() or not place.parent.is_dir():
+            raise UsageError(f"hunt: {word}: allowed: a file in a folder that exists")
+        return
+    check_place(place, f"hunt: {word}")
+    if place.is_dir() and any(place.iterdir()) and not (place / "points.jsonl").is_file():
+        raise UsageError(f"hunt: {word}: holds something other than a hunt; choose another folder")
 
 
 def _promote(words: list[str]) -> int:
@@ -247,14 +264,13 @@ def _ls(words: list[str]) -> int:
     from experiments.results import Run
 
     options = parser("ls").parse_args(words)
-    runs = []
+    there = []
     for folder in all_runs():
         try:
-            run = Run(folder=folder)
+            there.append(Run(folder=folder))
         except UsageError as error:  # one that is damaged hides no other
             say(f"left out: {error}")
-            continue
-        runs += [run] if options.scenario in ("", run.name) else []
+    runs = [run for run in there if options.scenario in ("", run.name)]
     plain = [
         {
             "folder": str(r.folder),
@@ -271,7 +287,11 @@ def _ls(words: list[str]) -> int:
         f"{show_path(Path(str(p['folder']))):45} {p['world']:6} seed {p['seed']:<6} {_what(p)}  {str(p['digest'])[:10]}"
         for p in plain
     ]
-    show(plain, "\n".join(lines) or "no runs yet; `twin run` makes one", options.json)
+    others = ", ".join(sorted({run.name for run in there}))
+    nothing = (
+        f"no runs of {options.scenario}; there are some of {others}" if others else "no runs yet; `twin run` makes one"
+    )
+    show(plain, "\n".join(lines) or nothing, options.json)
     return 0
 
 

@@ -123,7 +123,8 @@ def check_plan(plan: Plan) -> None:
     Raises:
         UsageError, scenarios.schema.ScenarioError: one line on a word of a run, or on the folder.
     """
-    from experiments.job import check_place, prepare
+    from experiments.folders import check_place
+    from experiments.job import prepare
 
     check_place(plan.folder, f"out={show_path(plan.folder)}")
     _same_study(plan)

@@ -149,7 +149,7 @@ def test_ls_and_show_find_runs(world: list[Any], capsys: pytest.CaptureFixture[s
 
 def test_a_damaged_run_hides_no_other(world: list[Any], home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`twin ls` lists what can be read, and says which file cannot."""
-    assert cli.main(["run", "scenario=four_desks", "track=none", "-q"]) == 0
+    assert cli.main(["run", "scenario=four_desks", "profile=", "track=none", "-q"]) == 0
     broken = home / "runs" / "broken"
     broken.mkdir()
     for name in ("manifest.json", "summary.json"):
@@ -161,6 +161,64 @@ def test_a_damaged_run_hides_no_other(world: list[Any], home: Path, capsys: pyte
     assert "broken" not in said.out
     assert "left out: " in said.err
     assert "summary.json: this Run is damaged" in said.err
+
+
+def test_a_damaged_run_is_run_again_as_it_says(
+    world: list[Any], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command replaces it; in a folder that the user named, --fresh does."""
+    for name, text in (("manifest.json", "{"), ("summary.json", ""), ("manifest.json", '{"run": 3, "seed": "x"}')):
+        words = ["run", "scenario=four_desks", "profile=", "track=none", "-q"]
+        assert cli.main(words) == 0
+        assert cli.main([*words, "out=mine", "--fresh"]) == 0
+        (kept,) = (home / "runs" / "four_desks").iterdir()
+        for folder in (kept, home / "mine"):
+            (folder / name).write_text(text)
+        ran = len(world)
+        capsys.readouterr()
+        assert cli.main(words) == 0
+        assert cli.main([*words, "out=mine"]) == 2
+        assert "out=mine: holds another run; --fresh replaces it" in capsys.readouterr().err
+        assert cli.main([*words, "out=mine", "--fresh"]) == 0
+        assert len(world) == ran + 2
+        assert cli.main(["show", str(kept)]) == 0
+
+
+def test_ls_says_which_runs_there_are(world: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs of another scenario are named, rather than none at all."""
+    assert cli.main(["ls", "council"]) == 0
+    assert capsys.readouterr().out == "no runs yet; `twin run` makes one\n"
+    assert cli.main(["run", "scenario=four_desks", "profile=", "track=none", "-q"]) == 0
+    capsys.readouterr()
+    assert cli.main(["ls", "council"]) == 0
+    assert capsys.readouterr().out == "no runs of council; there are some of first_village\n"  # the made-up world's
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("sweep jobs=²", "jobs=²: allowed: 1 to 256 worker processes"),
+        ("hunt raft jobs=²", "hunt: jobs=²: allowed: whole numbers"),
+        ("hunt raft seeds=1..²", "hunt: seeds=1..²: allowed: whole numbers"),
+        ("hunt raft out=file seeds=1", "hunt: out=file: cannot be written"),
+        ("hunt raft out=mine seeds=1", "hunt: out=mine: holds something other than a hunt; choose another folder"),
+        ("hunt defects out=mine", "hunt: out=mine: allowed: a file in a folder that exists"),
+        ("hunt defects out=nowhere/page.md", "hunt: out=nowhere/page.md: allowed: a file in a folder that exists"),
+        ("run policy.alias=", "policy.alias='': a name is needed"),
+    ],
+)
+def test_a_word_that_cannot_be_is_refused_by_name(
+    words: str, said: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the word and what is allowed, exit code 2, nothing written."""
+    (home / "file").write_text("keep")
+    (home / "mine").mkdir()
+    (home / "mine" / "thesis.txt").write_text("keep")
+
+    assert cli.main(words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert sorted(path.name for path in home.rglob("*")) == ["file", "mine", "thesis.txt"]
 
 
 def test_help_of_a_subject_is_about_it(capsys: pytest.CaptureFixture[str]) -> None:
