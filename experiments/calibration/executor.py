@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 
 PACED_BACKEND = "paced"  # stages that hold the time of an assumed law; only the host around them is measured
 BACKENDS = ("torch", "jax", PACED_BACKEND)
+SECONDS_MAX = 3600.0  # an hour: the fit has long stopped getting better
 SECONDS = 20.0  # of an automatic calibration: the fit's error stops falling about there
 EXECUTOR_SHARE = 0.5  # of the time, for the executor alone; the rest goes to start-up and the probe of the machine
 PROBE_SHARE = 0.25
 VILLAGE = ("scenario=four_desks", "executor=paced", "duration_s=8", "workload.requests=40", "record.journals=none")
 """Whose nodes tell what a step takes: short, and of requests that nobody compares."""
+THREADS_MAX = 256  # far above any machine's cores: a slip of the finger
 FORMAT = 7  # of a profile; a file of an older one is measured anew
 
 
@@ -55,19 +57,10 @@ def calibrate_executor(
         report: called with (share done, text).
 
     Raises:
-        UsageError: the backend is unknown or not installed, or the file cannot be written.
+        UsageError: the backend is unknown or not installed, a number is out of range, or the file cannot be written.
     """
-    if backend not in BACKENDS:
-        raise UsageError(f"--backend {backend}: no such backend; allowed: {', '.join(BACKENDS)}")
-    if absent := lacking(backend):
-        raise UsageError(
-            f"--backend {backend}: needs {' and '.join(absent)}: pip install 'villagetwin[{backend},local]'"
-        )
-    if not seconds > 0:
-        raise UsageError(f"--seconds {seconds:g}: must be above 0")
+    check(backend, seconds, out, threads)
     folder = out.absolute().parent
-    if not folder.is_dir() or out.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"--out {out}: must be a file in a folder that exists and can be written")
     from real_backends.host_probe import measure_host
     from real_backends.readiness import measure_start
     from scenarios.hosts import step_law
@@ -84,6 +77,23 @@ def calibrate_executor(
     keep_profile(profile, out)
     report(1.0, show_path(out))
     return profile
+
+
+def check(backend: str, seconds: float, out: Path, threads: int) -> None:
+    """Refuse what `calibrate_executor` could not do; arguments and errors are its own."""
+    if backend not in BACKENDS:
+        raise UsageError(f"--backend {backend}: no such backend; allowed: {', '.join(BACKENDS)}")
+    if absent := lacking(backend):
+        raise UsageError(
+            f"--backend {backend}: needs {' and '.join(absent)}: pip install 'villagetwin[{backend},local]'"
+        )
+    if not 0 < seconds <= SECONDS_MAX:
+        raise UsageError(f"--seconds {seconds:g}: allowed: above 0, to {SECONDS_MAX:g}")
+    if not 1 <= threads <= THREADS_MAX:
+        raise UsageError(f"--threads {threads}: allowed: 1 to {THREADS_MAX}")
+    folder = out.absolute().parent
+    if not folder.is_dir() or out.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"--out {out}: must be a file in a folder that exists and can be written")
 
 
 def _input_s(folder: Path) -> float:
@@ -131,16 +141,22 @@ def _executor_law(backend: str, seconds: float, threads: int) -> dict[str, Any]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--backend", default="torch", help="torch, jax, or paced: workers that only hold their time")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("profile.json"))
+    text = f"time to spend, launches aside (default {SECONDS:g})"
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=text)
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads a shard may use (default 1)")
+    text = "the profile (default profile.json)"
+    parser.add_argument("--out", type=Path, default=Path("profile.json"), metavar="FILE", help=text)
 
 
 def run(options: argparse.Namespace) -> Outcome:
     """Measure this machine's executor and write its profile."""
+    check(options.backend, options.seconds, options.out, options.threads)
     if not options.quiet:
         say(f"measuring the {options.backend} executor for about {options.seconds:g} s")
-    found = calibrate_executor(options.backend, options.seconds, options.out, threads=options.threads)
+    with progress("executor", quiet=options.quiet) as report:
+        found = calibrate_executor(
+            options.backend, options.seconds, options.out, threads=options.threads, report=report
+        )
     return Outcome(found, f"{table(found)}\n{show_path(options.out)}")
 
 

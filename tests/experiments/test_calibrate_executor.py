@@ -122,3 +122,24 @@ def test_a_profile_is_named_by_what_would_make_it_stale(home: Path, monkeypatch:
 
     assert len({*names, calibrate.profile_path("jax")}) == 4
     assert names[0].parent == home / "runs" / "profiles"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--threads", "0"], "--threads 0: allowed: 1 to 256"),
+        (["--threads", "100000"], "--threads 100000: allowed: 1 to 256"),
+        (["--seconds", "nan"], "--seconds nan: allowed: above 0, to 3600"),
+        (["--seconds", "inf"], "--seconds inf: allowed: above 0, to 3600"),
+        (["--backend", "cuda"], "--backend cuda: no such backend; allowed: torch, jax, paced"),
+        (["--out", "nowhere/p.json"], "--out nowhere/p.json: must be a file in a folder that exists"),
+    ],
+)
+def test_a_wrong_option_is_one_line_before_anything_is_measured(
+    words: list[str], said: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names the option, the value and what is allowed, and does not say that it is measuring."""
+    assert cli.main(["calibrate", "executor", "--backend", "paced", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not list(home.iterdir())
