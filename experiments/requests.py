@@ -42,6 +42,8 @@ COLUMNS = {
 the Azure traces, of Mooncake's, and of Vidur's lengths."""
 HASHED_TOKENS = 512
 """Tokens that one of Mooncake's ``hash_ids`` stands for (kvcache-ai/Mooncake, FAST25-release/traces)."""
+OVERHEAD_MAX_US = 1e6
+"""Of an iteration beside its kernels: a second, far above any engine's."""
 FIGURES = ("ttft_s", "tpot_s", "end_to_end_s")
 NAMES = {"ttft_s": "time to first token", "tpot_s": "time per token after it", "end_to_end_s": "end to end"}
 
@@ -52,6 +54,10 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         UsageError: one line that names what is wrong with the words or the file.
     """
+    if not 0.0 <= options.overhead_us <= OVERHEAD_MAX_US:
+        raise UsageError(f"--overhead-us {options.overhead_us:g}: allowed: 0 to {OVERHEAD_MAX_US:g}")
+    if options.out and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
+        raise UsageError(f"--out {options.out}: must be a file in a folder that exists")
     rows = read(options.file)
     try:
         law = _law(options)
@@ -72,7 +78,9 @@ def main(options: argparse.Namespace) -> int:
         raise UsageError(f"requests: {error}") from None
     if options.out:
         lines = [json.dumps(_plain(one) | {"fidelity": done.fidelity}) for one in done.served]
-        options.out.write_text("\n".join(lines) + "\n")
+        part = options.out.with_name(f".{options.out.name}.part")
+        part.write_text("\n".join(lines) + "\n")
+        part.replace(options.out)
     computed = sum(one.request.prompt for one in done.served)
     plain = {
         "requests": len(rows), "fidelity": done.fidelity, "iterations": done.iterations, "events": done.events,

@@ -65,6 +65,8 @@ def test_every_result_says_its_fidelity(tmp_path: Path, capsys: pytest.CaptureFi
         (ROWS, ["--device", "RTX 4091"], "nearest: 'RTX 4090"),
         (ROWS, ["--kernels", "nowhere/x", "--layers", "2"], "nowhere/x_dense.csv.gz: no such file"),
         (ROWS, ["--kernels", "nowhere/x"], "--layers: needed beside --kernels"),
+        (ROWS, ["--overhead-us", "nan"], "--overhead-us nan: allowed: 0 to 1e+06"),
+        (ROWS, ["--overhead-us=-1"], "--overhead-us -1: allowed: 0 to 1e+06"),
         (ROWS, ["--requests-max", "3000"], "requests_max is 3000; allowed: up to tokens_max"),
     ],
 )
@@ -80,6 +82,18 @@ def test_bad_words_and_files_get_one_line(
     assert message in error
     assert "\n" not in error
     assert not out.exists()
+
+
+def test_where_to_write_is_asked_before_anything_is_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that is not there, or a folder itself, is one line and not an hour's replay lost."""
+    (tmp_path / "trace.csv").write_text(ROWS)
+    monkeypatch.setattr("experiments.requests._serve", lambda *words: pytest.fail("it was replayed"))
+
+    for out in (tmp_path, tmp_path / "nowhere" / "out.jsonl"):
+        assert main(["requests", str(tmp_path / "trace.csv"), *LAW, "--out", str(out)]) == 2
+        assert f"--out {out}: must be a file in a folder that exists" in capsys.readouterr().err
 
 
 def test_prompts_that_begin_alike_share_what_is_cached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
