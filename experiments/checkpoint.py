@@ -7,11 +7,14 @@ import importlib.util
 from pathlib import Path
 
 from experiments.compose import UsageError
+from experiments.folders import check_place
 from experiments.present import show, table
 from experiments.progress import say
 
 NAMES = ("tiny", "small")
 POSITIONS = 4096
+SEED_MAX = (1 << 63) - 1
+POSITIONS_MAX = 100_000  # they are one session, and its work grows with their square
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +42,10 @@ def write(options: argparse.Namespace) -> int:
     backend = next((name for name in ("torch", "jax") if importlib.util.find_spec(name)), None)
     if backend is None:
         raise UsageError("checkpoint: needs torch or jax to measure it: pip install 'villagetwin[torch]'")
-    if options.positions < 1:
-        raise UsageError(f"--positions {options.positions}: must be at least 1")
+    for name, low, high in (("positions", 1, POSITIONS_MAX), ("seed", 0, SEED_MAX)):
+        if not low <= getattr(options, name) <= high:
+            raise UsageError(f"--{name} {getattr(options, name)}: allowed: {low} to {high}")
+    check_place(options.folder.absolute(), f"checkpoint: {options.folder}")
     if options.folder.exists() and (not options.folder.is_dir() or any(options.folder.iterdir())):
         raise UsageError(f"checkpoint: {options.folder} is no empty folder")
     spec = seeded.RECIPES[options.name].spec

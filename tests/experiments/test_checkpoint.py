@@ -63,8 +63,10 @@ def test_small_is_decided_and_cut_without_a_trace(tmp_path: Path) -> None:
         (["big", "{}/a"], "invalid choice: 'big'"),
         (["tiny", "{}"], "is no empty folder"),
         (["tiny", "{}/a", "--dtype", "I8"], "invalid choice: 'I8'"),
-        (["tiny", "{}/a", "--seed", "-1"], "seed: -1 is not allowed"),
-        (["tiny", "{}/a", "--positions", "0"], "--positions 0: must be at least 1"),
+        (["tiny", "{}/a", "--seed", "-1"], "--seed -1: allowed: 0 to 9223372036854775807"),
+        (["tiny", "{}/a", "--positions", "0"], "--positions 0: allowed: 1 to 100000"),
+        (["tiny", "{}/a", "--positions", "99999999999999"], "--positions 99999999999999: allowed: 1 to 100000"),
+        (["tiny", "{}/used/a"], "used/a: cannot be written"),
         (["tiny", "{}/a", "--positions", "64", "--files", "99"], "files: 99 is not allowed"),
     ],
 )
