@@ -56,15 +56,19 @@ class Shaped(Strict, frozen=True):
     bytes_per_s: Positive | None = None  # of its link
 
 
+Devices = Annotated[int, Meta(ge=0, le=100_000)]
+"""Of one kind. Each is a node with policies of its own; a larger fleet has none (`scenarios.fleet`)."""
+
+
 class Fleet(Strict, frozen=True):
     """How many devices of each kind, and who runs the control plane."""
 
-    phones: Count = 400
-    tablets: Count = 30
-    laptops: Count = 50
-    desktops: Count = 16
-    gpu_boxes: Count = 4
-    dedicated: Count = 2  # mains machines lent all day: harvest hours, idle time and screen do not apply to them
+    phones: Devices = 400
+    tablets: Devices = 30
+    laptops: Devices = 50
+    desktops: Devices = 16
+    gpu_boxes: Devices = 4
+    dedicated: Devices = 2  # mains machines lent all day: harvest hours, idle time and screen do not apply to them
     committee: Annotated[int, Meta(ge=1, le=9)] = 5  # Raft members, taken from the machines on the mains
     time_zones_h: tuple[Annotated[float, Meta(ge=-12, le=14)], ...] = (0.0,)
     shaped: dict[str, Shaped] = msgspec.field(default_factory=dict)  # by device (network=loopback)
