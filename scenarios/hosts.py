@@ -8,6 +8,7 @@ numbers come from a profile (`twin calibrate executor`), or are assumptions with
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,10 +149,12 @@ def read_profile(path: str) -> Mapping[str, Any]:
         return UNMEASURED
     try:
         profile: dict[str, Any] = json.loads(Path(path).read_text())
+        if not isinstance(profile, dict):
+            raise ScenarioError(f"profile={path!r}: is no profile; make one with: twin calibrate executor")
         for name in (*PROFILE_FIELDS, *HOST_FIELDS, *START_FIELDS):
             least = "1" if name in ("cores", "load_bytes_per_s") else "0"
-            if not float(profile[name]) >= float(least):
-                raise ScenarioError(f"profile={path!r}: {name}={profile[name]}: must be at least {least}")
+            if not float(least) <= float(profile[name]) < math.inf:
+                raise ScenarioError(f"profile={path!r}: {name}={profile[name]}: must be at least {least}, and finite")
     except ScenarioError:
         raise
     except (OSError, ValueError, TypeError) as error:

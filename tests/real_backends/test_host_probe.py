@@ -84,6 +84,7 @@ def test_without_a_profile_the_numbers_are_assumed(path: str) -> None:
         ({"cores": 0}, "cores=0: must be at least 1"),
         ({"client_s": "quick"}, "cannot be read"),
         ({"hop_s": float("nan")}, "hop_s=nan: must be at least 0"),
+        ({"hop_s": float("inf")}, "hop_s=inf: must be at least 0, and finite"),
     ],
 )
 def test_a_wrong_profile_is_one_clear_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -95,6 +96,16 @@ def test_a_wrong_profile_is_one_clear_line(tmp_path: Path, changes: dict[str, An
     with pytest.raises(ScenarioError, match=message) as error:
         read_profile(str(path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3"])
+def test_a_file_that_is_no_profile_is_said_to_be_none(tmp_path: Path, text: str) -> None:
+    """JSON of another shape is named as such, not by what Python cannot do with it."""
+    path = tmp_path / "profile.json"
+    path.write_text(text)
+
+    with pytest.raises(ScenarioError, match="is no profile; make one with: twin calibrate executor"):
+        read_profile(str(path))
 
 
 def test_work_is_counted_before_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
