@@ -140,7 +140,7 @@ class WorkloadBase(Strict, frozen=True):
 
     mix: dict[Priority, NonNegative] = msgspec.field(default_factory=lambda: dict(DEFAULT_MIX))
     deadline_s: dict[Priority, Positive] = msgspec.field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
-    clients: Annotated[int, Meta(ge=1)] = 40
+    clients: Annotated[int, Meta(ge=1, le=100_000)] = 40
     retry_s: Positive = 10.0  # a client that heard nothing asks the next gateway, with the same op_id
     shared_tokens: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # with which all prompts begin, as with a system prompt
 
@@ -152,7 +152,7 @@ class Synthetic(WorkloadBase, frozen=True, tag_field="kind", tag="synthetic"):
     prompt_tokens: Annotated[int, Meta(ge=1)] | None = None  # fixed lengths instead of the fitted ones
     new_tokens: Annotated[int, Meta(ge=1)] | None = None
     flat: bool = False  # constant rate instead of the daily curve
-    burst: Annotated[int, Meta(ge=1)] = 1  # so many requests come at each moment of arrival
+    burst: Annotated[int, Meta(ge=1, le=100_000)] = 1  # so many requests come at each moment of arrival
 
 
 class Azure(WorkloadBase, frozen=True, tag_field="kind", tag="azure_conv"):

@@ -25,6 +25,14 @@ BAD = [
     ({"seed": -1}, "seed=-1: expected `int` >= 0"),
     ({"seed": "a"}, "seed='a': expected `int`, got `str`"),
     ({"fleet": {"phones": 100_000_000_000}}, "fleet.phones=100000000000: expected `int` <= 100000"),
+    (
+        {"workload": {"kind": "synthetic", "clients": 1_000_000_000_000}},
+        "workload.clients=1000000000000: expected `int` <= 100000",
+    ),
+    (
+        {"workload": {"kind": "synthetic", "burst": 1_000_000_000_000}},
+        "workload.burst=1000000000000: expected `int` <= 100000",
+    ),
     ({"fleet": {"phones": 1.5}}, "fleet.phones=1.5: expected `int`, got `float`"),
     ({"fleet": 3}, "fleet=3: expected `object`, got `int`"),
     ({"fleet": {"committee": 0}}, "fleet.committee=0: expected `int` >= 1"),
