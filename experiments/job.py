@@ -102,7 +102,13 @@ def perform(job: Job, progress: Progress) -> Run:
     """Run the job, write its Run with the report, and log it."""
     begun = time.monotonic()
     policy = load_policy(job.options.policy_file) if job.options.policy_file else None
-    record = _in_world(job, policy, progress)
+    try:
+        record = _in_world(job, policy, progress)
+    except Exception as error:
+        path = job.options.policy_file.partition(":")[0]
+        if path and (line := _line_of(error, path)):  # what the user's own policy raised is no fault of ours
+            raise UsageError(f"-p {path}:{line}: {type(error).__name__}: {error}") from None
+        raise
     if job.options.policy_alias:
         from experiments.promote import require_alias
 

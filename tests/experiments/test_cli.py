@@ -310,3 +310,19 @@ def test_a_policy_file_that_breaks_is_the_users(
     assert said in line
     assert not world
     assert not (home / "runs").exists()
+
+
+def test_what_a_users_policy_raises_is_told_by_its_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistake in the user's file is the user's: its line and what it raised, no trace of ours, no Run."""
+    (home / "mine.py").write_text(
+        "from policies.port import Policy\n"
+        "class Mine(Policy):\n"
+        "    def on_start(self, saved):\n"
+        "        return tally()\n"
+        "def tally():\n"
+        "    return 1 / 0\n"
+    )
+
+    assert cli.main(["run", "-p", "mine.py", "track=none", "-q"]) == 2
+    assert capsys.readouterr().err == "twin: -p mine.py:6: ZeroDivisionError: division by zero\n"
+    assert not (home / "runs").exists()
