@@ -263,16 +263,22 @@ def open_run(path: str | Path) -> Run:
     return Run(folder=find_run(str(path)))
 
 
-def number(value: Any) -> str:
-    """Return a number as people read it: four significant digits, thousands apart.
+TOO_LONG = 1e15
+"""From here on a number's digits do not fit the 23 columns of a summary, and were cut off at their end."""
 
-    >>> number(21999), number(0.123456), number(1234567.8)
-    ('21,999', '0.1235', '1,234,568')
+
+def number(value: Any) -> str:
+    """Return a number as people read it: four significant digits, thousands apart, powers of ten from 1e15 on.
+
+    >>> number(21999), number(0.123456), number(1234567.8), number(39526708706566995072)
+    ('21,999', '0.1235', '1,234,568', '3.953e+19')
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if value != value:  # NaN: nothing was measured
         return "–"
+    if abs(value) >= TOO_LONG:
+        return f"{value:.4g}"
     if float(value).is_integer() or abs(value) >= 10_000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
