@@ -330,6 +330,10 @@ def _cross_check(s: Scenario) -> None:
             raise ScenarioError("executor='paced': with spot_checks something must be computed, expected 'model'")
         if s.activations != "f32":
             raise ScenarioError(f"activations={s.activations!r}: with spot_checks neighbours commit to 'f32' alone")
+    if s.duration_s / s.reading_s > READINGS_MAX:
+        raise ScenarioError(
+            f"reading_s={s.reading_s:g}: expected at most {READINGS_MAX:,} readings in duration_s={s.duration_s:g}"
+        )
     _check_network(s.network, s.world)
     _check_workload(s.workload)
     _check_faults(s)
@@ -345,6 +349,8 @@ def _check_shape(shape: Shape | None) -> None:
             raise ScenarioError(f"shape.{name}={getattr(shape, name)}: expected above 0")
 
 
+READINGS_MAX = 10_000_000
+"""Of a run (our choice): owners' habits are drawn for all of them before it begins. A year of readings each 3 s."""
 SECONDS_MAX = 1e9
 """Longest time of a field, 31 years (our bound): nodes count nanoseconds, and send them as 64-bit integers."""
 

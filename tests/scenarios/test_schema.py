@@ -33,6 +33,7 @@ BAD = [
         {"workload": {"kind": "synthetic", "burst": 1_000_000_000_000}},
         "workload.burst=1000000000000: expected `int` <= 100000",
     ),
+    ({"reading_s": 1e-9}, "reading_s=1e-09: expected at most 10,000,000 readings in duration_s="),
     ({"fleet": {"phones": 1.5}}, "fleet.phones=1.5: expected `int`, got `float`"),
     ({"fleet": 3}, "fleet=3: expected `object`, got `int`"),
     ({"fleet": {"committee": 0}}, "fleet.committee=0: expected `int` >= 1"),
