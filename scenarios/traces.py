@@ -29,7 +29,7 @@ def read_azure(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ScenarioError: no such file, not this format, or a malformed row, with its line.
     """
     if not path.is_file():
-        raise ScenarioError(f"workload.path={str(path)!r}: no such file; give the trace's CSV or CSV.gz")
+        raise ScenarioError(f"{path}: no such file; give the trace's CSV or CSV.gz")
     arrival, prompt, new = [], [], []
     line = 1
     try:
@@ -100,6 +100,14 @@ def read_rates(path: Path, *, gap_s: float = 30.0) -> dict[str, RateTrace]:
     if short is not None:
         raise ScenarioError(f"{path}: trace {short!r} has one sample; allowed: at least 2")
     return {name: _rate_trace(samples) for name, samples in rows.items()}
+
+
+def read_replay(path: Path) -> list[RateTrace]:
+    """Return the traces of the file that ``network.replay`` names; errors as `read_rates`, with that name."""
+    try:
+        return list(read_rates(path).values())
+    except ScenarioError as error:
+        raise ScenarioError(f"network.replay: {error}") from None
 
 
 def _rate_trace(samples: list[tuple[float, float]]) -> RateTrace:

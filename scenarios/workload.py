@@ -127,7 +127,10 @@ def _lengths(
 
 
 def _azure(s: Scenario, w: Azure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    trace_s, prompt, new = read_azure(Path(w.path))
+    try:
+        trace_s, prompt, new = read_azure(Path(w.path))
+    except ScenarioError as error:
+        raise ScenarioError(f"workload.path: {error}") from None
     kept = draws.uniform(s.seed, "thin", 0, np.arange(len(trace_s))) < w.thin
     trace_s, prompt, new = trace_s[kept] / w.speed, prompt[kept], new[kept]
     hour, minute = (int(x) for x in w.start.split(":"))

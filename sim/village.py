@@ -34,7 +34,7 @@ from scenarios.groups import groups_of
 from scenarios.journal import Header, Journal
 from scenarios.record import RECORD_VERSION, Record
 from scenarios.schema import PRIORITIES, Scenario, Shaped, to_plain
-from scenarios.traces import read_rates
+from scenarios.traces import read_replay
 from scenarios.workload import requests
 from sim import machines
 from sim.abstractions import fidelity
@@ -166,7 +166,7 @@ class _Run:
         path = self.scenario.network.replay
         if path:
             carried = [i for i, kind in enumerate(self.stock.kind) if kind in ("phone", "tablet", "laptop")]
-            traces = list(read_rates(Path(path)).values())
+            traces = read_replay(Path(path))
             self.replays = Replays(self.world.engine, self.compute.bulk, traces, carried, self.scenario.seed)
 
     def _add_nodes(self, access: Links) -> None:

@@ -78,7 +78,7 @@ def test_damaged_and_missing_files_are_the_users_error_too(tmp_path: Path) -> No
         path.write_bytes(data)
         with pytest.raises(ScenarioError, match=r"trace.csv.gz:\d+: not a row"):
             read_azure(path)
-    with pytest.raises(ScenarioError, match=r"nowhere.csv': no such file"):
+    with pytest.raises(ScenarioError, match=r"nowhere.csv: no such file"):
         read_azure(tmp_path / "nowhere.csv")
     with pytest.raises(ScenarioError, match="no such file"):
         read_azure(tmp_path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from scenarios import workload
-from scenarios.schema import PRIORITIES, build
+from scenarios.schema import PRIORITIES, ScenarioError, build
 from scenarios.traces import read_azure
 from scenarios.workload import DAILY_CURVE, Request, requests
 
@@ -182,3 +182,13 @@ def test_repeating_plays_it_again_moved_within_the_minute(trace: Path) -> None:
 def test_thinning_everything_away_is_no_request(trace: Path) -> None:
     """A share that keeps nothing is an empty day, not an error."""
     assert azure(trace, thin=1e-9) == []
+
+
+def test_a_trace_that_cannot_be_read_is_named_by_its_field(tmp_path: Path) -> None:
+    """One line with the field, the file and its line."""
+    path = tmp_path / "other.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ScenarioError, match=r"^workload\.path: .*other\.csv:1: columns \['a', 'b'\]; expected"):
+        azure(path)
+    with pytest.raises(ScenarioError, match=r"^workload\.path: .*none\.csv: no such file"):
+        azure(tmp_path / "none.csv")
