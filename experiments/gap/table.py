@@ -29,7 +29,7 @@ class Gap:
     whole: dict[str, tuple[float, float]]
 
     def text(self) -> str:
-        """Return the table in at most 80 columns."""
+        """Return the table in at most 100 columns."""
         names = ", ".join(show_path(run.folder) for run in self.measured[:3] if run.folder is not None)
         more = f" and {len(self.measured) - 3} more" if len(self.measured) > 3 else ""
         profiles = sorted({str(run.manifest.get("profile"))[:12] for run in self.predicted})
@@ -39,15 +39,15 @@ class Gap:
             f"predicted  by the twin at profile {', '.join(profiles)}, with the measured arrivals and lengths",
             f"{answered} requests that both answered; errors are (predicted - measured) / measured",
             "",
-            f"{'':26}{'measured':>10}{'predicted':>10}{'error':>8}   of single requests, absolute",
-            f"{'':26}{'median':>10}{'median':>10}{'median':>8}   {'median':>7}{'p95':>8}{'p99':>8}  95 % of p99",
+            f"{'':24}{'measured':>11}{'predicted':>11}{'error':>8}   of single requests, absolute",
+            f"{'':24}{'median':>11}{'median':>11}{'median':>8}   {'median':>7}{'p95':>8}{'p99':>8}  95 % of p99",
         ]
         for name, label in PER_REQUEST.items():
             if (e := self.requests.get(name)) is not None:
                 low, high = e.interval(0.99)
                 spread = f"{_share(e.size(0.5)):>7}{_share(e.size(0.95)):>8}{_share(e.size(0.99)):>8}"
-                both = f"{number(e.measured) + ' s':>10}{number(e.predicted) + ' s':>10}"
-                lines.append(f"{label:26}{both}{e.bias:>+8.1%}   {spread}  {_share(low)} .. {_share(high)}")
+                both = f"{number(e.measured) + ' s':>11}{number(e.predicted) + ' s':>11}"
+                lines.append(f"{label:24}{both}{e.bias:>+8.1%}   {spread}  {_share(low)} .. {_share(high)}")
         for name, label in TOTALS.items():
             real, twin = self.whole[name]
             error = f"{twin / real - 1:+.1%}" if real == real and twin == twin and real else "–"

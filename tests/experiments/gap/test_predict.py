@@ -13,6 +13,8 @@ import pytest
 
 from experiments import cli
 from experiments.gap.errors import (
+    PER_REQUEST,
+    TOTALS,
     Errors,
     _held_once,
     kv_peak_bytes,
@@ -23,7 +25,7 @@ from experiments.gap.errors import (
     totals,
 )
 from experiments.gap.predict import predict, twin_of
-from experiments.gap.table import gap_of
+from experiments.gap.table import Gap, gap_of
 from experiments.results import Run, load
 from scenarios.hosts import UNMEASURED
 from scenarios.record import Record, frame, write
@@ -258,3 +260,13 @@ def test_what_sessions_share_is_held_once_a_lane() -> None:
     times = [(0.0, 4.0, 2), (1.0, 3.0, 2), (2.0, 5.0, 1)]
     assert _held_once(times, 1) == [(0.0, 2), (1.0, 0), (2.0, 0), (3.0, 0), (4.0, -1), (5.0, -1)]
     assert _held_once(times, 2) == [(0.0, 2), (1.0, 2), (2.0, 0), (3.0, -1), (4.0, -2), (5.0, -1)]
+
+
+def test_the_tables_columns_do_not_touch() -> None:
+    """Small times take the most characters; there is a space between any two, and a line has at most 100 columns."""
+    errors = Errors(np.array([-0.361, 0.5, 1.0]), 0.009346, 0.005969)
+    whole = dict.fromkeys(TOTALS, (16_777_216.0, 65_536.0))
+    told = Gap([], [], dict.fromkeys(PER_REQUEST, errors), whole).text().splitlines()
+
+    assert sum("0.009346 s 0.005969 s" in line for line in told) == len(PER_REQUEST)
+    assert max(map(len, told)) <= 100
