@@ -326,3 +326,14 @@ def test_what_a_users_policy_raises_is_told_by_its_line(home: Path, capsys: pyte
     assert cli.main(["run", "-p", "mine.py", "track=none", "-q"]) == 2
     assert capsys.readouterr().err == "twin: -p mine.py:6: ZeroDivisionError: division by zero\n"
     assert not (home / "runs").exists()
+
+
+def test_progress_says_that_a_run_is_being_logged(world: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is long written while the tracker's tables are made, and a bar that says so looks stuck."""
+    from experiments import job
+
+    told: list[str] = []
+    monkeypatch.setattr(job, "track", lambda run: told.append("tracked"))
+    job.perform(job.prepare(["-q"]), lambda share, text: told.append(text))
+
+    assert told == ["halfway", "report", "mlflow.db", "tracked"]
