@@ -186,7 +186,10 @@ def _replay(words: list[str]) -> int:
 
     options = parser("replay").parse_args(words)
     if is_trial(options.run):
-        return replay_trial(options.run, as_json=options.json, any_version=options.any_version)
+        try:
+            return replay_trial(options.run, as_json=options.json, any_version=options.any_version)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"replay: {options.run}: not YAML in UTF-8: {error}") from None
     found = replay(Run(folder=find_run(options.run)).journals)
     lines = [f"{node:20} {steps:>10,} steps equal" for node, steps in found.steps.items()]
     lines += [f"policies changed since: {', '.join(found.changed)}"] if found.changed else []

@@ -337,3 +337,11 @@ def test_progress_says_that_a_run_is_being_logged(world: list[Any], monkeypatch:
     job.perform(job.prepare(["-q"]), lambda share, text: told.append(text))
 
     assert told == ["halfway", "report", "mlflow.db", "tracked"]
+
+
+def test_a_trials_file_of_other_bytes_is_one_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no text is said to be none."""
+    (home / "trial.yaml").write_bytes(b"\xff\xfe")
+
+    assert cli.main(["replay", "trial.yaml"]) == 2
+    assert capsys.readouterr().err.startswith("twin: replay: trial.yaml: not YAML in UTF-8: ")
