@@ -161,11 +161,14 @@ class HandJob(Message, frozen=True, tag="hand"):
 class BringJob(Message, frozen=True, tag="bring"):
     """Fetch a blob from its holder and keep it, for others to fetch it here.
 
-    With an encoded ``commitment`` it must be what that stage took; what its neighbour gave it has the same digests.
+    It is of so many ``tokens``. With an encoded ``commitment`` it must be what that stage of the ``model`` took, at as
+    many positions; what its neighbour gave it has the same digests. A blob of another size is not what is wanted.
     """
 
     blob: str
     holder: str
+    model: str
+    tokens: int
     commitment: bytes = b""
 
 

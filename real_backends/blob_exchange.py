@@ -18,6 +18,10 @@ PIECE_BYTES = 1 << 18
 BLOB_BYTES_MAX = 1 << 29  # our bound: what a stage took of 16,384 tokens of 8,192 numbers
 
 
+class WrongSize(ValueError):
+    """A blob has not the size that it must have."""
+
+
 class BlobExchange:
     """One node's blobs and the way to those of others."""
 
@@ -26,13 +30,29 @@ class BlobExchange:
         # By holder, name and begin; with how many wait for it: one that is given up leaves it to the others.
         self._waiting: dict[tuple[str, str, int], tuple[asyncio.Future[bytes | None], int]] = {}
 
-    async def get(self, name: str, holder: str) -> bytes | None:
-        """Return a blob from here, or else from ``holder``; None when it cannot be had."""
-        data = self.store.get(name)
-        if data is not None or holder in ("", self._transport.me):
-            return data
+    async def get(self, name: str, holder: str, size_bytes: int | None = None) -> bytes | None:
+        """Return a blob from here, or else from ``holder``; None when it cannot be had.
+
+        Args:
+            name: of the blob.
+            holder: who has it.
+            size_bytes: what it must have. No more than a piece beyond that is taken from a holder.
+
+        Raises:
+            WrongSize: it has another size.
+        """
+        data, kept = self.store.get(name), True
+        if data is None and holder not in ("", self._transport.me):
+            data, kept = await self._from(holder, name, BLOB_BYTES_MAX if size_bytes is None else size_bytes), False
+        if data is not None and size_bytes is not None and len(data) != size_bytes:
+            raise WrongSize(f"blob {name}: {len(data)} bytes, expected {size_bytes}")
+        if data is not None and not kept:
+            self.store.put(data, "fetched", holder)
+        return data
+
+    async def _from(self, holder: str, name: str, bytes_max: int) -> bytes | None:
         pieces, size = [], 0
-        while size <= BLOB_BYTES_MAX:
+        while size <= min(bytes_max, BLOB_BYTES_MAX):
             piece = await self._piece(holder, name, size)
             if piece is None:
                 return None
@@ -42,8 +62,9 @@ class BlobExchange:
                 data = b"".join(pieces)
                 if digest(data) != name:
                     return None
-                self.store.put(data)
                 return data
+        if bytes_max < BLOB_BYTES_MAX:
+            raise WrongSize(f"blob {name}: more than {bytes_max} bytes come from {holder}")
         return None
 
     async def _piece(self, holder: str, name: str, begin: int) -> bytes | None:

@@ -25,7 +25,7 @@ from policies.serving.prefixes import Chain
 from policies.wire import Message, WireError, encode
 from real_backends.batch_frames import Batch, Tokens
 from real_backends.batch_line import BatchLines
-from real_backends.blob_exchange import BlobExchange
+from real_backends.blob_exchange import BlobExchange, WrongSize
 from real_backends.clock import Clock
 from real_backends.compute import Compute
 from real_backends.copies import Holds, Marker
@@ -277,11 +277,14 @@ class ExecutorHost:
         return list(job.forced) if sound else []
 
     async def _prompt(self, job: SessionJob) -> Any:
-        data = await self._blobs.get(job.prompt, job.source)
+        try:
+            data = await self._blobs.get(job.prompt, job.source, 4 * job.prompt_tokens)
+        except WrongSize as error:  # else stages would be held to fewer positions, or more, than they worked on
+            raise JobLost(f"prompt of {job.prompt_tokens} tokens: {error}") from None
         if data is None:
             raise JobLost(f"prompt {job.prompt} cannot be had from {job.source}", job.source)
-        if not data or len(data) % 4:
-            raise JobLost(f"prompt {job.prompt} has {len(data)} bytes, expected a multiple of 4 above 0")
+        if not data:
+            raise JobLost(f"prompt {job.prompt} has 0 tokens, expected 1 or more")
         return np.frombuffer(data, dtype="<i4").astype(np.int64)
 
     async def _tokens(self, job: SessionJob, session: str, known: Any, left: int) -> AsyncGenerator[int, None]:

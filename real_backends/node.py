@@ -120,13 +120,13 @@ def make_sensors(scenario: Scenario) -> Sensors:
     return open_sensors(scenario.sensors, assume=scenario.assume)
 
 
-def answer_blob(payload: bytes) -> tuple[str, str] | None:
-    """Return (digest, holder) of the output a gateway's reply names, if it is an `Answer`."""
+def answer_blob(payload: bytes) -> tuple[str, str, int] | None:
+    """Return (digest, holder, bytes) of the output a gateway's reply names, if it is an `Answer`."""
     try:
         answer = _answer(payload)
     except msgspec.MsgspecError:
         return None
-    return answer.output, answer.holder
+    return answer.output, answer.holder, 4 * answer.tokens
 
 
 class Parts(NamedTuple):

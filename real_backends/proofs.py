@@ -7,8 +7,8 @@ the rows that came in and went out. Blobs bring a verifier the session's tokens,
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -32,7 +32,7 @@ from policies.jobs import (
 )
 from policies.verification import Challenge, Commitment, Opening, Verdict, judge
 from policies.wire import encode
-from real_backends.blob_exchange import BlobExchange
+from real_backends.blob_exchange import BLOB_BYTES_MAX, BlobExchange, WrongSize
 from real_backends.executors.checkpoint import Weights
 from real_backends.executors.recheck import are_inputs_of, deficit_of, recompute
 from real_backends.executors.shard import SESSIONS_MAX, Shard
@@ -42,6 +42,7 @@ from real_backends.stages import Stages
 
 Proof = CommitJob | OpenJob | ReleaseJob | HandJob | BringJob | RecheckJob
 Tokens = npt.NDArray[np.int64]
+Share = Callable[[bytes], str]
 T = TypeVar("T")
 
 _commitment = msgspec.msgpack.Decoder(Commitment).decode
@@ -89,8 +90,7 @@ class Proofs:
         self._shown: dict[str, tuple[Evidence, Kept]] = {}  # what may still be handed out, of sessions that were opened
         self._over: dict[str, None] = {}  # the latest sessions that nobody will ask about, whenever they are dropped
         self._shared: dict[str, list[str]] = {}  # session to the blobs that end with it
-        self._brought: deque[str] = deque(maxlen=SESSIONS_MAX)  # the latest blobs that others fetch here
-        self.share = blobs.store.put
+        self.share: Share = partial(blobs.store.put, kind="stages")
         self._witnesses: WeakSet[Witness] = WeakSet()
         self._second: tuple[tuple[str, int, int], Shard] | None = None  # made to compute others' work again
         self.make, stages.make = stages.make, self._witnessed
@@ -123,7 +123,8 @@ class Proofs:
         tokens = await self._tokens(job.of)
         came = None
         if job.came:
-            came = np.frombuffer(await self._fetch(job.came, job.holder), "<f4")
+            positions = job.of.prompt_tokens + job.of.tokens - 1
+            came = np.frombuffer(await self._fetch_taken(job.came, job.holder, job.of.model, positions), "<f4")
         return _done(await self._work(self._recheck, job, tokens, came))
 
     async def _work(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -137,21 +138,41 @@ class Proofs:
         return await self._stages.compute.run(timed)
 
     async def _tokens(self, of: Transcript) -> Tokens:
-        parts = [await self._fetch(of.prompt, of.source), await self._fetch(of.output, of.holder)]
+        parts = [
+            await self._fetch(of.prompt, of.source, 4 * of.prompt_tokens),
+            await self._fetch(of.output, of.holder, 4 * of.tokens),
+        ]
         return np.concatenate([np.frombuffer(part, "<i4") for part in parts]).astype(np.int64)
 
-    async def _fetch(self, name: str, holder: str) -> bytes:
-        if (here := self._blobs.store.get(name)) is not None:
-            return here
-        data = await self._blobs.get(name, holder)
-        if data is None or len(data) % 4:
+    async def _fetch(self, name: str, holder: str, size_bytes: int) -> bytes:
+        """Return a blob of this size. One of another size is not the session's, whoever calls it so.
+
+        Raises:
+            ValueError: no blob is so large, so that its holder is not to blame that it cannot be had.
+        """
+        if size_bytes > BLOB_BYTES_MAX:
+            raise ValueError(f"blob {name}: {size_bytes} bytes, allowed are {BLOB_BYTES_MAX}")
+        data = self._blobs.store.get(name)
+        if data is None:
+            try:
+                data = await self._blobs.get(name, holder, size_bytes)
+            except WrongSize:
+                raise AbsentBlob(name, holder) from None
+            self.fetched_bytes += len(data or b"")
+        if data is None or len(data) != size_bytes:
             raise AbsentBlob(name, holder)
-        self.fetched_bytes += len(data)
         return data
 
+    async def _fetch_taken(self, name: str, holder: str, model: str, positions: int) -> bytes:
+        """Return what a stage took at so many positions: a row of the model's width each, in float32."""
+        return await self._fetch(name, holder, 4 * positions * (await self._stages.spec(model)).hidden)
+
     async def _bring(self, job: BringJob) -> None:
-        data = await self._fetch(job.blob, job.holder)
-        self._brought.append(job.blob)
+        if job.commitment:
+            data = await self._fetch_taken(job.blob, job.holder, job.model, job.tokens)
+        else:
+            data = await self._fetch(job.blob, job.holder, 4 * job.tokens)
+        self._blobs.store.put(data, "fetched", job.holder)  # it may be here as something else, which ends before
         if job.commitment:
             commitment = _commitment(job.commitment)
             if not await self._work(are_inputs_of, commitment, np.frombuffer(data, "<f4")):
@@ -230,9 +251,11 @@ class Proofs:
         if found is None or found[1].speaks:
             raise ValueError(f"nothing is kept of {op} that another stage took")
         evidence, kept = found
-        return self._share(op, self._blobs.store.put, kept.outputs(evidence.commitment.positions))
+        return self._share(
+            op, partial(self._blobs.store.put, kind="stages"), kept.outputs(evidence.commitment.positions)
+        )
 
-    def _share(self, op: str, put: Callable[[bytes], str], rows: npt.NDArray[Any]) -> str:
+    def _share(self, op: str, put: Share, rows: npt.NDArray[Any]) -> str:
         name = put(np.ascontiguousarray(rows, "<f4").tobytes())
         self._shared.setdefault(op, []).append(name)
         return name
@@ -245,8 +268,8 @@ class Proofs:
         if len(self._over) > OVER_MAX:
             del self._over[next(iter(self._over))]
         dropped = set(self._shared.pop(op, ()))
-        for name in dropped.difference(self._brought, *self._shared.values()):  # who says the same has the same blobs
-            self._blobs.store.drop(name)
+        for name in dropped.difference(*self._shared.values()):  # who says the same has the same blobs
+            self._blobs.store.drop(name, "stages")
 
     def _recheck(self, job: RecheckJob, tokens: Tokens, came: npt.NDArray[np.float32] | None) -> Verdict:
         """Judge; whatever the worker said that cannot be computed from is as false as a false number."""

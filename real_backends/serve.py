@@ -23,7 +23,7 @@ from policies.jobs import Lost
 from policies.log import Storage, record, recover
 from policies.readings import Row
 from policies.wire import encode
-from real_backends.blob_exchange import BlobExchange
+from real_backends.blob_exchange import BlobExchange, WrongSize
 from real_backends.clock import Clock, SystemClock
 from real_backends.committer import Committer
 from real_backends.node_files import EventFile, JournalFile
@@ -70,7 +70,7 @@ class Serve:
         folder: where ``node.journal`` and ``events.jsonl`` go.
         executor: runs jobs; without one every job is lost at once.
         sensors: read when a policy asks; without any no readings arrive.
-        answer_blob: given a reply's payload, the (digest, holder) of the output it names, if it names one.
+        answer_blob: given a reply's payload, the (digest, holder, bytes) of the output it names, if it names one.
         on_control: called with (sender, control) for CONTROL frames.
         clock: real clocks.
     """
@@ -86,7 +86,7 @@ class Serve:
         folder: Path,
         executor: JobRunner | None = None,
         sensors: Sensors | None = None,
-        answer_blob: Callable[[bytes], tuple[str, str] | None] = lambda payload: None,
+        answer_blob: Callable[[bytes], tuple[str, str, int] | None] = lambda payload: None,
         on_control: Callable[[str, f.Control], None] = lambda sender, control: None,
         clock: Clock | None = None,
     ) -> None:
@@ -224,7 +224,7 @@ class Serve:
             request = f.decode(kind, body)
             self._clients[request.client] = sender
             if request.blob is not None:
-                self.blobs.store.put(request.blob)
+                self.blobs.store.put(request.blob, "brought", sender)
             self.put((p.REQUEST, request.path, request.client, request.op_id, request.payload))
         elif kind in (f.BLOB_GET, f.BLOB_PUT):
             self.blobs.on_frame(sender, kind, body)
@@ -315,9 +315,12 @@ class Serve:
             self._spawn(self._reply_with_blob(peer, client, op_id, payload, last, *wanted))
 
     async def _reply_with_blob(
-        self, peer: str, client: str, op_id: str, payload: bytes, last: bool, name: str, holder: str
+        self, peer: str, client: str, op_id: str, payload: bytes, last: bool, name: str, holder: str, size: int
     ) -> None:
-        blob = await self.blobs.get(name, holder)
+        try:
+            blob = await self.blobs.get(name, holder, size)
+        except WrongSize:  # its holder said of something else that it is the answer
+            blob = None
         self._answer(peer, f.Reply(client=client, op_id=op_id, payload=payload, last=last, blob=blob))
 
     def _answer(self, peer: str, reply: f.Reply) -> None:

@@ -58,9 +58,6 @@ CHEATS = {
 }  # fmt: skip
 """How calibrations call what `scenarios.adversaries.behaviours.Shirk` does."""
 
-ANSWER_BYTES = 4096.0
-"""A prompt or an answer that the leader fetches: an assumption, a thousand tokens."""
-
 Proof = CommitJob | OpenJob | ReleaseJob | HandJob | BringJob | RecheckJob
 _commitment = msgspec.msgpack.Decoder(Commitment).decode
 Tell = Callable[[Node, str, int, Outcome, int, int], None]
@@ -258,7 +255,7 @@ class Proving:
             holder = job.holder if job.came else job.of.holder
             self._carry(holder, node, self.proofs.came_bytes(job.of), lambda _: self._work(node, seconds, end))
         elif isinstance(job, BringJob):
-            size = self.proofs.taken_bytes(job) if job.commitment else ANSWER_BYTES
+            size = self.proofs.taken_bytes(job) if job.commitment else 4.0 * job.tokens
             self._carry(job.holder, node, size, end)
         else:
             end()

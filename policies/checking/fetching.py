@@ -54,7 +54,9 @@ class Fetching(Policy):
     def _fetch(self, check: Check, missing: Missing, name: str, holder: str) -> None:
         place = check.places.get(missing.owner) if missing.came else None
         missing.name, missing.holder, missing.since_ns = name, holder, self.port.now
-        missing.job = self.port.submit(BringJob(name, holder, b"" if place is None else encode(place.commitment)))
+        commitment = b"" if place is None else encode(place.commitment)
+        tokens = check.tokens_of(missing.blob) if place is None else place.commitment.positions
+        missing.job = self.port.submit(BringJob(name, holder, check.answered.model, tokens, commitment))
 
     def on_job(self, job_id: int, outcome: Any) -> None:
         found = [(c, m) for c in self.checks.values() for m in c.missing.values() if m.job == job_id]

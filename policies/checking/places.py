@@ -144,6 +144,10 @@ class Check:
             return Missing(blob, self.answered.stages[0].node)
         return Missing(blob, self.answered.source) if blob == self.answered.prompt else None
 
+    def tokens_of(self, blob: str) -> int:
+        """Return how many tokens the prompt or the answer has: by these names, the request's and the head's word."""
+        return self.answered.tokens if blob == self.answered.output else self.answered.prompt_tokens
+
     def stage(self, node: str) -> Stage | None:
         """Return a node's stage, or None if it has none."""
         return next((stage for stage in self.answered.stages if stage.node == node), None)

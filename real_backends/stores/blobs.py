@@ -1,21 +1,31 @@
 """Blobs: immutable bytes in a folder, each under the digest of its content.
 
-A blob ends when its session does (`BlobStore.drop`), or when there is no room: then those go that were used last the
-longest ago.
+A blob ends when it is dropped, or when there is no room: then those go that were used last the longest ago. There is a
+room of its own for each kind (`Kind`), so that what others bring, or make a node fetch, never displaces what the node
+itself must be able to hand out. In a room whoever has the most in it gives way first (`real_backends.stores.room`).
 """
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 from policies.wire import digest
+from real_backends.stores.room import Room
 
 _NAME = re.compile(r"[0-9a-f]{40}")  # the digest of `policies.wire`, so that no peer can name a path
 
-STORE_BYTES_MAX = 1 << 30  # our choice: a quarter of a million prompts and answers, or dozens of stages' inputs
+Kind = Literal["answers", "stages", "fetched", "brought"]
+"""The answers that this node, as a head, has given; what its stages took and gave, shown for a check; what it has
+fetched from others; and what came along with requests."""
+
+ROOM_BYTES: Mapping[Kind, int] = {"answers": 1 << 28, "stages": 1 << 30, "fetched": 1 << 30, "brought": 1 << 28}
+"""Our choice: a quarter of a million answers or prompts of 256 tokens; two of the largest inputs that a stage can have
+taken (`blob_exchange.BLOB_BYTES_MAX`), or dozens of usual ones. A node's disk holds 2.5 GiB of blobs at most."""
+ROOM_BLOBS_MAX = 1 << 18  # our choice, as many: or blobs of a byte would take memory and files without end
 
 
 class BlobStore:
@@ -23,45 +33,51 @@ class BlobStore:
 
     Args:
         folder: where they lie; what an earlier life left there is found again.
-        bytes_max: of all of them. The newest one stays, whatever its size.
+        bytes_max: of each kind, together. The newest one stays, whatever its size.
+        blobs_max: how many of each kind.
     """
 
-    def __init__(self, folder: Path, bytes_max: int = STORE_BYTES_MAX) -> None:
-        self.folder, self.bytes_max = folder, bytes_max
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self, folder: Path, bytes_max: Mapping[Kind, int] = ROOM_BYTES, blobs_max: int = ROOM_BLOBS_MAX
+    ) -> None:
+        self.folder = folder
         self._lock = Lock()  # executors put from their own thread
-        found = [(path.stat(), path.name) for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-        self._sizes = {name: stat.st_size for stat, name in sorted(found, key=lambda each: each[0].st_mtime_ns)}
-        self.bytes = sum(self._sizes.values())
+        self._rooms: dict[Kind, Room] = {
+            kind: Room(folder if kind == "answers" else folder / kind, size, blobs_max, _NAME)
+            for kind, size in bytes_max.items()
+        }
 
-    def put(self, data: bytes) -> str:
-        """Keep ``data`` and return its digest. The blob appears whole or not at all."""
+    @property
+    def bytes_held(self) -> int:
+        """Of all blobs; one that is of two kinds counts twice, and lies there twice."""
+        return sum(room.bytes for room in self._rooms.values())
+
+    def put(self, data: bytes, kind: Kind = "answers", peer: str = "") -> str:
+        """Keep ``data`` and return its digest. The blob appears whole or not at all.
+
+        Args:
+            data: the blob.
+            kind: why it is kept.
+            peer: who brought it, or from whom it was fetched.
+        """
         name = digest(data)
         with self._lock:
-            path = self.folder / name
-            if not path.exists() or path.stat().st_size != len(data):  # cut short: the disk lost power before it wrote
-                part = self.folder / f".{name}.{os.getpid()}.part"
-                part.write_bytes(data)
-                os.replace(part, path)
-            self._used(name, len(data))
-            while self.bytes > self.bytes_max and len(self._sizes) > 1:
-                self._remove(next(iter(self._sizes)))
+            self._rooms[kind].put(name, data, peer)
         return name
 
     def get(self, name: str) -> bytes | None:
-        """Return the blob, or None when it is absent. A damaged one is removed and counts as absent."""
+        """Return the blob, of any kind, or None when it is absent. A damaged one is removed and counts as absent."""
         if not _NAME.fullmatch(name):
             return None
         with self._lock:
-            try:
-                data = (self.folder / name).read_bytes()
-            except FileNotFoundError:
-                return None
-            if digest(data) != name:
-                self._remove(name)
-                return None
-            self._used(name, len(data))
-        return data
+            for room in self._rooms.values():
+                data = room.read(name)
+                if data is not None and digest(data) == name:
+                    room.used(name, len(data))
+                    return data
+                if data is not None:
+                    room.remove(name)
+        return None
 
     def piece(self, name: str, begin: int, count: int) -> bytes | None:
         """Return up to ``count`` bytes from ``begin`` on, or None when the blob is absent.
@@ -74,23 +90,11 @@ class BlobStore:
         if not _NAME.fullmatch(name):
             return None
         with self._lock:
-            try:
-                with (self.folder / name).open("rb") as file:
-                    file.seek(begin)
-                    return file.read(count)
-            except FileNotFoundError:
-                return None
+            pieces = (room.read(name, begin, count) for room in self._rooms.values())
+            return next((piece for piece in pieces if piece is not None), None)
 
-    def drop(self, name: str) -> None:
-        """Forget a blob; an unknown one is ignored."""
+    def drop(self, name: str, kind: Kind = "answers") -> None:
+        """Forget a blob of this kind; an unknown one is ignored, and one that is of another kind too stays as that."""
         if _NAME.fullmatch(name):
             with self._lock:
-                self._remove(name)
-
-    def _used(self, name: str, size: int) -> None:
-        self.bytes += size - self._sizes.pop(name, 0)
-        self._sizes[name] = size
-
-    def _remove(self, name: str) -> None:
-        self.bytes -= self._sizes.pop(name, 0)
-        (self.folder / name).unlink(missing_ok=True)
+                self._rooms[kind].remove(name)

@@ -22,7 +22,9 @@ from policies.jobs import (
     Progress,
     RecheckJob,
     Shown,
+    Transcript,
 )
+from policies.verification import Commitment
 from policies.wire import encode
 from policies.work import Capability, FoundFalse
 from sim.world import Node
@@ -212,6 +214,32 @@ def test_a_check_that_lacks_both_the_prompt_and_the_answer_ends_once() -> None:
     assert lies(village).keys() <= {"w1"}
     examiner: Any = village._policy(village.leader, "examiner")
     assert examiner.checks == {}
+
+
+def test_the_leader_fetches_no_more_than_the_session_can_have() -> None:
+    """It says how many tokens the prompt and the answer have, and at how many positions of which model a stage took."""
+    village = checking()
+    asked: list[tuple[str, int, int]] = []
+    said: list[Transcript] = []
+
+    def prove(node: Node, job: Any) -> Outcome:
+        if isinstance(job, BringJob):
+            word = msgspec.msgpack.decode(job.commitment, type=Commitment) if job.commitment else None
+            asked.append((job.model, job.tokens, word.positions if word is not None else 0))
+        if isinstance(job, RecheckJob) and job.came and job.holder in ("w1", "w2"):
+            return Lacking("no", job.holder, blob=job.came)
+        if isinstance(job, CommitJob) and job.of.holder == "w1":
+            said.append(job.of)
+            return Lacking("no", "w1", blob=job.of.output if node.name == "w2" else job.of.prompt)
+        return village.desk.proofs.outcome(node, job, 0)
+
+    village.desk.prove = prove
+    serve(village, 1)
+
+    of = said[0]
+    took = of.prompt_tokens + of.tokens - 1
+    assert {(of.model, of.tokens, 0), (of.model, took, took)} <= set(asked)
+    assert set(asked) <= {(of.model, of.tokens, 0), (of.model, of.prompt_tokens, 0), (of.model, took, took)}
 
 
 def test_who_says_that_it_gets_nothing_harms_nobody() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from policies.wire import digest, encode
 from real_backends import blob_exchange
-from real_backends.blob_exchange import PIECE_BYTES, BlobExchange, HandsOutNothing
+from real_backends.blob_exchange import PIECE_BYTES, BlobExchange, HandsOutNothing, WrongSize
 from real_backends.stores.blobs import BlobStore
 from real_backends.transports.frames import BLOB_PUT, BlobGet, BlobPut
 from real_backends.transports.memory import Hub, MemoryTransport
@@ -162,3 +162,28 @@ def test_no_blob_is_fetched_without_end(tmp_path: Path, monkeypatch: pytest.Monk
 
     play(nodes, act())
     assert len(begun) == 4
+
+
+@pytest.mark.parametrize("size", [1, 3 * PIECE_BYTES, 9 * PIECE_BYTES])
+def test_a_blob_of_another_size_is_refused_before_it_is_held(tmp_path: Path, size: int) -> None:
+    """A holder is asked for no more than a piece beyond what a blob must have, and nothing of it is kept."""
+    nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
+    begun: list[int] = []
+
+    async def act() -> None:
+        name, piece = nodes["a"].store.put(bytes(size)), nodes["a"].store.piece
+
+        def counted(name: str, begin: int, count: int) -> bytes | None:
+            begun.append(begin)
+            return piece(name, begin, count)
+
+        nodes["a"].store.piece = counted  # type: ignore[method-assign]
+        with pytest.raises(WrongSize):
+            await nodes["b"].get(name, "a", 2 * PIECE_BYTES)
+        assert nodes["b"].store.bytes_held == 0
+        assert max(begun) <= 2 * PIECE_BYTES
+        with pytest.raises(WrongSize):  # nor is one that is here
+            await nodes["a"].get(name, "a", 2 * PIECE_BYTES)
+        assert await nodes["b"].get(name, "a", size) == bytes(size)
+
+    play(nodes, act())

@@ -173,9 +173,9 @@ def test_what_a_stage_withholds_is_brought_from_the_one_before(tmp_path: Path) -
 
         handed = await prove(nodes["a"], HandJob(of.op))
         assert handed.output == shown.came  # they hold the very same numbers
-        wrong = await prove(nodes["d"], BringJob(done.output, "a", encode(word)))
+        wrong = await prove(nodes["d"], BringJob(done.output, "a", *taken(word)))
         assert (wrong.node, wrong.blob) == ("a", done.output)  # tokens are not what the stage took
-        assert isinstance(await prove(nodes["d"], BringJob(handed.output, "a", encode(word))), Done)
+        assert isinstance(await prove(nodes["d"], BringJob(handed.output, "a", *taken(word))), Done)
         found = await prove(nodes["c"], RecheckJob(of, encode(word), at.block, at.layer, *said(shown), "d"))
         assert msgspec.msgpack.decode(found.result, type=Verdict).word in ("outputs", "cache")
 
@@ -211,12 +211,98 @@ def test_a_head_that_hands_out_nothing_is_named(tmp_path: Path) -> None:
     async def act(nodes: dict[str, Node]) -> None:
         *_, done = await end_of(nodes["a"], session_job())
         nodes["a"].blobs.store.drop(done.output)
-        for job in (CommitJob(transcript(STAGES[1], done)), BringJob(done.output, "a")):
+        for job in (CommitJob(transcript(STAGES[1], done)), BringJob(done.output, "a", "desk-tiny", done.tokens)):
             lost = await prove(nodes["b"], job)
             assert isinstance(lost, Lacking)
             assert (lost.node, lost.blob) == ("a", done.output)
 
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+@pytest.mark.parametrize("positions", [1, 3, 64])
+def test_what_a_stage_cannot_have_taken_is_not_fetched(tmp_path: Path, positions: int) -> None:
+    """A liar names a blob of more numbers, or of fewer, than its session has; no verifier and no leader holds it."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        word, of = (await commitments(nodes, done))["b"], transcript(STAGES[1], done)
+        at = draw_challenge(bytes(16), word)
+        shown = msgspec.msgpack.decode((await prove(nodes["b"], OpenJob(of.op, at.block, at.layer))).result, type=Shown)
+        forged = nodes["b"].blobs.store.put(bytes(4 * DESK_TINY.hidden * (word.positions + positions - 2)), "stages")
+        for job in (
+            BringJob(forged, "b", *taken(word)),
+            RecheckJob(of, encode(word), at.block, at.layer, shown.opening, forged, "b"),
+        ):
+            lost = await prove(nodes["d"], job)
+            assert isinstance(lost, Lacking), lost
+            assert (lost.node, lost.blob) == ("b", forged)
+        assert nodes["d"].blobs.store.get(forged) is None
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED, names="abcd"))
+
+
+def test_what_is_too_large_to_be_fetched_is_nobodys_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that is longer than blobs may be cannot be checked; its honest stages have not withheld anything."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        word, of = (await commitments(nodes, done))["b"], transcript(STAGES[1], done)
+        at = draw_challenge(bytes(16), word)
+        shown = msgspec.msgpack.decode((await prove(nodes["b"], OpenJob(of.op, at.block, at.layer))).result, type=Shown)
+        monkeypatch.setattr("real_backends.proofs.BLOB_BYTES_MAX", 4 * DESK_TINY.hidden * word.positions - 1)
+        for job in (
+            BringJob(shown.came, "b", *taken(word)),
+            RecheckJob(of, encode(word), at.block, at.layer, shown.opening, shown.came, "b"),
+        ):
+            lost = await prove(nodes["d"], job)
+            assert isinstance(lost, Lost)
+            assert (type(lost), lost.node) == (Lost, "d")
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED, names="abcd"))
+
+
+@pytest.mark.parametrize(("field", "holder"), [("tokens", "a"), ("prompt_tokens", "c")])
+@pytest.mark.parametrize("more", [1, -1])
+def test_no_stage_commits_to_other_lengths_than_it_is_asked_about(
+    tmp_path: Path, field: str, holder: str, more: int
+) -> None:
+    """A head says that its answer has other tokens than the blob, a client that its prompt has: they lack the one that
+    was meant, and whoever holds it is asked. Else every honest stage's word would be about something else.
+    """
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        of = transcript(STAGES[1], done)
+        lied = msgspec.structs.replace(of, **{field: getattr(of, field) + more})
+        lacking = await prove(nodes["b"], CommitJob(lied))
+        assert isinstance(lacking, Lacking), lacking
+        blob = of.output if field == "tokens" else of.prompt
+        assert (lacking.node, lacking.blob) == (holder, blob)
+        brought = await prove(nodes["d"], BringJob(blob, holder, of.model, getattr(lied, field)))
+        assert isinstance(brought, Lacking), brought  # the leader finds the same
+        assert isinstance(await prove(nodes["b"], CommitJob(of)), Done)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED, names="abcd"))
+
+
+@pytest.mark.parametrize("more", [1, -1])
+def test_a_prompt_of_another_length_is_not_run(tmp_path: Path, more: int) -> None:
+    """The head finds what its client said wrongly before anybody works on it, and blames no node."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for head in ("a", "c"):  # the prompt is fetched, or here
+            stages = (Stage(head, 0, DESK_TINY.layers),)
+            lost = (await end_of(nodes[head], session_job(stages, prompt_tokens=len(PROMPT) + more)))[-1]
+            assert isinstance(lost, Lost), lost
+            assert lost.node == ""
+            assert "expected" in lost.reason or "more than" in lost.reason
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+
+
+def taken(word: Commitment) -> tuple[str, int, bytes]:
+    """What a leader says of a blob that a stage took."""
+    return "desk-tiny", word.positions, encode(word)
 
 
 def said(shown: Shown) -> tuple[bytes, str]:

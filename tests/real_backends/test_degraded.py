@@ -57,8 +57,8 @@ def test_a_worker_loads_either_model_by_layer_range_and_keeps_one() -> None:
 
 def test_an_answer_s_blob_is_found_whoever_answered() -> None:
     """A node fetches what either model answered for the client; a part names no blob."""
-    assert answer_blob(encode(Answer("digest", 4, 7, "w1"))) == ("digest", "w1")
-    assert answer_blob(encode(AnswerBy("digest", 4, 7, "w1", "desk-mini"))) == ("digest", "w1")
+    assert answer_blob(encode(Answer("digest", 4, 7, "w1"))) == ("digest", "w1", 16)
+    assert answer_blob(encode(AnswerBy("digest", 4, 7, "w1", "desk-mini"))) == ("digest", "w1", 16)
     assert answer_blob(encode(Part(0, (1,)))) is None
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policies.log import record, recover
 from policies.wire import digest
-from real_backends.stores.blobs import BlobStore
+from real_backends.stores.blobs import ROOM_BYTES, BlobStore, Kind
 from real_backends.stores.file import FileStorage
 
 
@@ -87,7 +87,7 @@ def test_a_blob_that_was_cut_short_is_written_again(tmp_path: Path) -> None:
     store.put(b"answer")
 
     assert store.get(name) == b"answer"
-    assert store.bytes == len(b"answer")
+    assert store.bytes_held == len(b"answer")
 
 
 @pytest.mark.parametrize("name", ["../secret", "", "a" * 39, "/etc/hostname", "A" * 40])
@@ -100,31 +100,31 @@ def test_a_peer_cannot_name_a_path(tmp_path: Path, name: str) -> None:
 
 def test_the_blobs_that_were_used_last_the_longest_ago_make_room(tmp_path: Path) -> None:
     """Beyond the store's size the oldest uses go first; the newest blob stays, and what is dropped is gone."""
-    store = BlobStore(tmp_path, bytes_max=25)
+    store = BlobStore(tmp_path, {"answers": 25})
     first, second = store.put(b"a" * 10), store.put(b"b" * 10)
     assert store.get(first) is not None  # used again
     third = store.put(b"c" * 10)
 
     assert [store.get(name) is not None for name in (first, second, third)] == [True, False, True]
-    assert store.bytes == 20
+    assert store.bytes_held == 20
     store.drop(first)
     assert store.get(first) is None
-    assert store.bytes == 10
+    assert store.bytes_held == 10
     huge = store.put(b"d" * 100)
     assert store.get(huge) is not None
-    assert store.bytes == 100
+    assert store.bytes_held == 100
     assert [path.name for path in tmp_path.iterdir()] == [huge]
 
 
 def test_what_an_earlier_life_left_counts_towards_the_size(tmp_path: Path) -> None:
     """A store that is opened again knows its blobs, and makes room of them."""
     left = BlobStore(tmp_path).put(b"a" * 10)
-    store = BlobStore(tmp_path, bytes_max=15)
-    assert store.bytes == 10
+    store = BlobStore(tmp_path, {"answers": 15})
+    assert store.bytes_held == 10
     store.put(b"b" * 10)
 
     assert store.get(left) is None
-    assert store.bytes == 10
+    assert store.bytes_held == 10
 
 
 def test_a_piece_is_cut_from_a_whole_blob(tmp_path: Path) -> None:
@@ -137,4 +137,74 @@ def test_a_piece_is_cut_from_a_whole_blob(tmp_path: Path) -> None:
     assert store.piece("../secret", 4, 4) is None
     (tmp_path / name).write_bytes(b"damaged")
     assert store.piece(name, 0, 4) is None
-    assert store.bytes == 0
+    assert store.bytes_held == 0
+
+
+@pytest.mark.parametrize("kind", ["fetched", "brought"])
+def test_what_others_bring_or_make_a_node_fetch_displaces_nothing_of_its_own(tmp_path: Path, kind: Kind) -> None:
+    """Answers, and what stages took and gave, stay where they are, however much more comes than there is room for."""
+    store = BlobStore(tmp_path, dict.fromkeys(ROOM_BYTES, 25))
+    own = [store.put(b"answer"), store.put(b"what was taken", "stages")]
+    other = store.put(b"other", "fetched" if kind == "brought" else "brought", "honest")
+    for number in range(9):
+        store.put(bytes([number]) * 10, kind, "liar")
+
+    assert all(store.get(name) for name in (*own, other))
+    assert store.bytes_held <= 4 * 25
+
+
+def test_a_peer_that_brings_more_and_more_displaces_its_own(tmp_path: Path) -> None:
+    """What others brought stays while one has the most in the room, and so does what it brought as well as they."""
+    store = BlobStore(tmp_path, {"brought": 30})
+    theirs = [store.put(bytes([number]) * 5, "brought", f"client {number}") for number in range(2)]
+    shared = store.put(b"shared", "brought", "client 1")
+    assert store.put(b"shared", "brought", "liar") == shared
+    for number in range(2, 9):
+        newest = store.put(bytes([number]) * 10, "brought", "liar")
+
+    assert all(store.get(name) for name in (*theirs, shared, newest))
+    assert store.bytes_held == 5 + 5 + 6 + 10
+
+
+def test_a_large_new_blob_is_not_its_own_victim(tmp_path: Path) -> None:
+    """Where the newest blob is all that a peer has, those go that lie there the longest of whoever has the most."""
+    store = BlobStore(tmp_path, {"fetched": 30})
+    old = [store.put(bytes([number]) * 10, "fetched", f"peer {number}") for number in range(3)]
+    large = store.put(b"l" * 20, "fetched", "other")
+
+    assert [store.get(name) is not None for name in (*old, large)] == [False, False, True, True]
+
+
+def test_blobs_of_a_byte_are_counted(tmp_path: Path) -> None:
+    """However small they are, there are no more of them than a room has places for."""
+    store = BlobStore(tmp_path, {"brought": 1000}, blobs_max=3)
+    theirs = store.put(b"prompt", "brought", "client")
+    for number in range(9):
+        store.put(bytes([number]), "brought", "liar")
+
+    assert store.get(theirs) == b"prompt"
+    assert store.bytes_held == len(b"prompt") + 2
+    assert len([path for path in (tmp_path / "brought").iterdir()]) == 3
+
+
+def test_a_blob_that_is_kept_for_two_reasons_ends_with_the_last(tmp_path: Path) -> None:
+    """What a stage took was also fetched for others: the session's end leaves it to them."""
+    store = BlobStore(tmp_path)
+    name = store.put(b"taken", "stages")
+    store.put(b"taken", "fetched", "neighbour")
+    store.drop(name, "stages")
+
+    assert store.get(name) == b"taken"
+    store.drop(name, "fetched")
+    assert store.get(name) is None
+    assert store.bytes_held == 0
+
+
+def test_each_kind_is_found_again_by_the_next_life(tmp_path: Path) -> None:
+    """What was brought counts as brought after a restart, too, and displaces no answer."""
+    brought = BlobStore(tmp_path).put(b"a" * 20, "brought", "liar")
+    store = BlobStore(tmp_path, {"answers": 15, "brought": 25})
+    answer = store.put(b"b" * 10)
+    newer = store.put(b"c" * 10, "brought", "liar")
+
+    assert [store.get(name) is not None for name in (brought, answer, newer)] == [False, True, True]
