@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import msgspec
 import numpy as np
@@ -43,6 +43,9 @@ from real_backends.stages import Stages
 Proof = CommitJob | OpenJob | ReleaseJob | HandJob | BringJob | RecheckJob
 Tokens = npt.NDArray[np.int64]
 Share = Callable[[bytes], str]
+Work = tuple[str, str, int, int]
+"""A session's job, model, first layer and the one after the last: any peer may let a stage run something else under the
+name of a job, and its word must not be about that."""
 T = TypeVar("T")
 
 _commitment = msgspec.msgpack.Decoder(Commitment).decode
@@ -85,13 +88,13 @@ class Proofs:
         self._stages, self._blobs = stages, blobs
         self.worked_s, self.fetched_bytes = 0.0, 0
         self._tolerances = stored_tolerances()
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[Work, Kept] = {}
         self._evidence: dict[str, tuple[Evidence, Kept]] = {}
         self._shown: dict[str, tuple[Evidence, Kept]] = {}  # what may still be handed out, of sessions that were opened
         self._over: dict[str, None] = {}  # the latest sessions that nobody will ask about, whenever they are dropped
         self._shared: dict[str, list[str]] = {}  # session to the blobs that end with it
         self.share: Share = partial(blobs.store.put, kind="stages")
-        self._witnesses: WeakSet[Witness] = WeakSet()
+        self._witnesses: WeakKeyDictionary[Witness, str] = WeakKeyDictionary()  # with the model of each
         self._second: tuple[tuple[str, int, int], Shard] | None = None  # made to compute others' work again
         self.make, stages.make = stages.make, self._witnessed
 
@@ -184,7 +187,7 @@ class Proofs:
         self, backend: str, spec: ModelSpec, weights: Weights, first: int, last: int, *, blocks: int | None = None
     ) -> Shard:
         witness = Witness(self.make(backend, spec, weights, first, last, blocks=blocks), self._retire)
-        self._witnesses.add(witness)
+        self._witnesses[witness] = self._stages.model_of(weights)
         return witness
 
     def _retire(self, shard: Witness, session: str) -> None:
@@ -197,8 +200,9 @@ class Proofs:
             kept = shard.keep(session)
         except ValueError:
             return  # a lane, which has no cache of its own, or a session that has not begun
-        earlier = self._kept.pop(op, None)
-        self._kept[op] = kept if earlier is None else kept.after(earlier)
+        work = op, self._witnesses[shard], shard.first, shard.last
+        earlier = self._kept.pop(work, None)
+        self._kept[work] = kept if earlier is None else kept.after(earlier)
         if len(self._kept) > SESSIONS_MAX:
             del self._kept[next(iter(self._kept))]
 
@@ -209,7 +213,8 @@ class Proofs:
             for session in shard.names():  # not dropped yet
                 if _op(session) == of.op:
                     self._keep(of.op, shard, session)
-        kept = self._kept.get(of.op)
+        work = of.op, of.model, of.stage.first, of.stage.last
+        kept = self._kept.get(work)
         if kept is None:
             raise ValueError(f"nothing is kept of {of.op}")
         follows = kept.speaks and kept.first > 0  # a head that is its own last stage has nobody to blame
@@ -219,7 +224,7 @@ class Proofs:
         if follows and self._disowns(kept, evidence.commitment, tokens, of.greedy):
             raise DisownedAnswer(of)  # else it would be found false for what its head says it said
         self._evidence[of.op] = evidence, kept
-        del self._kept[of.op]
+        del self._kept[work]
         if len(self._evidence) > SESSIONS_MAX:
             self._release(next(iter(self._evidence)))
         return evidence
@@ -261,7 +266,8 @@ class Proofs:
         return name
 
     def _release(self, op: str) -> None:
-        self._kept.pop(op, None)
+        for work in [work for work in self._kept if work[0] == op]:
+            del self._kept[work]
         self._evidence.pop(op, None)
         self._shown.pop(op, None)
         self._over[op] = None

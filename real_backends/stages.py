@@ -439,6 +439,10 @@ class Stages:
         """Return the shard of these layers that is in memory, if it is."""
         return self._shards.get((model, first, last))
 
+    def model_of(self, weights: Weights) -> str:
+        """Return the name by which a model with these weights was asked for; checkpoints may call themselves alike."""
+        return next(name for name, (_, loaded) in self._loaded.items() if loaded is weights)
+
     def second(self, model: str, first: int, last: int, make: ShardMaker) -> Shard:
         """Return a shard that serves nobody, with blocks for one session."""
         spec, weights = self._weights(model)

@@ -285,6 +285,41 @@ def test_no_stage_commits_to_other_lengths_than_it_is_asked_about(
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED, names="abcd"))
 
 
+OTHERS: tuple[tuple[str, tuple[Stage, ...]], ...] = (
+    ("desk-tiny", (Stage("d", 0, 3), Stage("b", 3, 8))),
+    ("desk-tiny", (Stage("d", 0, 5), Stage("b", 5, 8))),
+    ("namesake", (Stage("d", 0, 3), Stage("b", 3, 5), Stage("c", 5, 8))),
+)
+
+
+@pytest.mark.parametrize(("model", "stages"), OTHERS, ids=["more layers", "other layers", "another model"])
+@pytest.mark.parametrize("own", [True, False], ids=["after its own", "alone"])
+def test_no_stage_answers_for_other_work_that_went_under_the_same_name(
+    tmp_path: Path, model: str, stages: tuple[Stage, ...], own: bool
+) -> None:
+    """A peer lets it run other layers, or another model, under the name of a request: its word is about that request's,
+    or it gives none. Else it would have signed what it was not asked about, or be found false for the model.
+    """
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job()) if own else (None,)
+        *_, other = await end_of(nodes["d"], session_job(stages, model=model))
+        assert isinstance(other, Done), other
+        of = transcript(STAGES[1], done or other)
+        if done is None:
+            of = msgspec.structs.replace(of, holder="d")
+        bound = await prove(nodes["b"], CommitJob(of))
+        if not own:
+            assert type(bound) is Lost
+            return
+        assert isinstance(bound, Done), bound
+        word = msgspec.msgpack.decode(bound.result, type=Commitment)
+        assert (word.first, word.last) == (3, 5)
+        assert await check(nodes, done, word, STAGES[1], "c") == "honest"
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED, names="abcd"))
+
+
 @pytest.mark.parametrize("more", [1, -1])
 def test_a_prompt_of_another_length_is_not_run(tmp_path: Path, more: int) -> None:
     """The head finds what its client said wrongly before anybody works on it, and blames no node."""
@@ -436,12 +471,12 @@ def test_nothing_is_let_go_under_the_work_on_it(tmp_path: Path) -> None:
         host = nodes["b"].host
         proofs = host.proofs
         assert proofs is not None
-        await until(lambda: "client/op" in proofs._kept)
+        await until(lambda: any(op == "client/op" for op, *_ in proofs._kept))
         at_work = asyncio.create_task(host.compute.run(gate.wait, 30.0))
         host.submit("worker", 1, encode(ReleaseJob("client/op")))
         for _ in range(10):  # each has its turn
             await asyncio.sleep(0)
-        assert "client/op" in proofs._kept
+        assert any(op == "client/op" for op, *_ in proofs._kept)
         gate.set()
         await at_work
         await until(lambda: not proofs._kept)
