@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Union
 
+import msgspec
 from msgspec import Meta
 
 from policies.wire import Message
@@ -130,6 +131,10 @@ class Transcript(Message, frozen=True):
     holder: str
     tokens: int
     greedy: bool
+
+    def wherever(self) -> Transcript:
+        """Return what is meant, whoever holds its blobs."""
+        return msgspec.structs.replace(self, source="", holder="")
 
 
 class CommitJob(Message, frozen=True, tag="commit"):

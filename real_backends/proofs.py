@@ -90,6 +90,7 @@ class Proofs:
         self._tolerances = stored_tolerances()
         self._kept: dict[Work, Kept] = {}
         self._evidence: dict[str, tuple[Evidence, Kept]] = {}
+        self._bound_to: dict[str, Transcript] = {}  # what each commitment is about
         self._shown: dict[str, tuple[Evidence, Kept]] = {}  # what may still be handed out, of sessions that were opened
         self._over: dict[str, None] = {}  # the latest sessions that nobody will ask about, whenever they are dropped
         self._shared: dict[str, list[str]] = {}  # session to the blobs that end with it
@@ -207,7 +208,10 @@ class Proofs:
             del self._kept[next(iter(self._kept))]
 
     def _commit(self, of: Transcript, tokens: Tokens) -> Evidence:
+        asked = of.wherever()
         if (done := self._evidence.get(of.op)) is not None:
+            if self._bound_to[of.op] != asked:  # a member that lies asked first: that word is not what the leader needs
+                raise ValueError(f"{of.op}: bound to another transcript already")
             return done[0]
         for shard in self._witnesses:
             for session in shard.names():  # not dropped yet
@@ -223,7 +227,7 @@ class Proofs:
         evidence = kept.commit(of.op, tokens, of.prompt_tokens)
         if follows and self._disowns(kept, evidence.commitment, tokens, of.greedy):
             raise DisownedAnswer(of)  # else it would be found false for what its head says it said
-        self._evidence[of.op] = evidence, kept
+        self._evidence[of.op], self._bound_to[of.op] = (evidence, kept), asked
         del self._kept[work]
         if len(self._evidence) > SESSIONS_MAX:
             self._release(next(iter(self._evidence)))
@@ -269,6 +273,7 @@ class Proofs:
         for work in [work for work in self._kept if work[0] == op]:
             del self._kept[work]
         self._evidence.pop(op, None)
+        self._bound_to.pop(op, None)
         self._shown.pop(op, None)
         self._over[op] = None
         if len(self._over) > OVER_MAX:

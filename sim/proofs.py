@@ -102,6 +102,9 @@ class Proofs:
         if (lacking := self.lacking(node.name, job, now_ns)) is not None:
             return lacking
         if isinstance(job, CommitJob):
+            earlier = self._bound.get((node.name, job.of.op), job.of)
+            if earlier.wherever() != job.of.wherever():
+                return Lost(f"{job.of.op}: bound to another transcript already", node.name)
             commitment = self._commit(job.of)
             self._kept[node.name, job.of.op], self._bound[node.name, job.of.op] = commitment, job.of
             kind, times = self.cheats.get(node.name, ("", range(0)))

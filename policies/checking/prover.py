@@ -35,6 +35,7 @@ from policies.jobs import (
     RecheckJob,
     ReleaseJob,
     Shown,
+    Transcript,
 )
 from policies.local import Lend
 from policies.port import Policy
@@ -48,9 +49,9 @@ ASKED_MAX = 128
 takes neither memory without end nor the place of the one that leads."""
 
 Asked = Bind | Draw | Hand | Recheck
-Name = tuple[str, str, Key, Challenge | None, str]
-"""Kind of question, whose place, of which attempt, which place, and who holds what it takes: an answer to another one
-would be a false opening, and any member may ask."""
+Name = tuple[str, str, Key, Challenge | None, str | Transcript]
+"""Kind of question, whose place, of which attempt, which place, and who holds what it takes, or what is to be committed
+to: an answer to another one would be a false opening, or a false word, and any member may ask."""
 
 _commitment = msgspec.msgpack.Decoder(Commitment).decode
 _shown = msgspec.msgpack.Decoder(Shown).decode
@@ -87,10 +88,12 @@ class Prover(Policy):
         if sender not in self.committee:
             return
         if isinstance(message, Release):
-            word: Name = ("bind", "", message.key, None, "")
-            if self.answers.pop(word, None) is not None:
+            for word in [each for each in self.answers if each[0] == "bind" and each[2] == message.key]:
+                del self.answers[word]
                 self._let_go(word)
             return
+        if isinstance(message, Bind | Recheck) and message.of.op != message.key.op:
+            return  # the word for one attempt would be about another
         name = _name(message)
         if (answer := self.answers.get(name)) is not None:
             self.port.send(f"{sender}/examiner", answer)
@@ -144,8 +147,10 @@ def _name(asked: Asked) -> Name:
         return "recheck", asked.of.stage.node, asked.key, asked.challenge, asked.holder
     if isinstance(asked, Draw):
         return "draw", "", asked.key, asked.challenge, ""
+    if isinstance(asked, Hand):
+        return "hand", "", asked.key, None, ""
     # Whoever holds the answer: a word that was begun where it cannot be had is asked for again where it can.
-    return ("hand", "", asked.key, None, "") if isinstance(asked, Hand) else ("bind", "", asked.key, None, "")
+    return "bind", "", asked.key, None, asked.of.wherever()
 
 
 def _job(asked: Asked) -> Job:

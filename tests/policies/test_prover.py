@@ -97,3 +97,28 @@ def test_a_member_that_asks_on_and_on_takes_only_its_own_share() -> None:
     prover: Any = bench.cell.policy("prover")
     assert len(prover.jobs) == ASKED_MAX
     assert isinstance(bench.ask("k1", of(-1)[1]), Bound)
+
+
+def test_what_one_member_had_it_commit_to_is_no_word_for_another() -> None:
+    """A member that lies about the answer asks first: the leader hears that there is no word, and no false one."""
+    bench, (key, bind) = Bench(), of(1)
+    lied = bench.ask("k2", Bind(key, msgspec.structs.replace(bind.of, output="b", tokens=TOKENS - 9)))
+    assert lied.commitment.positions == 2 * TOKENS - 10
+    told = bench.ask("k1", bind)
+    assert isinstance(told, Unable), told
+    assert (told.asked, told.lacks, told.disowns) == ("bind", "", False)
+
+
+def test_a_word_is_asked_for_again_wherever_its_blobs_are() -> None:
+    """The leader has fetched the answer meanwhile: the word is the same, and is not made again."""
+    bench, (key, bind) = Bench(), of(1)
+    word = bench.ask("k1", bind)
+    assert bench.ask("k1", Bind(key, msgspec.structs.replace(bind.of, source="k1", holder="k1"))) == word
+    assert sum(isinstance(job, CommitJob) for job in bench.did) == 1
+
+
+def test_no_word_for_one_attempt_is_about_another() -> None:
+    """A question whose key and transcript differ is not answered: its word would convict whoever gave it."""
+    bench, (key, _), (_, other) = Bench(), of(1), of(2)
+    given = (p.MESSAGE, "prover", "k2", encode(Bind(key, other.of)))
+    assert not [effect for effect in bench.cell.step(0, 0, given) if effect[0] in (p.SUBMIT, p.SEND)]

@@ -285,6 +285,23 @@ def test_no_stage_commits_to_other_lengths_than_it_is_asked_about(
     asyncio.run(run_nodes(tmp_path, act, policy=BATCHED, names="abcd"))
 
 
+def test_the_first_word_stands_and_is_given_for_nothing_else(tmp_path: Path) -> None:
+    """A member that lies has it commit to a shorter answer: the leader gets no word, rather than a false one."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        of = transcript(STAGES[1], done)
+        short = nodes["d"].blobs.store.put(np.array(tokens_said(nodes["a"], done)[:5], "<i4").tobytes())
+        lied = msgspec.structs.replace(of, output=short, holder="d", tokens=5)
+        first = await prove(nodes["b"], CommitJob(lied))
+        assert isinstance(first, Done)
+        assert type(await prove(nodes["b"], CommitJob(of))) is Lost
+        again = await prove(nodes["b"], CommitJob(msgspec.structs.replace(lied, holder="b")))
+        assert again.result == first.result  # whoever holds its blobs
+
+    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED, names="abcd"))
+
+
 OTHERS: tuple[tuple[str, tuple[Stage, ...]], ...] = (
     ("desk-tiny", (Stage("d", 0, 3), Stage("b", 3, 8))),
     ("desk-tiny", (Stage("d", 0, 5), Stage("b", 5, 8))),
