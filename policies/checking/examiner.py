@@ -160,6 +160,8 @@ class Examiner(Fetching):
             self._ask_another(check, place)
 
     def _on_unable(self, sender: str, check: Check, unable: Unable) -> None:
+        if check.stage(sender) is None and not any(sender in place.tried for place in check.places.values()):
+            return  # it was asked nothing
         self.port.note("unable", node=sender, asked=unable.asked, reason=unable.reason)
         if unable.asked == "bind" and check.pledge is None and check.stage(sender) is not None:
             stages = check.answered.stages

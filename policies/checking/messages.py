@@ -5,11 +5,15 @@ A check is named by client, operation and attempt; in it every node has one stag
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from policies.jobs import Transcript
 from policies.verification import Challenge, Commitment, Opening, Verdict
 from policies.wire import Message
+
+REASON_CHARS_MAX = 200  # our choice, some lines: the leader writes down what anybody says of why it cannot do a thing
 
 
 class Key(Message, frozen=True):
@@ -109,7 +113,7 @@ class Unable(Message, frozen=True, tag="unable"):
 
     key: Key
     asked: Literal["bind", "draw", "hand", "recheck"]
-    reason: str
+    reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
     node: str = ""
     lacks: str = ""
     disowns: bool = False

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from policies.checking.messages import (
+    REASON_CHARS_MAX,
     Bind,
     Bound,
     Draw,
@@ -133,6 +134,7 @@ class Prover(Policy):
             reason = str(error)
         kind, node, *_ = _name(asked)
         lacks = outcome.blob if isinstance(outcome, Lacking) else ""
+        reason = reason[:REASON_CHARS_MAX]
         return Unable(asked.key, kind, reason, node, lacks, isinstance(outcome, Disowned))  # type: ignore[arg-type]
 
     def _let_go(self, name: Name) -> None:

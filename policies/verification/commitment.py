@@ -17,13 +17,18 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from policies.verification.hashtree import HASH_BYTES, is_in
-from policies.verification.sketch import BLOCK
+from policies.verification.sketch import BLOCK, PROJECTIONS
 from policies.wire import Message, encode
 
 Count = Annotated[int, Meta(ge=0, le=2**32)]
 Root = Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
 Name = Annotated[str, Meta(max_length=64)]
 """Longer than any executor's: every word stands in the log, and a liar's must not fill it (our bound)."""
+
+CACHE_LEAF_BYTES_MAX = 1 << 21
+"""Our bound: keys and values of 16 positions, 16,384 numbers wide each, in float32. A liar may commit to any bytes, and
+the leader holds what it opens, and sends it to every verifier again and again."""
+Path = Annotated[tuple[Root, ...], Meta(max_length=64)]  # our bound: the leaves of a tree are counted in 64 bits
 
 
 class Commitment(Message, frozen=True):
@@ -81,11 +86,11 @@ class Challenge(Message, frozen=True):
 class Opening(Message, frozen=True):
     """The answer to a challenge: two leaves with their paths to the roots, and the path of the sketch's digest."""
 
-    sketch: bytes
-    sketch_path: tuple[bytes, ...]
-    output_path: tuple[bytes, ...]
-    cache: bytes
-    cache_path: tuple[bytes, ...]
+    sketch: Annotated[bytes, Meta(max_length=HASH_BYTES + 4 * PROJECTIONS * BLOCK)]
+    sketch_path: Path
+    output_path: Path
+    cache: Annotated[bytes, Meta(max_length=CACHE_LEAF_BYTES_MAX)]
+    cache_path: Path
 
 
 def boundary(session: str, layer: int) -> bytes:

@@ -10,9 +10,9 @@ import msgspec
 from policies import port as p
 from policies.cell import Cell
 from policies.checking import Prover
-from policies.checking.messages import Bind, Bound, Draw, Key, Opened, Unable
+from policies.checking.messages import REASON_CHARS_MAX, Bind, Bound, Draw, Key, Opened, Unable
 from policies.checking.prover import ASKED_MAX, KEPT_MAX
-from policies.jobs import CommitJob, Job, OpenJob, ReleaseJob, Stage, Transcript
+from policies.jobs import CommitJob, Job, Lost, OpenJob, ReleaseJob, Stage, Transcript
 from policies.verification import Challenge, belongs
 from policies.wire import Message, encode
 from sim.keys import KeyRing
@@ -122,3 +122,12 @@ def test_no_word_for_one_attempt_is_about_another() -> None:
     bench, (key, _), (_, other) = Bench(), of(1), of(2)
     given = (p.MESSAGE, "prover", "k2", encode(Bind(key, other.of)))
     assert not [effect for effect in bench.cell.step(0, 0, given) if effect[0] in (p.SUBMIT, p.SEND)]
+
+
+def test_a_long_reason_is_cut_and_arrives() -> None:
+    """What an executor says of its fault, however long, is no reason that the leader hears nothing."""
+    bench, (_, bind) = Bench(), of(1)
+    bench.proofs.outcome = lambda node, job, now_ns: Lost("x" * 9999)  # type: ignore[method-assign]
+    told = bench.ask("k1", bind)
+    assert isinstance(told, Unable)
+    assert told.reason == "x" * REASON_CHARS_MAX

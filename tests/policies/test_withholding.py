@@ -8,7 +8,7 @@ import msgspec
 
 from policies import port as p
 from policies.checking.fetching import SILENT_NS
-from policies.checking.messages import Checked
+from policies.checking.messages import Checked, Unable
 from policies.config import SpotChecksConfig
 from policies.jobs import (
     BringJob,
@@ -29,7 +29,7 @@ from policies.wire import encode
 from policies.work import Capability, FoundFalse
 from sim.world import Node
 from tests.policies.small_village import RULES, TWO_HOLD_ALL, ready
-from tests.policies.test_checking import ALWAYS, WAIT_S, checking, lies, line_of, out, serve, under_check, words
+from tests.policies.test_checking import ALWAYS, WAIT_S, checking, hear, lies, line_of, out, serve, under_check, words
 
 
 def test_who_withholds_what_it_took_is_checked_with_what_the_stage_before_gave() -> None:
@@ -313,3 +313,18 @@ def test_a_link_that_is_too_slow_is_no_crime() -> None:
     assert out(village) == set()
     assert village.coordination().found == {}
     assert lies(village)["w1"] > 0.1
+
+
+def test_who_was_asked_nothing_is_not_written_down() -> None:
+    """Anybody can say that it is unable; a leader notes it of those whom it has asked, and in a line of theirs."""
+    village = checking()
+    noted: list[str] = []
+    village.world.on_note.append(lambda now_ns, node, effect: noted.append(str(effect)))
+    village.lose = lambda sender, to, tag: tag == "bound"
+    village.ask("0")
+    village.run(1.5)
+    check = under_check(village)
+    hear(village, "k9", Unable(check.key, "recheck", "so it is"))
+    assert not any("so it is" in note for note in noted)
+    hear(village, "w1", Unable(check.key, "recheck", "so it is"))
+    assert any("so it is" in note for note in noted)

@@ -25,6 +25,7 @@ from policies.verification import (
     root_of,
     tokens_digest,
 )
+from policies.verification.commitment import CACHE_LEAF_BYTES_MAX
 from policies.verification.verdict import read_cache_leaf
 from policies.wire import encode
 
@@ -155,3 +156,18 @@ def test_a_word_that_would_fill_the_log_does_not_arrive(grown: dict[str, Any]) -
 
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(encode(msgspec.structs.replace(commitment, **grown)), type=Commitment)
+
+
+@pytest.mark.parametrize(
+    "grown",
+    [{"cache": bytes(CACHE_LEAF_BYTES_MAX + 1)}, {"sketch": bytes(2000)}, {"cache_path": (bytes(32),) * 65},
+     {"output_path": (bytes(33),)}],
+)  # fmt: skip
+def test_an_opening_that_is_larger_than_any_does_not_arrive(grown: dict[str, Any]) -> None:
+    """The leader holds it, and hands it on: what a liar committed to is no reason to carry it about."""
+    _, openings = bind(RIGHT, CACHE)
+    opening = openings[Challenge(0, 0)]
+    assert msgspec.msgpack.decode(encode(opening), type=Opening) == opening
+
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(encode(msgspec.structs.replace(opening, **grown)), type=Opening)
