@@ -43,7 +43,7 @@ LINES = (
     Line("simpy_us_per_reading", "SimPy: CPU us / device and reading", 2),
     Line("cpu_ns_per_reading_numpy", "NumPy: CPU ns / device and reading", 1),
     Line("cpu_ns_per_reading_jax", "JAX: CPU ns / device and reading", 1),
-    Line("simpy_soc_off", "largest difference of final charge from SimPy's", 12, at_most=1e-9),
+    Line("simpy_soc_off", "largest difference of charge from SimPy's", 12, at_most=1e-9),
 )
 
 
