@@ -40,6 +40,11 @@ class Seats:
         self.epoch, self.members = 0, founders
         self.claims: dict[str, InOffice] = {}
 
+    @property
+    def faults(self) -> int:
+        """How many of the members may lie, f of 3f + 1."""
+        return (len(self.members) - 1) // 3
+
     def hear(self, sender: str, said: InOffice) -> bool:
         """Take in what a node says; return whether there is another committee now."""
         if sender not in self.members or not 0 < len(set(said.members)) == len(said.members) <= MEMBERS_MAX:
@@ -48,7 +53,7 @@ class Seats:
             return False  # said before that, and late
         self.claims[sender] = said
         agreed = sum(claim == said for claim in self.claims.values())
-        return agreed > (len(self.members) - 1) // 3 and self.install(said)
+        return agreed > self.faults and self.install(said)
 
     def install(self, said: InOffice) -> bool:
         """Believe it; return whether there is another committee now."""

@@ -68,7 +68,7 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
 def node(spec: NodeSpec) -> dict[str, Policy]:
     """Return the policies of one node, by path."""
     config = spec.config
-    checks = config.coordination.spot_checks
+    checks, liars = config.coordination.spot_checks, bears_liars(config.consensus)
     policies: dict[str, Policy] = {
         "harvest": HarvestAgent(
             config.harvest,
@@ -77,9 +77,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
             has_battery=spec.has_battery,
             to="edge" if spec.edge else "worker",
         ),
-        "worker": Worker(
-            spec.committee, spec.capability, config.coordination.lease_s, liars=bears_liars(config.consensus)
-        ),
+        "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s, liars=liars),
     }
     if spec.me in spec.standing:
         watchers = ("coordination", "gateway", *(("examiner",) if checks is not None else ()))
@@ -87,7 +85,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
         # A pipeline may take more sessions than it has reserved cache for: batches admit them block by block.
         sharding = msgspec.structs.replace(config.sharding, slots=sessions_max(config.serving, config.sharding))
         policies["coordination"] = _coordination(spec, sharding)
-        policies["gateway"] = Gateway(config.gateway, liars=bears_liars(config.consensus))
+        policies["gateway"] = Gateway(config.gateway, liars=liars)
     if checks is not None:
         policies["prover"] = Prover(spec.standing)
         if spec.me in spec.standing:

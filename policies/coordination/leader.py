@@ -93,9 +93,11 @@ class Coordination(Standing):
             self._worker_gone(sender, message.reason)
 
     def on_timer(self, name: str) -> None:
-        if name == "watch" and self.owed is not None:
-            self._watch(self.owed)
-        if not self.leading or name == "watch":
+        if name == "watch":
+            if self.owed is not None:
+                self._watch(self.owed)
+            return
+        if not self.leading:
             return
         if name == "resend":
             self._resend()
@@ -167,8 +169,7 @@ class Coordination(Standing):
     def _on_brought(self, owed: Owed, ask: Ask) -> None:
         """A client brings what it was to bring to the leader, which says nothing: see that it stands in the log."""
         key = (ask.client, ask.op_id)
-        if (outcome := self.state.outcomes.get(key)) is not None:
-            self.port.tell("gateway", settlement_of(outcome))
+        if self._told(key):
             return
         owed.expect(key, ask.deadline_wall_ns - self.port.wall, self.port.now)
         if key not in self.state.requests:

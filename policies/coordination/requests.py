@@ -88,9 +88,9 @@ class Requests(Policy):
 
     def _on_ask(self, ask: Ask) -> None:
         key = (ask.client, ask.op_id)
-        if (outcome := self.state.outcomes.get(key)) is not None:
-            self.port.tell("gateway", settlement_of(outcome))
-        elif key in self.state.requests:
+        if self._told(key):
+            return
+        if key in self.state.requests:
             if self.state.requests[key].source != ask.source:
                 self._propose(Attach(ask.client, ask.op_id, ask.source))
             if (effort := self.efforts.all.get(key)) is not None and effort.emitted and self.config.stream:
@@ -99,6 +99,13 @@ class Requests(Policy):
             self.port.tell("gateway", Busy(ask.client, ask.op_id, "queue full"))
         else:
             self._accept(ask)
+
+    def _told(self, key: OpKey) -> bool:
+        """Tell the gateway a request's outcome, if it has one; return whether it has."""
+        outcome = self.state.outcomes.get(key)
+        if outcome is not None:
+            self.port.tell("gateway", settlement_of(outcome))
+        return outcome is not None
 
     def _accept(self, ask: Ask) -> None:
         fields = {name: getattr(ask, name) for name in ask.__struct_fields__}

@@ -119,16 +119,14 @@ class Worker(Policy):
         self.port.set_timer("renew", self.renew_ns)
         renew = Renew(self._capability(self.lent), self.loaded)
         self._to_leader(renew)
-        for member in self.words.next_asked(self.seats.members, self._faults, self.leader):
-            self.port.send(f"{member}/coordination", renew)
+        self._ask_in_turn(renew)
 
     def _resend(self) -> None:
         """Report again what nobody has settled; a new leader hears of it too."""
         for report in self.reports.values():
             self._to_leader(report)
         if self.reports:
-            for member in self.words.next_asked(self.seats.members, self._faults, self.leader):
-                self.port.send(f"{member}/coordination", next(iter(self.reports.values())))
+            self._ask_in_turn(next(iter(self.reports.values())))
             self.port.set_timer("resend", RESEND_NS)
 
     def _capability(self, lent: Lend) -> Capability:
@@ -203,7 +201,12 @@ class Worker(Policy):
 
     @property
     def _faults(self) -> int:
-        return (len(self.seats.members) - 1) // 3 if self.liars else 0
+        return self.seats.faults if self.liars else 0
+
+    def _ask_in_turn(self, ask: Renew | Report) -> None:
+        """Ask some that are not the leader: whoever does not lead answers who does."""
+        for member in self.words.next_asked(self.seats.members, self._faults, self.leader):
+            self.port.send(f"{member}/coordination", ask)
 
     def _doubt(self, sender: str) -> None:
         """Somebody says that it leads, unasked: ask the others, though not at every word."""
