@@ -325,6 +325,20 @@ def test_a_stage_that_loses_blocks_again_and_again_is_blamed(tmp_path: Path) -> 
     asyncio.run(run_nodes(tmp_path, act, policy=roomy))
 
 
+def blames_the_last_stage(
+    tmp_path: Path, references: Any, policy: PolicyConfig, wrong: Callable[[str, int], Message | None]
+) -> None:
+    """Of two sessions the first ends with the name of the stage that answers ``wrong``, and the second is answered."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        answering(nodes["a"].host, wrong)
+        await one_after_another(nodes["a"], range(2), PAIR)
+        assert nodes["a"].ends[0].node == "b"
+        assert same_where_decided(said(nodes["a"], nodes["a"].ends[1]), references[1])
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+
+
 @BOTH
 @pytest.mark.parametrize("tokens", [(1 << 63,), (DESK_TINY.vocab,), (-1,)])
 def test_a_last_stage_that_chooses_no_token_is_blamed(
@@ -339,13 +353,7 @@ def test_a_last_stage_that_chooses_no_token_is_blamed(
             return None
         return Tokens(name, number, tokens) if policy is BATCHED else Token(name, number, *tokens)
 
-    async def act(nodes: dict[str, Node]) -> None:
-        answering(nodes["a"].host, wrong)
-        await one_after_another(nodes["a"], range(2), PAIR)
-        assert nodes["a"].ends[0].node == "b"
-        assert same_where_decided(said(nodes["a"], nodes["a"].ends[1]), references[1])
-
-    asyncio.run(run_nodes(tmp_path, act, policy=policy))
+    blames_the_last_stage(tmp_path, references, policy, wrong)
 
 
 @pytest.mark.parametrize("many", [0, 2])
@@ -357,13 +365,7 @@ def test_a_last_stage_that_chooses_too_many_or_few_is_blamed(tmp_path: Path, ref
         answers.append(number)
         return Tokens(name, number, (1,) * many) if len(answers) == 2 else None
 
-    async def act(nodes: dict[str, Node]) -> None:
-        answering(nodes["a"].host, wrong)
-        await one_after_another(nodes["a"], range(2), PAIR)
-        assert nodes["a"].ends[0].node == "b"
-        assert same_where_decided(said(nodes["a"], nodes["a"].ends[1]), references[1])
-
-    asyncio.run(run_nodes(tmp_path, act, policy=BATCHED))
+    blames_the_last_stage(tmp_path, references, BATCHED, wrong)
 
 
 def test_a_lane_that_broke_is_not_used_again(
