@@ -40,10 +40,14 @@ class Read(Message, frozen=True, tag="read"):
 
 
 class Snapshot(Message, frozen=True, tag="snapshot"):
-    """state machine to log: ``state`` holds every command up to ``index``, which need not be kept any more."""
+    """state machine to log: ``state`` holds every command up to ``index``, which need not be kept any more.
+
+    ``place`` is that of the `SnapshotDue` that it answers; 0 where the state machine takes it of its own accord.
+    """
 
     index: int
     state: bytes
+    place: int = 0
 
 
 class Reconfigure(Message, frozen=True, tag="reconfigure"):
@@ -89,6 +93,17 @@ class Committed(Message, frozen=True, tag="committed"):
     index: int
     term: int
     command: bytes
+
+
+class SnapshotDue(Message, frozen=True, tag="snapshot_due"):
+    """log to state machine: answer with your `Snapshot` as you are now, whatever you took before.
+
+    State machines take snapshots after commands, and a log may hold much that is none, such as reads. All are asked at
+    the same places of the log, so that their snapshots can be compared. Who never answers lets the log grow.
+    """
+
+    index: int
+    place: int
 
 
 class Readable(Message, frozen=True, tag="readable"):

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from policies.commands import Add, CompareAndSet, Configure, InSession, Operation, Put
-from policies.local import Committed, Propose, Read, Readable, Restore, Snapshot
+from policies.local import Committed, Propose, Read, Readable, Restore, Snapshot, SnapshotDue
 from policies.port import NS_PER_S, Policy
 from policies.state import VillageState
 from policies.state.configuration import Result
@@ -150,6 +150,8 @@ class Registry(Policy):
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, Committed):
             self._on_committed(message)
+        elif isinstance(message, SnapshotDue):
+            self.port.tell(LOG, Snapshot(message.index, self.state.snapshot(), message.place))
         elif isinstance(message, Readable):
             self._on_readable(message)
         elif isinstance(message, Restore):

@@ -3,8 +3,8 @@
 A replicated log is a policy mounted beside its state machine. They speak by the local messages of `policies.local`:
 
 - the state machine tells it `Propose`, `Read`, `Snapshot`, `Reconfigure`, `Allow`, `Transfer` and `GiveUp`;
-- it tells the state machine (``applier``) `Committed`, `Readable`, `Restore`, `Configured` and `Accused`, and every
-  watcher `Leadership`;
+- it tells the state machine (``applier``) `Committed`, `SnapshotDue`, `Readable`, `Restore`, `Configured` and
+  `Accused`, and every watcher `Leadership`;
 - it decides ``leader`` (`Elected`) when it begins to lead a term, and ``commit`` (`Chosen`) for each index.
 
 Index 1 is the first command. A command that is empty is the protocol's own and is not told to the state machine, nor

@@ -33,6 +33,7 @@ from policies.local import (
     Restore,
     Seen,
     Snapshot,
+    SnapshotDue,
     Withdraw,
 )
 from policies.state.contributions import work
@@ -57,6 +58,8 @@ class Coordination(Standing):
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, Committed):
             self._on_committed(message)
+        elif isinstance(message, SnapshotDue):
+            self.port.tell("consensus", Snapshot(message.index, self.state.snapshot(), message.place))
         elif isinstance(message, Restore):
             self.state = self._new_state(message.state)
             if self.owed is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from policies.local import Committed, Propose, Restore, Snapshot
+from policies.local import Committed, Propose, Restore, Snapshot, SnapshotDue
 from policies.port import Policy
 from policies.wire import digest, encode
 
@@ -56,9 +56,13 @@ class Machine(Policy):
             self.state.add(message.command)
             self.asked.pop(message.command, None)
             if message.index % SNAPSHOT_EVERY == 0:
-                held = encode((self.state.applied, self.state.chain))
-                self.port.tell("consensus", Snapshot(message.index, held))
+                self._snapshot(message.index)
+        elif isinstance(message, SnapshotDue):
+            self._snapshot(message.index, message.place)
         elif isinstance(message, Restore):
             self.state = History(*msgspec.msgpack.decode(message.state, type=tuple[int, str]))
             for command in self.asked:
                 self.port.tell("consensus", Propose(command))
+
+    def _snapshot(self, index: int, place: int = 0) -> None:
+        self.port.tell("consensus", Snapshot(index, encode((self.state.applied, self.state.chain)), place))

@@ -15,7 +15,7 @@ from policies.consensus import vouching
 from policies.consensus.chunks import fits, state_digest
 from policies.consensus.hotstuff import messages as m
 from policies.consensus.hotstuff.certificates import checkpoint_bytes
-from policies.consensus.hotstuff.checkpoint import Checkpoints
+from policies.consensus.hotstuff.checkpoint import Checkpoints, place_of
 from policies.consensus.hotstuff.epoch import Epoch, after, ends
 from policies.consensus.hotstuff.history import History, begun, epoch_of
 from policies.consensus.hotstuff.messages import Block, Certificate
@@ -183,23 +183,24 @@ class CatchUp:
 
     # -- checkpoints ---------------------------------------------------------------------------------
 
-    def snapshot(self, index: int, state: bytes) -> None:
+    def snapshot(self, index: int, state: bytes, height: int = 0) -> None:
         """The state machine gave us its state after ``index`` commands: a member signs it if a checkpoint is due.
 
-        Who does not vote keeps it, too, until members have signed the same: it would else forget nothing.
+        It is wherever we asked for it, at a ``height``. Who does not vote keeps it, too, until members have signed the
+        same: it would else forget nothing.
         """
         node = self.node
-        span = node.trunk.span_of(index)
-        if span is None or not self.checkpoints.due(index):
+        span = node.trunk.span_at(height) if height else node.trunk.span_of(index)
+        if span is None or not (self.checkpoints.due(index) or self._due(height)):
             return
         if not fits(len(state), node.config.chunk_bytes):
             return node.refuse("a snapshot that is too large")
         block = node.trunk.tree.blocks[span.block]
         if block.epoch != node.epoch.number:
             return  # the next one is signed by those who are members now
-        self.checkpoints.keep(index, state)
+        self.checkpoints.keep((index, block.height), state)
         if not node.member:
-            return self._settle(self.checkpoints.at(index, node.epoch.members))
+            return self._settle(self.checkpoints.at((index, block.height), node.epoch.members))
         vote = m.CheckpointVote(
             block.epoch, index, span.first, block.height, span.block,
             state_digest(state, node.config.chunk_bytes), b"",
@@ -208,6 +209,10 @@ class CatchUp:
         for name in node.audience:
             node.port.send(name, vote)
         return self._settle(self.checkpoints.add(node.port.me, vote, node.epoch.members))
+
+    def _due(self, height: int) -> bool:
+        """Whether a snapshot that we asked for is above the one that we begin from."""
+        return height > (0 if self.start is None else self.start.block.height)
 
     def on_checkpoint_vote(self, sender: str, vote: m.CheckpointVote) -> None:
         """A member signed its state."""
@@ -221,13 +226,13 @@ class CatchUp:
     def _settle(self, checkpoint: m.StableCheckpoint | None) -> None:
         """A quorum signed a checkpoint: begin from it, if we hold the same."""
         node = self.node
-        if checkpoint is None or checkpoint.index not in self.checkpoints.mine:
+        if checkpoint is None or place_of(checkpoint) not in self.checkpoints.mine:
             return
-        state, span = self.checkpoints.mine[checkpoint.index], node.trunk.span_of(checkpoint.index)
+        state, span = self.checkpoints.mine[place_of(checkpoint)], node.trunk.span_at(checkpoint.height)
         qc = None if span is None else node.trunk.certified_by(span.block)
         if state_digest(state, node.config.chunk_bytes) != checkpoint.state:
             node.port.note("diverged", index=checkpoint.index)  # our state machine is not the quorum's
-            del self.checkpoints.mine[checkpoint.index]
+            del self.checkpoints.mine[place_of(checkpoint)]
         elif span is not None and qc is not None:
             block = node.trunk.tree.blocks[span.block]
             self.stand_on(checkpoint, block, qc, state)
@@ -246,7 +251,7 @@ class CatchUp:
             stable, block, qc, state, tuple(self.history.handovers), begun(self.history.since)
         )  # fmt: skip
         self.transfer.stand_on(start)
-        self.checkpoints.drop(start.stable.index)
+        self.checkpoints.drop(place_of(start.stable))
         self.node.port.save("checkpoint", encode(start))
         return start
 

@@ -81,7 +81,7 @@ class HotStuff(Policy):
         self.safety = Safety(config.chain, config.tenure, self.epoch.root, start)
         self.pace = Pacemaker(config, start)
         self.verifier, self.witness, self.votes = Verifier(), Witness(), Votes()
-        self.trunk = Trunk(config.tenure, applier, self.epoch.root.block, block)
+        self.trunk = Trunk(config, applier, self.epoch.root.block, block)
         self.proposing, self.asking = Proposing(self), Asking(self)
         self.view_change, self.catch_up, self.alarm = ViewChange(self), CatchUp(self), Alarm(self)
         self.vouching = Vouching(self)
@@ -165,7 +165,7 @@ class HotStuff(Policy):
         elif isinstance(message, Read):
             self.asking.read(message.token)
         elif isinstance(message, Snapshot):
-            self.catch_up.snapshot(message.index, message.state)
+            self.catch_up.snapshot(message.index, message.state, message.place)
         elif isinstance(message, Reconfigure):
             self.asking.reconfigure(message.members, message.learners)
         elif isinstance(message, Allow):

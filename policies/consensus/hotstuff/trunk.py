@@ -15,17 +15,23 @@ from zlib import crc32
 
 import msgspec
 
+from policies.config import HotstuffConfig
 from policies.consensus.hotstuff.certificates import block_digest, entry_key
 from policies.consensus.hotstuff.epoch import Epoch, change_in, change_of
 from policies.consensus.hotstuff.messages import COMMAND, READ, Block, Certificate, Entry, Start
 from policies.consensus.hotstuff.tree import Tree
 from policies.consensus.messages import Chosen, Restored
-from policies.local import Committed, Configured, Readable, Restore
+from policies.local import Committed, Configured, Readable, Restore, SnapshotDue
 from policies.port import Port
 from policies.wire import encode
 
 APPLY_MAX = 20
 """Entries told to the state machine in one step: each may hold two signatures of 0.11 ms; a step stays below 5 ms."""
+SNAPSHOT_PERIODS = 8
+"""Periods of checkpoints, in blocks, after which a snapshot is asked for, however few commands they brought: 1,024
+blocks by default (our choice: as many as commands between two snapshots of a village's own)."""
+DUE = -1
+"""Kind of what is told besides entries: the block of this height is done, and asks for a snapshot."""
 
 _block = msgspec.msgpack.Decoder(Block).decode
 
@@ -38,7 +44,7 @@ class Arrived(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The commands of one committed block: indices ``first`` to ``last``."""
+    """The commands of one committed block: indices ``first`` to ``last``, none if ``last`` comes before ``first``."""
 
     first: int
     last: int
@@ -49,21 +55,22 @@ class Trunk:
     """One member's blocks.
 
     Args:
-        tenure: views of a term.
+        config: the protocol's parameters.
         applier: path of the state machine, "" for none.
         root, block: the block from which it begins, and its digest.
 
     Attributes:
         commit: index of the last committed command.
         applied: index of the last command told.
-        spans: committed blocks with commands since the stable checkpoint, oldest first.
+        spans: committed blocks since the stable checkpoint with commands, or where a snapshot is due, oldest first.
         reads: own reads that wait for their place in the log, by number: tokens.
     """
 
     port: Port
 
-    def __init__(self, tenure: int, applier: str, root: bytes, block: Block) -> None:
-        self.tenure, self.applier = tenure, applier
+    def __init__(self, config: HotstuffConfig, applier: str, root: bytes, block: Block) -> None:
+        self.tenure, self.applier = config.tenure, applier
+        self.snapshot_blocks = SNAPSHOT_PERIODS * config.checkpoint_every
         self.tree = Tree(root, block)
         self.arrived: dict[bytes, Arrived] = {}
         self.commit = self.applied = 0
@@ -121,7 +128,9 @@ class Trunk:
             if entry.kind == COMMAND:
                 self.commit += 1
             self.told.append((self.commit, term, entry))
-        if self.commit >= first:
+        if due := block.height % self.snapshot_blocks == 0:
+            self.told.append((self.commit, term, Entry("", block.height, DUE, b"")))
+        if due or self.commit >= first:
             self.spans.append(Span(first, self.commit, digest))
 
     # -- the state machine ---------------------------------------------------------------------------
@@ -142,6 +151,9 @@ class Trunk:
                 token = self.reads.pop(number, None) if origin == port.me else None
                 if token is not None and applier:
                     port.tell(applier, Readable(token, index))
+            elif kind == DUE:
+                if applier:
+                    port.tell(applier, SnapshotDue(index, number))
             elif applier and (change := change_of(data)) is not None:
                 port.tell(applier, Configured(index, *change))
         if told:
@@ -184,6 +196,13 @@ class Trunk:
         if not self.spans or not self.spans[0].first <= index <= self.applied:
             return None
         return self.spans[bisect_left(self.spans, index, key=lambda span: span.last)]
+
+    def span_at(self, height: int) -> Span | None:
+        """Return the block of this height, if it has a span."""
+        blocks = self.tree.blocks
+        at = bisect_left(self.spans, height, key=lambda span: blocks[span.block].height)
+        span = self.spans[at] if at < len(self.spans) else None
+        return span if span is not None and blocks[span.block].height == height else None
 
     def certified_by(self, digest: bytes) -> Certificate | None:
         """Return a certificate of a committed block: the one that its child on the trunk or above it holds."""

@@ -4,7 +4,8 @@ Each command gets its own index; an empty one, a null request and a change of me
 names a batch and the digest of all batches up to it, so a member that fetches batches knows that they are the same. The
 state machine's snapshot is a checkpoint, too, with the digest of its state: once a quorum stood there, batches below it
 are dropped, and whoever is further behind gets the state. State machines must therefore take snapshots at the same
-indices, and write equal states as equal bytes; one that never does keeps every batch for ever.
+indices, and write equal states as equal bytes; one that never does keeps every batch for ever. Where batches bring no
+command, as reads do not, state machines are asked for snapshots at the same places.
 
 Saved keys: ``d`` and the place: what is decided and not in a snapshot yet; ``base``: the snapshot; ``e`` and a number:
 the batch that ended an epoch.
@@ -30,6 +31,9 @@ PENDING_MAX = 4
 """Own snapshots kept while a quorum for one of them is missing; the oldest goes (our own bound)."""
 SAID_MAX = 8
 """Checkpoints remembered of each member; a window holds two, and snapshots come as seldom (our own bound)."""
+
+Place = tuple[int, int]
+"""Of a checkpoint: the index that its state holds, and its batch."""
 
 
 class Base(Message, frozen=True):
@@ -77,7 +81,7 @@ class Execution:
         self.point = GENESIS.point  # after the last executed batch
         self.points: dict[int, Point] = {}  # after each executed batch above the base
         self.applied = 0  # the last index told to the state machine
-        self.pending: dict[int, tuple[Point, bytes]] = {}  # index to own snapshots that no quorum shares yet
+        self.pending: dict[Place, tuple[Point, bytes]] = {}  # own snapshots that no quorum shares yet
 
     def begin(self, port: Port, saved: Mapping[str, bytes]) -> None:
         """Remember what is decided, to execute it from the snapshot on; a place that is missing is fetched."""
@@ -168,37 +172,43 @@ class Execution:
 
     # -- snapshots -----------------------------------------------------------------------------------
 
-    def snapshot(self, index: int, state: bytes) -> Point | None:
+    @property
+    def place(self) -> Place:
+        """What the state machine was told, and the last executed place."""
+        return self.applied, self.point.seq
+
+    def snapshot(self, index: int, state: bytes, seq: int = 0) -> Point | None:
         """Hold the state machine's snapshot, and return the checkpoint to announce; None if it is of no use.
 
-        One within an epoch that is over is of none: who must sign it are members no more. Of the batches that bring
-        no index it stands on none: whether they were executed before the state machine spoke differs from member to
-        member, and their checkpoints must not.
+        One within an epoch that is over is of none: who must sign it are members no more. It stands on the batch that
+        brought ``index`` as its last, else on the one before, unless it was asked for at a place ``seq``: what follows
+        without an index may be executed before the state machine speaks or not, and what goes before may be kept or
+        not, differently from member to member, and their checkpoints must not.
         """
-        if not fits(len(state), self.chunk_bytes) or not self.base.stable.point.applied < index <= self.applied:
-            return None
         begun = self.ends[-1].seq if self.ends else 0 if self.since is None else self.since.place
-        below = [p for p in self.points.values() if p.seq >= begun and p.index <= index]
-        if not below:
+        below = [p for p in self.points.values() if p.seq >= begun and p.index <= index and seq in (0, p.seq)]
+        if not below or not fits(len(state), self.chunk_bytes):
             return None
-        at = min(below, key=lambda p: (-p.index, p.seq))
+        at = min(below, key=lambda p: (-p.index, p.seq if p.index == index else -p.seq))
+        if not place_of(self.base.stable.point) < (index, at.seq) <= self.place:
+            return None
         point = Point(at.seq, at.index, at.chain, index, state_digest(state, self.chunk_bytes))
-        self.pending[index] = (point, state)
+        self.pending[index, at.seq] = (point, state)
         while len(self.pending) > PENDING_MAX:
             del self.pending[next(iter(self.pending))]
         return point
 
     def shared(self, stable: Stable, known: set[str]) -> bool:
         """A quorum holds a snapshot: if it is this member's as well, it is the new base, and batches below it go."""
-        point, state = self.pending.get(stable.point.applied, (None, b""))
-        if point != stable.point or not point.applied > self.base.stable.point.applied:
+        point, state = self.pending.get(place_of(stable.point), (None, b""))
+        if point != stable.point or not place_of(point) > place_of(self.base.stable.point):
             return False
         self._take(stable, state, known)
         return True
 
     def restore(self, stable: Stable, state: bytes, known: set[str]) -> bool:
         """Take a proven state if it is ahead of this member's; epochs that it ends must be ended here already."""
-        if not stable.point.applied > self.applied or stable.point.seq < self.point.seq:
+        if not place_of(stable.point) > self.place or stable.point.seq < self.point.seq:
             return False
         self._take(stable, state, known)
         return True
@@ -212,7 +222,7 @@ class Execution:
         self._stand_on(base)
         self.port.save("base", encode(base))
         self._rebase()
-        self.pending = {index: own for index, own in self.pending.items() if index > base.stable.point.applied}
+        self.pending = {place: own for place, own in self.pending.items() if place > place_of(stable.point)}
 
     def _stand_on(self, base: Base) -> None:
         self.base = base
@@ -244,7 +254,7 @@ class Checkpoints:
     def add(self, sender: str, m: Checkpoint) -> Stable | None:
         """Count a member's word, once for a place; returns the proof when a quorum stands there."""
         said = self.said.setdefault(sender, deque(maxlen=SAID_MAX))
-        if any(_place(old.point) == _place(m.point) for old in said):
+        if any(place_of(old.point) == place_of(m.point) for old in said):
             return None
         if not self.committee.verify(sender, m.signature, "checkpoint", m.point):
             return None
@@ -254,8 +264,9 @@ class Checkpoints:
         return Stable(m.point, votes) if len(votes) == self.committee.quorum else None
 
 
-def _place(point: Point) -> tuple[int, int]:
-    return point.seq, point.applied
+def place_of(point: Point) -> Place:
+    """Return where a checkpoint stands: of two snapshots in one log, one is ahead in both or equal in one."""
+    return point.applied, point.seq
 
 
 def _end_key(number: int) -> str:

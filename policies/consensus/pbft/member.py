@@ -21,6 +21,7 @@ import msgspec
 from policies.consensus.chunks import Chunk, GetChunk
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.execution import Checkpoints
+from policies.consensus.pbft.proofs import GENESIS
 from policies.consensus.pbft.transfer import Transfer
 from policies.consensus.vouching import Vouch
 from policies.local import Allow, GiveUp, Propose, Read, Reconfigure, Snapshot
@@ -60,7 +61,7 @@ class Pbft(Transfer):
         self.checkpoints = Checkpoints(self.committee)
         self.voter.done = self.execution.point.seq
         self.number = self.port.rng.bits64() >> 2  # numbers of another life are not used again
-        if self.execution.base.stable.point.applied:
+        if self.execution.base.stable != GENESIS:
             self._tell_state()
         self._follow()
         if not self.voter.active:
@@ -103,7 +104,7 @@ class Pbft(Transfer):
         elif kind is Read:
             self._read(message.token)
         elif kind is Snapshot:
-            point = self.execution.snapshot(message.index, message.state)
+            point = self.execution.snapshot(message.index, message.state, message.place)
             if point is not None and self.member:
                 self._attest(point)
         elif kind is Reconfigure:

@@ -17,10 +17,13 @@ from policies.consensus.pbft.epochs import allowed, changed_by, epoch_of
 from policies.consensus.pbft.evidence import Kind
 from policies.consensus.pbft.liveness import PRIMARY
 from policies.consensus.pbft.requests import BATCH_BYTES, Requests
-from policies.local import Committed, Configured
+from policies.local import Committed, Configured, SnapshotDue
 
 APPLY_MAX = 20
 """Commands executed in one step: each may hold two signatures of 0.11 ms; a step stays below 5 ms."""
+SNAPSHOT_PERIODS = 32
+"""Periods of checkpoints after which a snapshot is asked for, however few commands they brought: 1,024 batches by
+default (our choice: as many as commands between two snapshots of a village's own)."""
 VOTE_MAX = 8
 """Places voted for in one step when a view begins: two signatures each (our own bound)."""
 
@@ -147,6 +150,8 @@ class Ordering(Requests):
                 self.port.decide("commit", Chosen(index, 0, crc32(command)))
                 if self.applier:
                     self.port.tell(self.applier, Committed(index, 0, command))
+            if self.applier and entry.seq % (SNAPSHOT_PERIODS * self.config.checkpoint_every) == 0:
+                self.port.tell(self.applier, SnapshotDue(self.execution.point.index, entry.seq))
             self.voter.done = entry.seq
             if not self._changed(entry):
                 self._executed(entry.batch)

@@ -11,9 +11,9 @@ from policies.consensus.chunks import Arriving, Chunk, GetChunk, Serving, piece
 from policies.consensus.messages import Restored
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.epochs import changed_by, epoch_of
-from policies.consensus.pbft.execution import Checkpoints
+from policies.consensus.pbft.execution import Checkpoints, place_of
 from policies.consensus.pbft.liveness import Doubts
-from policies.consensus.pbft.proofs import Claim, Committee
+from policies.consensus.pbft.proofs import GENESIS, Claim, Committee
 from policies.consensus.pbft.vouching import Vouching
 from policies.consensus.vouching import Begun
 from policies.local import Configured, Restore
@@ -77,7 +77,7 @@ class Transfer(Vouching):
         elif ask.state == base.stable.point.state:
             data = piece(base.state, ask.number, self.config.chunk_bytes)
             self.port.send(sender, Chunk(ask.state, ask.number, data))
-        elif base.stable.point.applied:
+        elif base.stable != GENESIS:
             self.port.send(sender, self.execution.offer)
 
     # -- states: who needs one -----------------------------------------------------------------------
@@ -85,8 +85,8 @@ class Transfer(Vouching):
     def _on_transferred(self, sender: str, given: m.Transferred) -> None:
         """Somebody shows what its snapshot is made of: if it is proven and newer, its chunks are asked for."""
         point, before = given.stable.point, self.arriving
-        coming = 0 if before is None else before.given.stable.point.applied
-        if point.applied <= max(self.execution.applied, coming):
+        coming = (0, 0) if before is None else place_of(before.given.stable.point)
+        if place_of(point) <= max(self.execution.place, coming):
             return
         arriving = Arriving(given, given.manifest, self.config.chunk_bytes)
         start = self._begin_of(given.ends)
@@ -159,7 +159,7 @@ class Transfer(Vouching):
         """Take a whole, proven state over, and enter the epoch to which its proofs lead."""
         point = given.stable.point
         committees = [committee for committee in self.led if committee.number >= self.committee.number]
-        if not committees or point.applied <= self.execution.applied or point.seq < self.execution.point.seq:
+        if not committees or place_of(point) <= self.execution.place or point.seq < self.execution.point.seq:
             return  # batches came meanwhile
         entered = committees[-1].number > self.committee.number
         if (since := committees[0]).number > self.committee.number:

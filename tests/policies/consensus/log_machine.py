@@ -18,6 +18,7 @@ from policies.local import (
     Reconfigure,
     Restore,
     Snapshot,
+    SnapshotDue,
     Transfer,
 )  # fmt: skip
 from policies.port import Policy
@@ -45,7 +46,7 @@ class LogMachine(Policy):
     """Keeps every command, once; repeats are dropped, as client sessions would.
 
     Args:
-        snapshot_every: commands after which it offers a snapshot; 0 never.
+        snapshot_every: commands after which it offers a snapshot; 0 never, unless it is asked for one.
 
     Attributes:
         index: the last index that it was told of.
@@ -87,6 +88,9 @@ class LogMachine(Policy):
                 self.commands.append(message.command)
             if self.snapshot_every and len(self.told) % self.snapshot_every == 0:
                 self.port.tell("consensus", Snapshot(self.index, encode(self.commands)))
+        elif isinstance(message, SnapshotDue):
+            assert message.index == self.index, "asked in order with what is told"
+            self.port.tell("consensus", Snapshot(self.index, encode(self.commands), message.place))
         elif isinstance(message, Restore):
             self.index = message.index
             self.restored.append(message.index)

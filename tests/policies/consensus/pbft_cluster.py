@@ -11,7 +11,7 @@ import msgspec
 from policies.config import PbftConfig
 from policies.consensus.messages import Chosen
 from policies.consensus.pbft import Pbft
-from policies.local import Committed, Propose, Read, Readable, Restore, Snapshot
+from policies.local import Committed, Propose, Read, Readable, Restore, Snapshot, SnapshotDue
 from policies.port import Policy
 from policies.wire import Message, encode
 from scenarios.adversaries.behaviours import Behaves
@@ -67,6 +67,9 @@ class CommandList(Policy):
             assert message.index == len(self.commands), "told in order, without gaps"
             if self.snapshot_every and message.index % self.snapshot_every == 0:
                 self.port.tell("consensus", Snapshot(message.index, encode(self.commands)))
+        elif isinstance(message, SnapshotDue):
+            assert message.index == len(self.commands), "asked in order with what is told"
+            self.port.tell("consensus", Snapshot(message.index, encode(self.commands), message.place))
         elif isinstance(message, Restore):
             self.commands = msgspec.msgpack.decode(message.state, type=list[bytes])
             self.restored += 1

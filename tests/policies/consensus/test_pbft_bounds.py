@@ -292,7 +292,7 @@ def test_snapshots_that_nobody_shares_are_bounded() -> None:
         member.hear("n0", m.Decided(0, seq, batch, votes))
         member.pbft.on_local("app", Snapshot(seq, b"s"))
 
-    assert sorted(member.pbft.execution.pending) == [5, 6, 7, 8]
+    assert sorted(member.pbft.execution.pending) == [(5, 5), (6, 6), (7, 7), (8, 8)]
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])
@@ -306,8 +306,26 @@ def test_members_take_a_snapshot_at_one_place_whenever_they_take_it(first: int) 
         if seq == 1 + first:
             member.pbft.on_local("app", Snapshot(1, b"s"))
 
-    point, _ = member.pbft.execution.pending[1]
+    ((point, _),) = member.pbft.execution.pending.values()
     assert (point.seq, point.index, point.applied) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("kept_from", [0, 1, 2])
+def test_a_snapshot_within_a_batch_stands_on_the_one_before_whatever_is_kept_below(kept_from: int) -> None:
+    """One member stands on a snapshot that reads follow, another on what was asked for behind them: they agree."""
+    member = One()
+    for seq, commands in enumerate(((b"x",), (b"",), (b"y", b"z")), 1):
+        batch = tuple(("n0", 10 * seq + at, command) for at, command in enumerate(commands))
+        votes = tuple((name, commit(name, 0, seq, batch).signature) for name in NAMES[:3])
+        member.hear("n0", m.Decided(0, seq, batch, votes))
+        if seq == kept_from:
+            member.pbft.on_local("app", Snapshot(1, b"s", seq))
+            ((point, _),) = member.pbft.execution.pending.values()
+            assert member.pbft.execution.shared(m.Stable(point, ()), set())
+    member.pbft.on_local("app", Snapshot(2, b"s"))
+
+    ((point, _),) = member.pbft.execution.pending.values()
+    assert (point.seq, point.index, point.applied) == (2, 1, 2)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import pytest
 
 from policies.config import ConsensusRules, HotstuffConfig, PbftConfig, RaftConfig
 from policies.consensus import replicated_log
+from policies.consensus.hotstuff import trunk
+from policies.consensus.pbft import ordering
 from policies.local import GiveUp, Reconfigure
 from policies.port import SEND, Effect, Policy
 from policies.wire import Message
@@ -184,6 +186,42 @@ def test_a_member_that_was_away_catches_up_after_the_others_compacted(protocol: 
 
     committee.kept()
     assert committee.machine(away).restored
+
+
+def test_a_member_that_was_away_while_others_only_read_catches_up_and_begins_there_again(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that orders its reads asks for states behind them; they are taken over as any, though no index is new.
+
+    Raft's log holds no reads: it has nothing to give.
+    """
+    monkeypatch.setattr(trunk, "SNAPSHOT_PERIODS", 2)  # 20 blocks
+    monkeypatch.setattr(ordering, "SNAPSHOT_PERIODS", 2)  # 16 batches
+    committee = Committee(protocol)
+    committee.do(*commands("before", 4))
+    committee.run(1)
+    away = next(name for name in committee.names if name != committee.leader)
+    committee.crash(away)
+    for number in range(60):
+        committee.ask(committee.up[0], Look(), f"read {number}")
+        committee.run(0.1)
+    lives = []
+    for _ in range(2):
+        committee.cluster.restart(away)
+        committee.run(3)
+        committee.kept()
+        lives.append(committee.machine(away).restored)
+        committee.crash(away)
+    committee.cluster.restart(away)
+    committee.run(1)
+    committee.do(*commands("after", 4))
+    committee.ask(away, Look(), "read at last")
+    committee.run(2)
+
+    committee.kept()
+    assert sum(not reply.value.refused for reply in committee.cluster.replies if "read " in reply.op_id) >= 55
+    assert (lives[0][-1:], lives[1][:1]) == (([], []) if protocol == "raft" else ([4], [4]))
+    assert committee.cluster.replies[-1].value.commands == tuple(committee.machine(away).commands)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

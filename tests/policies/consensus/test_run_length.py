@@ -9,9 +9,19 @@ import pytest
 
 from policies.config import ConsensusRules, HotstuffConfig, PbftConfig, RaftConfig
 from policies.consensus import replicated_log, vouching
-from policies.consensus.hotstuff import pool
-from policies.consensus.pbft import liveness
-from policies.local import Committed, Configured, Propose, Reconfigure, Restore, Snapshot
+from policies.consensus.hotstuff import pool, trunk
+from policies.consensus.pbft import liveness, ordering
+from policies.local import (
+    Committed,
+    Configured,
+    Propose,
+    Read,
+    Readable,
+    Reconfigure,
+    Restore,
+    Snapshot,
+    SnapshotDue,
+)  # fmt: skip
 from policies.log import recover
 from policies.port import Policy
 from policies.wire import Message
@@ -36,6 +46,10 @@ class Do(Message, frozen=True, tag="do"):
     command: bytes
 
 
+class Look(Message, frozen=True, tag="look"):
+    """A client's read."""
+
+
 class Sit(Message, frozen=True, tag="sit"):
     """Who is to sit and who to learn."""
 
@@ -46,14 +60,16 @@ class Sit(Message, frozen=True, tag="sit"):
 class Counter(Policy):
     """A state machine whose state has one size, so that all growth is the log's."""
 
-    requests = (Do, Sit)
+    requests = (Do, Look, Sit)
 
     def __init__(self) -> None:
-        self.index = self.epochs = 0
+        self.index = self.epochs = self.answered = 0
 
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
         if isinstance(operation, Do):
             self.port.tell("consensus", Propose(operation.command))
+        elif isinstance(operation, Look):
+            self.port.tell("consensus", Read(0))
         else:
             self.port.tell("consensus", Reconfigure(operation.members, operation.learners))
 
@@ -62,8 +78,13 @@ class Counter(Policy):
             self.index = message.index
         elif isinstance(message, Configured):
             self.epochs += 1
+        elif isinstance(message, Readable):
+            self.answered += message.index >= 0
         if isinstance(message, Committed) and self.index % SNAPSHOT_EVERY == 0:
             self.port.tell("consensus", Snapshot(self.index, b"%0100d" % self.index))
+        elif isinstance(message, SnapshotDue):
+            assert message.index == self.index
+            self.port.tell("consensus", Snapshot(self.index, b"%0100d" % self.index, message.place))
 
 
 def held_bytes(thing: Any, seen: set[int]) -> int:
@@ -118,12 +139,26 @@ class Run:
             for _ in range(10):
                 self._ask(Do(b"%020d" % self.asked))
                 self.cluster.run(0.02)
-            if epoch % 2:
-                continue  # every second one is looked at
-            held = max(held, *(held_bytes(self.cluster.policy(name, "consensus"), set()) for name in FIVE))
-            disks = (recover(self.cluster.world.by_name[name].disk) for name in FIVE)
-            saved = max(saved, *(sum(map(len, disk.values())) for disk in disks))
+            if epoch % 2 == 0:  # every second one is looked at
+                held, saved = max(held, self._held()), max(saved, self._saved())
         return held, saved, self.said
+
+    def reads(self, count: int) -> tuple[int, int, int]:
+        """Let so many reads be answered and nothing else happen; return the same."""
+        self.said = held = saved = 0
+        for number in range(count):
+            self._ask(Look())
+            self.cluster.run(0.02)
+            if number % 4 == 0 and number >= count // 2:
+                held, saved = max(held, self._held()), max(saved, self._saved())
+        return held, saved, self.said
+
+    def _held(self) -> int:
+        return max(held_bytes(self.cluster.policy(name, "consensus"), set()) for name in FIVE)
+
+    def _saved(self) -> int:
+        disks = (recover(self.cluster.world.by_name[name].disk) for name in FIVE)
+        return max(sum(map(len, disk.values())) for disk in disks)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -140,5 +175,25 @@ def test_a_log_holds_writes_and_says_as_much_after_sixty_epochs_as_after_forty(
     counters = [run.cluster.policy(name, "app") for name in FIVE]
     assert min(counter.index for counter in counters) >= 590
     assert max(counter.epochs for counter in counters) >= 55
+    for bytes_before, bytes_after in zip(before, after, strict=True):
+        assert bytes_after <= 1.05 * bytes_before, (before, after)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_log_of_reads_alone_holds_writes_and_says_no_more_as_it_grows(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No command comes after the tenth, so no state machine takes a snapshot of its own accord; yet nothing grows."""
+    monkeypatch.setattr(pool, "DONE_MAX", 64)
+    monkeypatch.setattr(liveness, "DONE_MAX", 64)
+    monkeypatch.setattr(trunk, "SNAPSHOT_PERIODS", 2)  # 40 blocks
+    monkeypatch.setattr(ordering, "SNAPSHOT_PERIODS", 5)  # 40 batches
+    run = Run(protocol)
+    run.stretch(1)
+    _, before, after = (run.reads(100) for _ in range(3))
+
+    assert {run.cluster.policy(name, "app").index for name in FIVE} == {run.cluster.policy("n0", "app").index}
+    assert run.cluster.policy("n0", "app").index < SNAPSHOT_EVERY
+    assert run.cluster.policy("n0", "app").answered >= 290
     for bytes_before, bytes_after in zip(before, after, strict=True):
         assert bytes_after <= 1.05 * bytes_before, (before, after)

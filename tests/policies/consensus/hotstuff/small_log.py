@@ -9,7 +9,18 @@ import msgspec
 
 from policies.config import HotstuffConfig
 from policies.consensus.hotstuff import HotStuff
-from policies.local import Committed, Configured, Leadership, Propose, Read, Readable, Reconfigure, Restore, Snapshot
+from policies.local import (
+    Committed,
+    Configured,
+    Leadership,
+    Propose,
+    Read,
+    Readable,
+    Reconfigure,
+    Restore,
+    Snapshot,
+    SnapshotDue,
+)  # fmt: skip
 from policies.port import Policy
 from policies.wire import Message, encode
 from scenarios.adversaries.behaviours import Behaves
@@ -70,6 +81,9 @@ class Appender(Policy):
             self.state.append(message.command)
             if self.snapshot_every and self.index % self.snapshot_every == 0:
                 self.port.tell("consensus", Snapshot(self.index, encode(self.state)))
+        elif isinstance(message, SnapshotDue):
+            assert message.index == self.index, "asked out of order"
+            self.port.tell("consensus", Snapshot(self.index, encode(self.state), message.place))
         elif isinstance(message, Restore):
             self.index, self.state = message.index, msgspec.msgpack.decode(message.state)
             self.restored += 1

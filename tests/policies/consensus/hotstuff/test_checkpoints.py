@@ -129,11 +129,11 @@ def test_a_checkpoint_is_signed_once_in_each_stretch_and_own_snapshots_are_bound
     checkpoints, signed = Checkpoints(10), []
     for index in range(1, 60, 3):
         if checkpoints.due(index):
-            checkpoints.keep(index, b"")
+            checkpoints.keep((index, 1), b"")
             signed.append(index)
 
     assert signed == [10, 22, 31, 40, 52]
-    assert sorted(checkpoints.mine) == [40, 52]
+    assert sorted(checkpoints.mine) == [(40, 1), (52, 1)]
 
 
 def test_a_quorum_that_signed_before_our_state_was_there_is_enough() -> None:
@@ -144,8 +144,9 @@ def test_a_quorum_that_signed_before_our_state_was_there_is_enough() -> None:
         assert (made is None) == (name in "ab")
     assert made is not None
     assert made.votes == (("a", b"a"), ("b", b"b"), ("c", b"c"))
-    assert checkpoints.at(10, members) == made
-    assert checkpoints.at(11, members) is None
+    assert checkpoints.at((10, 5), members) == made
+    assert checkpoints.at((11, 5), members) is None
+    assert checkpoints.at((10, 6), members) is None
 
 
 def test_different_states_make_no_checkpoint() -> None:
