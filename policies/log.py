@@ -1,6 +1,6 @@
 """The record log: how saved batches become bytes, and how bytes become what was saved.
 
-One append-only file a node. A record is ``length u32 | crc32 u32 | body``, little endian; the body is
+Records are appended to one file a node. A record is ``length u32 | crc32 u32 | body``, little endian; the body is
 ``[durable bytes, [[key, value or nil], ...]]`` in MessagePack: how much of the file was known to be durable when the
 record was written, and one atomic batch. Recovery reads records until the first that is short or whose checksum fails,
 and truncates there: what follows was never acknowledged, because a batch is acknowledged only after ``sync`` returned.
@@ -8,6 +8,10 @@ Unless a later record says that what is damaged had been durable: then the disk 
 that went on without it could vote twice. It refuses to start (after the protocol-aware recovery of Alagappan et al.,
 FAST'18: a crash's torn tail and a disk's damage must be told apart). A whole record that found more durable than stands
 before it belongs elsewhere: a write that the disk misdirected. The same code runs over both worlds' disks.
+
+What is superseded stays in the file until somebody compacts it: then another file that holds what this one stands for,
+and no more, takes its place at once. It ends with an empty record that found all others durable, so that damage to any
+of them is told from a torn tail although nothing was written since.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ class DamagedLog(Exception):
 
 
 class Storage(Protocol):
-    """The four things a log needs of a disk."""
+    """What a log needs of a disk."""
 
     def read(self) -> bytes:
         """Return the whole file."""
@@ -50,6 +54,10 @@ class Storage(Protocol):
 
     def truncate(self, size: int) -> None:
         """Cut the file to ``size`` bytes, durably."""
+        ...
+
+    def replace(self, data: bytes) -> None:
+        """Let the file hold ``data`` instead, durably: a crash leaves it as it was, or so."""
         ...
 
 
@@ -86,6 +94,33 @@ def recover(storage: Storage) -> dict[str, bytes]:
         DamagedLog: the damage is in what was durable, or a record stands where another belongs.
     """
     data = storage.read()
+    saved, end = _replay(data)
+    if end < len(data):
+        _require_torn(data, end)
+        storage.truncate(end)
+    return saved
+
+
+def compact(storage: Storage) -> int:
+    """Let the file, all of which is durable, hold what it stands for and no more; return how many bytes that is.
+
+    Raises:
+        DamagedLog: a record is no longer whole, or stands where another belongs.
+    """
+    data = storage.read()
+    saved, end = _replay(data)
+    if end < len(data):
+        raise DamagedLog(f"byte {end}: damaged, and all {len(data)} bytes were durable")
+    made = bytearray()
+    for item in saved.items():
+        made += record((item,), len(made))
+    made += record((), len(made))
+    storage.replace(bytes(made))
+    return len(made)
+
+
+def _replay(data: bytes) -> tuple[dict[str, bytes], int]:
+    """Return what whole records stand for, in order of key, and where they end."""
     saved: dict[str, bytes] = {}
     end = 0
     for body, after in frames(data):
@@ -98,10 +133,7 @@ def recover(storage: Storage) -> dict[str, bytes]:
                 saved.pop(key, None)
             else:
                 saved[key] = value
-    if end < len(data):
-        _require_torn(data, end)
-        storage.truncate(end)
-    return dict(sorted(saved.items()))
+    return dict(sorted(saved.items())), end
 
 
 def _require_torn(data: bytes, end: int) -> None:

@@ -1,11 +1,20 @@
-"""Group commit: batches of saves become durable in order, several with one sync, off the event loop."""
+"""Group commit: batches of saves become durable in order, several with one sync, off the event loop.
+
+Most of what was written is superseded some time later. When a file has grown to twice what it stood for when it was
+compacted last, it is compacted again: so a node writes each byte that lives twice at most, however long it runs, and
+its disk holds a bounded number of times what lives. Batches wait meanwhile, as for a sync.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from policies.log import Batch, Storage, record
+from policies.log import Batch, DamagedLog, Storage, compact, record
+
+COMPACT_BYTES = 8 << 20
+"""Smaller files are left alone (our choice: 19,000 saves of HotStuff's, compacted in 0.07 s of one core, well below the
+time after which a member is missed)."""
 
 
 class Committer:
@@ -14,14 +23,15 @@ class Committer:
     Args:
         storage: the record log's disk.
         durable: called with (path, token) for each batch, in order, once it is durable.
-        failed: called with the error when the disk fails; nothing is reported durable after that.
+        failed: called with the error when the disk fails or has lost something; nothing is reported durable after it.
     """
 
     def __init__(
-        self, storage: Storage, durable: Callable[[str, int], None], failed: Callable[[OSError], None]
+        self, storage: Storage, durable: Callable[[str, int], None], failed: Callable[[OSError | DamagedLog], None]
     ) -> None:
         self.syncs = 0
         self.durable_bytes = 0  # of the file; every record says how much of it was safe when it was written
+        self._compact_at = COMPACT_BYTES
         self._storage, self._durable, self._failed = storage, durable, failed
         self._waiting: list[tuple[str, int, Batch]] = []
         self._task: asyncio.Task[None] | None = None
@@ -62,7 +72,10 @@ class Committer:
                 for path, token, _ in group:
                     if not self._stopped:
                         self._durable(path, token)
-        except OSError as error:
+                if self.durable_bytes >= self._compact_at and not self._stopped:
+                    self.durable_bytes = await asyncio.to_thread(compact, self._storage)
+                    self._compact_at = max(COMPACT_BYTES, 2 * self.durable_bytes)
+        except (OSError, DamagedLog) as error:
             self._stopped = True
             self._failed(error)
         finally:

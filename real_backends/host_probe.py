@@ -285,7 +285,7 @@ async def _plan_s() -> float:
     return float(np.median(taken))
 
 
-def _raise(error: OSError) -> None:
+def _raise(error: Exception) -> None:
     raise error
 
 

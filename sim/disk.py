@@ -46,6 +46,12 @@ class Disk:
         self._cut(size)
         self.synced = size
 
+    def replace(self, data: bytes) -> None:
+        """Hold this instead, durably and at once."""
+        self.truncate(0)
+        self.append(data)
+        self.sync()
+
     @property
     def size(self) -> int:
         """Bytes written, durable or not."""

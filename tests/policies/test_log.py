@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.log import RECORD_BYTES_MAX, Batch, DamagedLog, frame, frames, record, recover
+from policies.log import RECORD_BYTES_MAX, Batch, DamagedLog, compact, frame, frames, record, recover
 from policies.wire import encode
 from sim.disk import Disk
 from tests.policies.strategies import batches
@@ -128,3 +128,37 @@ def test_a_value_that_looks_like_a_record_proves_nothing(values: list[bytes], da
 
     assert recover(log) == {}
     assert log.size == 0
+
+
+@given(batches, batches)
+def test_a_compacted_log_stands_for_the_same_and_goes_on(before: Batches, later: Batches) -> None:
+    """No more is written than what is held, once, whatever was written before; all of it is durable."""
+    log = disk(b"".join(record(b) for b in before))
+    size = compact(log)
+    held = replay(before)
+
+    assert recover(log) == held
+    assert log.size == log.synced == size
+    assert size <= sum(len(record((item,), size)) for item in held.items()) + len(record((), size))
+    for batch in later:
+        log.append(record(batch, size))
+    assert recover(log) == replay(before + later)
+
+
+@given(batches.filter(lambda written: bool(replay(written))), st.data())
+def test_damage_to_a_compacted_log_stops_recovery_though_nothing_was_written_since(
+    written: Batches, data: st.DataObject
+) -> None:
+    """Whatever bit of what it holds flips; and a damaged log is not compacted, which would forget the damage."""
+    log = disk(b"".join(record(b) for b in written))
+    compact(log)
+    held = bytearray(log.read())
+    *_, before_last, _ = (end for _, end in frames(bytes(held)))
+    hit = data.draw(st.integers(0, 8 * before_last - 1))
+    held[hit // 8] ^= 1 << hit % 8
+    damaged = disk(bytes(held))
+
+    for read in (recover, compact):
+        with pytest.raises(DamagedLog):
+            read(damaged)
+    assert damaged.read() == bytes(held)
