@@ -112,13 +112,11 @@ class Asking:
     def begin_anew(self) -> None:
         """A state came that may hold what waits here, and others may have forgotten it as committed.
 
-        What is our own is asked for anew, under other numbers; it may so be committed twice. Reads are not: whoever
-        asked is told to ask again.
+        So nothing waits any more. Only the state machine sees what the state holds of what it proposed, and asks for
+        the rest; asked for from here, all of it would be committed again with each state that is taken over, and make
+        more states to take over. Whoever reads is told to ask again.
         """
-        own = [w.entry for w in self.pool.waiting.values() if w.sender == self.node.port.me and w.entry.kind != READ]
         self.pool = Pool(self.node.config.pool_max)
-        for entry in own:
-            self._ask(entry.kind, entry.data)
         node, reads = self.node, self.node.trunk.reads
         for token in reads.values():
             if node.applier:

@@ -21,7 +21,7 @@ from policies.local import (
     Snapshot,
     SnapshotDue,
 )  # fmt: skip
-from policies.port import Policy
+from policies.port import NS_PER_S, Policy
 from policies.wire import Message, encode
 from scenarios.adversaries.behaviours import Behaves
 from scenarios.schema import Network
@@ -30,6 +30,7 @@ from sim.world import StepCost
 
 FAST: dict[str, Any] = {"timeout_s": 0.2, "timeout_max_s": 10.0, "heartbeat_s": 0.2, "tenure": 32}
 """Times for a network of milliseconds, so that tests see many changes of view in little time."""
+AGAIN_NS = NS_PER_S // 2  # what was ordered after a state comes meanwhile
 CALM = Network(backbone_s=0.002, loss=0.0, duplicate=0.0, jitter_sigma=0.0)
 
 
@@ -53,7 +54,10 @@ class Members(Message, frozen=True, tag="members"):
 
 
 class Appender(Policy):
-    """A state machine that appends what is committed, and takes a snapshot every so many commands."""
+    """A state machine that appends what is committed, and takes a snapshot every so many commands.
+
+    Given a state in place of commands, it proposes again, after a pause, what is not held of what it proposed.
+    """
 
     requests = (Put, Get, Members)
 
@@ -61,6 +65,7 @@ class Appender(Policy):
         self.snapshot_every = snapshot_every
         self.index = 0
         self.state: list[bytes] = []
+        self.proposed: list[bytes] = []
         self.read: dict[int, tuple[int, int]] = {}  # token to (index answered, commands held then)
         self.configured: list[Configured] = []
         self.leaderships: list[Leadership] = []
@@ -68,11 +73,17 @@ class Appender(Policy):
 
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
         if isinstance(operation, Put):
+            self.proposed.append(operation.command)
             self.port.tell("consensus", Propose(operation.command))
         elif isinstance(operation, Get):
             self.port.tell("consensus", Read(operation.token))
         else:
             self.port.tell("consensus", Reconfigure(operation.members, operation.learners))
+
+    def on_timer(self, name: str) -> None:
+        for command in self.proposed:
+            if command not in self.state:
+                self.port.tell("consensus", Propose(command))
 
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, Committed):
@@ -87,6 +98,7 @@ class Appender(Policy):
         elif isinstance(message, Restore):
             self.index, self.state = message.index, msgspec.msgpack.decode(message.state)
             self.restored += 1
+            self.port.set_timer("again", AGAIN_NS)
         elif isinstance(message, Readable):
             self.read[message.token] = (message.index, len(self.state))
         elif isinstance(message, Configured):

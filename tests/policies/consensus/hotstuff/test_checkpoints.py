@@ -10,6 +10,7 @@ import pytest
 from policies.consensus.chunks import Chunk, manifest_of, piece
 from policies.consensus.hotstuff.checkpoint import Checkpoints
 from policies.consensus.hotstuff.messages import CheckpointVote, Transferred
+from scenarios.adversaries import behaviours as b
 from tests.policies.consensus.hotstuff.small_log import CALM, Members, SmallLog
 
 CHAINS = pytest.mark.parametrize("chain", [2, 3])
@@ -71,6 +72,26 @@ def test_a_member_that_lags_behind_a_checkpoint_gets_the_state_and_then_blocks(c
     log.require_live(asked, log.members)
     assert log.app("n3").restored >= 1
     assert log.app("n3").index == log.app("n0").index
+
+
+@CHAINS
+def test_who_is_given_states_while_it_waits_has_nothing_ordered_twice(chain: Literal[2, 3]) -> None:
+    """n3 is heard and hears nothing, time and again, while the others order what it asks, and forget it.
+
+    Each time it is given a state that holds what waits in its pool. Only its state machine sees that, and asks for what
+    is not there.
+    """
+    spells = [b.Silent(path="consensus", side="receive", from_s=t, until_s=t + 2) for t in (1.0, 4.0, 7.0)]
+    log = small(chain, adversaries={"n3": spells})
+    log.run(1.0)
+    asked = []
+    for _ in spells:
+        asked += log.run(3, every=0.05, at=log.members)
+    log.run(3)
+
+    log.require_live(asked, log.members)
+    assert log.app("n3").restored >= len(spells)
+    assert len(log.app("n0").state) == len(asked)
 
 
 @CHAINS
