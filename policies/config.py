@@ -14,6 +14,13 @@ from msgspec import Meta
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
+Beat = Annotated[float, Meta(ge=0.001)]
+"""Seconds between what a node does or says again, or until it gives another one up. Below a millisecond, which is about
+what a timer of an event loop keeps, nodes would do nothing else (our bound)."""
+Term = Annotated[float, Meta(ge=0.5)]
+"""Seconds for which something is granted, planned, remembered or waited for across a village: some round trips between
+homes on LTE, and as long as a plan takes (our bound). Below, it is over before anybody has heard of it."""
+Minutes = Annotated[float, Meta(ge=0.1)]  # over which a sensor's readings change at all (our bound)
 Celsius = Annotated[float, Meta(ge=-40, le=150)]
 Hour = Annotated[float, Meta(ge=0, le=24)]
 
@@ -50,7 +57,7 @@ class HarvestConfig(OwnerLimits, frozen=True, tag="documented"):
     idle_min: NonNegative = 5.0
     hour_start: Hour = 22.0  # local; a window may cross midnight; 0-24 is always
     hour_end: Hour = 7.0
-    max_session_h: Positive = 8.0
+    max_session_h: Annotated[float, Meta(ge=0.02)] = 8.0  # a minute at least
     cooldown_min: NonNegative = 30.0
 
 
@@ -112,15 +119,16 @@ class PredictiveConfig(OwnerLimits, frozen=True, tag="predictive"):
 
     max_skin_c: Celsius = 43.0  # touched for long: IEC 62368-1 and EN 563 classes
     margin_c: NonNegative = 1.0  # kept below the limits that are forecast (assumption)
-    heat_horizon_min: Positive = 15.0  # skin is forecast this far (assumption: about its time constant)
-    skin_tau_min: Positive = 16.0  # first-order time constant of a phone's skin, 985 s (notes on physics, section 3)
+    heat_horizon_min: Minutes = 15.0  # skin is forecast this far (assumption: about its time constant)
+    skin_tau_min: Minutes = 16.0  # first-order time constant of a phone's skin, 985 s (notes on physics, section 3)
     heat_rate: Annotated[float, Meta(gt=0, le=1)] = 0.3  # weight of one reading in the learned heat model
     look_ahead_min: NonNegative = 5.0  # the owner is forecast this far: time to hand back (assumption)
     # A session that lends its whole cap starts below this chance an hour that its owner ends it, and hands back in
     # order above the next; one that lends a share of it, below that share of them (both chosen on seeds 901 to 906).
     start_hazard_per_h: Positive = 0.31
     stop_hazard_per_h: Positive = 0.35
-    memory_days: Positive = 7.0  # a device's own level of returns fades over this time (assumption)
+    # A device's own level of returns fades over this time (assumption); a quarter of an hour at least.
+    memory_days: Annotated[float, Meta(ge=0.01)] = 7.0
     prior_returns: Positive = 3.0  # the data weigh as much as this many of an owner's own (seeds 901 to 906)
     charge_per_h: Positive = 0.6  # share of a battery that an hour's charging restores (assumption)
     charge_to: Share = 0.80  # the owner's charge that lending shall not endanger
@@ -180,9 +188,9 @@ ServingRules = OneByOneConfig | BatchedConfig
 class RaftConfig(Strict, frozen=True, tag_field="protocol", tag="raft"):
     """Raft's timing (Ongaro and Ousterhout 2014, section 5.6: broadcast time << election time-out) and its bounds."""
 
-    heartbeat_s: Positive = 1.0
-    election_min_s: Positive = 5.0
-    election_max_s: Positive = 10.0
+    heartbeat_s: Beat = 1.0
+    election_min_s: Beat = 5.0
+    election_max_s: Beat = 10.0
     pre_vote: bool = True  # ask whether one would be elected before one begins a term (dissertation 2014, 9.6)
     check_quorum: bool = True  # a leader that hears no quorum steps down; who hears a leader elects none (6.2, 4.2.3)
     max_batch: Annotated[int, Meta(ge=1, le=65_536)] = 256  # entries in one AppendEntries
@@ -200,10 +208,10 @@ class HotstuffConfig(Strict, frozen=True, tag_field="protocol", tag="hotstuff"):
 
     chain: Literal[2, 3] = 2  # certificates in a row that commit a block: Jolteon's rule, or classic HotStuff's
     tenure: Annotated[int, Meta(ge=1, le=65_536)] = 256  # views in a row that one member leads; 1 is classic rotation
-    timeout_s: Positive = 1.0  # without a commit although something waits for one, until the leader is given up
+    timeout_s: Beat = 1.0  # without a commit although something waits for one, until the leader is given up
     timeout_factor: Annotated[float, Meta(ge=1, le=10)] = 2.0
-    timeout_max_s: Positive = 60.0
-    heartbeat_s: Positive = 1.0  # an idle leader says so often that it is there
+    timeout_max_s: Beat = 60.0
+    heartbeat_s: Beat = 1.0  # an idle leader says so often that it is there
     batch_max: Annotated[int, Meta(ge=1)] = 400  # commands in a block; libhotstuff's default block size
     batch_max_bytes: Annotated[int, Meta(ge=1)] = 262_144  # also the largest command
     batch_wait_s: NonNegative = 0.001  # an idle leader waits so long for more commands
@@ -216,8 +224,8 @@ class PbftConfig(Strict, frozen=True, tag_field="protocol", tag="pbft"):
     """PBFT's parameters (Castro and Liskov, OSDI 1999 and TOCS 2002), with defaults for homes on LTE."""
 
     # Assumption: half of Raft's shortest election time-out, as a request is first sent to all, then its primary left.
-    timeout_s: Positive = 2.5
-    resend_s: Positive = 1.0  # Raft's heartbeat: what is lost is said again this often
+    timeout_s: Beat = 2.5
+    resend_s: Beat = 1.0  # Raft's heartbeat: what is lost is said again this often
     checkpoint_every: Annotated[int, Meta(ge=1, le=512)] = 32  # batches; the paper's 128 makes view changes large
     in_flight: Annotated[int, Meta(ge=1, le=1024)] = 8  # batches proposed and not executed (our choice)
     max_batch: Annotated[int, Meta(ge=1)] = 256  # commands in one batch; as Raft's
@@ -235,17 +243,17 @@ class NoDetectorConfig(Strict, frozen=True, tag_field="detector", tag="none"):
 class SwimConfig(Strict, frozen=True, tag_field="detector", tag="swim"):
     """SWIM with Lifeguard; the defaults are memberlist's for a local network (config.go, DefaultLANConfig)."""
 
-    probe_s: Positive = 1.0  # protocol period
-    ack_s: Positive = 0.5  # of it, until others are asked to probe
+    probe_s: Beat = 1.0  # protocol period
+    ack_s: Beat = 0.5  # of it, until others are asked to probe
     indirect: Annotated[int, Meta(ge=0, le=64)] = 3  # others that are asked
-    gossip_s: Positive = 0.2
+    gossip_s: Beat = 0.2
     gossip_to: Annotated[int, Meta(ge=1, le=64)] = 3
     retransmit_mult: Annotated[int, Meta(ge=1, le=64)] = 4  # times log10(n + 1): how often an update is passed on
     packet_bytes: Annotated[int, Meta(ge=256, le=65_507)] = 1400  # UDPBufferSize: bound of what is piggybacked
     suspicion_mult: Annotated[int, Meta(ge=1, le=64)] = 4  # times log10(n) probe periods: the shortest suspicion
     suspicion_max_mult: Annotated[int, Meta(ge=1, le=64)] = 6  # times the shortest: the longest (Lifeguard)
     awareness_max: Annotated[int, Meta(ge=1, le=64)] = 8  # local health reaches one less than this (Lifeguard)
-    push_pull_s: Positive = 30.0  # whole tables are exchanged; Serf tries dead members as often (ReconnectInterval)
+    push_pull_s: Beat = 30.0  # whole tables are exchanged; Serf tries dead members as often (ReconnectInterval)
     lifeguard: bool = True  # arXiv 1707.00788: all three of its components, or none
     members_max: Annotated[int, Meta(ge=1)] = 1024  # names that are remembered (our own bound)
 
@@ -253,9 +261,9 @@ class SwimConfig(Strict, frozen=True, tag_field="detector", tag="swim"):
 class PhiConfig(Strict, frozen=True, tag_field="detector", tag="phi"):
     """Phi accrual (Hayashibara et al., SRDS 2004); defaults as in Akka's remote failure detector, or said otherwise."""
 
-    heartbeat_s: Positive = 1.0
+    heartbeat_s: Beat = 1.0
     window: Annotated[int, Meta(ge=2, le=10_000)] = 1000  # intervals remembered of each peer; also the paper's
-    std_min_s: Positive = 0.1
+    std_min_s: Beat = 0.1
     pause_s: NonNegative = 3.0  # acceptable pause, added to the mean; the paper has none
     suspect_phi: Annotated[float, Meta(gt=0, le=100)] = 3.0  # one wrong suspicion in 10^3 heartbeats (assumption)
     dead_phi: Annotated[float, Meta(gt=0, le=100)] = 8.0  # Akka's and Cassandra's threshold
@@ -268,8 +276,8 @@ MembershipRules = SwimConfig | PhiConfig
 class LeaseConfig(Strict, frozen=True):
     """Leader election by leases, for groups without a log (Gray and Cheriton, SOSP 1989)."""
 
-    lease_s: Positive = 10.0  # a vote binds its voter this long (assumption: Chubby's is 12 s)
-    renew_s: Positive = 3.0  # so that two renewals may be lost (assumption)
+    lease_s: Term = 10.0  # a vote binds its voter this long (assumption: Chubby's is 12 s)
+    renew_s: Beat = 3.0  # so that two renewals may be lost (assumption)
     drift: Share = 0.01  # clocks of two members differ by less than this share in rate (assumption; real ones: 1e-4)
 
 
@@ -279,7 +287,7 @@ class ReplanConfig(Strict, frozen=True):
     # A worker must have been lent so long without a break before it takes part in a move: who comes and goes more
     # often than that moves nothing.
     dwell_s: NonNegative = 300.0
-    horizon_s: Positive = 3600.0  # tokens expected in it are those of the last one; their gain must pay for the move
+    horizon_s: Term = 3600.0  # tokens expected in it are those of the last one; their gain must pay for the move
     drain_s: NonNegative = 60.0  # what is to go takes no new work; if it still works after this, nothing moves
     load_bytes_per_s: Positive = 1.0e9  # flash to memory: UFS 3.1 and consumer NVMe read 1-2 GB/s (JESD220E)
     service: Literal["best_effort", "standard", "critical"] = "best_effort"  # class whose copies idle workers hold
@@ -304,16 +312,16 @@ class SpotChecksConfig(Strict, frozen=True):
 
     share: Share = 0.02  # of a worker's sessions that are checked while nothing is known against it
     # Without an answer for so long: who is asked has let it pass, another worker is asked to compute again.
-    wait_s: Positive = 30.0
+    wait_s: Term = 30.0
     strikes: Annotated[int, Meta(ge=1)] = 3  # false places until a worker is evicted; as many as of audits
 
 
 class CoordinationConfig(Strict, frozen=True):
     """The leader's rules for assigning requests."""
 
-    lease_s: Positive = 60.0
-    plan_every_s: Positive = 30.0
-    ageing_s: Positive = 60.0  # waiting this long lifts a request by one priority class
+    lease_s: Term = 60.0
+    plan_every_s: Term = 30.0
+    ageing_s: Term = 60.0  # waiting this long lifts a request by one priority class
     tries: Annotated[int, Meta(ge=1)] = 4  # documented: 3 retries
     queue_max: Annotated[int, Meta(ge=1)] = 1000  # documented queue limit
     report_every: Annotated[int, Meta(ge=1)] = 64  # tokens between progress reports
@@ -377,21 +385,21 @@ class EdgeConfig(Strict, frozen=True):
     chunk_bytes: Annotated[int, Meta(ge=1)] = 512
     chunk_min_bytes: Annotated[int, Meta(ge=1)] = 64
     chunk_max_bytes: Annotated[int, Meta(ge=1)] = 2048
-    heartbeat_s: Positive = 60.0  # twice in a lease, so that one may be lost (our choice)
-    offline_after_s: Positive = 120.0  # of silence, the documented fault detector's; the lease that a heartbeat earns
+    heartbeat_s: Term = 60.0  # twice in a lease, so that one may be lost (our choice)
+    offline_after_s: Term = 120.0  # of silence, the documented fault detector's; the lease that a heartbeat earns
     drain_s: NonNegative = 30.0  # work may end, and hand-backs be heard, this long (assumption: half a heartbeat)
     faults_max: Annotated[int, Meta(ge=1)] = 5  # jobs lost in a row; the documented circuit breaker's
-    retry_s: Positive = 60.0  # the same breaker's pause
+    retry_s: Term = 60.0  # the same breaker's pause
 
 
 class DeliveryConfig(Strict, frozen=True):
     """The long-range transport. Documented for the village's message delivery, or said otherwise."""
 
     tries: Annotated[int, Meta(ge=1, le=64)] = 5
-    backoff_first_s: Positive = 1.0  # after the first try; doubled after each
-    backoff_max_s: Positive = 300.0
+    backoff_first_s: Beat = 1.0  # after the first try; doubled after each
+    backoff_max_s: Beat = 300.0
     jitter: Share = 0.10  # a wait is longer by up to this share, so that senders do not fall into step
-    ttl_s: Positive = 86_400.0
+    ttl_s: Term = 86_400.0
     queue_max: Annotated[int, Meta(ge=1)] = 10_000
     body_max_bytes: Annotated[int, Meta(ge=1)] = 16_384  # the documented transport manager's chunk
 
@@ -401,9 +409,9 @@ class MeshConfig(Strict, frozen=True):
 
     hops_max: Annotated[int, Meta(ge=1, le=255)] = 7
     fanout: Annotated[int, Meta(ge=1)] = 3
-    gossip_s: Positive = 1.0
-    quiet_s: Positive = 30.0  # the longest pause between two rounds; documented as the pause of discovery
-    ttl_s: Positive = 86_400.0  # a message is carried this long
+    gossip_s: Beat = 1.0
+    quiet_s: Beat = 30.0  # the longest pause between two rounds; documented as the pause of discovery
+    ttl_s: Term = 86_400.0  # a message is carried this long
     pending_max: Annotated[int, Meta(ge=1)] = 1000  # own messages open, and others' messages carried
     cache_max: Annotated[int, Meta(ge=1)] = 10_000  # acknowledgements remembered
     body_max_bytes: Annotated[int, Meta(ge=1)] = 16_384
@@ -414,10 +422,10 @@ class BusConfig(Strict, frozen=True):
 
     failures: Annotated[int, Meta(ge=1)] = 5  # in a row, until a breaker opens
     successes: Annotated[int, Meta(ge=1)] = 3  # in a row, until it closes again
-    open_s: Positive = 60.0
+    open_s: Beat = 60.0
     probes: Annotated[int, Meta(ge=1)] = 5  # calls under way at once while it is half-open
-    patience_s: Positive = 300.0  # for a transport's answer; documented as BitChat's message time-out
-    ttl_s: Positive = 86_400.0
+    patience_s: Term = 300.0  # for a transport's answer; documented as BitChat's message time-out
+    ttl_s: Term = 86_400.0
     queue_max: Annotated[int, Meta(ge=1)] = 10_000
     body_max_bytes: Annotated[int, Meta(ge=1)] = 16_320  # a transport's less 64 bytes of envelope (our bound)
 
@@ -425,18 +433,18 @@ class BusConfig(Strict, frozen=True):
 class TasksConfig(Strict, frozen=True):
     """Tasks and their agents. Documented for the village's agent coordinator, or said otherwise."""
 
-    heartbeat_s: Positive = 30.0  # documented for fog nodes; ten in a lease
-    offline_after_s: Positive = 300.0  # of silence
-    poll_s: Positive = 5.0  # leases and time-outs are looked at so often
-    report_s: Positive = 60.0  # counts and utilization are announced so often
+    heartbeat_s: Beat = 30.0  # documented for fog nodes; ten in a lease
+    offline_after_s: Term = 300.0  # of silence
+    poll_s: Beat = 5.0  # leases and time-outs are looked at so often
+    report_s: Beat = 60.0  # counts and utilization are announced so often
     slots: Annotated[int, Meta(ge=1, le=64)] = 3  # tasks an agent holds at once
     overdue_factor: Positive = 2.0  # an attempt may take this many times its estimate
     tries: Annotated[int, Meta(ge=1)] = 4  # documented for inference: 3 retries
     queue_max: Annotated[int, Meta(ge=1)] = 1000  # open tasks; documented for inference
     ended_max: Annotated[int, Meta(ge=1)] = 10_000  # ends that are remembered (our bound)
     agents_max: Annotated[int, Meta(ge=1)] = 1000  # documented for the fog: nodes
-    ageing_s: Positive = 60.0  # waiting this long lifts a task by one class (our choice, as for requests)
-    patience_s: Positive = 300.0  # for a dependency nobody submits, or an agent nobody is; documented largest time-out
+    ageing_s: Term = 60.0  # waiting this long lifts a task by one class (our choice, as for requests)
+    patience_s: Term = 300.0  # for a dependency nobody submits, or an agent nobody is; documented largest time-out
 
 
 class CommitteeConfig(Strict, frozen=True):
@@ -463,9 +471,9 @@ class CouncilConfig(Strict, frozen=True, tag_field="rule", tag="council"):
     """How a fleet changes its committee (`policies.council`). Numbers are our choices."""
 
     seats: CommitteeConfig = CommitteeConfig()
-    epoch_s: Positive = 600.0  # a member's clock, until it holds that the epoch has lasted long enough
-    alive_s: Positive = 5.0  # a device says so often that it is there
-    retry_s: Positive = 10.0  # what is not seen committed is asked for again
+    epoch_s: Term = 600.0  # a member's clock, until it holds that the epoch has lasted long enough
+    alive_s: Beat = 5.0  # a device says so often that it is there
+    retry_s: Beat = 10.0  # what is not seen committed is asked for again
     byzantine_share: Share = 0.1  # of the devices, as the bound assumes
 
 

@@ -16,6 +16,10 @@ from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
+Moment = Annotated[float, Meta(ge=0.001)]
+"""Seconds that a fault lasts, or between its steps: below a millisecond no timer of a node comes in it (our bound)."""
+Lag = Annotated[float, Meta(ge=1e-6)]
+"""Seconds by which something comes later: less than a microsecond is below what links and disks take in any case."""
 NonNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -45,7 +49,7 @@ class Timed(Base, frozen=True, kw_only=True):
 class Spell(Timed, frozen=True, kw_only=True):
     """A fault that begins at a time and lasts."""
 
-    for_s: Positive = 60.0
+    for_s: Moment = 60.0
 
 
 # -- machines -------------------------------------------------------------------------------------------
@@ -89,9 +93,9 @@ class Churn(Base, frozen=True, kw_only=True, tag="churn"):
 
     victims: ClassVar[tuple[str, ...]] = ("group",)
     group: str = ""  # "": every worker
-    mean_hours: Positive = 200.0
+    mean_hours: Annotated[float, Meta(ge=1e-4)] = 200.0
     shape: Annotated[float, Meta(gt=0, le=10)] = 1.0  # of the uptimes; 1 is exponential, below 1 clustered
-    down_median_s: Positive = 120.0
+    down_median_s: Moment = 120.0
     down_sigma: NonNegative = DOWN_SIGMA
 
 
@@ -105,7 +109,7 @@ class Cascade(Timed, frozen=True, kw_only=True, tag="cascade"):
     group: str
     chance: Share = 0.05
     steepness: NonNegative = 2.0
-    step_s: Positive = 5.0
+    step_s: Moment = 5.0
     steps: Annotated[int, Meta(ge=1, le=1000)] = 10
     down_s: float = 60.0
 
@@ -141,7 +145,7 @@ class Delay(Spell, frozen=True, kw_only=True, tag="delay"):
     """Messages take ``by_s`` longer."""
 
     victims: ClassVar[tuple[str, ...]] = ("nodes",)
-    by_s: Positive
+    by_s: Lag
     nodes: tuple[str, ...] = ()
 
 
@@ -158,7 +162,7 @@ class Reorder(Spell, frozen=True, kw_only=True, tag="reorder"):
 
     victims: ClassVar[tuple[str, ...]] = ("nodes",)
     share: Share
-    by_s: Positive = 0.1
+    by_s: Lag = 0.1
     nodes: tuple[str, ...] = ()
 
 
@@ -169,7 +173,7 @@ class SlowDisk(Spell, frozen=True, kw_only=True, tag="slow_disk"):
     """Every sync takes ``by_s`` longer."""
 
     node: str
-    by_s: Positive = 0.1
+    by_s: Lag = 0.1
 
 
 class FailingDisk(Spell, frozen=True, kw_only=True, tag="failing_disk"):

@@ -16,7 +16,7 @@ from scenarios.explain import explain
 from scenarios.schema import (
     Minute,
     NonNegative,
-    Positive,
+    Period,
     ScenarioError,
     Share,
     Strict,
@@ -40,7 +40,9 @@ class Work(Strict, frozen=True):
 
     tflop_per_s: NonNegative | None = None  # mean arrival rate over the fleet; none takes all that is lent
     swing: Share = 0.5  # of the day's wave about it, highest at 20:00 UTC of the run's clock (assumption)
-    queue_h: Positive = 24.0  # work older than this many hours of mean arrivals is dropped, and counted
+    queue_h: Annotated[float, Meta(ge=0.01)] = (
+        24.0  # work older than this many hours of mean arrivals is dropped, and counted
+    )
 
 
 class Outage(Strict, frozen=True):
@@ -48,14 +50,15 @@ class Outage(Strict, frozen=True):
 
     region: Annotated[int, Meta(ge=0)]
     at_s: NonNegative
-    for_s: Positive
+    for_s: Period
 
 
 class FleetRecord(Strict, frozen=True):
     """What the run keeps besides the fleet's totals by window and the devices' totals."""
 
     histories: Annotated[int, Meta(ge=0, le=10_000)] = 20  # devices whose every reading is kept
-    checkpoint_h: Positive = 6.0  # simulated hours between saved states: an interrupted run goes on from there
+    # Simulated hours between saved states: an interrupted run goes on from there. Each is written to disk.
+    checkpoint_h: Annotated[float, Meta(ge=0.01)] = 6.0
 
 
 class FleetPolicies(Strict, frozen=True):
@@ -74,7 +77,7 @@ class FleetScenario(Strict, frozen=True):
     devices: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     mix: str = "global_2024"  # of device models, a name in models.devices.MIXES
     decomposition: str = "charger_limited"  # of owners' habits, a name in models.availability.DECOMPOSITIONS
-    duration_s: Positive = 86_400.0
+    duration_s: Period = 86_400.0
     start_minute: Minute = 0  # minute of the day of the run's clock at t = 0
     weekday: Annotated[int, Meta(ge=0, le=6)] = 2  # 0 is Monday
     time_zones_h: tuple[Annotated[float, Meta(ge=-12, le=14)], ...] = (0.0,)
@@ -83,8 +86,8 @@ class FleetScenario(Strict, frozen=True):
     work: Work = Work()
     outages: tuple[Outage, ...] = ()
     policy: FleetPolicies = FleetPolicies()
-    reading_s: Positive = 60.0
-    window_s: Positive = 900.0  # fleet signals are held this long
+    reading_s: Period = 60.0
+    window_s: Period = 900.0  # fleet signals are held this long
     backend: Literal["numpy", "jax"] = "numpy"
     precision: Literal["float64", "float32"] = "float64"
     chunk: Annotated[int, Meta(ge=1, le=1_000_000)] = 32_000  # rows at a time; changes nothing but speed

@@ -38,6 +38,9 @@ KINDS = ("phone", "tablet", "laptop", "desktop", "gpu_box")
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
+Period = Annotated[float, Meta(ge=0.1)]
+"""Seconds of a run, between rows of a record, or of a client's patience: shorter ones say nothing about a day of
+devices, and make a run without end (our bound; the shortest in use is half a second)."""
 NonNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Minute = Annotated[int, Meta(ge=0, le=1439)]
@@ -139,9 +142,9 @@ class WorkloadBase(Strict, frozen=True):
     """What every workload has: priorities, deadlines, and how patient clients are."""
 
     mix: dict[Priority, NonNegative] = msgspec.field(default_factory=lambda: dict(DEFAULT_MIX))
-    deadline_s: dict[Priority, Positive] = msgspec.field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
+    deadline_s: dict[Priority, Period] = msgspec.field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
     clients: Annotated[int, Meta(ge=1, le=100_000)] = 40
-    retry_s: Positive = 10.0  # a client that heard nothing asks the next gateway, with the same op_id
+    retry_s: Period = 10.0  # a client that heard nothing asks the next gateway, with the same op_id
     shared_tokens: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # with which all prompts begin, as with a system prompt
 
 
@@ -207,7 +210,7 @@ class Record(Strict, frozen=True):
     """What the run keeps."""
 
     journals: Literal["none", "committee", "all"] = "none"
-    devices_every_s: Positive = 600.0
+    devices_every_s: Period = 600.0
 
 
 class Scenario(Strict, frozen=True):
@@ -216,7 +219,7 @@ class Scenario(Strict, frozen=True):
     name: str
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     world: Literal["sim", "local"] = "sim"
-    duration_s: Positive = 86_400.0
+    duration_s: Period = 86_400.0
     start_minute: Minute = 0  # local time of day at t = 0
     model: str = "llama-3.2-3b"
     checkpoint: str = ""  # a folder whose layers workers load as the model (world=local)
@@ -232,7 +235,7 @@ class Scenario(Strict, frozen=True):
     policy: PolicyConfig = PolicyConfig()
     edge: bool = False  # every device mounts the edge agent between harvest and its worker, the committee watches
     record: Record = Record()
-    reading_s: Positive = 60.0  # period of the devices' sensors, and of the fleet's ticks
+    reading_s: Period = 60.0  # period of the devices' sensors, and of the fleet's ticks
     backends: tuple[Literal["torch", "jax"], ...] = ("torch",)  # executors by worker, in turn (world=local)
     executor: Literal["model", "paced"] = "model"  # paced: workers hold their scheduled time, and compute nothing
     activations: Literal["f32", "f16", "int8"] = (

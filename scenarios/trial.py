@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from scenarios.adversaries.behaviours import Behaviour
 from scenarios.explain import explain
-from scenarios.faults import Count, Fault, NonNegative, Positive
+from scenarios.faults import Count, Fault, Moment, NonNegative
 from scenarios.schema import ScenarioError, require_finite
 
 
@@ -34,7 +34,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 1
     nodes: Annotated[int, Meta(ge=1, le=1000)] = 5
     requests: Count = 60
-    storm_s: Positive = 6.0
+    storm_s: Moment = 6.0
     calm_s: NonNegative = 4.0
     faults: tuple[Fault, ...] = ()
     liars: dict[str, tuple[Behaviour, ...]] = msgspec.field(default_factory=dict)

@@ -81,7 +81,7 @@ class Delay(Behaves, frozen=True, tag="delay"):
     Expected: safe; a bounded slowdown.
     """
 
-    bound_s: Positive
+    bound_s: Annotated[float, Meta(ge=1e-6)]
     exactly: bool = False
     tags: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Reorder(Behaves, frozen=True, tag="reorder"):
     """
 
     window: Annotated[int, Meta(ge=2, le=1000)] = 4
-    at_most_s: Positive = 0.1
+    at_most_s: Annotated[float, Meta(ge=1e-6)] = 0.1
 
 
 class Replay(Behaves, frozen=True, tag="replay"):
@@ -106,7 +106,7 @@ class Replay(Behaves, frozen=True, tag="replay"):
     Expected: ignored: terms, views and names in messages tell old from new.
     """
 
-    every_s: Positive = 1.0
+    every_s: Annotated[float, Meta(ge=0.001)] = 1.0
     age_s: NonNegative = 5.0
     burst: Many = 1
     heard: bool = False
@@ -269,7 +269,7 @@ class SkewedClock(Whole, frozen=True, tag="skewed_clock"):
     shape: Literal["step", "linear", "periodic"] = "step"
     amount_s: float = 3600.0
     ppm: Annotated[int, Meta(gt=-1_000_000, le=10_000_000)] = 0
-    period_s: Positive = 600.0
+    period_s: Annotated[float, Meta(ge=0.001)] = 600.0
     monotonic: bool = False
 
     def __post_init__(self) -> None:
