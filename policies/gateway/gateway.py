@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from policies import local
 from policies.config import GatewayConfig
-from policies.gateway.bucket import TokenBucket
+from policies.gateway.bucket import Buckets, TokenBucket
 from policies.jobs import Sampling
 from policies.local import Ask, Busy, Leadership, Settlement
 from policies.port import NS_PER_S, Policy
@@ -26,6 +26,8 @@ SILENCE_NS = NS_PER_S
 client's patience, above redirects in a row)."""
 SENT_ON_MAX = 4096
 """Requests remembered that were sent on (our bound)."""
+CLIENTS_MAX = 4096
+"""Clients whose rates are remembered (our bound, as of those sent on)."""
 RETRY_S = 2.0
 """What a busy gateway tells a client to wait before it comes again (our choice: two leader heartbeats)."""
 
@@ -118,7 +120,7 @@ class Gateway(Policy):
     def __init__(self, config: GatewayConfig, *, liars: bool = False) -> None:
         self.config, self.liars = config, liars
         self.leader = ""
-        self.buckets: dict[str, TokenBucket] = {}
+        self.buckets = Buckets(self.new_bucket, CLIENTS_MAX)
         self.waiting: set[tuple[str, str]] = set()
         self.sent_on: dict[tuple[str, str], int] = {}
 
@@ -132,10 +134,7 @@ class Gateway(Policy):
             else:
                 self.port.reply(client, op_id, Come("no leader", RETRY_S))
             return
-        bucket = self.buckets.get(client)
-        if bucket is None:
-            bucket = self.buckets[client] = self.new_bucket()
-        if not bucket.take(self.port.now):
+        if not self.buckets.take(client, self.port.now):
             self.port.reply(client, op_id, Come("rate limit", 60.0 / self.config.requests_per_min))
             return
         self.port.decide("admitted", Admitted(client, op_id))

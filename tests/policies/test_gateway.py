@@ -13,7 +13,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.config import GatewayConfig
 from policies.gateway import Answer, Come, Gateway, Part, Redirect, Refused, Submit, Withdraw
-from policies.gateway.bucket import TokenBucket
+from policies.gateway.bucket import Buckets, TokenBucket
 from policies.local import Ask, Busy, Leadership, Settlement, Tokens
 from policies.port import NS_PER_S, Policy
 from policies.wire import encode
@@ -102,6 +102,49 @@ def test_a_bucket_fills_no_further_than_its_burst() -> None:
 
     assert [bucket.take(1000 * NS_PER_S) for _ in range(5)] == [True, True, True, False, False]
     assert [bucket.take(1001 * NS_PER_S) for _ in range(2)] == [True, False]
+
+
+asks = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 2 * NS_PER_S)), max_size=60)
+
+
+@given(asks, st.floats(0.1, 10), st.integers(1, 4), st.integers(1, 4))
+def test_a_bounded_table_lets_nobody_through_faster(
+    asked: list[tuple[str, int]], rate: float, burst: int, names_max: int
+) -> None:
+    """Whoever is forgotten meanwhile: of each name at most burst + rate times the distance of any two moments."""
+    buckets, now, taken = Buckets(lambda: TokenBucket(rate, burst), names_max), 0, dict[str, list[int]]()
+    for client, wait_ns in asked:
+        now += wait_ns
+        if buckets.take(client, now):
+            taken.setdefault(client, []).append(now)
+        assert len(buckets) <= names_max
+
+    for at in taken.values():
+        for first in range(len(at)):
+            for last in range(first, len(at)):
+                assert last - first + 1 <= burst + rate * (at[last] - at[first]) / NS_PER_S + 1e-6
+
+
+def test_a_flood_of_names_gives_a_busy_client_no_new_burst() -> None:
+    """Its empty bucket stays, full ones go, and where none is full newcomers wait until one is."""
+    buckets = Buckets(lambda: TokenBucket(1.0, 2), 3)
+    assert [buckets.take("busy", 0) for _ in range(3)] == [True, True, False]
+    assert buckets.take("once", 0)
+    assert [buckets.take(f"made up {number}", 0) for number in range(5)] == [True, False, False, False, False]
+    assert not buckets.take("busy", 0)
+    assert not buckets.take("newcomer", NS_PER_S - 1)
+    assert [buckets.take(name, NS_PER_S) for name in ("newcomer", "second", "third")] == [True, True, False]
+    assert [buckets.take("busy", NS_PER_S) for _ in range(2)] == [True, False]
+
+
+def test_a_gateway_remembers_a_bounded_number_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it a new name is told to come again, and those that are known go on."""
+    monkeypatch.setattr("policies.gateway.gateway.CLIENTS_MAX", 2)
+    desk = Desk(requests_per_min=60, burst=2)
+    assert [desk.ask(client, "op") for client in ("anna", "ben")] == [[], []]
+    assert desk.ask("made up", "op") == [("made up", "op", encode(Come("rate limit", 1.0)))]
+    assert desk.ask("anna", "op-2") == []
+    assert len(desk.door.asked) == 3
 
 
 # -- a leader that says nothing ----------------------------------------------------------------------
