@@ -19,6 +19,18 @@ class Lend(Message, frozen=True, tag="lend"):
     reason: str
 
 
+class Speaks(Message, frozen=True, tag="speaks"):
+    """prover to worker: this member speaks as if it led; does it?"""
+
+    member: str
+
+
+class Led(Message, frozen=True, tag="led"):
+    """worker to prover, at once: f + 1 members bear out that this one leads, "" for nobody."""
+
+    leader: str
+
+
 # -- to a replicated log ---------------------------------------------------------------------------------------------
 # What every protocol of `policies.consensus` takes and tells, whichever it is; `policies.consensus` has the contract.
 

@@ -87,7 +87,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
         policies["coordination"] = _coordination(spec, sharding)
         policies["gateway"] = Gateway(config.gateway, liars=liars)
     if checks is not None:
-        policies["prover"] = Prover(spec.standing)
+        policies["prover"] = Prover(spec.standing, liars=liars)
         if spec.me in spec.standing:
             policies["examiner"] = Examiner(checks)
     if not isinstance(config.membership, NoDetectorConfig):

@@ -2,6 +2,10 @@
 
 Whatever is asked again is answered with the answer that was given. What is kept is soft: a restart or an owner who
 comes back loses it, and the worker says so; it is no crime to be taken back.
+
+Where members may lie, it hears the leader alone, whom f + 1 of them bear out (`policies.serving.words`): a liar that
+asked first for a word about something else, or let a place be drawn or the evidence go, would have an honest worker
+answer for that. An examiner asks again and again, so that one who leads since just now is heard a little later.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from policies.jobs import (
     Shown,
     Transcript,
 )
-from policies.local import Lend
+from policies.local import Led, Lend, Speaks
 from policies.port import Policy
 from policies.verification import Challenge, Commitment, Opening, Verdict
 from policies.wire import MALFORMED, Message, encode
@@ -65,17 +69,24 @@ class Prover(Policy):
 
     Args:
         committee: who may ask.
+        liars: whether it is one that bears members that lie; if not, each is believed.
     """
 
     messages = (Bind, Draw, Hand, Release, Recheck)
 
-    def __init__(self, committee: tuple[str, ...]) -> None:
-        self.committee = committee
+    def __init__(self, committee: tuple[str, ...], *, liars: bool = False) -> None:
+        self.committee, self.liars = committee, liars
+        self.asked: list[tuple[str, Asked | Release]] = []  # while the worker is asked who leads: within a step
         self.jobs: dict[int, tuple[str, Asked]] = {}  # by number, with who asked
         self.answers: dict[Name, Message] = {}
 
     def on_local(self, sender: str, message: Any) -> None:
-        """The worker says that its owner has the device back: nothing is computed, and nothing kept, any more."""
+        """The worker says who leads, or that its owner has the device back, and nothing is kept any more."""
+        if isinstance(message, Led):
+            member, asked = self.asked.pop(0)
+            if member == message.leader:
+                self._hear(member, asked)
+            return
         if not isinstance(message, Lend) or message.on:
             return
         for job_id in self.jobs:
@@ -88,6 +99,13 @@ class Prover(Policy):
     def on_message(self, sender: str, message: Any) -> None:
         if sender not in self.committee:
             return
+        if self.liars:
+            self.asked.append((sender, message))
+            self.port.tell("worker", Speaks(sender))
+        else:
+            self._hear(sender, message)
+
+    def _hear(self, sender: str, message: Asked | Release) -> None:
         if isinstance(message, Release):
             for word in [each for each in self.answers if each[0] == "bind" and each[2] == message.key]:
                 del self.answers[word]

@@ -16,7 +16,7 @@ import msgspec
 
 from policies.commands import Receipt
 from policies.jobs import Done, FreeJob, LoadJob, Lost, PreparedJob, Progress, SessionJob
-from policies.local import Lend
+from policies.local import Led, Lend, Speaks
 from policies.port import NS_PER_S, Policy
 from policies.seats import InOffice, Seats
 from policies.serving.words import Words
@@ -85,6 +85,8 @@ class Worker(Policy):
     def on_local(self, sender: str, message: Any) -> None:
         if isinstance(message, InOffice) and self.seats.install(message):
             self._on_office()
+        if isinstance(message, Speaks):
+            self._vouch(message.member)
         if not isinstance(message, Lend):
             return
         self.port.tell("prover", message)
@@ -198,6 +200,19 @@ class Worker(Policy):
             self.port.submit(FreeJob(f"{message.client}/{message.op_id}"))
         elif isinstance(message, Settled):
             self._on_settled((message.client, message.op_id, message.attempt))
+
+    def _vouch(self, member: str) -> None:
+        """Tell the prover who leads; if that is not who speaks to it, ask the others, who answer before it asks again.
+
+        Here no word is believed at one's own risk, as it is while the worker looks for a leader: what a liar lets be
+        forgotten, or shown, costs the worker the true leader's trust.
+        """
+        if member in self.seats.members:
+            self.words.hear(member, member, self.port.now)
+        named = self.words.named(self.seats.members, self._faults, self.port.now) if self._faults else member
+        if named != member:
+            self._doubt(member)
+        self.port.tell("prover", Led(named))
 
     @property
     def _faults(self) -> int:

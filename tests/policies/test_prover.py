@@ -6,18 +6,22 @@ from typing import Any
 from unittest.mock import Mock
 
 import msgspec
+import pytest
 
 from policies import port as p
 from policies.cell import Cell
 from policies.checking import Prover
-from policies.checking.messages import REASON_CHARS_MAX, Bind, Bound, Draw, Key, Opened, Unable
+from policies.checking.messages import REASON_CHARS_MAX, Bind, Bound, Draw, Key, Opened, Release, Unable
 from policies.checking.prover import ASKED_MAX, KEPT_MAX
 from policies.jobs import CommitJob, Job, Lost, OpenJob, ReleaseJob, Stage, Transcript
+from policies.port import NS_PER_S
+from policies.serving import Worker
 from policies.verification import Challenge, belongs
 from policies.wire import Message, encode
+from policies.work import RESEND_NS, Capability, Leased, NotLeader
 from sim.keys import KeyRing
 from sim.proofs import Proofs
-from tests.policies.small_village import COMMITTEE, SHAPE
+from tests.policies.small_village import COMMITTEE, LEND, SHAPE, Lender
 
 TOKENS = 40  # of prompts, and of answers: more than one block of positions
 _said: Any = msgspec.msgpack.Decoder(Bound | Opened | Unable).decode
@@ -131,3 +135,67 @@ def test_a_long_reason_is_cut_and_arrives() -> None:
     told = bench.ask("k1", bind)
     assert isinstance(told, Unable)
     assert told.reason == "x" * REASON_CHARS_MAX
+
+
+# -- where members may lie -------------------------------------------------------------------------------------------
+
+FOUR = ("k1", "k2", "k3", "k4")
+CAN = Capability(1000.0, 0.01, 0.001, 0.002, 1e6, 0.03)
+OUT_OF_TURN = {"bind": of(1)[1], "draw": Draw(of(1)[0], Challenge(0, 0)), "release": Release(of(1)[0])}
+
+
+class Device:
+    """A worker that is lent, and its prover; k1 leads, as k2 has said too, and k4 lies."""
+
+    def __init__(self) -> None:
+        worker = Worker(FOUR, CAN, 60.0, liars=True)
+        policies = {"harvest": Lender(), "worker": worker, "prover": Prover(FOUR, liars=True)}
+        self.cell = Cell(policies, "w1", FOUR, seed=1, keys=KeyRing(1).handle("w1"))
+        self.now = 0
+        self.feed((p.START, "", {}, 0))
+        self.feed((p.REQUEST, "harvest", "", "", encode(LEND)))
+        self.hear("k1", Leased())
+        self.hear("k2", NotLeader("k1"))
+
+    def feed(self, given: tuple[Any, ...]) -> list[Any]:
+        """Return the jobs that are submitted, and to whom it sends."""
+        effects = self.cell.step(self.now, 0, given)
+        jobs = [msgspec.msgpack.decode(effect[3], type=Job) for effect in effects if effect[0] == p.SUBMIT]
+        return jobs + [effect[2] for effect in effects if effect[0] == p.SEND]
+
+    def hear(self, sender: str, message: Message) -> list[Any]:
+        return self.feed((p.MESSAGE, "worker", sender, encode(message)))
+
+    def ask(self, sender: str, message: Message) -> list[Any]:
+        return self.feed((p.MESSAGE, "prover", sender, encode(message)))
+
+
+@pytest.mark.parametrize("kind", OUT_OF_TURN)
+def test_a_member_that_does_not_lead_neither_binds_nor_draws_nor_releases(kind: str) -> None:
+    """Whatever it asks too early nothing is done, before the leader asks and afterwards; the leader's word is given."""
+    device, (key, bind) = Device(), of(1)
+    others = [f"{member}/coordination" for member in FOUR[:3]]
+    assert device.ask("k4", OUT_OF_TURN[kind]) == others  # who leads?
+    (commit,) = device.ask("k1", bind)
+    assert commit == CommitJob(bind.of)
+    assert device.ask("k4", OUT_OF_TURN[kind]) == []  # it has asked just now
+    assert device.ask("k1", Draw(key, Challenge(1, 1))) == [OpenJob(key.op, 1, 1)]
+
+
+def test_who_leads_since_just_now_is_heard_once_another_says_so() -> None:
+    """A new leader's first question has the worker ask around; once f others have said so, the next is answered."""
+    device, (_, bind) = Device(), of(1)
+    device.now += RESEND_NS
+    assert device.ask("k3", bind) == ["k1/coordination", "k2/coordination", "k4/coordination"]
+    device.hear("k2", NotLeader("k3"))
+    device.now += RESEND_NS
+    assert device.ask("k3", bind) == [CommitJob(bind.of)]
+    assert device.ask("k1", of(2)[1]) == []
+
+
+def test_a_worker_that_heard_one_word_alone_commits_to_nobody() -> None:
+    """While it looks for a leader it takes one member's word for that; its own word it gives to none of them yet."""
+    device = Device()
+    device.now += 10 * 60 * NS_PER_S  # all that it heard is old
+    device.hear("k4", Leased())
+    assert all(isinstance(each, str) for each in device.ask("k4", of(1)[1]))
