@@ -99,8 +99,8 @@ class Reorder(Behaves, frozen=True, tag="reorder"):
 
 
 class Replay(Behaves, frozen=True, tag="replay"):
-    """Sends ``burst`` messages again ``every_s``, drawn from its last 256 that are at least ``age_s`` old; with
-    ``heard`` also those that others sent to it or to its coalition, to all peers and as its own.
+    """Sends ``burst`` messages again ``every_s``, drawn from its last 256 that are at least ``age_s`` old, or from its
+    ``first`` 256; with ``heard`` also those that others sent to it or to its coalition, to all peers and as its own.
 
     Catalogue: replay / outdated / reorder.
     Expected: ignored: terms, views and names in messages tell old from new.
@@ -109,6 +109,7 @@ class Replay(Behaves, frozen=True, tag="replay"):
     every_s: Annotated[float, Meta(ge=0.001)] = 1.0
     age_s: NonNegative = 5.0
     burst: Many = 1
+    first: bool = False
     heard: bool = False
     tags: tuple[str, ...] = ()
 

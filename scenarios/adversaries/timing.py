@@ -120,11 +120,16 @@ class ReplayingCell(TickingCell[Replay]):
 
     def said(self, effect: Effect) -> None:
         if not self.behaviour.tags or tag_of(effect[3]) in self.behaviour.tags:
-            self._recorded.append((self.now, effect))
+            self._keep(effect)
 
     def _record(self, path: str, payload: bytes) -> None:
         if not self.behaviour.tags or tag_of(payload) in self.behaviour.tags:
-            self._recorded.extend((self.now, (p.SEND, path, peer, payload)) for peer in self.place.peers)
+            for peer in self.place.peers:
+                self._keep((p.SEND, path, peer, payload))
+
+    def _keep(self, effect: Effect) -> None:
+        if not self.behaviour.first or len(self._recorded) < MEMORY_MAX:
+            self._recorded.append((self.now, effect))
 
     def tick(self) -> Iterable[Effect]:
         while self.behaviour.heard and self.place.memory:

@@ -40,7 +40,13 @@ CATALOGUE = (
     Row(
         "crash, amnesia", "lose what was not synced",
         elsewhere=f"{COMMITTEES}::test_leaders_are_killed_many_times_in_a_row",
-        why="SIGKILL; what the kernel holds survives it, so that lost and torn writes are the twin's alone",
+        why="SIGKILL of whoever leads; what the kernel holds survives it",
+    ),
+    Row(
+        "crash, amnesia", "lose what the disk said was synced, or tear it",
+        elsewhere=f"{LIARS}::test_a_committee_goes_on_beside_a_disk_that_loses_what_it_said_was_durable",
+        why="HotStuff and PBFT: SIGKILL four times over, after each of which the member's last 24 records are gone, or "
+        "all but half of the first; it forgets what it signed, is safe and live beside the others, and catches up",
     ),
     Row("crash, amnesia", "lose all", ("forgets all",), ("forgets all",)),
     Row("crash, amnesia", "restart with old state", ("old state",), ("old state",)),
@@ -59,8 +65,13 @@ CATALOGUE = (
     Row("replay", "old view", ("replay",), ("replays", "replays what it heard")),
     Row(
         "replay", "old epoch", ("earlier epoch",),
-        why="PBFT's epoch is part of its view: `earlier views` has it; a committee whose members change is "
-        "the arena `council` of the twin",
+        why="numbers of an earlier epoch, signed anew; PBFT's epoch is part of its view: `earlier views` has it",
+    ),
+    Row(
+        "replay", "across a change of epoch",
+        elsewhere=f"{LIARS}::test_a_committee_goes_on_beside_who_replays_what_was_signed_in_an_earlier_epoch",
+        why="HotStuff and PBFT: what it and the others signed in the first epoch, through two more of the same four in "
+        "another order; a hundred times and more it came to honest members, and changed nothing",
     ),
     Row("replay", "out of order", ("reorder",), ("reorders",)),
     Row("delay", "up to a bound", ("delay",), ("delays",)),

@@ -27,7 +27,7 @@ a node is made a liar). One of four lies from the start, as the first leader; it
 is about giving up or catching up, an honest member is away for a while and then hears the liar alone.
 
 A row is written only if all of this held over sockets (`tests/real_backends/test_committee_liars.py`, nightly but for
-four); the same lies stand in the twin (`test_adversaries.py` and `test_pbft_cluster.py` in `tests/policies/consensus`):
+five); the same lies stand in the twin (`test_adversaries.py` and `test_pbft_cluster.py` in `tests/policies/consensus`):
 
 - **safe**: what clients saw is linearizable; one order, one leader a term, every operation once (S1, S3 to S5, S18); no
   honest double vote, certificates with quorums, equal checkpoints (S13, S14, S19); evidence names nobody honest (S16);

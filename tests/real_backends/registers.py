@@ -22,6 +22,7 @@ from policies.cell import Cell
 from policies.commands import Add, CompareAndSet, Put
 from policies.config import ConsensusRules, HotstuffConfig, PbftConfig, RaftConfig
 from policies.consensus import replicated_log
+from policies.local import Reconfigure
 from policies.port import Policy
 from policies.registry import Get, Refused, Registry
 from policies.state.configuration import Result
@@ -49,6 +50,24 @@ KEYS = 3
 _reply: Any = msgspec.msgpack.Decoder(Result | Refused).decode
 
 
+class Sit(Message, frozen=True, tag="sit"):
+    """Somebody would have these members."""
+
+    members: tuple[str, ...]
+
+
+class Registers(Registry):
+    """Registers in a log whose members may change."""
+
+    requests = (*Registry.requests, Sit)
+
+    def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        if isinstance(operation, Sit):
+            self.port.tell("consensus", Reconfigure(operation.members))
+        else:
+            super().on_request(client, op_id, operation)
+
+
 def member(spec: NodeSpec) -> dict[str, Policy]:
     """Return a committee member: a log and its registers, and nothing of a village."""
     return members(spec.config.consensus, spec.committee)
@@ -56,7 +75,7 @@ def member(spec: NodeSpec) -> dict[str, Policy]:
 
 def members(rules: ConsensusRules, names: tuple[str, ...], snapshot_every: int = 1000) -> dict[str, Policy]:
     """Return what a member of the committee ``names`` mounts; its state is saved every so many commands."""
-    registry = Registry(retry_s=ELECTION_S, snapshot_every=snapshot_every)
+    registry = Registers(retry_s=ELECTION_S, snapshot_every=snapshot_every)
     return {"consensus": replicated_log(rules, names, "registry"), "registry": registry}
 
 

@@ -7,15 +7,18 @@ seven plan together; and two of four, more than is borne, are named. Clients ask
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from policies.config import ConsensusRules
+from policies.registry import Get
 from real_backends.cluster import LocalCluster, until
+from real_backends.node_files import read_events
 from scenarios.adversaries import behaviours as b
 from scenarios.adversaries.attach import WRAPPERS
 from scenarios.adversaries.choose import Role
@@ -23,8 +26,19 @@ from tests.policies.consensus.hotstuff.test_adversaries import LIES
 from tests.policies.consensus.test_pbft_cluster import LIARS
 from tests.real_backends import liar_table
 from tests.real_backends.catalogue import CATALOGUE
-from tests.real_backends.liars import Seen, beside
-from tests.real_backends.registers import BOUND_S, PROTOCOLS, clients_of, members
+from tests.real_backends.liars import ANSWERS, Seen, beside
+from tests.real_backends.losing import lose
+from tests.real_backends.registers import (
+    BOUND_S,
+    PROTOCOLS,
+    clients_of,
+    members,
+    require_kept,
+    require_linearizable,
+    require_safe,
+)
+from tests.real_backends.replaying import across_epochs
+from tests.real_backends.test_committees import Committee
 
 NAMES = ("n0", "n1", "n2", "n3")
 SEVEN = tuple(f"n{i}" for i in range(7))
@@ -125,6 +139,66 @@ def test_two_of_four_who_share_keys_are_named(tmp_path: Path) -> None:
     cluster = asyncio.run(run())
     named = {e["detail"][1] for n in NAMES[2:] for e in cluster.events(n) if e["name"] == "evidence"}
     assert named == set(two)
+
+
+FORGETFUL_KILLS = 4
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("what", ["lost", "torn"])
+@pytest.mark.parametrize("protocol", RULES)
+def test_a_committee_goes_on_beside_a_disk_that_loses_what_it_said_was_durable(
+    tmp_path: Path, protocol: str, what: Literal["lost", "torn"]
+) -> None:
+    """A process is killed (SIGKILL) again and again, and each time the last writes that it was promised are gone.
+
+    So it forgets what it signed, as a liar might; whoever the others are, they keep all that they answered, and it
+    catches up.
+    """
+
+    async def run() -> Committee:
+        async with Committee(protocol, 4, tmp_path) as committee:
+            for _ in range(FORGETFUL_KILLS):
+                goal = committee.clients.answers + ANSWERS
+                await until(lambda goal=goal: committee.clients.answers >= goal, BOUND_S)
+                await committee.processes.kill("desk-0")
+                lost.append(lose(tmp_path / "desk-0" / "node.log", what))
+                committee.restarts.append((time.monotonic_ns(), "desk-0"))
+                await committee.processes.start("desk-0")
+                await committee.clients.ask("reader", Get("key-0"), ["desk-0"])
+        return committee
+
+    lost: list[int] = []
+    committee = asyncio.run(run())
+    honest = committee.names[1:]
+    require_linearizable(committee.clients.history)
+    require_safe(tmp_path, honest, committee.restarts)
+    journals = {name: (tmp_path / name / "node.journal").read_bytes() for name in committee.names}
+    require_kept(journals, committee.rules, honest, committee.clients.history)
+    assert all(lost)
+    assert len(lost) == FORGETFUL_KILLS
+    accused = {
+        e["detail"][1] for n in honest for e in read_events(tmp_path / n / "events.jsonl") if e["name"] == "evidence"
+    }
+    assert accused <= {"desk-0"}
+
+
+REPLAYS = 100
+
+
+@pytest.mark.parametrize(
+    "protocol", [pytest.param("hotstuff", marks=pytest.mark.slow), pytest.param("pbft", marks=pytest.mark.nightly)]
+)
+def test_a_committee_goes_on_beside_who_replays_what_was_signed_in_an_earlier_epoch(
+    tmp_path: Path, protocol: str
+) -> None:
+    """The same four sit in another order, twice: what the first leader and the others signed before means nothing."""
+    replay = b.Replay(path="consensus", every_s=0.05, age_s=0.5, burst=8, first=True, heard=True)
+    changed = asyncio.run(across_epochs(tmp_path, RULES[protocol], replay))
+
+    assert changed.accused <= {"n0"}
+    assert changed.replayed > REPLAYS
 
 
 def test_every_behaviour_that_one_member_can_show_is_here() -> None:

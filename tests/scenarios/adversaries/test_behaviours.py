@@ -123,6 +123,23 @@ def test_a_replay_says_again_what_is_old_enough_and_changes_nothing_else() -> No
     assert (echo[2] in PEERS, plain(echo[3])) == (True, ["vote", 3])
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_replay_remembers_its_last_messages_or_its_first(first: bool) -> None:
+    """However much is said since, what is drawn from is 256 of them at one end."""
+    liar = Liar(b.Replay(age_s=0.0, burst=1000, first=first), started=False)
+    timer = liar(0.0, START)[-1]
+    for number in range(600):
+        liar.inner.effects = (send("n1", "vote", number),)
+        liar(0.5)
+    liar.inner.effects = ()
+    *_, timer = liar.wake(timer)
+    *again, _ = liar.wake(timer)
+
+    drawn = {message[1] for _, message in said(tuple(again))}
+    assert drawn <= {*(range(256) if first else range(344, 600))}
+    assert len(drawn) > 200
+
+
 def test_a_flood_counts_up_for_everybody() -> None:
     """Each tick all peers hear the newest message with a higher number, starting from one heard if none was said."""
     liar = Liar(b.Flood(tags=("ask",), by=2), started=False)
