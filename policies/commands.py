@@ -256,6 +256,9 @@ Command = Union[  # noqa: UP007
     InSession, Stand, Attend, Convict, Pledge,
 ]  # fmt: skip
 
+_leaders = frozenset((Join, Evict, Place, Dissolve, Attach, Complete, CompleteBy, Refuse, Pledge))
+"""What coordination asks of the log only while it leads; the state takes most of it at its word."""
+
 _decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 
 
@@ -269,3 +272,17 @@ def decode(command: bytes) -> Command:
         return _decoder.decode(command)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WireError(str(error)) from None
+
+
+def is_leaders(command: bytes) -> bool:
+    """Whether a command is the leader's alone to ask (`policies.consensus.reserved`); bytes that are none are nobody's.
+
+    It decodes as the state will: a tag alone can be written in several ways, and looking at it takes as long.
+
+    >>> is_leaders(encode(Dissolve(7, "gone"))), is_leaders(encode(Put("key", 7)))
+    (True, False)
+    """
+    try:
+        return type(decode(command)) in _leaders
+    except WireError:
+        return False

@@ -18,7 +18,7 @@ import msgspec
 from models import inference
 from policies.cell import Cell
 from policies.checking import Examiner, Prover
-from policies.commands import Facts
+from policies.commands import Facts, is_leaders
 from policies.committee.electoral import Electoral
 from policies.config import FixedConfig, NoDetectorConfig, PolicyConfig, ShardingConfig
 from policies.consensus import bears_liars, convicts, replicated_log
@@ -81,7 +81,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
     }
     if spec.me in spec.standing:
         watchers = ("coordination", "gateway", *(("examiner",) if checks is not None else ()))
-        policies["consensus"] = replicated_log(config.consensus, spec.committee, "coordination", watchers)
+        policies["consensus"] = replicated_log(config.consensus, spec.committee, "coordination", watchers, is_leaders)
         # A pipeline may take more sessions than it has reserved cache for: batches admit them block by block.
         sharding = msgspec.structs.replace(config.sharding, slots=sessions_max(config.serving, config.sharding))
         policies["coordination"] = _coordination(spec, sharding)

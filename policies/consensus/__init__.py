@@ -15,6 +15,9 @@ in place of commands, then or later, is decided as ``restore`` (`Restored`).
 Members may change, one change at a time: what is asked while another is under way is refused with a note, and whoever
 asked comes again unless it is told `Configured`. A member that joins later is made with the first members, as all are,
 and waits until it is found; one that is removed is told so when it can be reached, and falls silent.
+
+Some commands may be the leader's alone to ask (`policies.consensus.reserved`): where members may lie, a log refuses
+them from its state machine while it does not lead, and loses those that wait when it leads no more.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from policies.consensus.hotstuff import evidence as of_hotstuff
 from policies.consensus.pbft import Pbft
 from policies.consensus.pbft import evidence as of_pbft
 from policies.consensus.raft import Raft
+from policies.consensus.reserved import Reserved, nothing
 from policies.port import Policy
 
 __all__ = ["HotStuff", "Pbft", "Raft", "bears_liars", "convicts", "replicated_log"]
@@ -43,7 +47,11 @@ def bears_liars(config: ConsensusRules) -> bool:
 
 
 def replicated_log(
-    config: ConsensusRules, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+    config: ConsensusRules,
+    members: tuple[str, ...],
+    applier: str = "",
+    watchers: tuple[str, ...] = (),
+    reserved: Reserved = nothing,
 ) -> Policy:
     """Return one member of the log that ``config`` asks for.
 
@@ -52,9 +60,10 @@ def replicated_log(
         members: the whole committee, in the order in which everybody knows it.
         applier: path of the state machine on this node, ``""`` for none.
         watchers: paths that are told who leads.
+        reserved: which commands are the leader's alone to ask; Raft trusts its members, and asks nothing of it.
     """
     if isinstance(config, HotstuffConfig):
-        return HotStuff(config, members, applier, watchers)
+        return HotStuff(config, members, applier, watchers, reserved)
     if isinstance(config, PbftConfig):
-        return Pbft(config, members, applier, watchers)
+        return Pbft(config, members, applier, watchers, reserved)
     return Raft(config, members, applier, watchers)

@@ -17,7 +17,7 @@ from scenarios.adversaries.content import (
     SplittingCell,
 )
 from scenarios.adversaries.identity import CertificateForgingCell, ImpersonatingCell, SybilCell, WrongKeyCell
-from scenarios.adversaries.office import UsurpingCell
+from scenarios.adversaries.office import MeddlingCell, UsurpingCell
 from scenarios.adversaries.omission import SilentCell, WithholdingCell
 from scenarios.adversaries.timing import DelayingCell, FloodingCell, ReorderingCell, ReplayingCell
 from scenarios.adversaries.twins import OldStateCell, TwinCells
@@ -31,7 +31,7 @@ WRAPPERS: dict[type[b.Behaves], type[Wrapped[Any]]] = {
     b.Impersonate: ImpersonatingCell, b.ForgeCertificate: CertificateForgingCell, b.Sybil: SybilCell,
     b.Collude: ColludingCell, b.SkewedClock: SkewedCell, b.WrongResults: WrongResultsCell, b.Shirk: ShirkingCell,
     b.Lazy: LazyCell, b.Overclaim: OverclaimingCell, b.FreeRide: FreeRidingCell, b.ForgeReceipts: ReceiptForgingCell,
-    b.Usurp: UsurpingCell,
+    b.Usurp: UsurpingCell, b.Meddle: MeddlingCell,
 }  # fmt: skip
 
 

@@ -357,10 +357,22 @@ class Usurp(Behaves, frozen=True, tag="usurp"):
     every_s: Annotated[float, Meta(ge=0.01)] = 1.0
 
 
+class Meddle(Behaves, frozen=True, tag="meddle"):
+    """Asks every member `every_s` for what is the leader's alone to ask of the log, whoever leads: to evict all others,
+    to dissolve the pipelines that it heard of last, and of the requests that it heard of last to refuse some, and to
+    take for others an answer that it made up and signed.
+
+    Catalogue: none (ours): an office that it does not hold.
+    Expected: safe; live, as members take such commands from no other member where the protocol bears liars.
+    """
+
+    every_s: Annotated[float, Meta(ge=0.01)] = 1.0
+
+
 Behaviour = Union[  # noqa: UP007
     Silent, Withhold, Delay, Reorder, Replay, Flood, Corrupt, Split, DoubleVote, Twins, OldState, WrongKey,
     Impersonate, ForgeCertificate, Sybil, Collude, SkewedClock, WrongResults, Shirk, Lazy, Overclaim, FreeRide,
-    ForgeReceipts, Usurp,
+    ForgeReceipts, Usurp, Meddle,
 ]  # fmt: skip
 
 

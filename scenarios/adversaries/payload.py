@@ -6,7 +6,7 @@ codec refuses; that is the receiver's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -66,6 +66,19 @@ def replaced(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
         return {key: replaced(item, change) for key, item in value.items()}
     return change(value)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield what stands in lists and maps, and in those in them.
+
+    >>> list(leaves(["vote", [b"x", {"of": 7}]]))
+    ['vote', b'x', 7]
+    """
+    if isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from leaves(item)
+    else:
+        yield value
 
 
 def swapped(payload: bytes, swaps: Mapping[Any, Any]) -> bytes:

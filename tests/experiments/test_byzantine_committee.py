@@ -51,6 +51,7 @@ def test_leaders_that_are_cut_off_silent_or_killed_are_left(protocol: str) -> No
 
 
 USURP = "{kind: usurp, from_s: 5}"
+MEDDLE = "{kind: meddle, from_s: 5}"
 HINTS = "{kind: corrupt, tags: [not_leader], field: [1], change: set, to: desk-1, from_s: 5}"
 
 
@@ -61,6 +62,16 @@ def test_a_member_that_says_it_leads_keeps_no_worker_from_its_work(protocol: str
     run = lying(protocol, 1, lie)
 
     assert (run.summary["requests_answered"], run.summary["requests_lost"]) == (60, 0)
+    assert run.summary["latency_max_s"] < 1
+
+
+@pytest.mark.parametrize("protocol", ["hotstuff", "pbft"])
+def test_a_member_that_asks_as_if_it_led_has_nothing_done(protocol: str) -> None:
+    """It would refuse requests or answer them itself, dissolve pipelines and evict workers: nothing comes of it."""
+    run = lying(protocol, 1, MEDDLE)
+
+    assert (run.summary["requests_answered"], run.summary["requests_refused"]) == (60, 0)
+    assert {name: verdict for name, verdict in run.manifest["checks"].items() if verdict is not True} == {}
     assert run.summary["latency_max_s"] < 1
 
 

@@ -51,6 +51,7 @@ LIARS: dict[str, tuple[b.Behaviour, ...]] = {
     "free_ride": (b.FreeRide(),),
     "forge_receipts": (b.ForgeReceipts(),),
     "usurp": (b.Usurp(every_s=0.2),),
+    "meddle": (b.Meddle(every_s=0.2),),
     "several": (b.Delay(bound_s=0.02), b.WrongResults(), b.Silent(share=0.3), b.Sybil()),
 }
 

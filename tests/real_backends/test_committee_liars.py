@@ -202,8 +202,8 @@ def test_a_committee_goes_on_beside_who_replays_what_was_signed_in_an_earlier_ep
 
 
 def test_every_behaviour_that_one_member_can_show_is_here() -> None:
-    """Who lies to workers has nothing to say in a log, and a coalition is more than one of four."""
-    work = {b.WrongResults, b.Shirk, b.Lazy, b.Overclaim, b.FreeRide, b.ForgeReceipts, b.Usurp}
+    """Who lies to workers, or in a leader's place, is met in villages, and a coalition is more than one of four."""
+    work = {b.WrongResults, b.Shirk, b.Lazy, b.Overclaim, b.FreeRide, b.ForgeReceipts, b.Usurp, b.Meddle}
     for lies in WAYS.values():
         assert {type(one) for does in lies.values() for one in does} == set(WRAPPERS) - work - {b.Collude}
 

@@ -14,6 +14,7 @@ import msgspec
 
 from experiments.hunt.arena import CORRECT, MessageArena, Play
 from models import draws
+from policies.commands import is_leaders
 from policies.config import ConsensusRules, CoordinationConfig, GatewayConfig, RaftConfig, ShardingConfig
 from policies.consensus import bears_liars, replicated_log
 from policies.local import Lend
@@ -117,7 +118,8 @@ class VillageArena(MessageArena):
             "harvest": Lender(), "worker": village.worker(members, device, RULES.lease_s, liars=liars),
         }  # fmt: skip
         if name in members:
-            policies["consensus"] = replicated_log(self.rules, members, "coordination", ("coordination", "gateway"))
+            watchers = ("coordination", "gateway")
+            policies["consensus"] = replicated_log(self.rules, members, "coordination", watchers, is_leaders)
             policies["coordination"] = village.coordination(RULES, ShardingConfig(slots=SLOTS), CARD, liars=liars)
             policies["gateway"] = village.gateway(GATE, liars=liars)
         return policies

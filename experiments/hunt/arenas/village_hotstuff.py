@@ -42,6 +42,7 @@ class VillageHotstuffArena(VillageArena):
         "hears no worker": (b.Silent(path="coordination", side="receive"),),
         "hears no client": (b.Silent(path="gateway", side="both"),),
         "says it leads": (b.Usurp(every_s=0.5),),
+        "asks as if it led": (b.Meddle(every_s=0.5),),
         "points to itself": (b.Corrupt(tags=("not_leader",), field=(1,), change="set", to="n0"),),
         "lets workers load nothing": (b.Silent(path="coordination", tags=("load_shard",)),),
     }

@@ -1,7 +1,8 @@
 """Asking: how commands, reads and changes of members get into the pool, and to whoever leads. Liveness only.
 
 A member sends its own entries to the leader, again to each new leader, and after half a time-out to all, who pass them
-on: then every correct member waits for them, and a leader that orders none of them is given up.
+on: then every correct member waits for them, and a leader that orders none of them is given up. What is the leader's
+alone (`policies.consensus.reserved`) goes into its own blocks, and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from policies.consensus.hotstuff.messages import COMMAND, READ, RECONFIGURE, Blo
 from policies.consensus.hotstuff.pacemaker import NEVER
 from policies.consensus.hotstuff.pool import Pool
 from policies.consensus.hotstuff.validity import orderly
+from policies.consensus.reserved import REFUSED
 from policies.local import Readable
 from policies.wire import encode
 
@@ -32,10 +34,12 @@ class Asking:
 
     def propose(self, command: bytes) -> None:
         """Ask for a command; what is empty or begins with 0xC1 is a protocol's own (`policies.consensus`)."""
-        if command and command[0] != 0xC1:
-            self._ask(COMMAND, command)
-        else:
+        if not command or command[0] == 0xC1:
             self.node.refuse("a command that is kept for protocols")
+        elif self.node.role != "leader" and self.node.reserved(command):
+            self.node.refuse(REFUSED)
+        else:
+            self._ask(COMMAND, command)
 
     def read(self, token: int) -> None:
         """Ask for a read's place in the log."""
@@ -87,9 +91,14 @@ class Asking:
             for name in to:
                 self.node.port.send(name, message)
 
-    def new_leader(self) -> None:
-        """Hand a new leader what we wait for."""
+    def _reserved(self, entry: Entry) -> bool:
+        return entry.kind == COMMAND and self.node.reserved(entry.data)
+
+    def new_leader(self, led: bool) -> None:
+        """Hand a new leader what we wait for; what was ours to ask while we ``led`` is no more."""
         if self.node.role != "leader":
+            if led:
+                self.pool.commit([key for key, w in self.pool.waiting.items() if self._reserved(w.entry)])
             self._send(self._own(self.node.port.now), (self.node.leader,), False)
 
     def on_forward(self, sender: str, forward: Forward) -> None:
@@ -98,16 +107,19 @@ class Asking:
         if sender not in node.audience or len(forward.entries) > node.config.batch_max:
             return node.refuse("entries of a stranger, or too many")
         now, pool = node.port.now, self.pool
-        lawful = (e for e in forward.entries if orderly(e, node.config) and self._may_wait(e))
+        asked = [e for e in forward.entries if not self._reserved(e)]
+        if len(asked) < len(forward.entries):
+            node.refuse(REFUSED)
+        lawful = (e for e in asked if orderly(e, node.config) and self._may_wait(e))
         fresh = tuple(e for e in lawful if pool.add(e, sender, now) is not None)
         if forward.all and node.role != "leader":
             self._send(fresh, (node.leader,), False)  # whoever asked may be unheard by the leader, or ignored
         return None
 
     def _own(self, before_ns: int) -> tuple[Entry, ...]:
-        """Return own entries that came no later than ``before_ns``, as many as a message may hold."""
-        config = self.node.config
-        return self.pool.of(self.node.port.me, before_ns, config.batch_max, config.batch_max_bytes)
+        """Return own entries for others that came no later than ``before_ns``, as many as a message may hold."""
+        me, config = self.node.port.me, self.node.config
+        return self.pool.of(me, before_ns, config.batch_max, config.batch_max_bytes, self._reserved)
 
     def begin_anew(self) -> None:
         """A state came that may hold what waits here, and others may have forgotten it as committed.

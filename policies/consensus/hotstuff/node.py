@@ -30,6 +30,7 @@ from policies.consensus.hotstuff.validity import well_formed
 from policies.consensus.hotstuff.view_change import ViewChange
 from policies.consensus.hotstuff.vouching import Vouching
 from policies.consensus.messages import Elected, Follows
+from policies.consensus.reserved import Reserved, nothing
 from policies.consensus.vouching import Vouch
 from policies.local import Accused, Allow, GiveUp, Leadership, Propose, Read, Reconfigure, Snapshot
 from policies.log import DamagedLog
@@ -50,6 +51,7 @@ class HotStuff(Policy):
         members: those of the first epoch, in the order in which they lead.
         applier: path of the state machine on this node, "" for none.
         watchers: paths that are told who leads.
+        reserved: which commands are the leader's alone.
 
     Attributes:
         epoch: the members, and since which block.
@@ -72,10 +74,11 @@ class HotStuff(Policy):
         members: tuple[str, ...],
         applier: str = "",
         watchers: tuple[str, ...] = (),
+        reserved: Reserved = nothing,
     ) -> None:
         if not members or len(set(members)) != len(members):
             raise ValueError(f"members={members}: expected at least one, and nobody twice")
-        self.config, self.applier, self.watchers = config, applier, watchers
+        self.config, self.applier, self.watchers, self.reserved = config, applier, watchers, reserved
         block, self.epoch = genesis(members)
         start = self.epoch.start_view(config.tenure)
         self.safety = Safety(config.chain, config.tenure, self.epoch.root, start)
@@ -228,12 +231,12 @@ class HotStuff(Policy):
 
     def _begin_term(self) -> None:
         """A term has begun: tell who leads it, and hand its leader what waits."""
-        self.leader = self.leader_of(self.pace.view)
+        led, self.leader = self.role == "leader", self.leader_of(self.pace.view)
         self.role = "leader" if self.leader == self.port.me else "follower"
         if self.role == "leader":
             self.port.decide("leader", Elected(self.term))
         self.port.decide("follows", Follows(self.term, self.leader))
-        self.asking.new_leader()
+        self.asking.new_leader(led)
         for path in self.watchers:
             self.port.tell(path, Leadership(self.term, self.leader))
 

@@ -6,7 +6,7 @@ more. A sender fills only its own quota, ``pool_max`` entries, so that a flood c
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from policies.consensus.hotstuff.certificates import entry_key
@@ -88,13 +88,16 @@ class Pool:
     def _look(self) -> None:
         self.oldest_ns = next(iter(self.waiting.values())).since_ns if self.waiting else None
 
-    def of(self, sender: str, before_ns: int, count: int, size: int) -> tuple[Entry, ...]:
-        """Return the oldest entries of ``sender`` that came no later than ``before_ns``, within bounds as in `take`."""
+    def of(self, sender: str, before_ns: int, count: int, size: int, but: Callable[[Entry], bool]) -> tuple[Entry, ...]:
+        """Return the oldest entries of ``sender`` that came no later than ``before_ns``, within bounds as in `take`.
+
+        Those that ``but`` holds of are left out.
+        """
         found: list[Entry] = []
         for entry, by, since_ns in self.waiting.values():
             if since_ns > before_ns or len(found) == count:
                 break
-            if by == sender:
+            if by == sender and not but(entry):
                 size -= len(entry.data)
                 if found and size < 0:
                     break

@@ -11,6 +11,7 @@ from policies.consensus.pbft.liveness import Ahead, Doubts, Patience, Pool
 from policies.consensus.pbft.proofs import Committee
 from policies.consensus.pbft.safety import Voter
 from policies.consensus.pbft.vetting import Vetting
+from policies.consensus.reserved import Reserved, nothing
 from policies.local import Accused, Leadership
 from policies.port import NS_PER_S, Policy
 from policies.wire import Message, encode
@@ -29,9 +30,14 @@ class Core(Policy):
     """
 
     def __init__(
-        self, config: PbftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+        self,
+        config: PbftConfig,
+        members: tuple[str, ...],
+        applier: str = "",
+        watchers: tuple[str, ...] = (),
+        reserved: Reserved = nothing,
     ) -> None:
-        self.config, self.applier, self.watchers = config, applier, watchers
+        self.config, self.applier, self.watchers, self.reserved = config, applier, watchers, reserved
         self.window = 2 * config.checkpoint_every  # section 4.3: a small constant times the period of checkpoints
         self.period_ns = int(config.resend_s * NS_PER_S)
         self.committee = Committee(members)
@@ -87,6 +93,8 @@ class Core(Policy):
         view = self.voter.view
         self.leader = self.committee.primary(view) if self.voter.active else ""
         self.role = "leader" if self.leader == self.port.me else "follower"
+        if self.role != "leader":
+            self.pool.forget_if(self.reserved)  # it was asked as the leader of a view that is over
         if self.role == "leader":
             self.port.decide("leader", Elected(view))
         if self.leader:

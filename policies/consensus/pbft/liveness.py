@@ -106,21 +106,21 @@ class Pool:
         """Yield this member's requests that came before a time."""
         return (e.request for e in self.waiting.values() if e.request.origin == me and e.since <= before)
 
-    def asked_alone(self, key: bytes, me: str) -> bool:
-        """Return whether the request of this name is this member's own and only its primary knows of it."""
+    def asked_alone(self, key: bytes, me: str) -> Request | None:
+        """Return the request of this name if it is this member's own and only its primary knows of it."""
         entry = self.waiting.get(key)
-        return entry is not None and entry.request.origin == me and not entry.request.signature
+        own = entry is not None and entry.request.origin == me and not entry.request.signature
+        return entry.request if entry is not None and own else None
 
     def changing(self, command: bytes = b"") -> bool:
         """Return whether another change of members than ``command`` waits."""
         commands = (entry.request.command for entry in self.waiting.values())
         return any(c.startswith(MARK) and c != command for c in commands)
 
-    def forget_changes(self, unwanted: Callable[[bytes], bool]) -> None:
-        """Forget the changes of members that are unwanted."""
+    def forget_if(self, unwanted: Callable[[bytes], bool]) -> None:
+        """Forget the commands that are unwanted."""
         for key, entry in list(self.waiting.items()):
-            command = entry.request.command
-            if command.startswith(MARK) and unwanted(command):
+            if unwanted(entry.request.command):
                 self._drop(key)
 
     def forget(self) -> None:

@@ -87,9 +87,10 @@ class Pbft(Transfer):
             self._leave(self.voter.view + 1)
         else:
             alone = self.pool.asked_alone(self.patience.awaited, self.port.me)
+            unknown = alone is not None and not self.reserved(alone.command)  # of a primary's own all know its batch
             self._ask_all()
             self.patience.again()
-            if not alone:
+            if not unknown:
                 self._doubt()
 
     def on_durable(self, token: int) -> None:

@@ -17,6 +17,7 @@ from policies.consensus.pbft.epochs import allowed, changed_by, epoch_of
 from policies.consensus.pbft.evidence import Kind
 from policies.consensus.pbft.liveness import PRIMARY
 from policies.consensus.pbft.requests import BATCH_BYTES, Requests
+from policies.consensus.reserved import Reserved, nothing
 from policies.local import Committed, Configured, SnapshotDue
 
 APPLY_MAX = 20
@@ -36,9 +37,14 @@ class Ordering(Requests):
     """
 
     def __init__(
-        self, config: PbftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+        self,
+        config: PbftConfig,
+        members: tuple[str, ...],
+        applier: str = "",
+        watchers: tuple[str, ...] = (),
+        reserved: Reserved = nothing,
     ) -> None:
-        super().__init__(config, members, applier, watchers)
+        super().__init__(config, members, applier, watchers, reserved)
         self.votes_from = 0
 
     def _propose(self) -> None:

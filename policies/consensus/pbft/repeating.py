@@ -9,6 +9,7 @@ from policies.consensus.pbft.epochs import epoch_of
 from policies.consensus.pbft.liveness import PRIMARY
 from policies.consensus.pbft.requests import BATCH_BYTES
 from policies.consensus.pbft.views import Views
+from policies.consensus.reserved import Reserved, nothing
 
 
 class Repeating(Views):
@@ -22,9 +23,14 @@ class Repeating(Views):
     """
 
     def __init__(
-        self, config: PbftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+        self,
+        config: PbftConfig,
+        members: tuple[str, ...],
+        applier: str = "",
+        watchers: tuple[str, ...] = (),
+        reserved: Reserved = nothing,
     ) -> None:
-        super().__init__(config, members, applier, watchers)
+        super().__init__(config, members, applier, watchers, reserved)
         self.turn = 0
         self.heard: dict[str, tuple[int, int]] = {}
         self.called_ns = -self.period_ns

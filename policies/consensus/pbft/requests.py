@@ -1,4 +1,7 @@
-"""Requests: how commands, reads and changes of members get to the primary, and to all if it ignores them. Liveness."""
+"""Requests: how commands, reads and changes of members get to the primary, and to all if it ignores them. Liveness.
+
+What is the primary's alone to ask (`policies.consensus.reserved`) gets to nobody but into its own batches.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.catch_up import REPEAT_MAX
 from policies.consensus.pbft.core import Core
 from policies.consensus.pbft.epochs import MARK, Members, change_in, change_of, command_of, problem
+from policies.consensus.reserved import REFUSED, Reserved, nothing
 from policies.local import Readable
 
 BATCH_BYTES = 256 * 1024
@@ -28,9 +32,14 @@ class Requests(Core):
     """
 
     def __init__(
-        self, config: PbftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+        self,
+        config: PbftConfig,
+        members: tuple[str, ...],
+        applier: str = "",
+        watchers: tuple[str, ...] = (),
+        reserved: Reserved = nothing,
     ) -> None:
-        super().__init__(config, members, applier, watchers)
+        super().__init__(config, members, applier, watchers, reserved)
         self.number = 0
         self.reads: dict[int, list[int]] = {}
         self.asked: list[int] = []
@@ -42,6 +51,8 @@ class Requests(Core):
         """Take a command of the state machine, once while it waits; what begins as a change of members is refused."""
         if command.startswith(MARK):
             self._drop("command that is kept for protocols")
+        elif self.role != "leader" and self.reserved(command):
+            self._drop(REFUSED)
         elif (self.port.me, command) not in self.pool.asked:
             self._submit(command)
 
@@ -63,6 +74,8 @@ class Requests(Core):
     def _on_request(self, sender: str, request: m.Request) -> None:
         if len(request.command) > COMMAND_BYTES:
             self._drop("request too large")
+        elif self.reserved(request.command):
+            self._drop(REFUSED)
         elif not self._entitled(sender, request):
             self._drop("request unsigned")
         elif request.command.startswith(MARK) and not self._may_wait(request.command):
@@ -79,8 +92,9 @@ class Requests(Core):
         return self.committee.asked(r)
 
     def _ask_all(self) -> None:
-        """Sign what this member waits for, and ask everybody, so that all wait for it."""
-        fresh = [r for r in self.pool.own(self.port.me, self.port.now) if not r.signature]
+        """Sign what this member waits for, unless that is the primary's alone, and ask everybody, so that all wait."""
+        own = self.pool.own(self.port.me, self.port.now)
+        fresh = [r for r in own if not r.signature and not self.reserved(r.command)]
         if len(fresh) > SIGN_MAX:
             self.port.set_timer("ask", 0)
         for request in fresh[:SIGN_MAX]:
@@ -126,7 +140,7 @@ class Requests(Core):
         """Vote for no change of members but this one from now on, and forget others that wait."""
         self.permitted = (members, learners)
         epoch = self.committee.number
-        self.pool.forget_changes(lambda command: change_of(command, epoch) != self.permitted)
+        self.pool.forget_if(lambda c: c.startswith(MARK) and change_of(c, epoch) != self.permitted)
 
     def _may_wait(self, command: bytes) -> bool:
         """Whether a change that somebody asks is one of this epoch, the permitted one, and no other waits."""

@@ -15,6 +15,7 @@ from policies.consensus.pbft.execution import Checkpoints, place_of
 from policies.consensus.pbft.liveness import Doubts
 from policies.consensus.pbft.proofs import GENESIS, Claim, Committee
 from policies.consensus.pbft.vouching import Vouching
+from policies.consensus.reserved import Reserved, nothing
 from policies.consensus.vouching import Begun
 from policies.local import Configured, Restore
 
@@ -30,9 +31,14 @@ class Transfer(Vouching):
     """
 
     def __init__(
-        self, config: PbftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+        self,
+        config: PbftConfig,
+        members: tuple[str, ...],
+        applier: str = "",
+        watchers: tuple[str, ...] = (),
+        reserved: Reserved = nothing,
     ) -> None:
-        super().__init__(config, members, applier, watchers)
+        super().__init__(config, members, applier, watchers, reserved)
         self.arriving: Arriving[m.Transferred] | None = None
         self.led: list[Committee] = []
         self.waits = False

@@ -10,6 +10,7 @@ from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.epochs import problem
 from policies.consensus.pbft.proofs import Committee
 from policies.consensus.pbft.repeating import Repeating
+from policies.consensus.reserved import Reserved, nothing
 from policies.consensus.vouching import Begun, Vouch, Words, vouch_bytes, vouched
 
 DOMAIN = "pbft epoch"
@@ -29,9 +30,14 @@ class Vouching(Repeating):
     """
 
     def __init__(
-        self, config: PbftConfig, members: tuple[str, ...], applier: str = "", watchers: tuple[str, ...] = ()
+        self,
+        config: PbftConfig,
+        members: tuple[str, ...],
+        applier: str = "",
+        watchers: tuple[str, ...] = (),
+        reserved: Reserved = nothing,
     ) -> None:
-        super().__init__(config, members, applier, watchers)
+        super().__init__(config, members, applier, watchers, reserved)
         self.own: Vouch | None = None
         self._forget_words()
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from policies import port as p
-from policies.commands import Receipt
+from policies.commands import Accept, Complete, Dissolve, Evict, Place, Receipt, Refuse, decode
 from policies.jobs import Done, LoadJob, Lost, Outcome, Progress, SessionJob, Stage
 from policies.wire import encode
 from policies.work import Leased, NotLeader, Report
@@ -509,6 +509,26 @@ def test_a_usurper_gives_leases_where_it_would_point_to_the_leader_and_unasked()
 
     assert (lease, vote) == ((*pointing[:3], encode(Leased())), VOTES[0])
     assert {said[2:4] for said in unasked} == {(f"{node}/worker", encode(Leased())) for node in ("w", *PEERS)}
+    assert again[3] == tick[3] + 2 * S
+
+
+@pytest.mark.parametrize("protocol", ["hotstuff", "pbft"])
+def test_a_meddler_asks_members_for_what_is_the_leaders_to_ask(protocol: str) -> None:
+    """Evictions of all others, and what can be done to the pipeline and the request that it heard of in the log."""
+    liar = Liar(b.Meddle(every_s=2.0), started=False)
+    tick = liar(0.0, START)[-1]
+    place, accept = Place(7, "m", (), 1.0), Accept("c", "1", "m", "p", "n1", 5, 7, 2, 1, 2)
+    tag = "pre_prepare" if protocol == "pbft" else "proposal"
+    liar(1.0, (p.MESSAGE, "consensus", "n1", encode([tag, [encode(place), [encode(accept)], b"\xc1"]])))
+    asked = liar.wake(tick)
+    (again,) = [e for e in asked if e[0] == p.SET_TIMER]
+    sent: list[Any] = [plain(e[3]) for e in asked if e[0] == p.SEND and e[2] == "n1"]
+    wishes = [decode(said[3] if protocol == "pbft" else said[1][0][4]) for said in sent]
+
+    assert {said[0] for said in sent} == {"request" if protocol == "pbft" else "forward"}
+    assert [wish.node for wish in wishes if isinstance(wish, Evict)] == list(PEERS)
+    assert Dissolve(7, "meddled with") in wishes
+    assert isinstance(wishes[-1], Refuse | Complete)
     assert again[3] == tick[3] + 2 * S
 
 
