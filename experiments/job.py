@@ -9,7 +9,6 @@ import shlex
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from experiments.compose import RunOptions, UsageError, build, compose
 from experiments.folders import check_place, is_run, named_files, project_root, run_folder, run_key, show_path
 from experiments.progress import Progress, say
 from experiments.results import Run
+from scenarios.raised import line_of
 
 if TYPE_CHECKING:
     from scenarios.fleet import FleetScenario
@@ -106,7 +106,7 @@ def perform(job: Job, progress: Progress) -> Run:
         record = _in_world(job, policy, progress)
     except Exception as error:
         path = job.options.policy_file.partition(":")[0]
-        if path and (line := _line_of(error, path)):  # what the user's own policy raised is no fault of ours
+        if path and (line := line_of(error, path)):  # what the user's own policy raised is no fault of ours
             raise UsageError(f"-p {path}:{line}: {type(error).__name__}: {error}") from None
         raise
     if job.options.policy_alias:
@@ -171,7 +171,7 @@ def load_policy(name: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever a stranger's file may do
-        where = f"{path}:{_line_of(error, path)}" if _line_of(error, path) else path
+        where = f"{path}:{line}" if (line := line_of(error, path)) else path
         raise UsageError(f"-p {where}: cannot be loaded: {type(error).__name__}: {error}") from None
     own = {
         key: value for key, value in vars(module).items()
@@ -187,15 +187,6 @@ def load_policy(name: str) -> Any:
     return found
 
 
-def _line_of(error: BaseException, path: str) -> int:
-    """Return the last line of the file at ``path`` that led to the error; 0 if none did."""
-    if isinstance(error, SyntaxError) and Path(error.filename or "").resolve() == Path(path).resolve():
-        return error.lineno or 0
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(path).resolve()]
-    return (lines or [0])[-1] or 0
-
-
 def _in_world(job: Job, policy: Any, progress: Progress) -> Record:
     from scenarios.fleet import FleetScenario
 
@@ -208,6 +199,7 @@ def _in_world(job: Job, policy: Any, progress: Progress) -> Record:
 
         return simulate(job.scenario, progress=progress, policy=policy)
     from real_backends.local import run_local
+    from real_backends.node import POLICY_RAISED
     from real_backends.processes import NodeFailed
 
     work = job.folder.with_name(f".{job.folder.name}.{os.getpid()}.work")
@@ -215,6 +207,9 @@ def _in_world(job: Job, policy: Any, progress: Progress) -> Record:
     try:
         return run_local(job.scenario, work, policy=policy, progress=progress)
     except NodeFailed as error:
+        if error.code == POLICY_RAISED:
+            path = job.options.policy_file.partition(":")[0]
+            raise UsageError(f"-p {path}:{error.said}") from None
         raise OSError(f"world=local: {error}") from None  # one line: the trace would be of the launcher
     finally:
         shutil.rmtree(work, ignore_errors=True)

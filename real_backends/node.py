@@ -50,9 +50,12 @@ from scenarios.adversaries.choose import play, with_role
 from scenarios.adversaries.work import cheat_of, withheld_by
 from scenarios.digests import policies_manifest
 from scenarios.journal import Header
+from scenarios.raised import line_of
 from scenarios.record import stages_text
 from scenarios.schema import Scenario, Shaped, build
 
+POLICY_RAISED = 3
+"""Exit code of a node whose user's own policy raised; its last words are the line in its file, and what was raised."""
 WARM = b"warm\n"
 """Said on standard output by a node that was launched and could begin at once."""
 
@@ -301,19 +304,29 @@ async def run(config: NodeConfig) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one node; exit code 0 after a clean stop, 1 after a fault of its own, 2 for a bad configuration."""
+    """Run one node.
+
+    Exit codes: 0 after a clean stop, 1 after a fault of its own, 2 for a bad configuration, and `POLICY_RAISED`.
+    """
     if len(arguments) != 1:
         print("usage: python -m real_backends.node CONFIG.json", file=sys.stderr)
         return 2
+    path = ""  # of the user's policy
     try:
         config = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=NodeConfig)
+        path = config.policy.rpartition(":")[0]
         asyncio.run(run(config))
-    except OSError as error:
-        print(error.strerror or error, file=sys.stderr)
-        return 2
-    except (ValueError, DamagedLog) as error:
-        print(error, file=sys.stderr)
-        return 2
+    except Exception as error:
+        if path and (line := line_of(error, path)):
+            print(f"{line}: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+            return POLICY_RAISED
+        if isinstance(error, OSError):
+            print(error.strerror or error, file=sys.stderr)
+            return 2
+        if isinstance(error, ValueError | DamagedLog):
+            print(error, file=sys.stderr)
+            return 2
+        raise
     return 0
 
 

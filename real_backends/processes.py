@@ -44,11 +44,12 @@ class NodeFailed(RuntimeError):
 
     Attributes:
         code: its exit code; None if it did not end, and was not ready in time.
+        said: its last words.
     """
 
-    def __init__(self, text: str, code: int | None = None) -> None:
+    def __init__(self, text: str, code: int | None = None, said: str = "") -> None:
         super().__init__(text)
-        self.code = code
+        self.code, self.said = code, said
 
 
 class NodeDown(RuntimeError):
@@ -200,7 +201,7 @@ class Processes:
     def check(self) -> None:
         """Raise NodeFailed if a process that should run has ended."""
         for name, end in self.fallen().items():
-            raise NodeFailed(f"{name} ended with {end}", self._running[name].returncode)
+            raise NodeFailed(f"{name} ended with {end}", self._running[name].returncode, self._last_words(name))
 
     def fallen(self) -> dict[str, str]:
         """Return the nodes that should run and whose process has ended, each with its exit code and last words."""

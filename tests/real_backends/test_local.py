@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
+from experiments import cli
 from experiments.report import render
 from experiments.results import Run
 from policies.port import MESSAGE, START
@@ -155,9 +156,33 @@ def test_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_faulty_policy_ends_the_run(tmp_path: Path) -> None:
-    """The user hears which node ended and the policy's own last words."""
-    with pytest.raises(NodeFailed, match=r"desk-0 ended with exit code 1: ZeroDivisionError: in the policy"):
+    """The user hears which node ended, and the policy's own last words with their line."""
+    with pytest.raises(NodeFailed, match=r"desk-0 ended with exit code 3: \d+: ZeroDivisionError: in the policy"):
         run_local(desks(1), tmp_path, policy=f"{FILE}:Broken")
+    assert _children() == []
+
+
+@pytest.mark.parametrize("raised", ["1 / 0", "int('x')"])
+def test_what_a_users_policy_raises_is_one_line_in_either_world(
+    raised: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same line of the user's file, the same words, exit code 2 and no Run, in nodes' processes as in the twin."""
+    monkeypatch.setenv("VILLAGETWIN_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "from policies.port import Policy\n"
+        "class Mine(Policy):\n"
+        "    def on_start(self, saved):\n"
+        f"        return {raised}\n"
+    )
+    said = []
+    for world in ("sim", "local"):
+        words = [f"world={world}", "scenario=four_desks", "fleet.desktops=1", "fleet.committee=1", "profile=''"]
+        assert cli.main(["run", *words, "-p", "mine.py", "track=none", "-q"]) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert said[1].startswith("twin: -p mine.py:4: ")
+    assert not list(tmp_path.rglob("manifest.json"))
     assert _children() == []
 
 
