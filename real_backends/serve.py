@@ -26,6 +26,7 @@ from policies.wire import encode
 from real_backends.blob_exchange import BlobExchange, WrongSize
 from real_backends.clock import Clock, SystemClock
 from real_backends.committer import Committer
+from real_backends.identity import OWNER
 from real_backends.node_files import EventFile, JournalFile
 from real_backends.timers import Timers
 from real_backends.transports import frames as f
@@ -107,7 +108,6 @@ class Serve:
         self.committer = Committer(storage, lambda *batch: self.put((p.DURABLE, *batch)), self._fail)
         self._readings: dict[str, asyncio.Handle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._clients: dict[str, str] = {}  # client to the peer it speaks through
         self._peer_state: dict[str, str] = {}
         self._execute: tuple[Callable[[p.Effect], None], ...] = (
             self._send, self._set_timer, self._cancel_timer, self._save, self._submit, self._cancel,
@@ -221,8 +221,10 @@ class Serve:
             envelope = f.decode(kind, body)
             self.put((p.MESSAGE, envelope.path, sender, envelope.payload))
         elif kind == f.REQUEST:
+            if sender != OWNER:  # any name of a client may be said; whose it is, the owner alone knows
+                self.counts["refused_requests"] += 1
+                return
             request = f.decode(kind, body)
-            self._clients[request.client] = sender
             if request.blob is not None:
                 self.blobs.store.put(request.blob, "brought", sender)
             self.put((p.REQUEST, request.path, request.client, request.op_id, request.payload))
@@ -304,27 +306,23 @@ class Serve:
 
     def _reply(self, effect: p.Effect) -> None:
         _, _, client, op_id, payload, last = effect
-        peer = self._clients.get(client)
-        if peer is None:
-            self.counts["dropped_replies"] += 1  # it asked before this node's crash; it will ask again
-            return
         wanted = self._answer_blob(payload)
         if wanted is None:
-            self._answer(peer, f.Reply(client=client, op_id=op_id, payload=payload, last=last))
+            self._answer(f.Reply(client=client, op_id=op_id, payload=payload, last=last))
         else:
-            self._spawn(self._reply_with_blob(peer, client, op_id, payload, last, *wanted))
+            self._spawn(self._reply_with_blob(client, op_id, payload, last, *wanted))
 
     async def _reply_with_blob(
-        self, peer: str, client: str, op_id: str, payload: bytes, last: bool, name: str, holder: str, size: int
+        self, client: str, op_id: str, payload: bytes, last: bool, name: str, holder: str, size: int
     ) -> None:
         try:
             blob = await self.blobs.get(name, holder, size)
         except WrongSize:  # its holder said of something else that it is the answer
             blob = None
-        self._answer(peer, f.Reply(client=client, op_id=op_id, payload=payload, last=last, blob=blob))
+        self._answer(f.Reply(client=client, op_id=op_id, payload=payload, last=last, blob=blob))
 
-    def _answer(self, peer: str, reply: f.Reply) -> None:
-        self.transport.send(peer, f.REPLY, encode(reply))
+    def _answer(self, reply: f.Reply) -> None:
+        self.transport.send(OWNER, f.REPLY, encode(reply))
 
     def _decide(self, effect: p.Effect) -> None:
         _, path, kind, payload = effect

@@ -19,13 +19,14 @@ from policies.wire import Message, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
 from real_backends.cluster import LocalCluster, until
+from real_backends.identity import OWNER
 from real_backends.sensors.trace import MAINS_DESK, TraceSensors
 from real_backends.serve import Serve
 from real_backends.stores.blobs import BlobStore
 from real_backends.stores.file import FileStorage
 from real_backends.timers import Timers
 from real_backends.transports.faulty import Disturbance, LinkFaults
-from real_backends.transports.frames import MESSAGE
+from real_backends.transports.frames import MESSAGE, REPLY, REQUEST, Reply, Request, decode
 from real_backends.transports.memory import Hub, MemoryTransport
 from scenarios.journal import Header, effects_checksum, read
 
@@ -219,6 +220,32 @@ def test_no_frame_leaves_before_its_save_is_durable(tmp_path: Path) -> None:
     before, after = asyncio.run(run())
     assert before == [body(3)]
     assert after == [body(3), body(1), body(2)]
+
+
+def test_the_owner_alone_asks_and_hears(tmp_path: Path) -> None:
+    """A peer that speaks in a client's name is not heard, and gets none of that client's answers."""
+    policy = Recorder()
+
+    async def run() -> tuple[list[Reply], list[tuple[str, int, bytes]], Serve]:
+        hub, heard = Hub(), list[Reply]()
+        peer, owner = MemoryTransport(hub, "b"), MemoryTransport(hub, OWNER)
+        peers: list[tuple[str, int, bytes]] = []
+        await peer.start(lambda *frame: peers.append(frame), lambda *hint: None)
+        await owner.start(lambda sender, kind, body: heard.append(decode(kind, body)), lambda *hint: None)
+        serve = _serve(policy, tmp_path, hub)
+        await serve.start()
+        for transport, op_id in ((owner, "first"), (peer, "first"), (peer, "other"), (owner, "last")):
+            request = Request(path="", client="client", op_id=op_id, payload=encode(Number(1)), blob=b"prompt")
+            transport.send("a", REQUEST, encode(request))
+        await until(lambda: len(heard) == 2)
+        await serve.stop()
+        return heard, [frame for frame in peers if frame[1] == REPLY], serve
+
+    heard, stolen, serve = asyncio.run(run())
+    assert [reply.op_id for reply in heard] == ["first", "last"]
+    assert stolen == []
+    assert policy.total == 2
+    assert serve.counts["refused_requests"] == 2
 
 
 def test_group_commit_shares_a_sync(tmp_path: Path) -> None:
