@@ -48,6 +48,10 @@ class Compute:
         self._pool.submit(self._work, loop, result, function, arguments)
         return await result
 
+    def beside(self, function: Callable[[], None]) -> None:
+        """Have the thread run what gives something back, whatever its share."""
+        self._pool.submit(function)
+
     def _work(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -31,10 +31,12 @@ from real_backends.compute import Compute
 from real_backends.copies import Holds, Marker
 from real_backends.executors import PrefixGone, choose, ends, make_shard, pack_activation
 from real_backends.executors.paced import ShardMaker
+from real_backends.held_shards import Models
+from real_backends.lent_memory import LentMemory
 from real_backends.proofs import Proof, Proofs
 from real_backends.resuming import Resuming
 from real_backends.serve import Report
-from real_backends.stages import Models, Stages
+from real_backends.stages import Stages
 from real_backends.step_frames import Close, Failed, MarkedStep, Open, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
 from scenarios.record import stages_text
@@ -76,6 +78,7 @@ class ExecutorHost:
         coding: how activations are sent, one of `executors.CODINGS`.
         make: makes shards (`executors.paced`).
         policy: how sessions are served, and what stages have reserved; each one by itself without it.
+        memory: what this node may lend; none: shards take what there is.
 
     Attributes:
         proofs: does the jobs of checks, where the policy has them.
@@ -93,17 +96,18 @@ class ExecutorHost:
         coding: str = "f32",
         make: ShardMaker = make_shard,
         policy: PolicyConfig | None = None,
+        memory: LentMemory | None = None,
     ) -> None:
         self.compute = Compute()
         self.on_session: Callable[[str, SessionJob, int, int, int, int], None] = lambda *session: None
         if policy is not None:
             make = partial(make, blocks=reserved_blocks(policy.sharding))
-        self.stages = Stages(transport, self.compute, models, backend, clock, coding, make)
+        self.stages = Stages(transport, self.compute, models, backend, clock, coding, make, memory=memory)
         self.resuming = Resuming(transport, self.stages.copies)
         self._lines: BatchLines | None = None
         self._shares = policy is not None and policy.serving.share_prefixes
         if policy is not None and isinstance(policy.serving, BatchedConfig):
-            self.stages.together = sessions_max(policy.serving, policy.sharding)
+            self.stages.shards.together = sessions_max(policy.serving, policy.sharding)
             self._lines = BatchLines(self, policy.serving, policy.sharding)
         checked = policy is not None and policy.coordination.spot_checks is not None
         self.proofs = Proofs(self.stages, blobs) if checked else None
@@ -136,9 +140,11 @@ class ExecutorHost:
             task.add_done_callback(self._closing.discard)
 
     def limit(self, resource: str, share: float) -> None:
-        """Hold compute to a share. Memory and bandwidth are limits that policies keep themselves."""
+        """Hold compute or memory to a share. Bandwidth is a limit that policies keep themselves."""
         if resource == "compute":
             self.compute.limit(share)
+        elif resource == "memory":
+            self.stages.shards.lend(share)
 
     def on_frame(self, sender: str, kind: int, body: bytes) -> None:
         """Take a STAGE or STAGE_RESULT frame.
@@ -272,7 +278,7 @@ class ExecutorHost:
         """Return what the answer begins with; where the model cannot have said it, all is decided anew."""
         if not job.forced:
             return []
-        vocab = await self.compute.run(self.stages.vocab, job.model)
+        vocab = await self.compute.run(self._vocab, job.model)
         sound = len(job.forced) < job.new_tokens and 0 <= min(job.forced) <= max(job.forced) < vocab
         return list(job.forced) if sound else []
 
@@ -376,11 +382,14 @@ class ExecutorHost:
 
     def _chosen(self, frame: Step | Batch, tokens: tuple[int, ...], speak: int) -> tuple[int, ...]:
         """Return the last stage's tokens, which could not be worked with if they were others."""
-        vocab = self.stages.vocab(frame.model)  # which is loaded: stage 0 ran
+        vocab = self._vocab(frame.model)  # which is loaded: stage 0 ran
         if len(tokens) != speak or not all(0 <= token < vocab for token in tokens):
             many = f"{speak} tokens of 0..{vocab - 1}"
             raise JobLost(f"tokens: {str(tokens)[:80]} are not allowed, expected {many}", frame.stages[-1].node)
         return tokens
+
+    def _vocab(self, model: str) -> int:
+        return self.stages.shards.weights(model)[0].vocab
 
     def open(self, name: str, model: str, stages: tuple[Stage, ...]) -> None:
         """Tell the other stages that a session or a lane begins, and expect their answers."""

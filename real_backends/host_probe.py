@@ -80,6 +80,8 @@ class _Party:
 
     async def start(self) -> None:
         await self.host.stages.warm_up()
+        own = next(stage for stage in STAGES if stage.node == self.transport.me)
+        await self.host.stages.load(DESK_TINY.name, own.first, own.last)
         await self.transport.start(self._on_frame, lambda peer, hint: None)
 
     def _on_frame(self, sender: str, kind: int, body: bytes) -> None:
@@ -203,7 +205,7 @@ async def _sessions(head: _Party, law: Mapping[str, Any], seconds: float) -> dic
     end_s = time.monotonic() + seconds
     while len(pairs) <= PAIRS_MIN or time.monotonic() < end_s:
         pairs.append((await _session(head, prompt, 1), await _session(head, prompt, NEW_TOKENS)))
-    short, long = (np.array(side) for side in zip(*pairs[1:], strict=True))  # the first pair still loads
+    short, long = (np.array(side) for side in zip(*pairs[1:], strict=True))  # the first pair still warms up
     steps = (NEW_TOKENS - 1) * len(STAGES)
     whole_s, busy_s, _ = (long - short).T
     hop_s = max(0.0, float(np.median(whole_s - busy_s)) / steps)

@@ -37,6 +37,7 @@ from real_backends.executors.paced import maker
 from real_backends.executors_host import ExecutorHost
 from real_backends.identity import OWNER, Identity, Registry, read_registry
 from real_backends.keys import Ed25519Keys
+from real_backends.lent_memory import LentMemory
 from real_backends.models import law_of, open_model
 from real_backends.sensors import Sensors, open_sensors, report
 from real_backends.serve import Serve
@@ -164,8 +165,11 @@ def make_parts(config: NodeConfig) -> Parts:
     )  # fmt: skip
     if role is not None and (cheat := cheat_of(role.behaviours)) is not None:
         make = cheating(make, cheat[0])
+    spec = specs.node_spec(scenario, config.name)
+    cards = {card.model: card for card in (spec.card, *spec.smaller)}
+    memory = LentMemory(spec.capability.memory_bytes, cards, scenario.policy.sharding.slots)
     executor = ExecutorHost(
-        transport, blobs, models, config.backend, JOBS, clock, scenario.activations, make, scenario.policy
+        transport, blobs, models, config.backend, JOBS, clock, scenario.activations, make, scenario.policy, memory
     )
     if withheld == "input" and executor.proofs is not None:
         executor.proofs.share = digest  # it says what it is called, and has it no more
@@ -205,11 +209,11 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
             "syncs": serve.committer.syncs,
             "compute_busy_s": executor.compute.busy_s,
             "kv_peak_bytes": executor.stages.kv_peak_bytes,
-            "kv_pool_bytes": executor.stages.kv_pool_bytes,
+            "kv_pool_bytes": executor.stages.shards.pool_bytes,
             "recovery": {**executor.resuming.counts, "copied": executor.stages.copies.sent_tokens},
             **({} if (proofs := executor.proofs) is None else {"checking": [proofs.worked_s, proofs.fetched_bytes]}),
             "malformed": serve.cell.malformed,
-            "refused_frames": sum(executor.stages.gate.refused.values()),
+            "refused_frames": sum(executor.stages.gate.refused.values()) + serve.counts["refused_requests"],
             "replica": replicas.report(policies),
             "sensors": report(sensors),
             "links": dict(transport.counts),

@@ -1,7 +1,9 @@
 """Jobs of checks on real executors: a stage commits to what it did, shows a place of it, and computes others' again.
 
-What a session leaves behind is kept when it is dropped, for as many as a shard has sessions: a copy of its cache, and
-the rows that came in and went out. Blobs bring a verifier the session's tokens, and what the stage took.
+What a session leaves behind is kept when it is dropped, for as many as a shard has sessions, and in a share of the
+memory that is lent: a copy of its cache, and the rows that came in and went out. It is kept by who headed the session,
+for any peer may run one under the name of another's job. Blobs bring a verifier the session's tokens, and what the
+stage took.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from real_backends.executors.recheck import are_inputs_of, deficit_of, recompute
 from real_backends.executors.shard import SESSIONS_MAX, Shard
 from real_backends.executors.spec import ModelSpec
 from real_backends.executors.witness import Evidence, Kept, Witness
+from real_backends.keepsakes import Keepsakes
 from real_backends.stages import Stages
 
 Proof = CommitJob | OpenJob | ReleaseJob | HandJob | BringJob | RecheckJob
@@ -46,12 +49,18 @@ Share = Callable[[bytes], str]
 Work = tuple[str, str, int, int]
 """A session's job, model, first layer and the one after the last: any peer may let a stage run something else under the
 name of a job, and its word must not be about that."""
+Of = tuple[str, str, int, int, str]
+"""Work, and who headed the session."""
 T = TypeVar("T")
 
 _commitment = msgspec.msgpack.Decoder(Commitment).decode
 _opening = msgspec.msgpack.Decoder(Opening).decode
 
 
+MEMORY_SHARE = 0.25
+"""Of the memory that is lent, beside what shards take (our choice: a worker of the tests' villages keeps what some
+dozens of its sessions left, and is asked within seconds)."""
+MEMORY_BYTES = 1 << 30  # where nothing says what is lent (our choice, as of what stages have shown on disk)
 OVER_MAX = 1024  # our choice: prepared sessions stay until their requests are over, which is soon after the check
 
 
@@ -88,16 +97,16 @@ class Proofs:
         self._stages, self._blobs = stages, blobs
         self.worked_s, self.fetched_bytes = 0.0, 0
         self._tolerances = stored_tolerances()
-        self._kept: dict[Work, Kept] = {}
-        self._evidence: dict[str, tuple[Evidence, Kept]] = {}
+        self._kept: Keepsakes[Of, Kept] = Keepsakes(SESSIONS_MAX)
+        self._evidence: Keepsakes[str, tuple[Evidence, Kept]] = Keepsakes(SESSIONS_MAX)
         self._bound_to: dict[str, Transcript] = {}  # what each commitment is about
-        self._shown: dict[str, tuple[Evidence, Kept]] = {}  # what may still be handed out, of sessions that were opened
+        # What may still be handed out, of sessions that were opened.
+        self._shown: Keepsakes[str, tuple[Evidence, Kept]] = Keepsakes(SESSIONS_MAX)
         self._over: dict[str, None] = {}  # the latest sessions that nobody will ask about, whenever they are dropped
         self._shared: dict[str, list[str]] = {}  # session to the blobs that end with it
         self.share: Share = partial(blobs.store.put, kind="stages")
         self._witnesses: WeakKeyDictionary[Witness, str] = WeakKeyDictionary()  # with the model of each
-        self._second: tuple[tuple[str, int, int], Shard] | None = None  # made to compute others' work again
-        self.make, stages.make = stages.make, self._witnessed
+        self.make, stages.shards.make, stages.on_drop = stages.shards.make, self._witnessed, self._retire
 
     async def run(self, job: Proof) -> Done | Lacking | Disowned:
         """Do a job.
@@ -187,25 +196,45 @@ class Proofs:
     def _witnessed(
         self, backend: str, spec: ModelSpec, weights: Weights, first: int, last: int, *, blocks: int | None = None
     ) -> Shard:
-        witness = Witness(self.make(backend, spec, weights, first, last, blocks=blocks), self._retire)
-        self._witnesses[witness] = self._stages.model_of(weights)
+        witness = Witness(self.make(backend, spec, weights, first, last, blocks=blocks))
+        self._witnesses[witness] = self._stages.shards.model_of(weights)
         return witness
 
-    def _retire(self, shard: Witness, session: str) -> None:
+    def _retire(self, shard: Shard, session: str, head: str) -> None:
         op = _op(session)  # "" is a copy that is held for another node's session
-        if op and op not in self._evidence and op not in self._shown and op not in self._over:
-            self._keep(op, shard, session)
+        known = op in self._over or self._evidence.get(op) is not None or self._shown.get(op) is not None
+        if op and not known and isinstance(shard, Witness):
+            self._keep(op, shard, session, head)
 
-    def _keep(self, op: str, shard: Witness, session: str) -> None:
+    def _keep(self, op: str, shard: Witness, session: str, head: str) -> None:
         try:
             kept = shard.keep(session)
         except ValueError:
             return  # a lane, which has no cache of its own, or a session that has not begun
-        work = op, self._witnesses[shard], shard.first, shard.last
-        earlier = self._kept.pop(work, None)
-        self._kept[work] = kept if earlier is None else kept.after(earlier)
-        if len(self._kept) > SESSIONS_MAX:
-            del self._kept[next(iter(self._kept))]
+        of = op, self._witnesses[shard], shard.first, shard.last, head
+        earlier = self._kept.get(of)
+        kept = kept if earlier is None else kept.after(earlier)
+        self._kept.put(of, kept, kept.bytes, head)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Let go what is beyond the memory that may be taken: first of what nobody was given a word about."""
+        memory = self._stages.shards.memory
+        bytes_max = MEMORY_BYTES if memory is None else MEMORY_SHARE * memory.lent_bytes
+        while self._kept.bytes + self._evidence.bytes + self._shown.bytes > bytes_max:
+            if self._kept:
+                self._kept.give_up()
+            else:
+                self._release((self._shown or self._evidence).give_up())
+
+    def _kept_of(self, of: Transcript) -> tuple[Of, Kept]:
+        """Return what is kept of a session: that of who holds its answer, its head, if others ran something as well."""
+        work: Work = of.op, of.model, of.stage.first, of.stage.last
+        found = {key: kept for key in self._kept if key[:4] == work and (kept := self._kept.get(key)) is not None}
+        if not found:
+            raise ValueError(f"nothing is kept of {of.op}")
+        key = (*work, of.holder) if (*work, of.holder) in found else next(iter(found))
+        return key, found[key]
 
     def _commit(self, of: Transcript, tokens: Tokens) -> Evidence:
         asked = of.wherever()
@@ -216,21 +245,19 @@ class Proofs:
         for shard in self._witnesses:
             for session in shard.names():  # not dropped yet
                 if _op(session) == of.op:
-                    self._keep(of.op, shard, session)
-        work = of.op, of.model, of.stage.first, of.stage.last
-        kept = self._kept.get(work)
-        if kept is None:
-            raise ValueError(f"nothing is kept of {of.op}")
+                    self._keep(of.op, shard, session, self._stages.head_of(session))
+        key, kept = self._kept_of(of)
         follows = kept.speaks and kept.first > 0  # a head that is its own last stage has nobody to blame
         if follows and len(tokens) - 1 > kept.keys.shape[1]:
             raise DisownedAnswer(of)
         evidence = kept.commit(of.op, tokens, of.prompt_tokens)
         if follows and self._disowns(kept, evidence.commitment, tokens, of.greedy):
             raise DisownedAnswer(of)  # else it would be found false for what its head says it said
-        self._evidence[of.op], self._bound_to[of.op] = (evidence, kept), asked
-        del self._kept[work]
-        if len(self._evidence) > SESSIONS_MAX:
-            self._release(next(iter(self._evidence)))
+        self._kept.pop(key)
+        self._bound_to[of.op] = asked
+        for op in self._evidence.put(of.op, (evidence, kept), evidence.bytes_held + kept.bytes, key[-1]):
+            self._release(op)
+        self._make_room()
         return evidence
 
     def _disowns(self, kept: Kept, word: Commitment, tokens: Tokens, greedy: bool) -> bool:
@@ -243,12 +270,12 @@ class Proofs:
         )
 
     def _open(self, job: OpenJob) -> Shown:
-        found = self._evidence.pop(job.op, None)
+        found = self._evidence.pop(job.op)
         if found is None:
             raise ValueError(f"nothing is kept of {job.op}")
-        evidence, kept = self._shown[job.op] = found
-        if len(self._shown) > SESSIONS_MAX:
-            self._release(next(iter(self._shown)))
+        (evidence, kept), *_ = found
+        for op in self._shown.put(job.op, *found):
+            self._release(op)
         opening = encode(evidence.open(Challenge(job.block, job.layer)))
         if kept.first == 0:
             return Shown(opening, "")
@@ -270,11 +297,12 @@ class Proofs:
         return name
 
     def _release(self, op: str) -> None:
-        for work in [work for work in self._kept if work[0] == op]:
-            del self._kept[work]
-        self._evidence.pop(op, None)
+        for of in self._kept:
+            if of[0] == op:
+                self._kept.pop(of)
+        self._evidence.pop(op)
         self._bound_to.pop(op, None)
-        self._shown.pop(op, None)
+        self._shown.pop(op)
         self._over[op] = None
         if len(self._over) > OVER_MAX:
             del self._over[next(iter(self._over))]
@@ -302,12 +330,10 @@ class Proofs:
     def _other(self, of: Transcript) -> Shard:
         """Return a shard of a stage's layers: what serves under its witness, or one kept until another is made."""
         key = of.model, of.stage.first, of.stage.last  # a checkpoint calls itself something else than who serves it
-        serving = self._stages.serving(*key)
+        serving = self._stages.shards.held.get(key)
         if isinstance(serving, Witness):
             return serving.inner
-        if self._second is None or self._second[0] != key:
-            self._second = key, self._stages.second(*key, self.make)
-        return self._second[1]
+        return self._stages.shards.second(*key, self.make)
 
 
 def _op(session: str) -> str:

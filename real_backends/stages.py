@@ -4,6 +4,8 @@ Steps of one session come in order of position, and batches of one lane in order
 may lose, repeat or reorder: a stage answers a repeated step with the answer it gave, ignores an older one, and refuses
 one that leaves a gap. Who may send what is the gate's to say (`real_backends.stage_gate`).
 
+Layers come into memory by this node's own jobs alone (`real_backends.held_shards`); no frame brings any.
+
 Sessions share the blocks of equal beginnings (`real_backends.executors.pool`) with those of the same head alone: names
 are its word, and a head that lies about its tokens spoils only its own.
 """
@@ -11,8 +13,8 @@ are its word, and a head that lies about its tokens spoils only its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import InitVar, dataclass, field
 from typing import Any, NamedTuple, Union
 
 import msgspec
@@ -31,13 +33,14 @@ from real_backends.executors import (
     PrefixGone,
     SessionsFull,
     Shard,
-    Weights,
     choose,
     make_shard,
     pack_activation,
     unpack_activation,
 )
 from real_backends.executors.paced import ShardMaker
+from real_backends.held_shards import Find, HeldShards, Models
+from real_backends.lent_memory import LentMemory
 from real_backends.stage_gate import Gate
 from real_backends.step_frames import Close, Failed, MarkedStep, Open, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT, Transport
@@ -53,9 +56,6 @@ _decode: Any = msgspec.msgpack.Decoder(StageFrame).decode
 
 KEPT = ""  # the head of a session that outlives its own
 
-Models = Mapping[str, Callable[[], tuple[ModelSpec, Weights]]]
-"""Model name to a function that loads it."""
-
 
 @dataclass
 class _Session:
@@ -63,12 +63,14 @@ class _Session:
 
     Attributes:
         head: the node that can end it.
+        asks: the head that it runs for, which is another one where it outlives its own.
         lane: whose cache it is; empty for a session that steps by itself, and for a lane.
     """
 
     used_ns: int
     head: str
     lane: str = ""
+    asks: str = ""
     shard: Shard | None = None  # None until its first step ran
     position: int = -1  # of the newest step; of a lane, its number
     answer: tuple[str, int, bytes] | None = None  # the frame that answered it, None while it runs
@@ -99,26 +101,30 @@ class Stages:
         clock: to find sessions whose head is gone.
         coding: how activations are sent on, one of `executors.CODINGS`.
         make: makes shards (`executors.paced`).
-        together: sessions that a step may run at once.
+        memory: what shards may take; none: as much as there is.
+
+    Attributes:
+        shards: those in memory.
+        on_drop: told of a session, and for whom it ran, before its shard drops it.
+        kv_peak_bytes: the most that sessions held at one moment.
     """
 
     transport: Transport
     compute: Compute
-    models: Models
-    backend: str
+    models: InitVar[Models]
+    backend: InitVar[str]
     clock: Clock
     coding: str = "f32"
-    make: ShardMaker = make_shard
-    together: int = 1
-    kv_peak_bytes: int = 0  # the most that sessions held at one moment
-    kv_pool_bytes: int = 0  # the most that pools of one moment took
-    _loaded: dict[str, tuple[ModelSpec, Weights]] = field(default_factory=dict)
-    _shards: dict[tuple[str, int, int], Shard] = field(default_factory=dict)
+    make: InitVar[ShardMaker] = make_shard
+    memory: InitVar[LentMemory | None] = None
+    on_drop: Callable[[Shard, str, str], None] = lambda shard, session, head: None
+    kv_peak_bytes: int = 0
     _sessions: dict[str, _Session] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, models: Models, backend: str, make: ShardMaker, memory: LentMemory | None) -> None:
         self.copies, self.gate = Copies(self, self._spawn), Gate()
+        self.shards = HeldShards(self.compute, models, backend, self._used, self._empty, make, memory=memory)
 
     @property
     def sessions(self) -> int:
@@ -127,17 +133,17 @@ class Stages:
 
     async def warm_up(self) -> None:
         """Load every model's weights and the framework, and run one token: a first session must not wait for it."""
-        for model in self.models:
-            await self.compute.run(self._try_out, model)
+        for model in self.shards.models:
+            await self.compute.run(self.shards.try_out, model)
 
     async def load(self, model: str, first: int, last: int) -> None:
         """Bring layers [first, last) into memory.
 
         Raises:
-            ValueError: unknown model or layers.
+            ValueError: unknown model or layers, or more than this node lends.
             ExecutorUnavailable: the framework is not installed.
         """
-        await self.compute.run(self._shard, model, first, last)
+        await self.compute.run(self.shards.load, model, first, last)
 
     async def forward(
         self, session: str, model: str, stage: Stage, x: Any, position: int, names: tuple[bytes, ...] = (),
@@ -151,10 +157,10 @@ class Stages:
             alike: of its first blocks: as many as are here are taken, and not computed, so that results are fewer.
         """
         step = _Named(Part(session, x, position), (), names, alike)
-        return await self._run_own(self._session(session, self.transport.me), model, stage, step)
+        return await self._run_alone(self._session(session, self.transport.me), model, stage, step, self.shards.load)
 
-    async def _run_own(self, entry: _Session, model: str, stage: Stage, step: _Named) -> Any:
-        return (await self._with_room(self._run, entry, [entry], model, stage, [step], [], ()))[0]
+    async def _run_alone(self, entry: _Session, model: str, stage: Stage, step: _Named, find: Find) -> Any:
+        return (await self._with_room(self._run, entry, [entry], model, stage, [step], [], (), find))[0]
 
     def ran(self, session: str, model: str, stage: Stage, position: int, x: Any, mark: bytes) -> None:
         """A step of a prepared session ran here (`real_backends.copies`)."""
@@ -171,19 +177,20 @@ class Stages:
             lane: its name.
             model, stage: what runs.
             slices, x, closed, forgotten: as of a `Batch`.
-            head: whose lane it is; this node's by default.
+            head: whose lane it is; "" where this node asks itself.
 
         Raises:
             ValueError: the slices do not fit ``x``, or what the shard holds.
             PrefixGone: a block that was to be shared is not here.
         """
+        find = self.shards.placed if head else self.shards.load
         parts, head = parts_of(slices, x), head or self.transport.me
         steps = [_Named(part, one.shared, one.names) for part, one in zip(parts, slices, strict=True)]
         own = [name for name in closed if (entry := self._sessions.get(name)) is not None and entry.lane == lane]
         gone = [(self._sessions.pop(name), name) for name in own]
         entries = [self._session(one.session, head, lane) for one in slices]
         holder = self._session(lane, head)
-        return await self._with_room(self._run, holder, entries, model, stage, steps, gone, forgotten)
+        return await self._with_room(self._run, holder, entries, model, stage, steps, gone, forgotten, find)
 
     async def _with_room(self, run: Callable[..., Any], *arguments: Any) -> Any:
         """Run a step; where it finds no blocks, once more without the sessions that their heads have given up."""
@@ -201,7 +208,7 @@ class Stages:
         Raises:
             ValueError: unknown model.
         """
-        spec, _ = await self.compute.run(self._weights, model)
+        spec, _ = await self.compute.run(self.shards.weights, model)
         return spec
 
     async def drop(self, session: str) -> None:
@@ -210,7 +217,12 @@ class Stages:
         gone = [(entry, name) for name in names if (entry := self._sessions.pop(name, None)) is not None]
         self.copies.forget(session)
         if gone:
-            await self.compute.run(_drop, gone)  # after what runs: that may open a cache
+            await self.compute.run(self._drop, gone)  # after what runs: that may open a cache
+
+    def head_of(self, session: str) -> str:
+        """Return for whom a session runs that is held here, "" if none is."""
+        entry = self._sessions.get(session)
+        return "" if entry is None else entry.asks
 
     def on_peer_down(self, peer: str) -> None:
         """Forget what a peer heads that went down: it loses its sessions as well, and nobody else can end them."""
@@ -221,7 +233,7 @@ class Stages:
         """Let a session go on under another name, with its cache."""
         entry = self._sessions.pop(session, None)
         if entry is not None:
-            self._sessions[name] = _Session(self.clock.now(), KEPT, shard=entry.shard)
+            self._sessions[name] = _Session(self.clock.now(), KEPT, asks=entry.asks, shard=entry.shard)
             if entry.shard is not None:
                 await self.compute.run(entry.shard.rename, session, name)
 
@@ -229,11 +241,11 @@ class Stages:
         """Return the shard of a session, which is this one if the session is new.
 
         Raises:
-            ValueError: unknown model or layers.
+            ValueError: the layers are not in memory.
         """
         entry = self._session(session, self.transport.me)
         if entry.shard is None:
-            entry.shard = await self.compute.run(self._shard, model, first, last)
+            entry.shard = await self.compute.run(self.shards.placed, model, first, last)
         return entry.shard
 
     def _session(self, session: str, head: str, lane: str = "") -> _Session:
@@ -242,7 +254,7 @@ class Stages:
             for name, entry in list(self._sessions.items()):
                 if now_ns - entry.used_ns > SESSION_IDLE_NS:
                     self._spawn(self.drop(name))
-        entry = self._sessions.setdefault(session, _Session(now_ns, head, lane))
+        entry = self._sessions.setdefault(session, _Session(now_ns, head, lane, head))
         entry.used_ns = now_ns
         return entry
 
@@ -308,8 +320,8 @@ class Stages:
     async def _open(self, frame: Open) -> None:
         stage = frame.stages[frame.index]
         try:
-            await self.load(frame.model, stage.first, stage.last)
-        except Exception as error:
+            await self.compute.run(self.shards.placed, frame.model, stage.first, stage.last)
+        except ValueError as error:
             self._fail(frame, error)
 
     async def _copy(self, sender: str, copy: Copy) -> None:
@@ -322,6 +334,7 @@ class Stages:
         if self.gate.ended(step.stages[0].node, step.session):
             return
         entry = self._session(step.session, KEPT if isinstance(step, MarkedStep) else step.stages[0].node)
+        entry.asks = step.stages[0].node
         if self._was_heard(entry, step.position):
             return
         said: Token | None = None
@@ -329,7 +342,8 @@ class Stages:
             x = unpack_activation(step.x)
             stage = step.stages[step.index]
             part = Part(step.session, x, step.position)
-            out = await self._run_own(entry, step.model, stage, _Named(part, step.shared, step.names))
+            named = _Named(part, step.shared, step.names)
+            out = await self._run_alone(entry, step.model, stage, named, self.shards.placed)
             if isinstance(step, MarkedStep):
                 self.ran(step.session, step.model, stage, step.position, x, step.mark)
             if step.index == len(step.stages) - 1:
@@ -395,11 +409,11 @@ class Stages:
 
     def _run(
         self, holder: _Session, entries: list[_Session], model: str, stage: Stage, steps: list[_Named], gone: _Gone,
-        forgotten: tuple[bytes, ...],
+        forgotten: tuple[bytes, ...], find: Find,
     ) -> list[Any]:  # fmt: skip
         """Run a step of a session, or of all sessions of a batch, which have their caches where the holder has it."""
-        _drop(gone)
-        shard = holder.shard = holder.shard or self._shard(model, stage.first, stage.last)
+        self._drop(gone)
+        shard = holder.shard = holder.shard or find(model, stage.first, stage.last)
         shard.table.forget(_of(holder.head, forgotten))
         for entry in entries:
             entry.shard = shard  # where its cache is, from now on
@@ -415,59 +429,24 @@ class Stages:
             if names:
                 shard.table.label(part.session, part.position // BLOCK_TOKENS, _of(entry.head, names))
         if shard.kv_bytes() > before:
-            shards = {id(one.shard): one.shard for one in list(self._sessions.values()) if one.shard is not None}
+            shards = {id(one): one for one in self._used()}
             self.kv_peak_bytes = max(self.kv_peak_bytes, sum(one.kv_bytes() for one in shards.values()))
         return outputs
 
-    def _try_out(self, model: str) -> None:
-        spec, weights = self._weights(model)
-        self.make(self.backend, spec, weights, 0, 1).warm_up(self.together)
+    def _drop(self, gone: _Gone) -> None:
+        for entry, session in gone:
+            if entry.shard is not None:
+                self.on_drop(entry.shard, session, entry.asks)
+                entry.shard.drop(session)
 
-    def _shard(self, model: str, first: int, last: int) -> Shard:
-        key = (model, first, last)
-        if key not in self._shards:
-            used = {id(one.shard) for one in list(self._sessions.values())}  # after a new plan the old one still drains
-            self._shards = {at: one for at, one in self._shards.items() if id(one) in used}  # memory is for one plan's
-            spec, weights = self._weights(model)
-            shard = self.make(self.backend, spec, weights, first, last)
-            shard.warm_up(self.together)
-            self._shards[key] = shard
-            self.kv_pool_bytes = max(self.kv_pool_bytes, sum(one.pool_bytes() for one in self._shards.values()))
-        return self._shards[key]
+    def _used(self) -> list[Shard]:
+        return [one.shard for one in list(self._sessions.values()) if one.shard is not None]
 
-    def serving(self, model: str, first: int, last: int) -> Shard | None:
-        """Return the shard of these layers that is in memory, if it is."""
-        return self._shards.get((model, first, last))
-
-    def model_of(self, weights: Weights) -> str:
-        """Return the name by which a model with these weights was asked for; checkpoints may call themselves alike."""
-        return next(name for name, (_, loaded) in self._loaded.items() if loaded is weights)
-
-    def second(self, model: str, first: int, last: int, make: ShardMaker) -> Shard:
-        """Return a shard that serves nobody, with blocks for one session."""
-        spec, weights = self._weights(model)
-        return make(self.backend, spec, weights, first, last, blocks=-(-spec.context // BLOCK_TOKENS))
-
-    def vocab(self, model: str) -> int:
-        """Return how many token ids a model has.
-
-        Raises:
-            ValueError: unknown model.
-        """
-        return self._weights(model)[0].vocab
-
-    def _weights(self, model: str) -> tuple[ModelSpec, Weights]:
-        if model not in self.models:
-            raise ValueError(f"model={model!r}: allowed are {', '.join(sorted(self.models)) or 'none'}")
-        if model not in self._loaded:
-            self._loaded[model] = self.models[model]()
-        return self._loaded[model]
-
-
-def _drop(gone: _Gone) -> None:
-    for entry, session in gone:
-        if entry.shard is not None:
-            entry.shard.drop(session)
+    def _empty(self) -> None:
+        """Take their caches from all sessions: their next steps fail, if their layers are not in memory again."""
+        for name, entry in list(self._sessions.items()):
+            self._drop([(entry, name)])
+            entry.shard = None
 
 
 def _part(shard: Shard, head: str, step: _Named) -> Part:

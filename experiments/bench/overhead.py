@@ -36,9 +36,9 @@ from real_backends.compute import Compute
 from real_backends.executors import ModelSpec, Pipeline, make_checkpoint, make_shard
 from real_backends.executors.seeded import HEAD_GAIN, RECIPES
 from real_backends.executors_host import ExecutorHost
+from real_backends.held_shards import Models
 from real_backends.identity import Identity, make_village, read_registry
 from real_backends.processes import ROOT
-from real_backends.stages import Models
 from real_backends.stores.blobs import BlobStore
 from real_backends.transports.frames import CONTROL, STAGE, STAGE_RESULT, Control, Transport, decode
 from real_backends.transports.memory import Hub, MemoryTransport
@@ -246,7 +246,8 @@ async def _serve(name: str, folder: str, addresses: Any, serving: str, core: int
     os.sched_setaffinity(0, [core])
     worker, ended = _tls_worker(name, Path(folder), addresses, serving), asyncio.Event()
     asyncio.get_running_loop().add_reader(0, lambda: None if os.read(0, 1) else ended.set())
-    await worker.host.stages.warm_up()  # importing torch must not look like a stage that is gone
+    own = next(stage for stage in HOPS if stage.node == name)
+    await worker.host.stages.load("wide", own.first, own.last)  # to import torch must not look like one that is gone
     await worker.transport.start(worker.on_frame, lambda peer, hint: None)
     await ended.wait()
     await worker.host.close()

@@ -8,7 +8,7 @@ position of sketches, and the cache (`policies.verification`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +50,11 @@ class Evidence:
         """What has to be kept until the challenge is drawn."""
         return sum(map(len, self._sketches)) + sum(map(len, self._cache))
 
+    @property
+    def bytes_held(self) -> int:
+        """What that takes here, with the hashes of all leaves."""
+        return self.bytes_kept + HASH_BYTES * sum(map(len, self._hashes))
+
     def open(self, challenge: Challenge) -> Opening:
         """Return the leaves at the challenged places, with their paths."""
         commitment = self.commitment
@@ -71,11 +76,10 @@ class Witness:
 
     Args:
         shard: does the work.
-        retire: told of a session before it is dropped.
     """
 
-    def __init__(self, shard: Shard, retire: Callable[[Witness, str], None] | None = None) -> None:
-        self.inner, self._retire = shard, retire
+    def __init__(self, shard: Shard) -> None:
+        self.inner = shard
         self.spec, self.first, self.last, self.dtype = shard.spec, shard.first, shard.last, shard.dtype
         self.backend, self.device, self.threads = shard.backend, shard.device, shard.threads
         self.warm_up, self.sessions, self.cached, self.restore = (
@@ -108,8 +112,6 @@ class Witness:
 
     def drop(self, session: str) -> None:
         """Free a session and what was noted of it."""
-        if self._retire is not None:
-            self._retire(self, session)
         self.inner.drop(session)
         self._inputs.pop(session, None)
         self._outputs.pop(session, None)
@@ -150,6 +152,12 @@ class Kept(NamedTuple):
     values: Rows
     came: dict[int, Any]
     went: dict[int, Rows]
+
+    @property
+    def bytes(self) -> int:
+        """What all of it takes."""
+        rows = sum(np.asarray(row).nbytes for noted in (self.came, self.went) for row in noted.values())
+        return self.keys.nbytes + self.values.nbytes + rows
 
     def after(self, earlier: Kept) -> Kept:
         """Return the same, with the rows of a cache that this one was rebuilt from."""

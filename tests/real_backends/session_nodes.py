@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 
 from policies.config import PolicyConfig
-from policies.jobs import Done, Lost, Outcome, PreparedJob, SessionJob, Stage
+from policies.jobs import Done, Job, Lost, Outcome, PreparedJob, SessionJob, Stage
 from policies.wire import digest, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
@@ -48,6 +49,7 @@ class Node:
         self.host.start(self._hear)
         self.outcomes: list[Any] = []
         self.ends: dict[int, Any] = {}  # job to how it ended
+        self.village: dict[str, Node] = {}
 
     async def start(self) -> None:
         await self.transport.start(self._on_frame, lambda peer, hint: None)
@@ -78,6 +80,7 @@ async def run_nodes(
         for number, name in enumerate(names)
     }
     for node in nodes.values():
+        node.village = nodes
         await node.start()
     nodes["c"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
     try:
@@ -85,6 +88,15 @@ async def run_nodes(
     finally:
         for node in nodes.values():
             await node.close()
+
+
+async def place(nodes: dict[str, Node], stages: tuple[Stage, ...] = STAGES, model: str = "desk-tiny") -> None:
+    """Have nodes hold the layers of a pipeline, in place of what they held and nobody uses."""
+    for stage in stages:
+        held = nodes[stage.node].host.stages if stage.node in nodes else None
+        if held is not None and (model, stage.first, stage.last) not in held.shards.held:
+            with suppress(ValueError):  # what cannot be held is the test's to see in a job
+                await held.load(model, stage.first, stage.last)
 
 
 def session_job(stages: tuple[Stage, ...] = STAGES, **changes: Any) -> bytes:
@@ -96,10 +108,20 @@ def session_job(stages: tuple[Stage, ...] = STAGES, **changes: Any) -> bytes:
     return encode(kind(**{**fields, **changes}))
 
 
+async def submit(node: Node, number: int, job: bytes) -> None:
+    """Submit a job whose stages and standbys hold their layers, as a leader sees to it."""
+    session = msgspec.msgpack.decode(job, type=Job)
+    if isinstance(session, SessionJob):
+        standbys = session.standbys if isinstance(session, PreparedJob) else ()
+        copies = [msgspec.structs.replace(session.stages[each.index], node=each.node) for each in standbys]
+        await place(node.village, (*session.stages, *copies), session.model)
+    node.host.submit("worker", number, job)
+
+
 async def end_of(node: Node, job: bytes) -> list[Any]:
     """Submit a job and return what is reported until it ends."""
     before = len(node.outcomes)
-    node.host.submit("worker", before + 1, job)
+    await submit(node, before + 1, job)
     await until(lambda: any(isinstance(o, Done | Lost) for o in node.outcomes[before:]))
     return node.outcomes[before:]
 

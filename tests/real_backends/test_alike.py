@@ -75,7 +75,7 @@ def whole(jobs: int) -> int:
 
 async def one_after_another(node: Node, jobs: range, line: tuple[Stage, ...]) -> None:
     for job in jobs:
-        ask(node, job, PROMPTS[job], line)
+        await ask(node, job, PROMPTS[job], line)
         await until(lambda job=job: job in node.ends)  # type: ignore[misc]
 
 
@@ -92,15 +92,13 @@ def test_what_began_alike_is_computed_once(
     """Each later session begins behind the blocks in common, on every stage, and says what it says alone."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        for stage in line:  # compiling may take longer than a head waits
-            await nodes[stage.node].host.stages.load("desk-tiny", stage.first, stage.last)
         await one_after_another(nodes["a"], range(len(PROMPTS)), line)
         found = [said(nodes["a"], nodes["a"].ends[job]) for job in range(len(PROMPTS))]
         assert all(map(same_where_decided, found, references))
         for stage in line:
             assert computed[stage.node] == whole(len(PROMPTS)) - (32 + 32 + 32 + 16)
         await until_free(nodes)
-        assert not any(shard.kv_bytes() for node in nodes.values() for shard in node.host.stages._shards.values())
+        assert not any(shard.kv_bytes() for node in nodes.values() for shard in node.host.stages.shards.held.values())
 
     asyncio.run(run_nodes(tmp_path, act, policy=policy, backends=backends))
 
@@ -114,7 +112,7 @@ def test_sessions_side_by_side_share_what_is_there(
     async def act(nodes: dict[str, Node]) -> None:
         await one_after_another(nodes["a"], range(1), PAIR)
         for job in range(1, len(PROMPTS)):
-            ask(nodes["a"], job, PROMPTS[job], PAIR)
+            await ask(nodes["a"], job, PROMPTS[job], PAIR)
         found = await all_said(nodes["a"], len(PROMPTS))
         assert all(map(same_where_decided, found, references))
         saved = whole(len(PROMPTS)) - computed["b"]
@@ -132,7 +130,8 @@ def test_a_stage_that_lost_its_blocks_says_so(
 
     async def act(nodes: dict[str, Node]) -> None:
         await one_after_another(nodes["a"], range(2), STAGES)
-        await nodes["c"].host.compute.run(lambda: [s.table.clear() for s in nodes["c"].host.stages._shards.values()])
+        shards = nodes["c"].host.stages.shards
+        await nodes["c"].host.compute.run(lambda: [s.table.clear() for s in shards.held.values()])
         before = computed["c"]
         await one_after_another(nodes["a"], range(2, 4), STAGES)
         found = [said(nodes["a"], nodes["a"].ends[job]) for job in range(4)]
@@ -152,7 +151,8 @@ def test_that_blocks_are_lost_is_said_again(
 
     async def act(nodes: dict[str, Node]) -> None:
         await one_after_another(nodes["a"], range(1), STAGES)
-        await nodes["c"].host.compute.run(lambda: [s.table.clear() for s in nodes["c"].host.stages._shards.values()])
+        shards = nodes["c"].host.stages.shards
+        await nodes["c"].host.compute.run(lambda: [s.table.clear() for s in shards.held.values()])
         take, lost = nodes["a"].host.on_frame, list[bytes]()
 
         def lossy(sender: str, kind: int, body: bytes) -> None:
@@ -198,7 +198,7 @@ def test_a_replay_shares_what_the_first_attempt_left(
     async def act(nodes: dict[str, Node]) -> None:
         await one_after_another(nodes["a"], range(1), PAIR)
         before, forced = computed["b"], tuple(references[0][0][:12])
-        ask(nodes["a"], 1, PROMPTS[0], PAIR, forced=forced)
+        await ask(nodes["a"], 1, PROMPTS[0], PAIR, forced=forced)
         await until(lambda: 1 in nodes["a"].ends)
         assert same_where_decided(said(nodes["a"], nodes["a"].ends[1]), references[0])
         known = len(PROMPTS[0]) + len(forced)  # 55: three blocks
@@ -215,7 +215,7 @@ def test_a_tight_pool_gives_up_what_nobody_holds(tmp_path: Path, references: Any
     async def act(nodes: dict[str, Node]) -> None:
         for turn in range(2):
             for job, prompt in enumerate(PROMPTS):
-                ask(nodes["a"], number := 5 * turn + job, prompt[turn * 7 :], PAIR)
+                await ask(nodes["a"], number := 5 * turn + job, prompt[turn * 7 :], PAIR)
                 await until(lambda number=number: number in nodes["a"].ends)  # type: ignore[misc]
         assert all(isinstance(end, Done) for end in nodes["a"].ends.values())
         found = [said(nodes["a"], nodes["a"].ends[job]) for job in range(5)]
@@ -257,7 +257,7 @@ def test_stages_have_what_the_lanes_pool_has(
         for node in nodes.values():
             node.transport.faults = LinkFaults((faults,) if faults else ())
         for job in range(10):
-            ask(nodes["a"], job, PROMPTS[job % 5])
+            await ask(nodes["a"], job, PROMPTS[job % 5])
         found = await all_said(nodes["a"], 10)
         assert all(map(same_where_decided, found, references * 2))
 
@@ -291,7 +291,7 @@ def test_a_stage_that_lacks_what_nobody_shares_is_blamed(tmp_path: Path, policy:
             return Failed(name, "lost", "b", gone=True) if len(answers) > honest else None
 
         answering(nodes["a"].host, gone)
-        ask(nodes["a"], 0, PROMPTS[0], PAIR)
+        await ask(nodes["a"], 0, PROMPTS[0], PAIR)
         await until(lambda: 0 in nodes["a"].ends or len(answers) > 50)
         assert (nodes["a"].ends[0].node, len(answers)) == ("b", honest + 1)
 
@@ -317,7 +317,7 @@ def test_a_stage_that_loses_blocks_again_and_again_is_blamed(tmp_path: Path) -> 
 
         stages._run = losing  # type: ignore[method-assign]
         for job in range(4):  # two in each lane
-            ask(nodes["a"], job, [*range(90)], PAIR)
+            await ask(nodes["a"], job, [*range(90)], PAIR)
         await until(lambda: len(nodes["a"].ends) == 4)
         assert {end.node for end in nodes["a"].ends.values()} == {"b"}
         assert len(gone) == 2 * (GONE_MAX + 1)
@@ -396,6 +396,6 @@ def test_without_the_switch_nothing_is_shared(tmp_path: Path, computed: dict[str
     async def act(nodes: dict[str, Node]) -> None:
         await one_after_another(nodes["a"], range(3), PAIR)
         assert computed["b"] == whole(3)
-        assert all(not shard.table._named for shard in nodes["b"].host.stages._shards.values())
+        assert all(not shard.table._named for shard in nodes["b"].host.stages.shards.held.values())
 
     asyncio.run(run_nodes(tmp_path, act, policy=PolicyConfig(sharding=ROOM, serving=OneByOneConfig())))

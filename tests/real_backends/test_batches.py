@@ -20,7 +20,7 @@ from real_backends.cluster import until
 from real_backends.executors import DESK_TINY, Pipeline, make_shard
 from real_backends.stages import Stages
 from real_backends.transports.faulty import Disturbance, LinkFaults
-from tests.real_backends.session_nodes import STAGES, WEIGHTS, Node, run_nodes, said, session_job
+from tests.real_backends.session_nodes import STAGES, WEIGHTS, Node, run_nodes, said, session_job, submit
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
 
@@ -67,12 +67,12 @@ def same_where_decided(found: list[int], reference: tuple[list[int], list[float]
     return True
 
 
-def ask(node: Node, job: int, prompt: list[int], line: tuple[Stage, ...] = STAGES, **changes: Any) -> None:
+async def ask(node: Node, job: int, prompt: list[int], line: tuple[Stage, ...] = STAGES, **changes: Any) -> None:
     """Submit a session; its prompt lies with its head."""
     blob = np.array(prompt, dtype="<i4").tobytes()
     node.blobs.store.put(blob)
     fields = {"prompt": digest(blob), "source": "a", "prompt_tokens": len(prompt), "new_tokens": SAID, **changes}
-    node.host.submit("worker", job, session_job(line, **fields))
+    await submit(node, job, session_job(line, **fields))
 
 
 async def all_said(node: Node, jobs: int) -> list[list[int]]:
@@ -86,7 +86,7 @@ async def until_free(nodes: dict[str, Node]) -> None:
     await until(lambda: sum(node.host.active for node in nodes.values()) == 0)
     for node in nodes.values():
         await node.host.compute.run(lambda: None)  # what was dropped before is gone now
-        assert [shard.sessions() for shard in node.host.stages._shards.values() if shard.sessions()] == []
+        assert [shard.sessions() for shard in node.host.stages.shards.held.values() if shard.sessions()] == []
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_batch_says_what_each_session_says_alone(
 
     async def act(nodes: dict[str, Node]) -> None:
         for job, prompt in enumerate(PROMPTS):
-            ask(nodes["a"], job, prompt, line)
+            await ask(nodes["a"], job, prompt, line)
         found = await all_said(nodes["a"], len(PROMPTS))
         assert all(map(same_where_decided, found, references))
         await until_free(nodes)
@@ -140,7 +140,7 @@ def test_as_many_batches_are_under_way_as_there_are_stages(tmp_path: Path, monke
 
     async def act(nodes: dict[str, Node]) -> None:
         for job, prompt in enumerate(PROMPTS):
-            ask(nodes["a"], job, prompt)
+            await ask(nodes["a"], job, prompt)
         await all_said(nodes["a"], len(PROMPTS))
 
     asyncio.run(run_nodes(tmp_path, act, policy=ROOMY))
@@ -159,10 +159,10 @@ def test_a_session_that_lost_its_blocks_goes_on_where_it_was(
     async def act(nodes: dict[str, Node]) -> None:
         nonlocal most
         for job, prompt in enumerate(PROMPTS):
-            ask(nodes["a"], job, prompt)
+            await ask(nodes["a"], job, prompt)
         while len(nodes["a"].ends) < len(PROMPTS):
             await asyncio.sleep(0)
-            shards = nodes["c"].host.stages._shards.values()
+            shards = nodes["c"].host.stages.shards.held.values()
             most = max([most, *(shard.sessions() for shard in shards)])
         found = await all_said(nodes["a"], len(PROMPTS))
         assert all(map(same_where_decided, found, references))
@@ -191,7 +191,7 @@ def test_lost_and_repeated_frames_change_no_token(
         for node in nodes.values():
             node.transport.faults = LinkFaults((faults,))
         for job, prompt in enumerate(PROMPTS):
-            ask(nodes["a"], job, prompt)
+            await ask(nodes["a"], job, prompt)
         found = await all_said(nodes["a"], len(PROMPTS))
         assert all(map(same_where_decided, found, references))
         assert sum(node.transport.done[counted] for node in nodes.values()) > 0
@@ -210,11 +210,11 @@ def test_a_batch_closes_what_its_blocks_are_taken_from(tmp_path: Path, reference
             def deaf(*frame: Any, node: Node = node, take: Any = take) -> None:
                 if not isinstance(stages._decode(frame[2]), step_frames.Close):
                     take(*frame)
-                held.extend((one.kv_bytes(), one.pool_bytes()) for one in node.host.stages._shards.values())
+                held.extend((one.kv_bytes(), one.pool_bytes()) for one in node.host.stages.shards.held.values())
 
             node.host.on_frame = deaf  # type: ignore[method-assign]
         for job, prompt in enumerate(PROMPTS):
-            ask(nodes["a"], job, prompt, new_tokens=40)
+            await ask(nodes["a"], job, prompt, new_tokens=40)
         found = await all_said(nodes["a"], len(PROMPTS))
         assert all(map(same_where_decided, [said[:SAID] for said in found], references))
 
@@ -228,9 +228,9 @@ def test_who_leaves_frees_its_blocks_and_disturbs_nobody(tmp_path: Path, referen
     async def act(nodes: dict[str, Node]) -> None:
         host = nodes["a"].host
         for job, prompt in enumerate(PROMPTS):
-            ask(nodes["a"], job, prompt)
-        ask(nodes["a"], 50, PROMPTS[0], new_tokens=40)
-        ask(nodes["a"], 51, PROMPTS[1], new_tokens=24)
+            await ask(nodes["a"], job, prompt)
+        await ask(nodes["a"], 50, PROMPTS[0], new_tokens=40)
+        await ask(nodes["a"], 51, PROMPTS[1], new_tokens=24)
         await until(lambda: nodes["c"].host.stages.sessions > 2)
         host.cancel("worker", 50)
         host.cancel("worker", 51)
@@ -255,7 +255,7 @@ def test_a_batch_draws_what_each_session_draws_alone(tmp_path: Path) -> None:
 
     async def act(nodes: dict[str, Node]) -> None:
         for job, (prompt, how) in enumerate(zip(prompts, drawn, strict=True)):
-            ask(nodes["a"], job, prompt, sampling=how, forced=tuple(expected[job][:job]))
+            await ask(nodes["a"], job, prompt, sampling=how, forced=tuple(expected[job][:job]))
         assert await all_said(nodes["a"], len(drawn)) == expected
 
     asyncio.run(run_nodes(tmp_path, act, policy=ROOMY))
@@ -266,7 +266,7 @@ def test_a_lost_stage_ends_its_sessions_and_frees_the_others(tmp_path: Path) -> 
 
     async def act(nodes: dict[str, Node]) -> None:
         for job, prompt in enumerate(PROMPTS):
-            ask(nodes["a"], job, prompt, new_tokens=24)
+            await ask(nodes["a"], job, prompt, new_tokens=24)
         await until(lambda: nodes["c"].host.stages.sessions > 2)
         await nodes["b"].transport.close()
         while len(nodes["a"].ends) < len(PROMPTS):  # as often as a lane asks again
@@ -282,8 +282,8 @@ def test_a_stage_that_forgot_loses_those_who_run_and_serves_the_next(tmp_path: P
     """A stage that lost its caches says so; who had one there is lost, and the line serves whoever comes then."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        ask(nodes["a"], 20, PROMPTS[0], new_tokens=40)
-        ask(nodes["a"], 21, PROMPTS[1], new_tokens=24)
+        await ask(nodes["a"], 20, PROMPTS[0], new_tokens=40)
+        await ask(nodes["a"], 21, PROMPTS[1], new_tokens=24)
         at_c = nodes["c"].host.stages
         await until(lambda: at_c.sessions == 4)
         for name in list(at_c._sessions):
@@ -291,7 +291,7 @@ def test_a_stage_that_forgot_loses_those_who_run_and_serves_the_next(tmp_path: P
         await until(lambda: {20, 21} <= set(nodes["a"].ends))
         assert {lost.node for lost in nodes["a"].ends.values()} == {"c"}
         assert all("not allowed" in lost.reason for lost in nodes["a"].ends.values())
-        ask(nodes["a"], 0, PROMPTS[0])
+        await ask(nodes["a"], 0, PROMPTS[0])
         assert same_where_decided((await all_said(nodes["a"], 1))[0], references[0])
         await until_free(nodes)
 
@@ -305,7 +305,7 @@ def test_a_stage_that_forgot_loses_those_who_run_and_serves_the_next(tmp_path: P
         (PROMPTS[0], {"new_tokens": 100}, "allowed: up to 64", "a"),
         ([DESK_TINY.vocab], {}, "expected 0..511", "a"),
         (PROMPTS[0], {"model": "other"}, "model='other'", "a"),
-        (PROMPTS[0], {"stages": (Stage("a", 0, 3), Stage("b", 4, 99))}, "not allowed", "b"),
+        (PROMPTS[0], {"stages": (Stage("a", 0, 3), Stage("b", 4, 99))}, "not placed here", "b"),
     ],
     ids=["too long", "no room ever", "no such token", "no such model", "no such layers"],
 )
@@ -317,9 +317,9 @@ def test_an_impossible_session_harms_nobody(
 
     async def act(nodes: dict[str, Node]) -> None:
         for job in range(2):
-            ask(nodes["a"], job, PROMPTS[job])
+            await ask(nodes["a"], job, PROMPTS[job])
         fields = dict(changes)
-        ask(nodes["a"], 9, prompt, fields.pop("stages", STAGES), **fields)
+        await ask(nodes["a"], 9, prompt, fields.pop("stages", STAGES), **fields)
         found = await all_said(nodes["a"], 2)
         await until(lambda: 9 in nodes["a"].ends)
         assert all(map(same_where_decided, found, references[:2]))
@@ -353,8 +353,8 @@ def test_a_stage_warms_every_batch_that_may_come(tmp_path: Path) -> None:
 
     async def act(nodes: dict[str, Node]) -> None:
         for node in nodes.values():
-            node.host.stages.make = make
-        ask(nodes["a"], 0, PROMPTS[0])
+            node.host.stages.shards.make = make
+        await ask(nodes["a"], 0, PROMPTS[0])
         await until(lambda: 0 in nodes["a"].ends)
         assert isinstance(nodes["a"].ends[0], Done)
 

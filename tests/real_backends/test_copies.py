@@ -17,7 +17,17 @@ from real_backends.copies import Copy, Guard, Marker
 from real_backends.executors import DESK_TINY, Pipeline, make_shard, pack_activation
 from real_backends.transports.faulty import Disturbance, LinkFaults
 from real_backends.transports.frames import STAGE
-from tests.real_backends.session_nodes import PROMPT, STAGES, WEIGHTS, Node, end_of, run_nodes, said, session_job
+from tests.real_backends.session_nodes import (
+    PROMPT,
+    STAGES,
+    WEIGHTS,
+    Node,
+    end_of,
+    run_nodes,
+    said,
+    session_job,
+    submit,
+)
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
 
@@ -51,7 +61,7 @@ def instead(index: int) -> tuple[Stage, ...]:
 async def lose(nodes: dict[str, Node], index: int, after: int, **changes: Any) -> tuple[str, tuple[int, ...]]:
     """Run a session until so many tokens are out, let a stage die, and return its name and the tokens it had."""
     victim = STAGES[index].node
-    nodes["a"].host.submit("worker", 1, job(**changes))
+    await submit(nodes["a"], 1, job(**changes))
     await until(lambda: len(nodes["a"].outcomes) >= after)
     if not index:  # the head: what it reported is what the leader knows
         told = tuple(token for each in nodes["a"].outcomes for token in each.emitted)
@@ -117,7 +127,6 @@ def test_a_standby_of_another_framework_goes_on(tmp_path: Path, way: str) -> Non
     """A stage in torch is replaced by one in JAX: it computes what entered, or takes the keys and values."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        await nodes["d"].host.stages.load("desk-tiny", STAGES[1].first, STAGES[1].last)  # as the village has it do
         _, emitted = await lose(nodes, 1, 20, standbys=standing(1, way))
         steps = counting(nodes["a"])
         nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())

@@ -43,9 +43,9 @@ def test_a_worker_loads_either_model_by_layer_range_and_keeps_one() -> None:
             out = x
             for first, last in pairwise(edges):
                 await stages.load(model, first, last)
-                shard = stages._shards[(model, first, last)]
+                shard = stages.shards.held[(model, first, last)]
                 out = shard.forward(f"{model}-{first}", out, 0)
-            assert {key[0] for key in stages._shards} == {model}
+            assert {key[0] for key in stages.shards.held} == {model}
             spec, weights = open_model(scenario, model)
             whole = make_shard("torch", spec, weights, 0, spec.layers)
             np.testing.assert_allclose(out, whole.forward("all", x, 0), atol=1e-4)

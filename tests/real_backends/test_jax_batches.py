@@ -64,7 +64,7 @@ def test_sessions_batch_in_jax(
             await nodes[stage.node].host.stages.load("desk-tiny", stage.first, stage.last)
         programs = [f._cache_size() for f in PROGRAMS]
         for job, prompt in enumerate(PROMPTS):
-            ask(nodes["a"], job, prompt, line)
+            await ask(nodes["a"], job, prompt, line)
         found = await all_said(nodes["a"], len(PROMPTS))
         assert all(map(same_where_decided, found, references))
         assert [f._cache_size() for f in PROGRAMS] == programs

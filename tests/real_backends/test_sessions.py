@@ -25,6 +25,7 @@ from tests.real_backends.session_nodes import (
     run_nodes,
     said,
     session_job,
+    submit,
 )
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
@@ -87,7 +88,7 @@ def test_stages_serve_a_checkpoint_from_its_files(tmp_path: Path, reference: lis
 
     async def act(nodes: dict[str, Node]) -> None:
         for node in nodes.values():
-            node.host.stages.models["desk-tiny"] = lambda: open_checkpoint(tmp_path / "model")
+            node.host.stages.shards.models["desk-tiny"] = lambda: open_checkpoint(tmp_path / "model")
         *_, done = await end_of(nodes["a"], session_job())
         assert said(nodes["a"], done) == reference
 
@@ -168,7 +169,7 @@ def test_a_lost_peer_ends_the_session(tmp_path: Path) -> None:
 
     async def act(nodes: dict[str, Node]) -> None:
         await nodes["b"].transport.close()
-        nodes["a"].host.submit("worker", 1, session_job())
+        await submit(nodes["a"], 1, session_job())
         await until(lambda: bool(nodes["a"].host._waiting))
         nodes["a"].host.on_peer("b", "down")
         await until(lambda: bool(nodes["a"].outcomes))
@@ -194,7 +195,7 @@ def test_silence_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("job", "reason", "node"),
     [
         (session_job(prompt=digest(b"none")), "cannot be had from c", "c"),
-        (session_job((Stage("a", 0, 3), Stage("b", 4, 99))), "not allowed", "b"),
+        (session_job((Stage("a", 0, 3), Stage("b", 4, 99))), "not placed here", "b"),
         (session_job(model="other"), "model='other'", "a"),
         (session_job(STAGES[1:]), "stage 0 is not on a", "a"),
         (session_job(new_tokens=500), "at most 256", "a"),
@@ -232,7 +233,7 @@ def test_a_cancelled_job_is_silent_and_frees_its_caches(tmp_path: Path) -> None:
     """After a cancel nothing is reported and no stage holds the session any more."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        nodes["a"].host.submit("worker", 1, session_job(new_tokens=200))
+        await submit(nodes["a"], 1, session_job(new_tokens=200))
         await until(lambda: nodes["c"].host.stages.sessions == 1)
         nodes["a"].host.cancel("worker", 1)
         seen = len(nodes["a"].outcomes)
@@ -309,7 +310,7 @@ def test_a_session_that_loses_a_stage_is_finished_by_another_pipeline(
     """Its head tells what was decided up to then; the next attempt, on other stages, says the rest of the same."""
 
     async def act(nodes: dict[str, Node]) -> None:
-        nodes["a"].host.submit("worker", 1, session_job(report_every=1))
+        await submit(nodes["a"], 1, session_job(report_every=1))
         await until(lambda: len(nodes["a"].outcomes) >= 4)
         await nodes[victim].host.close()
         nodes["a"].host.on_peer(victim, "down")

@@ -14,7 +14,7 @@ from policies.config import BatchedConfig, OneByOneConfig, PolicyConfig, Serving
 from policies.jobs import Done, Lost
 from real_backends import stages, step_frames
 from real_backends.cluster import until
-from tests.real_backends.session_nodes import NEW_TOKENS, STAGES, Node, end_of, run_nodes, session_job
+from tests.real_backends.session_nodes import NEW_TOKENS, STAGES, Node, end_of, run_nodes, session_job, submit
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
 
@@ -86,7 +86,7 @@ def test_a_head_that_went_down_holds_no_block(tmp_path: Path, serving: ServingRu
         held = nodes["c"].host.stages
         deaf_to_ends(nodes["c"])
         assert isinstance((await end_of(nodes["a"], session_job()))[-1], Done)
-        (shard,) = held._shards.values()
+        (shard,) = held.shards.held.values()
         kept = shard.kv_bytes()
         nodes["c"].host.on_peer("b", "down")
         await nodes["c"].host.compute.run(lambda: None)
@@ -115,7 +115,7 @@ def test_a_step_that_its_sessions_end_overtook_begins_nothing(tmp_path: Path, se
                 take(*frame)
 
         nodes["c"].host.on_frame = late  # type: ignore[method-assign]
-        nodes["a"].host.submit("worker", 1, session_job())
+        await submit(nodes["a"], 1, session_job())
         await until(lambda: bool(held))
         nodes["a"].host.on_peer("b", "down")
         await until(lambda: bool(nodes["a"].ends))

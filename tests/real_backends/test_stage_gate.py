@@ -20,7 +20,7 @@ from real_backends.executors import DESK_TINY, pack_activation
 from real_backends.stage_gate import ENDED_MAX, SESSIONS_OF_PEER_MAX, Gate
 from real_backends.stages import Close, MarkedStep, Open, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT
-from tests.real_backends.session_nodes import NEW_TOKENS, STAGES, Node, end_of, run_nodes, said, session_job
+from tests.real_backends.session_nodes import NEW_TOKENS, STAGES, Node, end_of, place, run_nodes, said, session_job
 
 X = pack_activation(np.zeros((2, DESK_TINY.hidden), np.float32), "f32")
 OF_D = (Stage("d", 0, 3), *STAGES[1:])  # a pipeline that a liar heads
@@ -74,6 +74,7 @@ def test_a_lane_neither_steps_nor_closes_the_caches_of_another(tmp_path: Path) -
     """A liar that heads a pipeline of its own names another's cache in its batch: that is not run, and not closed."""
 
     async def act(nodes: dict[str, Node]) -> None:
+        await place(nodes)
         stages = nodes["b"].host.stages
         of_a = Batch("lane of a", 0, "desk-tiny", STAGES, 1, (Slice("s", 0, 2, False),), X)
         nodes["b"].host.on_frame("a", STAGE, encode(of_a))
@@ -93,6 +94,7 @@ def test_a_frame_of_no_session_ends_nobodys(tmp_path: Path) -> None:
     """No frame of a session or lane without a name is taken: its end would be that of all sessions of no lane."""
 
     async def act(nodes: dict[str, Node]) -> None:
+        await place(nodes)
         stages, host = nodes["b"].host.stages, nodes["b"].host
         host.on_frame("a", STAGE, encode(Step("s", "desk-tiny", STAGES, 1, 0, X)))
         await until(lambda: "s" in stages._sessions and stages._sessions["s"].answer is not None)

@@ -1,0 +1,108 @@
+"""What is kept of sessions for checks: bounded in number and bytes, fair to each head, and nobody else's by name."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.jobs import CommitJob, Done, Stage
+from policies.wire import encode
+from real_backends.cluster import until
+from real_backends.executors import DESK_TINY, pack_activation
+from real_backends.keepsakes import Keepsakes
+from real_backends.lent_memory import LentMemory
+from real_backends.proofs import MEMORY_SHARE
+from real_backends.step_frames import Close, Step
+from real_backends.transports.frames import STAGE
+from tests.real_backends.session_nodes import STAGES, Node, end_of, run_nodes, session_job
+from tests.real_backends.test_checking import ALONE, check, commitments, prove, transcript
+from tests.real_backends.test_placed import CARD, SHARDING
+
+X = pack_activation(np.zeros((16, DESK_TINY.hidden), np.float32), "f32")
+OF_D = (Stage("d", 0, 3), *STAGES[1:])
+
+puts = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5), st.sampled_from("abc")), max_size=40)
+
+
+@given(puts, st.integers(1, 6))
+def test_sums_are_those_of_what_is_there(put: list[tuple[int, int, str]], count_max: int) -> None:
+    """After any puts: no more than the bound, the bytes of what is there, and all else was said to have gone."""
+    kept: Keepsakes[int, int] = Keepsakes(count_max)
+    there: dict[int, int] = {}
+    for key, size, peer in put:
+        there[key] = size
+        for gone in kept.put(key, size, size, peer):
+            del there[gone]
+        assert {key: kept.get(key) for key in kept} == there
+        assert len(kept) <= count_max
+        assert kept.bytes == sum(there.values())
+
+
+def test_whoever_has_most_gives_up_its_oldest() -> None:
+    """By number or by bytes, whichever runs out: what another has is not displaced."""
+    kept: Keepsakes[str, str] = Keepsakes(3)
+    kept.put("a1", "", 10, "a")
+    assert [kept.put(f"d{number}", "", 1, "d") for number in range(4)] == [[], [], ["d0"], ["d1"]]
+    assert kept.give_up() == "a1"
+    assert kept.give_up() == "d2"
+
+
+def flood(node: Node, op: str, number: int) -> None:
+    """Peer d runs a session of one step under the name of a job, and ends it."""
+    session = f"{op}@d.{number}.1"
+    node.host.on_frame("d", STAGE, encode(Step(session, "desk-tiny", OF_D, 1, 0, X)))
+
+
+async def end(node: Node, op: str, number: int) -> None:
+    session = f"{op}@d.{number}.1"
+    stages = node.host.stages
+    await until(lambda: session in stages._sessions and stages._sessions[session].answer is not None)
+    node.host.on_frame("d", STAGE, encode(Close(session)))
+    await until(lambda: session not in stages._sessions and not stages._tasks)
+
+
+def test_nobody_s_session_takes_the_place_of_another_s_of_the_same_name(tmp_path: Path) -> None:
+    """A peer runs a session under a job's name on the same layers, before and after it ended: its word stays true."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await nodes["b"].host.stages.load("desk-tiny", 3, 5)
+        for number in range(2):
+            if number:
+                *_, done = await end_of(nodes["a"], session_job())
+                await until(lambda: not nodes["b"].host.stages._sessions)
+            flood(nodes["b"], "client/op", number)
+            await end(nodes["b"], "client/op", number)
+        words = await commitments(nodes, done)
+        assert await check(nodes, done, words["b"], STAGES[1], "c") == "honest"
+
+    asyncio.run(run_nodes(tmp_path, act, policy=ALONE, names="abcd"))
+
+
+def test_what_is_kept_takes_a_share_of_what_is_lent(tmp_path: Path) -> None:
+    """A peer's sessions without end take no more than that in bytes, and displace nothing of another head's."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        proofs = nodes["b"].host.proofs
+        assert proofs is not None
+        await until(lambda: len(proofs._kept) == 1)
+        room_bytes = 2 * proofs._kept.bytes  # for as much again
+        nodes["b"].host.stages.shards.memory = LentMemory(
+            room_bytes / MEMORY_SHARE, {"desk-tiny": CARD}, SHARDING.slots
+        )
+        for number in range(6):
+            flood(nodes["b"], f"made-up/{number}", number)
+            await end(nodes["b"], f"made-up/{number}", number)
+            assert proofs._kept.bytes <= room_bytes
+        assert 1 < len(proofs._kept) < 7
+        assert isinstance(await prove(nodes["b"], CommitJob(transcript(STAGES[1], done))), Done)
+        taken = proofs._kept.bytes + proofs._evidence.bytes + proofs._shown.bytes
+        assert taken <= room_bytes + 1
+
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
+    asyncio.run(run_nodes(tmp_path, act, policy=ALONE, names="abcd"))
