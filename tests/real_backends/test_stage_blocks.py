@@ -53,7 +53,7 @@ def test_a_stage_allocates_what_the_plan_reserved_for_it(tmp_path: Path, serving
         assert isinstance((await end_of(nodes["a"], session_job()))[-1], Done)
         for stage in STAGES:
             found, layers = nodes[stage.node].host.stages, stage.last - stage.first
-            assert found.kv_pool_bytes == layers * a_layer
+            assert found.shards.pool_bytes == layers * a_layer
             blocks = -(-(16 + NEW_TOKENS - 1) // 16)  # the prompt is 16 tokens; the last token is not fed
             assert found.kv_peak_bytes == layers * a_layer * blocks * 16 // (3 * 64)
 
