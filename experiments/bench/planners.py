@@ -26,8 +26,8 @@ from policies.sharding.placement import best_placement, lone_rates
 
 PIPELINES, POOLS = 200, 40
 LARGE, LARGE_LAYERS = 1_000, 80
-NODES_MAX, PROOF_NODES_MAX = 50, 1_000_000
-"""Branch-and-bound nodes of the heuristic's programme, and of a proof, which none reaches."""
+NODES_MAX, PROOF_MAX = 50, 10_000_000
+"""Branch-and-bound nodes of the heuristic's programme, and partial placements of a proof, which none reaches."""
 Made = TypeVar("Made")
 
 TITLE = f"planners: {PIPELINES} pipelines and {POOLS} placements of up to 8 devices, and one pipeline of {LARGE:,}"
@@ -49,7 +49,7 @@ def measure(
     pipelines: int = PIPELINES, pools: int = POOLS, large: int = LARGE, devices_max: int = 8
 ) -> dict[str, float]:
     """Plan so many pipelines and placements, and one pipeline of ``large`` devices; return the figures of `LINES`."""
-    largest_placement(pool(1), lone_rates(pool(1)), PROOF_NODES_MAX)  # loads the solvers
+    largest_placement(pool(1), lone_rates(pool(1)), PROOF_MAX)  # loads the solvers
     exact_s = [_timed(partial(exact.plan, instance(n, devices_max), State(), 1))[1] for n in range(pipelines)]
     proof_s, placement_s, gaps = [], [], []
     for number in range(pools):
@@ -75,7 +75,7 @@ def _flows(given: Problem) -> tuple[tuple[float, float], tuple[float, float]]:
     by_node = lone_rates(given)
     if not by_node:
         return (0.0, 0.0), (0.0, 0.0)
-    proven, proof_s = _timed(partial(largest_placement, given, by_node, PROOF_NODES_MAX))
+    proven, proof_s = _timed(partial(largest_placement, given, by_node, PROOF_MAX))
     found, found_s = _timed(partial(best_placement, given, by_node, NODES_MAX))
     return (max_flow(given, proven, by_node)[0], max_flow(given, found, by_node)[0]), (proof_s, found_s)
 
