@@ -50,7 +50,7 @@ def pick(start: Start, rows: Array) -> Start:
 
     def rows_of(leaf: Any) -> Array:
         array = np.asarray(leaf)
-        return np.take(array, rows, axis=-1) if array.ndim else array[()]
+        return array.take(rows, axis=-1, mode="clip") if array.ndim else array[()]  # to raise costs as much again
 
     return _of_rows(rows_of, start)
 
@@ -81,12 +81,19 @@ def put_rows(result: Result, rows: Any, done: Result, part: slice = slice(None))
     _mapped(write, result, done)
 
 
-def put_changed(result: Result, rows: Array, before: Result, done: Result, part: Array) -> None:
-    """Write what has become of some rows on their chunk's result, but for columns that are still those of before."""
+def put_changed(result: Result, rows: Array, before: Result, done: Result, part: slice, but: Array) -> None:
+    """Write what has become of some rows on their chunk's result, but for columns that are still those of before.
+
+    Args:
+        part: where these rows stand in ``done``.
+        but: those of them that are left as they were, few.
+    """
 
     def write(old: Array, was: Array, new: Array) -> None:
         if new is not was:
+            left = old[but]
             old[rows] = new[part]
+            old[but] = left
 
     _mapped(write, result, before, done)
 

@@ -40,9 +40,9 @@ def run_packed(
         done, right = run(start, before)
         first = 0
         for i, some in pack:
-            places = np.flatnonzero(right[first : first + some.size])
-            put_changed(results[i], some[places], before, done, first + places)
-            todo[i][some[places]] = False
+            part = slice(first, first + some.size)
+            put_changed(results[i], some, before, done, part, some[~right[part]])
+            todo[i][some] = ~right[part]
             first += some.size
 
 
