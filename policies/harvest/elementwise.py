@@ -157,20 +157,34 @@ class Harvest:
         charged = (soc_last >= self.config.min_battery) & (state.charged | (soc_first >= self._reentry_soc))
         return state._replace(since_s=state.since_s + for_s, charged=charged)
 
-    def may_last(self, state: HarvestState, local_minute: Array, zone: Array, for_s: Array) -> Array:
-        """Return the rows that decide alike at every reading of a row of them, as far as time has a say.
+    def forbids(self, state: HarvestState, plugged: Array, on_wifi: Array, screen_on: Array) -> Array:
+        """Return the rows in which no session begins through a row of readings, for what their owners do.
 
-        Those are at rest while hours are closed, or in a session that neither hours nor its length end. A session lasts
-        if in addition plug, network and screen stay as they are, and `lasts` holds after each reading.
+        Args:
+            plugged, on_wifi: at some reading.
+            screen_on: at every reading.
+        """
+        c = self.config
+        forbidden = ~on_wifi & c.wifi_only
+        forbidden = forbidden | (~plugged & state.has_battery & c.require_charging)
+        return forbidden | (screen_on & c.require_screen_off)
+
+    def may_last(self, state: HarvestState, local_minute: Array, zone: Array, for_s: Array, forbidden: Array) -> Array:
+        """Return the rows that decide alike at every reading of a row of them, as far as time and owners have a say.
+
+        Those are at rest while hours are closed or owners forbid, or in a session that neither hours nor its length
+        end. A session lasts if in addition plug, network and screen stay as they are, and `lasts` holds after each
+        reading.
 
         Args:
             local_minute: at each reading, (reading, time zone).
             zone: each row's time zone.
             for_s: seconds from the reading before the first to the last.
+            forbidden: see `forbids`.
         """
         opens = within_hours(local_minute, self.config.hour_start, self.config.hour_end) | self._always_open
         ever, always = opens.any(axis=0)[zone], opens.all(axis=0)[zone]
-        rests = ~(state.contributing | state.draining | ever)
+        rests = ~(state.contributing | state.draining | (ever & ~forbidden))
         runs = state.contributing & always & (state.since_s + for_s < self._session_s)
         return ~state.dedicated & (rests | runs)
 

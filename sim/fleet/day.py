@@ -23,12 +23,14 @@ from scenarios.fleet import FleetScenario
 from sim.fleet import stock
 from sim.fleet.again import Taken, blank, own, pick, run_again, without_governor
 from sim.fleet.blocks import Block, Blocks
-from sim.fleet.fed import may_be_fed, may_rest, run_fed
-from sim.fleet.lasting import AtRest, Lasting
+from sim.fleet.fed import may_be_fed, run_fed
+from sim.fleet.idle import lit_first
+from sim.fleet.lasting import Lasting, may_last
 from sim.fleet.packs import run_packed
 from sim.fleet.physics import State
-from sim.fleet.quiet import Restful, lit_first, may_be_quiet, nothing, run_quiet, told, without_plug
+from sim.fleet.quiet import Restful, may_be_quiet, nothing, run_quiet, told, without_plug
 from sim.fleet.reading import Device, Sums
+from sim.fleet.rest import may_rest, run_rest
 from sim.fleet.window import (
     Air,
     Chunk,
@@ -215,8 +217,7 @@ class Share:
             return run_fed(policy, start, signals, before)
 
         def at_rest(start: Start, before: Result) -> tuple[Result, Array]:
-            found, asked = run_numpy(AtRest(policy, start.device.body.die_c), start, signals, governed=False)
-            return found, ~asked
+            return run_rest(policy, start, signals, before)
 
         def full(start: Start, before: Result) -> tuple[Result, Array]:
             found, asked = run_numpy(self.policy, start, signals, governed=False)
@@ -229,13 +230,12 @@ class Share:
         if policy is not None:
             rows = [lit_first(start, may_be_quiet(policy, start)) for start in bare]
             run_packed(quiet, [without_plug(start) for start in bare], rows, results, todo)
-            rows = [
-                lit_first(start, may_be_fed(policy, start, signals) & rest)
-                for start, rest in zip(bare, todo, strict=True)
-            ]
+            lasting = [may_last(policy, start, signals) & rest for start, rest in zip(bare, todo, strict=True)]
+            rows = [lit_first(start, may_be_fed(start, lasts)) for start, lasts in zip(bare, lasting, strict=True)]
             run_packed(fed, bare, rows, results, todo)
             rows = [
-                np.flatnonzero(rest & may_rest(policy, start, signals)) for start, rest in zip(bare, todo, strict=True)
+                lit_first(start, may_rest(start, lasts) & rest)
+                for start, lasts, rest in zip(bare, lasting, todo, strict=True)
             ]
             if sum(some.size for some in rows) > MANY:
                 run_packed(at_rest, bare, rows, results, todo)

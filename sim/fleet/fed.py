@@ -15,8 +15,9 @@ import numpy as np
 
 from policies.readings import Decision
 from sim.fleet import physics
+from sim.fleet.idle import screens
 from sim.fleet.lasting import Lasting
-from sim.fleet.quiet import idle_s, passes_s, screens
+from sim.fleet.quiet import idle_s
 from sim.fleet.reading import LOW_SOC, SKIN_HOT_C, USER_LOAD, Device, sense
 from sim.fleet.window import Result, Signals, Start, owners
 from sim.owners.crowd import PLUGGED, SCREEN, WIFI
@@ -32,8 +33,8 @@ class _Loads(NamedTuple):
     done: Array
 
 
-def may_be_fed(policy: Lasting, start: Start, signals: Signals) -> Array:
-    """Return the rows that may be fed in a window."""
+def may_be_fed(start: Start, lasting: Array) -> Array:
+    """Return the rows that may be fed in a window, of those whose decision may last."""
     fixed, body, memory = start.chunk.fixed, start.device.body, start.device.memory
     always, ever = np.bitwise_and.reduce(start.flags, axis=0), np.bitwise_or.reduce(start.flags, axis=0)
     soc = body.charge.soc
@@ -41,14 +42,7 @@ def may_be_fed(policy: Lasting, start: Start, signals: Signals) -> Array:
     alive = (always & PLUGGED != 0) & inert & ~body.off
     dead = (ever & PLUGGED == 0) & ~fixed.has_battery & body.off & ~memory.contributing
     alike = ~memory.contributing | ((always & WIFI != 0) & (ever & SCREEN == 0))
-    lasting = policy.may_last(memory, signals.zone_minute, start.chunk.site.zone, passes_s(start, signals))
     return (alive | dead) & alike & lasting & (body.level == 0.0)
-
-
-def may_rest(policy: Lasting, start: Start, signals: Signals) -> Array:
-    """Return the rows that are at rest all window, whatever else they do."""
-    memory, zone = start.device.memory, start.chunk.site.zone
-    return policy.may_last(memory, signals.zone_minute, zone, passes_s(start, signals)) & ~memory.contributing
 
 
 def run_fed(policy: Lasting, start: Start, signals: Signals, before: Result) -> tuple[Result, Array]:

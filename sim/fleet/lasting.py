@@ -1,8 +1,4 @@
-"""What a harvest policy can tell of decisions that last for a window, and rows at rest, of which it is not asked.
-
-A phone whose hours are closed lends nothing whatever its owner does. Its battery, heat and charger are advanced in full
-(`sim.fleet.reading.step`), but of its policy only the latches move.
-"""
+"""What a harvest policy can tell of decisions that last for a window."""
 
 from __future__ import annotations
 
@@ -12,6 +8,9 @@ import numpy as np
 
 from policies.harvest import Devices
 from policies.readings import Decision, Readings
+from sim.fleet.quiet import passes_s
+from sim.fleet.window import Signals, Start
+from sim.owners.crowd import PLUGGED, SCREEN, WIFI
 
 Array = Any
 
@@ -28,8 +27,12 @@ class Lasting(Protocol):
         """Decide for every row."""
         ...
 
-    def may_last(self, state: Any, local_minute: Array, zone: Array, for_s: Array) -> Array:
-        """Return the rows that decide alike at every reading, as far as time has a say."""
+    def forbids(self, state: Any, plugged: Array, on_wifi: Array, screen_on: Array) -> Array:
+        """Return the rows in which no session begins, for what their owners do."""
+        ...
+
+    def may_last(self, state: Any, local_minute: Array, zone: Array, for_s: Array, forbidden: Array) -> Array:
+        """Return the rows that decide alike at every reading, as far as time and owners have a say."""
         ...
 
     def later(self, state: Any, die_c: Array, soc: Array, dt_s: Array) -> Any:
@@ -41,19 +44,10 @@ class Lasting(Protocol):
         ...
 
 
-class AtRest:
-    """A policy in its stead for rows that it would let rest at every reading; under NumPy.
-
-    Args:
-        policy: theirs.
-        like: floats, one element a row.
-    """
-
-    def __init__(self, policy: Lasting, like: Array) -> None:
-        self._policy = policy
-        none = np.zeros_like(like)
-        self._decision = Decision(np.zeros(like.shape, dtype=bool), none, none, none, np.zeros(like.shape, np.int8))
-
-    def decide(self, state: Any, readings: Readings, dt_s: Any) -> tuple[Decision, Any]:
-        """Lend nothing."""
-        return self._decision, self._policy.later(state, readings.die_c, readings.soc, dt_s)
+def may_last(policy: Lasting, start: Start, signals: Signals) -> Array:
+    """Return the rows whose decision may last for a window."""
+    always, ever = np.bitwise_and.reduce(start.flags, axis=0), np.bitwise_or.reduce(start.flags, axis=0)
+    memory, zone = start.device.memory, start.chunk.site.zone
+    screen_on = (always & SCREEN != 0) & ~start.device.body.off
+    forbidden = policy.forbids(memory, ever & PLUGGED != 0, ever & WIFI != 0, screen_on)
+    return policy.may_last(memory, signals.zone_minute, zone, passes_s(start, signals), forbidden)

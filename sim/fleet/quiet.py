@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from models.battery.draining import Draining
+from models.battery.cells import Cells
 from models.battery.reading import Charge
-from sim.fleet import physics
-from sim.fleet.reading import LOW_SOC, SKIN_HOT_C, USER_LOAD, Device, Sums
+from sim.fleet.idle import Idle, screens
+from sim.fleet.reading import LOW_SOC, SKIN_HOT_C, Device, Sums
 from sim.fleet.window import Counts, Result, Signals, Start
-from sim.owners.crowd import PLUGGED, SCREEN
+from sim.owners.crowd import PLUGGED
 
 Array = Any
 
@@ -81,69 +81,26 @@ def run_quiet(start: Start, rest_below_c: float) -> Quiet:
         rest_below_c: of the policy (`Restful`).
     """
     table, fixed, _ = start.chunk
-    body, lit_at = start.device.body, screens(start)
-    dtype = body.die_c.dtype
-    air_c = physics.surroundings(fixed, *start.air)
-    lit_w = np.minimum(fixed.dynamic_w * (USER_LOAD * np.ones_like(body.die_c)), fixed.room_w)
-    most_board_c = (
-        fixed.trip_c - fixed.reach_k_per_w * lit_w
-    )  # no use of the owner's takes the die to its trip from here
-    idle_w, leak_w_per_k = fixed.idle_w * ~body.off, fixed.leak_w_per_k * ~body.off
-
-    # Only the first rows, up to the last one whose screen is on at some reading, have more than their idle draw.
-    first = slice(int(np.max(np.flatnonzero(lit_at.any(axis=0)), initial=-1)) + 1)
-    lit = lit_at[:, first].astype(dtype)
-    screen_full_w = fixed.screen_w if np.ndim(fixed.screen_w) == 0 else fixed.screen_w[first]
-    warm_first = fixed.warm_k_per_w[0][:, first]
-    die_w, screen_w, warmth = np.empty_like(lit[0]), np.empty_like(lit[0]), np.empty_like(warm_first)
-    base_w, chip_w, total_w = idle_w.copy(), idle_w.copy(), np.empty_like(idle_w)
-
-    cells = Draining(table, fixed.cell, body.charge)
-    nodes_c = np.stack([body.die_c, body.board_c, body.skin_c])
-    next_c, some_c = np.empty_like(nodes_c), np.empty_like(nodes_c)
-    calm, fed = _is_calm(nodes_c, rest_below_c, most_board_c), np.ones(idle_w.shape, dtype=bool)
-    sum_w, sum_a = np.zeros_like(idle_w), np.zeros_like(idle_w)
+    idle, cells = Idle(start), Cells(table, fixed.cell, start.device.body.charge)
+    most_c, least_w = idle.nodes_c.copy(), np.full_like(idle.total_w, np.inf)
+    least_v, sum_w, sum_a = least_w.copy(), np.zeros_like(least_w), np.zeros_like(least_w)
+    power_w = np.empty_like(least_w)
     with np.errstate(all="ignore"):
-        for k, on in enumerate(lit):
-            if k == len(lit) - 1:
+        for k in range(len(start.flags)):
+            if k == len(start.flags) - 1:
                 soc_last = cells.charge.soc.copy()
-            np.multiply(screen_full_w, on, out=screen_w)
-            np.add(idle_w[first], screen_w, out=base_w[first])
-            np.multiply(lit_w[first], on, out=die_w)
-            np.add(die_w, base_w[first], out=chip_w[first])
-            np.subtract(nodes_c[0], physics.LEAK_REFERENCE_C, out=total_w)
-            total_w *= leak_w_per_k
-            total_w += chip_w
-            cells.give(np.multiply(total_w, fixed.per_cell, out=some_c[0]), nodes_c[1])
-            board_w = cells.heat_w
-            board_w *= fixed.cells
-            board_w += base_w
-            screen_w *= 1.0 - physics.SCREEN_HEAT_SHARE
-            np.subtract(board_w[first], screen_w, out=board_w[first])
-
-            physics.drift(fixed, nodes_c, air_c, next_c, some_c)
-            np.add(next_c[:, first], np.multiply(warm_first, die_w, out=warmth), out=next_c[:, first])
-            next_c += np.multiply(fixed.warm_k_per_w[1], board_w, out=some_c)
-            nodes_c, next_c = next_c, nodes_c
+            total_w = idle.draw(k)
+            cells.give(np.multiply(total_w, fixed.per_cell, out=power_w), idle.nodes_c[1])
+            idle.warm(cells.heat_w)
 
             sum_w += total_w
             sum_a += cells.current_a
-            calm &= _is_calm(nodes_c, rest_below_c, most_board_c)
-            fed &= total_w >= 0.0
-            fed &= cells.end_v >= fixed.cell.v_min
-    return Quiet(cells.charge, nodes_c, soc_last, sum_w, sum_a, calm, fed & (cells.charge.soc > 0.0))
-
-
-def _is_calm(nodes_c: Array, rest_below_c: float, most_board_c: Array) -> Array:
-    calm = nodes_c[0] < rest_below_c
-    calm &= nodes_c[1] <= most_board_c
-    calm &= nodes_c[2] <= SKIN_HOT_C
-    return calm
-
-
-def screens(start: Start) -> Array:
-    """Return where the screen is on, (reading, device)."""
-    return (start.flags & np.uint8(SCREEN) != 0) & ~start.device.body.off
+            np.maximum(most_c, idle.nodes_c, out=most_c)  # what is not a number stays so
+            np.minimum(least_w, total_w, out=least_w)
+            np.minimum(least_v, cells.end_v, out=least_v)
+    calm = (most_c[0] < rest_below_c) & (most_c[1] <= idle.most_board_c) & (most_c[2] <= SKIN_HOT_C)
+    fed = (least_w >= 0.0) & (least_v >= fixed.cell.v_min) & (cells.charge.soc > 0.0)
+    return Quiet(cells.charge, idle.nodes_c, soc_last, sum_w, sum_a, calm, fed)
 
 
 def nothing(start: Start) -> Result:
@@ -185,10 +142,3 @@ def idle_s(start: Start, signals: Signals) -> Array:
     off_s = start.device.idle_s + passes_s(start, signals)
     off_s[used] = np.argmax(lit[::-1, used], axis=0) * signals.step_s
     return off_s
-
-
-def lit_first(start: Start, rows: Array) -> Array:
-    """Return rows, a bit each, as places: first those whose screen is on at some reading."""
-    places = np.flatnonzero(rows)
-    lit = (np.bitwise_or.reduce(start.flags, axis=0) & SCREEN != 0)[places]
-    return np.concatenate([places[lit], places[~lit]])

@@ -194,7 +194,6 @@ def count(marks: Marks, owner: Owner, last: Last, xp: Any = np) -> tuple[Counts,
     lent, low = marks.contribute, marks.low
     owner_back = owner.screen | ~owner.plugged | ~owner.wifi
     lent_before = xp.concatenate([last.contribute[None], lent[:-1]])
-    low_before = xp.concatenate([last.low[None], low[:-1]])
 
     def total(bits: Array) -> Array:
         return xp.sum(bits, axis=0, dtype=xp.uint8)
@@ -202,10 +201,16 @@ def count(marks: Marks, owner: Owner, last: Last, xp: Any = np) -> tuple[Counts,
     return (
         Counts(
             lent=total(lent),
-            sessions=total(lent & ~lent_before),
+            sessions=rises(last.contribute, lent, xp),
             interrupted=total(lent_before & ~lent & owner_back),
             hot=total(marks.hot),
-            low=total(low & ~low_before),
+            low=rises(last.low, low, xp),
         ),
         Last(lent[-1], low[-1]),
     )
+
+
+def rises(last: Array, bits: Array, xp: Any = np) -> Array:
+    """Return how often each row's bit, (reading, device), becomes true after that of the last window."""
+    before = xp.concatenate([last[None], bits[:-1]])
+    return xp.sum(bits & ~before, axis=0, dtype=xp.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,23 +61,27 @@ def test_a_resting_row_is_told_ahead(
     dies_c=st.lists(st.floats(20.0, 70.0), min_size=2, max_size=15), config=st.sampled_from([
         HarvestConfig(), HarvestConfig(drain_s=0.0), HarvestConfig(hour_start=0.0, hour_end=24.0),
         HarvestConfig(hour_start=8.0, hour_end=9.0, max_session_h=0.5, max_cpu=0.0),
-    ]),
+        HarvestConfig(wifi_only=False, require_charging=False, require_screen_off=False),
+    ]), owners=st.lists(st.booleans(), min_size=3, max_size=3),
 )  # fmt: skip
 def test_a_decision_that_lasts_is_made_once(
-    flags: list[bool], since_s: int, first_minute: int, socs: list[float], dies_c: list[float], config: HarvestConfig
-) -> None:
+    flags: list[bool], since_s: int, first_minute: int, socs: list[float], dies_c: list[float], config: HarvestConfig,
+    owners: list[bool],
+) -> None:  # fmt: skip
     """Where only heat, charge and time move, rows of `may_last` decide as at first while `lasts` says so."""
     rule = Harvest(config)
     columns = [np.array([flag]) for flag in flags]
     state = HarvestState(*columns[:4], np.array([float(since_s)]), *columns[4:])
     minutes = (first_minute + np.arange(len(dies_c))[:, None]) % 1440.0
-    may = rule.may_last(state, minutes, np.array([0]), 60.0 * len(dies_c))[0]
+    plugged, wifi, screen = (np.array([bit]) for bit in owners)
+    forbidden = rule.forbids(state, plugged, wifi, screen)
+    may = rule.may_last(state, minutes, np.array([0]), 60.0 * len(dies_c), forbidden)[0]
     was, decisions, told, lasts = state.contributing[0], [], [], []
     for k, die_c in enumerate(dies_c):
         die = np.array([die_c])
         read = Readings(
-            columns[1], np.array([socs[k]]), np.array([True]), die, die, die, np.array([True]), np.array([False]),
-            np.array([20 * MBPS]), np.array([False]), np.array([3600.0 + 60.0 * k]), minutes[k], np.array([0.0]),
+            columns[1], np.array([socs[k]]), plugged, die, die, die, wifi, np.array([False]),
+            np.array([20 * MBPS]), screen, np.array([3600.0 + 60.0 * k]), minutes[k], np.array([0.0]),
         )  # fmt: skip
         decision, state = rule.decide(state, read, 60.0)
         told.append(rule.later(told[-1], die, np.array([socs[k]]), 60.0) if told else state)
@@ -99,7 +104,23 @@ def test_a_session_by_night_lasts_and_one_that_ends_soon_does_not() -> None:
     )
     minutes = np.array([[120.0, 600.0], [121.0, 601.0]])
 
-    assert rule.may_last(state, minutes, np.array([0, 0, 1, 1, 1]), 900.0).tolist() == [True, False, False, True, False]
+    free = np.zeros(5, dtype=bool)
+    lasts = rule.may_last(state, minutes, np.array([0, 0, 1, 1, 1]), 900.0, free)
+    assert lasts.tolist() == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize("what", ["nothing", "no charger", "no Wi-Fi", "screen on", "its battery is out"])
+def test_a_phone_whose_owner_forbids_a_session_rests_by_night(what: str) -> None:
+    """By night it lasts at rest where it is on no charger or Wi-Fi, or in use all along; a desktop needs no charger."""
+    rule = Harvest(HarvestConfig())
+    has_battery = np.array([what != "its battery is out"])
+    state = rule.init(Devices(np.array([False]), has_battery))
+    plugged = np.array([what not in ("no charger", "its battery is out")])
+    forbidden = rule.forbids(state, plugged, np.array([what != "no Wi-Fi"]), np.array([what == "screen on"]))
+
+    night = np.array([[120.0], [121.0]])
+    lasts = rule.may_last(state, night, np.array([0]), 900.0, forbidden)
+    assert lasts.tolist() == [what not in ("nothing", "its battery is out")]
 
 
 def test_a_phone_that_was_just_met_rests() -> None:

@@ -10,6 +10,7 @@ import pytest
 from sim.fleet import stock
 from sim.fleet.day import Share
 from sim.fleet.fed import may_be_fed, run_fed
+from sim.fleet.lasting import may_last
 from sim.fleet.quiet import nothing
 from sim.fleet.window import Start, run_numpy
 from sim.owners.crowd import NETWORK, PLUGGED, SCREEN, WIFI
@@ -31,7 +32,7 @@ def fed_rows(share: Share, start: Start, number: int) -> Any:
     """Return what a window leaves of fed rows, and which they are."""
     signals = share.signals(number, 0.7)
     result, fed = run_fed(share.policy, start, signals, nothing(start))
-    return result, fed & may_be_fed(share.policy, start, signals)
+    return result, fed & may_be_fed(start, may_last(share.policy, start, signals))
 
 
 def is_as_in_full(share: Share, start: Start, number: int) -> np.ndarray:

@@ -10,7 +10,8 @@ import pytest
 from sim.fleet import stock
 from sim.fleet.again import pick
 from sim.fleet.day import Share
-from sim.fleet.quiet import lit_first, may_be_quiet, nothing, run_quiet, told
+from sim.fleet.idle import lit_first
+from sim.fleet.quiet import may_be_quiet, nothing, run_quiet, told
 from sim.fleet.window import Start, run_numpy
 from sim.owners.crowd import SCREEN
 from tests.sim.fleet.fleets import small
