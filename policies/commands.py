@@ -28,10 +28,15 @@ class Join(Message, frozen=True, tag="join"):
 
 
 class Evict(Message, frozen=True, tag="evict"):
-    """A member's results were proved wrong too often; it gets no more work."""
+    """A member's results were proved wrong too often; it gets no more work.
+
+    Where members of the committee may lie, ``by`` is one of them and signs it, and it takes f + 1 of them.
+    """
 
     node: str
     reason: str
+    by: str = ""
+    signature: bytes = b""
 
 
 class Place(Message, frozen=True, tag="place"):
@@ -246,7 +251,7 @@ class Convict(Message, frozen=True, tag="convict"):
     evidence: bytes
 
 
-def unsigned(command: Stand | Attend) -> bytes:
+def unsigned(command: Stand | Attend | Evict) -> bytes:
     """Return what the device signs: the command without its signature."""
     return encode(msgspec.structs.replace(command, signature=b""))
 

@@ -86,6 +86,7 @@ class Duties(Policy):
 
     messages: ClassVar[tuple[type[Message], ...]] = (Alive, Speak)
     state: VillageState
+    seats: tuple[str, ...] = ()  # only who coordinates puts anybody out
 
     def _convene(self, charter: Charter) -> None:
         """Begin, before there is a state."""
@@ -101,7 +102,7 @@ class Duties(Policy):
 
     def _new_state(self, snapshot: bytes = b"") -> VillageState:
         council = self._new_council()
-        return VillageState.restore(snapshot, council) if snapshot else VillageState(council)
+        return VillageState.restore(snapshot, council, self.seats) if snapshot else VillageState(council, self.seats)
 
     def _new_council(self) -> Council:
         return Council(self.charter.founders, self.charter.chooser, self.charter.convicts)

@@ -104,18 +104,18 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
 
 def _coordination(spec: NodeSpec, sharding: ShardingConfig) -> Coordination:
     council, recovery = spec.config.committee, spec.config.recovery
-    liars = bears_liars(spec.config.consensus)
+    seats = spec.committee if bears_liars(spec.config.consensus) else ()
     reserved_tokens = spec.config.sharding.slots * spec.config.sharding.context_tokens  # see `card`
     kv_bytes_token_layer = spec.card.kv_bytes_layer / reserved_tokens
     if isinstance(council, FixedConfig):
         return Coordination(
             spec.config.coordination, sharding, spec.card, spec.smaller,
-            recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer, liars=liars,
+            recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer, seats=seats,
         )  # fmt: skip
     assert spec.facts is not None
     return CouncilCoordination(
         spec.config.coordination, sharding, spec.card, spec.smaller,
-        recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer, liars=liars,
+        recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer, seats=seats,
         charter=Charter(
             council, spec.committee, spec.facts, Electoral(council.seats, council.byzantine_share), convicts
         ),

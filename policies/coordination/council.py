@@ -25,7 +25,7 @@ class CouncilCoordination(Duties, Coordination):
     """One device's coordination and its part in the council.
 
     Args:
-        config, sharding, card, smaller, recovery, kv_bytes_token_layer, liars: as `Coordination` has them.
+        config, sharding, card, smaller, recovery, kv_bytes_token_layer, seats: as `Coordination` has them.
         charter: as `Duties` have it.
 
     Attributes:
@@ -44,12 +44,12 @@ class CouncilCoordination(Duties, Coordination):
         charter: Charter,
         recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
         kv_bytes_token_layer: float = 0.0,
-        liars: bool = False,
+        seats: tuple[str, ...] = (),
     ) -> None:
         self._convene(charter)
         Coordination.__init__(
             self, config, sharding, card, smaller,
-            recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer, liars=liars,
+            recovery=recovery, kv_bytes_token_layer=kv_bytes_token_layer, seats=seats,
         )  # fmt: skip
         self.office = InOffice(0, charter.founders)
 

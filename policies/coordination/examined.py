@@ -8,7 +8,6 @@ is no proof. How much less follows from how often an honest worker earns that wo
 
 from __future__ import annotations
 
-from policies.commands import Evict
 from policies.coordination.efforts import Effort
 from policies.coordination.lines import Line
 from policies.coordination.requests import STRIKES_MAX, Requests
@@ -49,13 +48,13 @@ class Examination(Requests):
         rules = self.config.spot_checks
         if rules is None or effort.tries != 1 or effort.key in self.inherited or not report.tokens:
             return
-        a, members = effort.accepted, self.state.members
+        a, standing = effort.accepted, self.standing
         free = [
             node
             for node, view in self.lines.workers.items()
             if view.capability is not None
             and node not in line.nodes
-            and members.get(node, False)
+            and standing.get(node, False)
             and node not in self.lines.doubted
         ]
         rates = tuple(self.trust.audit_share((node,), rules.share, STRIKES_MAX) for node in line.nodes)
@@ -84,7 +83,7 @@ class Examination(Requests):
         self.found[node] = self.found.get(node, 0) + 1
         if self.found[node] == rules.strikes:
             self.port.decide("found_false", FoundFalse(node, rules.strikes))
-            self._propose(Evict(node, f"{rules.strikes} checks found it false"))
+            self._put_out(node, f"{rules.strikes} checks found it false")
 
     def _was_there(self, node: str, since_ns: int) -> bool:
         """Whether a worker has renewed its lease since then."""

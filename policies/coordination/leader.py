@@ -146,6 +146,9 @@ class Coordination(Standing):
             self._expect(self.lines.place(placement))
         for node in self.lines.dead():
             self._worker_gone(node, DECLARED)
+        standing = self.standing
+        for node in [node for node in self.lines.of_node if not standing.get(node, False)]:
+            self._put_aside(node)
         for accepted in self.state.requests.values():
             self.efforts.add(accepted, self.port.rng.random())
         self.port.set_timer("tick", self.tick_ns)
@@ -227,5 +230,10 @@ class Coordination(Standing):
             self.pool_changed = True
         elif isinstance(command, Pledge):
             self.port.tell("examiner", Pledged(self.state.applied, command))
-        elif isinstance(command, Evict) and command.node in self.lines.of_node:
-            self._dissolve(self.lines.of_node[command.node], f"{command.node} evicted")
+        elif isinstance(command, Evict) and command.node in self.lines.of_node and not self.standing[command.node]:
+            self._put_aside(command.node)
+
+    def _put_aside(self, node: str) -> None:
+        """A worker that is not in good standing gets no work on the pipeline that it has, either."""
+        if node in self.lines.of_node:  # else another one of the same pipeline was put aside before
+            self._dissolve(self.lines.of_node[node], f"{node} evicted")

@@ -66,7 +66,7 @@ class Moving(Pipelines):
         if rules is None:
             return False
         own = tuple(line.number for line in lines)
-        pool = self.lines.settled(self.port.now - int(rules.dwell_s * NS_PER_S), self.state.members)
+        pool = self.lines.settled(self.port.now - int(rules.dwell_s * NS_PER_S), self.standing)
         pool = {node: c for node, c in pool.items() if self.lines.of_node.get(node) in (None, *own)}
         asked = (tuple(pool.items()), own, self.port.now // int(rules.horizon_s * NS_PER_S))
         if asked == self.considered.get(card.model):
@@ -114,7 +114,7 @@ class Moving(Pipelines):
 
     def _can_come(self, coming: tuple[Pipeline, ...], going: set[int]) -> bool:
         """Whether all workers of these pipelines are free, or will be when the others are gone."""
-        free = self.lines.free_workers(self.placing, self.state.members)
+        free = self.lines.free_workers(self.placing, self.standing)
         return all(
             stage.node in free or (self.lines.of_node.get(stage.node) in going and stage.node in self.lines.workers)
             for pipeline in coming
@@ -150,7 +150,7 @@ class Moving(Pipelines):
         """Let idle workers hold the plan's copies, and no others; copies of a better model come first."""
         assert self.planned is not None
         model, ranks = self.planned.model, {card.model: rank for rank, card in enumerate(self.cards)}
-        free = self.lines.free_workers(self.placing, self.state.members)
+        free = self.lines.free_workers(self.placing, self.standing)
         wanted = {stage.node: stage for stage in plan.replicas if stage.node in free}
         for node in free:
             held = self.lines.spares.get(node)

@@ -105,7 +105,7 @@ class Offers(Moving):
     def settled(self) -> dict[str, Capability]:
         """Return what workers can lend that have been lent for the dwell, whether they serve or not."""
         since_ns = self.port.now - int(self.config.degrade.dwell_s * NS_PER_S)
-        pool = self.lines.settled(since_ns, self.state.members)
+        pool = self.lines.settled(since_ns, self.standing)
         return {node: c for node, c in pool.items() if self.lines.workers[node].since_ns <= since_ns}
 
     def _on_planned(self, result: bytes) -> None:

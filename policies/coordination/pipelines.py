@@ -100,7 +100,7 @@ class Pipelines(Attempts):
         if self.plan_job or not self.pool_changed or self.lines.leaving:
             return
         self.pool_changed = False
-        free = self.lines.free_workers(self.placing, self.state.members)
+        free = self.lines.free_workers(self.placing, self.standing)
         if free:
             self._plan_free(free)
             self.broken.clear()
@@ -149,7 +149,7 @@ class Pipelines(Attempts):
         self._propose_lines([Pipeline(self.card.model, stages, token_s) for stages, token_s in pipelines])
 
     def _propose_lines(self, lines: Iterable[Pipeline]) -> None:
-        free = self.lines.free_workers(self.placing, self.state.members)
+        free = self.lines.free_workers(self.placing, self.standing)
         for model, stages, token_s in lines:
             if all(stage.node in free for stage in stages):
                 self.placing.update(stage.node for stage in stages)

@@ -6,13 +6,15 @@ answer comes about is told in `policies.coordination.attempts`, which stands on 
 
 from __future__ import annotations
 
+import msgspec
+
 from policies import commands
-from policies.commands import Accept, Attach, Complete, Evict, Refuse
+from policies.commands import Accept, Attach, Complete, Evict, Refuse, unsigned
 from policies.config import CoordinationConfig, ShardingConfig
 from policies.coordination.efforts import WITHDRAWN, Effort, Efforts, settlement_of
 from policies.coordination.lines import Lines
 from policies.coordination.owed import Owed
-from policies.coordination.trust import Trust
+from policies.coordination.trust import SLANDER, Trust
 from policies.local import Ask, Busy, Propose, Tokens
 from policies.port import NS_PER_S, Policy
 from policies.problem import Problem
@@ -33,7 +35,8 @@ class Requests(Policy):
         sharding: planner and slots.
         card: the served model as a planning problem without workers.
         smaller: models that may serve in its place, the best first (`policies.coordination.offers`).
-        liars: whether members may lie, so that those who follow keep watch of who leads.
+        seats: the committee at the beginning, where its members may lie, so that those who follow keep watch of who
+            leads; () where each is believed.
 
     Attributes:
         cards: all of them.
@@ -53,21 +56,21 @@ class Requests(Policy):
         card: Problem,
         smaller: tuple[Problem, ...] = (),
         *,
-        liars: bool = False,
+        seats: tuple[str, ...] = (),
     ) -> None:
-        self.config, self.sharding, self.card = config, sharding, card
+        self.config, self.sharding, self.card, self.seats = config, sharding, card, seats
         self.cards = (card, *smaller)
         self.lease_ns = int(config.lease_s * NS_PER_S)
         self.tick_ns = int(config.plan_every_s * NS_PER_S)
         self.state = self._new_state()
         self.leader, self.term = "", 0
         # One that runs is refused a lease after its deadline, at a tick; as long again for the log to say so.
-        self.owed = Owed(2 * (self.lease_ns + self.tick_ns)) if liars else None
+        self.owed = Owed(2 * (self.lease_ns + self.tick_ns)) if seats else None
         self.lines = Lines()
         self._reset()
 
     def _new_state(self, snapshot: bytes = b"") -> VillageState:
-        return VillageState.restore(snapshot) if snapshot else VillageState()
+        return VillageState.restore(snapshot, seats=self.seats) if snapshot else VillageState(seats=self.seats)
 
     def _reset(self) -> None:
         """Forget what is soft; a layer above adds its own."""
@@ -75,6 +78,28 @@ class Requests(Policy):
         self.efforts = Efforts(int(self.config.ageing_s * NS_PER_S))
         self.strikes: dict[str, int] = {}
         self.trust = Trust()
+        for node, accusers in self.state.registry.accused.items():
+            for _ in accusers:
+                self.trust.suspected(node, SLANDER)
+
+    @property
+    def standing(self) -> dict[str, bool]:
+        """Nodes of the registry in order of joining: whether they are in good standing, and not accused by this member.
+
+        It takes f + 1 members to put a worker out, but one that leads is not made to rely on whom it has found false.
+        """
+        accused, me = self.state.registry.accused, self.port.me
+        if not accused:
+            return self.state.members
+        return {node: good and me not in accused.get(node, ()) for node, good in self.state.members.items()}
+
+    def _put_out(self, node: str, reason: str) -> None:
+        """Say, as one of the members who must, that a worker is to get no more work."""
+        wish = Evict(node, reason)
+        if self.seats:
+            wish = Evict(node, reason, self.port.me)
+            wish = msgspec.structs.replace(wish, signature=self.port.keys.sign(unsigned(wish)))
+        self._propose(wish)
 
     @property
     def leading(self) -> bool:
@@ -172,4 +197,4 @@ class Requests(Policy):
     def _strike(self, node: str) -> None:
         self.strikes[node] = self.strikes.get(node, 0) + 1
         if self.strikes[node] == STRIKES_MAX:
-            self._propose(Evict(node, f"{STRIKES_MAX} answers differed from the majority's"))
+            self._put_out(node, f"{STRIKES_MAX} answers differed from the majority's")

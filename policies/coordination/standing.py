@@ -44,7 +44,7 @@ class Standing(Offers):
     """Has workers stand by for others.
 
     Args:
-        config, sharding, card, smaller, liars: as of `policies.coordination.requests.Requests`.
+        config, sharding, card, smaller, seats: as of `policies.coordination.requests.Requests`.
         recovery: whether requests are prepared for deaths, and how.
         kv_bytes_token_layer: what a layer of the first model keeps of a token.
 
@@ -67,11 +67,11 @@ class Standing(Offers):
         *,
         recovery: RecoveryRules = ReplayConfig(),  # noqa: B008
         kv_bytes_token_layer: float = 0.0,
-        liars: bool = False,
+        seats: tuple[str, ...] = (),
     ) -> None:
         self.rules = None if isinstance(recovery, ReplayConfig) else recovery
         self.kv_bytes_token_layer = kv_bytes_token_layer
-        super().__init__(config, sharding, card, smaller, liars=liars)
+        super().__init__(config, sharding, card, smaller, seats=seats)
 
     def _reset(self) -> None:
         super()._reset()
@@ -97,7 +97,7 @@ class Standing(Offers):
         """Let each idle worker hold a stage: of those with fewest standbys the one that is worth most."""
         if self.plan_job or self.pool_changed or self.placing:
             return
-        lines, free = self.lines, self.lines.free_workers(self.placing, self.state.members)
+        lines, free = self.lines, self.lines.free_workers(self.placing, self.standing)
         standbys = {(line.model, s.first, s.last): 0 for line in lines.lines.values() for s in line.stages}
         for node in list(lines.spares):
             _, model, held = lines.spares[node]
@@ -285,7 +285,7 @@ class Standing(Offers):
         for stage in line.stages:
             node = stage.node
             view = self.lines.workers.get(node)
-            if node == blamed or view is None or node in self.lines.doubted or not self.state.members.get(node, False):
+            if node == blamed or view is None or node in self.lines.doubted or not self.standing.get(node, False):
                 node = self._standby_of(line.model, stage, {})
             if not node or node in self.placing or node in [other.node for other in stages]:
                 return ()

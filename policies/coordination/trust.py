@@ -15,6 +15,7 @@ from policies.verification.law import spot_checks
 PRIOR = 0.01  # assumption: of a hundred workers one lies
 LIES_OFTEN = 0.5  # assumption: a liar's answers of which an audit would have shown that they are false
 MISTAKEN = 1e-3  # assumption: an honest worker, alone on its pipeline, loses an audit (other hardware, another version)
+SLANDER = 1 / 3  # of 3f + 1 members f may lie, and call any honest worker false
 HARM = 100.0  # assumption: a wrong answer does as much harm as a hundred runs cost
 HORIZON = 10_000  # assumption: answers that a worker is expected to give
 

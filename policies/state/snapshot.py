@@ -15,7 +15,7 @@ from policies.state.part import Part
 from policies.wire import encode
 
 MAGIC = b"VTSTATE"
-VERSION = 2
+VERSION = 3
 BYTES_MAX = 64 << 20
 """Our bound, as for a record of the log (`policies.log`)."""
 _DIGEST_BYTES = 20

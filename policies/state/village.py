@@ -37,6 +37,7 @@ from policies.commands import (
     Refuse,
     Stand,
     decode,
+    unsigned,
     verifiers_receipt,
 )
 from policies.jobs import Stage
@@ -59,12 +60,14 @@ class VillageState:
 
     Args:
         council: who may change the committee and how; None in a village whose committee stays.
+        seats: the committee at the beginning, where its members may lie; () where each is believed.
 
     Attributes:
         applied: number of commands applied, whatever they came to.
     """
 
-    def __init__(self, council: Council | None = None) -> None:
+    def __init__(self, council: Council | None = None, seats: tuple[str, ...] = ()) -> None:
+        self.seats = seats
         self.registry, self.pipelines, self.work = Members(), Placements(), Requests()
         self.contributions, self.credits = Contributions(), Ledger()
         self.configuration, self.sessions = Configuration(), Sessions()
@@ -110,7 +113,7 @@ class VillageState:
         if isinstance(command, Join):
             return self.registry.join(command.node)
         if isinstance(command, Evict):
-            return self.registry.evict(command.node)
+            return self._evict(command, verify)
         if isinstance(command, Pay):
             payment = command.payment
             return verify(payment.source, encode(payment), command.signature) and self.credits.pay(payment)
@@ -126,6 +129,15 @@ class VillageState:
             return _binds(command, verify)
         assert isinstance(command, Configure | Put | CompareAndSet | Add)
         return self.configuration.apply(command).ok
+
+    def _evict(self, command: Evict, verify: Verify) -> bool:
+        """Put a worker out, or hear one of those who must agree to it: any may lead for a while, and lie."""
+        if not self.seats:
+            return self.registry.evict(command.node)
+        seats = self.council.sitting or self.seats
+        return verify(command.by, unsigned(command), command.signature) and self.registry.accuse(
+            command.node, command.by, seats
+        )
 
     def _in_session(self, command: InSession) -> bool:
         if not self.sessions.due(command):
@@ -198,13 +210,13 @@ class VillageState:
         return snapshot.pack(self.applied, self.parts)
 
     @classmethod
-    def restore(cls, data: bytes, council: Council | None = None) -> VillageState:
-        """Return the state that `snapshot` gave; ``council`` is a new one, as for a new state.
+    def restore(cls, data: bytes, council: Council | None = None, seats: tuple[str, ...] = ()) -> VillageState:
+        """Return the state that `snapshot` gave; ``council`` is a new one, as for a new state, and so are ``seats``.
 
         Raises:
             SnapshotError: the bytes are no snapshot, or damaged; the message says how in one line.
         """
-        state = cls(council)
+        state = cls(council, seats)
         state.applied = snapshot.unpack(data, state.parts)
         return state
 

@@ -120,7 +120,9 @@ class VillageArena(MessageArena):
         if name in members:
             watchers = ("coordination", "gateway")
             policies["consensus"] = replicated_log(self.rules, members, "coordination", watchers, is_leaders)
-            policies["coordination"] = village.coordination(RULES, ShardingConfig(slots=SLOTS), CARD, liars=liars)
+            policies["coordination"] = village.coordination(
+                RULES, ShardingConfig(slots=SLOTS), CARD, seats=members if liars else ()
+            )
             policies["gateway"] = village.gateway(GATE, liars=liars)
         return policies
 

@@ -269,8 +269,8 @@ def test_a_snapshot_that_breaks_a_law_is_refused(monkeypatch: pytest.MonkeyPatch
         VillageState.restore(state.snapshot())
 
     whole = settled(answer()).snapshot()
-    monkeypatch.setattr(snapshot, "VERSION", 3)
-    with pytest.raises(SnapshotError, match="version 2, 8 parts; read are version 3, 8 parts"):
+    monkeypatch.setattr(snapshot, "VERSION", 4)
+    with pytest.raises(SnapshotError, match="version 3, 8 parts; read are version 4, 8 parts"):
         VillageState.restore(whole)
     monkeypatch.setattr(snapshot, "BYTES_MAX", 10)
     with pytest.raises(SnapshotError, match="allowed are 10"):
