@@ -36,7 +36,7 @@ class Room:
     def put(self, name: str, data: bytes, peer: str) -> None:
         """Keep a blob as this peer's; it appears whole or not at all."""
         path = self.folder / name
-        if not path.exists() or path.stat().st_size != len(data):  # cut short: the disk lost power before it wrote
+        if self.read(name) != data:  # nothing, or what a disk that lost power made of it: cut short, or zeros
             part = self.folder / f".{name}.{os.getpid()}.part"
             part.write_bytes(data)
             os.replace(part, path)

@@ -79,10 +79,11 @@ def test_damaged_blob_is_never_returned(tmp_path: Path) -> None:
     assert store.get(name) == b"answer"
 
 
-def test_a_blob_that_was_cut_short_is_written_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [b"", bytes(6)])
+def test_a_blob_that_a_power_cut_spoilt_is_written_again(tmp_path: Path, left: bytes) -> None:
     """What a power cut left of a blob is no reason not to keep it when it is put again, in this life or the next."""
     name = BlobStore(tmp_path).put(b"answer")
-    (tmp_path / name).write_bytes(b"")
+    (tmp_path / name).write_bytes(left)
     store = BlobStore(tmp_path)
     store.put(b"answer")
 
