@@ -235,12 +235,13 @@ class Cell:
 class _View:
     """One policy's view of the port. Keys, timers, jobs and messages are named apart by its path."""
 
-    __slots__ = ("_cell", "_generation", "_out", "_path", "_prefix", "keys", "me", "peers", "rng")
+    __slots__ = ("_cell", "_generation", "_out", "_path", "_prefix", "_said", "keys", "me", "peers", "rng")
 
     def __init__(self, cell: Cell, path: str) -> None:
         self._cell, self._path, self._prefix = cell, path, path + "/"
         self._out = cell._out
         self._generation = 0
+        self._said: tuple[Message | None, bytes] = (None, b"")
         self.me, self.peers = cell.me, cell.peers
         self.keys: Keys = _JournalledKeys(cell, path)
         self.rng = Rng(cell.seed, cell.me, path, 0)
@@ -250,7 +251,11 @@ class _View:
     wall = property(attrgetter("_cell.wall"))
 
     def send(self, to: str, message: Message, *, early: bool = False) -> None:
-        effect = (SEND, self._path, to, encode(message))
+        said, payload = self._said
+        if message is not said:  # else it is sent to several, one after another
+            payload = encode(message)
+            self._said = message, payload
+        effect = (SEND, self._path, to, payload)
         (self._cell._early if early else self._out).append(effect)
 
     def broadcast(self, message: Message, *, early: bool = False) -> None:
