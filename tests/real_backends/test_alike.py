@@ -49,22 +49,28 @@ def references() -> list[tuple[list[int], list[float]]]:
 def computed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Tokens that each node's shards computed, of prompts and answers."""
     seen = dict.fromkeys("abc", 0)
-    make = Stages._shard
+    begin = Stages.__init__
 
-    def made(self: Stages, *layers: Any) -> Any:
-        shard = make(self, *layers)
-        if not hasattr(shard, "counted"):
-            step, shard.counted = shard.step, True  # type: ignore[attr-defined]
+    def begun(self: Stages, *given: Any, **options: Any) -> None:
+        begin(self, *given, **options)
+        load = self.shards.load
 
-            def counting(parts: Any) -> Any:
-                found = step(parts)
-                seen[self.transport.me] += sum(len(part.x) for part in parts)
-                return found
+        def loaded(model: str, first: int, last: int) -> Any:
+            shard = load(model, first, last)
+            if not hasattr(shard, "counted"):
+                step, shard.counted = shard.step, True  # type: ignore[attr-defined]
 
-            shard.step = counting  # type: ignore[method-assign]
-        return shard
+                def counting(parts: Any) -> Any:
+                    found = step(parts)
+                    seen[self.transport.me] += sum(len(part.x) for part in parts)
+                    return found
 
-    monkeypatch.setattr(Stages, "_shard", made)
+                shard.step = counting  # type: ignore[method-assign]
+            return shard
+
+        self.shards.load = loaded  # type: ignore[method-assign]
+
+    monkeypatch.setattr(Stages, "__init__", begun)
     return seen
 
 
