@@ -249,7 +249,7 @@ REFUSED = [
     (["hunt", "raft", "seeds=many"], "seeds=many: allowed: whole numbers from 0"),
     (["hunt", "raft", "jobs=0"], "jobs=0: allowed: whole numbers from 1 to 256"),
     (["hunt", "raft", "nodes=2"], "nodes=2: arena raft needs at least 3"),
-    (["hunt", "raft", "storm_s=-1"], "storm_s=-1: expected `float` > 0.0"),
+    (["hunt", "raft", "storm_s=-1"], "storm_s=-1: expected `float` >= 0.001"),
     (["hunt", "raft", "storm_s=nan"], "storm_s=nan: expected"),
     (["hunt", "raft", "kinds=flood"], "kinds='flood': not in this arena; allowed: cascade, "),
     (["hunt", "raft", "double=2"], "double=2: allowed: shares from 0 to 1"),
