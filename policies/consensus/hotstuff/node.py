@@ -132,7 +132,7 @@ class HotStuff(Policy):
                 self.commit_to(root, None)
         self.pace.restart(max(self.pace.view, self.safety.high.view + 1), self.port.now)
         self.trunk.tell()
-        self._begin_term()
+        self.begin_term()
         self._take_up_vote()
         self._drive()
 
@@ -229,7 +229,7 @@ class HotStuff(Policy):
         """Return who leads a view; who leads the next one collects its votes."""
         return self.epoch.leader(view, self.config.tenure)
 
-    def _begin_term(self) -> None:
+    def begin_term(self) -> None:
         """A term has begun: tell who leads it, and hand its leader what waits."""
         led, self.leader = self.role == "leader", self.leader_of(self.pace.view)
         self.role = "leader" if self.leader == self.port.me else "follower"
@@ -264,7 +264,7 @@ class HotStuff(Policy):
         for name in self.audience:
             if name not in before:
                 self.port.send(name, handover)  # it cannot know yet that it is one of us
-        self._begin_term()
+        self.begin_term()
 
     def status(self) -> m.Status:
         """Return in which view we are, and why."""
@@ -449,7 +449,7 @@ class HotStuff(Policy):
         term = self.term
         if self.pace.enter(view, tc, self.port.now) and self.term != term:
             self.proposing.proposal = None
-            self._begin_term()
+            self.begin_term()
 
 
 _OF_AN_EPOCH = (m.Vote, m.TimeOut, m.Status, m.CheckpointVote)

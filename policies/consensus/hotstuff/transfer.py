@@ -165,7 +165,7 @@ class Transfer:
             return
         if leap := since.number > node.epoch.number:
             catch_up.leap(since)
-        if epoch.number != node.epoch.number:
+        if entered := epoch.number != node.epoch.number:
             # Of what was shown, that alone which was verified: no more of it is ever shown to others, or begun from.
             for handover in given.handovers[catch_up.history.present - proven.first :]:
                 catch_up.keep(handover)
@@ -180,5 +180,7 @@ class Transfer:
             node.save()
             node.asking.begin_anew()
             node.trunk.tell()
+        if entered:
+            node.begin_term()  # others lead it, or we do no more
         if wanted is not None:
             node.learn(wanted, sender)

@@ -10,8 +10,9 @@ import pytest
 from policies.consensus.hotstuff.certificates import Verifier
 from policies.consensus.hotstuff.epoch import TERMS, ends, genesis
 from policies.consensus.hotstuff.messages import Handover, Vote
-from policies.local import Configured
+from policies.local import Configured, Leadership
 from policies.wire import encode
+from scenarios.adversaries.behaviours import Silent
 from sim.keys import KeyRing
 from tests.policies.consensus.hotstuff.small_log import CALM, Members, SmallLog
 
@@ -93,6 +94,31 @@ def test_a_member_that_slept_through_the_change_is_told(chain: Literal[2, 3]) ->
 
     log.require_safe()
     log.require_live(asked, ("n1", "n2", "n3", "n4"))
+
+
+@CHAINS
+@pytest.mark.parametrize("away", ["n0", "n3"])
+def test_who_is_given_a_state_of_a_later_epoch_knows_who_leads_there(chain: Literal[2, 3], away: str) -> None:
+    """It heard nothing for two epochs; it may have led the one that it knew, and does not go on as if it did.
+
+    A term lasts, so that none that begins later tells it.
+    """
+    spell = [Silent(path="consensus", side="both", from_s=0.5, until_s=3.0)]
+    log = SmallLog(
+        4, chain, network=CALM, snapshot_every=2, checkpoint_every=2, tenure=65_536, adversaries={away: spell}
+    )  # fmt: skip
+    log.run(1)
+    first, *rest = [name for name in OLD if name != away]
+    for members in ((first, away, *rest), (*rest, away, first)):
+        log.cluster.request(first, "client", members[0], Members(members), "app")
+        log.run(0.3)
+        log.run(0.3, every=0.05, at=(first,))
+    log.run(3)
+
+    member = log.member(away)
+    assert (member.epoch.number, log.app(away).restored) == (2, 1)
+    assert (member.leader, member.role) == (rest[0], "follower")
+    assert log.app(away).leaderships[-1] == Leadership(member.term, rest[0])
 
 
 @CHAINS
