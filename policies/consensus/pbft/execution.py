@@ -252,9 +252,13 @@ class Checkpoints:
         self.said: dict[str, deque[Checkpoint]] = {}
 
     def add(self, sender: str, m: Checkpoint) -> Stable | None:
-        """Count a member's word, once for a place; returns the proof when a quorum stands there."""
+        """Count a member's word, once for a place; returns the proof when a quorum stands there.
+
+        Where no command came yet, the log's own checkpoint and a snapshot have one place: each is counted.
+        """
         said = self.said.setdefault(sender, deque(maxlen=SAID_MAX))
-        if any(place_of(old.point) == place_of(m.point) for old in said):
+        of_a_state = bool(m.point.state)
+        if any(place_of(old.point) == place_of(m.point) and bool(old.point.state) == of_a_state for old in said):
             return None
         if not self.committee.verify(sender, m.signature, "checkpoint", m.point):
             return None

@@ -179,17 +179,19 @@ def test_a_log_holds_writes_and_says_as_much_after_sixty_epochs_as_after_forty(
         assert bytes_after <= 1.05 * bytes_before, (before, after)
 
 
+@pytest.mark.parametrize("epochs", [0, 1])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_log_of_reads_alone_holds_writes_and_says_no_more_as_it_grows(
-    protocol: str, monkeypatch: pytest.MonkeyPatch
+    protocol: str, epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No command comes after the tenth, so no state machine takes a snapshot of its own accord; yet nothing grows."""
+    """No command comes after the tenth, or none at all, so no state machine takes a snapshot of its own accord; yet
+    nothing grows."""
     monkeypatch.setattr(pool, "DONE_MAX", 64)
     monkeypatch.setattr(liveness, "DONE_MAX", 64)
     monkeypatch.setattr(trunk, "SNAPSHOT_PERIODS", 2)  # 40 blocks
     monkeypatch.setattr(ordering, "SNAPSHOT_PERIODS", 5)  # 40 batches
     run = Run(protocol)
-    run.stretch(1)
+    run.stretch(epochs)
     _, before, after = (run.reads(100) for _ in range(3))
 
     assert {run.cluster.policy(name, "app").index for name in FIVE} == {run.cluster.policy("n0", "app").index}
