@@ -147,8 +147,9 @@ class Coordination(Standing):
         for node in self.lines.dead():
             self._worker_gone(node, DECLARED)
         standing = self.standing
-        for node in [node for node in self.lines.of_node if not standing.get(node, False)]:
-            self._put_aside(node)
+        for number, line in self.lines.lines.items():
+            if fallen := [node for node in line.nodes if not standing.get(node, False)]:
+                self._put_aside(number, fallen[0])
         for accepted in self.state.requests.values():
             self.efforts.add(accepted, self.port.rng.random())
         self.port.set_timer("tick", self.tick_ns)
@@ -231,9 +232,8 @@ class Coordination(Standing):
         elif isinstance(command, Pledge):
             self.port.tell("examiner", Pledged(self.state.applied, command))
         elif isinstance(command, Evict) and command.node in self.lines.of_node and not self.standing[command.node]:
-            self._put_aside(command.node)
+            self._put_aside(self.lines.of_node[command.node], command.node)
 
-    def _put_aside(self, node: str) -> None:
+    def _put_aside(self, number: int, node: str) -> None:
         """A worker that is not in good standing gets no work on the pipeline that it has, either."""
-        if node in self.lines.of_node:  # else another one of the same pipeline was put aside before
-            self._dissolve(self.lines.of_node[node], f"{node} evicted")
+        self._dissolve(number, f"{node} evicted")

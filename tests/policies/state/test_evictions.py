@@ -138,6 +138,16 @@ def test_a_leader_gives_no_work_to_whom_it_has_found_false_itself() -> None:
     assert member.proposed[1:] == [Dissolve(6, "w1 evicted")]
 
 
+def test_a_pipeline_of_several_that_a_leader_has_found_false_is_dissolved_once() -> None:
+    """Its numbers and reasons stand in the log for all to read: one line for one pipeline."""
+    member = Member("k1")
+    stages = (Stage("w1", 0, 2), Stage("w2", 2, 4))
+    member.hears(Join("w1"), Join("w2"), accusation("k1"), accusation("k1", node="w2"), Place(5, "m", stages, 0.1))
+    member.leads(1, "k1")
+
+    assert member.proposed == [Dissolve(5, "w1 evicted")]
+
+
 def test_another_leader_looks_closer_at_whom_one_has_accused() -> None:
     """A liar's word costs an honest worker no work; a true one is borne out the sooner, and then it is out."""
     member = Member("k2")
