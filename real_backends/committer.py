@@ -1,8 +1,8 @@
 """Group commit: batches of saves become durable in order, several with one sync, off the event loop.
 
 Most of what was written is superseded some time later. When a file has grown to twice what it stood for when it was
-compacted last, it is compacted again: so a node writes each byte that lives twice at most, however long it runs, and
-its disk holds a bounded number of times what lives. Batches wait meanwhile, as for a sync.
+compacted last, it is compacted again: so for each byte that is saved two or three are written, however long a node
+runs, and its disk holds a bounded number of times what lives. Batches wait meanwhile, as for a sync.
 """
 
 from __future__ import annotations
