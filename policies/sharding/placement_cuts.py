@@ -71,6 +71,8 @@ def nodes_of(problem: Problem, by_node: Rates) -> Nodes:
     for i, one in enumerate(workers):
         for j, other in enumerate(workers):
             links[i, j] = network.bytes_per_s(one, other) / problem.activation_bytes if i != j else 0.0
+    most = rates.max(1, initial=0.0)
+    links = np.minimum(np.minimum(links, most[:, None]), most)  # finite, and no flow is less for it
     enters, leaves = (
         np.array([network.source_bytes_per_s(w, to_source=to) / TOKEN_BYTES for w in workers]) for to in (False, True)
     )

@@ -11,7 +11,7 @@ import pytest
 
 from experiments.shard.instances import POOL_LAYERS, pool
 from policies.jobs import Stage
-from policies.problem import State
+from policies.problem import Problem, State, Worker
 from policies.rng import Rng
 from policies.sharding import check_plan, exact_placement, polish
 from policies.sharding.exact_placement import Unproven, largest_placement
@@ -126,6 +126,19 @@ def test_no_placement_of_few_devices_passes_more() -> None:
         held = largest_placement(given, by_node, PARTIAL_MAX)
 
         assert max_flow(given, held, by_node)[0] == pytest.approx(best, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(("layers", "held"), [(1, 1), (2, 1), (6, 4)])
+def test_links_without_limit_bind_nothing(layers: int, held: int) -> None:
+    """Two equal nodes on links of infinite rate pass what both compute."""
+    worker = Worker("", held + 0.5, 1e-3, 1e-3, 0.0, float("inf"), 0.0)
+    workers = tuple(msgspec.structs.replace(worker, node=node) for node in ("a", "b"))
+    given = Problem("m", layers, 1.0, 0.0, 0.0, 1.0, workers, "", prompt_tokens=1, new_tokens=1)
+    by_node = {node: [60.0 / n for n in range(1, layers + 1)] for node in ("a", "b")}
+
+    placement = largest_placement(given, by_node, PARTIAL_MAX)
+
+    assert max_flow(given, placement, by_node)[0] == pytest.approx(120.0 / layers)
 
 
 def test_the_least_cut_is_the_largest_flow() -> None:
