@@ -21,7 +21,7 @@ from policies.problem import Plan, Problem, State
 from policies.sharding.answer import pipelines_plan, shortfall
 from policies.sharding.flow import Rates
 from policies.sharding.placement import lone_rates, placed_plan
-from policies.sharding.placement_cuts import Bound, Nodes, flows, nodes_of
+from policies.sharding.placement_cuts import TIE, Bound, Nodes, flows, nodes_of, ranked
 
 RANGES_MAX, NODES_MAX, LAYERS_MAX = 200, 10, 10
 """Choices of all nodes together (168 are eight nodes that hold any range of six layers); nodes and layers, of whose
@@ -137,12 +137,13 @@ class _Search:
         if self.left < 0:
             raise Unproven(f"the best placement is not proven within {self.partial_max} partial placements")
         kept, bounds = bound.branched(held)
-        return kept[np.argsort(-bounds, kind="stable")]
+        return kept[ranked(-bounds / bound.target)]
 
     def _keep(self, held: IntArray) -> bool:
         """Keep the best of some whole placements if it is better, and say so."""
         found = flows(self.nodes, held)
-        if not len(found) or found.max() <= self.flow:
+        if not len(found) or found.max() <= self.flow * (1 + TIE):
             return False
-        self.flow, self.best = float(found.max()), held[found.argmax()]
+        first = int(np.argmax(found >= found.max() * (1 - TIE)))
+        self.flow, self.best = float(found[first]), held[first]
         return True

@@ -22,8 +22,9 @@ from policies.problem import Problem
 from policies.sharding.flow import Rates, span_max
 from policies.sharding.links import TOKEN_BYTES, Network
 
-TIE = 1e-10
-"""Share of a target by which a bound may miss it through rounding."""
+TIE, DIGITS = 1e-10, 9
+"""Share of a flow by which another may differ through rounding, and decimals of such shares that are told apart: sums
+of matrix products end otherwise in their last bits from CPU to CPU."""
 SETS = 16
 """Sets of layers, those of the least bounds, over which nodes not placed are bounded by their ways too (measured)."""
 BLOCK, CUT_BLOCK = 512, 64
@@ -98,6 +99,12 @@ def _flows(nodes: Nodes, held: IntArray) -> FloatArray:
     within = np.minimum(into, nodes.rates[np.arange(count), lasts - firsts][:, None, :])
     least: FloatArray = np.where(before == 1, leaves[:, None, :], within).sum(2).min(1)
     return least
+
+
+def ranked(shares: FloatArray) -> IntArray:
+    """Return the order in which shares rise; those that differ by rounding alone stay in theirs."""
+    order: IntArray = np.argsort(np.round(shares, DIGITS), kind="stable")
+    return order
 
 
 class Bound:
@@ -187,7 +194,8 @@ class Bound:
         kept = bounds >= self.target * (1 - TIE)
         if placed == len(self.nodes.names) or not kept.any():
             return held[kept], bounds[kept]
-        return self._by_free_ways(held[kept], total[kept], np.argsort(by_set[kept].mean(0), kind="stable")[:SETS])
+        least = ranked(by_set[kept].mean(0) / self.target)[:SETS]
+        return self._by_free_ways(held[kept], total[kept], least)
 
     def _by_free_ways(self, held: IntArray, total: FloatArray, which: IntArray) -> tuple[IntArray, FloatArray]:
         """Bound what nodes not placed yet pass by their ways to and from those that are, over some sets of layers."""

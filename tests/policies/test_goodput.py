@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.shard.instances import POOL_LAYERS, pool
+from models.arrays import FloatArray
 from policies.jobs import Stage
 from policies.problem import Problem, State, Worker
 from policies.rng import Rng
@@ -139,6 +140,28 @@ def test_links_without_limit_bind_nothing(layers: int, held: int) -> None:
     placement = largest_placement(given, by_node, PARTIAL_MAX)
 
     assert max_flow(given, placement, by_node)[0] == pytest.approx(120.0 / layers)
+
+
+def test_rounding_decides_between_no_placements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrix products end in other last bits on another CPU: of equal devices the same ones are still chosen."""
+    given = pool(52, 6)
+    workers = tuple(
+        msgspec.structs.replace(given.workers[0], node=worker.node) if i % 3 else worker
+        for i, worker in enumerate(given.workers)
+    )
+    given = msgspec.structs.replace(given, workers=workers, links=())
+    by_node = rates(given)
+    usual = largest_placement(given, by_node, PARTIAL_MAX)
+    noise = np.random.default_rng(1)
+    product_of = np.matmul
+
+    def noisy(a: FloatArray, b: FloatArray) -> FloatArray:
+        found = product_of(a, b)
+        return found * (1 + 2.0**-52 * noise.integers(-1, 2, found.shape))
+
+    monkeypatch.setattr(np, "matmul", noisy)
+    for _ in range(5):
+        assert largest_placement(given, by_node, PARTIAL_MAX) == usual
 
 
 def test_the_least_cut_is_the_largest_flow() -> None:
