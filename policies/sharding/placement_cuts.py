@@ -7,7 +7,8 @@ capped,
 
 - what passes a layer is at most the sum over the nodes that hold it of what each passes, which its length, its ways in
   from nodes that end no later than the layer, and its ways out bound;
-- so too in the mean over any set of layers, where a node that is not placed yet takes the range that is best for them.
+- so too in the mean over any set of layers (of more than ten layers: any in a row), where a node that is not placed yet
+  takes the range that is best for them.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ TIE, DIGITS = 1e-10, 9
 of matrix products end otherwise in their last bits from CPU to CPU."""
 SETS = 16
 """Sets of layers, those of the least bounds, over which nodes not placed are bounded by their ways too (measured)."""
-BLOCK, CUT_BLOCK = 512, 64
-"""Partial placements whose bounds are found at once, and whole ones whose cuts are, for the size of arrays."""
+ALL_SETS_MAX = 10
+"""Layers up to which all their sets are looked at, 2^n; of more only those in a row, n (n + 1) / 2."""
+BLOCK, CUTS = 512, 16_384
+"""Partial placements whose bounds are found at once, and cuts of whole ones, for the size of arrays."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def nodes_of(problem: Problem, by_node: Rates) -> Nodes:
 
 def flows(nodes: Nodes, held: IntArray) -> FloatArray:
     """Return the maximum flow of each whole placement, [placement, node, (first, last)]."""
-    blocks = [_flows(nodes, held[k : k + CUT_BLOCK]) for k in range(0, len(held), CUT_BLOCK)]
+    block = max(1, CUTS >> len(nodes.names))
+    blocks = [_flows(nodes, held[k : k + block]) for k in range(0, len(held), block)]
     return np.concatenate([np.zeros(0), *blocks])
 
 
@@ -107,14 +111,23 @@ def ranked(shares: FloatArray) -> IntArray:
     return order
 
 
+def _sets(layers: int) -> FloatArray:
+    """Return sets of layers, [layer, set]."""
+    if layers <= ALL_SETS_MAX:
+        return ((np.arange(1, 2**layers) >> np.arange(layers)[:, None]) & 1).astype(np.float64)
+    rows = [(first, last) for first in range(layers) for last in range(first + 1, layers + 1)]
+    firsts, lasts = np.array(rows, dtype=np.int64).T
+    at = np.arange(layers)[:, None]
+    return ((firsts <= at) & (at < lasts)).astype(np.float64)
+
+
 class Bound:
     """What placements that begin in a certain way pass at most, if they pass a target."""
 
     def __init__(self, nodes: Nodes, target: float) -> None:
         self.nodes, self.target, count = nodes, target, len(nodes.names)
         self.at = np.arange(nodes.layers)
-        sets = range(1, 2**nodes.layers)
-        self.sets = np.array([[(number >> at) & 1 for number in sets] for at in range(nodes.layers)], dtype=np.float64)
+        self.sets = _sets(nodes.layers)
         self.set_layers = self.sets.sum(0)
         rates = np.minimum(nodes.rates, target)
         most = rates.max(1, initial=0.0)
@@ -125,7 +138,7 @@ class Bound:
         # From each node on, nothing of the others known: what is passed over each set of layers, and ways in and out.
         self.shared: list[FloatArray] = [np.zeros(0)] * count
         self.numbers = np.zeros((count, nodes.layers, nodes.layers + 1), dtype=np.int64)
-        self.rest = np.zeros((count + 1, len(sets)))
+        self.rest = np.zeros((count + 1, len(self.set_layers)))
         for i in reversed(range(count)):
             firsts, lasts = nodes.ranges[i].T
             self.numbers[i, firsts, lasts] = np.arange(len(firsts))

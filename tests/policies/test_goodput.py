@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from experiments.shard.instances import POOL_LAYERS, pool
+from experiments.shard.instances import POOL_LAYERS, instance, pool
 from models.arrays import FloatArray
 from policies.jobs import Stage
 from policies.problem import Problem, State, Worker
@@ -107,7 +107,7 @@ def test_what_is_not_proven_is_not_answered() -> None:
     )
     bare = tuple(msgspec.structs.replace(worker, memory_bytes=0.0) for worker in given.workers)
 
-    assert "ranges; allowed: up to 200" in exact_placement.plan(larger, State(), PARTIAL_MAX).infeasible
+    assert "ranges; allowed: up to 200, `placement`" in exact_placement.plan(larger, State(), PARTIAL_MAX).infeasible
     assert "bytes are missing" in exact_placement.plan(
         msgspec.structs.replace(given, workers=bare), State(), 1
     ).infeasible  # fmt: skip
@@ -129,9 +129,9 @@ def test_no_placement_of_few_devices_passes_more() -> None:
         assert max_flow(given, held, by_node)[0] == pytest.approx(best, rel=1e-6, abs=1e-6)
 
 
-@pytest.mark.parametrize(("layers", "held"), [(1, 1), (2, 1), (6, 4)])
+@pytest.mark.parametrize(("layers", "held"), [(1, 1), (2, 1), (12, 9)])
 def test_links_without_limit_bind_nothing(layers: int, held: int) -> None:
-    """Two equal nodes on links of infinite rate pass what both compute."""
+    """Two equal nodes on links of infinite rate pass what both compute; more than ten layers are planned as well."""
     worker = Worker("", held + 0.5, 1e-3, 1e-3, 0.0, float("inf"), 0.0)
     workers = tuple(msgspec.structs.replace(worker, node=node) for node in ("a", "b"))
     given = Problem("m", layers, 1.0, 0.0, 0.0, 1.0, workers, "", prompt_tokens=1, new_tokens=1)
@@ -140,6 +140,19 @@ def test_links_without_limit_bind_nothing(layers: int, held: int) -> None:
     placement = largest_placement(given, by_node, PARTIAL_MAX)
 
     assert max_flow(given, placement, by_node)[0] == pytest.approx(120.0 / layers)
+
+
+def test_twelve_nodes_are_proven_and_more_are_told_who_plans_them() -> None:
+    """A model of two layers over twelve nodes is proven; of thirteen the answer names the planner to ask."""
+    given = instance(0, 12, 12)
+    room_bytes = 2 * given.head_bytes + 1.5 * (given.layer_bytes + given.kv_bytes_layer)
+    workers = tuple(msgspec.structs.replace(worker, memory_bytes=room_bytes) for worker in given.workers)
+    given = msgspec.structs.replace(given, layers=2, workers=workers)
+    more = (*given.workers, msgspec.structs.replace(given.workers[0], node="one more"))
+
+    assert exact_placement.plan(given, State(), PARTIAL_MAX).pipelines
+    refused = exact_placement.plan(msgspec.structs.replace(given, workers=more), State(), PARTIAL_MAX)
+    assert refused.infeasible == "a placement of 13 workers; allowed: up to 12, `placement` plans more, unproven"
 
 
 def test_rounding_decides_between_no_placements(monkeypatch: pytest.MonkeyPatch) -> None:
