@@ -169,8 +169,9 @@ def test_rounding_decides_between_no_placements(monkeypatch: pytest.MonkeyPatch)
     product_of = np.matmul
 
     def noisy(a: FloatArray, b: FloatArray) -> FloatArray:
-        found = product_of(a, b)
-        return found * (1 + 2.0**-52 * noise.integers(-1, 2, found.shape))
+        found: FloatArray = product_of(a, b)
+        found *= 1 + 2.0**-52 * noise.integers(-1, 2, found.shape)
+        return found
 
     monkeypatch.setattr(np, "matmul", noisy)
     for _ in range(5):
