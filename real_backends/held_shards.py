@@ -1,7 +1,8 @@
-"""The shards that a node has in memory: those that its own jobs asked for, within what it lends.
+"""The shards that a node has in memory: those that its own load jobs asked for, within what it lends.
 
-No frame of a peer brings any in. What an earlier plan left is kept while sessions use it, and goes where there is no
-room for both. All of this runs in the compute thread, but `lend`.
+No frame of a peer brings any in, and no session: one of an earlier plan that goes on would bring back its own in place
+of what was loaded since. What an earlier plan left is kept while sessions use it, and goes where there is no room for
+both. All of this runs in the compute thread, but `lend`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ Models = Mapping[str, Callable[[], tuple[ModelSpec, Weights]]]
 """Model name to a function that loads it."""
 Layers = tuple[str, int, int]
 """A model, the first layer and the one after the last."""
-Find = Callable[[str, int, int], Shard]
 
 
 @dataclass
@@ -72,7 +72,7 @@ class HeldShards:
         return shard
 
     def load(self, model: str, first: int, last: int) -> Shard:
-        """Return the shard of these layers, which this node's own job needs, and bring it into memory.
+        """Return the shard of these layers, which this node is asked to hold, and bring it into memory.
 
         Raises:
             ValueError: unknown model or layers, or more than this node lends.

@@ -4,7 +4,7 @@ Steps of one session come in order of position, and batches of one lane in order
 may lose, repeat or reorder: a stage answers a repeated step with the answer it gave, ignores an older one, and refuses
 one that leaves a gap. Who may send what is the gate's to say (`real_backends.stage_gate`).
 
-Layers come into memory by this node's own jobs alone (`real_backends.held_shards`); no frame brings any.
+Layers come into memory by this node's load jobs alone (`real_backends.held_shards`); no frame or session brings any.
 
 Sessions share the blocks of equal beginnings (`real_backends.executors.pool`) with those of the same head alone: names
 are its word, and a head that lies about its tokens spoils only its own.
@@ -39,7 +39,7 @@ from real_backends.executors import (
     unpack_activation,
 )
 from real_backends.executors.paced import ShardMaker
-from real_backends.held_shards import Find, HeldShards, Models
+from real_backends.held_shards import HeldShards, Models
 from real_backends.lent_memory import LentMemory
 from real_backends.stage_gate import Gate
 from real_backends.step_frames import Close, Failed, MarkedStep, Open, Step, Token
@@ -157,10 +157,10 @@ class Stages:
             alike: of its first blocks: as many as are here are taken, and not computed, so that results are fewer.
         """
         step = _Named(Part(session, x, position), (), names, alike)
-        return await self._run_alone(self._session(session, self.transport.me), model, stage, step, self.shards.load)
+        return await self._run_alone(self._session(session, self.transport.me), model, stage, step)
 
-    async def _run_alone(self, entry: _Session, model: str, stage: Stage, step: _Named, find: Find) -> Any:
-        return (await self._with_room(self._run, entry, [entry], model, stage, [step], [], (), find))[0]
+    async def _run_alone(self, entry: _Session, model: str, stage: Stage, step: _Named) -> Any:
+        return (await self._with_room(self._run, entry, [entry], model, stage, [step], [], ()))[0]
 
     def ran(self, session: str, model: str, stage: Stage, position: int, x: Any, mark: bytes) -> None:
         """A step of a prepared session ran here (`real_backends.copies`)."""
@@ -177,20 +177,19 @@ class Stages:
             lane: its name.
             model, stage: what runs.
             slices, x, closed, forgotten: as of a `Batch`.
-            head: whose lane it is; "" where this node asks itself.
+            head: whose lane it is; "" where this node heads it.
 
         Raises:
             ValueError: the slices do not fit ``x``, or what the shard holds.
             PrefixGone: a block that was to be shared is not here.
         """
-        find = self.shards.placed if head else self.shards.load
         parts, head = parts_of(slices, x), head or self.transport.me
         steps = [_Named(part, one.shared, one.names) for part, one in zip(parts, slices, strict=True)]
         own = [name for name in closed if (entry := self._sessions.get(name)) is not None and entry.lane == lane]
         gone = [(self._sessions.pop(name), name) for name in own]
         entries = [self._session(one.session, head, lane) for one in slices]
         holder = self._session(lane, head)
-        return await self._with_room(self._run, holder, entries, model, stage, steps, gone, forgotten, find)
+        return await self._with_room(self._run, holder, entries, model, stage, steps, gone, forgotten)
 
     async def _with_room(self, run: Callable[..., Any], *arguments: Any) -> Any:
         """Run a step; where it finds no blocks, once more without the sessions that their heads have given up."""
@@ -342,8 +341,7 @@ class Stages:
             x = unpack_activation(step.x)
             stage = step.stages[step.index]
             part = Part(step.session, x, step.position)
-            named = _Named(part, step.shared, step.names)
-            out = await self._run_alone(entry, step.model, stage, named, self.shards.placed)
+            out = await self._run_alone(entry, step.model, stage, _Named(part, step.shared, step.names))
             if isinstance(step, MarkedStep):
                 self.ran(step.session, step.model, stage, step.position, x, step.mark)
             if step.index == len(step.stages) - 1:
@@ -409,11 +407,11 @@ class Stages:
 
     def _run(
         self, holder: _Session, entries: list[_Session], model: str, stage: Stage, steps: list[_Named], gone: _Gone,
-        forgotten: tuple[bytes, ...], find: Find,
+        forgotten: tuple[bytes, ...],
     ) -> list[Any]:  # fmt: skip
         """Run a step of a session, or of all sessions of a batch, which have their caches where the holder has it."""
         self._drop(gone)
-        shard = holder.shard = holder.shard or find(model, stage.first, stage.last)
+        shard = holder.shard = holder.shard or self.shards.placed(model, stage.first, stage.last)
         shard.table.forget(_of(holder.head, forgotten))
         for entry in entries:
             entry.shard = shard  # where its cache is, from now on

@@ -162,6 +162,8 @@ async def _one_worker(folder: Path) -> dict[str, float]:
         name: Worker(MemoryTransport(Hub(), HEAD), folder, {"small": lambda: (SMALL, weights)}, serving)
         for name, serving in SERVINGS.items()
     }
+    for worker in workers.values():
+        await worker.host.stages.load("small", 0, SMALL.layers)
     taken: dict[str, list[float]] = {name: [] for name in ("bare", *workers)}
     for pair in range(PAIRS + 1):  # the first one warms up
         begun_s = time.perf_counter()
@@ -190,10 +192,11 @@ async def _hops(folder: Path, serving: str) -> dict[str, float]:
         sys.executable, "-m", "experiments.bench.overhead", told, stdin=asyncio.subprocess.PIPE, env=environment
     )
     try:
+        await _load_own(head)
         await head.transport.start(head.on_frame, lambda peer, hint: None)
         await _until_there(head)
         out, back = list[float](), list[float]()
-        for number in range(HOP_SESSIONS + 1):  # the first one loads
+        for number in range(HOP_SESSIONS + 1):  # the first one warms up
             await head.session("wide", HOPS, HOP_TOKENS)
             here, there = list(head.spans), await _spans(head)
             head.spans.clear()
@@ -222,6 +225,12 @@ def _tls_worker(name: str, folder: Path, addresses: Any, serving: str) -> Worker
     return worker
 
 
+async def _load_own(worker: Worker) -> None:
+    """Load a worker's layers before it speaks: to import torch must not look like one that is gone."""
+    own = next(stage for stage in HOPS if stage.node == worker.transport.me)
+    await worker.host.stages.load("wide", own.first, own.last)
+
+
 async def _until_there(head: Worker) -> None:
     async with asyncio.timeout(ANSWER_S):
         while True:
@@ -246,8 +255,7 @@ async def _serve(name: str, folder: str, addresses: Any, serving: str, core: int
     os.sched_setaffinity(0, [core])
     worker, ended = _tls_worker(name, Path(folder), addresses, serving), asyncio.Event()
     asyncio.get_running_loop().add_reader(0, lambda: None if os.read(0, 1) else ended.set())
-    own = next(stage for stage in HOPS if stage.node == name)
-    await worker.host.stages.load("wide", own.first, own.last)  # to import torch must not look like one that is gone
+    await _load_own(worker)
     await worker.transport.start(worker.on_frame, lambda peer, hint: None)
     await ended.wait()
     await worker.host.close()

@@ -12,7 +12,7 @@ import pytest
 
 from models.inference import SHAPES
 from policies import village
-from policies.config import BatchedConfig, PolicyConfig, ShardingConfig
+from policies.config import BatchedConfig, OneByOneConfig, PolicyConfig, ServingRules, ShardingConfig
 from policies.jobs import LoadJob, Lost, Stage
 from policies.wire import encode
 from real_backends.batch_frames import Batch, Slice
@@ -22,7 +22,7 @@ from real_backends.executors import DESK_TINY, make_shard, pack_activation
 from real_backends.lent_memory import LentMemory
 from real_backends.step_frames import Failed, MarkedStep, Open, Step
 from real_backends.transports.frames import STAGE
-from tests.real_backends.session_nodes import STAGES, Node, end_of, place, run_nodes, said, session_job
+from tests.real_backends.session_nodes import STAGES, Node, end_of, place, run_nodes, said, session_job, submit
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
 
@@ -117,6 +117,24 @@ def test_an_old_plan_drains_only_where_there_is_room_for_both(tmp_path: Path) ->
         assert held._sessions["s"].shard is None
 
     run(tmp_path, act)
+
+
+@pytest.mark.parametrize("serving", [OneByOneConfig(), BatchedConfig()], ids=["alone", "batched"])
+def test_a_session_of_an_earlier_plan_brings_nothing_back(tmp_path: Path, serving: ServingRules) -> None:
+    """A head whose session goes on, or is asked for, when its layers gave way loses it; what was loaded since stays."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        a, held = nodes["a"], nodes["a"].host.stages
+        await submit(a, 1, session_job(new_tokens=200, report_every=1))
+        await until(lambda: bool(a.outcomes))
+        lending(a, 4 * LAYER_BYTES + CARD.head_bytes)
+        await held.load("desk-tiny", 4, 8)
+        a.host.submit("worker", 2, session_job())
+        await until(lambda: len(a.ends) == 2)
+        assert set(held.shards.held) == {("desk-tiny", 4, 8)}
+        assert all("not placed here" in end.reason for end in a.ends.values())
+
+    asyncio.run(run_nodes(tmp_path, act, policy=PolicyConfig(sharding=SHARDING, serving=serving)))
 
 
 def test_a_shard_for_checks_takes_the_room_that_is_left(tmp_path: Path) -> None:
