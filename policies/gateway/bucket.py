@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 from policies.port import NS_PER_S
 
@@ -48,7 +49,7 @@ class Buckets:
     def __init__(self, new: Callable[[], TokenBucket], names_max: int) -> None:
         self._new, self._names_max = new, names_max
         self._of: dict[str, TokenBucket] = {}
-        self._none_full_until_ns = 0
+        self._full: list[tuple[int, str]] = []  # a heap: of each name, when its bucket is full at the earliest
 
     def __len__(self) -> int:
         return len(self._of)
@@ -62,10 +63,15 @@ class Buckets:
             if len(self._of) >= self._names_max:
                 return False
             bucket = self._of[client] = self._new()
+            heappush(self._full, (now_ns, client))
         return bucket.take(now_ns)
 
     def _forget_full(self, now_ns: int) -> None:
-        if now_ns < self._none_full_until_ns:
-            return  # taking only puts the time off, so that a flood pays for no search each time
-        self._of = {client: bucket for client, bucket in self._of.items() if bucket.full_ns > now_ns}
-        self._none_full_until_ns = min((bucket.full_ns for bucket in self._of.values()), default=0)
+        """Forget the buckets that are full; taking has only put that off, so that none is looked at before its time."""
+        while self._full and self._full[0][0] <= now_ns:
+            _, client = heappop(self._full)
+            full_ns = self._of[client].full_ns
+            if full_ns > now_ns:
+                heappush(self._full, (full_ns, client))
+            else:
+                del self._of[client]

@@ -137,6 +137,15 @@ def test_a_flood_of_names_gives_a_busy_client_no_new_burst() -> None:
     assert [buckets.take("busy", NS_PER_S) for _ in range(2)] == [True, False]
 
 
+def test_a_newcomer_waits_for_the_first_bucket_that_is_full() -> None:
+    """A made-up name's bucket is full after one token's time, though the other one that stands takes ten times that."""
+    buckets = Buckets(lambda: TokenBucket(1.0, 10), 2)
+    assert all(buckets.take("busy", 0) for _ in range(10))
+    assert [buckets.take(f"made up {second}", second * NS_PER_S) for second in range(3)] == [True] * 3
+    assert not buckets.take("newcomer", 3 * NS_PER_S - 1)
+    assert buckets.take("newcomer", 3 * NS_PER_S)
+
+
 def test_a_gateway_remembers_a_bounded_number_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond it a new name is told to come again, and those that are known go on."""
     monkeypatch.setattr("policies.gateway.gateway.CLIENTS_MAX", 2)
