@@ -3,6 +3,7 @@
 The transport knows who sent a frame (a TLS peer by its key). A frame says itself which stages its session has, and any
 peer can write anything there; so what the head said first stands, and a frame that says otherwise is refused. Were it
 not so, any peer could step another's session, or end it, and an honest stage would answer for work on false input.
+A stage before may come first, and name any head: until that has spoken itself, the session is not taken for its own.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Gate:
     def _admit(self, kind: str, sender: str, name: str, stages: Stages, index: int) -> bool:
         if stages[index].node != sender or self._stages.get(name, stages) != stages:
             return self._refuse(kind, sender)
+        if index == 0 and self.speaker(name) != sender:
+            self._forget(name)  # of this very session the stage before spoke first: its head's own word is worth more
         if name not in self._stages and not self.ended(stages[0].node, name):
             own = self._of_peer.setdefault(sender, {})
             own[name] = None
@@ -65,6 +68,10 @@ class Gate:
             if len(own) > SESSIONS_OF_PEER_MAX:
                 self._forget(next(iter(own)))
         return True
+
+    def speaker(self, name: str) -> str:
+        """Return whose word a session or lane is: its head's, or while that has not spoken, the stage before's; or ""."""
+        return self._said_by.get(name, "")
 
     def end(self, sender: str, name: str, head: str) -> bool:
         """Whether a session or lane may be ended by this peer; from now on it is."""

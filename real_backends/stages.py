@@ -63,7 +63,8 @@ class _Session:
 
     Attributes:
         head: the node that can end it.
-        asks: the head that it runs for, which is another one where it outlives its own.
+        asks: whose word it rests on: the head that it runs for, which is another one where it outlives its own, or while
+            that has not spoken itself, the stage before.
         lane: whose cache it is; empty for a session that steps by itself, and for a lane.
     """
 
@@ -105,7 +106,7 @@ class Stages:
 
     Attributes:
         shards: those in memory.
-        on_drop: told of a session, and for whom it ran, before its shard drops it.
+        on_drop: told of a session, and on whose word it ran, before its shard drops it.
         kv_peak_bytes: the most that sessions held at one moment.
     """
 
@@ -183,11 +184,14 @@ class Stages:
             ValueError: the slices do not fit ``x``, or what the shard holds.
             PrefixGone: a block that was to be shared is not here.
         """
+        asks = self.gate.speaker(lane) if head else self.transport.me
         parts, head = parts_of(slices, x), head or self.transport.me
         steps = [_Named(part, one.shared, one.names) for part, one in zip(parts, slices, strict=True)]
         own = [name for name in closed if (entry := self._sessions.get(name)) is not None and entry.lane == lane]
         gone = [(self._sessions.pop(name), name) for name in own]
         entries = [self._session(one.session, head, lane) for one in slices]
+        for entry in entries:
+            entry.asks = asks
         holder = self._session(lane, head)
         return await self._with_room(self._run, holder, entries, model, stage, steps, gone, forgotten)
 
@@ -219,7 +223,7 @@ class Stages:
             await self.compute.run(self._drop, gone)  # after what runs: that may open a cache
 
     def head_of(self, session: str) -> str:
-        """Return for whom a session runs that is held here, "" if none is."""
+        """Return on whose word a session runs that is held here, "" if none is."""
         entry = self._sessions.get(session)
         return "" if entry is None else entry.asks
 
@@ -333,7 +337,7 @@ class Stages:
         if self.gate.ended(step.stages[0].node, step.session):
             return
         entry = self._session(step.session, KEPT if isinstance(step, MarkedStep) else step.stages[0].node)
-        entry.asks = step.stages[0].node
+        entry.asks = self.gate.speaker(step.session)
         if self._was_heard(entry, step.position):
             return
         said: Token | None = None

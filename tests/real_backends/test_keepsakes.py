@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.jobs import CommitJob, Done, Stage
+from policies.verification import follows
 from policies.wire import encode
+from real_backends.batch_frames import Batch, Slice
 from real_backends.cluster import until
 from real_backends.executors import DESK_TINY, pack_activation
 from real_backends.keepsakes import Keepsakes
@@ -19,11 +21,12 @@ from real_backends.lent_memory import LentMemory
 from real_backends.proofs import MEMORY_SHARE
 from real_backends.step_frames import Close, Step
 from real_backends.transports.frames import STAGE
-from tests.real_backends.session_nodes import STAGES, Node, end_of, run_nodes, session_job
-from tests.real_backends.test_checking import ALONE, check, commitments, prove, transcript
+from tests.real_backends.session_nodes import NEW_TOKENS, PROMPT, STAGES, Node, end_of, run_nodes, session_job
+from tests.real_backends.test_checking import ALONE, BATCHED, check, commitments, prove, transcript
 from tests.real_backends.test_placed import CARD, SHARDING
 
-X = pack_activation(np.zeros((16, DESK_TINY.hidden), np.float32), "f32")
+POSITIONS = len(PROMPT) + NEW_TOKENS - 1  # of a session; the last token is not fed
+X = pack_activation(np.zeros((POSITIONS, DESK_TINY.hidden), np.float32), "f32")
 OF_D = (Stage("d", 0, 3), *STAGES[1:])
 
 puts = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5), st.sampled_from("abc")), max_size=40)
@@ -81,6 +84,31 @@ def test_nobody_s_session_takes_the_place_of_another_s_of_the_same_name(tmp_path
         assert await check(nodes, done, words["b"], STAGES[1], "c") == "honest"
 
     asyncio.run(run_nodes(tmp_path, act, policy=ALONE, names="abcd"))
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["step", "batch"])
+def test_a_session_that_its_head_never_spoke_of_is_not_taken_for_its_own(tmp_path: Path, batched: bool) -> None:
+    """A peer says that it is the stage before in a session of the true head and the true name: its word stays true."""
+    stages = (Stage("a", 0, 2), Stage("d", 2, 3), *STAGES[1:])
+    policy = BATCHED if batched else ALONE
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        held = nodes["b"].host.stages
+        await until(lambda: not held._sessions)
+        of_a = "client/op@a.9.9"
+        if batched:
+            slices = (Slice(of_a, 0, POSITIONS, False),)
+            nodes["b"].host.on_frame("d", STAGE, encode(Batch("lane", 0, "desk-tiny", stages, 2, slices, X)))
+        else:
+            nodes["b"].host.on_frame("d", STAGE, encode(Step(of_a, "desk-tiny", stages, 2, 0, X)))
+        await until(lambda: of_a in held._sessions and not held._tasks)
+        words = await commitments(nodes, done)
+        assert follows(words["a"], words["b"])
+        assert follows(words["b"], words["c"])
+        assert await check(nodes, done, words["b"], STAGES[1], "c") == "honest"
+
+    asyncio.run(run_nodes(tmp_path, act, policy=policy, names="abcd"))
 
 
 def test_what_is_kept_takes_a_share_of_what_is_lent(tmp_path: Path) -> None:
