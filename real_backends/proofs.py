@@ -100,6 +100,9 @@ class Proofs:
         self._kept: Keepsakes[Of, Kept] = Keepsakes(SESSIONS_MAX)
         self._evidence: Keepsakes[str, tuple[Evidence, Kept]] = Keepsakes(SESSIONS_MAX)
         self._bound_to: dict[str, Transcript] = {}  # what each commitment is about
+        self._heads: dict[
+            str, str
+        ] = {}  # of the latest sessions that were asked about: who was to hold the answer first
         # What may still be handed out, of sessions that were opened.
         self._shown: Keepsakes[str, tuple[Evidence, Kept]] = Keepsakes(SESSIONS_MAX)
         self._over: dict[str, None] = {}  # the latest sessions that nobody will ask about, whenever they are dropped
@@ -121,6 +124,9 @@ class Proofs:
 
     async def _run(self, job: Proof) -> Done:
         if isinstance(job, CommitJob):
+            self._heads.setdefault(job.of.op, job.of.holder)
+            if len(self._heads) > OVER_MAX:
+                del self._heads[next(iter(self._heads))]
             tokens = await self._tokens(job.of)
             return _done((await self._work(self._commit, job.of, tokens)).commitment)
         if isinstance(job, OpenJob):
@@ -224,17 +230,26 @@ class Proofs:
         while self._kept.bytes + self._evidence.bytes + self._shown.bytes > bytes_max:
             if self._kept:
                 self._kept.give_up()
+            elif self._evidence:
+                self._release(self._evidence.give_up())  # it can say that it has lost this
             else:
-                self._release((self._shown or self._evidence).give_up())
+                self._shown.give_up()  # what it has put where others fetch it stays: it would be taken for withheld
 
     def _kept_of(self, of: Transcript) -> tuple[Of, Kept]:
-        """Return what is kept of a session: that of who holds its answer, its head, if others ran something as well."""
+        """Return what is kept of a session, of its head's where others ran something under its name as well.
+
+        The head is asked for the answer first; later its blob may be had from whoever fetched it.
+
+        Raises:
+            ValueError: nothing is kept of it, or nobody knows which is meant.
+        """
         work: Work = of.op, of.model, of.stage.first, of.stage.last
-        found = {key: kept for key in self._kept if key[:4] == work and (kept := self._kept.get(key)) is not None}
-        if not found:
-            raise ValueError(f"nothing is kept of {of.op}")
-        key = (*work, of.holder) if (*work, of.holder) in found else next(iter(found))
-        return key, found[key]
+        found = {key[-1]: kept for key in self._kept if key[:-1] == work and (kept := self._kept.get(key)) is not None}
+        head = self._heads.get(of.op, of.holder)
+        if head not in found and len(found) != 1:
+            raise ValueError(f"{'several are' if found else 'nothing is'} kept of {of.op}")
+        head = head if head in found else next(iter(found))
+        return (*work, head), found[head]
 
     def _commit(self, of: Transcript, tokens: Tokens) -> Evidence:
         asked = of.wherever()

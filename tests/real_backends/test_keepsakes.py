@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.jobs import CommitJob, Done, Stage
-from policies.verification import follows
+from policies.jobs import CommitJob, Done, Lacking, OpenJob, ReleaseJob, Shown, Stage
+from policies.verification import draw_challenge, follows
 from policies.wire import encode
 from real_backends.batch_frames import Batch, Slice
 from real_backends.cluster import until
@@ -109,6 +110,55 @@ def test_a_session_that_its_head_never_spoke_of_is_not_taken_for_its_own(tmp_pat
         assert await check(nodes, done, words["b"], STAGES[1], "c") == "honest"
 
     asyncio.run(run_nodes(tmp_path, act, policy=policy, names="abcd"))
+
+
+def test_whoever_hands_out_the_answer_the_word_is_about_its_head_s_session(tmp_path: Path) -> None:
+    """Another peer ran something under the name first, and the answer is had from the leader: its word stays true."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await nodes["b"].host.stages.load("desk-tiny", 3, 5)
+        flood(nodes["b"], "client/op", 1)
+        await end(nodes["b"], "client/op", 1)
+        *_, done = await end_of(nodes["a"], session_job())
+        answer = nodes["a"].blobs.store.get(done.output)
+        assert answer is not None
+        nodes["a"].blobs.store.drop(done.output)
+        of = transcript(STAGES[1], done)
+        assert isinstance(await prove(nodes["b"], CommitJob(of)), Lacking)
+        for name in "ac":
+            nodes[name].blobs.store.put(answer)
+        assert isinstance(await prove(nodes["b"], CommitJob(msgspec.structs.replace(of, holder="c"))), Done)
+        words = await commitments(nodes, done)
+        assert follows(words["a"], words["b"])
+
+    asyncio.run(run_nodes(tmp_path, act, policy=ALONE, names="abcd"))
+
+
+def test_what_was_shown_can_be_had_however_little_is_lent_by_then(tmp_path: Path) -> None:
+    """A session that is checked leaves memory last, and what others fetch of it stays: it would look withheld."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, done = await end_of(nodes["a"], session_job())
+        words = await commitments(nodes, done)
+        challenge = draw_challenge(bytes(16), words["b"])
+        opened = await prove(nodes["b"], OpenJob("client/op", challenge.block, challenge.layer))
+        came = msgspec.msgpack.decode(opened.result, type=Shown).came
+        *_, other = await end_of(nodes["a"], session_job(op="client/other"))
+        of = msgspec.structs.replace(transcript(STAGES[1], other), op="client/other")
+        assert isinstance(await prove(nodes["b"], CommitJob(of)), Done)
+        proofs = nodes["b"].host.proofs
+        assert proofs is not None
+        for room_bytes, left in ((proofs._shown.bytes, (0, 1)), (1, (0, 0))):
+            memory = LentMemory(room_bytes / MEMORY_SHARE, {"desk-tiny": CARD}, SHARDING.slots)
+            nodes["b"].host.stages.shards.memory = memory
+            flood(nodes["b"], "made-up", room_bytes)
+            await end(nodes["b"], "made-up", room_bytes)
+            assert (len(proofs._evidence), len(proofs._shown)) == left
+            assert nodes["b"].blobs.store.get(came) is not None
+        await prove(nodes["b"], ReleaseJob("client/op"))
+        assert nodes["b"].blobs.store.get(came) is None
+
+    asyncio.run(run_nodes(tmp_path, act, policy=ALONE, names="abcd"))
 
 
 def test_what_is_kept_takes_a_share_of_what_is_lent(tmp_path: Path) -> None:
