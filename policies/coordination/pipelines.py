@@ -69,10 +69,22 @@ class Pipelines(Attempts):
             if line is not None:
                 self._lose_attempts(line)  # none starts before all hold it, so it lost its memory
                 self._dispatch()
+                if not self._fits(model, stage, renew.capability):  # it lends less by now, and will not load it
+                    self._dissolve(number, f"{node}: lends too little")
             self._load(node)
         elif number and (known is None or known.loaded != number):
             self.lines.on_disk.setdefault(node, {})[model, stage.first, stage.last] = None
             self._dispatch()  # the last shard of a line may just have come up
+
+    def _card(self, model: str) -> Problem:
+        return next(card for card in self.cards if card.model == model)
+
+    def _fits(self, model: str, stage: Stage, capability: Capability) -> bool:
+        """Whether a worker lends enough for a stage, counted as planners do (`policies.sharding.check`)."""
+        card = self._card(model)
+        ends = (stage.first == 0) + (stage.last == card.layers)
+        layer_bytes = card.layer_bytes + card.kv_bytes_layer
+        return (stage.last - stage.first) * layer_bytes + ends * card.head_bytes <= capability.memory_bytes + 1
 
     def _load(self, node: str) -> None:
         number, model, stage = self.lines.wanted(node)

@@ -34,7 +34,7 @@ from policies.port import NS_PER_S
 from policies.problem import Problem
 from policies.recovery import Choice, Copying, Exposure, Rules, allowance_bytes, choose, cover, replay
 from policies.state import OpKey
-from policies.work import Assign, AssignPrepared, Capability, Free, Keep
+from policies.work import Assign, AssignPrepared, Free, Keep
 
 TOKEN_BYTES = 4.0  # what enters a first stage: prompts and outputs are blobs of 4-byte tokens (`policies.jobs`)
 USUAL_SHARE = 8  # assumption: until one has been asked, a prompt is an eighth of the context, and an answer as long
@@ -123,14 +123,6 @@ class Standing(Offers):
                 standbys[line.model, stage.first, stage.last] += 1
                 lines.spares[node] = Hold(self._number(), line.model, Stage(node, stage.first, stage.last))
                 self._load(node)
-
-    def _card(self, model: str) -> Problem:
-        return next(card for card in self.cards if card.model == model)
-
-    def _fits(self, model: str, stage: Stage, capability: Capability) -> bool:
-        card = self._card(model)
-        needed_bytes = (stage.last - stage.first) * (card.layer_bytes + card.kv_bytes_layer) + card.head_bytes
-        return needed_bytes <= capability.memory_bytes
 
     def _worth(self, line: Line, index: int, node: str) -> float:
         """Return the seconds that a usual request is expected to save by a standby, a byte that is copied to it."""

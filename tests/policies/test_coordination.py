@@ -158,6 +158,22 @@ def test_a_device_that_comes_back_is_placed_again() -> None:
 # -- messages that are lost --------------------------------------------------------------------------
 
 
+def test_a_worker_that_lends_too_little_when_it_is_to_load_again_makes_way() -> None:
+    """It restarts, lends a quarter of what it was planned with, and loads nothing: another takes its place."""
+    village = ready(3, memory_bytes=TWO_HOLD_ALL)
+    (placed,) = village.seen(Placed)
+    less = placed.stages[0].node
+    village.crash(less)
+    village.world.start(village.world.by_name[less])
+    village.lend(less, Lend(True, 1.0, 0.25, "idle"))
+    village.run(30.0)
+    (line,) = village.coordination().lines.lines.values()
+    assert set(line.nodes) == set(village.workers) - {less}
+    village.ask("1")
+    village.run(5.0)
+    assert isinstance(village.answers("1")[-1], Answer)
+
+
 @pytest.mark.parametrize("tag", ["assign", "began", "report", "settled", "load_shard", "leased", "renew", "join"])
 def test_a_message_that_is_lost_a_few_times_is_made_good(tag: str) -> None:
     """Whichever it is, requests are answered once all the same, and nothing keeps being sent again."""
