@@ -61,8 +61,8 @@ class Copy(Message, frozen=True, tag="copy"):
     model: str
     first: int
     last: int
-    position: int
-    tokens: int
+    position: Annotated[int, Meta(ge=0)]
+    tokens: Annotated[int, Meta(ge=1)]
     ends: tuple[int, ...]
     marks: tuple[bytes, ...]
     parts: tuple[Activation, ...]
@@ -113,6 +113,10 @@ class Place(Protocol):
 
     async def drop(self, session: str) -> None:
         """Forget a session."""
+        ...
+
+    def runs_for_another(self, session: str, head: str) -> bool:
+        """Whether a session has run a moment ago, for somebody who is there and is not this head."""
         ...
 
 
@@ -224,7 +228,19 @@ class Copies:
         return Holds(guard.session, tuple(own.ends), tuple(own.marks))
 
     async def on_guard(self, guard: Guard) -> None:
-        """Take a head's word that a session is prepared, and answer it where it asks."""
+        """Take a head's word that a session is prepared, and answer it where it asks.
+
+        Any peer can head a session and say whose request it is: what runs for another is not taken from it. It is asked
+        again, and goes to whoever asks once that has stopped.
+        """
+        before = self._by_request.get(guard.kept)
+        if (
+            before is not None
+            and not before.sender
+            and before.session != guard.session
+            and self._place.runs_for_another(before.session, guard.stages[0].node)
+        ):
+            return
         holds = await self.guard(guard)
         if guard.ask:
             self._place.transport.send(guard.stages[0].node, STAGE_RESULT, encode(holds))
@@ -293,6 +309,9 @@ class Copies:
                 return  # a session that runs here, or the middle of another copy
             await self._place.drop(here.session)
             here = None
+        if here is None and copy.position:
+            self._place.transport.send(sender, STAGE, encode(Copied(copy.kept, 0)))
+            return  # nothing is remembered of what cannot be taken in
         if here is None:
             name = f"copy of {copy.kept} by {sender}"
             here = self._by_request[copy.kept] = self._own(name, *edges)

@@ -15,8 +15,8 @@ from policies.jobs import Stage
 
 SESSIONS_OF_PEER_MAX = 512
 """Sessions that are remembered of what one peer said first (our choice, above what a stage serves at once), not of one
-head, which a stage before can name as it likes: whoever begins more and more loses its own, and no other head's. One
-that was forgotten is as if its first step came now."""
+head, which a stage before can name as it likes: whoever begins more and more loses its own, the one first of which
+nothing was heard for longest, and no other head's. One that was forgotten is no more: nothing of it is held either."""
 ENDED_MAX = 1024
 """Ends that are remembered of one head (our choice): its word that a session is over may overtake the session's last
 step, which comes by way of the other stages and would begin it anew, for nobody."""
@@ -30,19 +30,21 @@ class Gate:
     Attributes:
         refused: frames that were not, by kind and sender.
         on_refused: told of the kind and sender, the first time.
+        on_forgotten: told of a session or lane that its peer lost by beginning others.
     """
 
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()
         self.on_refused: Callable[[str, str], None] = lambda kind, sender: None
+        self.on_forgotten: Callable[[str], None] = lambda name: None
         self._stages: dict[str, Stages] = {}  # by session or lane
         self._said_by: dict[str, str] = {}  # session or lane to the peer that spoke of it first
-        self._of_peer: dict[str, dict[str, None]] = {}  # and the other way round, the oldest first
+        self._of_peer: dict[str, dict[str, None]] = {}  # and the other way round, latest heard last
         self._ended: dict[str, dict[str, None]] = {}  # head to its sessions, the latest, in order
 
-    def from_head(self, kind: str, sender: str, name: str, stages: Stages) -> bool:
-        """Whether this is the head's own word about a session."""
-        return self._admit(kind, sender, name, stages, 0)
+    def from_head(self, kind: str, sender: str, name: str, stages: Stages, head: str = "") -> bool:
+        """Whether this is the head's own word about a session; ``head`` as below."""
+        return self._from(kind, sender, name, stages, 0, head)
 
     def from_stage_before(self, kind: str, sender: str, name: str, stages: Stages, index: int, head: str) -> bool:
         """Whether a step of a session comes from the stage before.
@@ -52,31 +54,33 @@ class Gate:
             stages, index: what it says.
             head: who heads the session of this name here; "" if nobody is known to.
         """
-        if head not in ("", stages[0].node):
-            return self._refuse(kind, sender)
-        return self._admit(kind, sender, name, stages, index - 1)
+        return self._from(kind, sender, name, stages, index - 1, head)
 
-    def _admit(self, kind: str, sender: str, name: str, stages: Stages, index: int) -> bool:
-        if stages[index].node != sender or self._stages.get(name, stages) != stages:
+    def _from(self, kind: str, sender: str, name: str, stages: Stages, index: int, head: str) -> bool:
+        theirs = head in ("", stages[0].node) and self._stages.get(name, stages) == stages
+        if not theirs or stages[index].node != sender:
             return self._refuse(kind, sender)
         if index == 0 and self.speaker(name) != sender:
             self._forget(name)  # of this very session the stage before spoke first: its head's own word is worth more
-        if name not in self._stages and not self.ended(stages[0].node, name):
-            own = self._of_peer.setdefault(sender, {})
+        if not self.ended(stages[0].node, name):
+            speaker = self._said_by.setdefault(name, sender)
+            self._stages[name], own = stages, self._of_peer.setdefault(speaker, {})
+            own.pop(name, None)
             own[name] = None
-            self._stages[name], self._said_by[name] = stages, sender
             if len(own) > SESSIONS_OF_PEER_MAX:
-                self._forget(next(iter(own)))
+                oldest = next(iter(own))
+                self._forget(oldest)
+                self.on_forgotten(oldest)
         return True
 
     def speaker(self, name: str) -> str:
-        """Return whose word a session or lane is: its head's, or while that has not spoken, the stage before's; or ""."""
+        """Return whose word a session is: its head's, or while that has not spoken, the stage before's; "" for none."""
         return self._said_by.get(name, "")
 
     def end(self, sender: str, name: str, head: str) -> bool:
         """Whether a session or lane may be ended by this peer; from now on it is."""
         stages = self._stages.get(name)
-        if sender != (stages[0].node if stages else head or sender):
+        if head not in ("", sender) or (stages is not None and stages[0].node != sender):
             return self._refuse("close", sender)
         self._forget(name)
         ended = self._ended.setdefault(sender, {})

@@ -50,6 +50,10 @@ GIVEN_UP_NS = 9_000_000_000
 """A head gives a step up after this (`real_backends.executors_host`). Where there are too few blocks, a session that
 had no step for as long gives its own back: most likely nobody heard that it ended. One that goes on is lost."""
 
+RUNS_NS = 2_000_000_000
+"""A prepared session that had a step within this is running (our choice, above a step's time, and below the three
+seconds in which another head asks for its cache, `real_backends.resuming`)."""
+
 
 StageFrame = Union[Open, Step, MarkedStep, Batch, Close, Guard, Copy, Copied]  # noqa: UP007
 _decode: Any = msgspec.msgpack.Decoder(StageFrame).decode
@@ -63,8 +67,8 @@ class _Session:
 
     Attributes:
         head: the node that can end it.
-        asks: whose word it rests on: the head that it runs for, which is another one where it outlives its own, or while
-            that has not spoken itself, the stage before.
+        asks: whose word it rests on: its head's, or another one's where it outlives that; or while the head has not
+            spoken itself, the stage before's.
         lane: whose cache it is; empty for a session that steps by itself, and for a lane.
     """
 
@@ -125,6 +129,7 @@ class Stages:
 
     def __post_init__(self, models: Models, backend: str, make: ShardMaker, memory: LentMemory | None) -> None:
         self.copies, self.gate = Copies(self, self._spawn), Gate()
+        self.gate.on_forgotten = self._on_forgotten
         self.shards = HeldShards(self.compute, models, backend, self._used, self._empty, make, memory=memory)
 
     @property
@@ -157,8 +162,9 @@ class Stages:
             names: of the blocks that it fills.
             alike: of its first blocks: as many as are here are taken, and not computed, so that results are fewer.
         """
-        step = _Named(Part(session, x, position), (), names, alike)
-        return await self._run_alone(self._session(session, self.transport.me), model, stage, step)
+        step, entry = _Named(Part(session, x, position), (), names, alike), self._session(session, self.transport.me)
+        entry.asks = self.transport.me
+        return await self._run_alone(entry, model, stage, step)
 
     async def _run_alone(self, entry: _Session, model: str, stage: Stage, step: _Named) -> Any:
         return (await self._with_room(self._run, entry, [entry], model, stage, [step], [], ()))[0]
@@ -229,8 +235,24 @@ class Stages:
 
     def on_peer_down(self, peer: str) -> None:
         """Forget what a peer heads that went down: it loses its sessions as well, and nobody else can end them."""
-        for name in [name for name, entry in self._sessions.items() if entry.head == peer]:
+        for name, entry in list(self._sessions.items()):
+            if entry.head == peer:
+                self._spawn(self.drop(name))
+            elif entry.asks == peer:
+                entry.asks = ""  # what outlives it may go on for another
+
+    def _on_forgotten(self, name: str) -> None:
+        """A peer has begun too many sessions and lost this one; what goes by the same name here is not its own."""
+        entry = self._sessions.get(name)
+        if entry is None or self.transport.me not in (entry.head, entry.asks):
             self._spawn(self.drop(name))
+
+    def runs_for_another(self, session: str, head: str) -> bool:
+        """Whether a session has run a moment ago, for somebody who is there and is not this head."""
+        entry = self._sessions.get(session)
+        if entry is None or entry.asks in ("", head):
+            return False
+        return self.clock.now() - entry.used_ns < RUNS_NS
 
     async def rename(self, session: str, name: str) -> None:
         """Let a session go on under another name, with its cache."""
@@ -287,19 +309,20 @@ class Stages:
             return
         else:
             works: dict[type, Callable[[Any], Coroutine[Any, Any, None]]] = {
-                Open: self._open, Step: self._step, MarkedStep: self._step, Batch: self._batch,
+                Open: self._open, Guard: self._guard, Step: self._step, MarkedStep: self._step, Batch: self._batch,
             }  # fmt: skip
-            work = self.copies.on_guard(frame) if isinstance(frame, Guard) else works[type(frame)](frame)
+            work = works[type(frame)](frame)
         self._spawn(work)
 
     def _admits(self, sender: str, frame: Open | Guard | Step | Batch) -> bool:
         """Whether a frame comes from where its session's frames come from, and touches no session but its own."""
         kind, stages = type(frame).__name__.lower(), frame.stages
-        if isinstance(frame, Open | Guard):
-            return self.gate.from_head(kind, sender, frame.session, stages)
         name = frame.lane if isinstance(frame, Batch) else frame.session
         entry = self._sessions.get(name)
-        if not self.gate.from_stage_before(kind, sender, name, stages, frame.index, entry.head if entry else ""):
+        head = entry.head if entry is not None else ""
+        if isinstance(frame, Open | Guard):
+            return self.gate.from_head(kind, sender, name, stages, head)
+        if not self.gate.from_stage_before(kind, sender, name, stages, frame.index, head):
             return False
         if isinstance(frame, Batch):
             for one in frame.slices:
@@ -326,6 +349,10 @@ class Stages:
             await self.compute.run(self.shards.placed, frame.model, stage.first, stage.last)
         except ValueError as error:
             self._fail(frame, error)
+
+    async def _guard(self, guard: Guard) -> None:
+        if not self.gate.ended(guard.stages[0].node, guard.session):  # else nothing would end it a second time
+            await self.copies.on_guard(guard)
 
     async def _copy(self, sender: str, copy: Copy) -> None:
         try:

@@ -12,9 +12,11 @@ import pytest
 
 from policies.jobs import FreeJob, Lost, Sampling, Stage, Standby
 from policies.wire import WireError, encode
+from real_backends.batch_frames import Batch, Slice
 from real_backends.cluster import until
 from real_backends.copies import Copy, Guard, Marker
 from real_backends.executors import DESK_TINY, Pipeline, make_shard, pack_activation
+from real_backends.step_frames import Close, Open
 from real_backends.transports.faulty import Disturbance, LinkFaults
 from real_backends.transports.frames import STAGE
 from tests.real_backends.session_nodes import (
@@ -276,6 +278,7 @@ def test_a_session_that_ends_under_way_leaves_nothing(tmp_path: Path) -> None:
     async def act(nodes: dict[str, Node]) -> None:
         await end_of(nodes["a"], job(standbys=standing(1, "buddy")))
         stages = nodes["b"].host.stages
+        await stages.load("desk-tiny", 0, 3)
         (own,) = stages.copies._by_session.values()
         own.copied, own.sent_ns = 0, None
         stages.copies._pump(own)
@@ -301,6 +304,69 @@ def test_nobody_but_its_head_claims_a_session(tmp_path: Path) -> None:
         nodes["b"].host.on_frame("c", STAGE, guard)
         assert nodes["b"].host.stages.gate.refused == {"guard of c": 1}
         assert "theft" not in nodes["b"].host.stages.copies._by_session
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+THEFT = (Stage("c", 0, 3), Stage("b", 3, 5), Stage("d", 5, 8))
+
+
+@pytest.mark.parametrize("ask", [True, False])
+def test_a_running_session_is_not_taken_from_its_head(tmp_path: Path, reference: list[int], ask: bool) -> None:
+    """A peer that heads a session of its own says that it is the request's: the true one runs on to its end."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await submit(nodes["a"], 1, job())
+        for number in range(1, 9):
+            await until(lambda: len(nodes["a"].outcomes) > number)  # noqa: B023
+            theft = Guard(f"theft {number}", "desk-tiny", THEFT, 1, KEPT, None, ask=ask)
+            nodes["b"].host.on_frame("c", STAGE, encode(theft))
+        await until(lambda: 1 in nodes["a"].ends)
+        assert said(nodes["a"], nodes["a"].ends[1]) == reference
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_nobody_speaks_of_what_goes_by_a_name_here(tmp_path: Path) -> None:
+    """A session that a node heads, and a copy that it holds for another, are no peer's, whatever it calls its own."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await submit(nodes["a"], 1, job(standbys=standing(1)))
+        await until(lambda: bool(nodes["a"].outcomes) and bool(nodes["d"].host.stages.copies._by_session))
+        for name, frame in (("a", Open), ("d", Guard)):
+            held = nodes[name].host.stages
+            ((session, entry),) = held._sessions.items()
+            stages = (THEFT[0], Stage(name, 3, 5))
+            more = (KEPT, Standby(1, "c", "buddy", 1, 500), True) if frame is Guard else ()
+            nodes[name].host.on_frame("c", STAGE, encode(frame(session, "desk-tiny", stages, 1, *more)))
+            nodes[name].host.on_frame("c", STAGE, encode(Close(session)))
+            assert held._sessions[session] is entry
+            assert sum(held.gate.refused.values()) == 2
+        await until(lambda: 1 in nodes["a"].ends)
+        assert len(said(nodes["a"], nodes["a"].ends[1])) == NEW_TOKENS
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_frames_without_end_leave_a_bounded_number_of_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a peer says of more and more sessions and requests, it loses its own, and no other head's."""
+    monkeypatch.setattr("real_backends.stage_gate.SESSIONS_OF_PEER_MAX", 4)
+    x = pack_activation(np.zeros((3, DESK_TINY.hidden), np.float32))
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await end_of(nodes["a"], job())
+        host = nodes["b"].host
+        for number in range(20):
+            name = f"made up {number}"
+            guard = Guard(name, "desk-tiny", THEFT, 1, name, None, ask=False)
+            batch = Batch(f"lane {number}", 0, "namesake", THEFT, 1, (Slice(name, 0, 3, False),), x)
+            copy = Copy(name, "desk-tiny", 3, 5, 3, 3, (6,), (b"m",), (x,))
+            for frame in (guard, batch, copy, Close(name), guard):
+                host.on_frame("c", STAGE, encode(frame))
+            await until(lambda: not host.stages._tasks)
+        assert host.stages.sessions <= 1 + 4
+        assert len(host.stages.copies._by_session) <= 1 + 4
+        assert KEPT in host.stages.copies._by_request
 
     asyncio.run(run_nodes(tmp_path, act, names=FOUR))
 
