@@ -100,9 +100,7 @@ class Proofs:
         self._kept: Keepsakes[Of, Kept] = Keepsakes(SESSIONS_MAX)
         self._evidence: Keepsakes[str, tuple[Evidence, Kept]] = Keepsakes(SESSIONS_MAX)
         self._bound_to: dict[str, Transcript] = {}  # what each commitment is about
-        self._heads: dict[
-            str, str
-        ] = {}  # of the latest sessions that were asked about: who was to hold the answer first
+        self._heads: dict[str, str] = {}  # of the latest sessions that were asked about: who held the answer at first
         # What may still be handed out, of sessions that were opened.
         self._shown: Keepsakes[str, tuple[Evidence, Kept]] = Keepsakes(SESSIONS_MAX)
         self._over: dict[str, None] = {}  # the latest sessions that nobody will ask about, whenever they are dropped
@@ -124,9 +122,7 @@ class Proofs:
 
     async def _run(self, job: Proof) -> Done:
         if isinstance(job, CommitJob):
-            self._heads.setdefault(job.of.op, job.of.holder)
-            if len(self._heads) > OVER_MAX:
-                del self._heads[next(iter(self._heads))]
+            self._asked_about(job.of)
             tokens = await self._tokens(job.of)
             return _done((await self._work(self._commit, job.of, tokens)).commitment)
         if isinstance(job, OpenJob):
@@ -234,6 +230,11 @@ class Proofs:
                 self._release(self._evidence.give_up())  # it can say that it has lost this
             else:
                 self._shown.give_up()  # what it has put where others fetch it stays: it would be taken for withheld
+
+    def _asked_about(self, of: Transcript) -> None:
+        self._heads.setdefault(of.op, of.holder)
+        if len(self._heads) > OVER_MAX:
+            del self._heads[next(iter(self._heads))]
 
     def _kept_of(self, of: Transcript) -> tuple[Of, Kept]:
         """Return what is kept of a session, of its head's where others ran something under its name as well.

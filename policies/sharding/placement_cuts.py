@@ -118,7 +118,8 @@ def _sets(layers: int) -> FloatArray:
     rows = [(first, last) for first in range(layers) for last in range(first + 1, layers + 1)]
     firsts, lasts = np.array(rows, dtype=np.int64).T
     at = np.arange(layers)[:, None]
-    return ((firsts <= at) & (at < lasts)).astype(np.float64)
+    in_a_row: FloatArray = ((firsts <= at) & (at < lasts)).astype(np.float64)
+    return in_a_row
 
 
 class Bound:
