@@ -27,7 +27,11 @@ def charged(cell, reference, temp_c, soc, amps):
 
 @pytest.mark.parametrize("temp_c", [25.0, 5.0])
 def test_the_taper_agrees_with_an_ode_solver(flat, reference, temp_c, physics):
-    """With resistances that do not follow charge the time to C/20 agrees to 1e-8, charge to 1e-10, energy to 1e-9."""
+    """With resistances that do not follow charge the time to C/20 agrees to 1e-8, so charge and energy to 1e-9.
+
+    The solver's own last digits are another on another CPU: at 5 °C charge was off by less than 1e-10 on one, and by
+    3.5e-10 on another.
+    """
     rows, state, other = charged(flat, reference, temp_c, 0.3, -3.0)
     start_s, start_j = other.t_s, other.terminal_j
     assert other.move("cv", flat.v_max, 1e6, until_a=0.25)
@@ -36,7 +40,7 @@ def test_the_taper_agrees_with_an_ode_solver(flat, reference, temp_c, physics):
     off = abs(moved.elapsed_s[0] / (other.t_s - start_s) - 1.0)
     physics("battery: taper to C/20, resistances constant", "SciPy ODE solver, 1e-12", off, "rel.", 1e-6)
     np.testing.assert_allclose(moved.elapsed_s[0], other.t_s - start_s, rtol=1e-8)
-    np.testing.assert_allclose(moved.state.soc[0], other.soc, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(moved.state.soc[0], other.soc, rtol=0, atol=1e-9)
     np.testing.assert_allclose(moved.state.pair_v[:, 0], other.pair_v, rtol=0, atol=1e-9)
     np.testing.assert_allclose(moved.terminal_j[0], other.terminal_j - start_j, rtol=1e-9)
 
