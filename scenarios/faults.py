@@ -93,9 +93,9 @@ class Churn(Base, frozen=True, kw_only=True, tag="churn"):
 
     victims: ClassVar[tuple[str, ...]] = ("group",)
     group: str = ""  # "": every worker
-    mean_hours: Annotated[float, Meta(ge=1e-4)] = 200.0
+    mean_hours: Annotated[float, Meta(ge=1e-6)] = 200.0
     shape: Annotated[float, Meta(gt=0, le=10)] = 1.0  # of the uptimes; 1 is exponential, below 1 clustered
-    down_median_s: Moment = 120.0
+    down_median_s: Lag = 120.0
     down_sigma: NonNegative = DOWN_SIGMA
 
 
