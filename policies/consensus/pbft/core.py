@@ -51,6 +51,10 @@ class Core(Policy):
         self.audience: tuple[str, ...] = ()
         self.known: set[str] = set(members)
         self.dropped: dict[str, int] = {}
+        self._nothing_yet()
+
+    def _nothing_yet(self) -> None:
+        """Begin with nothing asked, said or heard; each layer above adds its own."""
 
     @property
     def term(self) -> int:

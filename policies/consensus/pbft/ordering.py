@@ -10,14 +10,12 @@ from zlib import crc32
 
 import msgspec
 
-from policies.config import PbftConfig
 from policies.consensus.messages import Chosen
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.epochs import allowed, changed_by, epoch_of
 from policies.consensus.pbft.evidence import Kind
 from policies.consensus.pbft.liveness import PRIMARY
 from policies.consensus.pbft.requests import BATCH_BYTES, Requests
-from policies.consensus.reserved import Reserved, nothing
 from policies.local import Committed, Configured, SnapshotDue
 
 APPLY_MAX = 20
@@ -36,15 +34,8 @@ class Ordering(Requests):
         votes_from: the place from which on it votes in the next step, when a view has begun.
     """
 
-    def __init__(
-        self,
-        config: PbftConfig,
-        members: tuple[str, ...],
-        applier: str = "",
-        watchers: tuple[str, ...] = (),
-        reserved: Reserved = nothing,
-    ) -> None:
-        super().__init__(config, members, applier, watchers, reserved)
+    def _nothing_yet(self) -> None:
+        super()._nothing_yet()
         self.votes_from = 0
 
     def _propose(self) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from policies.config import PbftConfig
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.catch_up import REPEAT_MAX, lacked
 from policies.consensus.pbft.epochs import epoch_of
 from policies.consensus.pbft.liveness import PRIMARY
 from policies.consensus.pbft.requests import BATCH_BYTES
 from policies.consensus.pbft.views import Views
-from policies.consensus.reserved import Reserved, nothing
 
 
 class Repeating(Views):
@@ -22,15 +20,8 @@ class Repeating(Views):
         arrived: members of this epoch that are known to be in it, while this node is none of them.
     """
 
-    def __init__(
-        self,
-        config: PbftConfig,
-        members: tuple[str, ...],
-        applier: str = "",
-        watchers: tuple[str, ...] = (),
-        reserved: Reserved = nothing,
-    ) -> None:
-        super().__init__(config, members, applier, watchers, reserved)
+    def _nothing_yet(self) -> None:
+        super()._nothing_yet()
         self.turn = 0
         self.heard: dict[str, tuple[int, int]] = {}
         self.called_ns = -self.period_ns

@@ -5,12 +5,11 @@ What is the primary's alone to ask (`policies.consensus.reserved`) gets to nobod
 
 from __future__ import annotations
 
-from policies.config import PbftConfig
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.catch_up import REPEAT_MAX
 from policies.consensus.pbft.core import Core
 from policies.consensus.pbft.epochs import MARK, Members, change_in, change_of, command_of, problem
-from policies.consensus.reserved import REFUSED, Reserved, nothing
+from policies.consensus.reserved import REFUSED
 from policies.local import Readable
 
 BATCH_BYTES = 256 * 1024
@@ -31,15 +30,8 @@ class Requests(Core):
         permitted: the one change of members to vote for, ``((), ())`` for none, None for any.
     """
 
-    def __init__(
-        self,
-        config: PbftConfig,
-        members: tuple[str, ...],
-        applier: str = "",
-        watchers: tuple[str, ...] = (),
-        reserved: Reserved = nothing,
-    ) -> None:
-        super().__init__(config, members, applier, watchers, reserved)
+    def _nothing_yet(self) -> None:
+        super()._nothing_yet()
         self.number = 0
         self.reads: dict[int, list[int]] = {}
         self.asked: list[int] = []

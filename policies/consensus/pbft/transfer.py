@@ -6,7 +6,6 @@ the epoch signed to which those proofs lead. Liveness, in whom it asks (`policie
 
 from __future__ import annotations
 
-from policies.config import PbftConfig
 from policies.consensus.chunks import Arriving, Chunk, GetChunk, Serving, piece
 from policies.consensus.messages import Restored
 from policies.consensus.pbft import messages as m
@@ -15,7 +14,6 @@ from policies.consensus.pbft.execution import Checkpoints, place_of
 from policies.consensus.pbft.liveness import Doubts
 from policies.consensus.pbft.proofs import GENESIS, Claim, Committee
 from policies.consensus.pbft.vouching import Vouching
-from policies.consensus.reserved import Reserved, nothing
 from policies.consensus.vouching import Begun
 from policies.local import Configured, Restore
 
@@ -30,15 +28,8 @@ class Transfer(Vouching):
         serving: who asked for chunks of our own, and how often.
     """
 
-    def __init__(
-        self,
-        config: PbftConfig,
-        members: tuple[str, ...],
-        applier: str = "",
-        watchers: tuple[str, ...] = (),
-        reserved: Reserved = nothing,
-    ) -> None:
-        super().__init__(config, members, applier, watchers, reserved)
+    def _nothing_yet(self) -> None:
+        super()._nothing_yet()
         self.arriving: Arriving[m.Transferred] | None = None
         self.led: list[Committee] = []
         self.waits = False

@@ -5,12 +5,10 @@ Safety in what it believes (`policies.consensus.vouching` says why), liveness in
 
 from __future__ import annotations
 
-from policies.config import PbftConfig
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.epochs import problem
 from policies.consensus.pbft.proofs import Committee
 from policies.consensus.pbft.repeating import Repeating
-from policies.consensus.reserved import Reserved, nothing
 from policies.consensus.vouching import Begun, Vouch, Words, vouch_bytes, vouched
 
 DOMAIN = "pbft epoch"
@@ -29,15 +27,8 @@ class Vouching(Repeating):
         times_asked: how often all were asked, and ``asked_ns``: when last.
     """
 
-    def __init__(
-        self,
-        config: PbftConfig,
-        members: tuple[str, ...],
-        applier: str = "",
-        watchers: tuple[str, ...] = (),
-        reserved: Reserved = nothing,
-    ) -> None:
-        super().__init__(config, members, applier, watchers, reserved)
+    def _nothing_yet(self) -> None:
+        super()._nothing_yet()
         self.own: Vouch | None = None
         self._forget_words()
 
