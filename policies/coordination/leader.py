@@ -149,7 +149,7 @@ class Coordination(Standing):
         standing = self.standing
         for number, line in self.lines.lines.items():
             if fallen := [node for node in line.nodes if not standing.get(node, False)]:
-                self._put_aside(number, fallen[0])
+                self._dissolve(number, f"{fallen[0]} evicted")
         for accepted in self.state.requests.values():
             self.efforts.add(accepted, self.port.rng.random())
         self.port.set_timer("tick", self.tick_ns)
@@ -232,8 +232,4 @@ class Coordination(Standing):
         elif isinstance(command, Pledge):
             self.port.tell("examiner", Pledged(self.state.applied, command))
         elif isinstance(command, Evict) and command.node in self.lines.of_node and not self.standing[command.node]:
-            self._put_aside(self.lines.of_node[command.node], command.node)
-
-    def _put_aside(self, number: int, node: str) -> None:
-        """A worker that is not in good standing gets no work on the pipeline that it has, either."""
-        self._dissolve(number, f"{node} evicted")
+            self._dissolve(self.lines.of_node[command.node], f"{command.node} evicted")
