@@ -223,7 +223,7 @@ def test_what_the_kernel_cannot_do_is_refused(tmp_path: Path) -> None:
 def record(tmp_path: Path) -> Callable[..., Record]:
     """Runs two real nodes that count under some faults."""
     return lambda *faults: run_local(
-        desks(2, duration_s=3.0, faults=list(faults)), tmp_path / "run", policy=f"{beating.__file__}:Beating"
+        desks(2, duration_s=5.0, faults=list(faults)), tmp_path / "run", policy=f"{beating.__file__}:Beating"
     )
 
 
@@ -234,8 +234,8 @@ def test_stopped_and_full_for_real(record: Callable[..., Record], tmp_path: Path
     """
     (tmp_path / "run").mkdir()
     found = record(
-        {"kind": "pause", "at_s": 0.5, "node": "desk-0", "for_s": 1.0},
-        {"kind": "full_disk", "at_s": 0.5, "node": "desk-1", "for_s": 1.5},
+        {"kind": "pause", "at_s": 2.0, "node": "desk-0", "for_s": 1.0},
+        {"kind": "full_disk", "at_s": 2.0, "node": "desk-1", "for_s": 1.5},
     )
 
     assert found.manifest["fault_layers"] == {"crash": ["kernel"], "full_disk": ["kernel"], "pause": ["process"]}
@@ -243,7 +243,9 @@ def test_stopped_and_full_for_real(record: Callable[..., Record], tmp_path: Path
     starts = {name: [row[2][3] for row in mine if row[2][0] == START] for name, mine in rows.items()}
     assert starts == {"desk-0": [0], "desk-1": [0, 1]}
     gap_ns = max(b[0] - a[0] for a, b in zip(rows["desk-0"], rows["desk-0"][1:], strict=False))
-    assert gap_ns > 0.9e9  # the kernel ran it in no less than the pause, whatever else the machine did
+    begun_s, ended_s = (row[0] for row in found.tables["faults"] if row[1] == "pause")
+    # The kernel ran it in no less than the pause, whatever else the machine did; a late script may cut that short.
+    assert gap_ns > 0.9e9 * (ended_s - begun_s) > 0.5e9
     beats = [(row[3], json.loads(row[4])[1]) for row in found.tables["decisions"] if row[1] == "desk-1"]
     restored = [k for k, (kind, _) in enumerate(beats) if kind == "restored"]
     assert beats[restored[1]][1] >= beats[restored[1] - 1][1] > 0

@@ -15,13 +15,14 @@ from scenarios.schema import build, to_plain
 pytest.importorskip("torch", reason="torch is not installed: pip install 'villagetwin[torch]'")
 
 TOKENS = 200
+SEED = 21  # its request arrives at 6.4 s: whoever stands by must have its layers before, however slow the machine is
 HEAD, STAGE = "desk-0", "desk-2"  # of the pipeline that five equal desks are planned into; desk-0 leads
 
 
 def killed(rule: dict[str, Any], smaller: list[dict[str, str]], folder: Path) -> Record:
     """Run one long request on five slow desks, and kill a stage with SIGKILL in the middle of its answer."""
-    plain = to_plain(load("four_desks", seed=5, profile="", world="local", duration_s=12.0, reading_s=0.5))
-    plain["faults"] = [{"kind": "crash", "at_s": 5.0, "node": STAGE, "down_s": 60.0}]
+    plain = to_plain(load("four_desks", seed=SEED, profile="", world="local", duration_s=16.0, reading_s=0.5))
+    plain["faults"] = [{"kind": "crash", "at_s": 10.0, "node": STAGE, "down_s": 60.0}]
     plain["fleet"].update(desktops=5, committee=1, shaped={f"desk-{k}": {"pacing": 4.0} for k in range(5)})
     plain["workload"].update(requests=1, new_tokens=TOKENS, retry_s=1.0)
     plain["policy"]["coordination"].update(lease_s=1.5, plan_every_s=0.5)
