@@ -83,6 +83,13 @@ class PreparedJob(SessionJob, frozen=True, tag="prepared_session"):
     resume: bool = False
 
 
+class CoverJob(Message, frozen=True, tag="cover_session"):
+    """From now on these stand by, too, for stages of the prepared session that runs here as job ``session``."""
+
+    session: int
+    standbys: tuple[Standby, ...]
+
+
 class FreeJob(Message, frozen=True, tag="free_session"):
     """Forget what this node has of the request ``kept``; "" is whatever is kept here."""
 
@@ -200,7 +207,8 @@ class Shown(Message, frozen=True):
 
 
 Job = Union[  # noqa: UP007
-    SessionJob, PreparedJob, FreeJob, LoadJob, PlanJob, CommitJob, OpenJob, ReleaseJob, HandJob, BringJob, RecheckJob,
+    SessionJob, PreparedJob, CoverJob, FreeJob, LoadJob, PlanJob, CommitJob, OpenJob, ReleaseJob, HandJob, BringJob,
+    RecheckJob,
 ]  # fmt: skip
 
 

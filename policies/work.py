@@ -137,6 +137,15 @@ class AssignPrepared(Assign, frozen=True, tag="assign_prepared"):
     resume: bool = False
 
 
+class Cover(Message, frozen=True, tag="cover"):
+    """These have come up and stand by, too, for the stages of an attempt that runs."""
+
+    client: str
+    op_id: str
+    attempt: int
+    standbys: tuple[Standby, ...]
+
+
 class Free(Message, frozen=True, tag="free"):
     """The request has its outcome: forget what is kept of it."""
 

@@ -19,7 +19,20 @@ import msgspec
 import numpy as np
 
 from policies.config import BatchedConfig, PolicyConfig
-from policies.jobs import Done, FreeJob, Job, LoadJob, Lost, PlanJob, PreparedJob, Progress, SessionJob, Stage
+from policies.jobs import (
+    CoverJob,
+    Done,
+    FreeJob,
+    Job,
+    LoadJob,
+    Lost,
+    PlanJob,
+    PreparedJob,
+    Progress,
+    SessionJob,
+    Stage,
+    Standby,
+)
 from policies.serving.lanes import reserved_blocks, sessions_max
 from policies.serving.prefixes import Chain
 from policies.wire import Message, WireError, encode
@@ -113,6 +126,7 @@ class ExecutorHost:
         self.proofs = Proofs(self.stages, blobs) if checked else None
         self._transport, self._blobs, self._clock, self._planners = transport, blobs, clock, planners
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._covers: dict[tuple[str, int], tuple[Standby, ...]] = {}  # what a session has to tell its stages
         self._closing: set[asyncio.Task[None]] = set()
         self._waiting: dict[str, _Awaited] = {}  # by session or lane
         self._nodes: dict[str, tuple[str, ...]] = {}  # session or lane to the nodes it needs, the last stage's last
@@ -134,6 +148,7 @@ class ExecutorHost:
 
     def cancel(self, path: str, job_id: int) -> None:
         """Give a job up; nothing more is reported about it."""
+        self._covers.pop((path, job_id), None)
         if (task := self._tasks.pop((path, job_id), None)) is not None:
             task.cancel()
             self._closing.add(task)
@@ -207,6 +222,8 @@ class ExecutorHost:
             work = self._session(path, job_id, job)
         elif isinstance(job, LoadJob):
             work = self._load(job)
+        elif isinstance(job, CoverJob):
+            work = self._cover(path, job)
         elif isinstance(job, FreeJob):
             work = self._free(job)
         elif isinstance(job, PlanJob):
@@ -221,10 +238,16 @@ class ExecutorHost:
         except Exception as error:  # an executor's or planner's fault ends the job, not the node
             outcome = Lost(reason=f"{type(error).__name__}: {error}", node=self._transport.me)
         self._tasks.pop((path, job_id), None)
+        self._covers.pop((path, job_id), None)
         self._report(path, job_id, encode(outcome))
 
     async def _load(self, job: LoadJob) -> Done:
         await self.stages.load(job.model, job.first, job.last)
+        return Done(output="", tokens=0, first_token_ns=0)
+
+    async def _cover(self, path: str, job: CoverJob) -> Done:
+        if (path, job.session) in self._tasks:
+            self._covers[(path, job.session)] = (*self._covers.get((path, job.session), ()), *job.standbys)
         return Done(output="", tokens=0, first_token_ns=0)
 
     async def _free(self, job: FreeJob) -> Done:
@@ -259,6 +282,8 @@ class ExecutorHost:
             async with aclosing(serve(job, session, known, left)) as tokens:
                 async for token in tokens:
                     output.append(token)
+                    if isinstance(job, PreparedJob) and (late := self._covers.pop((path, job_id), ())):
+                        await self.resuming.cover(job, session, late)
                     if not first_token_ns:
                         first_token_ns = self._clock.now() - begun_ns
                     ended = len(output) == job.new_tokens or ends(token, job.sampling)

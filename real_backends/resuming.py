@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from policies.jobs import PreparedJob
+from policies.jobs import PreparedJob, Standby
 from policies.wire import encode
 from real_backends.copies import Copies, Guard, Holds, Marker
 from real_backends.transports.frames import STAGE, Transport
@@ -68,6 +68,15 @@ class Resuming:
             except TimeoutError:
                 return False
         return True
+
+    async def cover(self, job: PreparedJob, session: str, standbys: tuple[Standby, ...]) -> None:
+        """Tell stages of a session that has begun who stands by for them, too, from now on."""
+        for standby in standbys:
+            guard = Guard(session, job.model, job.stages, standby.index, job.kept, standby, ask=False)
+            if standby.index:
+                self._transport.send(job.stages[standby.index].node, STAGE, encode(guard))
+            else:
+                await self._copies.guard(guard)
 
     def _guard(self, job: PreparedJob, session: str, index: int) -> Guard:
         standby = next((each for each in job.standbys if each.index == index), None)

@@ -27,7 +27,19 @@ import msgspec
 from models import inference
 from policies import port as p
 from policies.config import BatchedConfig, PolicyConfig
-from policies.jobs import Done, FreeJob, Job, LoadJob, Lost, Outcome, PlanJob, PreparedJob, Progress, SessionJob
+from policies.jobs import (
+    CoverJob,
+    Done,
+    FreeJob,
+    Job,
+    LoadJob,
+    Lost,
+    Outcome,
+    PlanJob,
+    PreparedJob,
+    Progress,
+    SessionJob,
+)
 from policies.port import NS_PER_S
 from policies.sharding import JOBS
 from policies.sharding.links import TOKEN_BYTES
@@ -165,6 +177,11 @@ class Compute:
             self._start_session(node, path, job_id, job)
         elif isinstance(job, LoadJob):
             self.loads.start(node, path, job_id, job)
+        elif isinstance(job, CoverJob):
+            session = self.sessions.get((node.name, job.session))
+            if session is not None:
+                self.copies.cover(session, job.standbys)
+            self._tell(node, path, job_id, Done("", 0, 0), now)
         elif isinstance(job, FreeJob):
             self.copies.free(node, job.kept)
             self._tell(node, path, job_id, Done("", 0, 0), now)

@@ -65,6 +65,7 @@ class _Stream:
     session: Session
     standby: Standby
     copied: int
+    since: int  # what entered the stage from this token on is still there; before it, keys and values alone
     flow: Flow | None = None
     links: bool = True  # the flow is over links; else it is the standby's pass
     waits: int = 0  # counts its timers; only the newest one counts
@@ -130,7 +131,24 @@ class Copies:
         self._streams[session.number] = streams = []
         for standby in job.standbys:
             stage = job.stages[standby.index]
-            streams.append(_Stream(session, standby, self._has(standby.node, stage.first, stage.last, job)))
+            has = self._has(standby.node, stage.first, stage.last, job)
+            streams.append(_Stream(session, standby, has, session.begins))
+        self.look(session)
+
+    def cover(self, session: Session, standbys: tuple[Standby, ...]) -> None:
+        """These stand by as well from now on, each in place of whoever did so for its stage."""
+        job = session.job
+        if not isinstance(job, PreparedJob):
+            return
+        self._look(session)
+        streams = self._streams[session.number]
+        for standby in standbys:
+            for stream in [each for each in streams if each.standby.index == standby.index]:
+                self._stop(stream)
+                streams.remove(stream)
+            stage = job.stages[standby.index]
+            has = self._has(standby.node, stage.first, stage.last, job)
+            streams.append(_Stream(session, standby, has, session.taken(standby.index)))
         self.look(session)
 
     def look(self, session: Session) -> None:
@@ -192,7 +210,7 @@ class Copies:
         return (stage.last - stage.first) * shape.kv_bytes_per_token_layer()
 
     def _as_entered(self, stream: _Stream) -> bool:
-        return stream.standby.way == "checkpoint" and stream.copied >= stream.session.begins
+        return stream.standby.way == "checkpoint" and stream.copied >= stream.since
 
     def _came(self, stream: _Stream, flow: Flow, tokens: int) -> None:
         if stream.flow is not flow:
@@ -255,11 +273,11 @@ class Copies:
         if kept:
             self._kept.get(node.name, {}).pop(kept, None)
         else:
-            self._kept.pop(node.name, None)
+            self.node_down(node)
 
     def node_down(self, node: Node) -> None:
-        """A node's memory is empty, and what was on its way to it is lost; its stream begins anew when it is back."""
-        self.free(node, "")
+        """A node has nothing, and what was on its way to it is lost; its streams begin anew when it is back."""
+        self._kept.pop(node.name, None)
         for streams in self._streams.values():
             for stream in streams:
                 if stream.standby.node == node.name:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from policies import port as p
-from policies.jobs import Done, FreeJob, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
+from policies.jobs import CoverJob, Done, FreeJob, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
 from policies.port import NS_PER_S
 from policies.sharding import JOBS, Planner
 from policies.wire import encode
@@ -53,6 +53,7 @@ class Desk:
         sessions: (node, job id) to the path that submitted the session under way, and the session.
         held: node to the layers (first, last) that are in its memory.
         freed: (node, request) of what was to be forgotten.
+        covered: (node, job) of standbys that were told later.
     """
 
     def __init__(self, world: World, times: Times, planners: Mapping[str, Planner] = JOBS) -> None:
@@ -60,6 +61,7 @@ class Desk:
         self.sessions: dict[tuple[str, int], tuple[str, SessionJob]] = {}
         self.held: dict[str, tuple[int, int]] = {}
         self.freed: list[tuple[str, str]] = []
+        self.covered: list[tuple[str, CoverJob]] = []
 
     def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
         """Take a job; its outcome comes when it is done, unless the node is down by then."""
@@ -73,7 +75,10 @@ class Desk:
             self._later(self.times.load_s, node, path, job_id, job)
         elif isinstance(job, FreeJob):
             self.freed.append((node.name, job.kept))
-            self.world.give_at(int(self.world.engine.now), node, (p.JOB, path, job_id, encode(Done("", 0, 0))))
+            self._done(node, path, job_id)
+        elif isinstance(job, CoverJob):
+            self.covered.append((node.name, job))
+            self._done(node, path, job_id)
         else:
             self._later(self.times.plan_s, node, path, job_id, job)
 
@@ -97,6 +102,9 @@ class Desk:
                 at = self.world.engine.now + int(self.times.lost_s * NS_PER_S)
                 lost = Lost("stage went down", node.name)
                 self.world.give_at(at, head, (p.JOB, path, job_id, encode(lost)))
+
+    def _done(self, node: Node, path: str, job_id: int) -> None:
+        self.world.give_at(int(self.world.engine.now), node, (p.JOB, path, job_id, encode(Done("", 0, 0))))
 
     def _later(self, after_s: float, node: Node, path: str, job_id: int, job: Any) -> None:
         at = self.world.engine.now + int(after_s * NS_PER_S)

@@ -5,6 +5,7 @@ Which stage is worth it, and which way it is copied, is `policies.recovery`'s to
 - an idle worker holds the stage of a pipeline whose copies save most for their bytes, one that has a standby last;
 - each attempt is told who stands by for its stages, and what is to be copied to them (`policies.jobs.Standby`). All
   bytes stay within the rule's multiple of replay's: what is copied is counted when it is planned, to the last token;
+- a worker that comes up as a standby gets copies of what runs already as well, where nobody stands by;
 - a stage that a head blames, or that is gone, is replaced by its standby: the pipeline dissolves and comes again with
   it. The next attempt begins where its stages have caches (`policies.jobs.PreparedJob`), and so waits for it, no longer
   than a lease;
@@ -20,6 +21,8 @@ begins with its prompt there.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from policies.commands import Complete, Place, Refuse
@@ -34,7 +37,7 @@ from policies.port import NS_PER_S
 from policies.problem import Problem
 from policies.recovery import Choice, Copying, Exposure, Rules, allowance_bytes, choose, cover, replay
 from policies.state import OpKey
-from policies.work import Assign, AssignPrepared, Free, Keep
+from policies.work import Assign, AssignPrepared, Cover, Free, Keep, Renew
 
 TOKEN_BYTES = 4.0  # what enters a first stage: prompts and outputs are blobs of 4-byte tokens (`policies.jobs`)
 USUAL_SHARE = 8  # assumption: until one has been asked, a prompt is an eighth of the context, and an answer as long
@@ -53,6 +56,7 @@ class Standing(Offers):
         blamed: pipelines to dissolve because of a stage, and which.
         again: pipelines that are to come again, each with its new number, or 0, and until when one waits for it (ns).
         ran_on: the pipeline that a request ran on last.
+        covered: of a request's newest attempt, each stage that has a standby, and which.
         holders: nodes that may keep something of a request, in the order in which they came to it.
         unspent_bytes: what may still be copied, of what `policies.recovery.allowance_bytes` allowed so far.
         usual: tokens of a prompt and of an answer, of the request that was asked last.
@@ -79,6 +83,7 @@ class Standing(Offers):
         self.blamed: dict[int, str] = {}
         self.again: dict[int, tuple[int, int]] = {}
         self.ran_on: dict[OpKey, int] = {}
+        self.covered: dict[OpKey, dict[int, str]] = {}
         # What an earlier leader had run may be kept where it ran.
         self.holders: dict[OpKey, dict[str, None]] = {key: {} for key in self.state.requests}
         self.unspent_bytes = 0.0
@@ -141,6 +146,7 @@ class Standing(Offers):
     # -- what is copied to them -------------------------------------------------------------------------
 
     def _prepared(self, effort: Effort, line: Line, assign: Assign) -> Assign:
+        self.covered.pop(effort.key, None)
         if self.rules is None or effort.votes or effort.audited(self.config.audit_share):
             return assign
         self.ran_on[effort.key] = line.number
@@ -153,17 +159,40 @@ class Standing(Offers):
         sent_bytes = passed * sum(self._input_bytes(line.model, k) for k in range(len(line.stages)))
         live_bytes, replayed_bytes = (0.0, sent_bytes) if resume else (sent_bytes, 0.0)
         self.unspent_bytes += allowance_bytes(live_bytes, replayed_bytes, self.rules.bytes_ratio) - replayed_bytes
-        standbys = self._copies(line, holders, held, left)
-        holders.update(dict.fromkeys((*line.nodes, *(each.node for each in standbys))))
+        holders.update(dict.fromkeys(line.nodes))
+        self.covered[effort.key] = {}
+        standbys = self._copies(effort.key, line, held, left)
         return AssignPrepared(**msgspec.structs.asdict(assign), standbys=standbys, resume=resume)
 
-    def _copies(self, line: Line, holders: dict[str, None], held: int, left: int) -> tuple[Standby, ...]:
-        """Return who stands by for a request's stages, and what they get of it, within the allowance."""
-        rules = Rules(line.token_s)
+    def _on_renew(self, node: str, renew: Renew) -> None:
+        before = self.lines.workers.get(node)
+        super()._on_renew(node, renew)
+        spare = self.lines.spares.get(node)
+        if spare is not None and renew.loaded == spare.number and (before is None or before.loaded != spare.number):
+            for covered in self.covered.values():
+                for index in [index for index, by in covered.items() if by == node]:
+                    del covered[index]  # it may have lost what it had
+            self._cover_what_runs()
+
+    def _cover_what_runs(self) -> None:
+        """Let whoever has come up stand by for attempts under way, the oldest first."""
+        for key in self.covered:
+            effort, number = self.efforts.all[key], self.ran_on[key]
+            attempt = next((attempt for attempt, on in effort.running.items() if on == number), 0)
+            line, told, a = self.lines.lines.get(number), len(effort.emitted), effort.accepted
+            if line is None or not attempt or told >= a.new_tokens:
+                continue
+            standbys = self._copies(key, line, a.prompt_tokens + told, a.new_tokens - told)
+            if standbys:
+                self.port.send(f"{line.nodes[0]}/worker", Cover(*key, attempt, standbys))
+
+    def _copies(self, key: OpKey, line: Line, held: int, left: int) -> tuple[Standby, ...]:
+        """Return who stands by for a request's stages that have nobody yet, and what they get, within the allowance."""
+        rules, covered, holders = Rules(line.token_s), self.covered[key], self.holders[key]
         found: list[tuple[int, str, Choice, Copying]] = []
         for index, stage in enumerate(line.stages):
-            node = self._standby_of(line.model, stage, holders)
-            if node:
+            able = self._standbys_of(line.model, stage)
+            if covered.get(index, "") not in able and (node := _nearest(able, holders)):
                 exposure = self._exposure(line, index, node)
                 choice = self._choice(exposure, held, left, rules)
                 found.append((index, node, choice, Copying(exposure, choice, held, 0.0)))
@@ -173,12 +202,14 @@ class Standing(Offers):
             if tokens and choice.way != "replay":
                 self.unspent_bytes -= tokens * choice.copy_bytes
                 standbys.append(Standby(index, node, choice.way, choice.interval_tokens, tokens))
+        covered.update({each.index: each.node for each in standbys})
+        holders.update({each.node: None for each in standbys})
         return tuple(standbys)
 
-    def _standby_of(self, model: str, stage: Stage, holders: dict[str, None]) -> str:
-        """Return who stands by for a stage, if anybody does: rather one that has something of the request already."""
+    def _standbys_of(self, model: str, stage: Stage) -> list[str]:
+        """Return all who stand by for a stage."""
         lines = self.lines
-        free = [
+        return [
             node
             for node, (number, of, held) in lines.spares.items()
             if (of, held.first, held.last) == (model, stage.first, stage.last)
@@ -187,7 +218,6 @@ class Standing(Offers):
             and node not in lines.doubted
             and node not in self.placing
         ]
-        return min(free, key=lambda node: (node not in holders, node), default="")
 
     def _choice(self, exposure: Exposure, held: int, left: int, rules: Rules) -> Choice:
         assert self.rules is not None
@@ -278,7 +308,7 @@ class Standing(Offers):
             node = stage.node
             view = self.lines.workers.get(node)
             if node == blamed or view is None or node in self.lines.doubted or not self.standing.get(node, False):
-                node = self._standby_of(line.model, stage, {})
+                node = _nearest(self._standbys_of(line.model, stage))
             if not node or node in self.placing or node in [other.node for other in stages]:
                 return ()
             stages.append(Stage(node, stage.first, stage.last))
@@ -291,5 +321,11 @@ class Standing(Offers):
         of = command.receipt if isinstance(command, Complete) else command
         key = (of.client, of.op_id)
         self.ran_on.pop(key, None)
+        self.covered.pop(key, None)
         for node in self.holders.pop(key, {}):
             self.port.send(f"{node}/worker", Free(*key))
+
+
+def _nearest(standbys: Collection[str], holders: Collection[str] = ()) -> str:
+    """Return who is to take a stage's place, if anybody: rather one that has something of the request already."""
+    return min(standbys, key=lambda node: (node not in holders, node), default="")

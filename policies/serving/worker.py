@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from policies.commands import Receipt
-from policies.jobs import Done, FreeJob, LoadJob, Lost, PreparedJob, Progress, SessionJob
+from policies.jobs import CoverJob, Done, FreeJob, LoadJob, Lost, PreparedJob, Progress, SessionJob, Standby
 from policies.local import Led, Lend, Speaks
 from policies.port import NS_PER_S, Policy
 from policies.seats import InOffice, Seats
@@ -27,6 +27,7 @@ from policies.work import (
     AssignPrepared,
     Began,
     Capability,
+    Cover,
     Emitted,
     Free,
     Keep,
@@ -54,7 +55,7 @@ class Worker(Policy):
         liars: whether the committee is one that bears members that lie; if not, each is believed.
     """
 
-    messages = (Assign, AssignPrepared, Free, InOffice, Keep, Leased, Load, NotLeader, Settled)
+    messages = (Assign, AssignPrepared, Cover, Free, InOffice, Keep, Leased, Load, NotLeader, Settled)
 
     def __init__(
         self, committee: tuple[str, ...], capability: Capability, lease_s: float, *, liars: bool = False
@@ -196,6 +197,8 @@ class Worker(Policy):
             self._on_assign(message)
         elif isinstance(message, Load):
             self._on_load(message)
+        elif isinstance(message, Cover):
+            self._on_cover(message)
         elif isinstance(message, Free):
             self.port.submit(FreeJob(f"{message.client}/{message.op_id}"))
         elif isinstance(message, Settled):
@@ -278,6 +281,8 @@ class Worker(Policy):
             if (running.client, running.op_id, running.stages) == (assign.client, assign.op_id, assign.stages):
                 if assign.attempt > running.attempt:  # a later leader's, which goes on under the new number
                     self.jobs[job_id] = assign
+                    if isinstance(assign, AssignPrepared) and assign.standbys:
+                        self.port.submit(CoverJob(job_id, _of_stages(assign, assign.standbys)))
                 return
         request = f"{assign.client}/{assign.op_id}"
         job = SessionJob(
@@ -285,10 +290,14 @@ class Worker(Policy):
             assign.prompt_tokens, assign.new_tokens, assign.report_every, assign.forced, assign.sampling,
         )  # fmt: skip
         if isinstance(assign, AssignPrepared):
-            job = PreparedJob(
-                **msgspec.structs.asdict(job), kept=request, standbys=assign.standbys, resume=assign.resume
-            )
+            standbys = _of_stages(assign, assign.standbys)
+            job = PreparedJob(**msgspec.structs.asdict(job), kept=request, standbys=standbys, resume=assign.resume)
         self.jobs[self.port.submit(job)] = assign
+
+    def _on_cover(self, cover: Cover) -> None:
+        for job_id, assign in list(self.jobs.items()):
+            if _key(assign) == _key(cover):
+                self.port.submit(CoverJob(job_id, _of_stages(assign, cover.standbys)))
 
     def _on_settled(self, key: AttemptKey) -> None:
         self.reports.pop(key, None)
@@ -330,8 +339,13 @@ class Worker(Policy):
         self.port.set_timer("resend", RESEND_NS)
 
 
-def _key(assign: Assign) -> AttemptKey:
-    return (assign.client, assign.op_id, assign.attempt)
+def _key(of: Assign | Cover) -> AttemptKey:
+    return (of.client, of.op_id, of.attempt)
+
+
+def _of_stages(assign: Assign, standbys: tuple[Standby, ...]) -> tuple[Standby, ...]:
+    """Return the standbys of stages that there are, whatever a leader says."""
+    return tuple(each for each in standbys if 0 <= each.index < len(assign.stages))
 
 
 def _same(one: Load, other: Load) -> bool:

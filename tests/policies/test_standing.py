@@ -110,6 +110,52 @@ def test_a_standby_takes_the_place_of_the_stage_it_stood_by_for(how: str) -> Non
     assert (then_head, then.resume, then.forced, then.kept) == (spare, True, (7, 8), job.kept)  # type: ignore[attr-defined]
 
 
+def test_whoever_comes_up_stands_by_for_what_runs_already() -> None:
+    """The only standby was not lent for a while; back, it gets copies from the running attempt, and when that attempt's
+    stage dies it takes the place."""
+    village = three()
+    head, job = one(village)
+    (spare,) = set(village.workers) - {stage.node for stage in job.stages}
+    village.lend(spare, msgspec.structs.replace(LEND, on=False))
+    village.run(1.0)
+    said = Emitted("anna", "1", village.attempt(1), 0, (7, 8))
+    village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", head, encode(said)))
+    village.lend(spare, LEND)
+    village.run(10.0)
+
+    ((node, late),) = village.desk.covered
+    ((_, number),) = village.running
+    assert (node, late.session) == (head, number)
+    assert late.standbys == job.standbys  # type: ignore[attr-defined]
+    lost(village, head, 1, head, (7, 8))
+    village.run(1.0)
+    assert one(village)[0] == spare
+
+
+def test_a_new_leader_s_standbys_reach_the_attempt_that_runs_on() -> None:
+    """The attempt goes on under the new leader's number; who stands by for it by then is told to its stages."""
+    village = three()
+    head, job = one(village)
+    village.crash(village.leader)
+    village.run(40.0)
+
+    ((node, late),) = village.desk.covered
+    assert one(village) == (head, job)
+    assert (node, [each.index for each in late.standbys]) == (head, [0])
+
+
+def test_whoever_comes_up_gets_nothing_of_a_request_that_is_audited() -> None:
+    """Its pipelines come to their answers without one another's caches, whenever there are standbys."""
+    village = under_way(3, audit_share=1.0)
+    (spare,) = set(village.workers) - {stage.node for stage in one(village)[1].stages}
+    village.lend(spare, msgspec.structs.replace(LEND, on=False))
+    village.run(1.0)
+    village.lend(spare, LEND)
+    village.run(10.0)
+    assert village.coordination().lines.spares
+    assert village.desk.covered == []
+
+
 def test_what_is_in_memory_is_not_read_again() -> None:
     """The pipeline that comes again is ready without a load, at its standby and at the stage that stayed."""
     village = three()
@@ -156,7 +202,7 @@ def test_whoever_holds_something_of_a_request_is_told_when_it_is_over() -> None:
     village.run(30.0)
     assert village.state.outcomes[("anna", "1")]
     assert sorted(village.desk.freed) == [(name, "anna/1") for name in village.workers]
-    assert village.coordination().holders == {}
+    assert (village.coordination().holders, village.coordination().covered) == ({}, {})
 
 
 def test_a_worker_that_is_lent_no_more_forgets_all() -> None:

@@ -57,9 +57,9 @@ def test_layers_of_another_model_are_no_standby() -> None:
     village = under_way()
     _, job = one(village)
     leader, spare = village.coordination(), spare_of(village, job)
-    assert leader._standby_of("m", job.stages[0], {}) == spare
+    assert leader._standbys_of("m", job.stages[0]) == [spare]
     leader.lines.spares[spare] = leader.lines.spares[spare]._replace(model="s")
-    assert leader._standby_of("m", job.stages[0], {}) == ""
+    assert leader._standbys_of("m", job.stages[0]) == []
     leader._stand_by()  # and it is turned into one
     assert leader.lines.spares[spare].model == "m"
 

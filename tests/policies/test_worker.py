@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from policies import port as p
 from policies.cell import Cell
 from policies.commands import Receipt
-from policies.jobs import Done, LoadJob, Lost, Progress, SessionJob, Stage
+from policies.jobs import CoverJob, Done, LoadJob, Lost, PreparedJob, Progress, SessionJob, Stage, Standby
 from policies.local import Lend
 from policies.port import NS_PER_S
 from policies.serving import Worker
@@ -20,8 +20,10 @@ from policies.wire import encode
 from policies.work import (
     RESEND_NS,
     Assign,
+    AssignPrepared,
     Began,
     Capability,
+    Cover,
     Emitted,
     Leased,
     Leave,
@@ -40,7 +42,7 @@ STAGES = (Stage("w", 0, 2), Stage("v", 2, 4))
 ASSIGN = Assign("anna", "1", 1, "m", STAGES, "p", "k1", 8, 4, 64)
 TAKEN = Lend(False, 0.0, 0.0, "owner is back")
 _said: Any = msgspec.msgpack.Decoder(Renew | Leave | Began | Emitted | Report).decode
-_job: Any = msgspec.msgpack.Decoder(SessionJob | LoadJob).decode
+_job: Any = msgspec.msgpack.Decoder(SessionJob | PreparedJob | CoverJob | LoadJob).decode
 
 
 class Bench:
@@ -377,3 +379,17 @@ def test_an_attempt_begins_with_what_was_decided_and_a_lost_one_tells_it() -> No
     assert job.forced == (7, 8)
     said = bench.end(job_id, Lost("stage is down", "v", (7, 8, 9)))
     assert [m.emitted for _, m in said if isinstance(m, Report)] == [(7, 8, 9)]
+
+
+def test_standbys_are_of_stages_that_there_are_and_of_the_attempt_that_is_named() -> None:
+    """Those of an assignment, those that come up later, and those of a later leader for what runs on; no others."""
+    bench, by = Bench().loaded(), [Standby(index, "u", "buddy", 1, 9) for index in (-1, 0, 1, 2)]
+    fields = msgspec.structs.asdict(ASSIGN)
+    bench.hear(AssignPrepared(**fields, standbys=tuple(by)))
+    ((job_id, job),) = bench.jobs.items()
+    assert job.standbys == (by[1], by[2])
+    for attempt in (1, 2):
+        bench.hear(Cover("anna", "1", attempt, tuple(by[2:])))
+    bench.hear(AssignPrepared(**(fields | {"attempt": 2}), standbys=(by[0], by[1])))
+    told = [each for each in bench.jobs.values() if isinstance(each, CoverJob)]
+    assert told == [CoverJob(job_id, (by[2],)), CoverJob(job_id, (by[1],))]

@@ -7,10 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from policies.jobs import FreeJob, Lost, Sampling, Stage, Standby
+from policies.jobs import CoverJob, FreeJob, Lost, Progress, Sampling, Stage, Standby
 from policies.wire import WireError, encode
 from real_backends.batch_frames import Batch, Slice
 from real_backends.cluster import until
@@ -25,6 +26,7 @@ from tests.real_backends.session_nodes import (
     WEIGHTS,
     Node,
     end_of,
+    place,
     run_nodes,
     said,
     session_job,
@@ -60,15 +62,53 @@ def instead(index: int) -> tuple[Stage, ...]:
     return tuple(Stage("d", s.first, s.last) if k == index else s for k, s in enumerate(STAGES))
 
 
-async def lose(nodes: dict[str, Node], index: int, after: int, **changes: Any) -> tuple[str, tuple[int, ...]]:
-    """Run a session until so many tokens are out, let a stage die, and return its name and the tokens it had."""
-    victim = STAGES[index].node
+class Brake:
+    """Holds a head's session before its next step once it has told so many tokens."""
+
+    def __init__(self, node: Node, after: int) -> None:
+        self.node, self.after, self._step = node, after, node.host._step
+        node.host._step = self._braked  # type: ignore[method-assign]
+
+    def told(self) -> tuple[int, ...]:
+        """Return the tokens that there are."""
+        return tuple(token for each in self.node.outcomes if isinstance(each, Progress) for token in each.emitted)
+
+    async def _braked(self, *arguments: Any) -> int:
+        await until(lambda: len(self.told()) < self.after)
+        return await self._step(*arguments)
+
+
+async def lose(
+    nodes: dict[str, Node],
+    index: int,
+    after: int,
+    late: tuple[Standby, ...] = (),
+    *,
+    lossy: bool = False,
+    **changes: Any,
+) -> tuple[str, tuple[int, ...]]:
+    """Run a session until so many tokens are out, let a stage die, and return its name and the tokens it had.
+
+    Before that it rests until its standby has what is due: how far copies are behind is the machine's affair; not where
+    links are ``lossy``, as a copy is sent again at a step. Those who stand by ``late`` come up when half of the tokens
+    are out.
+    """
+    victim, brake = STAGES[index].node, Brake(nodes["a"], after // 2 if late else after)
+    standbys = (*changes.get("standbys", ()), *late)
     await submit(nodes["a"], 1, job(**changes))
-    await until(lambda: len(nodes["a"].outcomes) >= after)
+    if late:
+        await until(lambda: len(brake.told()) == brake.after)
+        await place(nodes, tuple(msgspec.structs.replace(STAGES[each.index], node=each.node) for each in late))
+        nodes["a"].host.submit("worker", 2, encode(CoverJob(1, late)))
+        brake.after = after
+    due = (
+        0 if lossy else max((min(each.until, len(PROMPT) + after - 1) - each.every + 1 for each in standbys), default=0)
+    )
+    await until(lambda: len(brake.told()) == after and nodes["d"].host.stages.copies.taken_tokens >= due)
+    brake.after = 10 * NEW_TOKENS  # never again
     if not index:  # the head: what it reported is what the leader knows
-        told = tuple(token for each in nodes["a"].outcomes for token in each.emitted)
         await nodes["a"].host.close()
-        return victim, told
+        return victim, brake.told()
     await nodes[victim].host.close()
     nodes["a"].host.on_peer(victim, "down")
     await until(lambda: isinstance(nodes["a"].outcomes[-1], Lost))
@@ -105,6 +145,39 @@ def test_a_standby_goes_on_from_its_copy(tmp_path: Path, reference: list[int], i
         again = len(PROMPT) + len(told) - steps[0]  # where the attempt begins
         assert again > len(PROMPT) + len(told) - 4 * EVERY
         assert steps[1:] == [1] * (NEW_TOKENS - len(told) - 1)
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "buddy"])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_standby_that_comes_up_late_goes_on_as_well(
+    tmp_path: Path, reference: list[int], index: int, way: str
+) -> None:
+    """Half of the answer was out before anybody stood by: the standby gets that too, and no more is run again."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        _, told = await lose(nodes, index, 20, late=standing(index, way))
+        stages = instead(index)
+        head = nodes[stages[0].node]
+        steps = counting(head)
+        head.blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        *_, done = await end_of(head, job(stages, forced=told, resume=True))
+        assert said(head, done) == reference
+        assert steps[0] < 4 * EVERY
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_whoever_is_to_stand_by_for_a_session_that_is_over_gets_nothing(tmp_path: Path) -> None:
+    """It ended, or was never here: the job is done, and nothing is left of it."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        await end_of(nodes["a"], job(standbys=()))
+        for session in (1, 77):
+            await end_of(nodes["a"], encode(CoverJob(session, standing(1))))
+        assert nodes["a"].host._covers == {}
+        assert nodes["d"].host.stages.sessions == 0
 
     asyncio.run(run_nodes(tmp_path, act, names=FOUR))
 
@@ -194,7 +267,7 @@ def test_lost_and_repeated_frames_cost_copies_and_no_token(
     async def act(nodes: dict[str, Node]) -> None:
         for node in nodes.values():
             node.transport.faults = LinkFaults((Disturbance(loss=0.05, duplicate=0.3, reorder=0.2, reorder_s=0.002),))
-        _, told = await lose(nodes, 1, 20, standbys=standing(1))
+        _, told = await lose(nodes, 1, 20, lossy=True, standbys=standing(1))
         for node in nodes.values():
             node.transport.faults = LinkFaults()
         nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())

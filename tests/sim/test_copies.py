@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from models import inference
-from policies.jobs import FreeJob, Lost, Standby
+from policies.jobs import CoverJob, FreeJob, Lost, Standby
 from policies.wire import encode
 from sim import answers
 from sim.answers import answer_digest
@@ -83,6 +83,42 @@ def test_copies_share_the_links_of_their_session() -> None:
         job = bench.ask(0, 4000, 2, CUT, kept="a/1", standbys=standbys)
         first[way] = bench.run()[job][1].first_token_ns
     assert first["buddy"] > first[None]
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "buddy"])
+@pytest.mark.parametrize("had", [False, True], ids=["nobody before", "in place of another"])
+def test_a_standby_that_comes_later_gets_what_there_is(way: Way, had: bool) -> None:
+    """It is told of half-way: what the stage took before comes as keys and values, the rest by its way, all of it."""
+    bench = Bench(FAST, FAST, FAST, FAST)
+    first = (Standby(1, "d3", "buddy", EVERY, 10_000),) if had else ()
+    job = bench.ask(0, PROMPT, NEW, CUT, kept="a/1", standbys=first)
+    late = CoverJob(job, (Standby(1, "d2", way, EVERY, 10_000),))
+    bench.at(DIES_S / 2, bench.compute.submit, bench.world.by_name["d0"], "worker", 99, encode(late))
+    bench.at(DIES_S, bench.world.crash, bench.world.by_name["d1"])
+    outcome = bench.run(AGAIN_S - 0.5)[job][1]
+    assert isinstance(outcome, Lost)
+    again(bench, outcome.emitted)
+    assert 1 <= bench.compute.copies.counts["again"] <= 4 * EVERY
+
+
+def test_what_went_through_before_anybody_stood_by_is_sent_as_keys_and_values() -> None:
+    """What entered the stage is not there any more; by a checkpoint it is sent from then on."""
+    bench = Bench(FAST, FAST, FAST)
+    job = bench.ask(0, PROMPT, NEW, CUT, kept="a/1", standbys=())
+    taken: list[int] = []
+
+    def cover() -> None:
+        session = bench.compute.sessions[("d0", job)]
+        late = CoverJob(job, (Standby(1, "d2", "checkpoint", EVERY, 10_000),))
+        bench.compute.submit(session.node, "worker", 99, encode(late))
+        taken.append(session.taken(1))
+
+    bench.at(DIES_S / 2, cover)
+    bench.run()
+    later = bench.compute.copies.counts["copied"] - taken[0]
+    key_bytes = (LAYERS - CUT) * SHAPE.kv_bytes_per_token_layer()
+    assert taken[0] > PROMPT < PROMPT + later
+    assert bench.compute.copies.copied_bytes == taken[0] * key_bytes + later * SHAPE.activation_bytes()
 
 
 @pytest.mark.parametrize(
