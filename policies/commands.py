@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Union
 import msgspec
 from msgspec import Meta
 
-from policies.jobs import Sampling, Stage
+from policies.jobs import Sampling, Stage, TokenCount
 from policies.verification.commitment import Commitment
 from policies.wire import Message, WireError, encode
 
@@ -63,8 +63,8 @@ class Accept(Message, frozen=True, tag="accept"):
     model: str
     prompt: str
     source: str
-    prompt_tokens: int
-    new_tokens: int
+    prompt_tokens: TokenCount
+    new_tokens: TokenCount
     priority: int
     accepted_wall_ns: int
     deadline_wall_ns: int
@@ -85,7 +85,7 @@ class Receipt(Message, frozen=True):
     client: str
     op_id: str
     output: str
-    tokens: int
+    tokens: TokenCount
     stages: tuple[Stage, ...]
 
 

@@ -9,13 +9,19 @@ from msgspec import Meta
 
 from policies.wire import Message
 
+LAYERS_MAX, TOKENS_MAX = 1 << 16, 1 << 24
+"""Of a model, and of a prompt or an answer (our bounds, far above any): a liar may name any number, and what they all
+come to must be one that can be written down."""
+Layer = Annotated[int, Meta(ge=0, le=LAYERS_MAX)]
+TokenCount = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
+
 
 class Stage(Message, frozen=True):
     """Layers ``first`` (inclusive) to ``last`` (exclusive) of a model on ``node``."""
 
     node: str
-    first: int
-    last: int
+    first: Layer
+    last: Layer
 
 
 TEMPERATURE_MAX = 2.0  # OpenAI API reference, "Create chat completion"

@@ -16,7 +16,7 @@ from msgspec import Meta
 from policies import local
 from policies.config import GatewayConfig
 from policies.gateway.bucket import Buckets, TokenBucket
-from policies.jobs import Sampling
+from policies.jobs import TOKENS_MAX, Sampling
 from policies.local import Ask, Busy, Leadership, Settlement
 from policies.port import NS_PER_S, Policy
 from policies.wire import Message
@@ -32,7 +32,6 @@ RETRY_S = 2.0
 """What a busy gateway tells a client to wait before it comes again (our choice: two leader heartbeats)."""
 
 
-TOKENS_MAX = 1 << 24
 DEADLINE_MAX_S = 366 * 86_400.0
 PRIORITY_MAX = 99
 """What a client may ask for at most (our bounds, far above any use): anything else is malformed and dropped."""

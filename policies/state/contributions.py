@@ -7,6 +7,9 @@ from typing import Any
 from policies.commands import Receipt
 from policies.state.part import Part
 
+TOTAL_MAX = 2**63 - 1
+"""What is written down of the sum, at most. Liars reach it with millions of receipts, anybody else never."""
+
 
 def work(receipt: Receipt) -> list[tuple[str, int]]:
     """Return (node, token-layers) of each stage of a receipt."""
@@ -28,8 +31,11 @@ class Contributions(Part):
         self.total = 0
 
     def add(self, receipt: Receipt) -> None:
-        """Count a settled receipt."""
-        for node, token_layers in work(receipt):
+        """Count a settled receipt, all of it or nothing: nothing, once `TOTAL_MAX` would be exceeded."""
+        done = work(receipt)
+        if self.total + sum(token_layers for _, token_layers in done) > TOTAL_MAX:
+            return
+        for node, token_layers in done:
             self.by_node[node] = self.by_node.get(node, 0) + token_layers
             self.total += token_layers
 
