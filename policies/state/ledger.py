@@ -74,8 +74,10 @@ class Ledger(Part):
         return True
 
     def reward(self, what: str, amounts: Iterable[Entry]) -> bool:
-        """Mint these amounts; return whether they were: none is, once `SUPPLY_MAX` would be exceeded."""
+        """Mint these amounts; return whether they were: not beyond `SUPPLY_MAX`, and not for the mint itself."""
         credited = tuple(amounts)
+        if any(node == MINT for node, _ in credited):
+            return False
         if not self.post(what, (*credited, (MINT, -sum(amount for _, amount in credited)))):
             return False
         for node, amount in credited:

@@ -23,8 +23,8 @@ class Members(Part):
         self.accused: dict[str, tuple[str, ...]] = {}
 
     def join(self, node: str) -> bool:
-        """Take a node in; return whether it was unknown."""
-        if node in self.standing:
+        """Take a node in; return whether it was unknown. No node is called "", which is the mint's account."""
+        if not node or node in self.standing:
             return False
         self.standing[node] = True
         return True

@@ -51,7 +51,10 @@ class OfStates(StateCheck):
 
 
 class LedgerConserved(OfStates):
-    """Every ledger sums to what was earned, and all accounts together to zero: nothing appears or vanishes."""
+    """Every ledger sums to what was earned, and all accounts together to zero: nothing appears or vanishes.
+
+    The other laws are asked as well that who takes the books over asks of them (`policies.state.ledger.Ledger.wrong`).
+    """
 
     def __init__(self, path: str = "coordination") -> None:
         super().__init__("ledger_conserved", path)
@@ -63,6 +66,8 @@ class LedgerConserved(OfStates):
                 return f"{node}: the ledger sums to {total}, {state.earned} token-layers were earned"
             if credits:
                 return f"{node}: the accounts sum to {credits} micro-credits, not to 0"
+            if why := state.credits.wrong():
+                return f"{node}: {why}"
         return ""
 
 

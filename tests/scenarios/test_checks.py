@@ -15,6 +15,7 @@ from policies.state import VillageState
 from policies.wire import Message, encode
 from policies.work import Credited, Gone, Placed, SettledOp
 from scenarios.checks import Check, VillageChecks
+from scenarios.checks.state import LedgerConserved
 from tests.policies.strategies import believe
 
 LAYERS = 8
@@ -234,3 +235,27 @@ def test_a_village_hears_messages_under_protocols_that_bear_liars() -> None:
     assert checks.first_broken is not None
     assert checks.first_broken.name == "no_double_vote"
     assert not VillageChecks().hears_messages
+
+
+@pytest.mark.parametrize(
+    ("account", "earned", "says"),
+    [
+        ("a", {"a": 60}, "k1: the accounts sum to 1 micro-credits, not to 0"),
+        ("", {"a": 60}, "k1: the accounts sum to 1 micro-credits, not to 0"),
+        (None, {"a": 61}, "k1: 60 micro-credits exist, 61 were earned"),
+    ],
+)
+def test_the_check_of_the_ledger_asks_every_law_of_the_books(
+    account: str | None, earned: dict[str, int], says: str
+) -> None:
+    """What a member that takes the state over would refuse, a run finds where it came about."""
+    state, check = VillageState(), LedgerConserved()
+    state.credits.reward("work", [("a", 60)])
+    check.ask({"k1": state})
+    assert check.holds
+    if account is not None:
+        state.credits.balances[account] += 1
+    state.credits.earned = earned
+    check.ask({"k1": state})
+
+    assert check.broken == says

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.commands import Accept, Command, Complete, Receipt, Vouched
+from policies.commands import Accept, Command, Complete, Join, Receipt, Vouched
 from policies.jobs import LAYERS_MAX, TOKENS_MAX, Stage
 from policies.state import VillageState, contributions
 from policies.wire import encode
@@ -102,4 +102,18 @@ def test_what_liars_add_up_ends_before_the_sum_cannot_be_written() -> None:
     assert state.earned == contributions.TOTAL_MAX - 8
     assert answered(state, "2", 2, line, other)
     assert state.earned == contributions.TOTAL_MAX - 2
+    assert sound(state)
+
+
+def test_nobody_joins_as_the_mint_nor_is_rewarded_as_it() -> None:
+    """A line may name any nodes behind its head: with the mint among them less was minted than was earned, and no
+    member could take such a state over."""
+    state = VillageState()
+    assert not order(state, Join(""))
+    for node in "ab":
+        assert order(state, Join(node))
+    assert answered(state, "1", 10**6, (Stage("a", 0, 2), Stage("", 2, 4)), (Stage("b", 0, 4),))
+
+    assert state.balances == {}
+    assert not state.credits.reward("reward", [("a", 5), ("", 5)])
     assert sound(state)
