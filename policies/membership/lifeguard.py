@@ -35,7 +35,7 @@ class Suspicion:
 
     def __init__(self, begun_ns: int, by: str, shortest_ns: int, longest_ns: int, confirmations_max: int) -> None:
         self.begun_ns, self.shortest_ns, self.longest_ns = begun_ns, shortest_ns, longest_ns
-        self.confirmations_max = confirmations_max
+        self.confirmations_max, self.first = confirmations_max, by
         self.by = {by}
 
     def confirm(self, by: str) -> bool:

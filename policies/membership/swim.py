@@ -46,10 +46,11 @@ NACK_SHARE = 0.8
 class Probe:
     """The probe of this period."""
 
-    def __init__(self, number: int, target: str) -> None:
-        self.number, self.target = number, target
+    def __init__(self, number: int, target: str, life: int) -> None:
+        self.number, self.target, self.life = number, target, life
         self.acked = False
-        self.asked = self.nacks = 0  # others that were asked, and how many of them heard nothing either
+        self.asked: set[str] = set()  # others that shall probe it
+        self.nacks: set[str] = set()  # of these, who heard nothing either
 
 
 class Swim(Policy):
@@ -120,8 +121,8 @@ class Swim(Policy):
         if isinstance(message, Sync):
             self._on_sync(sender, message)
         elif isinstance(message, Nack):
-            if self.probe is not None and message.number == self.probe.number:
-                self.probe.nacks += 1
+            if self.probe is not None and message.number == self.probe.number and sender in self.probe.asked:
+                self.probe.nacks.add(sender)
         else:
             for update in message.updates:
                 self._learn(update)
@@ -143,7 +144,7 @@ class Swim(Policy):
         if target is None:
             return
         self.number += 1
-        self.probe = Probe(self.number, target)
+        self.probe = Probe(self.number, target, self.table.entries[target][0])
         self.port.set_timer("ack", self._stretched(self.ack_ns))
         self.port.send(target, Ping(self.number, self._updates(target)))
 
@@ -178,7 +179,7 @@ class Swim(Policy):
         if probe is None or probe.acked:
             return
         for name in self._some((n for n in self.table.of(ALIVE) if n != probe.target), self.config.indirect):
-            probe.asked += 1
+            probe.asked.add(name)
             self.port.send(name, PingRequest(probe.number, probe.target, self._updates(name)))
 
     def _end_probe(self) -> None:
@@ -190,9 +191,8 @@ class Swim(Policy):
             self.health.change(-1)
             return
         # Who was asked and says nothing at all speaks against this member's own links, not the target's.
-        self.health.change(probe.asked - probe.nacks if probe.asked else 1)
-        life, _ = self.table.entries[probe.target]
-        self._learn((probe.target, life, SUSPECT, self.port.me))
+        self.health.change(len(probe.asked) - len(probe.nacks) if probe.asked else 1)
+        self._learn((probe.target, probe.life, SUSPECT, self.port.me))  # a life that began meanwhile has answered
 
     def _on_ack(self, sender: str, ack: Ack) -> None:
         if self.probe is not None and ack.number == self.probe.number and ack.target == self.probe.target:
@@ -237,8 +237,9 @@ class Swim(Policy):
             self.port.send(name, Sync(True, self._whole()))
 
     def _whole(self) -> tuple[Update, ...]:
+        """Return the table, each suspicion as its first accuser's: who repeats it has not found it out again."""
         me = (self.port.me, self.incarnation, ALIVE, self.port.me)
-        return (me, *self.table.updates(self.port.me))
+        return (me, *self.table.updates(self.port.me, {name: s.first for name, s in self.suspicions.items()}))
 
     def _on_sync(self, sender: str, sync: Sync) -> None:
         for update in sync.table:

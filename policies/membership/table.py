@@ -7,7 +7,7 @@ paper lets "dead" outweigh every suspicion; here a suspicion of a later life out
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from policies.membership.messages import ALIVE, DEAD, STATUSES, SUSPECT, Update
 
@@ -46,9 +46,9 @@ class Table:
         """How many are not held dead."""
         return len(self.of(ALIVE, SUSPECT))
 
-    def updates(self, by: str) -> tuple[Update, ...]:
-        """Return the whole table as updates."""
-        return tuple((name, life, status, by) for name, (life, status) in self.entries.items())
+    def updates(self, by: str, of: Mapping[str, str]) -> tuple[Update, ...]:
+        """Return the whole table as updates, said by others where ``of`` has a member's name, and else ``by``."""
+        return tuple((name, life, status, of.get(name, by)) for name, (life, status) in self.entries.items())
 
 
 def softened(update: Update) -> Update:

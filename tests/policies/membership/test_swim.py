@@ -12,7 +12,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.config import SwimConfig
 from policies.membership import Swim
-from policies.membership.messages import ALIVE, DEAD, SUSPECT, Ack, Gossip, Nack, Ping, PingRequest, Update
+from policies.membership.messages import ALIVE, DEAD, SUSPECT, Ack, Gossip, Nack, Ping, PingRequest, Sync, Update
 from policies.wire import encode
 from scenarios.adversaries import behaviours as b
 from sim.cluster import Cluster
@@ -277,3 +277,45 @@ def test_probes_for_others_are_bounded() -> None:
         member.hear("n1", PingRequest(i, "n2", ()))
 
     assert len(member.swim.relays) == 256
+
+
+def test_a_probe_without_answer_says_nothing_of_a_life_that_began_meanwhile() -> None:
+    """Whoever refutes, or rises again, while it is probed has answered: the ping went to an earlier life."""
+    member = One()
+    member.fire("probe")
+    target = member.swim.probe.target
+    other = next(n for n in ("n1", "n2") if n != target)
+    member.fire("ack")
+    member.hear(other, Gossip(((target, 1, ALIVE, target),)))
+    member.fire("probe")
+
+    assert member.swim.table.entries[target] == (1, ALIVE)
+
+
+def test_a_table_that_repeats_a_suspicion_names_whose_it_is() -> None:
+    """Only others that found it out themselves shorten a suspicion (Lifeguard, section IV-B: independent ones). Who
+    sends its table has often but heard of it."""
+    member, asker = One(), One()
+    for one in (member, asker):
+        one.hear("n2", Gossip((("n1", 1, SUSPECT, "n2"),)))
+    due_ns = asker.timers["suspect n1"][0]
+    member.hear("n3", Sync(True, ()))
+    ((_, sync),) = [(to, m) for to, m in member.sent if isinstance(m, Sync)]
+    assert ("n1", 1, SUSPECT, "n2") in sync.table
+    asker.hear("n4", sync)
+
+    assert asker.timers["suspect n1"][0] == due_ns
+
+
+def test_a_nack_that_comes_twice_or_from_whom_nobody_asked_counts_once_or_not_at_all() -> None:
+    """The network may double messages; two of three that were asked stay silent, whatever the third repeats."""
+    asker = One(8)
+    asker.fire("probe")
+    asker.fire("ack")
+    asked = [to for to, m in asker.sent if isinstance(m, PingRequest)]
+    stranger = next(n for n in asker.swim.table.entries if n not in (*asked, asker.swim.probe.target))
+    for name in (*asked[:1] * 4, stranger):
+        asker.hear(name, Nack(asker.swim.probe.number))
+    asker.fire("probe")
+
+    assert asker.swim.health.score == 2
