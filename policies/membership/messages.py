@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from policies.wire import Message
+from typing import Annotated
 
-Update = tuple[str, int, int, str]
-"""What is gossiped: member, incarnation, status (an index into `STATUSES`), and who says so."""
+from msgspec import Meta
+
+from policies.wire import Message
 
 ALIVE, SUSPECT, DEAD = range(3)
 STATUSES = ("alive", "suspect", "dead")
+
+Number = Annotated[int, Meta(ge=0, le=2**62)]
+"""An incarnation or a term. Whoever goes on from one counts it up, and must still be able to say what comes of it."""
+Status = Annotated[int, Meta(ge=ALIVE, le=DEAD)]
+Update = tuple[str, Number, Status, str]
+"""What is gossiped: member, incarnation, status (an index into `STATUSES`), and who says so."""
 
 
 class Ping(Message, frozen=True, tag="ping"):
@@ -62,13 +69,13 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
 class AskLease(Message, frozen=True, tag="ask_lease"):
     """Let the sender lead ``term``; ``round`` tells answers apart."""
 
-    term: int
+    term: Number
     round: int
 
 
 class Grant(Message, frozen=True, tag="grant"):
     """The lease of this term is the asker's for a while, or is not: then ``term`` is the newest this member knows."""
 
-    term: int
+    term: Number
     round: int
     granted: bool

@@ -22,8 +22,12 @@ class News:
         self.waiting: dict[str, tuple[Update, int, int]] = {}  # member to (update, its bytes, times passed on)
 
     def add(self, update: Update) -> None:
-        """Pass an update on, in place of any older one about its member."""
-        self.waiting[update[0]] = (update, len(encode(update)), 0)
+        """Pass an update on, in place of any older one about its member; not one that fits no message."""
+        size = len(encode(update))
+        if size <= self.packet_bytes:
+            self.waiting[update[0]] = (update, size, 0)
+        else:
+            self.waiting.pop(update[0], None)
 
     def take(self, group_size: int, first: Update | None = None) -> tuple[Update, ...]:
         """Return what the next message carries.

@@ -233,3 +233,15 @@ def test_a_voter_that_rises_again_is_bound_by_the_vote_of_its_last_life() -> Non
     group.cluster.world.give(group.cluster.world.by_name[voter], asked)
 
     assert (group.cluster.policy(voter).term, group.cluster.policy(voter).voted_for) == (term, leader)
+
+
+@pytest.mark.parametrize("term", [2**64 - 1, 2**62 + 1])
+def test_a_term_after_the_last_number_binds_nobody(term: int) -> None:
+    """Whoever would lead after it could not say so, and would stop."""
+    group = Electorate(3)
+    for name, sender in (("n0", "n1"), ("n1", "n2"), ("n2", "n0")):
+        group.cluster.world.give(group.cluster.world.by_name[name], (p.MESSAGE, "", sender, encode(AskLease(term, 1))))
+    group.run(10)
+
+    assert len(group.leaders()) == 1
+    assert all(group.cluster.policy(name).term < 100 for name in group.names)

@@ -319,3 +319,23 @@ def test_a_nack_that_comes_twice_or_from_whom_nobody_asked_counts_once_or_not_at
     asker.fire("probe")
 
     assert asker.swim.health.score == 2
+
+
+@pytest.mark.parametrize("update", [("n0", 2**64 - 1, DEAD, "n2"), ("n0", 2**62 + 1, ALIVE, "n2"), ("n0", 9, 7, "n2")])
+def test_news_that_cannot_be_are_malformed(update: Update) -> None:
+    """A life after the last number could not be said, and whoever refuted it would stop; a status that is none is no
+    word of anybody."""
+    member = One()
+    life = member.swim.incarnation
+    member.hear("n1", Gossip((update,)))
+
+    assert (member.swim.incarnation, member.swim.health.score) == (life, 0)
+    assert member.cell.malformed == 1
+
+
+def test_the_last_life_is_refuted_without_harm() -> None:
+    """Nobody hears of the one after it, but nobody stops."""
+    member = One()
+    member.hear("n1", Gossip((("n0", 2**62, DEAD, "n2"),)))
+
+    assert member.swim.incarnation == 2**62 + 1

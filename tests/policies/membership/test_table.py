@@ -107,6 +107,16 @@ def test_newer_news_take_the_place_of_older_and_the_least_told_go_first() -> Non
     assert next(iter(news.take(10)))[0] == "c"
 
 
+def test_news_that_fit_no_message_hold_up_no_others() -> None:
+    """A name of hundreds of bytes would stand first in line for ever."""
+    news = News(256, 4)
+    news.add(("x" * 300, 1, ALIVE, "me"))
+    news.add(("a", 1, ALIVE, "me"))
+
+    assert news.take(10) == (("a", 1, ALIVE, "me"),)
+    assert list(news.waiting) == ["a"]
+
+
 @pytest.mark.parametrize(("others", "lasts_s"), [(0, 30.0), (1, 16.0), (2, 7.810), (3, 2.0), (4, 2.0)])
 def test_a_suspicion_lasts_as_long_as_in_memberlists_own_table(others: int, lasts_s: float) -> None:
     """From 30 s alone to 2 s with three confirmations (memberlist, suspicion_test.go: the same figures)."""
