@@ -19,6 +19,9 @@ Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """What MessagePack, and every machine that may apply the state, holds as a signed integer."""
 Value = Int | str
 """What a register holds."""
+PRIORITY_MAX = 99
+"""Our bound, far above any use."""
+Priority = Annotated[int, Meta(ge=0, le=PRIORITY_MAX)]
 
 
 class Join(Message, frozen=True, tag="join"):
@@ -45,7 +48,7 @@ class Place(Message, frozen=True, tag="place"):
     pipeline: int
     model: str
     stages: tuple[Stage, ...]
-    token_s: float  # planned latency of one token
+    token_s: Annotated[float, Meta(ge=0, le=1e18)]  # planned latency of one token
 
 
 class Dissolve(Message, frozen=True, tag="dissolve"):
@@ -65,7 +68,7 @@ class Accept(Message, frozen=True, tag="accept"):
     source: str
     prompt_tokens: TokenCount
     new_tokens: TokenCount
-    priority: int
+    priority: Priority
     accepted_wall_ns: int
     deadline_wall_ns: int
     sampling: Sampling | None = None

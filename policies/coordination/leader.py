@@ -20,6 +20,7 @@ from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, P
 from policies.coordination.efforts import settlement_of
 from policies.coordination.lines import DECLARED
 from policies.coordination.owed import Owed
+from policies.coordination.pipelines import UNSERVED
 from policies.coordination.standing import Standing
 from policies.jobs import Done, Lost, Progress
 from policies.local import (
@@ -143,7 +144,10 @@ class Coordination(Standing):
         if not self.leading:
             return
         for placement in self.state.placements.values():
-            self._expect(self.lines.place(placement))
+            if self._serves_whole(placement):
+                self._expect(self.lines.place(placement))
+            else:
+                self._propose(Dissolve(placement.pipeline, UNSERVED))
         for node in self.lines.dead():
             self._worker_gone(node, DECLARED)
         standing = self.standing

@@ -22,6 +22,8 @@ from policies.work import Capability, Gone, Leased, Load, Placed, PlacedOf, Rene
 
 BETTER = "a better plan"
 """Why a pipeline ends that nothing is wrong with."""
+UNSERVED = "it is of no model that is served, or not of all its layers"
+"""Why a pipeline ends that no correct leader would have placed."""
 
 
 class Pipelines(Attempts):
@@ -172,10 +174,19 @@ class Pipelines(Attempts):
         self.next_line += 1
         return (reign(self.term) << TERM_SHIFT) + self.next_line
 
+    def _serves_whole(self, command: Place) -> bool:
+        """Whether a placement is of a model that is served, and of all its layers; who led before may have lied."""
+        layers = {card.model: card.layers for card in self.cards}.get(command.model)
+        return (command.stages[0].first, command.stages[-1].last) == (0, layers)
+
     def _on_placed(self, command: Place, changed: bool) -> None:
         self.placing.difference_update(stage.node for stage in command.stages)
         if not changed:
             self.pool_changed = True
+            return
+        if not self._serves_whole(command):
+            self.pool_changed = True
+            self._propose(Dissolve(command.pipeline, UNSERVED))
             return
         line = self.lines.place(command)
         own = line.model == self.card.model

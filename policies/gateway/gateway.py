@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from policies import local
+from policies.commands import Priority
 from policies.config import GatewayConfig
 from policies.gateway.bucket import Buckets, TokenBucket
 from policies.jobs import TOKENS_MAX, Sampling
@@ -33,8 +34,7 @@ RETRY_S = 2.0
 
 
 DEADLINE_MAX_S = 366 * 86_400.0
-PRIORITY_MAX = 99
-"""What a client may ask for at most (our bounds, far above any use): anything else is malformed and dropped."""
+"""What a client may ask for at most (our bound, far above any use): anything else is malformed and dropped."""
 
 
 class Submit(Message, frozen=True, tag="submit"):
@@ -44,7 +44,7 @@ class Submit(Message, frozen=True, tag="submit"):
     prompt: str
     prompt_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
     new_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
-    priority: Annotated[int, Meta(ge=0, le=PRIORITY_MAX)]
+    priority: Priority
     deadline_s: Annotated[float, Meta(ge=-DEADLINE_MAX_S, le=DEADLINE_MAX_S)]  # from now; past for a late retry
     sampling: Sampling | None = None
 

@@ -6,11 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from policies.commands import Place
+from policies.jobs import Stage
 from policies.state.part import Part
 
 
+def follow(stages: tuple[Stage, ...]) -> bool:
+    """Return whether there are stages, and one follows another without gap or overlap."""
+    edges = [stage.first for stage in stages[1:]] == [stage.last for stage in stages[:-1]]
+    return bool(stages) and edges and all(stage.first < stage.last for stage in stages)
+
+
 class Placements(Part):
-    """Pipelines by number. No node stands in two, nor twice in one.
+    """Pipelines by number, from 1. No node stands in two, nor twice in one.
 
     Attributes:
         by_number: pipeline number to the command that placed it.
@@ -35,6 +42,8 @@ class Placements(Part):
         return self.by_number.pop(pipeline, None) is not None
 
     def _fits(self, command: Place) -> bool:
+        if command.pipeline < 1 or not follow(command.stages):
+            return False
         busy = {stage.node for placed in self.by_number.values() for stage in placed.stages}
         nodes = [stage.node for stage in command.stages]
         return busy.isdisjoint(nodes) and len(set(nodes)) == len(nodes)
@@ -46,5 +55,5 @@ class Placements(Part):
         self.by_number = {}
         for place in saved:
             if place.pipeline in self.by_number or not self._fits(place):
-                raise ValueError(f"pipeline {place.pipeline} stands there twice, or shares a node")
+                raise ValueError(f"pipeline {place.pipeline} is none, stands there twice, or shares a node")
             self.by_number[place.pipeline] = place

@@ -40,7 +40,6 @@ from policies.commands import (
     unsigned,
     verifiers_receipt,
 )
-from policies.jobs import Stage
 from policies.state import snapshot
 from policies.state.configuration import Configuration
 from policies.state.contributions import Contributions
@@ -48,7 +47,7 @@ from policies.state.council import Council, Verify
 from policies.state.ledger import Ledger
 from policies.state.members import Members
 from policies.state.part import Part
-from policies.state.placements import Placements
+from policies.state.placements import Placements, follow
 from policies.state.requests import OpKey, Requests, key_of
 from policies.state.rewards import rewards
 from policies.state.sessions import Sessions
@@ -158,10 +157,10 @@ class VillageState:
     def _genuine(self, command: Complete, accepted: Accept, verify: Verify) -> bool:
         """Whether a receipt claims no more than was asked, and everybody who is said to have signed it did."""
         receipt, vouched = command.receipt, command.vouched
-        if not 0 <= receipt.tokens <= accepted.new_tokens or not _runs(receipt.stages):
+        if not 0 <= receipt.tokens <= accepted.new_tokens or not follow(receipt.stages):
             return False
         if vouched is not None and not (
-            _runs(vouched.stages)
+            follow(vouched.stages)
             and vouched.stages[-1].last - vouched.stages[0].first == receipt.stages[-1].last - receipt.stages[0].first
             and _nodes(receipt).isdisjoint(_nodes(verifiers_receipt(receipt, vouched)))
             and _signed(verifiers_receipt(receipt, vouched), vouched.signature, verify)
@@ -256,12 +255,6 @@ class VillageState:
     def balances(self) -> dict[str, int]:
         """Account to micro-credits (`policies.state.ledger`)."""
         return self.credits.balances
-
-
-def _runs(stages: tuple[Stage, ...]) -> bool:
-    """Whether stages follow one another without gap or overlap."""
-    edges = [stage.first for stage in stages[1:]] == [stage.last for stage in stages[:-1]]
-    return bool(stages) and edges and all(stage.first < stage.last for stage in stages)
 
 
 def _binds(pledge: Pledge, verify: Verify) -> bool:

@@ -14,6 +14,7 @@ from policies.cell import Cell
 from policies.commands import Command, Dissolve, Evict, Join, Place, decode, unsigned
 from policies.config import ShardingConfig
 from policies.coordination import Coordination
+from policies.coordination.pipelines import UNSERVED
 from policies.coordination.trust import PRIOR
 from policies.jobs import Stage
 from policies.local import Committed, Leadership, Propose
@@ -21,8 +22,9 @@ from policies.port import Policy
 from policies.state import SnapshotError, VillageState, snapshot
 from policies.state.members import Members
 from policies.wire import encode
+from policies.work import Capability, Renew
 from sim.keys import KeyRing
-from tests.policies.small_village import CARD, RULES
+from tests.policies.small_village import CARD, ONE_HOLDS_ALL, RULES
 from tests.policies.state.test_in_the_village import Log
 
 NAMES = ("k1", "k2", "k3", "k4", "k5", "k6", "k7", "stranger")
@@ -111,6 +113,11 @@ class Member:
         """That one leads now."""
         self._told(Leadership(term, leader))
 
+    def renews(self, node: str) -> None:
+        """A worker lends enough for the whole model."""
+        renew = Renew(Capability(ONE_HOLDS_ALL, 0.01, 0.001, 0.001, 1e7, 0.01), 0)
+        self.cell.step(1, 1, (p.MESSAGE, "coordination", node, encode(renew)))
+
     def _told(self, message: Committed | Leadership) -> None:
         self.cell.step(1, 1, (p.REQUEST, "consensus", "test", "1", encode(message)))
 
@@ -146,6 +153,46 @@ def test_a_pipeline_of_several_that_a_leader_has_found_false_is_dissolved_once()
     member.leads(1, "k1")
 
     assert member.proposed == [Dissolve(5, "w1 evicted")]
+
+
+FALSE = (
+    Place(0, "m", (Stage("w1", 0, 4),), 0.1),  # the number of what stands in no pipeline
+    Place(7, "m", (), 0.1),
+    Place(7, "m", (Stage("w1", 0, 2), Stage("w2", 3, 4)), 0.1),
+    Place(7, "m", (Stage("w1", 0, 4),), float("nan")),
+)
+UNUSABLE = (
+    Place(7, "another", (Stage("w1", 0, 4),), 0.1),
+    Place(7, "m", (Stage("w1", 0, 3),), 0.1),
+    Place(7, "m", (Stage("w1", 1, 4),), 0.1),
+    Place(7, "m", (Stage("w1", 0, 9),), 0.1),
+)
+
+
+@pytest.mark.parametrize("placed", FALSE)
+def test_what_is_no_pipeline_is_not_placed(placed: Place) -> None:
+    """Whoever led next would look for its head, or take every idle worker for one of it."""
+    member = Member("k1")
+    member.hears(Join("w1"), Join("w2"), placed)
+
+    assert member.coordination.state.placements == {}
+
+
+@pytest.mark.parametrize("placed", UNUSABLE)
+@pytest.mark.parametrize("leads_first", [False, True])
+def test_a_pipeline_that_a_liar_has_placed_of_what_is_not_served_is_dissolved(placed: Place, leads_first: bool) -> None:
+    """A correct leader knows no such model, or no such part of it, and frees the workers; it does not stop at them."""
+    member = Member("k1")
+    if leads_first:
+        member.leads(2, "k1")
+    member.hears(Join("w1"), placed)
+    if not leads_first:
+        member.leads(2, "k1")
+    member.renews("w1")
+
+    assert member.proposed == [Dissolve(7, UNSERVED)]
+    member.hears(Dissolve(7, UNSERVED))
+    assert (member.coordination.state.placements, member.coordination.lines.lines) == ({}, {})
 
 
 def test_another_leader_looks_closer_at_whom_one_has_accused() -> None:

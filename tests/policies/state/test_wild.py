@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,15 @@ def test_work_beyond_any_model_or_answer_is_none() -> None:
     assert not answered(state, "3", -1, *most)
     assert answered(state, "4", TOKENS_MAX, *most)
     assert (state.earned, sound(state)) == (TOKENS_MAX * LAYERS_MAX, True)
+
+
+@pytest.mark.parametrize("priority", [-9, 100])
+def test_a_priority_that_no_client_may_have_is_no_command(priority: int) -> None:
+    """A leader of several models looks up its class: there is none before the first."""
+    state = VillageState()
+
+    assert not order(state, Accept("anna", "1", "m", "p", "n", 1, 4, priority, 0, 9))
+    assert state.requests == {}
 
 
 def test_what_liars_add_up_ends_before_the_sum_cannot_be_written() -> None:
