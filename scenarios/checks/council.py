@@ -51,26 +51,43 @@ def one_committee_per_epoch(path: str = PATH) -> Same:
 
 
 def _words(decision: Decision) -> str:
-    return f"{', '.join(decision.members)} for epoch {decision.epoch} by command {decision.command}"
+    return f"{_all(decision.members)} for epoch {decision.epoch} by command {decision.command}"
+
+
+def _all(members: Collection[str]) -> str:
+    return ", ".join(members)
 
 
 class CommitteesAreLawful(Check):
-    """Whoever is chosen obeys the rules of size and diversity (the old committee may stay where nobody can).
+    """Whoever is chosen obeys the rules of size and diversity; where nobody can, the old committee stays, and no other.
 
     Args:
         facts: of each device, as they are.
         seats: the rules.
+        founders: the committee of epoch 0.
+
+    Attributes:
+        sat: epoch to its committee, as it was decided first.
     """
 
-    def __init__(self, facts: Mapping[str, Facts], seats: CommitteeConfig, path: str = PATH) -> None:
+    def __init__(
+        self, facts: Mapping[str, Facts], seats: CommitteeConfig, founders: Collection[str], path: str = PATH
+    ) -> None:
         super().__init__("committees_are_lawful", decision(path))
         self.facts, self.seats = facts, seats
+        self.sat: dict[int, tuple[str, ...]] = {0: tuple(founders)}
 
     def take(self, event: Event) -> str:
         decision, rules = event.value, self.seats
+        members = decision.members
+        self.sat.setdefault(decision.epoch, members)
+        before = self.sat.get(decision.epoch - 1, members)  # who takes a state over skips epochs
+        if decision.reason and members != before:
+            return f"{event.node} decides {_words(decision)}, but gives a reason to keep {_all(before)}"
         if decision.reason:
             return ""
-        members = decision.members
+        if strangers := [name for name in members if name not in self.facts]:
+            return f"{event.node} decides {_words(decision)}, and on {strangers[0]}, who never stood"
         found = [self.facts[name] for name in members]
         values = {
             "network": [f.network for f in found], "vendor": [f.vendor for f in found],
@@ -82,9 +99,10 @@ class CommitteesAreLawful(Check):
         }  # fmt: skip
         wrong = [ground for ground, needed in least.items() if len(set(values[ground])) < needed]
         most = max(1, (rules.size - 1) // 3)
-        wrong += [ground for ground in rules.within_faults if max(map(values[ground].count, values[ground])) > most]
+        largest = {ground: max(map(of.count, of), default=0) for ground, of in values.items()}
+        wrong += [ground for ground in rules.within_faults if largest[ground] > most]
         sites = [(f.region, f.network) for f in found]
-        if max(map(sites.count, sites)) > rules.site_max:
+        if max(map(sites.count, sites), default=0) > rules.site_max:
             wrong.append("site")
         if len(set(members)) != rules.size:
             wrong.append("size")
@@ -196,7 +214,7 @@ def safety(
 ) -> tuple[Check, ...]:  # fmt: skip
     """Return what no fault may break; ``path``: where the council's duties are mounted."""
     return (
-        one_committee_per_epoch(path), CommitteesAreLawful(facts, seats, path), TheGuiltySitNoMore(path),
+        one_committee_per_epoch(path), CommitteesAreLawful(facts, seats, founders, path), TheGuiltySitNoMore(path),
         convicts_only(faulty, path), OnlyTheChosenSit(founders, path),
     )  # fmt: skip
 

@@ -57,6 +57,11 @@ def ask(check: Any, *events: Any) -> str:
     return str(check.broken)
 
 
+def lawful() -> council.CommitteesAreLawful:
+    """The check of rules, of nine devices that four of them founded."""
+    return council.CommitteesAreLawful(FACTS, CommitteeConfig(), FOUNDERS)
+
+
 GOOD = (HEALED, decision(1), seated("1235"), decision(2, "2356"), seated("2356"))
 
 
@@ -66,9 +71,19 @@ GOOD = (HEALED, decision(1), seated("1235"), decision(2, "2356"), seated("2356")
         (council.one_committee_per_epoch, GOOD, (decision(1), decision(1, "1236")), "another decided n1, n2, n3, n5"),
         (council.one_committee_per_epoch, GOOD, (decision(1), decision(1, command=11)), "by command 11"),
         (council.one_committee_per_epoch, GOOD, (decision(1), decision(1, failure_ppb=1)), "another decided"),
-        (lambda: council.CommitteesAreLawful(FACTS, CommitteeConfig()), GOOD, (decision(1, "0236"),), "of network"),
-        (lambda: council.CommitteesAreLawful(FACTS, CommitteeConfig()), GOOD, (decision(1, "0246"),), "country"),
-        (lambda: council.CommitteesAreLawful(FACTS, CommitteeConfig()), GOOD, (decision(1, "123"),), "of size"),
+        (lawful, GOOD, (decision(1, "0236"),), "of network"),
+        (lawful, GOOD, (decision(1, "0246"),), "country"),
+        (lawful, GOOD, (decision(1, "123"),), "of size"),
+        (lawful, GOOD, (decision(1, ""),), "network, vendor, region, country, size"),
+        (lawful, GOOD, (decision(1, "1239"),), "n9, who never stood"),
+        (
+            lawful, (decision(1, "0123", reason="none"), decision(2), decision(3, reason="none")),
+            (decision(1, "4567", reason="none"),), "but gives a reason to keep n0, n1, n2, n3",
+        ),
+        (
+            lawful, (decision(4, "4567", reason="none"), *GOOD, decision(3, "2356", reason="none")),
+            (*GOOD, decision(3, "1235", reason="none")), "but gives a reason to keep n2, n3, n5, n6",
+        ),
         (
             council.TheGuiltySitNoMore, (*GOOD, convicted("n5", 25), decision(3, "1236")),
             (convicted("n5", 5), decision(1)), "but n5 was convicted by command 5",
