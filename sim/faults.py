@@ -88,6 +88,7 @@ class Faults:
         self.on_record: Callable[[str, str, str], None] = lambda kind, node, phase: None
         self._writes: dict[str, f.Writes] = {}  # what a failing disk makes of writes, by node
         self._costs: dict[str, tuple[StepCost, list[float]]] = {}  # what a node's steps cost, and what slows them
+        self._pauses: dict[str, list[tuple[int, int]]] = {}  # of a node, those that last: which life, until when (ns)
         world.on_disk_failure = self._disk_failed
 
     def schedule(self, faults: Sequence[Fault]) -> None:
@@ -136,6 +137,8 @@ class Faults:
         if not victims:
             self.record(kind_of(fault), _named(fault), "skipped", {"why": "nobody fits"})
             return
+        if isinstance(fault, f.Pause):
+            victims = self._running(victims)
         for who, end in self._inflict(number, fault, victims).items():
             self.record(kind_of(fault), who, "start", detail)
             self.active[(number, who)] = self._ending(kind_of(fault), who, end)
@@ -164,8 +167,7 @@ class Faults:
     def _afflict(self, fault: Any, node: Node) -> End:
         """Carry out what befalls one node."""
         if isinstance(fault, f.Pause):
-            self.world.pause(node, self.world.engine.now + int(fault.for_s * NS_PER_S))
-            return lambda: self.world.wake(node)
+            return self._pause(node, int(fault.for_s * NS_PER_S))
         if isinstance(fault, f.Slow):
             return self._slow(node, fault.factor)
         if isinstance(fault, f.Clock):
@@ -226,6 +228,24 @@ class Faults:
         self.record("crash", node.name, "end", {})
         self.restart(node)
 
+    def _pause(self, node: Node, for_ns: int) -> End:
+        pauses, held = self._pauses.setdefault(node.name, []), (node.epoch, int(self.world.engine.now) + for_ns)
+
+        def over() -> None:
+            pauses.remove(held)
+            self._wake(node)
+
+        pauses.append(held)
+        self.world.pause(node, held[1])
+        return over
+
+    def _wake(self, node: Node) -> None:
+        """Let a node go on, unless another pause lasts; one of an earlier life stopped a process that is gone."""
+        self.world.wake(node)
+        lasting = [until_ns for life, until_ns in self._pauses.get(node.name, ()) if life == node.epoch]
+        if lasting:
+            self.world.pause(node, max(lasting))
+
     def _slow(self, node: Node, factor: float) -> End:
         own, factors = self._costs.setdefault(node.name, (node.cost, []))
 
@@ -236,7 +256,7 @@ class Faults:
 
         def faster() -> None:
             change(factors.remove)
-            self.world.wake(node)  # a step that was slowed a thousandfold would outlast the spell
+            self._wake(node)  # a step that was slowed a thousandfold would outlast the spell
 
         change(factors.append)
         return faster
@@ -348,6 +368,14 @@ class Faults:
             return [node.name for node in self.world.nodes]
         whos = named if isinstance(named, tuple) else (named,)
         return list(dict.fromkeys(name for who in whos for name in self._resolve(who)))
+
+    def _running(self, victims: list[str]) -> list[str]:
+        """Return those of a pause's victims that have a process to stop; the others are recorded."""
+        up = [name for name in victims if self.world.by_name[name].up]
+        for name in victims:
+            if name not in up:
+                self.record("pause", name, "skipped", {"why": "not up"})
+        return up
 
     def _resolve(self, who: int | str) -> list[str]:
         if who == "leader":

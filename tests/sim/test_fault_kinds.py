@@ -77,6 +77,35 @@ def test_a_pause_holds_a_node_back_and_what_waited_is_done_afterwards() -> None:
     assert yard.world.by_name["a"].incarnation == 0
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        f.Pause(at_s=4.5, node="a", for_s=1.0), f.Pause(at_s=3.5, node="a", for_s=2.0),
+        f.Pause(at_s=2.5, node="a", for_s=1.0), f.Slow(at_s=4.5, node="a", for_s=1.0),
+    ],
+    ids=["inside", "at once", "before it", "slow"],
+)  # fmt: skip
+def test_a_pause_lasts_whatever_else_ends_meanwhile(other: Any) -> None:
+    """A node stands still until the last of its pauses is over, also where one ends as the next begins."""
+    pause = f.Pause(at_s=3.5, node="a", for_s=5.0)
+    alone = [2, 8, 9] if other == f.Pause(at_s=2.5, node="a", for_s=1.0) else [2, 3, 8, 9]
+    for faults in ((pause, other), (other, pause)):
+        assert [at for at in Yard(*faults).ticks("a") if 2 <= at <= 9] == alone
+
+
+def test_a_pause_needs_a_process_and_ends_with_it() -> None:
+    """Nobody stops a node that is down; one that fell while it was stopped comes back as one that runs."""
+    yard = Yard(
+        f.Crash(at_s=2.5, node="a", down_s=2.0), f.Pause(at_s=3.5, node="a", for_s=9.0),
+        f.Pause(at_s=2.5, node="b", for_s=9.0), f.Crash(at_s=3.5, node="b", down_s=2.0),
+        f.Slow(at_s=6.5, node="b", for_s=1.0),
+    )  # fmt: skip
+
+    assert yard.phases("pause") == [(2.5, "b", "start"), (3.5, "a", "skipped"), (11.5, "b", "end")]
+    assert yard.ticks("a")[:6] == [0, 1, 2, 4, 5, 6]
+    assert yard.ticks("b")[:6] == [0, 1, 2, 5, 6, 7]
+
+
 def test_a_slow_nodes_steps_cost_more_and_slowness_multiplies() -> None:
     """Two spells that overlap multiply; afterwards a step costs what it did, and the executor is told each time."""
     before = Yard().world.by_name["a"].cost
