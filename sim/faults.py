@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from math import prod
+from math import inf, prod
 from typing import Any, Protocol
 
 import msgspec
@@ -86,7 +86,9 @@ class Faults:
         self.active: dict[tuple[int, str], End] = {}
         self.over = False
         self.on_record: Callable[[str, str, str], None] = lambda kind, node, phase: None
-        self._writes: dict[str, f.Writes] = {}  # what a failing disk makes of writes, by node
+        # What disks that cannot write make of writes, by node: by the key of a spell's draws, the oldest first.
+        self._disks: dict[str, dict[int, f.Writes]] = {}
+        self._crashed: dict[str, tuple[int, float]] = {}  # by node: the life that a crash ended, and until when (ns)
         self._costs: dict[str, tuple[StepCost, list[float]]] = {}  # what a node's steps cost, and what slows them
         self._pauses: dict[str, list[tuple[int, int]]] = {}  # of a node, those that last: which life, until when (ns)
         world.on_disk_failure = self._disk_failed
@@ -102,11 +104,17 @@ class Faults:
     def heal(self) -> None:
         """End everything that is wrong, start what is down, and let nothing more begin."""
         self.over = True
+        self._crashed.clear()
         for key in list(self.active):
             self._end(key)
         for node in self.world.nodes:
             if not node.up:
                 self.restart(node)
+
+    def holds(self, node: Node) -> bool:
+        """Whether a crash of the schedule keeps a node down still, whatever else lets it start."""
+        life, until_ns = self._crashed.get(node.name, (-1, 0.0))
+        return life == node.epoch and not node.up and until_ns > self.world.engine.now
 
     def record(self, kind: str, node: str, phase: str, detail: Any) -> None:
         """Note what happened now, in the run's faults and its digest."""
@@ -162,9 +170,9 @@ class Faults:
             disturbance = Disturbance(touched, **added(fault))
             self.world.network.disturb(disturbance)
             return {",".join(fault.nodes) or "*": lambda: self.world.network.calm(disturbance)}
-        return {node.name: self._afflict(fault, node) for node in nodes}
+        return {node.name: self._afflict(number, fault, node) for node in nodes}
 
-    def _afflict(self, fault: Any, node: Node) -> End:
+    def _afflict(self, number: int, fault: Any, node: Node) -> End:
         """Carry out what befalls one node."""
         if isinstance(fault, f.Pause):
             return self._pause(node, int(fault.for_s * NS_PER_S))
@@ -178,8 +186,10 @@ class Faults:
             return lambda: setattr(node, "sync_extra_ns", node.sync_extra_ns - extra_ns)
         if isinstance(fault, f.FailingDisk | f.FullDisk):
             node.failing = True
-            self._writes[node.name] = fault.writes if isinstance(fault, f.FailingDisk) else "torn"
-            return lambda: self._disk_works(node)
+            writes = fault.writes if isinstance(fault, f.FailingDisk) else "torn"
+            key = (number << 20) + node.number
+            self._disks.setdefault(node.name, {})[key] = writes
+            return lambda: self._disk_works(node, key)
         if self.around is None:
             raise f.FaultError(f"{kind_of(fault)}: not in this world")
         return _surround(self.around, fault, node)
@@ -217,8 +227,10 @@ class Faults:
         self.world.crash(node, left=lambda kept: _leave(kept, writes, self._draws(key)))
         if disk == "lost":
             node.disk.wipe()
+        self._crashed[node.name] = node.epoch, inf
         if down_s >= 0:
             at = self.world.engine.now + int(down_s * NS_PER_S)
+            self._crashed[node.name] = node.epoch, at
             self.world.engine.call_at(at, self._restart, (node, node.epoch))
 
     def _restart(self, argument: tuple[Node, int]) -> None:
@@ -325,11 +337,17 @@ class Faults:
         if why == "damaged":
             self.record("damaged_log", node.name, "start", {})
         else:
-            self._take_down(node, -1.0, self._writes[node.name], "kept", node.number)
+            key, writes = next(iter(self._disks[node.name].items()))
+            self._take_down(node, -1.0, writes, "kept", key)
+            del self._crashed[node.name]  # it comes back when it can write again
 
-    def _disk_works(self, node: Node) -> None:
+    def _disk_works(self, node: Node, key: int) -> None:
+        """A spell of a disk is over: a node comes back after the last one, unless a crash keeps it down for longer."""
+        del self._disks[node.name][key]
+        if self._disks[node.name]:
+            return
         node.failing = False
-        if not node.up:
+        if not node.up and not self.holds(node):
             self.restart(node)
 
     def _rot(self, number: int, fault: f.Rot) -> None:

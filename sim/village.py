@@ -322,8 +322,8 @@ class _Run:
         self.compute.launch(node, lambda: self._begin(node))
 
     def _begin(self, node: Node) -> None:
-        if self.fleet.off[node.number] or node.up or node.failing:
-            return  # it starts when it has power and a disk; or it has started already
+        if self.fleet.off[node.number] or node.up or node.failing or self.faults.holds(node):
+            return  # it starts when it has power and a disk, and no crash keeps it down; or it has started already
         self.checks.restarted(node.name)
         self.checks.tell(int(self.world.engine.now), node.name, ROSE.kind)
         self.share[node.number] = 0.0

@@ -308,10 +308,14 @@ class World:
             node.disk.sync_to(size)
             self.give(node, given)
 
-    def _write_failed(self, argument: tuple[Node, int]) -> None:
-        node, epoch = argument
-        if node.epoch == epoch:
+    def _write_failed(self, argument: tuple[Node, int, int, Effect]) -> None:
+        node, epoch, leave, effect = argument
+        if node.epoch != epoch:
+            return
+        if node.failing:
             self.on_disk_failure(node, "write")
+        else:
+            self._save(node, leave, effect)  # it can write again, since this very moment
 
     # -- the step ------------------------------------------------------------------------------------
 
@@ -382,7 +386,7 @@ class World:
     def _save(self, node: Node, leave: int, effect: Effect) -> None:
         _, path, token, batch = effect
         if node.failing:  # the step ends first: a node does not vanish in the middle of one
-            self.engine.call_at(self.engine.now, self._write_failed, (node, node.epoch))
+            self.engine.call_at(self.engine.now, self._write_failed, (node, node.epoch, leave, effect))
             return
         node.disk.append(record(batch, node.disk.synced))
         node.synced_at = max(node.synced_at, leave) + node.cost.fsync_ns + node.sync_extra_ns

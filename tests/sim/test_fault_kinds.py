@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from policies import port as p
+from policies.log import recover
 from policies.port import NS_PER_S
 from policies.wire import encode
 from scenarios import faults as f
 from scenarios.schema import Network
+from sim.disk import Disk
 from sim.faults import Faults
 from sim.network import Links, MessageNetwork
 from sim.world import World
@@ -196,6 +198,46 @@ def test_a_disk_that_cannot_write_stops_its_node_until_it_can(kind: Any) -> None
     assert yard.ticks("a") == [0, 1, 2, 3, 8, *range(9, 30)]
     assert [round(-kept) for _, kept in yard.seen["a"] if kept <= 0] == [0, 3]
     assert [phase for _, _, phase in yard.phases(f.kind_of(kind(at_s=0, node="a")))] == ["start", "end"]
+
+
+@pytest.mark.parametrize("other", [f.FailingDisk, f.FullDisk])
+def test_a_disk_works_again_after_the_last_of_its_spells(other: Any) -> None:
+    """Of two spells that overlap, the first to end brings nobody back; so it is with the one that ends within."""
+    for spells in (
+        (f.FullDisk(at_s=2.5, node="a", for_s=6.0), other(at_s=3.5, node="a", for_s=1.0)),
+        (other(at_s=2.5, node="a", for_s=3.0), f.FullDisk(at_s=5.5, node="a", for_s=3.0)),
+    ):
+        assert Yard(*spells).ticks("a")[:6] == [0, 1, 2, 3, 8, 9]
+
+
+@pytest.mark.parametrize("down_s", [5.0, -1.0])
+def test_the_end_of_a_disks_spell_brings_nobody_back_whom_a_crash_keeps_down(down_s: float) -> None:
+    """A node that crashed comes back when the crash is over, or never, although its disk was full for a while."""
+    back = [6, 7, 8, 9] if down_s > 0 else []
+    for at_s in (1.5, 3.5):  # before the crash, and in it
+        full = f.FullDisk(at_s=at_s, node="a", for_s=2.0)
+        assert Yard(full, f.Crash(at_s=1.7, node="a", down_s=down_s), until_s=9.9).ticks("a") == [0, 1, *back]
+
+
+def test_a_write_at_the_moment_at_which_the_disk_works_again_is_written() -> None:
+    """A save of the very moment at which there is room again stops nobody: its node would stay down for good."""
+    yard = Yard(f.FullDisk(at_s=2.5, node="a", for_s=0.5))
+    disk = yard.world.by_name["a"].disk
+
+    assert yard.phases("crash") == []
+    assert yard.ticks("a") == list(range(30))
+    assert len(recover(disk)) == 30
+    assert disk.synced == disk.size
+
+
+def test_each_failure_of_a_disk_tears_by_draws_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failing disks and torn crashes leave is keyed by their places in the schedule: no two tear alike."""
+    shares: list[float] = []
+    monkeypatch.setattr(Disk, "crash", lambda disk, torn_share=0.0: shares.append(torn_share))
+    crash = f.Crash(at_s=1.5, node="b", down_s=1.0, writes="torn")
+    Yard(crash, *(f.FailingDisk(at_s=2.5 + 4 * k, node="a", for_s=2.0) for k in range(3)))
+
+    assert len(shares) == len(set(shares)) == 4
 
 
 @pytest.mark.parametrize("damage", ["bit", "misdirected"])
