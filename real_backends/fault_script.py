@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -63,9 +64,10 @@ class FaultScript:
         self.restarts: list[tuple[int, str]] = []  # (monotonic ns, node)
         self._processes, self._victims, self._links = processes, victims, Links(processes)
         self._seed, self._duration_s, self._begun_s = seed, duration_s, begun_s
-        self._pauses: Counter[str] = Counter()  # spells that last, by node
+        self._pauses: Counter[tuple[str, int]] = Counter()  # spells that last, by node and its falls before
         self._full: Counter[str] = Counter()
         self._falls: Counter[str] = Counter()
+        self._back_s: dict[str, float] = {}  # until when a crash keeps a node down
 
     async def run(self, faults: Sequence[Fault]) -> None:
         """Carry out every fault at its time; returns when the last has ended."""
@@ -109,7 +111,7 @@ class FaultScript:
         self._record("crash", name, "start", "process", detail)
         self._falls[name] += 1
         fall = self._falls[name]
-        back_s = self._now_s() + down_s
+        back_s = self._back_s[name] = self._now_s() + (down_s if down_s >= 0 else math.inf)
         await self._processes.kill(name)
         if disk == "lost":
             self._processes.wipe(name)
@@ -143,11 +145,12 @@ class FaultScript:
             self._record("pause", name, "skipped", "process", {"why": "not up"})
             return
         self._record("pause", name, "start", "process", _detail(fault))
-        self._pauses[name] += 1
+        life = name, self._falls[name]
+        self._pauses[life] += 1
         self._processes.pause(name)
         await self._sleep_until(f.end_s(fault))
-        self._pauses[name] -= 1
-        if not self._pauses[name]:
+        self._pauses[life] -= 1
+        if not self._pauses[life] and life[1] == self._falls[name]:
             self._processes.resume(name)
         self._record("pause", name, "end", "process", {})
         await self._links.tell(name)  # of what changed meanwhile
@@ -165,6 +168,7 @@ class FaultScript:
             stopping.cancel()
             if done and self._processes.up(name):  # else it was killed, or another spell has noted it
                 self._falls[name] += 1
+                self._back_s.pop(name, None)
                 self._processes.gone(name)
                 detail = {"down_s": -1.0, "writes": "refused", "disk": "kept", "exit_code": stopping.result()}
                 self._record("crash", name, "start", "kernel", detail)
@@ -174,7 +178,7 @@ class FaultScript:
         if not self._full[name]:
             if self._processes.up(name):
                 self._processes.empty_disk(name)
-            else:
+            elif self._back_s.get(name, 0.0) <= self._now_s():
                 await self._restart(name)
 
     # -- networks ------------------------------------------------------------------------------------

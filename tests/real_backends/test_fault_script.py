@@ -173,6 +173,27 @@ def test_a_paused_node_is_told_of_the_links_when_it_goes_on() -> None:
     assert [what for what, name in fake.done if name == "c"] == ["pause", "pause", "resume", "2 cuts", "0 cuts"]
 
 
+def test_a_pause_of_an_earlier_life_stops_no_later_one() -> None:
+    """A node that was killed while it was stopped runs when it is back; a pause of its new life ends by itself."""
+    fake, _ = _play(
+        f.Pause(at_s=0, for_s=9, node="c"), f.Crash(at_s=1, down_s=1, node="c"), f.Pause(at_s=3, for_s=2, node="c"),
+        f.Pause(at_s=8, for_s=4, node="c"),
+    )  # fmt: skip
+
+    done = [what for what, name in fake.done if name == "c" and "cuts" not in what]
+    assert done == ["pause", "kill", "start", "pause", "resume", "pause", "resume"]
+
+
+@pytest.mark.parametrize(("down_s", "back"), [(5, ["start"]), (-1, [])])
+def test_room_on_a_disk_brings_nobody_back_whom_a_crash_keeps_down(down_s: float, back: list[str]) -> None:
+    """A node that was killed comes back when its crash is over, or never, although its disk was full for a while."""
+    for at_s in (0, 2):  # before the crash, and in it
+        fake, _ = _play(
+            f.FullDisk(at_s=at_s, for_s=2, node="c"), f.Crash(at_s=1, down_s=down_s, node="c"), stops_when_full=False
+        )
+        assert [what for what, _ in fake.done if what in ("start", "room")] == back
+
+
 def test_a_full_disk_stops_a_node_until_there_is_room() -> None:
     """It stops by the kernel, its crash is recorded, no other fault's restart brings it back early, and it starts."""
     fake, script = _play(f.FullDisk(at_s=2, for_s=8, node="c"), f.Crash(at_s=1, down_s=3, node="d"))
