@@ -28,15 +28,10 @@ class FleetAround:
         """Take the mains away, or give them back; at its next reading what has no battery stops, or starts."""
         self.fleet.around.dark[node.number] += -1 if on else 1
 
-    def switch(self, node: Node, to: str) -> None:
-        """Put a device on its mobile network or on none; ``""`` is home again."""
-        around, row = self.fleet.around, node.number
-        if to == "mobile":
-            around.mobile[row] += 1
-        elif to == "none":
-            around.offline[row] += 1
-        else:
-            around.mobile[row] = around.offline[row] = 0
+    def switch(self, node: Node, to: str, on: bool) -> None:
+        """Put a device on its mobile network or on none, or end that; it is home again after the last."""
+        rows = self.fleet.around.mobile if to == "mobile" else self.fleet.around.offline
+        rows[node.number] += 1 if on else -1
 
     def take(self, node: Node, taken: bool) -> None:
         """Its owner takes a device in hand, or lays it down; its sensors tell at the next reading."""
@@ -55,21 +50,25 @@ class VillageAround(FleetAround):
         super().__init__(fleet)
         self.world, self.compute = world, compute
         self.mobile = links.LINKS[scenario.network.mobile]
-        self._cuts: dict[int, list[Cut]] = {}
-        self._home: dict[int, Access] = {}
+        self._cuts: dict[int, list[Cut]] = {}  # of devices on no network
+        self._home: dict[int, Access] = {}  # of devices on the mobile one
 
-    def switch(self, node: Node, to: str) -> None:
-        """Put a device on its mobile network or on none; ``""`` is home again. Its sessions end: an address is gone."""
-        super().switch(node, to)
+    def switch(self, node: Node, to: str, on: bool) -> None:
+        """Put a device on its mobile network or on none, or end that. Where that moves it, its sessions end: an address
+        is gone. On none it is cut off, whatever else it would be on."""
+        super().switch(node, to, on)
         row, network = node.number, self.world.network
-        if to == "mobile":
-            self._home.setdefault(row, network.access(row))
+        was = row in self._cuts, row in self._home
+        offline, mobile = (bool(rows[row]) for rows in (self.fleet.around.offline, self.fleet.around.mobile))
+        if offline and row not in self._cuts:
+            self._cuts[row] = network.cut_off([row])
+        elif not offline:
+            network.heal(self._cuts.pop(row, []))
+        if mobile and row not in self._home:
+            self._home[row] = network.access(row)
             up, down = (float(rates[row]) for rates in self.fleet.stock.mobile)
             network.relink(row, Access(self.mobile.one_way_s, up, down, self.mobile.loss))
-        elif to == "none":
-            self._cuts.setdefault(row, []).extend(network.cut_off([row]))
-        else:
-            network.heal(self._cuts.pop(row, []))
-            if row in self._home:
-                network.relink(row, self._home.pop(row))
-        self.compute.leave(node.name)
+        elif not mobile and row in self._home:
+            network.relink(row, self._home.pop(row))
+        if was != (offline, mobile):
+            self.compute.leave(node.name)

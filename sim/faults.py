@@ -37,8 +37,8 @@ class Around(Protocol):
         """Take the mains away, or give them back."""
         ...
 
-    def switch(self, node: Node, to: str) -> None:
-        """Put a device on another network; ``""`` is its own again."""
+    def switch(self, node: Node, to: str, on: bool) -> None:
+        """Put a device on another network, or end that; it is on its own again after the last."""
         ...
 
     def take(self, node: Node, taken: bool) -> None:
@@ -276,12 +276,12 @@ class Faults:
     def _set_clock(self, node: Node, fault: f.Clock) -> End:
         offset_ns = int(fault.offset_s * NS_PER_S)
         node.wall_offset += offset_ns
-        if fault.drift_ppm:
-            node.drift = (fault.drift_ppm * 1e-6, self.world.engine.now)
+        drift = (fault.drift_ppm * 1e-6, int(self.world.engine.now))
+        node.drifts.append(drift)
 
         def right() -> None:
             node.wall_offset -= offset_ns
-            node.drift = None
+            node.drifts.remove(drift)
 
         return right
 
@@ -413,8 +413,8 @@ def _surround(around: Around, fault: Any, node: Node) -> End:
         around.mains(node, False)
         return lambda: around.mains(node, True)
     if isinstance(fault, f.NetworkSwitch):
-        around.switch(node, fault.to)
-        return lambda: around.switch(node, "")
+        around.switch(node, fault.to, True)
+        return lambda: around.switch(node, fault.to, False)
     around.take(node, True)
     return lambda: around.take(node, False)
 

@@ -74,7 +74,7 @@ class Node:
     """One simulated machine: a Cell, its disk, its timers, and whether it is up."""
 
     __slots__ = (
-        "armed", "busy_until", "cell", "cost", "disk", "drift", "epoch", "failing", "inbox", "incarnation", "journal",
+        "armed", "busy_until", "cell", "cost", "disk", "drifts", "epoch", "failing", "inbox", "incarnation", "journal",
         "make", "name", "number", "sync_extra_ns", "synced_at", "syncing", "timers", "up", "wall_offset",
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ class Node:
         self.syncing: deque[tuple[int, int, Input]] = deque()  # (when it ends, size, what the Cell hears), in order
         self.sync_extra_ns = 0  # a slow disk
         self.failing = False  # its disk cannot write
-        self.drift: tuple[float, int] | None = None  # of the wall clock: ns a ns, and since when
+        self.drifts: list[tuple[float, int]] = []  # of the wall clock, which add up: ns a ns, and since when
         self.inbox: deque[Input] = deque()
         self.timers: dict[tuple[str, str], tuple[int, int]] = {}  # (path, name) to (deadline, generation)
         self.armed: dict[tuple[str, str], int] = {}  # earliest wake-up in the engine's queue
@@ -322,8 +322,8 @@ class World:
     def _step(self, node: Node, given: Input) -> None:
         now = self.engine.now
         wall = self.start_wall_ns + now + node.wall_offset
-        if node.drift is not None:
-            wall += int(node.drift[0] * (now - node.drift[1]))
+        for rate, since in node.drifts:
+            wall += int(rate * (now - since))
         cell = node.cell
         effects = cell.step(now, wall, given)
         self.steps += 1

@@ -144,6 +144,18 @@ def test_a_clock_that_is_off_tells_another_time_and_comes_back() -> None:
     assert yard.ticks("a") == yard.ticks("b")
 
 
+def test_what_is_wrong_with_a_clock_twice_adds_up_and_each_ends_by_itself() -> None:
+    """Drifts of spells that overlap add up, and the end of one, or of a mere step, leaves the other's as it was."""
+    yard = Yard(
+        f.Clock(at_s=1.5, node="a", drift_ppm=1e5, for_s=20.0), f.Clock(at_s=3.5, node="a", offset_s=4.0, for_s=2.0),
+        f.Clock(at_s=7.5, node="a", drift_ppm=1e5, for_s=2.0),
+    )  # fmt: skip
+    off = {int(at_s): wall_s - at_s for at_s, wall_s in yard.seen["a"] if wall_s > 0}
+
+    expected = {2: 0.05, 3: 0.15, 4: 4.25, 5: 4.35, 6: 0.45, 7: 0.55, 8: 0.70, 9: 0.90, 10: 0.85, 21: 1.95, 22: 0.0}
+    assert {at: off[at] for at in expected} == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_lost_disk_is_empty_at_the_restart() -> None:
     """Amnesia: of five saves none is left; a node whose disk was kept has what it saved."""
     yard = Yard(

@@ -97,12 +97,26 @@ def test_the_measured_network_gives_devices_their_lines() -> None:
     )
     home = network.access(7)
     node: Any = SimpleNamespace(number=7, name="phone-7")
-    around.switch(node, "mobile")
+    around.switch(node, "mobile", True)
     away, mobile = network.access(7), mobile_lines(scenario, stock.entity)
     assert (away.up_bytes_per_s, away.down_bytes_per_s) == (mobile.up_bytes_per_s[7], mobile.down_bytes_per_s[7])
-    around.switch(node, "")
+    around.switch(node, "mobile", False)
     assert network.access(7) == home
     assert left == ["phone-7"] * 2
+
+    # Spells that overlap: a device is on none as long as one of them says so, and home after the last.
+    def told() -> tuple[bool, bool, int]:
+        return network.stopped(7, 8), network.access(7) == home, len(left) - 2
+
+    seen = []
+    for on in (True, True, False, False):
+        for to in ("none", "mobile"):
+            around.switch(node, to, on)
+            seen.append(told())
+    assert seen == [
+        (True, True, 1), (True, False, 2), (True, False, 2), (True, False, 2), (True, False, 2), (True, False, 2),
+        (False, False, 3), (False, True, 4),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
