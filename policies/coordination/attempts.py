@@ -158,7 +158,7 @@ class Attempts(Examination):
         self._have_checked(effort, line, report)
         del effort.running[report.attempt]
         line.running -= 1
-        votes = effort.votes.setdefault(report.output, [])
+        votes = effort.votes.setdefault((report.output, report.tokens), [])
         if effort.voters.isdisjoint(line.nodes):  # who runs a request twice has still one vote
             votes.append(Vote(line.nodes, self._complete(effort, receipt, report)))
         others = any(

@@ -20,6 +20,10 @@ WITHDRAWN = "withdrawn by its client"
 """Why a request is refused whose client wants no answer any more."""
 
 
+Answer = tuple[str, int]
+"""Output digest and tokens: a receipt signs both, so who counts its tokens otherwise has not given the same answer."""
+
+
 class Vote(NamedTuple):
     """What one pipeline answered, ready to be proposed."""
 
@@ -53,7 +57,7 @@ class Effort:
         tries: attempts started so far by this leader.
         running: attempt number to pipeline.
         used: pipelines already tried.
-        votes: output digest to the votes for it, of pipelines that share no node.
+        votes: answer to the votes for it, of pipelines that share no node.
         settling: an outcome was proposed.
         emitted: the answer's first tokens, as attempts told them: for clients that ask again, and for later attempts.
         model: whose tokens those are, by the rule of `policies.commands.CompleteBy`; "" for the model asked for.
@@ -65,7 +69,7 @@ class Effort:
     tries: int = 0
     running: dict[int, int] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
-    votes: dict[str, list[Vote]] = field(default_factory=dict)
+    votes: dict[Answer, list[Vote]] = field(default_factory=dict)
     settling: bool = False
     emitted: list[int] = field(default_factory=list)
     model: str = ""
@@ -102,9 +106,9 @@ class Effort:
         """Whether this request is one of the ``share`` that run twice."""
         return self.lot < share
 
-    def minority(self, output: str) -> list[str]:
-        """Nodes of attempts whose output was not ``output``."""
-        return [n for out, votes in self.votes.items() if out != output for vote in votes for n in vote.nodes]
+    def minority(self, answer: Answer) -> list[str]:
+        """Nodes of attempts whose answer was another."""
+        return [n for other, votes in self.votes.items() if other != answer for vote in votes for n in vote.nodes]
 
     @property
     def voters(self) -> set[str]:

@@ -11,7 +11,7 @@ import msgspec
 from policies import commands
 from policies.commands import Accept, Attach, Complete, Evict, Refuse, unsigned
 from policies.config import CoordinationConfig, ShardingConfig
-from policies.coordination.efforts import WITHDRAWN, Effort, Efforts, settlement_of
+from policies.coordination.efforts import WITHDRAWN, Answer, Effort, Efforts, settlement_of
 from policies.coordination.lines import Lines
 from policies.coordination.owed import Owed
 from policies.coordination.trust import SLANDER, Trust
@@ -176,22 +176,22 @@ class Requests(Policy):
                     line.running -= 1
                     self.port.send(f"{line.nodes[0]}/worker", Settled(*key, attempt))
             if settlement.output:
-                self._judge(effort, settlement.output)
+                self._judge(effort, (settlement.output, settlement.tokens))
         if isinstance(command, Complete):
             nodes = tuple(stage.node for stage in command.receipt.stages)
         told = (*key, settlement.refused, settlement.output, settlement.tokens, nodes, tries)
         self.port.decide("settled", SettledBy(*told, settlement.model) if settlement.model else SettledOp(*told))
         self.port.tell("gateway", settlement)
 
-    def _judge(self, effort: Effort, output: str) -> None:
+    def _judge(self, effort: Effort, settled: Answer) -> None:
         """Whoever gave another answer than the settled one is struck; two who gave the same one have passed."""
         for answer, votes in effort.votes.items():
             for vote in votes:
-                if answer != output:
+                if answer != settled:
                     self.trust.lost(vote.nodes)
                 elif len(votes) > 1:
                     self.trust.passed(vote.nodes)
-        for node in effort.minority(output):
+        for node in effort.minority(settled):
             self._strike(node)
 
     def _strike(self, node: str) -> None:

@@ -264,6 +264,24 @@ def test_an_answer_that_nobody_contradicts_stands_where_no_other_pipeline_is_fre
     assert sum(village.state.ledger.values()) == 4 * 4
 
 
+def test_a_head_that_counts_its_tokens_otherwise_has_given_another_answer() -> None:
+    """No second pipeline can vouch for its receipt, and a third opinion settles the request."""
+    village = ready(3, rules=rules(audit_share=1.0))
+    village.take()
+    village.ask("1")
+    village.run(1.0)
+    ((head, _), job) = next(iter(village.running.items()))
+    village.take(1.0)
+    report = Report("anna", "1", village.attempt(1), "", "", "answer to p1", 3, 0, bytes(64))
+    report = msgspec.structs.replace(report, signature=signed(village, head, job.stages, report))
+    village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", head, encode(report)))
+    village.run(10.0)
+
+    assert [(type(m), m.tokens) for m in village.answers("1")] == [(Answer, 4)]
+    assert village.coordination().strikes == {head: 1}
+    assert village.coordination().efforts.all == {}
+
+
 @pytest.mark.parametrize("what", ["signature", "tokens"])
 def test_a_report_that_cannot_be_true_is_a_lost_attempt(what: str) -> None:
     """A forged signature, or more tokens than were asked for, earns nothing and holds nothing up."""

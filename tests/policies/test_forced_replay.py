@@ -56,7 +56,7 @@ def test_an_audit_decides_all_by_itself() -> None:
     one.emit(0, (1, 2))
     assert one.forced(0.0) == (1, 2)
     assert one.forced(1.0) == ()
-    one.votes["output"] = [Vote(("w1",), None)]  # type: ignore[arg-type]
+    one.votes["output", 4] = [Vote(("w1",), None)]  # type: ignore[arg-type]
     assert one.forced(0.0) == ()
 
 
