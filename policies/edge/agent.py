@@ -135,13 +135,17 @@ class EdgeAgent(Policy):
     def on_start(self, saved: Mapping[str, bytes]) -> None:
         """Begin offline and unread; maintenance outlives a crash."""
         self._forget()
-        self._boot = self.port.rng.bits64() >> 1
+        self._new_life()
         self._member = self.port.rng.below(len(self.committee))
         self._tries = 0
         self.port.sense(self._every_ns)
         if "maintenance" in saved:
             self.maintenance = True
             self._feed(life.MAINTAIN)
+
+    def _new_life(self) -> None:
+        """Nothing is held any more: a watch that heard the device all the while could not know it otherwise."""
+        self._boot = self.port.rng.bits64() >> 1
 
     # -- how much is lent ----------------------------------------------------------------------------
 
@@ -243,6 +247,7 @@ class EdgeAgent(Policy):
             for name in list(self.held):
                 self._end(name, "lost", "")
             self.reports.clear()
+            self._new_life()
         else:
             for name, held in list(self.held.items()):
                 if effect == life.HAND_BACK or held.phase != "working":

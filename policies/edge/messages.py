@@ -32,8 +32,8 @@ silent, which only a watch can say."""
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
     """A device is there.
 
-    ``boot`` differs from life to life of the device, ``sent_ns`` comes back in `Granted`, ``held`` names every
-    deployment it answers for.
+    ``boot`` differs from life to life of the device, and a lease that ran out ends one too. ``sent_ns`` comes back in
+    `Granted`, ``held`` names every deployment it answers for.
     """
 
     boot: int

@@ -209,6 +209,23 @@ def test_a_silent_device_is_offline_at_both_ends_and_the_device_first() -> None:
     assert town.presence("d1")[-1][1] is True
 
 
+def test_a_device_that_heard_nothing_and_was_heard_owes_nobody_an_end() -> None:
+    """Its lease ran out, and it dropped all; its watch, which heard it all the while, says that this is lost."""
+    town = ready()
+    town.place(deploy())
+    town.run(5.0)
+    member = town.member_of("d1")
+    deaf = town.world.network.cut_off([town.world.by_name["d1"].number], one_way=True)
+    while town.edge().life.state != "connecting" or COMMITTEE[town.edge()._member] != member:
+        town.run(1.0)
+    town.world.network.heal(deaf)
+    town.run(120.0)
+
+    assert (town.edge().life.state, town.edge().held) == ("online", {})
+    assert town.ends() == [("lost", "the device started anew")]
+    assert town.watch(member).placed == {}
+
+
 def test_a_device_that_is_heard_is_never_given_up() -> None:
     """An hour with a tenth of all messages lost and another doubled: nobody is called silent while nobody is."""
     town = ready(loss=0.1)
