@@ -24,8 +24,10 @@ from policies.wire import Message, encode
 
 TICKETS = 10
 """Tickets of a device without fault: the weight's resolution, a tenth (our choice; each costs a hash)."""
-STEPS_MAX = 20_000
-"""Seats tried before the search gives up (our bound: about a tenth of a second; a feasible draw needs about n)."""
+STEPS_MAX = 10_000
+"""Seats tried before the search gives up (our bound: some seconds with as many devices as may stand; a feasible draw
+needs about as many as there are seats)."""
+Site = tuple[str, str]  # region, network
 
 
 class Committee(Message, frozen=True):
@@ -87,6 +89,10 @@ def select(
     return Committee(epoch, tuple(c.node for c in members), faults(config.size))
 
 
+def _site(candidate: Candidate) -> Site:
+    return candidate.region, candidate.network
+
+
 def _minimum(config: CommitteeConfig) -> dict[Ground, int]:
     least = (config.min_networks, config.min_vendors, config.min_regions, config.min_countries)
     return dict(zip(GROUNDS, least, strict=True))
@@ -107,44 +113,86 @@ def _require_enough(candidates: Sequence[Candidate], qualified: Sequence[Candida
 
 
 class _Seats:
-    """The search for the first lawful committee in the order of the lots."""
+    """The search for the first lawful committee in the order of the lots.
+
+    Whoever would leave the rules without a way to be kept is not seated: a search that finds out at the last seat would
+    try all ways of filling those before it.
+    """
 
     def __init__(self, order: list[Candidate], config: CommitteeConfig) -> None:
         self.order, self.config, self.minimum = order, config, _minimum(config)
         self.most = max(1, faults(config.size))
+        self.unbound = config.site_max >= config.size and not config.within_faults  # no upper bound is ever reached
         self.steps = 0
+        self.members: list[Candidate] = []
+        self.sites: Counter[Site] = Counter()  # members at each site, and of each value of a ground; none is zero
+        self.held: dict[Ground, Counter[str]] = {ground: Counter() for ground in GROUNDS}
 
     def fill(self) -> list[Candidate]:
-        members: list[Candidate] = []
         at = [0]  # for each seat, where in the order to go on looking
-        while len(members) < self.config.size:
-            found = next((k for k in range(at[-1], len(self.order)) if self._may(self.order[k], members)), None)
+        while len(self.members) < self.config.size:
+            places = range(at[-1], len(self.order))
+            found = next((k for k in places if self.steps <= STEPS_MAX and self._take(k)), None)
             if found is not None:
-                members.append(self.order[found])
                 at[-1] = found + 1
                 at.append(found + 1)
             else:  # nobody fits this seat: take the one before back
                 at.pop()
-                if members:
-                    members.pop()
-            self.steps += 1
+                if self.members:
+                    self._give_back()
             if not at or self.steps > STEPS_MAX:
                 raise CommitteeError(self._why())
-        return members
+        return self.members
 
-    def _may(self, candidate: Candidate, members: list[Candidate]) -> bool:
-        """Whether a committee that begins so keeps the upper bounds, and can still reach the lower ones."""
-        site = sum((m.region, m.network) == (candidate.region, candidate.network) for m in members)
-        if site >= self.config.site_max:
+    def _take(self, k: int) -> bool:
+        """Seat the k-th in the order if the rules let it, and can still be kept by those after it; return whether."""
+        candidate = self.order[k]
+        if not self._fits(candidate):
+            return False
+        self.steps += 1
+        self.members.append(candidate)
+        self.sites[_site(candidate)] += 1
+        for ground, values in self.held.items():
+            values[candidate.at(ground)] += 1
+        if not self._can_end(k + 1):
+            self._give_back()
+            return False
+        return True
+
+    def _give_back(self) -> None:
+        candidate = self.members.pop()
+        self.sites -= Counter((_site(candidate),))
+        for ground in GROUNDS:
+            self.held[ground] -= Counter((candidate.at(ground),))
+
+    def _fits(self, candidate: Candidate) -> bool:
+        """Whether the upper bounds let one sit with those who do."""
+        return self.sites[_site(candidate)] < self.config.site_max and all(
+            self.held[ground][candidate.at(ground)] < self.most for ground in self.config.within_faults
+        )
+
+    def _can_end(self, after: int) -> bool:
+        """Whether nothing shows that the seats that are left cannot be filled from this place of the order on."""
+        left = self.config.size - len(self.members)
+        missing = {g: needed - len(self.held[g]) for g, needed in self.minimum.items() if needed > len(self.held[g])}
+        if max(missing.values(), default=0) > left:
+            return False
+        if not missing and self.unbound:
+            return len(self.order) - after >= left
+        rest = [c for c in self.order[after:] if self._fits(c)]
+        if any(len({c.at(g) for c in rest} - self.held[g].keys()) < lacks for g, lacks in missing.items()):
+            return False
+        brings = sorted((sum(c.at(g) not in self.held[g] for g in missing) for c in rest), reverse=True)
+        if sum(brings[:left]) < sum(missing.values()):
+            return False
+        sites = Counter(map(_site, rest))
+        if sum(min(n, self.config.site_max - self.sites[site]) for site, n in sites.items()) < left:
             return False
         for ground in self.config.within_faults:
-            if sum(m.at(ground) == candidate.at(ground) for m in members) >= self.most:
+            values, held = Counter(c.at(ground) for c in rest), self.held[ground]
+            if sum(min(n, self.most - held[value]) for value, n in values.items()) < left:
                 return False
-        left = self.config.size - len(members) - 1
-        return all(
-            len({candidate.at(ground), *(m.at(ground) for m in members)}) + left >= needed
-            for ground, needed in self.minimum.items()
-        )
+        return True
 
     def _why(self) -> str:
         c = self.config

@@ -83,6 +83,24 @@ def test_the_one_device_that_makes_the_rules_possible_always_sits(ground: str) -
     assert all("d8" in select(fleet, config, epoch, BEACON).members for epoch in range(20))
 
 
+@pytest.mark.parametrize("neighbours", [1, 6])
+def test_nobody_sits_in_the_way_of_the_one_device_that_must(neighbours: int) -> None:
+    """One vendor has one device, and its site one seat: were a neighbour seated first, all ways of filling the seats
+    before the last would be tried, and the bound on that reached before a lawful committee."""
+    fleet = [Candidate(f"d{k}", 0.9, 0.9, f"as{k % 20}", "v0", f"r{k % 20}", f"c{k % 4}") for k in range(60)]
+    fleet += [Candidate(f"near{k}", 0.9, 0.9, "as", "v0", "r", "c0") for k in range(neighbours)]
+    fleet.append(Candidate("alone", 0.9, 0.9, "as", "v1", "r", "c0"))
+
+    assert all("alone" in select(fleet, CommitteeConfig(size=13), epoch, BEACON).members for epoch in range(20))
+
+
+def test_too_few_networks_for_the_seats_are_seen_at_once() -> None:
+    """Each of three may have two of seven seats: no search of 256 devices is needed to see that one stays empty."""
+    fleet = [Candidate(f"d{k}", 0.9, 0.9, f"as{k % 3}", f"v{k % 3}", f"r{k % 50}", f"c{k % 4}") for k in range(256)]
+    with pytest.raises(CommitteeError, match="no choice of 256 devices has 3 network values"):
+        select(fleet, CommitteeConfig(size=7), 0, BEACON)
+
+
 def village(count: int = 40) -> list[Candidate]:
     """Devices in 20 networks, 3 vendors, 5 regions and 4 countries, all trusted alike."""
     return [
