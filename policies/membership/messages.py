@@ -61,9 +61,13 @@ class Sync(Message, frozen=True, tag="sync"):
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
-    """The sender is there, in this life."""
+    """The sender is there, in this life; ``known`` is the receiver's life that it heard last, 0 for none.
 
-    incarnation: int
+    Who has lost its disk counts its lives from one again, and learns so which of them the others take for over.
+    """
+
+    incarnation: Number
+    known: Number
 
 
 class AskLease(Message, frozen=True, tag="ask_lease"):

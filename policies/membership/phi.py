@@ -3,6 +3,8 @@
 Every member tells every other that it is there. From the intervals seen so far the receiver takes a normal
 distribution, and phi = -log10 P(a heartbeat comes later than now) grows with the silence. A member is suspected at one
 phi and held dead at a higher one. Heartbeats go to all, as in the paper, so a member's load grows with the group.
+
+Lives are numbered, so that a late heartbeat of an earlier one is told apart. Saved key: ``incarnation``.
 """
 
 from __future__ import annotations
@@ -87,12 +89,15 @@ class PhiAccrual(Policy):
     def on_start(self, saved: Mapping[str, bytes]) -> None:
         if "incarnation" in saved:
             self.incarnation = msgspec.msgpack.decode(saved["incarnation"], type=int)
-        self.incarnation += 1
-        self.port.save("incarnation", encode(self.incarnation))
+        self._live_as(self.incarnation + 1)
         self.table.entries.pop(self.port.me, None)
         for name in self.table.of(ALIVE):
             self._expect(name)
         self.port.set_timer("beat", 1 + self.port.rng.below(self.period_ns))  # members do not fall into step
+
+    def _live_as(self, incarnation: int) -> None:
+        self.incarnation = incarnation
+        self.port.save("incarnation", encode(incarnation))
 
     def alive(self) -> tuple[str, ...]:
         """Return who is not held dead, this member included, sorted."""
@@ -105,14 +110,16 @@ class PhiAccrual(Policy):
     def on_timer(self, name: str) -> None:
         if name == "beat":
             self.port.set_timer("beat", self.period_ns)
-            for peer in self.table.entries:  # the dead, too: it may be this member that was cut off
-                self.port.send(peer, Heartbeat(self.incarnation))
+            for peer, (life, _) in self.table.entries.items():  # the dead, too: it may be this member that was cut off
+                self.port.send(peer, Heartbeat(self.incarnation, life))
             return
         peer = name.removeprefix("silence ")
         life, status = self.table.entries[peer]
         self._see(peer, life, SUSPECT if status == ALIVE else DEAD)
 
     def on_message(self, sender: str, message: Any) -> None:
+        if message.known > self.incarnation:  # its disk is a new one
+            self._live_as(message.known + 1)
         life, status = self.table.entries.get(sender, (0, ALIVE))
         if message.incarnation < life or (sender not in self.table.entries and self._full()):
             return

@@ -118,6 +118,29 @@ def test_a_heartbeat_of_an_earlier_life_that_comes_late_is_not_heard() -> None:
     group.crash("n1")
     group.restart("n1")
     group.run(1)
-    group.cluster.world.give(group.cluster.world.by_name["n0"], (p.MESSAGE, "", "n1", encode(Heartbeat(1))))
+    group.cluster.world.give(group.cluster.world.by_name["n0"], (p.MESSAGE, "", "n1", encode(Heartbeat(1, 0))))
 
     assert group.detector("n0").table.entries["n1"] == (2, ALIVE)
+
+
+def test_a_member_that_lost_its_disk_begins_after_its_last_life() -> None:
+    """It counts its lives from one again; the others tell it which of them they last heard, and trust it again."""
+    group = Group(FAST, 3)
+    for _ in range(3):
+        group.run(2)
+        group.crash("n1")
+        group.restart("n1")
+    group.run(2)
+    group.crash("n1")
+    group.cluster.world.by_name["n1"].disk.replace(b"")
+    group.run(6)
+    assert group.views("n0", "n2") == {("n0", "n2")}
+    group.restart("n1")
+    group.run(2)
+
+    assert group.views() == {group.names}
+    assert {group.detector(name).table.entries["n1"] for name in ("n0", "n2")} == {(5, ALIVE)}
+    group.crash("n1")
+    group.restart("n1")
+    group.run(2)
+    assert group.detector("n0").table.entries["n1"] == (6, ALIVE)
