@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 from experiments.present import show
 from policies.committee import Candidate, CommitteeError, faults, select
 from policies.committee.bound import Row, failure_probability, table
+from policies.committee.check import faulty_of
 from policies.committee.choice import TICKETS
 from policies.config import CommitteeConfig
 
@@ -54,9 +55,9 @@ def main(options: argparse.Namespace) -> int:
     """
     _check(options)
     shares, odds = [_number("faulty", word) for word in options.faulty.split(",")], _number("odds", options.odds)
-    rows = table(options.fleet, map(float, shares), TARGETS, float(odds))
+    rows = table(options.fleet, shares, TARGETS, float(odds))
     counted = [
-        count(options.fleet, float(share), n, odds, options.check, options.seed)
+        count(options.fleet, share, n, odds, options.check, options.seed)
         for share in shares
         for n in SIZES
         if options.check > 0
@@ -66,7 +67,7 @@ def main(options: argparse.Namespace) -> int:
     return 0 if all(c.holds for c in counted) else 3
 
 
-def count(fleet: int, share: float, n: int, odds: Fraction, epochs: int, seed: int) -> Counted:
+def count(fleet: int, share: float | Fraction, n: int, odds: Fraction, epochs: int, seed: int) -> Counted:
     """Draw ``epochs`` committees and count those with more faulty members than they bear."""
     rules = CommitteeConfig(
         size=n, min_trust=0, min_stability=0, min_networks=1, min_vendors=1, min_regions=1, min_countries=1,
@@ -74,7 +75,7 @@ def count(fleet: int, share: float, n: int, odds: Fraction, epochs: int, seed: i
     )  # fmt: skip
     if max(odds.numerator, odds.denominator) > TICKETS:
         raise CommitteeError(f"odds={odds}: a device has 1 to {TICKETS} tickets, so allowed is A/B of such numbers")
-    faulty, beacon = round(share * fleet), seed.to_bytes(16, "big", signed=True)
+    faulty, beacon = faulty_of(fleet, share), seed.to_bytes(16, "big", signed=True)
     devices = [
         Candidate(f"d{k}", (odds.numerator if k < faulty else odds.denominator) / TICKETS, 1.0, "n", "v", "r", "c")
         for k in range(fleet)
@@ -85,7 +86,7 @@ def count(fleet: int, share: float, n: int, odds: Fraction, epochs: int, seed: i
     )
     interval = binomtest(failed, epochs).proportion_ci(CONFIDENCE)
     computed = failure_probability(fleet, faulty, n, float(odds))
-    return Counted(share, n, computed, failed, epochs, float(interval.low), float(interval.high))
+    return Counted(float(share), n, computed, failed, epochs, float(interval.low), float(interval.high))
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -13,11 +13,13 @@ A bound holds for one epoch. Over k epochs it is at most k times as large (union
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fractions import Fraction
+from math import inf
 from typing import NamedTuple
 
 from scipy.stats import hypergeom, nchypergeom_wallenius
 
-from policies.committee.check import CommitteeError, check_size, faults
+from policies.committee.check import CommitteeError, check_size, faults, faulty_of
 
 
 class Row(NamedTuple):
@@ -43,8 +45,8 @@ def failure_probability(fleet: int, faulty: int, n: int, odds: float = 1.0) -> f
     Raises:
         CommitteeError: a number out of range, or a committee larger than the fleet.
     """
-    if not 0 <= faulty <= fleet or not odds > 0:
-        raise CommitteeError(f"faulty={faulty}, odds={odds}: allowed are 0 to {fleet}, and above 0")
+    if not 0 <= faulty <= fleet or not 0 < odds < inf:
+        raise CommitteeError(f"faulty={faulty}, odds={odds}: allowed are 0 to {fleet}, and finite odds above 0")
     check_size(n, fleet)
     f = faults(n)
     if f >= min(faulty, n):
@@ -68,13 +70,13 @@ def smallest(fleet: int, faulty: int, target: float, odds: float = 1.0) -> int:
     raise CommitteeError(f"faulty={faulty} of {fleet} devices: no committee of 3f + 1 fails with {target:g} or less")
 
 
-def table(fleet: int, shares: Iterable[float], targets: Iterable[float], odds: float = 1.0) -> list[Row]:
+def table(fleet: int, shares: Iterable[float | Fraction], targets: Iterable[float], odds: float = 1.0) -> list[Row]:
     """Return the smallest committee for each share of faulty devices and each accepted probability."""
     rows = []
     wanted = tuple(targets)
     for share in shares:
-        faulty = round(share * fleet)
+        faulty = faulty_of(fleet, share)
         for target in wanted:
             n = smallest(fleet, faulty, target, odds)
-            rows.append(Row(share, target, n, faults(n), failure_probability(fleet, faulty, n, odds)))
+            rows.append(Row(float(share), target, n, faults(n), failure_probability(fleet, faulty, n, odds)))
     return rows

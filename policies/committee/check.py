@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from fractions import Fraction
+from math import ceil
 
 
 class CommitteeError(ValueError):
@@ -13,6 +15,15 @@ class CommitteeError(ValueError):
 def faults(n: int) -> int:
     """Return how many of ``n`` members may lie (Castro and Liskov 1999: n >= 3f + 1)."""
     return (n - 1) // 3
+
+
+def faulty_of(fleet: int, share: float | Fraction) -> int:
+    """Return how many devices a share of the fleet is, rounded up: a bound must not assume fewer than there may be.
+
+    >>> faulty_of(25, 0.1), faulty_of(100, 0.07), faulty_of(6, Fraction(5, 6))
+    (3, 7, 5)
+    """
+    return ceil(Fraction(str(share)) * fleet)  # as it is written: 0.07 as a float is a little more than 7 of 100
 
 
 def check_size(n: int, fleet: int, f: int = 0) -> None:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import ceil, comb
 
 from policies.committee.candidates import Candidate
-from policies.committee.check import CommitteeError, faults
+from policies.committee.check import CommitteeError, faults, faulty_of
 from policies.committee.choice import select
 from policies.config import CommitteeConfig
 from policies.state.council import CERTAIN, Choice, Elector
@@ -30,7 +30,7 @@ class Electoral:
 
     def choose(self, roll: Sequence[Elector], epoch: int, beacon: bytes, sitting: Sequence[str]) -> Choice:
         """Return the committee of an epoch, or why none obeys the rules (`policies.state.council.Chooser`)."""
-        faulty = ceil(Fraction(str(self.byzantine_share)) * len(roll))
+        faulty = faulty_of(len(roll), self.byzantine_share)
         candidates = [
             Candidate(e.node, e.trust / 100, e.stability / 100, e.facts.network, e.facts.vendor, e.facts.region,
                       e.facts.country)

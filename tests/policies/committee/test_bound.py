@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import comb
+from math import comb, inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from policies.commands import Facts
 from policies.committee import Candidate, CommitteeError, faults, select
 from policies.committee.bound import failure_probability, smallest, table
+from policies.committee.check import faulty_of
+from policies.committee.electoral import Electoral
 from policies.config import CommitteeConfig
+from policies.state.council import Elector
 
 ANYBODY = CommitteeConfig(
     size=7, min_trust=0.0, min_stability=0.0, min_networks=1, min_vendors=1, min_regions=1, min_countries=1,
     site_max=100, within_faults=(),
 )  # fmt: skip
+ELECTOR = Elector("d", 90, 90, Facts("tee", "n", "v", "r", "c"))
 CONFIDENCE = 0.999
 """Of each interval below: one honest simulation in a thousand would fall outside; the draws are keyed, so it either
 always does or never."""
@@ -106,11 +111,24 @@ def test_the_smallest_committee_meets_its_target_and_the_next_smaller_does_not(s
     assert failure_probability(500, round(share * 500), row.n - 3) > target
 
 
+@pytest.mark.parametrize(
+    ("fleet", "share", "faulty"), [(25, 0.1, 3), (5, 0.1, 1), (100, 0.07, 7), (9, 1.0, 9), (9, 0.0, 0), (40, 1 / 3, 14)]
+)
+def test_a_share_that_is_no_whole_number_of_devices_is_rounded_up(fleet: int, share: float, faulty: int) -> None:
+    """As the council rounds it: half a device more may be a liar more, and a bound with one fewer bounds nothing."""
+    (row,) = table(fleet, [share], [0.999_999]) if share < 1 / 3 else (None,)
+
+    assert faulty_of(fleet, share) == faulty
+    assert row is None or row.probability == failure_probability(fleet, faulty, row.n)
+    assert Electoral(ANYBODY, share).choose([ELECTOR] * fleet, 0, bytes(16), ()).faulty == faulty
+
+
 def test_a_third_of_liars_is_too_many() -> None:
     """No committee helps against a third of the fleet; the refusal says so, as it does for numbers out of range."""
     with pytest.raises(CommitteeError, match=r"faulty=34 of 100 devices: no committee of 3f \+ 1 fails with 0.001"):
         smallest(100, 34, 1e-3)
-    for wrong in ({"faulty": 101, "n": 4}, {"faulty": 3, "n": 4, "odds": 0.0}, {"faulty": 3, "n": 101}):
+    few = {"faulty": 3, "n": 4}
+    for wrong in ({"faulty": 101, "n": 4}, few | {"odds": 0.0}, few | {"odds": inf}, {"faulty": 3, "n": 101}):
         with pytest.raises(CommitteeError, match=r"allowed are|the fleet has 100"):
             failure_probability(100, **wrong)  # type: ignore[arg-type]
     with pytest.raises(CommitteeError, match="target=2"):
