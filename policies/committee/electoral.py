@@ -40,10 +40,12 @@ class Electoral:
             members, reason = select(candidates, self.seats, epoch, beacon, sitting).members, ""
         except CommitteeError as error:
             members, reason = (), str(error)
-        return Choice(members, reason, faulty, failure_ppb(len(roll), faulty, len(members or sitting)))
+        listed = {e.node for e in roll}
+        strangers = sum(name not in listed for name in members or sitting)
+        return Choice(members, reason, faulty, failure_ppb(len(roll), faulty, len(members or sitting), strangers))
 
 
-def failure_ppb(fleet: int, faulty: int, n: int) -> int:
+def failure_ppb(fleet: int, faulty: int, n: int, strangers: int = 0) -> int:
     """Return the probability that more than f = (n - 1) // 3 of ``n`` members are faulty, rounded up, per billion.
 
     It is the hypergeometric tail, as `policies.committee.bound.failure_probability` has it. It holds for any way of
@@ -51,9 +53,12 @@ def failure_ppb(fleet: int, faulty: int, n: int) -> int:
     is faulty: to the choice the faulty then are any ``faulty`` of the ``fleet``. Where the faulty have gained more
     trust than others it is too low (`policies.committee.bound` has the odds).
 
-    With fewer devices than members nothing is known, and the probability is one.
+    Of the members, ``strangers`` are not of the fleet: they were convicted or never stood, and keep their seats as
+    nobody can be chosen. They are taken for faulty. With fewer devices than other members nothing is known, and the
+    probability is one.
     """
-    if fleet < n:
+    drawn, bears = n - strangers, faults(n) - strangers
+    if bears < 0 or fleet < drawn:
         return CERTAIN
-    bad = sum(comb(faulty, k) * comb(fleet - faulty, n - k) for k in range(faults(n) + 1, min(faulty, n) + 1))
-    return ceil(Fraction(CERTAIN * bad, comb(fleet, n)))
+    bad = sum(comb(faulty, k) * comb(fleet - faulty, drawn - k) for k in range(bears + 1, min(faulty, drawn) + 1))
+    return ceil(Fraction(CERTAIN * bad, comb(fleet, drawn)))

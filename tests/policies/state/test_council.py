@@ -193,6 +193,22 @@ def test_the_bound_in_integers_is_the_hypergeometric_tail_rounded_up() -> None:
                     assert -1e-12 <= failure_ppb(fleet, faulty, n) / CERTAIN - exact <= 1e-9 + 1e-12
 
 
+def test_a_committee_that_stays_with_somebody_guilty_is_no_safer_than_that() -> None:
+    """Nobody can be chosen, so the convicted one keeps its seat: one liar more among the other three is too many."""
+    nobody = msgspec.structs.replace(ANYBODY, min_vendors=4)
+    council = village(9, nobody)
+    end_epoch(council)
+    before = council.last
+    assert council.convict(Convict(b"n0"), verify)
+    end_epoch(council, of=FOUNDERS[1:])
+
+    assert (before.failure_ppb, council.last.members, council.last.roll) == (CERTAIN, FOUNDERS, 8)
+    assert council.last.faulty == 2
+    # Of the 8 on the roll 2 lie: 1 - C(6, 3) / C(8, 3) that one of them is among the three.
+    assert council.last.failure_ppb == 642_857_143
+    assert [failure_ppb(8, 2, 4, strangers) for strangers in (0, 1, 2)] == [214_285_715, 642_857_143, CERTAIN]
+
+
 @pytest.mark.parametrize("seats", [ANYBODY, CommitteeConfig()], ids=["anybody", "diverse"])
 def test_committees_fail_as_often_as_was_decided(seats: CommitteeConfig) -> None:
     """400 fleets of 12, three of them faulty by lot, six epochs through the state: the bound is in the interval.
