@@ -56,6 +56,7 @@ from sim.proofs import Proofs, Proving
 from sim.rounds import Rounds
 from sim.sessions import Carry, Decode, Executor, Prefill, Session, StageCost, Walking, alone, prefilled
 from sim.sharing import Flow, Sharing
+from sim.silence import Silence
 from sim.steps import CORES, Host, Steps
 from sim.world import Node, World
 
@@ -152,6 +153,7 @@ class Compute:
         self.tokens = 0
         self.plans = 0
         self._next = 0
+        self.silence = Silence(world, LOST_AFTER_S, self._through, lambda s, why, who: self._lose(s, why, who, 0.0))
 
     def mount_proofs(self, proofs: Proofs) -> None:
         """Do the jobs of checks as well."""
@@ -202,6 +204,7 @@ class Compute:
 
     def node_down(self, node: Node) -> None:
         """A node crashed: its own sessions vanish, those that pass through it are lost to their heads."""
+        self.silence.go_on(node)
         self.loads.node_down(node)
         if self.proving is not None:
             self.proving.proofs.forget(node)
@@ -281,6 +284,7 @@ class Compute:
             executor.sessions[session.number] = session
         self._begin(session)
         self.copies.start(session)
+        self.silence.begins(session)
 
     def _numbers(self, job: SessionJob) -> list[int]:
         return [self.world.by_name[stage.node].number for stage in job.stages]
@@ -469,9 +473,9 @@ class Compute:
         if session.decoding:
             self._renew(session.executors)
 
-    def _lose(self, session: Session, reason: str, node: str) -> None:
+    def _lose(self, session: Session, reason: str, node: str, after_s: float = LOST_AFTER_S) -> None:
         self._end(session)
-        at = self.world.engine.now + int(LOST_AFTER_S * NS_PER_S)
+        at = self.world.engine.now + int(after_s * NS_PER_S)
         job, now = session.job, self.world.engine.now
         said = answers.emitted(job, session.said, self._wrong(job))
         told = len(said) - len(said) % job.report_every

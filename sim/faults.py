@@ -60,7 +60,7 @@ class Faults:
         busy: returns the names of devices that run a session.
         restart: starts a node again.
         parted: called when a cut begins, for who must notice.
-        slowed: called with (node, factor) when a node's speed changes.
+        slowed: called with (node, factor) when a node's speed changes; infinite for one that is stopped.
         around: what surrounds the devices.
 
     Attributes:
@@ -115,6 +115,11 @@ class Faults:
         """Whether a crash of the schedule keeps a node down still, whatever else lets it start."""
         life, until_ns = self._crashed.get(node.name, (-1, 0.0))
         return life == node.epoch and not node.up and until_ns > self.world.engine.now
+
+    def slowness(self, node: Node) -> float:
+        """How many times as long what runs on a node takes now; infinitely, while its process is stopped."""
+        factors = self._costs[node.name][1] if node.name in self._costs else ()
+        return inf if self._lasting(node) else prod(factors, start=1.0)
 
     def record(self, kind: str, node: str, phase: str, detail: Any) -> None:
         """Note what happened now, in the run's faults and its digest."""
@@ -246,17 +251,22 @@ class Faults:
         def over() -> None:
             pauses.remove(held)
             self._wake(node)
+            self.slowed(node, self.slowness(node))
 
         pauses.append(held)
         self.world.pause(node, held[1])
+        self.slowed(node, inf)
         return over
 
     def _wake(self, node: Node) -> None:
-        """Let a node go on, unless another pause lasts; one of an earlier life stopped a process that is gone."""
+        """Let a node go on, unless another pause lasts."""
         self.world.wake(node)
-        lasting = [until_ns for life, until_ns in self._pauses.get(node.name, ()) if life == node.epoch]
-        if lasting:
+        if lasting := self._lasting(node):
             self.world.pause(node, max(lasting))
+
+    def _lasting(self, node: Node) -> list[int]:
+        """Return until when a node's pauses last; one of an earlier life stopped a process that is gone."""
+        return [until_ns for life, until_ns in self._pauses.get(node.name, ()) if life == node.epoch]
 
     def _slow(self, node: Node, factor: float) -> End:
         own, factors = self._costs.setdefault(node.name, (node.cost, []))
@@ -264,7 +274,7 @@ class Faults:
         def change(act: Callable[[float], None]) -> None:
             act(factor)
             node.cost = own.times(prod(factors))
-            self.slowed(node, prod(factors))
+            self.slowed(node, self.slowness(node))
 
         def faster() -> None:
             change(factors.remove)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -145,7 +146,6 @@ class _Run:
         self.world.on_decide.append(self._on_decide)
         self.world.on_limit.append(self._on_limit)
         self.world.on_note.append(lambda now, node, effect: self.notes.update([effect[2]]))
-        self.slowness = np.ones(len(self.stock.name))  # what faults make of a device's speed
         self.around = VillageAround(scenario, self.world, self.fleet, self.compute)
         self._replay_rates()
         self.faults = Faults(
@@ -281,11 +281,12 @@ class _Run:
 
     def _on_speed(self, row: int, speed: float) -> None:
         speed = 1.0 if self.host else speed  # a profile is what a machine gives, its own governor included
-        self.compute.set_speed(self.stock.name[row], float(speed * self.share[row] / self.slowness[row]))
+        slowness = self.faults.slowness(self.world.nodes[row])
+        self.compute.set_speed(self.stock.name[row], float(speed * self.share[row] / slowness))
 
     def _on_slowed(self, node: Node, factor: float) -> None:
-        self.slowness[node.number] = factor
         self._on_speed(node.number, float(self.fleet.state.speed[node.number]))
+        (self.compute.silence.stop if factor == math.inf else self.compute.silence.go_on)(node)
 
     def _on_limit(self, now: int, node: Node, effect: Effect) -> None:
         if effect[2] == "compute":

@@ -112,6 +112,38 @@ def test_work_is_conserved_when_the_speed_changes_midway() -> None:
     assert ended_s == pytest.approx(7.0 + left * token_s(1, 200, speed=0.25), rel=1e-6)
 
 
+def stopped(bench: Bench, name: str, at_s: float, for_s: float) -> None:
+    """Let a node's process stand still for a while."""
+    node = bench.world.by_name[name]
+    silence = bench.compute.silence
+    for moment_s, speed, tell in ((at_s, 0.0, silence.stop), (at_s + for_s, 1.0, silence.go_on)):
+        bench.at(moment_s, bench.compute.set_speed, name, speed)
+        bench.at(moment_s, tell, node)
+
+
+def test_a_stage_that_is_stopped_for_a_moment_costs_its_time_and_for_longer_the_session() -> None:
+    """Work stands still while a process does; a head hears of silence after a while, not while it is stopped."""
+    alone = Bench(FAST, FAST)
+    job = alone.ask(0, 100, 400, 8)
+    whole_s, _ = alone.run()[job]
+    for name, for_s in (("d1", 0.9 * LOST_AFTER_S), ("d0", 5 * LOST_AFTER_S)):
+        bench = Bench(FAST, FAST)
+        job = bench.ask(0, 100, 400, 8)
+        stopped(bench, name, 2.0, for_s)
+        ended_s, outcome = bench.run()[job]
+        assert isinstance(outcome, Done)
+        assert ended_s == pytest.approx(whole_s + for_s, rel=1e-6)
+
+    bench = Bench(FAST, FAST, FAST)
+    early, late = bench.ask(0, 100, 400, 8), bench.ask(4.0, 100, 400, 8)
+    other = bench.ask(0, 100, 40, head=2)
+    stopped(bench, "d1", 2.0, 1e3)
+    ended = bench.run()
+    assert (ended[early][0], ended[late][0]) == (2.0 + LOST_AFTER_S, 4.0 + LOST_AFTER_S)
+    assert {(ended[job][1].reason, ended[job][1].node) for job in (early, late)} == {("stage is silent", "d1")}
+    assert isinstance(ended[other][1], Done)
+
+
 @given(st.lists(st.tuples(st.integers(1, 800), st.floats(0, 0.01)), min_size=1, max_size=5), st.floats(0.1, 1))
 def test_a_busy_device_ends_when_its_work_is_done(prompts: list[tuple[int, float]], speed: float) -> None:
     """Prompts that share a device keep it busy for the sum of their times, whatever their arrivals."""

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from experiments.compose import compose_plain
+from policies import village
 from policies.readings import HARVEST_STATES
 from scenarios.journal import read
 from scenarios.record import TABLES, Record, frame
 from scenarios.schema import PRIORITIES, build, to_plain
 from sim.fleet.village import inventory
-from sim.village import simulate
+from sim.village import _Run, simulate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ALWAYS = compose_plain(["policy/harvest=always"])["policy"]["harvest"]
@@ -136,7 +137,7 @@ def test_energy_counts_the_run_and_no_more(night: Record) -> None:
 RUN = """
 import json, sys
 from scenarios.schema import build
-from sim.village import simulate
+from sim.village import _Run, simulate
 record = simulate(build(json.loads(sys.argv[1])), progress=print if sys.argv[2] else None)
 print("\\n" + record.digest, json.dumps(record.summary, sort_keys=True), record.manifest["checks"])
 """
@@ -219,6 +220,26 @@ def test_a_liar_spoils_a_pipelines_answer_whatever_its_place() -> None:
 
     assert any(nodes[0] not in named and set(nodes) & set(named) for nodes, _ in lines)
     assert all(correct is not bool(set(nodes) & set(named)) for nodes, correct in lines)
+
+
+def test_a_paused_device_computes_nothing_until_it_goes_on() -> None:
+    """Its executor stands still with its process, also through a slow spell; a new process runs at once."""
+    faults = [
+        {"kind": "pause", "at_s": 1, "for_s": 4}, {"kind": "slow", "at_s": 2, "for_s": 1},
+        {"kind": "pause", "at_s": 7, "for_s": 9}, {"kind": "crash", "at_s": 8, "down_s": 1},
+    ]  # fmt: skip
+    run = _Run(build(desk_plain(0.0, 1) | {"faults": [{**fault, "node": "desk-6"} for fault in faults]}), village.node)
+    node, speed = run.world.by_name["desk-6"], []
+    run.world.start(node)
+    run._tick(None)
+    run.faults.schedule(run.scenario.faults)
+    for at_s in (0.5, 1.5, 2.5, 3.5, 5.5, 7.5, 9.5):
+        run.world.run(at_s)
+        run.share[node.number] = 1.0  # which its agent would lend
+        run._on_speed(node.number, 1.0)
+        speed.append(run.compute.executors["desk-6"].speed)
+
+    assert speed == [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("seed", [1, 3])
