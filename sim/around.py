@@ -71,4 +71,4 @@ class VillageAround(FleetAround):
         elif not mobile and row in self._home:
             network.relink(row, self._home.pop(row))
         if was != (offline, mobile):
-            self.compute.leave(node.name)
+            self.compute.leave(node.name, offline)

@@ -230,11 +230,13 @@ class Compute:
             ):
                 self._lose(session, "link down", "")
 
-    def leave(self, name: str) -> None:
-        """A device is on another network: sessions through it are lost, and its link has other rates."""
+    def leave(self, name: str, offline: bool = False) -> None:
+        """A device is on another network, or on none: what goes through it is lost, and its link has other rates."""
         node = self.world.by_name[name]
         for session in self._through(node):
             self._lose(session, "link down", name)
+        self.loads.leave(node, offline)
+        self.copies.leave(node)
         self.bulk.relink(node.number)
 
     def set_speed(self, name: str, speed: float) -> None:
@@ -283,8 +285,9 @@ class Compute:
         for executor in session.executors:
             executor.sessions[session.number] = session
         self._begin(session)
-        self.copies.start(session)
-        self.silence.begins(session)
+        if self.sessions.get((node.name, job_id)) is session:  # its first bytes meet no cut
+            self.copies.start(session)
+            self.silence.begins(session)
 
     def _numbers(self, job: SessionJob) -> list[int]:
         return [self.world.by_name[stage.node].number for stage in job.stages]
@@ -366,7 +369,9 @@ class Compute:
         """Begin a session's next leg."""
         leg = session.legs[0]
         session.alone, session.left, session.flow = None, 1.0, None
-        if isinstance(leg, Carry):
+        if isinstance(leg, Carry) and self.world.network.stopped(leg.source, leg.target):
+            self._lose(session, "link down", "")
+        elif isinstance(leg, Carry):
             session.flow = self.bulk.send(
                 leg.source, leg.target, leg.size_bytes, lambda flow: self._leg_done(session, flow)
             )

@@ -287,9 +287,17 @@ class Copies:
 
     def cut(self) -> None:
         """A partition began: copies across it are broken off, and go again when it is over."""
+        self._break_off(lambda ends: self._world.network.parted([node.number for node in ends]))
+
+    def leave(self, node: Node) -> None:
+        """A node is on another network: copies from and to it are broken off, and go again over that."""
+        self._break_off(lambda ends: node in ends)
+
+    def _break_off(self, broken: Callable[[tuple[Node, Node]], bool]) -> None:
         for streams in self._streams.values():
             for stream in streams:
                 names = stream.session.job.stages[stream.standby.index].node, stream.standby.node
-                if self._world.network.parted([self._world.by_name[name].number for name in names]):
+                source, target = (self._world.by_name[name] for name in names)
+                if broken((source, target)):
                     self._stop(stream)
                     self._later(stream, PAUSED_S)

@@ -73,6 +73,7 @@ class Loads:
         self.fetched_bytes = 0.0
         self._begun: dict[tuple[int, Layer], float] = {}  # (node, layer) to bytes of whole tensors
         self._under_way: dict[tuple[str, int], _Fetch] = {}
+        self._offline: set[int] = set()  # nodes on no network, by number: not even the home is within reach
 
     def start(self, node: Node, path: str, job_id: int, job: LoadJob) -> None:
         """Begin a load."""
@@ -104,6 +105,13 @@ class Loads:
             if fetch.source is not None and self.world.network.parted([fetch.source.number, fetch.node.number]):
                 self._retry(fetch)
 
+    def leave(self, node: Node, offline: bool) -> None:
+        """A node is on another network, or on none: its transfers go on over that, from where they were broken off."""
+        (self._offline.add if offline else self._offline.discard)(node.number)
+        for fetch in list(self._under_way.values()):
+            if node in (fetch.node, fetch.source):
+                self._retry(fetch)
+
     def _next(self, fetch: _Fetch) -> None:
         """Fetch the next missing layer, or read the shard if none is."""
         if not fetch.missing:
@@ -113,7 +121,9 @@ class Loads:
         layer = fetch.missing[0]
         left_bytes = self._size_bytes(layer) - self._begun.get((fetch.node.number, layer), 0.0)
         fetch.source = self._source(fetch.node, layer, left_bytes)
-        if fetch.source is None:
+        if fetch.source is None and fetch.node.number in self._offline:
+            self._later(fetch)
+        elif fetch.source is None:
             fetch.flow = self.bulk.bring(fetch.node.number, left_bytes, lambda flow: self._came(fetch, flow))
         else:
             ends = fetch.source.number, fetch.node.number
@@ -141,6 +151,9 @@ class Loads:
     def _retry(self, fetch: _Fetch) -> None:
         """Break a transfer off, and go on with it later, from whoever is there then."""
         self._break_off(fetch)
+        self._later(fetch)
+
+    def _later(self, fetch: _Fetch) -> None:
         at = self.world.engine.now + int(SILENT_S * NS_PER_S)
         self.world.engine.call_at(at, self._resume, fetch)
 

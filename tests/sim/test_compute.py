@@ -352,6 +352,23 @@ def test_loss_bounds_a_prompt_by_mathis() -> None:
     assert bench.run()[job][0] == pytest.approx(asked_s + WAY_S + 20_000 / rate + prefill_s(5000), rel=1e-6)
 
 
+@pytest.mark.parametrize("cut_s", [-1.0, 0.5 * ONE_WAY_S])
+def test_a_prompt_comes_over_no_cut(cut_s: float) -> None:
+    """Where a head and its prompt's source were parted before, or while it asked, nothing crosses: it is lost."""
+    bench = Bench(FAST, FAST)
+    job = bench.ask(1.0, 700, 1, source="d1")
+
+    def part() -> None:  # in the direction in which the prompt would come
+        bench.world.network.sever(1, 0, one_way=True)
+        bench.compute.cut()
+
+    bench.at(1.0 + cut_s, part)
+    ended_s, lost = bench.run()[job]
+    assert (lost.reason, bench.compute.sessions) == ("link down", {})
+    asked_s = 2 * ONE_WAY_S + BACKBONE_S + ASK_BYTES / RATE
+    assert ended_s == pytest.approx(1.0 + asked_s + LOST_AFTER_S, rel=1e-6)
+
+
 @pytest.mark.parametrize("way_s", [0.5 * WAY_S, ASKED_S + WAY_S + 0.01], ids=["asked", "sent"])
 @pytest.mark.parametrize("how", ["cut", "down", "switch"])
 def test_a_prompt_on_its_way_is_lost_with_its_source(how: str, way_s: float) -> None:

@@ -182,3 +182,21 @@ def test_the_same_world_twice_is_the_same() -> None:
         bench, outcome = lost("checkpoint")
         ran.append((again(bench, outcome.emitted), bench.compute.copies.copied_bytes, bench.heard))
     assert ran[0] == ran[1]
+
+
+@pytest.mark.parametrize("mover", ["d1", "d2"])
+def test_a_copy_goes_again_when_an_end_is_on_another_network(mover: str) -> None:
+    """An address that is gone ends a copy on its way; it goes again, so that nothing is held that did not come."""
+    bench = Bench(FAST, FAST, FAST)
+    bench.ask(0, 4000, NEW, CUT, kept="a/1", standbys=(Standby(1, "d2", "buddy", EVERY, 10_000),))
+    copies = bench.compute.copies
+    while not any(stream.flow for streams in copies._streams.values() for stream in streams):
+        bench.world.run(bench.world.engine.now * 1e-9 + 0.01)
+    (stream,) = copies._streams[1]
+    copies.leave(bench.world.by_name["d0"])
+    assert stream.flow is not None
+    copies.leave(bench.world.by_name[mover])
+
+    assert (stream.flow, stream.copied) == (None, 0)
+    bench.world.run(bench.world.engine.now * 1e-9 + 100.0)
+    assert stream.copied > 0

@@ -70,6 +70,36 @@ def test_two_that_fetch_from_one_share_its_link() -> None:
     assert [ended[job][0] - LATER_S for job in (2, 3)] == pytest.approx([expected_s] * 2, rel=1e-4)
 
 
+@pytest.mark.parametrize("mover", ["d0", "d1"])
+def test_a_load_goes_on_when_an_end_is_on_another_network(mover: str) -> None:
+    """Whoever fetches, or gives, and has another address has broken the transfer off: it goes on after the silence."""
+    took = []
+    for moves in (False, True):
+        bench = pool(2)
+        load(bench, 0.0, "d0", 1)
+        load(bench, LATER_S, "d1", 2)
+        if moves:
+            bench.at(LATER_S + PEER_S + 0.3 * HEAD_BYTES / RATE, bench.compute.leave, mover)
+        took.append(bench.run()[2][0] - LATER_S)
+
+    assert took[1] - took[0] == pytest.approx(0.3 * HEAD_BYTES / RATE + SILENT_S + PEER_S, rel=1e-4)
+
+
+def test_a_device_on_no_network_fetches_nothing_from_anywhere() -> None:
+    """Not even the home is within reach: what is under way stops, what begins waits, until it is on one again."""
+    bench = pool(1)
+    load(bench, 0.0, "d0", 1)
+    bench.at(1.0, bench.compute.leave, "d0", True)
+    load(bench, LATER_S, "d0", 2)
+    bench.run(LATER_S + 1000.0)
+    assert bench.heard == []
+    assert bench.compute.loads.fetched_bytes == pytest.approx((1.0 - HOME_S) * RATE, rel=1e-6)
+
+    bench.at(LATER_S + 1000.0, bench.compute.leave, "d0")
+    ended = bench.run()
+    assert LATER_S + 1000.0 < ended[1][0] < LATER_S + 1000.0 + SILENT_S + 2 * fetch_s(HOME_S) + read_s()
+
+
 def test_a_broken_load_resumes_at_the_tensor_that_was_broken() -> None:
     """Cancelled in the third tensor of a layer: the first two stay, and so does the head that came before."""
     bench = pool(1)

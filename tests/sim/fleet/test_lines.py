@@ -93,7 +93,7 @@ def test_the_measured_network_gives_devices_their_lines() -> None:
         scenario,
         SimpleNamespace(network=network),  # type: ignore[arg-type]
         SimpleNamespace(around=moved, stock=stock),  # type: ignore[arg-type]
-        SimpleNamespace(leave=left.append),  # type: ignore[arg-type]
+        SimpleNamespace(leave=lambda name, offline: left.append(name)),  # type: ignore[arg-type]
     )
     home = network.access(7)
     node: Any = SimpleNamespace(number=7, name="phone-7")
