@@ -44,6 +44,7 @@ class Requests(Policy):
         leader, term: who leads, as consensus says.
         lines: workers and pipelines.
         efforts: requests that are owed an outcome.
+        accepting: requests whose acceptance was proposed, until it is in the log.
         strikes: how often a worker's answer was the minority's.
         trust: what that tells of workers.
         owed: what the leader owes, None where members do not lie.
@@ -76,6 +77,7 @@ class Requests(Policy):
         """Forget what is soft; a layer above adds its own."""
         self.lines = Lines(self.lines.doubted)  # a detector tells what changes, and whoever leads must know it all
         self.efforts = Efforts(int(self.config.ageing_s * NS_PER_S))
+        self.accepting: set[OpKey] = set()
         self.strikes: dict[str, int] = {}
         self.trust = Trust()
         for node, accusers in self.state.registry.accused.items():
@@ -134,13 +136,18 @@ class Requests(Policy):
 
     def _accept(self, ask: Ask) -> None:
         fields = {name: getattr(ask, name) for name in ask.__struct_fields__}
+        self.accepting.add((ask.client, ask.op_id))
         self._propose(Accept(**fields, accepted_wall_ns=self.port.wall))
 
     def _on_withdraw(self, key: OpKey) -> None:
-        """Refuse a request whose client is gone, also one that is only being accepted: that comes first in the log."""
+        """Refuse a request whose client is gone, also one that is only being accepted: that comes first in the log.
+
+        Of what was never asked, or has its outcome, nothing is written: withdrawing has no rate.
+        """
         if (effort := self.efforts.all.get(key)) is not None:
             self._refuse(effort, WITHDRAWN)
-        elif self.leading:
+        elif self.leading and key in self.accepting:
+            self.accepting.discard(key)
             self._propose(Refuse(*key, WITHDRAWN))
 
     # -- outcomes ---------------------------------------------------------------------------------------

@@ -468,6 +468,21 @@ def test_a_withdrawn_request_is_refused_and_its_session_ends(after_s: float) -> 
     assert all(line.running == 0 for line in village.coordination().lines.lines.values())
 
 
+def test_withdrawing_what_was_never_asked_or_is_answered_writes_nothing() -> None:
+    """It has no rate, so that the log would be whoever's who says it often enough."""
+    village = ready(1)
+    village.ask("1")
+    village.run(5.0)
+    applied = village.state.applied
+    for op_id in ("1", "1", "never"):
+        node = village.world.by_name[village.leader]
+        village.world.give(node, (p.REQUEST, "gateway", "anna", op_id, encode(Withdraw())))
+    village.run(5.0)
+
+    assert village.state.applied == applied
+    assert [type(m) for m in village.answers("1")] == [Answer]
+
+
 def test_only_the_head_of_a_running_attempt_is_believed_about_its_tokens() -> None:
     """The client hears what it says, and again when it asks again; of another node, attempt or place nothing."""
     village = ready(2, rules=rules(stream=True))
