@@ -126,7 +126,7 @@ class Coordinator(Policy):
     def _on_register(self, name: str, message: m.Register) -> None:
         agent = self.agents.get(name)
         if agent is None:
-            if len(self.agents) >= self.config.agents_max:
+            if len(self.agents) >= self.config.agents_max and not self._forget_one():
                 return
             agent = self.agents[name] = Agent(name, self.port.now)
             self.out.decide("presence", m.Presence(name, True, first=True))
@@ -138,6 +138,13 @@ class Coordinator(Policy):
         self._renew(agent)
         self._new_life(agent, message.boot)
         self._pass()
+
+    def _forget_one(self) -> bool:
+        """Make room for a newcomer: forget whoever is gone and was silent longest, if anybody is; say if one was."""
+        gone = [one for one in self.agents.values() if not one.there and not one.held]
+        if gone:
+            del self.agents[min(gone, key=lambda one: one.heard_ns).name]
+        return bool(gone)
 
     def _on_heartbeat(self, name: str, message: m.Heartbeat) -> None:
         agent = self.agents.get(name)
@@ -198,8 +205,8 @@ class Coordinator(Policy):
     def _on_finished(self, name: str, message: m.Finished) -> None:
         self._to_agent(name, m.Noted(message.task, message.attempt))
         task = self._awaited(message.task)
-        if task is None:
-            return
+        if task is None or not 1 <= message.attempt <= task.attempt:
+            return  # of an attempt that never was: another task had the name, long ago
         if not message.reason:
             if name in self.agents:
                 self.agents[name].done += 1

@@ -118,6 +118,40 @@ def test_a_late_end_counts_once():
     assert ("n2", m.Drop("a", 2)) in desk.sent
 
 
+def test_an_attempt_that_never_was_ends_nothing():
+    """A task that waits cannot have been done, whoever says so: a task of its name may have been, and is forgotten."""
+    desk = Desk(TasksConfig(ended_max=1))
+    desk.register("n1")
+    for task in ("a", "b"):
+        desk.ask(submit(task))
+        desk.finish("n1", task)
+    assert list(desk.coordinator.book.tasks) == ["b"]
+    desk.wait(400)
+    assert desk.ask(submit("a")) == "waiting"
+    desk.finish("n1", "a")
+
+    assert desk.coordinator.book.tasks["a"].state == "waiting"
+    assert desk.counts() == (3, 2, 0, 1)
+
+
+def test_who_is_gone_keeps_no_newcomer_out():
+    """The roster is bounded; it forgets whoever was silent longest, and nobody who is there or holds a task."""
+    desk = Desk(TasksConfig(agents_max=2))
+    desk.register("n1")
+    desk.register("n2")
+    desk.wait(10, "n1")
+    desk.register("n3")
+    assert list(desk.coordinator.agents) == ["n1", "n2"]
+    desk.wait(400, "n1")
+    desk.register("n3")
+    desk.register("n4")
+
+    assert list(desk.coordinator.agents) == ["n1", "n3"]
+    desk.ask(submit("a", needs=("rare",)))
+    desk.register("n3", "rare")
+    assert desk.given("n3") == ["a"]
+
+
 def test_an_overdue_attempt_is_taken_back_and_tries_are_bounded():
     """An attempt may take twice its estimate; after four of them the task fails and says so."""
     desk = Desk()
