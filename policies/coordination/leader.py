@@ -111,6 +111,7 @@ class Coordination(Standing):
             self._worker_gone(node, "lease expired")
         for effort in self.efforts.expired(self.port.wall, self.lease_ns):
             self._give_up(effort, "deadline passed")
+        self._insist()
         self._go_on()
         self._ask_for_plan()
         self._consider()

@@ -165,9 +165,16 @@ class Requests(Policy):
 
     def _settle(self, effort: Effort, outcome: Complete | Refuse) -> None:
         if not effort.settling:
-            effort.settling = True
+            effort.outcome, effort.proposed_ns = outcome, self.port.now
             self.efforts.unqueue(effort)
             self._propose(outcome)
+
+    def _insist(self) -> None:
+        """Propose outcomes again that a whole tick has not brought into the log: a proposal may be lost."""
+        for effort in self.efforts.all.values():
+            if effort.outcome is not None and self.port.now - effort.proposed_ns >= self.tick_ns:
+                effort.proposed_ns = self.port.now
+                self._propose(effort.outcome)
 
     def _on_settled(self, command: Complete | Refuse) -> None:
         settlement = settlement_of(command)

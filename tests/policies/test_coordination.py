@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import port as p
-from policies.commands import Accept, Receipt
+from policies.commands import Accept, Complete, Receipt, Refuse
 from policies.config import CoordinationConfig
 from policies.coordination.efforts import Efforts
 from policies.coordination.requests import STRIKES_MAX
@@ -20,7 +20,7 @@ from policies.port import NS_PER_S
 from policies.wire import encode
 from policies.work import Assign, Began, Emitted, Gone, Leave, Placed, Report, Settled, SettledOp
 from sim.keys import KeyRing
-from tests.policies.small_village import COMMITTEE, LEND, RULES, TWO_HOLD_ALL, SmallVillage, ready
+from tests.policies.small_village import COMMITTEE, FOR_EVER_S, LEND, RULES, TWO_HOLD_ALL, SmallVillage, ready
 
 TAKEN = Lend(False, 0.0, 0.0, "owner is back")
 
@@ -504,6 +504,29 @@ def test_only_the_head_of_a_running_attempt_is_believed_about_its_tokens() -> No
     village.ask("1")
     village.run(1.0)
     assert village.answers("1")[1:] == [Part(1, (6,)), Part(0, (7, 6))]  # who asks again hears all from the first
+
+
+@pytest.mark.parametrize("kind", [Complete, Refuse])
+def test_an_outcome_that_a_log_has_lost_is_proposed_again(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs may lose what they are asked for, as with a full pool; the request still has its outcome, and one only."""
+    village = ready(1)
+    coordination, lost = village.coordination(), []
+    propose = coordination._propose
+
+    def once(command: Any) -> None:
+        if isinstance(command, kind) and not lost:
+            lost.append(command)
+        else:
+            propose(command)
+
+    monkeypatch.setattr(coordination, "_propose", once)
+    village.take(1.0 if kind is Complete else FOR_EVER_S)
+    village.ask("1", deadline_s=30.0)
+    village.run(100.0)
+
+    assert len(lost) == 1
+    assert [type(m) for m in village.answers("1")] == [Answer if kind is Complete else Refused]
+    assert coordination.efforts.all == {}
 
 
 def test_tries_end() -> None:
