@@ -102,6 +102,21 @@ class FreeJob(Message, frozen=True, tag="free_session"):
     kept: str
 
 
+class ExpectJob(Message, frozen=True, tag="expect_copies"):
+    """Take copies of the request ``kept`` from ``sender`` alone, until a later attempt's word or a `FreeJob`."""
+
+    kept: str
+    attempt: int
+    sender: str
+
+
+class AdmitJob(Message, frozen=True, tag="admit"):
+    """Take part in sessions of this pipeline of a model from now on, and of no other; without stages, in none."""
+
+    model: str
+    stages: tuple[Stage, ...]
+
+
 class LoadJob(Message, frozen=True, tag="load"):
     """Bring a shard of a model into memory."""
 
@@ -213,8 +228,8 @@ class Shown(Message, frozen=True):
 
 
 Job = Union[  # noqa: UP007
-    SessionJob, PreparedJob, CoverJob, FreeJob, LoadJob, PlanJob, CommitJob, OpenJob, ReleaseJob, HandJob, BringJob,
-    RecheckJob,
+    SessionJob, PreparedJob, CoverJob, FreeJob, ExpectJob, AdmitJob, LoadJob, PlanJob, CommitJob, OpenJob, ReleaseJob,
+    HandJob, BringJob, RecheckJob,
 ]  # fmt: skip
 
 

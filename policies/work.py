@@ -101,12 +101,16 @@ class NotLeader(Message, frozen=True, tag="not_leader"):
 
 
 class Load(Message, frozen=True, tag="load_shard"):
-    """Hold these layers for this pipeline; pipeline 0 frees the memory."""
+    """Hold these layers for this pipeline, and take part in the sessions of its ``stages`` alone.
+
+    There are none for whoever stands by; pipeline 0 frees the memory.
+    """
 
     pipeline: int
     model: str
     first: int
     last: int
+    stages: tuple[Stage, ...] = ()
 
 
 class Assign(Message, frozen=True, tag="assign"):
@@ -144,6 +148,15 @@ class Cover(Message, frozen=True, tag="cover"):
     op_id: str
     attempt: int
     standbys: tuple[Standby, ...]
+
+
+class Expect(Message, frozen=True, tag="expect"):
+    """Stand by in this attempt: copies of the request come from ``sender``, and from nobody else."""
+
+    client: str
+    op_id: str
+    attempt: int
+    sender: str
 
 
 class Free(Message, frozen=True, tag="free"):

@@ -115,10 +115,6 @@ class Place(Protocol):
         """Forget a session."""
         ...
 
-    def runs_for_another(self, session: str, head: str) -> bool:
-        """Whether a session has run a moment ago, for somebody who is there and is not this head."""
-        ...
-
 
 @dataclass(eq=False)
 class _Kept:
@@ -230,17 +226,8 @@ class Copies:
     async def on_guard(self, guard: Guard) -> None:
         """Take a head's word that a session is prepared, and answer it where it asks.
 
-        Any peer can head a session and say whose request it is: what runs for another is not taken from it. It is asked
-        again, and goes to whoever asks once that has stopped.
+        It heads the pipeline that this node's leader has placed here last: what ran in an earlier one runs no more.
         """
-        before = self._by_request.get(guard.kept)
-        if (
-            before is not None
-            and not before.sender
-            and before.session != guard.session
-            and self._place.runs_for_another(before.session, guard.stages[0].node)
-        ):
-            return
         holds = await self.guard(guard)
         if guard.ask:
             self._place.transport.send(guard.stages[0].node, STAGE_RESULT, encode(holds))
@@ -301,7 +288,10 @@ class Copies:
     # -- copies that come ----------------------------------------------------------------------------
 
     async def on_copy(self, sender: str, copy: Copy) -> None:
-        """Take a copy in where it goes on from what is here; tell its sender how far that is."""
+        """Take a copy in where it goes on from what is here; tell its sender how far that is.
+
+        It is the sender that this node's leader has named last. What another one sent before gives way to its first.
+        """
         here = self._by_request.get(copy.kept)
         edges = (copy.model, copy.first, copy.last)
         if here is not None and (here.sender != sender or (here.model, here.first, here.last) != edges):

@@ -20,8 +20,10 @@ import numpy as np
 
 from policies.config import BatchedConfig, PolicyConfig
 from policies.jobs import (
+    AdmitJob,
     CoverJob,
     Done,
+    ExpectJob,
     FreeJob,
     Job,
     LoadJob,
@@ -226,6 +228,8 @@ class ExecutorHost:
             work = self._cover(path, job)
         elif isinstance(job, FreeJob):
             work = self._free(job)
+        elif isinstance(job, AdmitJob | ExpectJob):
+            work = self._believe(job)
         elif isinstance(job, PlanJob):
             work = self._plan(job)
         else:
@@ -251,7 +255,15 @@ class ExecutorHost:
         return Done(output="", tokens=0, first_token_ns=0)
 
     async def _free(self, job: FreeJob) -> Done:
+        self.stages.gate.expect_no_more(job.kept)
         await self.stages.copies.free(job.kept)
+        return Done(output="", tokens=0, first_token_ns=0)
+
+    async def _believe(self, job: AdmitJob | ExpectJob) -> Done:
+        if isinstance(job, AdmitJob):
+            self.stages.gate.admit(job.model, job.stages)
+        else:
+            self.stages.gate.expect(job.kept, job.attempt, job.sender)
         return Done(output="", tokens=0, first_token_ns=0)
 
     async def _plan(self, job: PlanJob) -> Done:

@@ -82,6 +82,7 @@ class _Party:
         await self.host.stages.warm_up()
         own = next(stage for stage in STAGES if stage.node == self.transport.me)
         await self.host.stages.load(DESK_TINY.name, own.first, own.last)
+        self.host.stages.gate.admit(DESK_TINY.name, STAGES)
         await self.transport.start(self._on_frame, lambda peer, hint: None)
 
     def _on_frame(self, sender: str, kind: int, body: bytes) -> None:

@@ -1,5 +1,10 @@
 """Who may say what to a stage: what it hears of a session must come from the session's head, or from the stage before.
 
+Which pipeline that is, and whose copies a node takes as a standby, is its leader's word, which its own jobs bring
+(`policies.jobs.AdmitJob`, `ExpectJob`): no peer has layers that are here compute for a pipeline of its own making, nor
+puts its copy in the place of the one that a standby has. The newest order stands alone. A leader lets a pipeline drain
+before it dissolves it and orders another, and what it gave up is nobody's to go on with.
+
 The transport knows who sent a frame (a TLS peer by its key). A frame says itself which stages its session has, and any
 peer can write anything there; so what the head said first stands, and a frame that says otherwise is refused. Were it
 not so, any peer could step another's session, or end it, and an honest stage would answer for work on false input.
@@ -20,6 +25,9 @@ nothing was heard for longest, and no other head's. One that was forgotten is no
 ENDED_MAX = 1024
 """Ends that are remembered of one head (our choice): its word that a session is over may overtake the session's last
 step, which comes by way of the other stages and would begin it anew, for nobody."""
+EXPECTED_MAX = 1024
+"""Requests whose copies are expected at once (our choice, above what one leader has under way): the word that one is
+over may be lost."""
 
 Stages = tuple[Stage, ...]
 
@@ -41,6 +49,38 @@ class Gate:
         self._said_by: dict[str, str] = {}  # session or lane to the peer that spoke of it first
         self._of_peer: dict[str, dict[str, None]] = {}  # and the other way round, latest heard last
         self._ended: dict[str, dict[str, None]] = {}  # head to its sessions, the latest, in order
+        self._admitted: tuple[str, Stages] = ("", ())
+        self._expected: dict[str, tuple[int, str]] = {}  # request to its attempt, and the node that sends copies of it
+
+    # -- what the leader says ------------------------------------------------------------------------
+
+    def admit(self, model: str, stages: Stages) -> None:
+        """Let frames of this pipeline's sessions pass from now on, and of no other's."""
+        self._admitted = model, stages
+
+    def serves(self, kind: str, sender: str, model: str, stages: Stages) -> bool:
+        """Whether a frame is of the pipeline that this node is a stage of."""
+        return (model, stages) == self._admitted or self._refuse(kind, sender)
+
+    def expect(self, kept: str, attempt: int, sender: str) -> None:
+        """Let copies of a request pass from this node alone, unless a later attempt's come from another one."""
+        if attempt < self._expected.get(kept, (attempt, ""))[0]:
+            return
+        self._expected.pop(kept, None)
+        self._expected[kept] = attempt, sender
+        if len(self._expected) > EXPECTED_MAX:
+            del self._expected[next(iter(self._expected))]
+
+    def expects(self, sender: str, kept: str) -> bool:
+        """Whether a copy of a request comes from where it should."""
+        return self._expected.get(kept, (0, ""))[1] == sender or self._refuse("copy", sender)
+
+    def expect_no_more(self, kept: str) -> None:
+        """A request is over; "" is every one of them."""
+        for each in [kept] if kept else list(self._expected):
+            self._expected.pop(each, None)
+
+    # -- what peers say ------------------------------------------------------------------------------
 
     def from_head(self, kind: str, sender: str, name: str, stages: Stages, head: str = "") -> bool:
         """Whether this is the head's own word about a session; ``head`` as below."""

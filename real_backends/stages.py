@@ -50,11 +50,6 @@ GIVEN_UP_NS = 9_000_000_000
 """A head gives a step up after this (`real_backends.executors_host`). Where there are too few blocks, a session that
 had no step for as long gives its own back: most likely nobody heard that it ended. One that goes on is lost."""
 
-RUNS_NS = 2_000_000_000
-"""A prepared session that had a step within this is running (our choice, above a step's time, and below the three
-seconds in which another head asks for its cache, `real_backends.resuming`)."""
-
-
 StageFrame = Union[Open, Step, MarkedStep, Batch, Close, Guard, Copy, Copied]  # noqa: UP007
 _decode: Any = msgspec.msgpack.Decoder(StageFrame).decode
 
@@ -247,13 +242,6 @@ class Stages:
         if entry is None or self.transport.me not in (entry.head, entry.asks):
             self._spawn(self.drop(name))
 
-    def runs_for_another(self, session: str, head: str) -> bool:
-        """Whether a session has run a moment ago, for somebody who is there and is not this head."""
-        entry = self._sessions.get(session)
-        if entry is None or entry.asks in ("", head):
-            return False
-        return self.clock.now() - entry.used_ns < RUNS_NS
-
     async def rename(self, session: str, name: str) -> None:
         """Let a session go on under another name, with its cache."""
         entry = self._sessions.pop(session, None)
@@ -302,6 +290,8 @@ class Stages:
             self.copies.on_copied(sender, frame)
             return
         elif isinstance(frame, Copy):
+            if not self.gate.expects(sender, frame.kept):
+                return
             work = self._copy(sender, frame)
         elif not 0 < frame.index < len(frame.stages) or frame.stages[frame.index].node != self.transport.me:
             raise WireError(f"stage frame for stage {frame.index}: that is not {self.transport.me}")
@@ -320,6 +310,8 @@ class Stages:
         name = frame.lane if isinstance(frame, Batch) else frame.session
         entry = self._sessions.get(name)
         head = entry.head if entry is not None else ""
+        if not self.gate.serves(kind, sender, frame.model, stages):
+            return False
         if isinstance(frame, Open | Guard):
             return self.gate.from_head(kind, sender, name, stages, head)
         if not self.gate.from_stage_before(kind, sender, name, stages, frame.index, head):
@@ -369,8 +361,7 @@ class Stages:
             return
         said: Token | None = None
         try:
-            x = unpack_activation(step.x)
-            stage = step.stages[step.index]
+            x, stage = unpack_activation(step.x), step.stages[step.index]
             part = Part(step.session, x, step.position)
             out = await self._run_alone(entry, step.model, stage, _Named(part, step.shared, step.names))
             if isinstance(step, MarkedStep):

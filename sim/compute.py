@@ -28,8 +28,10 @@ from models import inference
 from policies import port as p
 from policies.config import BatchedConfig, PolicyConfig
 from policies.jobs import (
+    AdmitJob,
     CoverJob,
     Done,
+    ExpectJob,
     FreeJob,
     Job,
     LoadJob,
@@ -186,6 +188,8 @@ class Compute:
             self._tell(node, path, job_id, Done("", 0, 0), now)
         elif isinstance(job, FreeJob):
             self.copies.free(node, job.kept)
+            self._tell(node, path, job_id, Done("", 0, 0), now)
+        elif isinstance(job, AdmitJob | ExpectJob):  # no peer's executor lies here: what it sends is what it should
             self._tell(node, path, job_id, Done("", 0, 0), now)
         elif isinstance(job, PlanJob):
             self.plans += 1

@@ -14,7 +14,20 @@ from typing import Any
 import msgspec
 
 from policies import port as p
-from policies.jobs import CoverJob, Done, FreeJob, Job, LoadJob, Lost, Outcome, PlanJob, SessionJob
+from policies.jobs import (
+    AdmitJob,
+    CoverJob,
+    Done,
+    ExpectJob,
+    FreeJob,
+    Job,
+    LoadJob,
+    Lost,
+    Outcome,
+    PlanJob,
+    SessionJob,
+    Stage,
+)
 from policies.port import NS_PER_S
 from policies.sharding import JOBS, Planner
 from policies.wire import encode
@@ -54,6 +67,8 @@ class Desk:
         held: node to the layers (first, last) that are in its memory.
         freed: (node, request) of what was to be forgotten.
         covered: (node, job) of standbys that were told later.
+        admitted: node to the pipeline in whose sessions it takes part.
+        expected: (node, job) of whose copies are to be taken.
     """
 
     def __init__(self, world: World, times: Times, planners: Mapping[str, Planner] = JOBS) -> None:
@@ -62,6 +77,8 @@ class Desk:
         self.held: dict[str, tuple[int, int]] = {}
         self.freed: list[tuple[str, str]] = []
         self.covered: list[tuple[str, CoverJob]] = []
+        self.admitted: dict[str, tuple[Stage, ...]] = {}
+        self.expected: list[tuple[str, ExpectJob]] = []
 
     def submit(self, node: Node, path: str, job_id: int, payload: bytes) -> None:
         """Take a job; its outcome comes when it is done, unless the node is down by then."""
@@ -73,12 +90,16 @@ class Desk:
         elif isinstance(job, LoadJob):
             self.held.pop(node.name, None)  # the old shard makes room
             self._later(self.times.load_s, node, path, job_id, job)
-        elif isinstance(job, FreeJob):
-            self.freed.append((node.name, job.kept))
-            self._done(node, path, job_id)
-        elif isinstance(job, CoverJob):
-            self.covered.append((node.name, job))
-            self._done(node, path, job_id)
+        elif isinstance(job, FreeJob | CoverJob | AdmitJob | ExpectJob):
+            if isinstance(job, FreeJob):
+                self.freed.append((node.name, job.kept))
+            elif isinstance(job, CoverJob):
+                self.covered.append((node.name, job))
+            elif isinstance(job, AdmitJob):
+                self.admitted[node.name] = job.stages
+            else:
+                self.expected.append((node.name, job))
+            self.world.give_at(int(self.world.engine.now), node, (p.JOB, path, job_id, encode(Done("", 0, 0))))
         else:
             self._later(self.times.plan_s, node, path, job_id, job)
 
@@ -102,9 +123,6 @@ class Desk:
                 at = self.world.engine.now + int(self.times.lost_s * NS_PER_S)
                 lost = Lost("stage went down", node.name)
                 self.world.give_at(at, head, (p.JOB, path, job_id, encode(lost)))
-
-    def _done(self, node: Node, path: str, job_id: int) -> None:
-        self.world.give_at(int(self.world.engine.now), node, (p.JOB, path, job_id, encode(Done("", 0, 0))))
 
     def _later(self, after_s: float, node: Node, path: str, job_id: int, job: Any) -> None:
         at = self.world.engine.now + int(after_s * NS_PER_S)

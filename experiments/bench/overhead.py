@@ -229,6 +229,7 @@ async def _load_own(worker: Worker) -> None:
     """Load a worker's layers before it speaks: to import torch must not look like one that is gone."""
     own = next(stage for stage in HOPS if stage.node == worker.transport.me)
     await worker.host.stages.load("wide", own.first, own.last)
+    worker.host.stages.gate.admit("wide", HOPS)
 
 
 async def _until_there(head: Worker) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from policies.commands import Place
 from policies.jobs import Stage
 from policies.problem import Worker
-from policies.work import Capability
+from policies.work import Capability, Load
 
 DECLARED = "declared dead"
 """Why a pipeline ends whose worker a failure detector has given up."""
@@ -143,6 +143,12 @@ class Lines:
         if line is None:
             return self.spares.get(node, Hold(0, "", Stage(node, 0, 0)))
         return Hold(line.number, line.model, next(stage for stage in line.stages if stage.node == node))
+
+    def order(self, node: str, kind: type[Load] = Load) -> Load:
+        """Return what a node is told to hold, and in which pipeline's sessions it takes part."""
+        number, model, stage = self.wanted(node)
+        line = self.lines.get(number)
+        return kind(number, model, stage.first, stage.last, line.stages if line is not None else ())
 
     def of_model(self, model: str) -> list[Line]:
         """Return a model's lines."""

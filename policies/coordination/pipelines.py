@@ -18,7 +18,7 @@ from policies.local import Seen
 from policies.mixing import as_model
 from policies.problem import Held, Mover, Plan, Problem, State
 from policies.wire import encode
-from policies.work import Capability, Gone, Leased, Load, Placed, PlacedOf, Renew
+from policies.work import Capability, Gone, Leased, Placed, PlacedOf, Renew
 
 BETTER = "a better plan"
 """Why a pipeline ends that nothing is wrong with."""
@@ -89,8 +89,7 @@ class Pipelines(Attempts):
         return (stage.last - stage.first) * layer_bytes + ends * card.head_bytes <= capability.memory_bytes + 1
 
     def _load(self, node: str) -> None:
-        number, model, stage = self.lines.wanted(node)
-        self.port.send(f"{node}/worker", Load(number, model, stage.first, stage.last))
+        self.port.send(f"{node}/worker", self.lines.order(node))
 
     def _worker_gone(self, node: str, reason: str) -> None:
         if self.lines.workers.pop(node, None) is not None and node in self.lines.of_node:

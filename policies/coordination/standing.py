@@ -4,7 +4,8 @@ Which stage is worth it, and which way it is copied, is `policies.recovery`'s to
 
 - an idle worker holds the stage of a pipeline whose copies save most for their bytes, one that has a standby last;
 - each attempt is told who stands by for its stages, and what is to be copied to them (`policies.jobs.Standby`). All
-  bytes stay within the rule's multiple of replay's: what is copied is counted when it is planned, to the last token;
+  bytes stay within the rule's multiple of replay's: what is copied is counted when it is planned, to the last token.
+  Who stands by is told whose copies to take; where that word is lost, that attempt has no standby there;
 - a worker that comes up as a standby gets copies of what runs already as well, where nobody stands by;
 - a stage that a head blames, or that is gone, is replaced by its standby: the pipeline dissolves and comes again with
   it. The next attempt begins where its stages have caches (`policies.jobs.PreparedJob`), and so waits for it, no longer
@@ -37,7 +38,7 @@ from policies.port import NS_PER_S
 from policies.problem import Problem
 from policies.recovery import Choice, Copying, Exposure, Rules, allowance_bytes, choose, cover, replay
 from policies.state import OpKey
-from policies.work import Assign, AssignPrepared, Cover, Free, Keep, Renew
+from policies.work import Assign, AssignPrepared, Cover, Expect, Free, Keep, Renew
 
 TOKEN_BYTES = 4.0  # what enters a first stage: prompts and outputs are blobs of 4-byte tokens (`policies.jobs`)
 USUAL_SHARE = 8  # assumption: until one has been asked, a prompt is an eighth of the context, and an answer as long
@@ -140,8 +141,7 @@ class Standing(Offers):
         if self.rules is None:
             super()._load(node)
             return
-        number, model, stage = self.lines.wanted(node)
-        self.port.send(f"{node}/worker", Keep(number, model, stage.first, stage.last))
+        self.port.send(f"{node}/worker", self.lines.order(node, Keep))
 
     # -- what is copied to them -------------------------------------------------------------------------
 
@@ -162,6 +162,7 @@ class Standing(Offers):
         holders.update(dict.fromkeys(line.nodes))
         self.covered[effort.key] = {}
         standbys = self._copies(effort.key, line, held, left)
+        self._expect_copies(effort.key, assign.attempt, line, standbys)
         return AssignPrepared(**msgspec.structs.asdict(assign), standbys=standbys, resume=resume)
 
     def _on_renew(self, node: str, renew: Renew) -> None:
@@ -184,7 +185,13 @@ class Standing(Offers):
                 continue
             standbys = self._copies(key, line, a.prompt_tokens + told, a.new_tokens - told)
             if standbys:
+                self._expect_copies(key, attempt, line, standbys)
                 self.port.send(f"{line.nodes[0]}/worker", Cover(*key, attempt, standbys))
+
+    def _expect_copies(self, key: OpKey, attempt: int, line: Line, standbys: tuple[Standby, ...]) -> None:
+        """Tell standbys whose copies to take, before any is sent: one that comes first is not taken."""
+        for each in standbys:
+            self.port.send(f"{each.node}/worker", Expect(*key, attempt, line.stages[each.index].node))
 
     def _copies(self, key: OpKey, line: Line, held: int, left: int) -> tuple[Standby, ...]:
         """Return who stands by for a request's stages that have nobody yet, and what they get, within the allowance."""

@@ -15,7 +15,19 @@ from typing import Any
 import msgspec
 
 from policies.commands import Receipt
-from policies.jobs import CoverJob, Done, FreeJob, LoadJob, Lost, PreparedJob, Progress, SessionJob, Standby
+from policies.jobs import (
+    AdmitJob,
+    CoverJob,
+    Done,
+    ExpectJob,
+    FreeJob,
+    LoadJob,
+    Lost,
+    PreparedJob,
+    Progress,
+    SessionJob,
+    Standby,
+)
 from policies.local import Led, Lend, Speaks
 from policies.port import NS_PER_S, Policy
 from policies.seats import InOffice, Seats
@@ -29,6 +41,7 @@ from policies.work import (
     Capability,
     Cover,
     Emitted,
+    Expect,
     Free,
     Keep,
     Leased,
@@ -55,7 +68,7 @@ class Worker(Policy):
         liars: whether the committee is one that bears members that lie; if not, each is believed.
     """
 
-    messages = (Assign, AssignPrepared, Cover, Free, InOffice, Keep, Leased, Load, NotLeader, Settled)
+    messages = (Assign, AssignPrepared, Cover, Expect, Free, InOffice, Keep, Leased, Load, NotLeader, Settled)
 
     def __init__(
         self, committee: tuple[str, ...], capability: Capability, lease_s: float, *, liars: bool = False
@@ -199,6 +212,8 @@ class Worker(Policy):
             self._on_load(message)
         elif isinstance(message, Cover):
             self._on_cover(message)
+        elif isinstance(message, Expect):
+            self.port.submit(ExpectJob(f"{message.client}/{message.op_id}", message.attempt, message.sender))
         elif isinstance(message, Free):
             self.port.submit(FreeJob(f"{message.client}/{message.op_id}"))
         elif isinstance(message, Settled):
@@ -258,6 +273,7 @@ class Worker(Policy):
             return
         before, self.wanted = self.wanted, load
         self.keeps = self.keeps or isinstance(load, Keep)
+        self.port.submit(AdmitJob(load.model, load.stages))
         if isinstance(load, Keep) and self.loaded and load.pipeline and before is not None and _same(before, load):
             self.pipeline = self.loaded = load.pipeline
             self._renew()

@@ -9,7 +9,7 @@ import pytest
 
 from policies import port as p
 from policies.config import PreparedConfig
-from policies.jobs import PreparedJob, SessionJob, Standby
+from policies.jobs import ExpectJob, PreparedJob, SessionJob, Standby
 from policies.wire import encode
 from policies.work import Capability, Emitted, Gone, Placed, Report
 from tests.policies.small_village import LEND, RULES, TWO_HOLD_ALL, SmallVillage, ready
@@ -60,6 +60,21 @@ def test_an_idle_worker_stands_by_for_the_stage_that_costs_least_bytes() -> None
     assert village.worker(spare).loaded == village.coordination().lines.spares[spare][0] > 0
     assert village.desk.held[spare] == (job.stages[0].first, job.stages[0].last)
     assert head == job.stages[0].node
+
+
+def test_everybody_is_told_whom_to_believe() -> None:
+    """Stages of their pipeline, and who stands by whose copies come, in each attempt; it is a stage of nothing yet."""
+    village = three()
+    _, job = one(village)
+    (spare,) = set(village.workers) - {stage.node for stage in job.stages}
+    pipelines = {stage.node: job.stages for stage in job.stages} | {spare: ()}
+    assert {node: village.desk.admitted[node] for node in village.workers} == pipelines
+    assert village.desk.expected == [(spare, ExpectJob("anna/1", village.attempt(1), job.stages[0].node))]
+    lost(village, job.stages[0].node, 1, job.stages[0].node)
+    village.run(1.0)
+    _, then = one(village)
+    assert then.stages[0].node == spare
+    assert {village.desk.admitted[stage.node] for stage in then.stages} == {then.stages}
 
 
 def test_a_worker_that_claims_to_compute_in_no_time_stops_no_leader() -> None:

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from policies import port as p
 from policies.cell import Cell
 from policies.commands import Receipt
-from policies.jobs import CoverJob, Done, LoadJob, Lost, PreparedJob, Progress, SessionJob, Stage, Standby
+from policies.jobs import (
+    AdmitJob,
+    CoverJob,
+    Done,
+    ExpectJob,
+    LoadJob,
+    Lost,
+    PreparedJob,
+    Progress,
+    SessionJob,
+    Stage,
+    Standby,
+)
 from policies.local import Lend
 from policies.port import NS_PER_S
 from policies.serving import Worker
@@ -25,6 +37,8 @@ from policies.work import (
     Capability,
     Cover,
     Emitted,
+    Expect,
+    Keep,
     Leased,
     Leave,
     Load,
@@ -42,7 +56,7 @@ STAGES = (Stage("w", 0, 2), Stage("v", 2, 4))
 ASSIGN = Assign("anna", "1", 1, "m", STAGES, "p", "k1", 8, 4, 64)
 TAKEN = Lend(False, 0.0, 0.0, "owner is back")
 _said: Any = msgspec.msgpack.Decoder(Renew | Leave | Began | Emitted | Report).decode
-_job: Any = msgspec.msgpack.Decoder(SessionJob | PreparedJob | CoverJob | LoadJob).decode
+_job: Any = msgspec.msgpack.Decoder(SessionJob | PreparedJob | CoverJob | LoadJob | AdmitJob | ExpectJob).decode
 
 
 class Bench:
@@ -55,6 +69,7 @@ class Bench:
         self.now = 0
         self.timers: dict[str, tuple[int, int]] = {}
         self.jobs: dict[int, Any] = {}
+        self.believed: list[AdmitJob | ExpectJob] = []
         self.feed((p.START, "", {}, 0))
         self.worker.leader = "k1"
 
@@ -69,7 +84,11 @@ class Bench:
             elif effect[0] == p.CANCEL_TIMER:
                 self.timers.pop(effect[2])
             elif effect[0] == p.SUBMIT:
-                self.jobs[effect[2]] = _job(effect[3])
+                job = _job(effect[3])
+                if isinstance(job, AdmitJob | ExpectJob):
+                    self.believed.append(job)
+                else:
+                    self.jobs[effect[2]] = job
             elif effect[0] == p.CANCEL:
                 del self.jobs[effect[2]]
         return said
@@ -154,9 +173,11 @@ def test_a_redirect_is_followed_at_once_and_a_shrug_after_a_while() -> None:
 def test_nobody_outside_the_committee_gives_orders() -> None:
     """A stranger's assignment, load or lease changes nothing."""
     bench = Bench().loaded()
-    for message in (ASSIGN, Load(9, "m", 0, 1), Leased(), NotLeader("k2")):
+    bench.believed.clear()
+    for message in (ASSIGN, Load(9, "m", 0, 1), Expect("anna", "1", 1, "v"), Leased(), NotLeader("k2")):
         assert bench.hear(message, "stranger") == []
 
+    assert bench.believed == []
     assert (bench.jobs, bench.worker.leader, bench.worker.pipeline) == ({}, "k1", 5)
 
 
@@ -277,10 +298,24 @@ def test_a_load_that_fails_is_ordered_again() -> None:
     bench = Bench()
     bench.lend()
     bench.hear(Load(5, "m", 0, 2))
-    bench.end(1, Lost("disk"))
+    bench.end(*bench.jobs, Lost("disk"))
     bench.hear(Load(5, "m", 0, 2))
 
-    assert sorted(bench.jobs) == [1, 2]
+    assert len(bench.jobs) == 2
+
+
+def test_the_executor_hears_what_the_leader_says_of_its_peers() -> None:
+    """Of each new order its pipeline, also where nothing is read for it; and, standing by, whose copies come."""
+    bench = Bench().loaded()
+    bench.believed.clear()
+    bench.hear(Keep(6, "m", 0, 2, STAGES))
+    bench.hear(Keep(6, "m", 0, 2, STAGES))
+    assert (bench.believed, bench.jobs, bench.worker.loaded) == ([AdmitJob("m", STAGES)], {}, 6)
+
+    bench.hear(Keep(7, "m", 2, 4))
+    bench.hear(Expect("anna", "1", 3, "v"))
+    bench.hear(Keep(0, "", 0, 0))
+    assert bench.believed[1:] == [AdmitJob("m", ()), ExpectJob("anna/1", 3, "v"), AdmitJob("", ())]
 
 
 # -- sessions and reports ----------------------------------------------------------------------------

@@ -91,7 +91,15 @@ async def run_nodes(
 
 
 async def place(nodes: dict[str, Node], stages: tuple[Stage, ...] = STAGES, model: str = "desk-tiny") -> None:
-    """Have nodes hold the layers of a pipeline, in place of what they held and nobody uses."""
+    """Have nodes take part in a pipeline alone, and hold its layers."""
+    await hold(nodes, stages, model)
+    for stage in stages:
+        if stage.node in nodes:
+            nodes[stage.node].host.stages.gate.admit(model, stages)
+
+
+async def hold(nodes: dict[str, Node], stages: tuple[Stage, ...], model: str) -> None:
+    """Have nodes hold layers, in place of what they held and nobody uses."""
     for stage in stages:
         held = nodes[stage.node].host.stages if stage.node in nodes else None
         if held is not None and (model, stage.first, stage.last) not in held.shards.held:
@@ -109,12 +117,14 @@ def session_job(stages: tuple[Stage, ...] = STAGES, **changes: Any) -> bytes:
 
 
 async def submit(node: Node, number: int, job: bytes) -> None:
-    """Submit a job whose stages and standbys hold their layers, as a leader sees to it."""
+    """Submit a job whose stages and standbys hold their layers and know of one another, as a leader sees to it."""
     session = msgspec.msgpack.decode(job, type=Job)
     if isinstance(session, SessionJob):
-        standbys = session.standbys if isinstance(session, PreparedJob) else ()
-        copies = [msgspec.structs.replace(session.stages[each.index], node=each.node) for each in standbys]
-        await place(node.village, (*session.stages, *copies), session.model)
+        await place(node.village, session.stages, session.model)
+    for each in session.standbys if isinstance(session, PreparedJob) else ():
+        stage = session.stages[each.index]
+        await hold(node.village, (msgspec.structs.replace(stage, node=each.node),), session.model)
+        node.village[each.node].host.stages.gate.expect(session.kept, 1, stage.node)
     node.host.submit("worker", number, job)
 
 

@@ -311,6 +311,36 @@ def test_what_is_kept_is_forgotten_when_the_request_is_over(tmp_path: Path, kept
     asyncio.run(run_nodes(tmp_path, act, names=FOUR))
 
 
+@pytest.mark.parametrize("way", ["checkpoint", "buddy"])
+def test_a_liar_makes_no_standby_useless(tmp_path: Path, reference: list[int], way: str) -> None:
+    """A peer copies what it likes to the standby, and says that it heads it: the standby goes on from its own copy."""
+    x = pack_activation(np.zeros((3, DESK_TINY.hidden), np.float32))
+    lies = (
+        Copy(KEPT, "desk-tiny", 3, 5, 0, 3, (3,), (b"m",), (x,)),
+        Guard("theft", "desk-tiny", (Stage("c", 0, 3), Stage("d", 3, 5)), 1, KEPT, None, True),
+        Guard("theft", "desk-tiny", (Stage("c", 0, 3), Stage("d", 3, 5)), 1, KEPT, None, False),
+    )
+
+    async def act(nodes: dict[str, Node]) -> None:
+        take, gate = nodes["d"].host.on_frame, nodes["d"].host.stages.gate
+
+        def beset(sender: str, kind: int, body: bytes) -> None:
+            take(sender, kind, body)
+            for lie in lies:
+                take("c", STAGE, encode(lie))
+
+        nodes["d"].host.on_frame = beset  # type: ignore[method-assign]
+        _, told = await lose(nodes, 1, 20, standbys=standing(1, way))
+        steps = counting(nodes["a"])
+        nodes["a"].blobs.store.put(np.array(PROMPT, dtype="<i4").tobytes())
+        *_, done = await end_of(nodes["a"], job(instead(1), forced=told, resume=True))
+        assert said(nodes["a"], done) == reference
+        assert steps[0] < 4 * EVERY
+        assert set(gate.refused) == {"copy of c", "guard of c"}
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
 def test_a_stranger_s_copy_takes_nobody_s_place(tmp_path: Path) -> None:
     """A node cannot put its copy in a running stage's place, nor go on with another's."""
 
@@ -320,6 +350,7 @@ def test_a_stranger_s_copy_takes_nobody_s_place(tmp_path: Path) -> None:
         for position, name in ((0, "b"), (5, "d")):
             copy = Copy(KEPT, "desk-tiny", 3, 5, position, 3, (position + 3,), (b"m",), (x,))
             before = [list(each.marks) for each in nodes[name].host.stages.copies._by_request.values()]
+            nodes[name].host.stages.gate.expect(KEPT, 2, "c")
             nodes[name].host.on_frame("c", STAGE, encode(copy))
             await until(lambda: not nodes[name].host.stages._tasks)  # noqa: B023
             assert [list(each.marks) for each in nodes[name].host.stages.copies._by_request.values()] == before
@@ -396,6 +427,7 @@ def test_a_running_session_is_not_taken_from_its_head(tmp_path: Path, reference:
             nodes["b"].host.on_frame("c", STAGE, encode(theft))
         await until(lambda: 1 in nodes["a"].ends)
         assert said(nodes["a"], nodes["a"].ends[1]) == reference
+        assert nodes["b"].host.stages.gate.refused == {"guard of c": 8}
 
     asyncio.run(run_nodes(tmp_path, act, names=FOUR))
 
@@ -410,6 +442,7 @@ def test_nobody_speaks_of_what_goes_by_a_name_here(tmp_path: Path) -> None:
             held = nodes[name].host.stages
             ((session, entry),) = held._sessions.items()
             stages = (THEFT[0], Stage(name, 3, 5))
+            held.gate.admit("desk-tiny", stages)
             more = (KEPT, Standby(1, "c", "buddy", 1, 500), True) if frame is Guard else ()
             nodes[name].host.on_frame("c", STAGE, encode(frame(session, "desk-tiny", stages, 1, *more)))
             nodes[name].host.on_frame("c", STAGE, encode(Close(session)))
@@ -431,10 +464,12 @@ def test_frames_without_end_leave_a_bounded_number_of_sessions(tmp_path: Path, m
         host = nodes["b"].host
         for number in range(20):
             name = f"made up {number}"
+            host.stages.gate.expect(name, 1, "c")
             guard = Guard(name, "desk-tiny", THEFT, 1, name, None, ask=False)
             batch = Batch(f"lane {number}", 0, "namesake", THEFT, 1, (Slice(name, 0, 3, False),), x)
             copy = Copy(name, "desk-tiny", 3, 5, 3, 3, (6,), (b"m",), (x,))
             for frame in (guard, batch, copy, Close(name), guard):
+                host.stages.gate.admit(getattr(frame, "model", ""), THEFT)  # which c heads
                 host.on_frame("c", STAGE, encode(frame))
             await until(lambda: not host.stages._tasks)
         assert host.stages.sessions <= 1 + 4

@@ -57,8 +57,9 @@ def test_whoever_has_most_gives_up_its_oldest() -> None:
 
 
 def flood(node: Node, op: str, number: int) -> None:
-    """Peer d runs a session of one step under the name of a job, and ends it."""
+    """Peer d, which heads what is placed here by now, runs a session of one step under the name of a job."""
     session = f"{op}@d.{number}.1"
+    node.host.stages.gate.admit("desk-tiny", OF_D)
     node.host.on_frame("d", STAGE, encode(Step(session, "desk-tiny", OF_D, 1, 0, X)))
 
 
@@ -98,6 +99,7 @@ def test_a_session_that_its_head_never_spoke_of_is_not_taken_for_its_own(tmp_pat
         held = nodes["b"].host.stages
         await until(lambda: not held._sessions)
         of_a = "client/op@a.9.9"
+        held.gate.admit("desk-tiny", stages)
         if batched:
             slices = (Slice(of_a, 0, POSITIONS, False),)
             nodes["b"].host.on_frame("d", STAGE, encode(Batch("lane", 0, "desk-tiny", stages, 2, slices, X)))

@@ -58,6 +58,8 @@ def test_no_frame_brings_layers_into_memory(tmp_path: Path, kind: str, model: st
         await place(nodes)
         held, sent = nodes["b"].host.stages, list[Any]()
         held.transport.send = lambda *message: sent.append(message) or True  # type: ignore[func-returns-value]
+        held.gate.admit(frame.model, getattr(frame, "stages", ()))
+        held.gate.expect("kept", 1, "c")
         nodes["b"].host.on_frame(sender, STAGE, encode(frame))
         await until(lambda: not held._tasks)
         assert set(held.shards.held) == HELD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 
 from policies.config import BatchedConfig, PolicyConfig
-from policies.jobs import Stage
+from policies.jobs import AdmitJob, Stage
 from policies.wire import WireError, encode
 from real_backends.batch_frames import Batch, Slice
 from real_backends.cluster import until
 from real_backends.copies import Guard
 from real_backends.executors import DESK_TINY, pack_activation
-from real_backends.stage_gate import ENDED_MAX, SESSIONS_OF_PEER_MAX, Gate
+from real_backends.stage_gate import ENDED_MAX, EXPECTED_MAX, SESSIONS_OF_PEER_MAX, Gate
 from real_backends.stages import Close, MarkedStep, Open, Step, Token
 from real_backends.transports.frames import STAGE, STAGE_RESULT
 from tests.real_backends.session_nodes import NEW_TOKENS, STAGES, Node, end_of, place, run_nodes, said, session_job
@@ -41,6 +42,38 @@ def forgeries(session: str, lane: bool) -> list[tuple[str, Any]]:
         ("d", msgspec.structs.replace(marked, stages=OF_D)),
         ("d", Open(session, "desk-tiny", OF_D, 1)),
     ]
+
+
+def test_nobody_works_for_a_pipeline_that_is_not_placed_here(tmp_path: Path) -> None:
+    """A peer that heads one of its own making over layers that are here, or that was given up: nothing is computed."""
+
+    async def act(nodes: dict[str, Node]) -> None:
+        *_, alone = await end_of(nodes["a"], session_job(op="client/first"))
+        held, sent = nodes["b"].host.stages, list[Any]()
+        await until(lambda: not held.sessions)
+        for head, stages in (("d", OF_D), ("a", (*STAGES[:2], Stage("d", 5, 8))), ("a", STAGES)):
+            if stages == STAGES:  # the leader has another one take its place
+                await end_of(nodes["b"], encode(AdmitJob("desk-tiny", OF_D)))
+            for frame in made_up(stages):
+                nodes["b"].host.on_frame(head, STAGE, encode(frame))
+                sent.append((type(frame).__name__.lower(), head))
+        assert not held._tasks
+        assert held.sessions == 0
+        assert held.gate.refused == Counter(f"{kind} of {head}" for kind, head in sent)
+        *_, done = await end_of(nodes["a"], session_job())  # once more in its place
+        assert said(nodes["a"], done) == said(nodes["a"], alone)
+
+    asyncio.run(run_nodes(tmp_path, act, names="abcd"))
+
+
+def made_up(stages: tuple[Stage, ...]) -> list[Any]:
+    """Return what a head may say to stage b of a pipeline."""
+    step = Step("s", "desk-tiny", stages, 1, 0, X)
+    return [
+        Open("s", "desk-tiny", stages, 1), Guard("s", "desk-tiny", stages, 1, "kept", None, True), step,
+        MarkedStep(*(getattr(step, name) for name in step.__struct_fields__), b"m"),
+        Batch("lane", 0, "desk-tiny", stages, 1, (Slice("s", 0, 2, True),), X),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("batched", [False, True], ids=["one by one", "batched"])
@@ -80,6 +113,7 @@ def test_a_lane_neither_steps_nor_closes_the_caches_of_another(tmp_path: Path) -
         nodes["b"].host.on_frame("a", STAGE, encode(of_a))
         await until(lambda: "s" in stages._sessions and stages._sessions["s"].shard is not None)
         steal = msgspec.structs.replace(of_a, lane="lane of d", stages=OF_D)
+        stages.gate.admit("desk-tiny", OF_D)
         nodes["b"].host.on_frame("d", STAGE, encode(steal))
         assert stages.gate.refused == {"batch of d": 1}
         close = msgspec.structs.replace(steal, slices=(Slice("t", 0, 2, False),), closed=("s",))
@@ -159,6 +193,37 @@ def test_what_the_head_said_first_stands() -> None:
     assert gate.ended("a", "s")
     assert not gate.ended("d", "s")  # another head's session of that name is not this one
     assert gate.from_head("open", "d", "s", OF_D)
+
+
+def test_a_pipeline_is_admitted_as_it_was_placed() -> None:
+    """The same stages of another model, or fewer of them, are another pipeline; at first and at last there is none."""
+    gate = Gate()
+    assert not gate.serves("open", "a", "m", STAGES)
+    gate.admit("m", STAGES)
+    assert gate.serves("open", "a", "m", STAGES)
+    assert not gate.serves("open", "a", "n", STAGES)
+    assert not gate.serves("open", "a", "m", STAGES[:2])
+    gate.admit("", ())
+    assert not gate.serves("open", "a", "m", STAGES)
+
+
+def test_copies_come_from_whom_the_last_attempt_names() -> None:
+    """Words that come late or twice change nothing; what is over is expected no more; and all is bounded."""
+    gate = Gate()
+    assert not gate.expects("b", "a/1")
+    for attempt, sender in ((2, "c"), (1, "b"), (2, "c")):
+        gate.expect("a/1", attempt, sender)
+        assert (gate.expects("b", "a/1"), gate.expects("c", "a/1")) == (False, True)
+    gate.expect("a/1", 3, "d")
+    assert (gate.expects("c", "a/1"), gate.expects("d", "a/1")) == (False, True)
+    gate.expect("a/2", 1, "b")
+    gate.expect_no_more("a/1")
+    assert (gate.expects("d", "a/1"), gate.expects("b", "a/2")) == (False, True)
+    for number in range(EXPECTED_MAX):
+        gate.expect(f"b/{number}", 1, "b")
+    assert (gate.expects("b", "a/2"), len(gate._expected)) == (False, EXPECTED_MAX)
+    gate.expect_no_more("")
+    assert not gate._expected
 
 
 def test_a_session_of_ones_own_is_nobody_elses() -> None:
