@@ -18,7 +18,8 @@ WIRE_VERSION = 5
 chosen, and steps of a pipeline carry it to the last stage; a frame may hold the steps of many sessions. 3: a state
 comes with the ends of the last epochs before it only, and members vouch for epochs (`policies.consensus.vouching`).
 4: members sign evictions, have checkpoints where nothing but reads was ordered, and order for others nothing that is
-the leader's alone. 5: heartbeats of phi accrual say which life of the receiver is known."""
+the leader's alone. 5: heartbeats of phi accrual say which life of the receiver is known; who is to hold layers is told
+for which pipeline, and standbys whose copies they take."""
 FRAME_OVERHEAD_BYTES = 62
 """Bytes a frame adds on a TLS 1.3 link: TCP and IPv4 headers 40 (RFC 9293, 791), record 22 (RFC 8446)."""
 

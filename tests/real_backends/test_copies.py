@@ -26,7 +26,7 @@ from tests.real_backends.session_nodes import (
     WEIGHTS,
     Node,
     end_of,
-    place,
+    hold,
     run_nodes,
     said,
     session_job,
@@ -98,7 +98,9 @@ async def lose(
     await submit(nodes["a"], 1, job(**changes))
     if late:
         await until(lambda: len(brake.told()) == brake.after)
-        await place(nodes, tuple(msgspec.structs.replace(STAGES[each.index], node=each.node) for each in late))
+        for each in late:
+            await hold(nodes, (msgspec.structs.replace(STAGES[each.index], node=each.node),), "desk-tiny")
+            nodes[each.node].host.stages.gate.expect(KEPT, 1, STAGES[each.index].node)
         nodes["a"].host.submit("worker", 2, encode(CoverJob(1, late)))
         brake.after = after
     due = (
