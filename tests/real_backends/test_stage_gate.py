@@ -50,7 +50,7 @@ def test_nobody_works_for_a_pipeline_that_is_not_placed_here(tmp_path: Path) -> 
     async def act(nodes: dict[str, Node]) -> None:
         *_, alone = await end_of(nodes["a"], session_job(op="client/first"))
         held, sent = nodes["b"].host.stages, list[Any]()
-        await until(lambda: not held.sessions)
+        await until(lambda: not held.sessions and not held._tasks)
         for head, stages in (("d", OF_D), ("a", (*STAGES[:2], Stage("d", 5, 8))), ("a", STAGES)):
             if stages == STAGES:  # the leader has another one take its place
                 await end_of(nodes["b"], encode(AdmitJob("desk-tiny", OF_D)))
