@@ -20,6 +20,7 @@ from policies.edge import lifecycle as life
 from policies.edge.ladder import Limits, begin, ladder
 from policies.edge.lifecycle import Lifecycle
 from policies.edge.messages import (
+    NAMESAKE,
     RESEND_NS,
     Accepted,
     Deploy,
@@ -43,7 +44,7 @@ from policies.wire import Message
 WORKER = "worker"  # the path that serves; what is lent is passed on to it
 WATCH = "edge_watch"  # the path of the committee's side
 REMEMBERED = 256  # ended deployments that a late copy of their `Deploy` shall not bring back
-RESENDS = 60  # a device that has parted repeats a report so often, for two minutes: the watch has given it up by then
+RESENDS = 60  # who parted, or has another watch, repeats a report so often: in two minutes its watch has given it up
 TRIES = 5  # heartbeats without an answer, `RESEND_NS` apart, until the next member is asked (our choice)
 BARRED = (life.ERROR, life.MAINTENANCE)  # nothing is lent in these, whatever harvest says
 
@@ -311,7 +312,8 @@ class EdgeAgent(Policy):
         elif isinstance(message, Deploy):
             self._on_deploy(sender, message)
         elif isinstance(message, Withdraw):
-            if message.deployment in self.held:
+            held = self.held.get(message.deployment)
+            if held is not None and held.owner == sender:  # another that knows it not is owed nothing of it
                 self._end(message.deployment, "withdrawn", "")
                 self._occupied()
         elif self.reports.pop(message.deployment, None) is not None:
@@ -332,13 +334,15 @@ class EdgeAgent(Policy):
 
     def _on_deploy(self, sender: str, deploy: Deploy) -> None:
         name = deploy.deployment
-        if name in self.held:
+        if name in self.held and self.held[name].deploy == deploy:
             self.port.send(f"{sender}/{WATCH}", Accepted(name))
             return
         if name in self.reports:
             self.port.send(f"{sender}/{WATCH}", self.reports[name][1])
             return
-        if name in self._over:
+        if name in self.held:
+            refused = NAMESAKE
+        elif name in self._over:
             refused = "it has ended here"
         elif not self.life.allows(life.FETCH):
             refused = f"the device is {self.life.state}"
@@ -409,8 +413,9 @@ class EdgeAgent(Policy):
 
     def _resend(self) -> None:
         parted = self.life.state in (life.OFFLINE, *BARRED)
+        member = self.committee[self._member]
         for name, (owner, report, times) in list(self.reports.items()):
-            if parted and times >= RESENDS:
+            if (parted or owner != member) and times >= RESENDS:
                 del self.reports[name]
                 continue
             self.reports[name] = (owner, report, times + 1)

@@ -16,6 +16,9 @@ from policies.wire import Message
 RESEND_NS = 2 * NS_PER_S
 """After this long without an answer a deployment or a report is sent again (our choice: far above any round trip)."""
 
+NAMESAKE = "another deployment has this name"
+"""Why a deployment is refused: its name stands for another one, whose end would be told as its own."""
+
 Bytes = Annotated[int, Meta(ge=0, le=1 << 60)]  # an exabyte
 Millis = Annotated[int, Meta(ge=0, le=1000)]
 Tasks = Annotated[int, Meta(ge=0, le=1000)]

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from policies.config import EdgeConfig
 from policies.edge.messages import (
+    NAMESAKE,
     RESEND_NS,
     Accepted,
-    Deploy,
     Ended,
     Granted,
     Heartbeat,
@@ -46,13 +46,17 @@ class Seen:
 
 @dataclass
 class Placed:
-    """A deployment that is owed an end; ``asked`` are the (client, op) who wait for it."""
+    """A deployment that is owed an end, as it was ordered; ``asked`` are the (client, op) who wait for it."""
 
-    device: str
-    deploy: Deploy
+    order: Place
     asked: list[tuple[str, str]]
     accepted: bool = False
     recalled: bool = False
+
+    @property
+    def device(self) -> str:
+        """Where it is."""
+        return self.order.device
 
 
 @dataclass
@@ -62,13 +66,13 @@ class EdgeWatch(Policy):
     Attributes:
         devices: name to what was last heard, for devices that are there.
         placed: deployments without an end.
-        ended: ends, oldest first.
+        ended: orders and their ends, oldest first.
     """
 
     config: EdgeConfig
     devices: dict[str, Seen] = field(default_factory=dict)
     placed: dict[str, Placed] = field(default_factory=dict)
-    ended: dict[str, Ended] = field(default_factory=dict)
+    ended: dict[str, tuple[Place, Ended]] = field(default_factory=dict)
 
     messages = (Heartbeat, Accepted, Ended, Parting)
     requests = (Place, Recall)
@@ -146,8 +150,11 @@ class EdgeWatch(Policy):
             return
         name = operation.deploy.deployment
         placed = self.placed.get(name)
-        if name in self.ended:
-            self.port.reply(client, op_id, self.ended[name])
+        before, end = (placed.order, None) if placed is not None else self.ended.get(name, (operation, None))
+        if before != operation:
+            self.port.reply(client, op_id, Ended(name, "refused", NAMESAKE))
+        elif end is not None:
+            self.port.reply(client, op_id, end)
         elif placed is not None:
             self._wait(placed, client, op_id)
             if placed.accepted:
@@ -157,15 +164,15 @@ class EdgeWatch(Policy):
         elif len(self.placed) >= PLACED_MAX:
             self.port.reply(client, op_id, Ended(name, "refused", f"{PLACED_MAX} deployments are open"))
         else:
-            self.placed[name] = Placed(operation.device, operation.deploy, [(client, op_id)])
+            self.placed[name] = Placed(operation, [(client, op_id)])
             self._to_device(operation.device, operation.deploy)
             self.port.set_timer("resend", RESEND_NS)
 
     def _recall(self, client: str, op_id: str, name: str) -> None:
         placed = self.placed.get(name)
         if placed is None:
-            unknown = Ended(name, "refused", "no such deployment")
-            self.port.reply(client, op_id, self.ended.get(name, unknown))
+            _, end = self.ended.get(name, (None, Ended(name, "refused", "no such deployment")))
+            self.port.reply(client, op_id, end)
             return
         self._wait(placed, client, op_id)
         placed.recalled = True
@@ -183,14 +190,14 @@ class EdgeWatch(Policy):
                 self._to_device(placed.device, Withdraw(name))
                 open_ = True
             elif not placed.accepted:
-                self._to_device(placed.device, placed.deploy)
+                self._to_device(placed.device, placed.order.deploy)
                 open_ = True
         if open_:
             self.port.set_timer("resend", RESEND_NS)
 
     def _settle(self, end: Ended) -> None:
         placed = self.placed.pop(end.deployment)
-        self.ended[end.deployment] = end
+        self.ended[end.deployment] = (placed.order, end)
         if len(self.ended) > ENDED_MAX:
             del self.ended[next(iter(self.ended))]
         for client, op_id in placed.asked:

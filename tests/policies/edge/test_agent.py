@@ -103,6 +103,32 @@ def test_nobody_outside_the_committee_is_heard() -> None:
     assert list(bench.edge.held) == ["a"]
 
 
+def test_a_member_that_placed_nothing_withdraws_nothing() -> None:
+    """The next member knows it not; whoever placed it would be told that it was withdrawn, which nobody did."""
+    bench = Bench().running()
+    assert bench.hear(Withdraw("a"), "k2") == []
+    bench.hear(deploy("a", priority=6), "k2")
+
+    assert list(bench.edge.held) == ["a"]
+    assert bench.said[-1] == ("k2", Ended("a", "refused", "another deployment has this name"))
+
+
+def test_a_report_to_a_member_that_is_dead_ends_some_time() -> None:
+    """It is repeated for two minutes beside another member's lease, not for as long as the device is lent."""
+    bench = Bench().running(deploy("a", work=True))
+    bench.end(max(bench.jobs), Done("out", 4, 7))
+    while bench.state != "online" or bench.edge._member == 0:
+        bench.fire(min(bench.timers, key=lambda name: bench.timers[name][0]))
+        if bench.edge._member == 1:
+            bench.grant("k2")
+    assert list(bench.edge.reports) == ["a"]
+    for _ in range(62):
+        bench.fire("resend") if "resend" in bench.timers else None
+        bench.grant("k2")
+
+    assert (bench.state, bench.edge.reports) == ("online", {})
+
+
 def test_a_watch_that_is_voted_out_is_left_and_its_deployments_with_it() -> None:
     """Another committee sits, the worker says: its first is asked, whose lease covers nothing of the old one's."""
     bench = Bench().running()

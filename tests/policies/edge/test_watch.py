@@ -334,6 +334,21 @@ def test_an_operation_that_comes_again_is_one_deployment() -> None:
     assert town.edge().room.released == 1
 
 
+def test_another_deployment_of_the_same_name_is_refused() -> None:
+    """Else its client would be told the end of what somebody else has placed: while that runs, and afterwards."""
+    town = ready()
+    town.place(deploy(work=True))
+    town.run(1.0)
+    town.place(deploy(priority=6, work=True), op_id="2")
+    town.place(deploy(work=True), device="d2", op_id="3", at=town.member_of("d1"))
+    town.run(10.0)
+    town.place(deploy(priority=6, work=True), op_id="4")
+    town.run(1.0)
+
+    assert town.ends() == [("done", "")]
+    assert [town.ends(op_id) for op_id in "234"] == [[("refused", "another deployment has this name")]] * 3
+
+
 def test_maintenance_is_answered_and_keeps_the_device_away() -> None:
     """The operator hears in which state the device is, and the watch that it has parted."""
     town = ready()
