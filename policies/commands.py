@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Union
 import msgspec
 from msgspec import Meta
 
-from policies.jobs import Sampling, Stage, TokenCount
+from policies.jobs import NAME_MAX, Name, Sampling, Stage, TokenCount
 from policies.verification.commitment import Commitment
 from policies.wire import Message, WireError, encode
 
@@ -24,10 +24,14 @@ PRIORITY_MAX = 99
 Priority = Annotated[int, Meta(ge=0, le=PRIORITY_MAX)]
 
 
+Text = Annotated[str, Meta(max_length=4 * NAME_MAX)]
+"""A reason in words, or several names."""
+
+
 class Join(Message, frozen=True, tag="join"):
     """A device is a member of the village."""
 
-    node: str
+    node: Name
 
 
 class Evict(Message, frozen=True, tag="evict"):
@@ -46,7 +50,7 @@ class Place(Message, frozen=True, tag="place"):
     """A pipeline exists: these stages hold the model."""
 
     pipeline: int
-    model: str
+    model: Name
     stages: tuple[Stage, ...]
     token_s: Annotated[float, Meta(ge=0, le=1e18)]  # planned latency of one token
 
@@ -61,11 +65,11 @@ class Dissolve(Message, frozen=True, tag="dissolve"):
 class Accept(Message, frozen=True, tag="accept"):
     """A client's request is owed an outcome."""
 
-    client: str
-    op_id: str
-    model: str
-    prompt: str
-    source: str
+    client: Name
+    op_id: Name
+    model: Name
+    prompt: Name
+    source: Name
     prompt_tokens: TokenCount
     new_tokens: TokenCount
     priority: Priority
@@ -77,17 +81,17 @@ class Accept(Message, frozen=True, tag="accept"):
 class Attach(Message, frozen=True, tag="attach"):
     """The same request came again elsewhere: its prompt is now held by ``source``."""
 
-    client: str
-    op_id: str
-    source: str
+    client: Name
+    op_id: Name
+    source: Name
 
 
 class Receipt(Message, frozen=True):
     """The head of a pipeline vouches for the work done on one request."""
 
-    client: str
-    op_id: str
-    output: str
+    client: Name
+    op_id: Name
+    output: Name
     tokens: TokenCount
     stages: tuple[Stage, ...]
 
@@ -115,7 +119,7 @@ class CompleteBy(Complete, frozen=True, tag="complete_by"):
     vouches for it: it is not in the receipt that the pipeline's head signs.
     """
 
-    model: str = ""
+    model: Text = ""
 
 
 def verifiers_receipt(receipt: Receipt, vouched: Vouched) -> Receipt:
@@ -126,9 +130,9 @@ def verifiers_receipt(receipt: Receipt, vouched: Vouched) -> Receipt:
 class Refuse(Message, frozen=True, tag="refuse"):
     """A request will not be answered, for this reason."""
 
-    client: str
-    op_id: str
-    reason: str
+    client: Name
+    op_id: Name
+    reason: Text
 
 
 class Pledge(Message, frozen=True, tag="pledge"):
@@ -151,8 +155,8 @@ class Pledge(Message, frozen=True, tag="pledge"):
 class Payment(Message, frozen=True):
     """The owner of ``source`` pays; ``number`` is one more than that of the account's last payment."""
 
-    source: str
-    to: str
+    source: Name
+    to: Name
     micro_credits: int
     number: int
 

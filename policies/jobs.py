@@ -12,6 +12,10 @@ from policies.wire import Message
 LAYERS_MAX, TOKENS_MAX = 1 << 16, 1 << 24
 """Of a model, and of a prompt or an answer (our bounds, far above any): a liar may name any number, and what they all
 come to must be one that can be written down."""
+NAME_MAX = 256
+"""Characters of a name that the village's state keeps: of a node, a client, an operation, a model, a blob (our bound).
+Thousands of them must stay far below what a snapshot may hold, whoever chose them."""
+Name = Annotated[str, Meta(max_length=NAME_MAX)]
 Layer = Annotated[int, Meta(ge=0, le=LAYERS_MAX)]
 TokenCount = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 
@@ -19,7 +23,7 @@ TokenCount = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 class Stage(Message, frozen=True):
     """Layers ``first`` (inclusive) to ``last`` (exclusive) of a model on ``node``."""
 
-    node: str
+    node: Name
     first: Layer
     last: Layer
 

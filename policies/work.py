@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from policies.jobs import Sampling, Stage, Standby
+from policies.jobs import Name, Sampling, Stage, Standby
 from policies.port import NS_PER_S
 from policies.wire import Message
 
@@ -80,7 +80,7 @@ class Report(Message, frozen=True, tag="report"):
     attempt: int
     reason: str
     node: str
-    output: str
+    output: Name
     tokens: int
     first_token_ns: int
     signature: bytes

@@ -17,7 +17,7 @@ from policies import local
 from policies.commands import Priority
 from policies.config import GatewayConfig
 from policies.gateway.bucket import Buckets, TokenBucket
-from policies.jobs import TOKENS_MAX, Sampling
+from policies.jobs import NAME_MAX, TOKENS_MAX, Name, Sampling
 from policies.local import Ask, Busy, Leadership, Settlement
 from policies.port import NS_PER_S, Policy
 from policies.wire import Message
@@ -40,8 +40,8 @@ DEADLINE_MAX_S = 366 * 86_400.0
 class Submit(Message, frozen=True, tag="submit"):
     """Operation: run ``prompt`` (a blob the client sent along) through ``model``. Priority 0 is the most urgent."""
 
-    model: str
-    prompt: str
+    model: Name
+    prompt: Name
     prompt_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
     new_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
     priority: Priority
@@ -124,6 +124,9 @@ class Gateway(Policy):
         self.sent_on: dict[tuple[str, str], int] = {}
 
     def on_request(self, client: str, op_id: str, operation: Any) -> None:
+        if max(len(client), len(op_id)) > NAME_MAX:
+            self.port.note("name_too_long", client=client[:NAME_MAX], op_id=op_id[:NAME_MAX])
+            return
         if isinstance(operation, Withdraw):
             self._withdraw(client, op_id)
             return

@@ -258,6 +258,19 @@ def test_a_request_without_bounds_does_not_reach_the_gateway() -> None:
     assert desk.door.asked == []
 
 
+@pytest.mark.parametrize(("client", "op_id"), [("a" * 257, "1"), ("anna", "1" * 257)])
+def test_a_name_that_the_state_would_not_keep_is_dropped_with_a_note(client: str, op_id: str) -> None:
+    """As a command it is none, and its client would wait for an outcome that nothing brings."""
+    desk = Desk()
+
+    (note,) = desk.cell.step(0, 0, (p.REQUEST, "gateway", client, op_id, encode(SUBMIT)))
+    assert note[0] == p.NOTE
+    assert "name_too_long" in note
+    assert desk.door.asked == []
+    assert desk.ask("a" * 256, "1" * 256) == []
+    assert len(desk.door.asked) == 1
+
+
 def test_tokens_are_passed_on_to_the_client_that_waits_and_are_no_outcome() -> None:
     """They are not the last reply; the outcome still comes, and after it nothing does."""
     desk = Desk()

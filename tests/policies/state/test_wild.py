@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.commands import Accept, Command, Complete, Join, Receipt, Vouched
-from policies.jobs import LAYERS_MAX, TOKENS_MAX, Stage
+from policies.jobs import LAYERS_MAX, NAME_MAX, TOKENS_MAX, Stage
 from policies.state import VillageState, contributions
 from policies.wire import encode
 from tests.policies.strategies import believe
@@ -88,6 +88,18 @@ def test_work_beyond_any_model_or_answer_is_none() -> None:
     assert not answered(state, "3", -1, *most)
     assert answered(state, "4", TOKENS_MAX, *most)
     assert (state.earned, sound(state)) == (TOKENS_MAX * LAYERS_MAX, True)
+
+
+@pytest.mark.parametrize("field", ["client", "op_id", "model", "prompt", "source"])
+def test_a_name_that_fills_a_snapshot_is_no_command(field: str) -> None:
+    """A client chooses its operation's name, and outcomes by the thousand keep it: no member could take over a state
+    of more than 64 MiB."""
+    fine = Accept("anna", "1", "m", "p", "n", 1, 4, 1, 0, 9)
+    state = VillageState()
+
+    assert not order(state, msgspec.structs.replace(fine, **{field: "x" * (NAME_MAX + 1)}))
+    assert order(state, msgspec.structs.replace(fine, **{field: "x" * NAME_MAX}))
+    assert not order(state, Complete(Receipt("anna", "1", "x" * (NAME_MAX + 1), 1, (Stage("a", 0, 2),)), 1, b""))
 
 
 @pytest.mark.parametrize("priority", [-9, 100])
