@@ -88,7 +88,7 @@ def detection_summary(checks: VillageChecks, sent_bytes: int, nodes: int, durati
     """
     if not checks.detection:
         return {}
-    fallen, living = checks.detection
+    fallen, living, _ = checks.detection
     took_s = np.array(fallen.took_ns) / 1e9
     return {
         "detection_falls_noticed": float(len(took_s)),

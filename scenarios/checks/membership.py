@@ -1,6 +1,6 @@
-"""Promises of a failure detector: who falls is declared dead, and who lives does not stay declared dead.
+"""Promises of a failure detector: who falls is declared dead, who lives does not stay so, and a suspicion ends.
 
-Both are liveness with bounds of the protocol's own (`bounds`). Nothing is owed while another fault lasts, a cut or a
+They are liveness with bounds of the protocol's own (`bounds`). Nothing is owed while another fault lasts, a cut or a
 pause for instance, and afterwards the time counts from its end. Of liars, and of what they say, nothing is asked. Views
 are what nodes announce, so a node owes nothing about a peer that it never spoke of.
 """
@@ -189,9 +189,23 @@ class TheLivingAreTrustedAgain(Views):
             self.wrongly[seen.status] += 1
 
 
+class SuspicionsEnd(Views):
+    """No node stays suspected for longer than the bound: it is refuted, or held dead. A suspect gets no work."""
+
+    def __init__(self, within_s: float, liars: Collection[str] = ()) -> None:
+        super().__init__("suspicions_end", within_s, liars)
+
+    def is_wrong(self, status: str, down: bool) -> bool:
+        return status == "suspect"
+
+    def count(self, now_ns: int, seen: Seen) -> None:
+        """Nothing: `TheLivingAreTrustedAgain` has the figures."""
+
+
 def promises(
     config: MembershipRules, n: int, liars: Collection[str] = ()
-) -> tuple[TheFallenAreDeclaredDead, TheLivingAreTrustedAgain]:
+) -> tuple[TheFallenAreDeclaredDead, TheLivingAreTrustedAgain, SuspicionsEnd]:
     """Return what is asked of a village of ``n`` nodes with this detector."""
     noticed_s, trusted_s = bounds(config, n)
-    return TheFallenAreDeclaredDead(noticed_s, liars), TheLivingAreTrustedAgain(trusted_s, liars)
+    fallen, living = TheFallenAreDeclaredDead(noticed_s, liars), TheLivingAreTrustedAgain(trusted_s, liars)
+    return fallen, living, SuspicionsEnd(noticed_s, liars)

@@ -45,7 +45,8 @@ HONEST: list[list[Happening]] = [
     [(1, "a", "d", "dead"), (80, "a", "d", "alive")],
     [(1, "a", "d", "dead"), (80, "crash", "d", "start")],  # it became true
     [(1, "partition", "d", "start"), (9, "a", "d", "dead"), (500, "partition", "d", "end"), (580, "a", "d", "alive")],
-    [(1, "a", "d", "suspect")],  # a suspicion is no verdict
+    [(1, "a", "d", "suspect"), (60, "a", "d", "alive")],  # a suspicion is no verdict
+    [(1, "a", "d", "suspect"), (9, "crash", "d", "start"), (60, "a", "d", "dead")],
 ]
 WRONG: list[tuple[list[Happening], str]] = [
     (
@@ -55,6 +56,10 @@ WRONG: list[tuple[list[Happening], str]] = [
     (
         [(1, "a", "d", "alive"), (2, "b", "d", "alive"), (10, "no_power", "d", "start"), (20, "a", "d", "dead")],
         "t=1000000000000ns: b holds d alive, which has been down for 990 s; allowed are 62 s",
+    ),
+    (
+        [(1, "a", "d", "suspect"), (70, "a", "d", "alive")],
+        "t=70000000000ns: a holds d suspect, which has been up for 69 s; allowed are 62 s",
     ),
     (
         [(1, "a", "d", "dead"), (120, "a", "d", "alive")],
