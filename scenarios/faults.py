@@ -74,7 +74,7 @@ class Slow(Spell, frozen=True, kw_only=True, tag="slow"):
     """Every step and every job of a node takes ``factor`` times as long."""
 
     node: str
-    factor: Annotated[float, Meta(ge=1)] = 10.0
+    factor: Annotated[float, Meta(ge=1, le=1e6)] = 10.0
 
 
 class Clock(Spell, frozen=True, kw_only=True, tag="clock"):
@@ -85,7 +85,7 @@ class Clock(Spell, frozen=True, kw_only=True, tag="clock"):
 
     node: str
     offset_s: float = 0.0
-    drift_ppm: float = 0.0
+    drift_ppm: Annotated[float, Meta(ge=-1e6, le=1e6)] = 0.0  # from a clock that stands still to one of twice the speed
 
 
 class Churn(Base, frozen=True, kw_only=True, tag="churn"):
@@ -94,9 +94,9 @@ class Churn(Base, frozen=True, kw_only=True, tag="churn"):
     victims: ClassVar[tuple[str, ...]] = ("group",)
     group: str = ""  # "": every worker
     mean_hours: Annotated[float, Meta(ge=1e-6)] = 200.0
-    shape: Annotated[float, Meta(gt=0, le=10)] = 1.0  # of the uptimes; 1 is exponential, below 1 clustered
+    shape: Annotated[float, Meta(ge=0.1, le=10)] = 1.0  # of the uptimes; 1 is exponential, below 1 clustered
     down_median_s: Lag = 120.0
-    down_sigma: NonNegative = DOWN_SIGMA
+    down_sigma: Annotated[float, Meta(ge=0, le=10)] = DOWN_SIGMA
 
 
 class Cascade(Timed, frozen=True, kw_only=True, tag="cascade"):
@@ -108,7 +108,7 @@ class Cascade(Timed, frozen=True, kw_only=True, tag="cascade"):
     victims: ClassVar[tuple[str, ...]] = ("group",)
     group: str
     chance: Share = 0.05
-    steepness: NonNegative = 2.0
+    steepness: Annotated[float, Meta(ge=0, le=20)] = 2.0
     step_s: Moment = 5.0
     steps: Annotated[int, Meta(ge=1, le=1000)] = 10
     down_s: float = 60.0
@@ -251,6 +251,10 @@ LOCAL = (Crash, Pause, Churn, Partition, Cut, Loss, Delay, Duplicate, Reorder, F
 """What processes of one machine can be made to suffer (world=local)."""
 
 
+FAULTS_MAX = 4096
+"""In one schedule: draws are keyed by a fault's place in it and one of a million nodes, in 32 bits."""
+
+
 class FaultError(ValueError):
     """A schedule of faults that cannot be carried out; the message is one line that names the item."""
 
@@ -301,6 +305,8 @@ def check(
     Raises:
         FaultError: one line that names the fault, the value and what is allowed.
     """
+    if len(faults) > FAULTS_MAX:
+        raise FaultError(f"faults: there are {len(faults)}; expected at most {FAULTS_MAX}")
     for i, fault in enumerate(faults):
         if allowed and not isinstance(fault, allowed):
             kinds = ", ".join(sorted(kind_of(kind) for kind in allowed))

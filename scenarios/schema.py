@@ -23,7 +23,7 @@ from policies.config import (
     PreparedConfig,
 )
 from policies.consensus import bears_liars
-from policies.gateway.gateway import DEADLINE_MAX_S
+from policies.gateway.gateway import DEADLINE_MAX_S, TOKENS_MAX
 from scenarios import council, faults, sensors
 from scenarios.adversaries.behaviours import Behaviour, Silent, WrongResults
 from scenarios.adversaries.check import check as check_adversaries
@@ -44,6 +44,8 @@ devices, and make a run without end (our bound; the shortest in use is half a se
 NonNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Minute = Annotated[int, Meta(ge=0, le=1439)]
+Weight = Annotated[float, Meta(ge=0, le=1e9)]
+"""Relative to its neighbours (our bound): of doubles near their end the sum is no number."""
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -101,10 +103,10 @@ class Owners(Strict, frozen=True):
 
     plug_minute: Minute = 1350  # median minute of the evening plug-in
     unplug_minute: Minute = 425  # median minute of the morning unplug
-    spread_min: Positive = 75.0  # standard deviation of both
+    spread_min: Annotated[float, Meta(gt=0, le=1440)] = 75.0  # standard deviation of both
     nightly_share: Share = 0.8  # owners who charge every night
     top_ups_per_day: Annotated[float, Meta(ge=0, le=3)] = 1.2  # the twin draws at most 7 charges a day
-    screen_minutes_per_day: NonNegative = 240.0
+    screen_minutes_per_day: Annotated[float, Meta(ge=0, le=1440)] = 240.0
     away_share: Share = 0.7  # phones that leave home (and Wi-Fi) by day
     ambient_c: Annotated[float, Meta(ge=-30, le=50)] = 22.0
 
@@ -119,7 +121,7 @@ class Network(Strict, frozen=True):
     backbone_s: NonNegative = 0.012  # one-way, between any two nodes (backbone=even)
     bursts: str = ""  # a measured channel whose bad spells every access link has; "": losses are independent
     loss: Share = 0.001  # of messages, end to end, after the access links' own loss
-    jitter_sigma: NonNegative = 0.3
+    jitter_sigma: Annotated[float, Meta(ge=0, le=5)] = 0.3  # of the log of a message's delay
     duplicate: Share = 0.0005
     sharing: Literal["max_min", "rtt_weighted", "lv08"] = "max_min"  # how bulk transfers share access links
     slow_start: bool = False  # bulk transfers begin as TCP does (not with lv08, which has that in its latency)
@@ -141,7 +143,7 @@ DEFAULT_DEADLINE_S: dict[Priority, float] = {
 class WorkloadBase(Strict, frozen=True):
     """What every workload has: priorities, deadlines, and how patient clients are."""
 
-    mix: dict[Priority, NonNegative] = msgspec.field(default_factory=lambda: dict(DEFAULT_MIX))
+    mix: dict[Priority, Weight] = msgspec.field(default_factory=lambda: dict(DEFAULT_MIX))
     deadline_s: dict[Priority, Period] = msgspec.field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
     clients: Annotated[int, Meta(ge=1, le=100_000)] = 40
     retry_s: Period = 10.0  # a client that heard nothing asks the next gateway, with the same op_id
@@ -152,8 +154,8 @@ class Synthetic(WorkloadBase, frozen=True, tag_field="kind", tag="synthetic"):
     """A synthetic day: arrivals by a daily curve, lengths log-normal, both fitted (`scenarios.workload`)."""
 
     requests: Annotated[int, Meta(ge=0, le=10_000_000)] = 22_000
-    prompt_tokens: Annotated[int, Meta(ge=1)] | None = None  # fixed lengths instead of the fitted ones
-    new_tokens: Annotated[int, Meta(ge=1)] | None = None
+    prompt_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)] | None = None  # fixed lengths instead of the fitted ones
+    new_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)] | None = None
     flat: bool = False  # constant rate instead of the daily curve
     burst: Annotated[int, Meta(ge=1, le=100_000)] = 1  # so many requests come at each moment of arrival
 

@@ -213,6 +213,22 @@ BAD = [
     ({"faults": [{"kind": "loss", "at_s": 1, "share": 0.1, "nodes": ["x"]}]}, "faults[0].nodes='x': no such node"),
     ({"faults": [{"kind": "cascade", "at_s": 1, "group": "phone-1"}]}, "expected a group of at least two nodes"),
     ({"faults": [{"kind": "slow", "at_s": 1, "node": "leader", "factor": 0.5}]}, "factor=0.5: expected `float` >= 1.0"),
+    # Numbers that no run of theirs ends with: powers and sums that overflow, draws that have no key.
+    ({"faults": [{"kind": "slow", "at_s": 1, "node": "leader", "factor": 1e300}]}, "factor=1e+300: expected"),
+    ({"faults": [{"kind": "clock", "at_s": 1, "node": "leader", "drift_ppm": -1e9}]}, "drift_ppm=-1000000000.0:"),
+    ({"faults": [{"kind": "churn", "shape": 0.005}]}, "faults[0].shape=0.005: expected `float` >= 0.1"),
+    ({"faults": [{"kind": "churn", "down_sigma": 1e3}]}, "faults[0].down_sigma=1000.0: expected `float` <= 10.0"),
+    (
+        {"faults": [{"kind": "cascade", "at_s": 1, "group": "group:phone", "steepness": 1e4}]},
+        "faults[0].steepness=10000.0: expected `float` <= 20.0",
+    ),
+    ({"faults": [{**CRASH, "node": "phone-0"}] * 4097}, "faults: there are 4097; expected at most 4096"),
+    ({"network": {"jitter_sigma": 300.0}}, "network.jitter_sigma=300.0: expected `float` <= 5.0"),
+    ({"owners": {"spread_min": 1e308}}, "owners.spread_min=1e+308: expected `float` <= 1440.0"),
+    ({"owners": {"screen_minutes_per_day": 1441}}, "owners.screen_minutes_per_day=1441: expected `float` <= 1440.0"),
+    ({"workload": {"kind": "synthetic", "mix": {"low": 1e308, "high": 1e308}}}, "workload.mix.low=1e+308: "),
+    ({"workload": {"kind": "synthetic", "prompt_tokens": 10**30}}, "workload.prompt_tokens=100000000000000000000"),
+    ({"workload": {"kind": "synthetic", "new_tokens": 2**62}}, "workload.new_tokens=4611686018427387904: expected"),
     ({"network": {"bursts": "fog"}}, "network.bursts='fog': allowed: 5g.ucc, "),
     ({"world": "local", "faults": [{"kind": "heat_wave", "at_s": 1}]}, "faults[0].kind='heat_wave': not in this world"),
     *(
