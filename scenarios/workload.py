@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from models import draws
-from scenarios.schema import PRIORITIES, Azure, Recorded, Scenario, ScenarioError, Synthetic, WorkloadBase
+from policies.gateway.gateway import DEADLINE_MAX_S, TOKENS_MAX
+from scenarios.schema import PRIORITIES, SECONDS_MAX, Azure, Recorded, Scenario, ScenarioError, Synthetic, WorkloadBase
 from scenarios.traces import read_azure
 
 if TYPE_CHECKING:
@@ -87,11 +88,16 @@ def _check_recorded(rows: pd.DataFrame) -> None:
     if len(classes):
         first = classes.iloc[0]
         raise ValueError(f"priority={first['priority']!r} of {first['op_id']}: expected one of {', '.join(PRIORITIES)}")
-    for name, least in (("arrival_s", 0.0), ("deadline_s", 0.0), ("prompt_tokens", 1), ("new_tokens", 1)):
+    limits = (
+        ("arrival_s", 0.0, SECONDS_MAX), ("deadline_s", 0.0, DEADLINE_MAX_S),
+        ("prompt_tokens", 1, TOKENS_MAX), ("new_tokens", 1, TOKENS_MAX),
+    )  # fmt: skip
+    for name, least, most in limits:
         values = rows[name].astype(float)
-        wrong = rows[~(np.isfinite(values) & (values >= least))]
+        wrong = rows[~((values >= least) & (values <= most))]
         if len(wrong):
-            raise ValueError(f"{name}={wrong[name].iloc[0]} of {wrong['op_id'].iloc[0]}: expected at least {least:g}")
+            allowed = f"expected at least {least:g} and at most {most:.0f}"
+            raise ValueError(f"{name}={wrong[name].iloc[0]} of {wrong['op_id'].iloc[0]}: {allowed}")
 
 
 def _synthetic(s: Scenario, w: Synthetic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

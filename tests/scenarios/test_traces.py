@@ -55,6 +55,7 @@ def test_rows_out_of_order_are_sorted_with_their_lengths_and_empty_ones_count_as
         (HEADER + ROWS + "yesterday,12,3\n", r"trace.csv:4: not a row"),
         (HEADER + "2023-11-16 18:15:51,12,three\n" + ROWS, r"trace.csv:2: not a row"),
         (HEADER + "2023-11-16 18:15:51,-12,3\n", r"trace.csv:2: not a row .*\(-12 tokens\)"),
+        (HEADER + f"2023-11-16 18:15:51,{2**24 + 1},3\n", r"trace.csv:2: not a row .*\(16777217 tokens\)"),
         (HEADER + ROWS + "2023-11-16 18:15:51.12x,1,3\n", r"trace.csv:4: not a row"),
         (HEADER + "x" * 200_000 + ",1,3\n", r"trace.csv:\d: not a row"),
         (HEADER + ROWS + "\n", r"trace.csv:4: not a row"),
