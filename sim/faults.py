@@ -329,7 +329,7 @@ class Faults:
         if not standing:
             return
         if step == 0:
-            falling = [standing[int(draws.integers(self.seed, "cascade", number, 0, len(standing)))]]
+            falling = [standing[int(draws.integers(self.seed, "cascade", number << 20, 0, len(standing)))]]
         else:
             chance = min(1.0, fault.chance * (len(names) / len(standing)) ** fault.steepness)
             key = (number << 20) + step

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from models import draws
 from policies import port as p
 from policies.log import recover
 from policies.port import NS_PER_S
@@ -189,6 +190,22 @@ def test_a_cascade_spreads_faster_the_more_have_fallen() -> None:
     assert len(none.phases("crash")) == 1
     assert [at_s for at_s, _, _ in fast.phases("crash")] == [1.0, 3.0, 3.0, 3.0]
     assert alone < steep
+
+
+def test_cascades_of_one_schedule_do_not_share_their_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom the second one strikes first says nothing of who falls at a step of the first: no draw is read twice."""
+    read: list[tuple[int, int]] = []
+    words = draws.uniform
+
+    def noting(seed: int, purpose: str, entity: Any, index: Any, *more: Any) -> Any:
+        if purpose == "cascade":
+            read.append((entity, index))
+        return words(seed, purpose, entity, index, *more)
+
+    monkeypatch.setattr(draws, "uniform", noting)
+    Yard(*(f.Cascade(at_s=1.0 + k, group="group:all", chance=0.1, steps=9, down_s=1.0) for k in range(3)))
+
+    assert len(read) == len(set(read)) > 20
 
 
 def test_a_slow_disk_delays_what_is_durable_and_nothing_else() -> None:
