@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("run a scenario, write its Run and report", "twin run scenario=four_desks world=local seed=7"),
@@ -106,10 +107,29 @@ Exit codes: 0 nothing broke, 3 a promise broke, a digest differed, the canary wa
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
+    try:
+        code = _answer(words)
+        sys.stdout.flush()  # here, where a reader that went away can still be seen
+        return code
+    except KeyboardInterrupt:
+        return _complain("interrupted; what was finished is saved, nothing is half-written", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output went away
+        _let_stdout_go()
+        return OK
+    except OSError as error:
+        _let_stdout_go()
+        return _complain(str(error), OUR_FAULT)
+
+
+def _answer(words: list[str]) -> int:
+    """Give help, refuse what is no verb, or run one."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(help_text())
         return OK
     verb, rest = words[0], words[1:]
+    if strange := [word for word in words if any("\ud800" <= letter <= "\udfff" for letter in word)]:
+        return _complain(f"{os.fsencode(strange[0])!r}: allowed: words in UTF-8, as records are", USER_INPUT)
     if verb not in VERBS:
         import difflib
 
@@ -173,25 +193,38 @@ def _guarded(verb: str, rest: list[str]) -> int:
     try:
         from experiments import verbs
 
-        code: int = verbs.run_verb(verb, rest)
-        sys.stdout.flush()
-        return code
+        return verbs.run_verb(verb, rest)
     except (UsageError, ScenarioError) as error:
         return _complain(str(error), USER_INPUT)
     except GateRefused as error:
         return _complain(str(error), REFUSED)
-    except KeyboardInterrupt:
-        return _complain("interrupted; what was finished is saved, nothing is half-written", INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output went away
-        return OK
-    except OSError as error:
-        return _complain(str(error), OUR_FAULT)
+    except OSError:
+        raise
     except Exception as error:  # the last line must name the failure; what is above it is for us
         import traceback
 
+        from experiments.extras import not_loaded
+
+        if isinstance(error, ImportError) and (said := not_loaded(error)):
+            return _complain(f"{verb}: {said}", USER_INPUT)
         traceback.print_exc()
         return _complain(f"our fault: {type(error).__name__}: {error}", OUR_FAULT)
+
+
+def _open_streams() -> None:
+    """Let streams bear whatever is written: a closed one is nowhere, a character that a terminal lacks is escaped."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _let_stdout_go() -> None:
+    """Drop what a pipe without a reader or a full disk did not take: Python would try again at its end, and fail."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str, code: int) -> int:

@@ -85,7 +85,7 @@ def split(words: Iterable[str]) -> tuple[list[str], RunOptions]:
         elif key == "out":
             if not value:
                 raise UsageError("out='': a folder is needed, e.g. out=runs/mine")
-            options = replace(options, out=Path(value).expanduser())
+            options = replace(options, out=in_home(value))
         elif key == "track":
             if value not in TRACKERS:
                 raise UsageError(f"track={value}: no such tracker; {_nearest(value, TRACKERS)}")
@@ -142,6 +142,18 @@ def build(plain: dict[str, Any]) -> Any:
     from scenarios import fleet, schema
 
     return fleet.build(plain) if plain.get("kind") == "fleet" else schema.build(plain)
+
+
+def in_home(text: str) -> Path:
+    """Return the path that a user writes, ``~`` and ``~name`` as in a shell.
+
+    Raises:
+        UsageError: nobody of that name has a home here.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{text}: no such user's home; allowed: a path, or one that begins with ~/") from None
 
 
 def points(words: Sequence[str]) -> list[list[str]]:

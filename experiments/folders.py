@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.compose import UsageError
+from experiments.compose import UsageError, in_home
 
 if TYPE_CHECKING:
     from scenarios.fleet import FleetScenario
@@ -115,7 +115,7 @@ def find_runs(text: str) -> list[Path]:
     Raises:
         UsageError: there is none.
     """
-    path = Path(text).expanduser()
+    path = in_home(text)
     if is_run(path):
         return [path]
     found = all_runs(path) if path.is_dir() else []

@@ -16,6 +16,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import RunOptions, UsageError, build, compose
+from experiments.extras import EXTRAS
 from experiments.folders import check_place, is_run, named_files, project_root, run_folder, run_key, show_path
 from experiments.progress import Progress, say
 from experiments.results import Run
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from scenarios.schema import Scenario
 
 REAL_MAX_S = 600.0  # a longer real run needs --really: it takes as long as it says
-EXTRA_OF = {"torch": "torch", "jax": "jax", "cryptography": "local"}
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _check_real(scenario: Scenario, options: RunOptions) -> None:
     computing = dict.fromkeys(scenario.backends) if scenario.executor == "model" else ()
     for module in (*computing, "cryptography"):
         if importlib.util.find_spec(module) is None:
-            raise UsageError(f"world=local needs {module}: pip install 'villagetwin[{EXTRA_OF[module]}]'")
+            raise UsageError(f"world=local needs {module}: pip install 'villagetwin[{EXTRAS[module]}]'")
     if scenario.duration_s > REAL_MAX_S and not options.really:
         raise UsageError(
             f"duration_s={scenario.duration_s:g}: world=local takes that long for real; "

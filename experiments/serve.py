@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.compose import UsageError
+from experiments.compose import UsageError, in_home
+from experiments.extras import EXTRAS
 from experiments.folders import check_place, run_folder, run_key, show_path
 from experiments.present import plain, show, summary
 from experiments.serve_village import profile_of, scenario_of, scenario_of_checkpoint
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from experiments.results import Run
     from scenarios.schema import Scenario
 
-NEEDED = {"starlette": "gateway", "uvicorn": "gateway", "cryptography": "local", "torch": "torch"}
-"""What serving imports, and the extra that brings it."""
+NEEDED = ("starlette", "uvicorn", "cryptography", "torch")
+"""What serving imports."""
 NAMES = ("desk-tiny",)
 SMALLER = ("desk-mini",)
 NODE_REFUSED = 2  # exit code of a node for what it was given, as of `twin`
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--port {options.port}: allowed: 0 to 65535")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        extras = ",".join(sorted({NEEDED[name] for name in missing}))
+        extras = ",".join(sorted({EXTRAS[name] for name in missing}))
         raise UsageError(f"serve: {', '.join(missing)} not installed: pip install 'villagetwin[{extras}]'")
     import msgspec
 
@@ -131,8 +132,8 @@ def _scenario(options: argparse.Namespace) -> Scenario:
 
 
 def _village(options: argparse.Namespace) -> Scenario:
-    folder = Path(options.model).expanduser()
-    if options.smaller and not Path(options.smaller).expanduser().is_dir() and options.smaller not in SMALLER:
+    folder = in_home(options.model)
+    if options.smaller and not in_home(options.smaller).is_dir() and options.smaller not in SMALLER:
         allowed = f"a checkpoint's, or {', '.join(SMALLER)}"
         raise UsageError(f"--smaller {options.smaller}: no such folder; allowed: {allowed}")
     if options.context is not None and options.context < CONTEXT_MIN:

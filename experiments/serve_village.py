@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.compose import UsageError, build, compose_plain
+from experiments.compose import UsageError, build, compose_plain, in_home
 
 if TYPE_CHECKING:
     from scenarios.schema import Scenario
@@ -78,7 +78,7 @@ def _smaller(model: str, context: int) -> list[dict[str, Any]]:
 
     from real_backends.models import check_checkpoint, shape_of
 
-    folder = Path(model).expanduser()
+    folder = in_home(model)
     if not model or not folder.is_dir():
         return [{"model": model}] if model else []
     spec = check_checkpoint(folder, context)
