@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,8 @@ COLUMNS = {
 the Azure traces, of Mooncake's, and of Vidur's lengths."""
 HASHED_TOKENS = 512
 """Tokens that one of Mooncake's ``hash_ids`` stands for (kvcache-ai/Mooncake, FAST25-release/traces)."""
+TOKENS_MAX = 1_000_000_000
+"""Of a prompt or an answer: far above any context."""
 OVERHEAD_MAX_US = 1e6
 """Of an iteration beside its kernels: a second, far above any engine's."""
 FIGURES = ("ttft_s", "tpot_s", "end_to_end_s")
@@ -118,8 +121,10 @@ def read(path: Path) -> pd.DataFrame:
         raise UsageError(f"requests: {path}: allowed are .jsonl and .csv, .gz or not")
     try:
         file = kinds[ending](path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise UsageError(f"requests: {path}: {error}") from None
+    except TypeError:  # pandas' word for a line that is a number, or a list
+        raise UsageError(f"requests: {path}: allowed: a JSON object a line") from None
     found = {name: next((one for one in columns if one in file), None) for name, columns in COLUMNS.items()}
     for name in ("prompt", "wanted", "at"):
         if found[name] is None:
@@ -131,20 +136,23 @@ def read(path: Path) -> pd.DataFrame:
         raise UsageError(f"requests: {path}: no rows")
     for name in ("prompt", "wanted"):
         given = pd.to_numeric(rows[name], errors="coerce")
-        bad = ~(given >= 1) | (given != np.floor(given))
+        bad = ~((given >= 1) & (given <= TOKENS_MAX)) | (given != np.floor(given))
         if bad.any():
             line = int(np.flatnonzero(bad)[0])
             value = rows[name].iloc[line]
             where = f"requests: {path}, row {line + 1}"
-            raise UsageError(f"{where}: {found[name]} is {value}; allowed: whole tokens from 1")
+            raise UsageError(f"{where}: {found[name]} is {value}; allowed: whole tokens from 1 to {TOKENS_MAX}")
         rows[name] = given.astype(int)
     rows["at"] = _seconds(rows["at"].rename(found["at"]), path)
     if found["at"] == "timestamp":  # Mooncake's are milliseconds
         rows["at"] /= 1000.0
     begun_s = rows["at"].min()
-    for name in ("at", "first", "last"):
+    rows["at"] -= begun_s
+    for name in ("first", "last"):
         if name in rows:
-            rows[name] = rows[name] - begun_s
+            rows[name] = _measured(rows[name].rename(found[name]), path) - begun_s
+    if "hashes" in rows:
+        rows["hashes"] = [_names(given, line, path) for line, given in enumerate(rows["hashes"], start=1)]
     return rows.sort_values("at", kind="stable").reset_index(drop=True)
 
 
@@ -155,10 +163,28 @@ def _seconds(column: pd.Series, path: Path) -> pd.Series:
     dates = pd.to_datetime(column, errors="coerce")
     if dates.isna().any():
         line = int(np.flatnonzero(dates.isna())[0])
-        raise UsageError(
-            f"requests: {path}, row {line + 1}: {column.name} is {column.iloc[line]!r}; allowed: seconds or a date"
-        )
+        given = str(column.iloc[line])
+        raise UsageError(f"requests: {path}, row {line + 1}: {column.name} is {given!r}; allowed: seconds or a date")
     return (dates - dates.min()).dt.total_seconds()
+
+
+def _measured(column: pd.Series, path: Path) -> pd.Series:
+    """Return when tokens were seen, in seconds; a request without one of these times is not measured."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = np.flatnonzero(column.notna() & ~np.isfinite(numbers))
+    if bad.size:
+        given = column.iloc[bad[0]]
+        raise UsageError(f"requests: {path}, row {bad[0] + 1}: {column.name} is {given}; allowed: seconds, or nothing")
+    return numbers.astype(float)
+
+
+def _names(given: Any, line: int, path: Path) -> list[Any]:
+    """Return the blocks that a row's prompt begins with; none where it says nothing of them."""
+    if given is None or (isinstance(given, float) and np.isnan(given)):
+        return []
+    if not isinstance(given, list):
+        raise UsageError(f"requests: {path}, row {line}: hash_ids is {given!r}; allowed: a list, or nothing")
+    return given
 
 
 def _law(options: argparse.Namespace) -> Law:
@@ -213,12 +239,15 @@ def _figures(rows: pd.DataFrame, done: Outcome) -> dict[str, Any]:
             theirs = measured[name]
             both = np.isfinite(ours) & np.isfinite(theirs) & (theirs > 0)
             summary = _summary(theirs)
-            errors = np.abs(ours[both] / theirs[both] - 1.0)
+            predicted = found[name]["predicted"]
             found[name] |= {
                 "measured": summary,
-                "error": {key: found[name]["predicted"][key] / value - 1.0 for key, value in summary.items()},
-                "error_per_request": {"median": float(np.median(errors)), "p90": float(np.quantile(errors, 0.9))},
+                "error": {key: predicted[key] / value - 1.0 for key, value in summary.items() if key in predicted},
             }
+            if both.any():
+                errors = np.abs(ours[both] / theirs[both] - 1.0)
+                each = {"median": float(np.median(errors)), "p90": float(np.quantile(errors, 0.9))}
+                found[name]["error_per_request"] = each
     return found
 
 
@@ -237,7 +266,7 @@ def _text(plain: dict[str, Any], out: Path | None) -> str:
     for name in FIGURES:
         for key, value in plain[name]["predicted"].items():
             line = f"{NAMES[name] if key == 'mean' else '':24} {key:4} {value:9.4f} s"
-            if "measured" in plain[name]:
+            if key in plain[name].get("error", {}):
                 line += f" {plain[name]['measured'][key]:9.4f} s {plain[name]['error'][key]:+8.1%}"
             lines.append(line)
         if "error_per_request" in plain[name]:

@@ -16,6 +16,8 @@ from sim.batches import Arrival, Engine, Fidelity
 LAW = ["--device", "RTX 4090", "--model", "llama-3.1-8b", "--kv-tokens", "20000", "-q"]
 ROWS = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.5,100,20\n2023-11-16 18:17:03.0,50,10\n"
 
+SEEN = "input_toks,output_toks,arrival_s,first_token_ts,last_token_ts\n"
+
 
 def test_a_trace_is_served_and_each_request_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Dates count from the first one; the file has a line a request in order of arrival, and the table its means."""
@@ -61,6 +63,10 @@ def test_every_result_says_its_fidelity(tmp_path: Path, capsys: pytest.CaptureFi
         ("input_toks,output_toks,arrival_s\n4,0,0\n", [], "row 1: output_toks is 0; allowed: whole tokens from 1"),
         ("input_toks,output_toks,arrival_s\n4,2,soon\n", [], "row 1: arrival_s is 'soon'"),
         ("input_toks,output_toks,arrival_s\n40000,2,0\n", [], "request r0: 40000 + 2 tokens; allowed: up to 20000"),
+        ("input_toks,output_toks,arrival_s\n4,inf,0\n", [], "row 1: output_toks is inf; allowed: whole tokens from 1"),
+        ("input_toks,output_toks,arrival_s\n4,4,nan\n", [], "row 1: arrival_s is 'nan'; allowed: seconds or a date"),
+        (f"{SEEN}4,4,0,soon,2\n", [], "row 1: first_token_ts is soon; allowed: seconds, or nothing"),
+        (f"{SEEN}4,4,0,1,inf\n", [], "row 1: last_token_ts is inf; allowed: seconds, or nothing"),
         (ROWS, ["--model", "llama-9"], "--model llama-9: allowed: "),
         (ROWS, ["--device", "RTX 4091"], "nearest: 'RTX 4090"),
         (ROWS, ["--kernels", "nowhere/x", "--layers", "2"], "nowhere/x_dense.csv.gz: no such file"),
@@ -82,6 +88,39 @@ def test_bad_words_and_files_get_one_line(
     assert message in error
     assert "\n" not in error
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[1, 2]\n3", "allowed: a JSON object a line"),
+        (
+            '{"input_toks": 4, "output_toks": 4, "arrival_s": 0, "hash_ids": "abc"}',
+            "hash_ids is 'abc'; allowed: a list",
+        ),
+    ],
+)
+def test_lines_that_are_no_requests_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    """JSON that is no object, and blocks that are no list, are named in one line."""
+    (tmp_path / "trace.jsonl").write_text(line + "\n")
+
+    assert main(["requests", str(tmp_path / "trace.jsonl"), *LAW]) == 2
+    assert message in capsys.readouterr().err
+    assert capsys.readouterr().err.count("\n") <= 1
+
+
+def test_what_was_not_measured_is_compared_with_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows without times of tokens, or impossible ones, and rows without names of blocks are predicted all the same."""
+    (tmp_path / "seen.csv").write_text(f"{SEEN}4,4,0,,\n4,4,1,-7,-9\n")
+    lines = ['{"input_toks": 600, "output_toks": 4, "arrival_s": 0, "hash_ids": [7]}']
+    lines.append('{"input_toks": 600, "output_toks": 4, "arrival_s": 1, "hash_ids": null}')
+    (tmp_path / "named.jsonl").write_text("\n".join(lines) + "\n")
+
+    for name in ("seen.csv", "named.jsonl"):
+        assert main(["requests", str(tmp_path / name), *LAW]) == 0
+        assert "2 requests" in capsys.readouterr().out
 
 
 def test_where_to_write_is_asked_before_anything_is_replayed(
