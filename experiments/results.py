@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from scenarios.schema import Scenario
 
 
+MANIFEST: dict[str, type] = {
+    "config": dict, "policies": dict, "checks": dict, "check_events": dict, "run": dict, "seed": int,
+}  # fmt: skip
+"""What of a manifest is read by name, where it is there, and what it is."""
+LATER = ("model",)
+"""Columns that Runs kept before there were such ones lack."""
+
+
 class Run:
     """What one run left behind, from a finished folder or fresh from a world.
 
@@ -46,6 +54,9 @@ class Run:
         else:
             assert folder is not None
             self.summary, self.manifest = (_plain(folder / name) for name in ("summary.json", "manifest.json"))
+            for name, kind in MANIFEST.items():
+                if not isinstance(self.manifest.get(name, kind()), kind):
+                    raise _damaged(folder / "manifest.json", ValueError(f"{name} is {self.manifest[name]!r}"))
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -114,7 +125,10 @@ class Run:
         if self._record is not None:
             return self._record.journals
         assert self.folder is not None
-        return {f.stem: f.read_bytes() for f in sorted((self.folder / "journals").glob("*.journal"))}
+        try:
+            return {f.stem: f.read_bytes() for f in sorted((self.folder / "journals").glob("*.journal"))}
+        except OSError as error:
+            raise _damaged(self.folder / "journals", error) from None
 
     @property
     def name(self) -> str:
@@ -178,16 +192,19 @@ class Run:
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd
 
-        from scenarios.record import frame
+        from scenarios.record import FLEET_TABLES, TABLES, frame
 
         if self._record is not None:
-            table: pd.DataFrame = frame(name, self._record.tables.get(name, ()))
-        else:
-            assert self.folder is not None
-            try:
-                table = pd.read_parquet(self.folder / f"{name}.parquet")
-            except (OSError, ValueError) as error:  # pyarrow's are of these
-                raise _damaged(self.folder / f"{name}.parquet", error) from None
+            made: pd.DataFrame = frame(name, self._record.tables.get(name, ()))
+            return made
+        assert self.folder is not None
+        try:
+            table = pd.read_parquet(self.folder / f"{name}.parquet")
+            absent = [column for column in {**TABLES, **FLEET_TABLES}[name] if column not in (*table.columns, *LATER)]
+            if absent:
+                raise ValueError(f"no column {', '.join(absent)}")
+        except (OSError, ValueError) as error:  # pyarrow's are of these
+            raise _damaged(self.folder / f"{name}.parquet", error) from None
         return table
 
 

@@ -65,7 +65,7 @@ def read(data: bytes) -> tuple[Header, Iterator[Row]]:
     try:
         header = _header(next(bodies)[0])
     except (StopIteration, msgspec.MsgspecError) as error:
-        raise ValueError(f"not a journal: {error or 'no header'}") from None
+        raise ValueError(f"not a journal: {str(error) or 'no header'}") from None
     return header, (_row(body) for body, _ in bodies)
 
 

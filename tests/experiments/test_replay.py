@@ -116,7 +116,7 @@ def test_nothing_to_replay_is_said() -> None:
     """No journals, or a file that is none, is one line for the user."""
     with pytest.raises(UsageError, match=r"record them with record\.journals=all"):
         replay({})
-    with pytest.raises(UsageError, match="a: not a journal"):
+    with pytest.raises(UsageError, match="a: not a journal: no header"):
         replay({"a": b"nonsense"}, factory(Ticker))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.compose import UsageError
 from experiments.plots import fault_spans, leader_spans, ledger_of
 from experiments.report import REPORT_BYTES_MAX, render, write_report
 from experiments.results import Run, load, number, open_run
@@ -42,6 +43,46 @@ def test_a_failed_write_leaves_nothing(
     with pytest.raises(ValueError):
         write(record, tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("manifest.json", '{"config": 3}'),
+        ("manifest.json", '{"checks": [1]}'),
+        ("manifest.json", '{"seed": "x"}'),
+        ("requests.parquet", "faults.parquet"),
+        ("requests.parquet", None),
+        ("journals/desk-0.journal", None),
+    ],
+)
+def test_a_file_that_is_another_is_named(
+    name: str, wrong: str | None, synthetic_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    """Fields of another type, another table's columns, and folders where files belong are one line with the file."""
+    record = synthetic_record(3)
+    record.journals["desk-0"] = b"journal"
+    folder = write(record, tmp_path / "run")
+    if wrong is None:
+        (folder / name).unlink()
+        (folder / name).mkdir()
+    elif name.endswith(".parquet"):
+        shutil.copy(folder / wrong, folder / name)
+    else:
+        (folder / name).write_text(wrong)
+
+    used = "journals" if "journal" in name else "checks"
+    with pytest.raises(UsageError, match=rf"{name.partition('/')[0]}: this Run is damaged, run it again: ."):
+        getattr(Run(folder=folder), used)
+
+
+def test_a_run_from_before_a_column_is_read(synthetic_record: Callable[..., Record], tmp_path: Path) -> None:
+    """Requests that do not say which model answered are of a Run that was kept before there were several."""
+    folder = write(synthetic_record(3), tmp_path / "run")
+    requests = pd.read_parquet(folder / "requests.parquet")
+    requests.drop(columns="model").to_parquet(folder / "requests.parquet")
+
+    assert len(Run(folder=folder).requests) == len(requests)
 
 
 @pytest.mark.parametrize(
