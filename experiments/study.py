@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 PUBLISHED = CODE / "docs" / "harvest_study.csv"
 BASE = "documented"  # what the others are compared with
 NONE = "none"  # lends nothing: what owners suffer anyway
-CLAIRVOYANT = "clairvoyant"  # not a run: the upper bound of `experiments.study_bound`
+CLAIRVOYANT = "clairvoyant"  # not a run: an upper bound (`experiments.study_bound`)
+CAUSAL = "causal"  # another: for whoever knows owners' laws and not their future, and interrupts as the base does
+BOUNDS = (CLAIRVOYANT, CAUSAL)
 
 HARM: Mapping[str, str] = {
     "hot_min": "skin above 43 °C (min a device-day)",
@@ -120,11 +122,12 @@ def sweep_rows(folders: Iterable[Path]) -> list[dict[str, Any]]:
         for words, line in found.items():
             if line["status"] != "done":
                 raise UsageError(f"{' '.join(words)}: failed ({line['result'].get('error')}); run the sweep again")
-            rows.append(point(Run(folder=Path(line["result"]["run"])), _policy(words)))
+            rows.append(point(Run(folder=Path(line["result"]["run"])), policy_of(words)))
     return rows
 
 
-def _policy(words: Iterable[str]) -> str:
+def policy_of(words: Iterable[str]) -> str:
+    """Return the name of the policy of a sweep's point."""
     given = dict(word.partition("=")[::2] for word in words)
     settings = {key.split(".")[-1]: value for key, value in given.items() if key.startswith("policy.harvest.")}
     if settings and float(settings.get("max_cpu", "1")) == 0.0:
@@ -226,7 +229,7 @@ def _difference(decomposition: str, name: str, ours: np.ndarray, theirs: np.ndar
 
 def pareto(table: pd.DataFrame, harvest: str = "chip_h") -> dict[str, list[str]]:
     """Return, by decomposition, the policies that none beats: more harvest and no more of any harm, by their means."""
-    means = by_policy(table[table["policy"] != CLAIRVOYANT])
+    means = by_policy(table[~table["policy"].isin(BOUNDS)])
     found = {}
     for decomposition, here in means.groupby(level=0):
         vectors = {
@@ -254,7 +257,7 @@ def rankings(table: pd.DataFrame, measures_: Iterable[str] = (*HARVEST, *HARM)) 
 
     from models.availability import rank_agreement
 
-    runs = measures(table[table["policy"] != CLAIRVOYANT])
+    runs = measures(table[~table["policy"].isin(BOUNDS)])
     policies = sorted(set(runs["policy"]))
     others = [policy for policy in policies if policy != BASE and BASE in policies]
     shared = {policy: _shared(runs, (BASE, policy)) for policy in others}

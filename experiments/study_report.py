@@ -35,18 +35,18 @@ def pareto_figure(table: pd.DataFrame, harvest: str = "chip_h") -> Figure:
     """Draw harvest against each component of harm, a panel a component.
 
     A marker a policy and decomposition, shaded by decomposition; bars are 95 % intervals of the mean over seeds; the
-    line at the right is the clairvoyant's harvest, its mean over decompositions.
+    lines at the right are the bounds on harvest, their means over decompositions.
     """
     from matplotlib.figure import Figure
 
     from experiments.statistics import t_interval
 
     runs = study.measures(table)
-    policies = [*LOOKS, *sorted(set(runs["policy"]) - set(LOOKS) - {study.CLAIRVOYANT})]
+    policies = [*LOOKS, *sorted(set(runs["policy"]) - set(LOOKS) - set(study.BOUNDS))]
     decompositions = sorted(set(runs["decomposition"]))
     figure = Figure(figsize=(10, 7.2), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True).ravel()
-    bound = runs.loc[runs["policy"] == study.CLAIRVOYANT, harvest]
+    bounds_ = {name: runs.loc[runs["policy"] == name, harvest] for name in study.BOUNDS}
     for ax, (harm, label) in zip(axes, study.HARM.items(), strict=True):
         for policy in policies:
             colour, marker = LOOKS.get(policy, OTHERS)
@@ -62,8 +62,9 @@ def pareto_figure(table: pd.DataFrame, harvest: str = "chip_h") -> Figure:
                     x, y, yerr=errors[1], xerr=errors[0], color=colour, marker=marker, markersize=7, linewidth=0,
                     elinewidth=1.2, alpha=SHADES[k % len(SHADES)], label=policy if k == 0 else None,
                 )  # fmt: skip
-        if len(bound):
-            ax.axvline(bound.mean(), color=INK, linewidth=1.0, linestyle=":", label="clairvoyant (bound)")
+        for (name, bound), line in zip(bounds_.items(), (":", "-."), strict=True):
+            if len(bound):
+                ax.axvline(bound.mean(), color=INK, linewidth=1.0, linestyle=line, label=f"{name} (bound)")
         ax.set_ylim(bottom=0.0)
         dress(ax, study.HARVEST[harvest], label)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -78,7 +79,7 @@ def tables(table: pd.DataFrame) -> str:
     """Return the study's tables as Markdown: means, differences, the bar, the Pareto set and the rankings."""
     import pandas as pd
 
-    runs = table[table["policy"] != study.CLAIRVOYANT]
+    runs = table[~table["policy"].isin(study.BOUNDS)]
     means = study.by_policy(runs).reset_index()
     parts = [_told(table), "### Means over seeds"]
     parts += [_markdown(means[["decomposition", "policy", "seeds", *study.HARVEST, *study.HARM, *ALSO]])]
@@ -107,7 +108,7 @@ def _by_decomposition(found: pd.DataFrame, by: str) -> str:
     for name in dict.fromkeys(found[by]):
         here = found[found[by] == name].set_index("decomposition")
         cells = [
-            f"{number(row['value'])} ({number(row['low'])} .. {number(row['high'])}) {row['met']}"
+            f"{number(row['value'])} ({number(row['low'])} .. {number(row['high'])}) {row['met']}".rstrip()
             for row in (here.loc[d] for d in decompositions)
         ]
         wanted = [here["wanted"].iloc[0]] if "wanted" in here else []
@@ -116,7 +117,7 @@ def _by_decomposition(found: pd.DataFrame, by: str) -> str:
 
 
 def _told(table: pd.DataFrame) -> str:
-    runs = table[table["policy"] != study.CLAIRVOYANT]
+    runs = table[~table["policy"].isin(study.BOUNDS)]
     devices = ", ".join(f"{n:,}" for n in sorted(set(runs["devices"].astype(int))))
     days = ", ".join(number(float(d)) for d in sorted(set(runs["days"])))
     seeds = runs.groupby("policy")["seed"].nunique()
@@ -138,22 +139,31 @@ def _rows(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def bounds(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return the clairvoyant of each seed and decomposition among the sweeps' runs."""
+    """Return the bounds on the sweeps' runs.
+
+    The clairvoyant is that of each seed and decomposition; the causal one, which takes the time of a few runs, of those
+    that every policy was run on.
+    """
     import msgspec
 
     from experiments.results import Run
-    from experiments.study_bound import clairvoyant_point
+    from experiments.study_bound import causal_point, clairvoyant_point
     from experiments.sweep import read_journal
     from scenarios.fleet import FleetScenario
 
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    runs: dict[tuple[Any, ...], dict[str, Run]] = {}
     for folder in folders:
-        for line in read_journal(folder / "points.jsonl").values():
-            scenario = msgspec.convert(Run(folder=Path(line["result"]["run"])).config, FleetScenario)
-            name = (scenario.decomposition, scenario.seed)
-            if name not in found:
-                found[name] = clairvoyant_point(scenario)
-    return list(found.values())
+        for words, line in read_journal(folder / "points.jsonl").items():
+            run = Run(folder=Path(line["result"]["run"]))
+            runs.setdefault((run.config["decomposition"], run.seed), {})[study.policy_of(words)] = run
+    everyone = set().union(*runs.values())
+    found = []
+    for here in runs.values():
+        scenario = msgspec.convert(next(iter(here.values())).config, FleetScenario)
+        found.append(clairvoyant_point(scenario))
+        if study.BASE in here and set(here) == everyone:
+            found.append(causal_point(scenario, here[study.BASE].summary["interrupted_sessions"]))
+    return found
 
 
 def publish(folders: Sequence[Path], docs: Path) -> pd.DataFrame:

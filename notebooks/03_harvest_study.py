@@ -21,7 +21,7 @@
 import pandas as pd
 
 from experiments import load, simulate
-from experiments.study import BASE, CLAIRVOYANT, by_policy, paired, pareto, point, published, rankings, table_of
+from experiments.study import BASE, BOUNDS, by_policy, paired, pareto, point, published, rankings, table_of
 from experiments.study_bound import bar
 from experiments.study_report import pareto_figure
 
@@ -81,11 +81,11 @@ paired(small, "predictive")[["difference", "low", "high", "verdict"]].round(3)
 # python -m experiments.study_report runs/sweeps/...
 # ```
 #
-# The policy `none` lends nothing: what owners suffer anyway. The clairvoyant is a bound, not a run.
+# The policy `none` lends nothing: what owners suffer anyway. The clairvoyant and the causal are bounds, not runs.
 
 # %%
 large = published()
-by_policy(large[large["policy"] != CLAIRVOYANT]).round(3)
+by_policy(large[~large["policy"].isin(BOUNDS)]).round(3)
 
 # %%
 pareto_figure(large)

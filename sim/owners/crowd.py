@@ -54,8 +54,8 @@ NEVER_S = np.int32(2**31 - 1)
 FARTHEST_DAYS = 20000.0  # of a next event: 32-bit seconds end at 24,855 days
 _LOG_WORDS = 32.0 * np.log(2.0)
 _TWO, _LEVEL_BITS, _CHOICE_BITS, _TYPE_BITS = (np.uint32(v) for v in (2, LEVELS - 1, 12, 24))
-_SLOT_S = np.int32(DAY_S // SLOTS)
-_CHANCES = len(FACTORS) * SLOTS
+SLOT_S = np.int32(DAY_S // SLOTS)
+CHANCES = len(FACTORS) * SLOTS
 _PURPOSE = "crowd"  # one key; each clock's draws have their own index: phases even, bouts odd
 
 
@@ -96,14 +96,14 @@ def start(
     Raises:
         ValueError: an unknown decomposition, or a value out of its range, with its row.
     """
-    t = _tables(decomposition)
+    t = tables_for(decomposition)
     entity = np.asarray(entity)
     kind = check("kind_code", kind_code, 0, len(KINDS) - 1).astype(np.int64)
     check("start_minute", start_minute, 0, 1440)
     if weekday not in range(7):
         raise ValueError(f"weekday is {weekday}; allowed: 0 (Monday) to 6 (Sunday)")
     zone = np.broadcast_to(check("zone_min", zone_min, -840, 840), entity.shape)
-    law, story = _story(decomposition).law, _story(decomposition)
+    law, story = story_for(decomposition).law, story_for(decomposition)
     local = np.rint((weekday * 1440.0 + start_minute + zone) * 60.0).astype(np.int64) % (7 * DAY_S)
 
     def uniform(purpose: str, index: int) -> np.ndarray:
@@ -118,7 +118,7 @@ def start(
     hour = np.floor(uniform("habit", 0) * NO_HABIT).astype(np.int64)
     habit = np.where(uniform("habit", 1) < law.regular, hour, NO_HABIT)
     factor_row = nearest_factor(factor)
-    clock_s = _clock_s(local, story)
+    clock_s = clock_of(local, story)
     slot = clock_s * SLOTS // DAY_S
     state = (uniform("begin", 0)[:, None] > t.state[factor_row, habit, slot]).sum(axis=1).clip(max=LONG_OFF)
     state = np.where(takes_part, state, LONG_OFF)
@@ -180,7 +180,7 @@ class _Window:
         self, decomposition: str | Decomposition, seed: int, state: CrowdState, entity: np.ndarray, first_step: int,
         steps: int, step_s: int,
     ) -> None:  # fmt: skip
-        self.tables, self.story = _tables(decomposition), _story(decomposition)
+        self.tables, self.story = tables_for(decomposition), story_for(decomposition)
         self.key = draws.key_of(seed, _PURPOSE)
         self.entity = entity
         self.first_s, self.last_s, self.step_s = first_step * step_s, (first_step + steps - 1) * step_s, step_s
@@ -237,11 +237,11 @@ class _Window:
         amount = np.log(w1 + 0.5)
         np.subtract(_LOG_WORDS, amount, out=amount)  # exponential, mean 1
         at_s = np.concatenate([now.phase_until[turning], now.bout_off[over] + np.int32(t.gap_s)])
-        clock_s = _clock_s(at_s + now.local_s[both], self.story)
+        clock_s = clock_of(at_s + now.local_s[both], self.story)
         owner, level = now.owner[both], pick & _LEVEL_BITS
 
         old, factor_row = now.state[turning], now.factor_row[turning]
-        chance = t.chance[old.astype(np.int64) * _CHANCES + factor_row + clock_s[:split] // _SLOT_S]
+        chance = t.chance[old.astype(np.int64) * CHANCES + factor_row + clock_s[:split] // SLOT_S]
         lucky = ((pick[:split] >> _CHOICE_BITS) & _LEVEL_BITS) < chance * LEVELS
         stays = (old == LONG_OFF) & (at_s[:split] < now.off_until[turning])  # only a phase within it has ended
         state = np.where(stays, old, t.follows[old * np.uint8(2) + lucky])
@@ -293,13 +293,14 @@ def _after(t: Tables, row: np.ndarray, clock_s: np.ndarray, amount: np.ndarray) 
     return np.asarray(np.maximum(days * DAY_S + inside - clock_s, 0.0))
 
 
-def _clock_s(local_s: np.ndarray, story: Decomposition) -> np.ndarray:
+def clock_of(local_s: np.ndarray, story: Decomposition) -> np.ndarray:
     """Return the second of the owner's day: later by the weekend's shift on Saturdays and Sundays."""
     weekend = local_s // DAY_S % 7 >= 5
     return np.asarray((local_s - weekend * np.int32(round(story.weekend_shift_min * 60.0))) % DAY_S)
 
 
-def _story(decomposition: str | Decomposition) -> Decomposition:
+def story_for(decomposition: str | Decomposition) -> Decomposition:
+    """Return a decomposition by name, or the object itself."""
     if isinstance(decomposition, Decomposition):
         return decomposition
     if decomposition not in DECOMPOSITIONS:
@@ -310,10 +311,10 @@ def _story(decomposition: str | Decomposition) -> Decomposition:
 _OWN: dict[int, tuple[Decomposition, Tables]] = {}
 
 
-def _tables(decomposition: str | Decomposition) -> Tables:
+def tables_for(decomposition: str | Decomposition) -> Tables:
     """Return a decomposition's tables, made once (by name, or by the object itself)."""
     if not isinstance(decomposition, Decomposition):
-        _story(decomposition)
+        story_for(decomposition)
         return tables_of(decomposition)
     found = _OWN.get(id(decomposition))
     if found is None or found[0] is not decomposition:
