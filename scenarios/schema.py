@@ -23,7 +23,8 @@ from policies.config import (
     PreparedConfig,
 )
 from policies.consensus import bears_liars
-from policies.gateway.gateway import DEADLINE_MAX_S, TOKENS_MAX
+from policies.gateway.gateway import DEADLINE_MAX_S
+from policies.jobs import TOKENS_MAX
 from scenarios import council, faults, sensors
 from scenarios.adversaries.behaviours import Behaviour, Silent, WrongResults
 from scenarios.adversaries.check import check as check_adversaries

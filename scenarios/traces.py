@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from models.links.replay import RateTrace
-from policies.gateway.gateway import TOKENS_MAX
+from policies.jobs import TOKENS_MAX
 from scenarios.schema import ScenarioError
 
 _AZURE_COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from models import draws
-from policies.gateway.gateway import DEADLINE_MAX_S, TOKENS_MAX
+from policies.gateway.gateway import DEADLINE_MAX_S
+from policies.jobs import TOKENS_MAX
 from scenarios.schema import PRIORITIES, SECONDS_MAX, Azure, Recorded, Scenario, ScenarioError, Synthetic, WorkloadBase
 from scenarios.traces import read_azure
 
