@@ -11,7 +11,8 @@ from policies.wire import Message
 ALIVE, SUSPECT, DEAD = range(3)
 STATUSES = ("alive", "suspect", "dead")
 
-Number = Annotated[int, Meta(ge=0, le=2**62)]
+LAST = 2**62
+Number = Annotated[int, Meta(ge=0, le=LAST)]
 """An incarnation or a term. Whoever goes on from one counts it up, and must still be able to say what comes of it."""
 Status = Annotated[int, Meta(ge=ALIVE, le=DEAD)]
 Update = tuple[str, Number, Status, str]
@@ -66,7 +67,7 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
     Who has lost its disk counts its lives from one again, and learns so which of them the others take for over.
     """
 
-    incarnation: Number
+    incarnation: Annotated[int, Meta(ge=1, le=LAST)]
     known: Number
 
 

@@ -144,3 +144,12 @@ def test_a_member_that_lost_its_disk_begins_after_its_last_life() -> None:
     group.restart("n1")
     group.run(2)
     assert group.detector("n0").table.entries["n1"] == (6, ALIVE)
+
+
+def test_a_heartbeat_of_no_life_is_malformed() -> None:
+    """Lives are counted from one: a stranger's that has none began no intervals, and stopped whoever heard it."""
+    group = Group(FAST, 3, known=2)
+    group.cluster.world.give(group.cluster.world.by_name["n0"], (p.MESSAGE, "", "stranger", encode(Heartbeat(0, 0))))
+    group.run(8)
+
+    assert group.views() == {group.names}
