@@ -6,7 +6,6 @@ import argparse
 import csv
 import gzip
 import io
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from scipy.stats import spearmanr
 
 from experiments.compose import UsageError
 from experiments.progress import Progress, progress
+from experiments.whole import write_whole
 from models.inference.rows import Answer, answer
 
 NEEDED = ("system", "model", "devices", "metric", "unit")
@@ -159,9 +159,7 @@ def write(path: Path, rows: list[Row]) -> None:
         told = {"predicted": f"{row.answer.value:.6g}", "error": "" if error is None else f"{error:.4f}"}
         fits = "yes" if row.answer.metrics.fits else "no"
         writer.writerow({**row.cells, **told, "regime": row.answer.regime, "fits": fits})
-    part = path.with_name(path.name + ".part")
-    part.write_text(made.getvalue(), encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, made.getvalue())
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:

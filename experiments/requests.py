@@ -22,6 +22,7 @@ from experiments.compose import UsageError
 from experiments.folders import show_path
 from experiments.present import show
 from experiments.progress import progress
+from experiments.whole import write_whole
 from models.devices.rows import find
 from models.devices.table import compute, table
 from models.engines import KernelTables, Law, Linear, TableError
@@ -81,9 +82,7 @@ def main(options: argparse.Namespace) -> int:
         raise UsageError(f"requests: {error}") from None
     if options.out:
         lines = [json.dumps(_plain(one) | {"fidelity": done.fidelity}) for one in done.served]
-        part = options.out.with_name(f".{options.out.name}.part")
-        part.write_text("\n".join(lines) + "\n")
-        part.replace(options.out)
+        write_whole(options.out, "\n".join(lines) + "\n")
     computed = sum(one.request.prompt for one in done.served)
     plain = {
         "requests": len(rows), "fidelity": done.fidelity, "iterations": done.iterations, "events": done.events,

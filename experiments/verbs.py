@@ -17,6 +17,7 @@ from experiments.present import show, summary
 from experiments.progress import say
 from experiments.results import number
 from experiments.run_verbs import run, sweep
+from experiments.whole import whole
 
 FIGURES = (".svg", ".png", ".pdf")
 SUBJECTS = {
@@ -172,7 +173,8 @@ def _compare(words: list[str]) -> int:
     if options.out:
         figure = found.plot().get_figure(root=True)
         assert figure is not None
-        figure.savefig(options.out, dpi=150)
+        with whole(options.out) as part:
+            figure.savefig(part, dpi=150)
         if not options.quiet:
             say(f"figure: {show_path(options.out)}")
     show(found.plain(), found.text(), options.json)

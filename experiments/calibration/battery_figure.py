@@ -9,6 +9,7 @@ import numpy as np
 from experiments.calibration.circuit_fit import CircuitFit
 from experiments.calibration.heat_fit import HeatFit
 from experiments.compose import UsageError
+from experiments.whole import whole
 from models.battery.cell import Cell
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -41,4 +42,5 @@ def save_figure(path: Path, cell: Cell, circuit: CircuitFit, heat: HeatFit) -> N
         ohms.errorbar(circuit.shape.r_soc, 1e3 * values, yerr=1e3 * np.nan_to_num(errors, posinf=0.0), label=label)
     ohms.set(xlabel="state of charge", ylabel="mohm at 25 C", yscale="log", title="resistance")
     ohms.legend(fontsize="x-small")
-    figure.savefig(path, dpi=150)
+    with whole(path) as part:
+        figure.savefig(part, dpi=150)

@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.compose import UsageError
 from experiments.progress import progress
+from experiments.whole import write_whole
 from models.distributions.fit import Sample, choose
 from models.distributions.law import FORMAT
 
@@ -107,7 +108,7 @@ def write(path: Path, plain: dict[str, Any]) -> None:
             parts.append(f"{json.dumps(key)}: {{\n{rows}\n}}")
         else:
             parts.append(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}")
-    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+    write_whole(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def words(plain: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from experiments.compose import UsageError
 from experiments.folders import project_root, show_path
 from experiments.present import table
 from experiments.progress import progress, say
+from experiments.whole import write_whole
 
 if TYPE_CHECKING:
     from scenarios.schema import Scenario
@@ -116,9 +117,7 @@ def keep_profile(profile: dict[str, Any], out: Path) -> None:
     from real_backends.executors.calibration import profile_hash
 
     profile["hash"] = profile_hash(profile)
-    part = out.with_name(f".{out.name}.part")
-    part.write_text(json.dumps(profile, indent=2, sort_keys=True) + "\n")
-    part.replace(out)
+    write_whole(out, json.dumps(profile, indent=2, sort_keys=True) + "\n")
 
 
 def _executor_law(backend: str, seconds: float, threads: int) -> dict[str, Any]:

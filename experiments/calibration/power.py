@@ -22,6 +22,7 @@ import pandas as pd
 from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.fitting import Fit, fit
+from experiments.whole import whole, write_whole
 from models.power.cores import core_current_ma, log_current
 from models.radio import REFERENCE_RSRP_DBM, REFERENCE_SINR_DB, RSRP_DBM, SINR_DB, Radio, active_w, throughput_w
 
@@ -109,7 +110,7 @@ def run(options: argparse.Namespace) -> Outcome:
             "input": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest(), "versions": versions(),
         },
     }  # fmt: skip
-    options.out.write_text(json.dumps(plain, indent=2) + "\n")
+    write_whole(options.out, json.dumps(plain, indent=2) + "\n")
     if options.figure:
         _draw(found, options.figure)
     return Outcome(plain, found.text)
@@ -387,4 +388,5 @@ def _draw(found: Found, out: Path) -> None:
     left.set(xlabel=f"measured ({found.unit})", ylabel=f"predicted ({found.unit})", xscale="log", yscale="log")
     right.hist(100.0 * (found.predicted / found.measured - 1.0), bins=60, color=BLUE)
     right.set(xlabel="error (%), all rows in the fit", ylabel="rows")
-    figure.savefig(out, dpi=130)
+    with whole(out) as part:
+        figure.savefig(part, dpi=130)

@@ -23,6 +23,7 @@ import pandas as pd
 from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.fitting import Fit, fit
+from experiments.whole import whole, write_whole
 from models.thermal.phone_fit import ASSUMED_CPU_LOAD, ASSUMED_GPU_LOAD, PhoneFit, predict_battery_zone
 
 LONG_S = 60.0  # runs of at least this length are scored: in shorter ones the zone hardly moves
@@ -153,7 +154,7 @@ def run(options: argparse.Namespace) -> Outcome:
             "runs": len(runs.names), "runs_without_loads": int(runs.assumed.sum()), "versions": versions(),
         },
     }  # fmt: skip
-    options.out.write_text(json.dumps(plain, indent=2) + "\n")
+    write_whole(options.out, json.dumps(plain, indent=2) + "\n")
     if getattr(options, "figure", None):
         _draw(runs, unseen_c, options.figure)
     return Outcome(plain, _words(plain))
@@ -284,6 +285,7 @@ def _draw(runs: Runs, unseen_c: np.ndarray, out: Path) -> None:
     gaps.set(xlabel="time (s)", ylabel="predicted less measured (K)")
     gaps.legend(fontsize=5)
     try:
-        figure.savefig(out)
+        with whole(out) as part:
+            figure.savefig(part)
     except ValueError as error:
         raise UsageError(f"--figure {out}: {error}") from None

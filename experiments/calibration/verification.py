@@ -24,6 +24,7 @@ from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.folders import show_path
 from experiments.present import markdown
+from experiments.whole import write_whole
 
 CONFIDENCE, RESAMPLES = 0.99, 400
 MODELS = ("tiny", "small")
@@ -70,10 +71,10 @@ def run(options: argparse.Namespace) -> Outcome:
         "pairs": tolerances(fitted, options.seed),
     }
     score(found["pairs"], held_out)
-    options.out.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_whole(options.out, json.dumps(found, indent=1, sort_keys=True) + "\n")
     text = table(found["pairs"])
     if options.table:
-        options.table.write_text(text + "\n", encoding="utf-8")
+        write_whole(options.table, text + "\n")
     return Outcome(found, f"{text}\n{show_path(options.out)}")
 
 

@@ -14,6 +14,7 @@ from experiments.gap.study import SETTLED_S, Found
 from experiments.gap.verdict import BARS, REPEATS_MIN, REQUESTS_MIN
 from experiments.present import markdown
 from experiments.results import number
+from experiments.whole import whole, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -143,8 +144,9 @@ def figure(found: Found) -> Figure:
 
 def write(found: Found, page: Path, command: str) -> None:
     """Write the page, and its figure beside it."""
-    page.write_text(text(found, command))
-    figure(found).savefig(page.with_suffix(".png"), dpi=150)
+    write_whole(page, text(found, command))
+    with whole(page.with_suffix(".png")) as part:
+        figure(found).savefig(part, dpi=150)
 
 
 def _noise(found: Found, name: str) -> Errors | None:

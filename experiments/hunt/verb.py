@@ -24,6 +24,7 @@ from experiments.hunt.shrink import RUNS_MAX, Shrinker, Shrunk
 from experiments.hunt.swarm import draw
 from experiments.present import show
 from experiments.progress import progress, say
+from experiments.whole import write_whole
 from scenarios.trial import Trial, build_trial, plain
 
 JOBS_MAX = 256
@@ -67,7 +68,7 @@ def hunt(words: list[str]) -> int:
             for one, file, line in zip(shrunk, files, lines, strict=True)
         ],
     }  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(plain_result, indent=2) + "\n")
+    write_whole(folder / "summary.json", json.dumps(plain_result, indent=2) + "\n")
     show(plain_result, text(plan, done, shrunk, files, lines, bad), as_json)
     return 3 if bad else 0
 
@@ -86,7 +87,7 @@ def _defects(words: list[str], *, as_json: bool, quiet: bool) -> int:
             rows.append(row)
             report(len(rows) / len(points), f"{row.defect}: {row.hits} of {row.seeds} seeds")
     if given.get("out"):
-        Path(given["out"]).write_text(page(rows))
+        write_whole(Path(given["out"]), page(rows))
     missed = [row.defect for row in rows if row.median > SEEDS or row.events > EVENTS_MAX]
     said = f"above {SEEDS} seeds or {EVENTS_MAX} events: {', '.join(missed)}" if missed else "every defect was found"
     show({"rows": [vars(row) for row in rows], "missed": missed}, f"{table(rows)}\n\n{said}", as_json)
@@ -172,7 +173,7 @@ def _write(one: Shrunk, folder: Path) -> Path:
     file = folder / f"{one.outcome.check}-{one.trial.seed}.yaml"
     head = f"# {one.outcome.check}: {one.outcome.why}\n# Again: twin replay {show_path(file)}\n"
     body = yaml.safe_dump(plain(one.trial), sort_keys=False, default_flow_style=None, width=100)
-    file.write_text(head + body)
+    write_whole(file, head + body)
     return file
 
 

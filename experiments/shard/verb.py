@@ -15,6 +15,7 @@ from experiments.progress import progress
 from experiments.shard import goodput, goodput_page
 from experiments.shard.score import Row, planned, ratio, row
 from experiments.shard.testbeds import Bed, models_of, read
+from experiments.whole import write_whole
 from policies.sharding import PLANNERS
 
 PAGE = """\
@@ -53,8 +54,9 @@ def main(options: argparse.Namespace) -> int:
         UsageError: one line on a file, model or planner that does not exist.
     """
     _check(options)
+    before = _page(options.out)
     if options.goodput:
-        return _goodput(options)
+        return _goodput(options, before)
     beds = [bed for path in options.testbed for bed in _beds(path, options.model)]
     names = options.planner or sorted(PLANNERS)
     rows: list[Row] = []
@@ -63,10 +65,10 @@ def main(options: argparse.Namespace) -> int:
             report(number / (len(beds) * len(names)), f"{bed.name} {bed.model} {name}")
             rows.append(row(bed, name, options.budget))
     if options.out:
-        out = Path(options.out)
-        _, mark, kept = (out.read_text() if out.is_file() else "").partition(KEPT)
+        _, mark, kept = before.partition(KEPT)
         below = f"\n{mark}{kept}" if mark else ""
-        out.write_text(PAGE.format(command=command(options, "docs/planners.md")) + _markdown(rows) + below)
+        made = PAGE.format(command=command(options, "docs/planners.md")) + _markdown(rows)
+        write_whole(Path(options.out), made + below)
     plain = [vars(one) | {"ratio": ratio(rows, one)} for one in rows]
     show({"rows": plain}, _text(rows), options.json)
     return 0
@@ -84,7 +86,15 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--out {options.out}: allowed: a file in a folder that exists")
 
 
-def _goodput(options: argparse.Namespace) -> int:
+def _page(out: str | None) -> str:
+    """Return what stands in a page that is made again; nothing where there is none yet."""
+    try:
+        return Path(out).read_text(encoding="utf-8") if out and Path(out).is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--out {out}: not a page in UTF-8: {error}") from None
+
+
+def _goodput(options: argparse.Namespace, before: str) -> int:
     """Serve requests over each plan, and show; the plan that simulation chooses is one of them."""
     shown: list[goodput.Shown] = []
     cpu_s: dict[tuple[str, str], float] = {}
@@ -110,8 +120,7 @@ def _goodput(options: argparse.Namespace) -> int:
     if options.out:
         words = f"runs of {options.seconds:g} virtual seconds, by time at {options.load:g} times the best"
         made = f"`{command(options, 'docs/goodput.md')}`: {words}"
-        out = Path(options.out)
-        out.write_text(goodput_page.page(out.read_text() if out.is_file() else "", shown, made, cpu_s))
+        write_whole(Path(options.out), goodput_page.page(before, shown, made, cpu_s))
     show({"rows": [msgspec.to_builtins(one) for one in shown]}, goodput_page.text(shown), options.json)
     return 0
 

@@ -22,6 +22,7 @@ from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.predict import Row, read, title
 from experiments.validation import inference_twice
+from experiments.whole import write_whole
 
 ROWS = Path(__file__).with_name("inference_rows.csv")
 LATER = Path(__file__).with_name("unseen_rows.csv")
@@ -96,7 +97,7 @@ def run(options: argparse.Namespace) -> Outcome:
             "sources": _sources([*rows, *later]), "twice": inference_twice.markdown(twice),
         }  # fmt: skip
         filled = _PLACE.sub(lambda place: f"{place[1]}{tables.get(place['name'], place['inside'])}{place[4]}", page)
-        options.out.write_text(filled, encoding="utf-8")
+        write_whole(options.out, filled)
     plain: dict[str, Any] = {"classes": [vars(one) for one in classes], "rows": len(rows)}
     words = _words(classes)
     if later:

@@ -28,6 +28,7 @@ from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.progress import Progress, progress, say
 from experiments.validation.physics_table import places, rewritten, summary, text
+from experiments.whole import write_whole
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NO_TESTS = 5  # pytest's exit code when nothing was chosen
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> Outcome:
     head = summary(rows, perf_counter() - begun, quick=options.quick)
     if out is not None:
         after, homeless = rewritten(_before(out), rows, head)  # read again: its words may have changed meanwhile
-        out.write_text(after)
+        write_whole(out, after)
         if homeless:
             say(f"{out} has no place for: {', '.join(homeless)}")
     plain = {"rows": [asdict(row) for row in rows], "quick": options.quick, "summary": head}
