@@ -8,6 +8,7 @@ computed value outside has found an error of the law, of the choice, or one of t
 from __future__ import annotations
 
 import argparse
+import re
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -100,6 +101,8 @@ def _check(options: argparse.Namespace) -> None:
 def _number(name: str, word: str) -> Fraction:
     """Read ``--faulty`` (a share) or ``--odds``."""
     try:
+        if not re.fullmatch(r"[^eE]{1,40}([eE][+-]?\d{1,2})?", word.strip()):  # a large exponent is hours of digits
+            raise ValueError
         value = Fraction(word.strip())
     except (ValueError, ZeroDivisionError):
         raise CommitteeError(f"{name}={word!r}: expected a number, as 0.1 or 1/4") from None

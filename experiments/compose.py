@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 LISTS = {"config": ("faults", "adversaries"), "fleet": ("outages",)}  # fields that are lists, by root
 FLEET_GROUPS = ("policy/harvest", "scenario")
 TRACKERS = ("mlflow", "none")
+POINTS_MAX = 100_000  # of a grid: each is composed before the first runs, and this many take hours to be
 FLAGS = {"--fresh": "fresh", "--really": "really", "--json": "json", "--quiet": "quiet", "-q": "quiet"}
 
 
@@ -128,8 +130,8 @@ def root_of(overrides: Sequence[str]) -> str:
     ('fleet', 'config')
     """
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("scenario=")]
-    file = CONF / "scenario" / f"{chosen[-1]}.yaml" if chosen else None
-    text = file.read_text().splitlines() if file is not None and file.is_file() else []
+    known = chosen and chosen[-1] in groups()["scenario"]  # another name is refused later, whatever it looks like
+    text = (CONF / "scenario" / f"{chosen[-1]}.yaml").read_text().splitlines() if known else []
     return "fleet" if "kind: fleet" in text else "config"
 
 
@@ -166,6 +168,8 @@ def points(words: Sequence[str]) -> list[list[str]]:
     for word in words:
         key, _, value = word.partition("=")
         axes.append([f"{key}={one}" for one in _values(word, value)])
+    if (many := math.prod(map(len, axes))) > POINTS_MAX:
+        raise UsageError(f"{' '.join(words)}: {many:,} points; allowed: up to {POINTS_MAX:,} in one grid")
     return [list(point) for point in itertools.product(*axes)]
 
 
@@ -180,11 +184,13 @@ def groups() -> dict[str, list[str]]:
 
 
 def _values(word: str, value: str) -> list[str]:
-    span = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", value)
+    span = re.fullmatch(r"(-?\d{1,18})\.\.(-?\d{1,18})", value)
     if span:
         first, last = int(span[1]), int(span[2])
         if last < first:
             raise UsageError(f"{word}: the range is empty; its first number must not be above its last")
+        if last - first >= POINTS_MAX:
+            raise UsageError(f"{word}: {last - first + 1:,} values; allowed: up to {POINTS_MAX:,} in one grid")
         return [str(i) for i in range(first, last + 1)]
     if "," not in value or value[:1] in "[{'\"":
         return [value]

@@ -50,6 +50,8 @@ def test_informative_trust_is_counted_too() -> None:
         (["--faulty", "0.1", "--odds", "1/99", "--check", "9"], "odds=1/99: a device has 1 to 10 tickets"),
         (["--faulty", "0.1", "--odds", "0"], "odds='0': allowed: 1/1000 to 1000"),
         (["--odds", "99999999999999999999999/1"], "odds='99999999999999999999999/1': allowed: 1/1000 to 1000"),
+        (["--faulty", "1e99999999"], "faulty='1e99999999': expected a number, as 0.1 or 1/4"),
+        (["--odds", "1e-99999999"], "odds='1e-99999999': expected a number, as 0.1 or 1/4"),
         (["--faulty", "0.1,1.5"], "faulty='1.5': allowed: shares from 0 to 1"),
         (["--faulty=-0.1"], "faulty='-0.1': allowed: shares from 0 to 1"),
         (["--fleet", "0"], "--fleet 0: allowed: 1 to 1000000"),

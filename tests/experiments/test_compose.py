@@ -193,6 +193,19 @@ def test_lists_and_ranges_become_points() -> None:
         points(["seed=8..1"])
 
 
+@pytest.mark.parametrize("words", ["seed=1..100001", "seed=0..999999999999999999", "seed=1..1000 fleet.phones=1..1000"])
+def test_a_grid_that_nobody_can_wait_for_is_refused(words: str) -> None:
+    """Its points are counted before they are made."""
+    with pytest.raises(UsageError, match=r"allowed: up to 100,000 in one grid"):
+        points(words.split())
+
+
+def test_a_scenario_whose_name_no_file_can_have_is_refused() -> None:
+    """A name that is longer than names of files may be is one that is not there."""
+    with pytest.raises(UsageError, match=r"no such choice"):
+        compose_plain([f"scenario={'a' * 300}"])
+
+
 def test_no_file_of_conf_names_code() -> None:
     """conf/ holds data: no key lets a file choose what is imported."""
     assert not [file for file in CONF.rglob("*.yaml") if "_target_" in file.read_text()]
