@@ -101,8 +101,13 @@ def _track(done: list[Any], overrides: list[str]) -> None:
     if fresh and importlib.util.find_spec("mlflow"):
         from experiments.track import open_client, open_parent
 
-        client = open_client()
-        parent = open_parent(client, fresh[0].name, "sweep", overrides)
+        try:
+            client = open_client()
+            parent = open_parent(client, fresh[0].name, "sweep", overrides)
+        except Exception as error:  # a tracker's failure must not cost a finished sweep
+            first = (str(error) or "failed").splitlines()[0]
+            say(f"mlflow: {type(error).__name__}: {first}; the Runs themselves are complete")
+            return
     for finished in fresh:
         track(finished, parent=parent)
     if client:

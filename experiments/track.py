@@ -9,10 +9,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.folders import project_root
+from experiments.compose import UsageError
+from experiments.folders import project_root, show_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,15 +34,19 @@ PARAM_CHARS_MAX = 6000  # MLflow's own limit of a parameter's value
 
 
 def open_client(root: Path | None = None) -> MlflowClient:
-    """Open the project's mlflow.db, made on first use; write-ahead logging halves the time of writes."""
+    """Open the project's mlflow.db, made on first use; write-ahead logging halves the time of writes.
+
+    Raises:
+        UsageError: what is there is no database, or cannot be opened.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     db = (root or project_root()).absolute() / "mlflow.db"
-    connection = sqlite3.connect(db)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
+        with closing(sqlite3.connect(db)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"{show_path(db)}: cannot be used: {error}; moved away, it is made anew") from None
     from mlflow import MlflowClient
 
     for noisy in ("alembic", "mlflow"):  # after the import, which sets levels of its own

@@ -108,6 +108,19 @@ def test_a_library_that_does_not_load_is_one_line(
     assert done.stderr == f"twin: {words.split()[0]}: {said}"
 
 
+def test_a_registry_that_is_no_database_is_one_line(
+    home: Path, made_up_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A damaged mlflow.db is named, and stays what it is."""
+    (home / "mlflow.db").write_text("not a database, but long enough to be taken for one" * 9)
+
+    assert cli.main(["promote", "made_up"]) == 2
+    assert capsys.readouterr().err == (
+        "twin: mlflow.db: cannot be used: file is not a database; moved away, it is made anew\n"
+    )
+    assert "long enough" in (home / "mlflow.db").read_text()
+
+
 @pytest.fixture
 def made_up_run(home: Path, synthetic_record: Callable[..., Record]) -> Path:
     """Keep a Run of a made-up world under ``made_up``."""

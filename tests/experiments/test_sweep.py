@@ -165,6 +165,25 @@ def test_the_verb_reports_failed_points(
     assert cli.main(["sweep", "seed=1", "jobs=0"]) == 2
 
 
+def test_a_sweep_outlives_its_tracker(
+    synthetic_record: Callable[..., Record], home: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Where MLflow's database is damaged, the points are done and shown, and one line says what was not logged."""
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
+    module = ModuleType("sim.village")
+    module.simulate = lambda scenario, **given: synthetic_record(scenario.seed, requests=30, devices=3)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sim.village", module)
+    monkeypatch.setattr("experiments.report.render", lambda run: "a report")
+    (home / "mlflow.db").write_text("not a database, but long enough to be taken for one" * 9)
+
+    assert cli.main(["sweep", "seed=1..2", "-q", "--json"]) == 0
+    told = capsys.readouterr()
+    assert [point["status"] for point in json.loads(told.out)["points"]] == ["done", "done"]
+    assert told.err.startswith("twin: mlflow: UsageError: mlflow.db: cannot be used")
+    assert told.err.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_one_and_two_workers_leave_the_same_digests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
