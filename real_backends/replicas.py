@@ -20,6 +20,7 @@ class Replica:
         ledger: node to token-layers earned.
         earned: token-layers of all settled receipts.
         balances: account to micro-credits.
+        wrong_books: which law of the ledger does not hold there, or "".
     """
 
     applied: int
@@ -27,6 +28,7 @@ class Replica:
     ledger: dict[str, int]
     earned: int
     balances: dict[str, int]
+    wrong_books: str
 
     def digest(self) -> str:
         """Return the digest of the whole state."""
@@ -40,7 +42,7 @@ def report(policies: Mapping[str, Policy]) -> dict[str, Any]:
         return {}
     return {
         "applied": state.applied, "state_digest": state.digest(), "ledger": state.ledger, "earned": state.earned,
-        "balances": state.balances,
+        "balances": state.balances, "wrong_books": state.wrong_books,
     }  # fmt: skip
 
 

@@ -256,6 +256,11 @@ class VillageState:
         """Account to micro-credits (`policies.state.ledger`)."""
         return self.credits.balances
 
+    @property
+    def wrong_books(self) -> str:
+        """Which law of the ledger does not hold, or ""."""
+        return self.credits.wrong()
+
 
 def _binds(pledge: Pledge, verify: Verify) -> bool:
     """Whether every stage has signed its own commitment; that is kept by the log, and nothing of the state changes."""

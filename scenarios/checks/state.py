@@ -66,8 +66,8 @@ class LedgerConserved(OfStates):
                 return f"{node}: the ledger sums to {total}, {state.earned} token-layers were earned"
             if credits:
                 return f"{node}: the accounts sum to {credits} micro-credits, not to 0"
-            if why := state.credits.wrong():
-                return f"{node}: {why}"
+            if state.wrong_books:
+                return f"{node}: {state.wrong_books}"
         return ""
 
 

@@ -67,12 +67,17 @@ def same_where_decided(found: list[int], reference: tuple[list[int], list[float]
     return True
 
 
-async def ask(node: Node, job: int, prompt: list[int], line: tuple[Stage, ...] = STAGES, **changes: Any) -> None:
-    """Submit a session; its prompt lies with its head."""
+async def ask(
+    node: Node, job: int, prompt: list[int], line: tuple[Stage, ...] = STAGES, *, placed: bool = True, **changes: Any
+) -> None:
+    """Submit a session; its prompt lies with its head. What is not ``placed`` no leader has seen to."""
     blob = np.array(prompt, dtype="<i4").tobytes()
     node.blobs.store.put(blob)
     fields = {"prompt": digest(blob), "source": "a", "prompt_tokens": len(prompt), "new_tokens": SAID, **changes}
-    await submit(node, job, session_job(line, **fields))
+    if placed:
+        await submit(node, job, session_job(line, **fields))
+    else:
+        node.host.submit("worker", job, session_job(line, **fields))
 
 
 async def all_said(node: Node, jobs: int) -> list[list[int]]:
@@ -305,7 +310,7 @@ def test_a_stage_that_forgot_loses_those_who_run_and_serves_the_next(tmp_path: P
         (PROMPTS[0], {"new_tokens": 100}, "allowed: up to 64", "a"),
         ([DESK_TINY.vocab], {}, "expected 0..511", "a"),
         (PROMPTS[0], {"model": "other"}, "model='other'", "a"),
-        (PROMPTS[0], {"stages": (Stage("a", 0, 3), Stage("b", 4, 99))}, "not placed here", "b"),
+        (PROMPTS[0], {"stages": (Stage("a", 0, 3), Stage("b", 4, 99))}, "no token at position 0", "b"),
     ],
     ids=["too long", "no room ever", "no such token", "no such model", "no such layers"],
 )
@@ -319,7 +324,7 @@ def test_an_impossible_session_harms_nobody(
         for job in range(2):
             await ask(nodes["a"], job, PROMPTS[job])
         fields = dict(changes)
-        await ask(nodes["a"], 9, prompt, fields.pop("stages", STAGES), **fields)
+        await ask(nodes["a"], 9, prompt, fields.pop("stages", STAGES), placed=False, **fields)
         found = await all_said(nodes["a"], 2)
         await until(lambda: 9 in nodes["a"].ends)
         assert all(map(same_where_decided, found, references[:2]))

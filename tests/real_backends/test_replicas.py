@@ -52,6 +52,7 @@ def test_a_replica_answers_as_the_state_does() -> None:
 @pytest.mark.parametrize(("change", "broken"), [({}, ""), ({"earned": 1}, "desk-1: the ledger sums to 192, 1"),
                                                 ({"balances": {"": -3, "a": 3, "b": -1, "c": 1}}, "account b holds -1"),
                                                 ({"balances": {"a": 1}}, "sum to 1 micro-credits"),
+                                                ({"wrong_books": "61 were earned"}, "desk-1: 61 were earned"),
                                                 ({"state_digest": "x"}, "applied 2 commands and differ")])  # fmt: skip
 def test_the_ledger_check_reads_replicas(change: dict[str, Any], broken: str) -> None:
     """Two equal replicas hold; a ledger that does not sum up or a state that differs at the same command is named."""
