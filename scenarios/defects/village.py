@@ -38,7 +38,7 @@ class Village:
             (self.coordination, right.coordination), (self.gateway, right.gateway), (self.plan, right.plan),
             (self.worker, right.worker),
         ]  # fmt: skip
-        (wrong,) = [part for part, correct in parts if part is not correct]
+        *_, wrong = [part for part, correct in parts if part is not correct]  # a leader may only believe what is wrong
         return (wrong.__doc__ or "").split(":")[0].split(".\n")[0].strip().replace("\n    ", " ")
 
 
@@ -49,9 +49,9 @@ DEFECTS: dict[str, Village] = {
     "g08_busy": Village(coordination=ExemptsTheBusy),
     "g08_loss": Village(coordination=FailsWithTheNode),
     "g09": Village(coordination=ServesOneAtATime),
-    "g10": Village(plan=g10.plan),
+    "g10": Village(plan=g10.plan, coordination=g10.BelievesItsPlanner),
     "g11_network": Village(plan=g11.blind),
-    "g11_missing": Village(plan=g11.skipping),
+    "g11_missing": Village(plan=g11.skipping, coordination=g10.BelievesItsPlanner),
     "g11_memory": Village(plan=g11.overcommitted),
     "g12_dead": Village(coordination=KeepsTheDead),
     "g12_reserved": Village(coordination=KeepsReservations),
