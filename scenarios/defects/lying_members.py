@@ -25,4 +25,5 @@ class WatchesNobody(Coordination):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "liars": False})
+        super().__init__(*args, **kwargs)
+        self.owed = None
