@@ -59,6 +59,8 @@ from scenarios.record import stages_text
 STEP_TRIES = 3
 STEP_TRY_S = 3.0  # assumption: ten times the slowest step of desk-tiny on a busy core, loading included
 
+DONE = Done(output="", tokens=0, first_token_ns=0)
+"""Of a job that has nothing to tell."""
 Planner = Callable[[bytes, int], bytes]
 _decode_job: Any = msgspec.msgpack.Decoder(Job).decode
 _decode_result: Any = msgspec.msgpack.Decoder(Union[Token, Tokens, Failed, Holds]).decode  # noqa: UP007
@@ -247,24 +249,24 @@ class ExecutorHost:
 
     async def _load(self, job: LoadJob) -> Done:
         await self.stages.load(job.model, job.first, job.last)
-        return Done(output="", tokens=0, first_token_ns=0)
+        return DONE
 
     async def _cover(self, path: str, job: CoverJob) -> Done:
         if (path, job.session) in self._tasks:
             self._covers[(path, job.session)] = (*self._covers.get((path, job.session), ()), *job.standbys)
-        return Done(output="", tokens=0, first_token_ns=0)
+        return DONE
 
     async def _free(self, job: FreeJob) -> Done:
         self.stages.gate.expect_no_more(job.kept)
         await self.stages.copies.free(job.kept)
-        return Done(output="", tokens=0, first_token_ns=0)
+        return DONE
 
     async def _believe(self, job: AdmitJob | ExpectJob) -> Done:
         if isinstance(job, AdmitJob):
             self.stages.gate.admit(job.model, job.stages)
         else:
             self.stages.gate.expect(job.kept, job.attempt, job.sender)
-        return Done(output="", tokens=0, first_token_ns=0)
+        return DONE
 
     async def _plan(self, job: PlanJob) -> Done:
         planner = self._planners.get(job.planner)

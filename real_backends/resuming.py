@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -71,10 +72,10 @@ class Resuming:
 
     async def cover(self, job: PreparedJob, session: str, standbys: tuple[Standby, ...]) -> None:
         """Tell stages of a session that has begun who stands by for them, too, from now on."""
-        for standby in standbys:
-            guard = Guard(session, job.model, job.stages, standby.index, job.kept, standby, ask=False)
-            if standby.index:
-                self._transport.send(job.stages[standby.index].node, STAGE, encode(guard))
+        told = msgspec.structs.replace(job, standbys=standbys, resume=False)
+        for guard in (self._guard(told, session, each.index) for each in standbys):
+            if guard.index:
+                self._transport.send(guard.stages[guard.index].node, STAGE, encode(guard))
             else:
                 await self._copies.guard(guard)
 

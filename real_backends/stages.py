@@ -361,7 +361,8 @@ class Stages:
             return
         said: Token | None = None
         try:
-            x, stage = unpack_activation(step.x), step.stages[step.index]
+            x = unpack_activation(step.x)
+            stage = step.stages[step.index]
             part = Part(step.session, x, step.position)
             out = await self._run_alone(entry, step.model, stage, _Named(part, step.shared, step.names))
             if isinstance(step, MarkedStep):

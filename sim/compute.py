@@ -181,15 +181,11 @@ class Compute:
             self._start_session(node, path, job_id, job)
         elif isinstance(job, LoadJob):
             self.loads.start(node, path, job_id, job)
-        elif isinstance(job, CoverJob):
-            session = self.sessions.get((node.name, job.session))
-            if session is not None:
-                self.copies.cover(session, job.standbys)
-            self._tell(node, path, job_id, Done("", 0, 0), now)
-        elif isinstance(job, FreeJob):
-            self.copies.free(node, job.kept)
-            self._tell(node, path, job_id, Done("", 0, 0), now)
-        elif isinstance(job, AdmitJob | ExpectJob):  # no peer's executor lies here: what it sends is what it should
+        elif isinstance(job, CoverJob | FreeJob | AdmitJob | ExpectJob):
+            if isinstance(job, FreeJob):
+                self.copies.free(node, job.kept)
+            elif isinstance(job, CoverJob) and (session := self.sessions.get((node.name, job.session))) is not None:
+                self.copies.cover(session, job.standbys)  # the others: no executor lies here about what it may send
             self._tell(node, path, job_id, Done("", 0, 0), now)
         elif isinstance(job, PlanJob):
             self.plans += 1

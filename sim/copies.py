@@ -128,11 +128,7 @@ class Copies:
         job = session.job
         if not isinstance(job, PreparedJob):
             return
-        self._streams[session.number] = streams = []
-        for standby in job.standbys:
-            stage = job.stages[standby.index]
-            has = self._has(standby.node, stage.first, stage.last, job)
-            streams.append(_Stream(session, standby, has, session.begins))
+        self._streams[session.number] = [self._stream(session, job, each, session.begins) for each in job.standbys]
         self.look(session)
 
     def cover(self, session: Session, standbys: tuple[Standby, ...]) -> None:
@@ -146,10 +142,12 @@ class Copies:
             for stream in [each for each in streams if each.standby.index == standby.index]:
                 self._stop(stream)
                 streams.remove(stream)
-            stage = job.stages[standby.index]
-            has = self._has(standby.node, stage.first, stage.last, job)
-            streams.append(_Stream(session, standby, has, session.taken(standby.index)))
+            streams.append(self._stream(session, job, standby, session.taken(standby.index)))
         self.look(session)
+
+    def _stream(self, session: Session, job: PreparedJob, standby: Standby, since: int) -> _Stream:
+        stage = job.stages[standby.index]
+        return _Stream(session, standby, self._has(standby.node, stage.first, stage.last, job), since)
 
     def look(self, session: Session) -> None:
         """See what of a session is to be copied now."""

@@ -20,7 +20,6 @@ from policies.commands import Accept, Attach, Complete, Dissolve, Evict, Join, P
 from policies.coordination.efforts import settlement_of
 from policies.coordination.lines import DECLARED
 from policies.coordination.owed import Owed
-from policies.coordination.pipelines import UNSERVED
 from policies.coordination.standing import Standing
 from policies.jobs import Done, Lost, Progress
 from policies.local import (
@@ -145,10 +144,8 @@ class Coordination(Standing):
         if not self.leading:
             return
         for placement in self.state.placements.values():
-            if self._serves_whole(placement):
-                self._expect(self.lines.place(placement))
-            else:
-                self._propose(Dissolve(placement.pipeline, UNSERVED))
+            if (line := self._line_of(placement)) is not None:
+                self._expect(line)
         for node in self.lines.dead():
             self._worker_gone(node, DECLARED)
         standing = self.standing

@@ -178,16 +178,22 @@ class Pipelines(Attempts):
         layers = {card.model: card.layers for card in self.cards}.get(command.model)
         return (command.stages[0].first, command.stages[-1].last) == (0, layers)
 
+    def _line_of(self, command: Place) -> Line | None:
+        """Take in what the log says is a pipeline; one that no correct leader would have placed is dissolved."""
+        if self._serves_whole(command):
+            return self.lines.place(command)
+        self._propose(Dissolve(command.pipeline, UNSERVED))
+        return None
+
     def _on_placed(self, command: Place, changed: bool) -> None:
         self.placing.difference_update(stage.node for stage in command.stages)
         if not changed:
             self.pool_changed = True
             return
-        if not self._serves_whole(command):
+        line = self._line_of(command)
+        if line is None:
             self.pool_changed = True
-            self._propose(Dissolve(command.pipeline, UNSERVED))
             return
-        line = self.lines.place(command)
         own = line.model == self.card.model
         self.port.decide(
             "placed", Placed(line.number, line.stages) if own else PlacedOf(line.number, line.stages, line.model)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from policies.config import PolicyConfig
-from policies.jobs import Done, Job, Lost, Outcome, PreparedJob, SessionJob, Stage
+from policies.jobs import Done, Job, Lost, Outcome, PreparedJob, Progress, SessionJob, Stage
 from policies.wire import digest, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.clock import SystemClock
@@ -67,6 +67,22 @@ class Node:
     async def close(self) -> None:
         await self.host.close()
         await self.transport.close()
+
+
+class Brake:
+    """Holds a head's session before its next step once it has told so many tokens."""
+
+    def __init__(self, node: Node, after: int) -> None:
+        self.node, self.after, self._step = node, after, node.host._step
+        node.host._step = self._braked  # type: ignore[method-assign]
+
+    def told(self) -> tuple[int, ...]:
+        """Return the tokens that there are."""
+        return tuple(token for each in self.node.outcomes if isinstance(each, Progress) for token in each.emitted)
+
+    async def _braked(self, *arguments: Any) -> int:
+        await until(lambda: len(self.told()) < self.after)
+        return await self._step(*arguments)
 
 
 async def run_nodes(

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from policies.jobs import CoverJob, FreeJob, Lost, Progress, Sampling, Stage, Standby
+from policies.jobs import CoverJob, FreeJob, Lost, Sampling, Stage, Standby
 from policies.wire import WireError, encode
 from real_backends.batch_frames import Batch, Slice
 from real_backends.cluster import until
@@ -24,6 +24,7 @@ from tests.real_backends.session_nodes import (
     PROMPT,
     STAGES,
     WEIGHTS,
+    Brake,
     Node,
     end_of,
     hold,
@@ -60,22 +61,6 @@ def standing(index: int, way: str = "checkpoint", until: int = 500) -> tuple[Sta
 def instead(index: int) -> tuple[Stage, ...]:
     """Return the stages with d in one's place."""
     return tuple(Stage("d", s.first, s.last) if k == index else s for k, s in enumerate(STAGES))
-
-
-class Brake:
-    """Holds a head's session before its next step once it has told so many tokens."""
-
-    def __init__(self, node: Node, after: int) -> None:
-        self.node, self.after, self._step = node, after, node.host._step
-        node.host._step = self._braked  # type: ignore[method-assign]
-
-    def told(self) -> tuple[int, ...]:
-        """Return the tokens that there are."""
-        return tuple(token for each in self.node.outcomes if isinstance(each, Progress) for token in each.emitted)
-
-    async def _braked(self, *arguments: Any) -> int:
-        await until(lambda: len(self.told()) < self.after)
-        return await self._step(*arguments)
 
 
 async def lose(
