@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from experiments.compose import UsageError
+from experiments.whole import write_whole
 from models.battery.cell import Cell
 
 FORMAT = 1
@@ -44,12 +45,7 @@ def save_cell(path: Path, cell: Cell, fit: dict[str, Any], provenance: dict[str,
         UsageError: the file cannot be written.
     """
     stored = msgspec.to_builtins(StoredCell(FORMAT, KIND, cell, fit, provenance))
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(json.dumps(stored, indent=1, allow_nan=False) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise UsageError(f"--out {path}: cannot be written: {error.strerror}") from None
+    write_whole(path, json.dumps(stored, indent=1, allow_nan=False) + "\n")
 
 
 def load_cell(path: Path | str) -> Cell:
