@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,8 +43,11 @@ class Changed(NamedTuple):
     accused: frozenset[str]
 
 
-async def across_epochs(folder: Path, rules: ConsensusRules, replay: Replay) -> Changed:
-    """Run four members, of whom n0 replays, through three epochs, clients asking without a pause; judge it all."""
+async def across_epochs(folder: Path, rules: ConsensusRules, replay: Replay, replays: int) -> Changed:
+    """Run four members, of whom n0 replays, through three epochs, clients asking without a pause; judge it all.
+
+    It goes on until honest members heard ``replays`` of what counts, however slow the machine is.
+    """
     names, honest = ORDERS[-1], ORDERS[-1][1:]
     roles = {"n0": Role((replay,), "", (), time.monotonic_ns())}
     cluster = LocalCluster(lambda name: members(rules, names, SNAPSHOT_EVERY), names, folder, roles=roles)
@@ -60,6 +64,9 @@ async def across_epochs(folder: Path, rules: ConsensusRules, replay: Replay) -> 
             cluster.request("n1", "registry", "owner", f"epoch {number}, {tried_ns}", Sit(order))
         return all(epoch(name) >= number for name in honest)
 
+    def replayed() -> int:
+        return sum(_replayed(cluster.journal(name), asked_ns, changed_ns) for name in honest)
+
     async with cluster, clients_of(cluster, honest, LOAD) as clients:
         for number, order in enumerate(ORDERS, 1):
             goal = clients.answers + ANSWERS
@@ -69,12 +76,15 @@ async def across_epochs(folder: Path, rules: ConsensusRules, replay: Replay) -> 
             changed_ns = changed_ns or time.monotonic_ns()
         goal = clients.answers + ANSWERS
         await until(lambda: clients.answers >= goal, BOUND_S)
+        async with asyncio.timeout(BOUND_S):
+            while replayed() < replays:
+                await asyncio.sleep(0.5)  # a journal takes a while to read
     require_linearizable(clients.history)
     require_safe(folder, honest, ())
     journals = {name: cluster.journal(name) for name in names}
     require_kept(journals, rules, honest, clients.history, SNAPSHOT_EVERY)
     return Changed(
-        sum(_replayed(journals[name], asked_ns, changed_ns) for name in honest),
+        replayed(),
         frozenset(e["detail"][1] for name in honest for e in cluster.events(name) if e["name"] == "evidence"),
     )
 

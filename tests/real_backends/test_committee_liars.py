@@ -195,10 +195,10 @@ def test_a_committee_goes_on_beside_who_replays_what_was_signed_in_an_earlier_ep
 ) -> None:
     """The same four sit in another order, twice: what the first leader and the others signed before means nothing."""
     replay = b.Replay(path="consensus", every_s=0.05, age_s=0.5, burst=8, first=True, heard=True)
-    changed = asyncio.run(across_epochs(tmp_path, RULES[protocol], replay))
+    changed = asyncio.run(across_epochs(tmp_path, RULES[protocol], replay, REPLAYS))
 
     assert changed.accused <= {"n0"}
-    assert changed.replayed > REPLAYS
+    assert changed.replayed >= REPLAYS
 
 
 def test_every_behaviour_that_one_member_can_show_is_here() -> None:
