@@ -58,7 +58,7 @@ class Effort:
         running: attempt number to pipeline.
         used: pipelines already tried.
         votes: answer to the votes for it, of pipelines that share no node.
-        outcome: what was proposed as its outcome, last at ``proposed_ns``.
+        settling: an outcome was proposed.
         emitted: the answer's first tokens, as attempts told them: for clients that ask again, and for later attempts.
         model: whose tokens those are, by the rule of `policies.commands.CompleteBy`; "" for the model asked for.
         lot: drawn by the leader, from 0 to 1, and told nobody: whether an answer will be audited must not be known to
@@ -70,16 +70,10 @@ class Effort:
     running: dict[int, int] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
     votes: dict[Answer, list[Vote]] = field(default_factory=dict)
-    outcome: Complete | Refuse | None = None
-    proposed_ns: int = 0
+    settling: bool = False
     emitted: list[int] = field(default_factory=list)
     model: str = ""
     lot: float = 0.0
-
-    @property
-    def settling(self) -> bool:
-        """Whether an outcome was proposed."""
-        return self.outcome is not None
 
     @property
     def key(self) -> OpKey:

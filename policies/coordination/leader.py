@@ -159,8 +159,8 @@ class Coordination(Standing):
     def _on_committed(self, message: Committed) -> None:
         supply = self.state.credits.supply
         command, changed = self.state.apply_encoded(message.command, self.port.keys.verify)
-        if isinstance(command, Accept):
-            self.accepting.discard((command.client, command.op_id))
+        if command is not None:
+            self.proposals.seen(command)
         if self.state.applied % SNAPSHOT_EVERY == 0:  # on every member after the same command, so they can be compared
             self.port.tell("consensus", Snapshot(message.index, self.state.snapshot()))
         if isinstance(command, Complete) and changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -166,7 +167,7 @@ class Lines:
                 seconds += (stage.last - stage.first) * view.capability.prefill_s_token_layer
         line.prefill_s_token = seconds
 
-    def free_workers(self, pending: set[str], standing: dict[str, bool]) -> dict[str, Capability]:
+    def free_workers(self, pending: Collection[str], standing: dict[str, bool]) -> dict[str, Capability]:
         """Return what leased workers in good standing, in no doubt and without a line can lend, by name."""
         return {
             node: view.capability
@@ -180,7 +181,7 @@ class Lines:
 
     def settled(self, since_ns: int, standing: dict[str, bool]) -> dict[str, Capability]:
         """Return what workers can lend that have a line, or are free and have been lent since ``since_ns``."""
-        free = self.free_workers(set(), standing)
+        free = self.free_workers((), standing)
         found = {node: c for node, c in free.items() if self.workers[node].since_ns <= since_ns}
         placed = {node: view.capability for node, view in self.workers.items() if node in self.of_node}
         return dict(sorted((found | {node: c for node, c in placed.items() if c is not None}).items()))

@@ -5,7 +5,7 @@ It stands on `policies.coordination.attempts`: a pipeline that comes up takes wo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -31,7 +31,6 @@ class Pipelines(Attempts):
 
     Attributes:
         plan_job: the planner's job that runs, or 0.
-        placing: workers of placements proposed but not committed.
         pool_changed: whether a plan is due.
         next_line: pipelines numbered so far in this term.
         broken: pipelines that lost a worker since the last plan, which may be mended, each with its model.
@@ -42,12 +41,16 @@ class Pipelines(Attempts):
     def _reset(self) -> None:
         super()._reset()
         self.plan_job = 0
-        self.placing: set[str] = set()
         self.pool_changed = False
         self.next_line = 0
         self.broken: list[tuple[str, tuple[Stage, ...]]] = []
         self.planned: Problem | None = None
         self.outlooks = {card.model: Outlook() for card in self.cards}
+
+    @property
+    def placing(self) -> Collection[str]:
+        """Workers of placements that are under way."""
+        return self.proposals.placing
 
     # -- workers ----------------------------------------------------------------------------------------
 
@@ -165,7 +168,6 @@ class Pipelines(Attempts):
         free = self.lines.free_workers(self.placing, self.standing)
         for model, stages, token_s in lines:
             if all(stage.node in free for stage in stages):
-                self.placing.update(stage.node for stage in stages)
                 self._propose(Place(self._number(), model, stages, token_s))
 
     def _number(self) -> int:
@@ -186,7 +188,6 @@ class Pipelines(Attempts):
         return None
 
     def _on_placed(self, command: Place, changed: bool) -> None:
-        self.placing.difference_update(stage.node for stage in command.stages)
         if not changed:
             self.pool_changed = True
             return

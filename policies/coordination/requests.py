@@ -14,6 +14,7 @@ from policies.config import CoordinationConfig, ShardingConfig
 from policies.coordination.efforts import WITHDRAWN, Answer, Effort, Efforts, settlement_of
 from policies.coordination.lines import Lines
 from policies.coordination.owed import Owed
+from policies.coordination.proposals import Proposals
 from policies.coordination.trust import SLANDER, Trust
 from policies.local import Ask, Busy, Propose, Tokens
 from policies.port import NS_PER_S, Policy
@@ -44,7 +45,7 @@ class Requests(Policy):
         leader, term: who leads, as consensus says.
         lines: workers and pipelines.
         efforts: requests that are owed an outcome.
-        accepting: requests whose acceptance was proposed, until it is in the log.
+        proposals: what was asked of the log, until it is there.
         strikes: how often a worker's answer was the minority's.
         trust: what that tells of workers.
         owed: what the leader owes, None where members do not lie.
@@ -77,7 +78,7 @@ class Requests(Policy):
         """Forget what is soft; a layer above adds its own."""
         self.lines = Lines(self.lines.doubted)  # a detector tells what changes, and whoever leads must know it all
         self.efforts = Efforts(int(self.config.ageing_s * NS_PER_S))
-        self.accepting: set[OpKey] = set()
+        self.proposals = Proposals(self.tick_ns)
         self.strikes: dict[str, int] = {}
         self.trust = Trust()
         for node, accusers in self.state.registry.accused.items():
@@ -109,7 +110,14 @@ class Requests(Policy):
         return self.leader == self.port.me
 
     def _propose(self, command: commands.Command) -> None:
-        self.port.tell("consensus", Propose(encode(command)))
+        """Ask the log for a command; who leads goes on asking until it is there."""
+        if not self.leading or self.proposals.add(command, self.port.now):
+            self.port.tell("consensus", Propose(encode(command)))
+
+    def _insist(self) -> None:
+        """Ask again for what has not come into the log in time."""
+        for command in self.proposals.due(self.port.now):
+            self.port.tell("consensus", Propose(encode(command)))
 
     # -- what clients ask -------------------------------------------------------------------------------
 
@@ -122,7 +130,9 @@ class Requests(Policy):
                 self._propose(Attach(ask.client, ask.op_id, ask.source))
             if (effort := self.efforts.all.get(key)) is not None and effort.emitted and self.config.stream:
                 self.port.tell("gateway", Tokens(*key, 0, tuple(effort.emitted), effort.model))
-        elif len(self.efforts) >= self.config.queue_max:
+        elif key in self.proposals.accepting:
+            return
+        elif len(self.efforts) + len(self.proposals.accepting) >= self.config.queue_max:
             self.port.tell("gateway", Busy(ask.client, ask.op_id, "queue full"))
         else:
             self._accept(ask)
@@ -136,7 +146,6 @@ class Requests(Policy):
 
     def _accept(self, ask: Ask) -> None:
         fields = {name: getattr(ask, name) for name in ask.__struct_fields__}
-        self.accepting.add((ask.client, ask.op_id))
         self._propose(Accept(**fields, accepted_wall_ns=self.port.wall))
 
     def _on_withdraw(self, key: OpKey) -> None:
@@ -146,8 +155,8 @@ class Requests(Policy):
         """
         if (effort := self.efforts.all.get(key)) is not None:
             self._refuse(effort, WITHDRAWN)
-        elif self.leading and key in self.accepting:
-            self.accepting.discard(key)
+        elif key in self.proposals.accepting:
+            self.proposals.withdraw(key)
             self._propose(Refuse(*key, WITHDRAWN))
 
     # -- outcomes ---------------------------------------------------------------------------------------
@@ -165,16 +174,9 @@ class Requests(Policy):
 
     def _settle(self, effort: Effort, outcome: Complete | Refuse) -> None:
         if not effort.settling:
-            effort.outcome, effort.proposed_ns = outcome, self.port.now
+            effort.settling = True
             self.efforts.unqueue(effort)
             self._propose(outcome)
-
-    def _insist(self) -> None:
-        """Propose outcomes again that a whole tick has not brought into the log: a proposal may be lost."""
-        for effort in self.efforts.all.values():
-            if effort.outcome is not None and self.port.now - effort.proposed_ns >= self.tick_ns:
-                effort.proposed_ns = self.port.now
-                self._propose(effort.outcome)
 
     def _on_settled(self, command: Complete | Refuse) -> None:
         settlement = settlement_of(command)

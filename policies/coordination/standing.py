@@ -277,7 +277,6 @@ class Standing(Offers):
         number, until_ns = -1, self.port.now + self.lease_ns
         if not self.coming and stages and stages != line.stages:
             number = self._number()
-            self.placing.update(stage.node for stage in stages)
             self._propose(Place(number, line.model, stages, line.token_s))
         self._comes_as(line.number, number, until_ns)
 
@@ -288,7 +287,7 @@ class Standing(Offers):
         self.again = {k: v for k, v in after.items() if v[0] >= 0}
 
     def _on_placed(self, command: Place, changed: bool) -> None:
-        if not changed:
+        if not changed and command.pipeline not in self.lines.lines:
             self._comes_as(command.pipeline, -1, 0)
         super()._on_placed(command, changed)
 

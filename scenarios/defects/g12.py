@@ -26,4 +26,4 @@ class KeepsReservations(Coordination):
         line = self.lines.lines.get(command.pipeline)
         super()._on_dissolved(command)
         if line is not None:
-            self.placing.update(line.nodes)
+            self.proposals.placing.update(dict.fromkeys(line.nodes, line.number))

@@ -10,12 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import port as p
-from policies.commands import Accept, Complete, Receipt, Refuse
+from policies.commands import (
+    Accept,
+    Command,
+    Complete,
+    Dissolve,
+    Evict,
+    Join,
+    Place,
+    Receipt,
+    Refuse,
+    decode,
+)
 from policies.config import CoordinationConfig
+from policies.consensus import Raft
 from policies.coordination.efforts import Efforts
 from policies.coordination.requests import STRIKES_MAX
 from policies.gateway import Answer, Part, Refused, Withdraw
-from policies.local import Lend
+from policies.local import Lend, Propose
 from policies.port import NS_PER_S
 from policies.wire import encode
 from policies.work import Assign, Began, Emitted, Gone, Leave, Placed, Report, Settled, SettledOp
@@ -506,27 +518,64 @@ def test_only_the_head_of_a_running_attempt_is_believed_about_its_tokens() -> No
     assert village.answers("1")[1:] == [Part(1, (6,)), Part(0, (7, 6))]  # who asks again hears all from the first
 
 
-@pytest.mark.parametrize("kind", [Complete, Refuse])
-def test_an_outcome_that_a_log_has_lost_is_proposed_again(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs may lose what they are asked for, as with a full pool; the request still has its outcome, and one only."""
-    village = ready(1)
-    coordination, lost = village.coordination(), []
-    propose = coordination._propose
+def lose_first(kind: type, monkeypatch: pytest.MonkeyPatch) -> list[Command]:
+    """Let the log lose the first command of a kind that it is asked for, as with a full pool; return what it lost."""
+    lost: list[Command] = []
+    take = Raft.on_local
 
-    def once(command: Any) -> None:
+    def on_local(log: Raft, sender: str, message: Any) -> None:
+        command = decode(message.command) if isinstance(message, Propose) else None
         if isinstance(command, kind) and not lost:
             lost.append(command)
         else:
-            propose(command)
+            take(log, sender, message)
 
-    monkeypatch.setattr(coordination, "_propose", once)
-    village.take(1.0 if kind is Complete else FOR_EVER_S)
+    monkeypatch.setattr(Raft, "on_local", on_local)
+    return lost
+
+
+@pytest.mark.parametrize("kind", [Accept, Complete, Refuse])
+def test_what_a_log_has_lost_of_a_request_is_asked_for_again(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request has its outcome, and one only, whether its acceptance or its outcome was lost."""
+    lost = lose_first(kind, monkeypatch)
+    village = ready(1)
+    village.take(FOR_EVER_S if kind is Refuse else 1.0)
     village.ask("1", deadline_s=30.0)
     village.run(100.0)
 
     assert len(lost) == 1
-    assert [type(m) for m in village.answers("1")] == [Answer if kind is Complete else Refused]
-    assert coordination.efforts.all == {}
+    assert [type(m) for m in village.answers("1")] == [Refused if kind is Refuse else Answer]
+    assert village.coordination().efforts.all == {}
+
+
+@pytest.mark.parametrize("kind", [Join, Place, Dissolve, Evict])
+def test_what_a_log_has_lost_of_workers_is_asked_for_again(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members join, liars are put out, and pipelines come and go, whichever of these commands was lost first."""
+    lost = lose_first(kind, monkeypatch)
+    village = ready(3, rules=rules(audit_share=1.0))
+    village.desk.liars = {"w1"}
+    for i in range(9):
+        village.ask(f"{i}")
+        village.run(30.0)
+    village.crash("w2")
+    village.run(60.0)
+
+    assert len(lost) == 1
+    assert village.state.members == {"w1": False, "w2": True, "w3": True}
+    assert [place.stages[0].node for place in village.state.placements.values()] == ["w3"]
+
+
+def test_a_command_that_a_slow_log_does_not_take_is_asked_for_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that is cut off from its committee fills its log with few copies, and asks once where once is enough."""
+    village = ready(1)
+    asked: list[Command] = []
+    monkeypatch.setattr(Raft, "on_local", lambda log, sender, message: asked.append(decode(message.command)))
+    for _ in range(3):
+        village.ask("1", deadline_s=1000.0)
+    village.run(20 * RULES.plan_every_s)
+
+    assert {type(command) for command in asked} == {Accept}
+    assert len(asked) == 1 + 4  # after 1, 3, 7 and 15 ticks
 
 
 def test_tries_end() -> None:
