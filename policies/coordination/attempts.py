@@ -116,7 +116,11 @@ class Attempts(Examination):
 
     def _on_emitted(self, sender: str, emitted: Emitted) -> None:
         """Keep what the head of a running attempt says that it has, and pass it on where clients listen."""
-        effort = self.efforts.all.get((emitted.client, emitted.op_id))
+        key = (emitted.client, emitted.op_id)
+        if key in self.state.outcomes:  # it began under an earlier leader, and nobody waits for it any more
+            self.port.send(f"{sender}/worker", Settled(*key, emitted.attempt))
+            return
+        effort = self.efforts.all.get(key)
         line = self.lines.lines.get(effort.running.get(emitted.attempt, 0)) if effort is not None else None
         if effort is None or line is None or line.nodes[0] != sender:
             return

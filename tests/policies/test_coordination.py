@@ -419,6 +419,18 @@ def test_a_full_queue_says_come_again_and_records_nothing() -> None:
     assert [op for _, op in village.state.requests] == ["0", "1", "2"]
 
 
+def test_what_comes_at_once_does_not_exceed_the_queue() -> None:
+    """Requests that the log has not taken in yet have their place in the queue already."""
+    village = ready(1, slots=1, rules=rules(queue_max=2))
+    village.take()
+    for number in range(5):
+        village.ask(str(number))
+    village.run(0.5)
+
+    assert [m.reason for op in "234" for m in village.answers(op)] == ["queue full"] * 3
+    assert [op for _, op in village.state.requests] == ["0", "1"]
+
+
 def test_a_request_past_its_deadline_is_refused_in_the_queue() -> None:
     """At the next tick, with an outcome that is recorded."""
     village = ready(1, slots=1)
@@ -516,6 +528,22 @@ def test_only_the_head_of_a_running_attempt_is_believed_about_its_tokens() -> No
     village.ask("1")
     village.run(1.0)
     assert village.answers("1")[1:] == [Part(1, (6,)), Part(0, (7, 6))]  # who asks again hears all from the first
+
+
+def test_a_session_that_goes_on_after_its_request_was_settled_is_ended_at_its_next_word() -> None:
+    """As one that an earlier leader began: the leader of today knows nothing of it, and its slot is to be free."""
+    village = ready(1)
+    village.ask("1")
+    village.run(5.0)
+    assert [type(m) for m in village.answers("1")] == [Answer]
+
+    told: list[tuple[str, str]] = []
+    village.lose = lambda sender, to, tag: told.append((to, tag)) is not None
+    said = Emitted("anna", "1", village.attempt(7), 0, (7,))
+    village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", "w1", encode(said)))
+    village.run(0.1)
+
+    assert ("w1/worker", "settled") in told
 
 
 def lose_first(kind: type, monkeypatch: pytest.MonkeyPatch) -> list[Command]:
