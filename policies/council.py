@@ -28,6 +28,7 @@ from policies.port import NS_PER_S, Policy
 from policies.registry import LOG, WAITING_MAX, Registry
 from policies.state import VillageState
 from policies.state.council import SECRET_BYTES, Chooser, Convicts, Council, commitment_of
+from policies.state.village import NO_MODELS
 from policies.wire import Message, WireError, encode
 
 NEVER = -(1 << 62)
@@ -86,7 +87,8 @@ class Duties(Policy):
 
     messages: ClassVar[tuple[type[Message], ...]] = (Alive, Speak)
     state: VillageState
-    seats: tuple[str, ...] = ()  # only who coordinates puts anybody out
+    seats: tuple[str, ...] = ()  # only who coordinates puts anybody out,
+    layers: Mapping[str, int] = NO_MODELS  # or has models served
 
     def _convene(self, charter: Charter) -> None:
         """Begin, before there is a state."""
@@ -101,8 +103,8 @@ class Duties(Policy):
         self.spoke_ns: dict[str, int] = {}  # when something was last asked for, by what it was
 
     def _new_state(self, snapshot: bytes = b"") -> VillageState:
-        council = self._new_council()
-        return VillageState.restore(snapshot, council, self.seats) if snapshot else VillageState(council, self.seats)
+        known = (self._new_council(), self.seats, self.layers)
+        return VillageState.restore(snapshot, *known) if snapshot else VillageState(*known)
 
     def _new_council(self) -> Council:
         return Council(self.charter.founders, self.charter.chooser, self.charter.convicts)

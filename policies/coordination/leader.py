@@ -144,8 +144,7 @@ class Coordination(Standing):
         if not self.leading:
             return
         for placement in self.state.placements.values():
-            if (line := self._line_of(placement)) is not None:
-                self._expect(line)
+            self._expect(self.lines.place(placement))
         for node in self.lines.dead():
             self._worker_gone(node, DECLARED)
         standing = self.standing

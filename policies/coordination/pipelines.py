@@ -22,8 +22,6 @@ from policies.work import Capability, Gone, Leased, Placed, PlacedOf, Renew
 
 BETTER = "a better plan"
 """Why a pipeline ends that nothing is wrong with."""
-UNSERVED = "it is of no model that is served, or not of all its layers"
-"""Why a pipeline ends that no correct leader would have placed."""
 
 
 class Pipelines(Attempts):
@@ -175,26 +173,11 @@ class Pipelines(Attempts):
         self.next_line += 1
         return (reign(self.term) << TERM_SHIFT) + self.next_line
 
-    def _serves_whole(self, command: Place) -> bool:
-        """Whether a placement is of a model that is served, and of all its layers; who led before may have lied."""
-        layers = {card.model: card.layers for card in self.cards}.get(command.model)
-        return (command.stages[0].first, command.stages[-1].last) == (0, layers)
-
-    def _line_of(self, command: Place) -> Line | None:
-        """Take in what the log says is a pipeline; one that no correct leader would have placed is dissolved."""
-        if self._serves_whole(command):
-            return self.lines.place(command)
-        self._propose(Dissolve(command.pipeline, UNSERVED))
-        return None
-
     def _on_placed(self, command: Place, changed: bool) -> None:
         if not changed:
             self.pool_changed = True
             return
-        line = self._line_of(command)
-        if line is None:
-            self.pool_changed = True
-            return
+        line = self.lines.place(command)
         own = line.model == self.card.model
         self.port.decide(
             "placed", Placed(line.number, line.stages) if own else PlacedOf(line.number, line.stages, line.model)

@@ -6,6 +6,8 @@ answer comes about is told in `policies.coordination.attempts`, which stands on 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from policies import commands
@@ -62,6 +64,7 @@ class Requests(Policy):
     ) -> None:
         self.config, self.sharding, self.card, self.seats = config, sharding, card, seats
         self.cards = (card, *smaller)
+        self.layers: Mapping[str, int] = {card.model: card.layers for card in self.cards}
         self.lease_ns = int(config.lease_s * NS_PER_S)
         self.tick_ns = int(config.plan_every_s * NS_PER_S)
         self.state = self._new_state()
@@ -72,7 +75,8 @@ class Requests(Policy):
         self._reset()
 
     def _new_state(self, snapshot: bytes = b"") -> VillageState:
-        return VillageState.restore(snapshot, seats=self.seats) if snapshot else VillageState(seats=self.seats)
+        known = (None, self.seats, self.layers)
+        return VillageState.restore(snapshot, *known) if snapshot else VillageState(*known)
 
     def _reset(self) -> None:
         """Forget what is soft; a layer above adds its own."""

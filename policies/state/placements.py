@@ -28,9 +28,17 @@ class Placements(Part):
     def __init__(self) -> None:
         self.by_number: dict[int, Place] = {}
 
-    def place(self, command: Place, standing: Mapping[str, bool]) -> bool:
-        """Place a pipeline of members in good standing; return whether it could be."""
+    def place(self, command: Place, standing: Mapping[str, bool], layers: Mapping[str, int]) -> bool:
+        """Place a pipeline of members in good standing; return whether it could be.
+
+        Args:
+            command: what is to stand.
+            standing: the registry's members.
+            layers: models that are served, and how many each has; {} where nobody tells.
+        """
         if command.pipeline in self.by_number or not self._fits(command):
+            return False
+        if layers and (command.stages[0].first, command.stages[-1].last) != (0, layers.get(command.model)):
             return False
         if not all(standing.get(stage.node, False) for stage in command.stages):
             return False  # one was evicted after the leader planned with it

@@ -13,7 +13,9 @@ certificate of f+1 members who had checked would save the others the work, at th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 
 from policies.commands import (
     Accept,
@@ -53,6 +55,8 @@ from policies.state.rewards import rewards
 from policies.state.sessions import Sessions
 from policies.wire import WireError, encode
 
+NO_MODELS: Mapping[str, int] = MappingProxyType({})
+
 
 class VillageState:
     """State after some prefix of the log.
@@ -60,13 +64,20 @@ class VillageState:
     Args:
         council: who may change the committee and how; None in a village whose committee stays.
         seats: the committee at the beginning, where its members may lie; () where each is believed.
+        layers: models that are served, and how many each has: only the whole of one is placed, and paid for. {} where
+            nobody tells.
 
     Attributes:
         applied: number of commands applied, whatever they came to.
     """
 
-    def __init__(self, council: Council | None = None, seats: tuple[str, ...] = ()) -> None:
-        self.seats = seats
+    def __init__(
+        self,
+        council: Council | None = None,
+        seats: tuple[str, ...] = (),
+        layers: Mapping[str, int] = NO_MODELS,
+    ) -> None:
+        self.seats, self.layers = seats, layers
         self.registry, self.pipelines, self.work = Members(), Placements(), Requests()
         self.contributions, self.credits = Contributions(), Ledger()
         self.configuration, self.sessions = Configuration(), Sessions()
@@ -106,7 +117,7 @@ class VillageState:
         if isinstance(command, Attach):
             return self.work.attach(command)
         if isinstance(command, Place):
-            return self.pipelines.place(command, self.members)
+            return self.pipelines.place(command, self.members, self.layers)
         if isinstance(command, Dissolve):
             return self.pipelines.dissolve(command.pipeline)
         if isinstance(command, Join):
@@ -159,6 +170,9 @@ class VillageState:
         receipt, vouched = command.receipt, command.vouched
         if not 0 <= receipt.tokens <= accepted.new_tokens or not follow(receipt.stages):
             return False
+        layers = (receipt.stages[0].first, receipt.stages[-1].last)
+        if self.layers and layers not in [(0, count) for count in self.layers.values()]:
+            return False
         if vouched is not None and not (
             follow(vouched.stages)
             and vouched.stages[-1].last - vouched.stages[0].first == receipt.stages[-1].last - receipt.stages[0].first
@@ -209,13 +223,19 @@ class VillageState:
         return snapshot.pack(self.applied, self.parts)
 
     @classmethod
-    def restore(cls, data: bytes, council: Council | None = None, seats: tuple[str, ...] = ()) -> VillageState:
-        """Return the state that `snapshot` gave; ``council`` is a new one, as for a new state, and so are ``seats``.
+    def restore(
+        cls,
+        data: bytes,
+        council: Council | None = None,
+        seats: tuple[str, ...] = (),
+        layers: Mapping[str, int] = NO_MODELS,
+    ) -> VillageState:
+        """Return the state that `snapshot` gave; the other arguments are as for a new one, ``council`` a new council.
 
         Raises:
             SnapshotError: the bytes are no snapshot, or damaged; the message says how in one line.
         """
-        state = cls(council, seats)
+        state = cls(council, seats, layers)
         state.applied = snapshot.unpack(data, state.parts)
         return state
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from policies.commands import Place
 from policies.coordination import Coordination
 from policies.jobs import Stage
 from policies.problem import Plan, Problem, State
 from policies.sharding import token_s
 from policies.sharding.memory_ring import by_memory
+from policies.state import VillageState
 
 
 class BelievesItsPlanner(Coordination):
-    """Place what a planner says: the predecessor's leader had no look of its own at whether it is the whole model."""
+    """Place what a planner says: nobody in the predecessor's village looked at whether it is the whole model."""
 
-    def _serves_whole(self, command: Place) -> bool:
-        return True
+    def _new_state(self, snapshot: bytes = b"") -> VillageState:
+        self.layers = {}
+        return super()._new_state(snapshot)
 
 
 def plan(problem: Problem, state: State, budget: int) -> Plan:

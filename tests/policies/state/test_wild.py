@@ -90,6 +90,16 @@ def test_work_beyond_any_model_or_answer_is_none() -> None:
     assert (state.earned, sound(state)) == (TOKENS_MAX * LAYERS_MAX, True)
 
 
+def test_work_is_of_all_layers_of_a_model_that_is_served() -> None:
+    """Heads that lie together would else be paid for any number of layers."""
+    for layers, paid in ({"m": 4, "n": 9}, (4, 9)), ({}, (3, 4, 8, 9)):
+        state = VillageState(layers=layers)
+        for last in (3, 4, 8, 9):
+            line, other = (Stage("a", 0, last),), (Stage("b", 0, last),)
+            assert answered(state, f"{last}", 1, line, other) == (last in paid)
+        assert state.earned == sum(paid)
+
+
 @pytest.mark.parametrize("field", ["client", "op_id", "model", "prompt", "source"])
 def test_a_name_that_fills_a_snapshot_is_no_command(field: str) -> None:
     """A client chooses its operation's name, and outcomes by the thousand keep it: no member could take over a state
