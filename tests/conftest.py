@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 REAL = tuple(
@@ -18,6 +19,8 @@ REAL = tuple(
 )
 """Tests that wait for real processes and sockets, or need much memory: one at a time, whatever runs beside."""
 _opened: set[str] = set()
+settings.register_profile("untimed", deadline=None)  # a busy machine breaks no law
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
