@@ -33,7 +33,7 @@ class Reads(Following):
         open: reads that wait until a quorum has answered ``round``.
         queued: reads that wait for the next round.
         asked: number of a read that the leader was asked about to the state machine's token.
-        ready: (index, token) of own reads that wait until ``index`` is applied.
+        ready: (index, token, since when) of own reads that wait until ``index`` is applied.
         old: numbers in ``asked`` that were there a time-out ago.
     """
 
@@ -44,7 +44,7 @@ class Reads(Following):
         self.open: list[Pending] = []
         self.queued: list[Pending] = []
         self.asked: dict[int, int] = {}
-        self.ready: list[tuple[int, int]] = []
+        self.ready: list[tuple[int, int, int]] = []
         self.old: tuple[int, ...] = ()
         self.read = 0  # number of the last read that the leader was asked about
 
@@ -58,7 +58,7 @@ class Reads(Following):
             if not self.read:  # an answer meant for an earlier life must fit no read of this one
                 self.read = self.port.rng.bits64() >> 3
             self.read += 1
-            if not self.asked:
+            if not self.asked and not self.ready:
                 self.port.set_timer("reads", self.election_ns)
             self.asked[self.read] = token
             self.port.send(self.leader, AskRead(self.read), early=True)
@@ -125,12 +125,12 @@ class Reads(Following):
         if index <= self.applied:
             self._tell_readable(token, index)
         else:
-            self.ready.append((index, token))
+            self.ready.append((index, token, self.port.now))
 
     def _applied_to(self, index: int) -> None:
         if self.ready:
-            served = [token for at, token in self.ready if at <= index]
-            self.ready = [(at, token) for at, token in self.ready if at > index]
+            served = [token for at, token, _ in self.ready if at <= index]
+            self.ready = [read for read in self.ready if read[0] > index]
             for token in served:
                 self._tell_readable(token, index)
 
@@ -145,7 +145,11 @@ class Reads(Following):
             if (token := self.asked.pop(read, None)) is not None:
                 self._tell_readable(token, REFUSED)
         self.old = tuple(self.asked)
-        if self.old:
+        late_ns = self.port.now - self.election_ns  # it was answered, and cut off before it had applied as much
+        for token in [token for _, token, since_ns in self.ready if since_ns <= late_ns]:
+            self._tell_readable(token, REFUSED)
+        self.ready = [read for read in self.ready if read[2] > late_ns]
+        if self.old or self.ready:
             self.port.set_timer("reads", self.election_ns)
 
     def _end_leading(self) -> None:

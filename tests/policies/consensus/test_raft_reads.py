@@ -176,8 +176,7 @@ def test_a_read_is_told_after_what_it_must_see() -> None:
 def test_alone_a_member_reads_at_once() -> None:
     """One is a quorum of one."""
     cluster = HandCluster(1, config=CONFIG)
-    cluster.fire("n1", "election")
-    cluster.sync("n1")
+    cluster.elect("n1")
     token = cluster.read("n1")
 
     assert cluster.machine("n1").readable == {token: 1}
@@ -210,3 +209,24 @@ def test_a_read_without_a_state_machine_is_no_error() -> None:
     cluster.settle()
 
     assert cluster.machine("n1").readable == {}
+
+
+def test_who_is_cut_off_before_it_has_applied_as_much_refuses_what_it_may_read() -> None:
+    """The leader has said at which index; nothing more comes: within two time-outs whoever asked may ask elsewhere."""
+    cluster = led()
+    cluster.propose("n1", b"a")
+    cluster.settle("n1", "n3")
+    token = cluster.read("n2")
+    cluster.pass_on("n2", "n1")
+    cluster.pass_on("n1", "n3")
+    cluster.pass_on("n3", "n1")
+    (said,) = [what for what in cluster.said("n1", "n2") if isinstance(what, ReadAt)]
+    cluster.post.clear()
+    cluster.tell("n1", "n2", said)
+    assert (said.index, len(cluster.raft("n2").ready)) == (2, 1)
+    for _ in range(2):
+        cluster.now += cluster.raft("n2").election_ns
+        cluster.fire("n2", "reads")
+
+    assert (cluster.machine("n2").readable, cluster.raft("n2").ready) == ({token: -1}, [])
+    assert "reads" not in cluster.timers["n2"]
