@@ -17,7 +17,8 @@ from policies.consensus.raft.messages import RequestPreVote
 from policies.consensus.raft.progress import Progress
 
 LEAVING_MAX = 8
-"""Removed members that are shown out at a time; the others ask again (our bound)."""
+"""Removed members that are shown out at a time; one more takes the place of who asked first, or those who are gone for
+good would keep all others out (our bound)."""
 
 
 class Leaving(Leading):
@@ -38,9 +39,10 @@ class Leaving(Leading):
         if self.role != "leader" or peer in self.progress or self.configurations.index > self.commit:
             return
         self.leaving.pop(peer, None)  # it waited in vain: what was under way is lost
-        if len(self.leaving) < LEAVING_MAX:
-            progress = self.leaving[peer] = Progress(min(ask.last_index, self.log.last) + 1)
-            self._replicate(peer, progress)
+        if len(self.leaving) >= LEAVING_MAX:
+            del self.leaving[next(iter(self.leaving))]
+        progress = self.leaving[peer] = Progress(min(ask.last_index, self.log.last) + 1)
+        self._replicate(peer, progress)
 
     def _outside(self, peer: str) -> Progress | None:
         return self.leaving.get(peer)
