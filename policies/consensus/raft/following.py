@@ -85,9 +85,13 @@ class Following(Leaving):
             self._apply()
 
     def _hint(self, append: Append) -> int:
-        """Return up to where the log may agree: below the conflicting term's first entry (section 5.3)."""
-        hint = min(self.log.last, append.prev_index - 1)
-        while hint > self.commit and self.log.term_at(hint) > append.prev_term:
+        """Return up to where the log may agree: below the conflicting term's first entry (section 5.3).
+
+        So a term costs one refusal, however many entries a leader that was cut off had taken in.
+        """
+        log, conflict = self.log, self.log.term_at(append.prev_index)
+        hint = min(log.last, append.prev_index - 1)
+        while hint > self.commit and (log.term_at(hint) > append.prev_term or log.term_at(hint) == conflict):
             hint -= 1
         return hint
 

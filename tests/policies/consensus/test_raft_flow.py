@@ -7,6 +7,7 @@ import pytest
 
 from policies.consensus.raft.messages import Append, Appended, AskRead, Forward, ForwardChange
 from policies.consensus.raft.progress import PROBE, REPLICATE, SNAPSHOT, Progress
+from tests.policies.consensus.one_member import One
 from tests.policies.hand_cluster import CONFIG, HandCluster
 
 NARROW = msgspec.structs.replace(CONFIG, max_batch=2, window=3, chunk_bytes=64)
@@ -168,3 +169,13 @@ def test_progress_through_a_snapshot() -> None:
     assert progress.state == SNAPSHOT
     assert progress.agreed(20)
     assert (progress.state, progress.next) == (REPLICATE, 21)
+
+
+@pytest.mark.parametrize("commit", [0, 3])
+def test_a_term_that_conflicts_costs_one_refusal(commit: int) -> None:
+    """The hint lies below all that a leader that was cut off took in alone, and not below what is committed."""
+    one = One(terms=(1, 2, 2, 2, 2, 2), term=2)
+    one.hear("n2", Append(2, 6, 2, commit, ()))
+    (refused,) = one.hear("n3", Append(3, 6, 3, 0, ()))
+
+    assert (refused.ok, refused.index) == (False, max(1, commit))
