@@ -210,12 +210,12 @@ class HandCluster:
     # -- for scripts ---------------------------------------------------------------------------------
 
     def settle(self, *among: str, rounds: int = 50) -> None:
-        """Sync and deliver among these members (all, if none is named) until nothing is on its way; drop the rest."""
+        """Sync and deliver among these members (all, if none is named) until all is done; drop what goes elsewhere."""
         group = among or self.names
         for _ in range(rounds):
             for name in group:
                 self.sync(name)
-            if not self.post:
+            if not self.post and not any(self.disk[name] for name in group):
                 return
             letters, self.post = self.post, []
             for sender, to, payload in letters:

@@ -153,13 +153,15 @@ def test_a_candidate_needs_a_majority_of_different_members() -> None:
 
 
 def test_a_single_member_elects_itself() -> None:
-    """One is a majority of one; its entry commits when its own disk has it."""
+    """One is a majority of one: it leads when its own disk has its vote, and its entry commits when it has that."""
     cluster = HandCluster(1)
     cluster.fire("n1", "election")
-    assert cluster.raft("n1").commit == 0
+    seen = [(cluster.raft("n1").role, cluster.raft("n1").commit)]
+    for _ in range(2):
+        cluster.sync("n1")
+        seen.append((cluster.raft("n1").role, cluster.raft("n1").commit))
 
-    cluster.sync("n1")
-    assert cluster.raft("n1").commit == 1
+    assert seen == [("candidate", 0), ("leader", 0), ("leader", 1)]
 
 
 def test_a_candidate_follows_the_leader_of_its_own_term() -> None:
@@ -251,6 +253,7 @@ def test_a_driver_that_names_only_the_last_of_many_syncs_is_understood() -> None
     """DURABLE means this batch and all before it, also where the last batch held no entry."""
     cluster = HandCluster(1)
     cluster.fire("n1", "election")
+    cluster.sync("n1")
     cluster.propose("n1", A)
     cluster.propose("n1", B)
     tokens = [token for token, _ in cluster.disk["n1"]]

@@ -23,6 +23,7 @@ class Elections(State):
 
     Attributes:
         votes: voter to its answer, while it campaigns or asks whether it should.
+        ballot: token of the save that makes its vote for itself durable, which counts from then on.
         drawn_for: the term that ``election_ns``, its time-out, was drawn for.
         lease_ns: for how long a leader that spoke is taken to live; 0 without CheckQuorum.
         heard_ns: when the leader last spoke; kept with CheckQuorum only.
@@ -33,6 +34,7 @@ class Elections(State):
     ) -> None:
         super().__init__(config, members, applier, watchers)
         self.votes: dict[str, bool] = {}
+        self.ballot = 0
         self.drawn_for, self.election_ns = -1, 0
         self.lease_ns = int(config.election_min_s * NS_PER_S) if config.check_quorum else 0
         self.heard_ns = 0
@@ -94,9 +96,9 @@ class Elections(State):
 
     def _campaign(self, forced: bool = False) -> None:
         self.term += 1
-        self.role, self.voted_for, self.votes = "candidate", self.port.me, {self.port.me: True}
+        self.role, self.voted_for, self.votes = "candidate", self.port.me, {}
         self._follow("")
-        self._save_meta()
+        self.ballot = self._save_meta()
         self._arm_election()
         self._ask(RequestVote(self.term, self.log.last, self.log.last_term, forced))
 
@@ -105,6 +107,11 @@ class Elections(State):
         for peer in self.others:
             if peer in voters.incoming or peer in voters.outgoing:
                 self.port.send(peer, ballot)
+        self._count_votes()
+
+    def _vote_durable(self) -> None:
+        """Count the own vote, as etcd-io/raft does: sooner an only voter would lead a term that a crash undoes."""
+        self.votes.setdefault(self.port.me, True)
         self._count_votes()
 
     def _count_votes(self) -> None:

@@ -66,6 +66,8 @@ class Raft(Reads):
             self.durable = index
             if self.role == "leader":
                 self._advance_commit()
+        if self.role == "candidate" and token >= self.ballot:
+            self._vote_durable()
 
     def on_local(self, sender: str, message: Any) -> None:
         leads = self.role == "leader"

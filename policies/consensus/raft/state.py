@@ -136,8 +136,8 @@ class State(Policy):
                 configured = True
         return configured
 
-    def _save_meta(self) -> None:
-        self.port.save(_META, encode((self.term, self.voted_for)))
+    def _save_meta(self) -> int:
+        return self.port.save(_META, encode((self.term, self.voted_for)))
 
     def _save_entries(self, first: int, entries: tuple[Entry, ...]) -> None:
         token = 0

@@ -168,12 +168,13 @@ class Story:
         return ""
 
     def stabilize(self, *names: str) -> str:
-        """Sync these members (all) and deliver what is on its way to them, until nothing is; the rest stays."""
+        """Sync these members (all) and deliver what is on its way to them, until all is done; the rest stays."""
         group = names or self.stage.names
         for _ in range(1000):
             for name in group:
                 self.stage.sync(name)
-            if not any(letter[1] in group for letter in self.stage.post):
+            writes = any(self.stage.disk[name] for name in group)
+            if not writes and not any(letter[1] in group for letter in self.stage.post):
                 return ""
             self.deliver_msgs(*group)
         raise AssertionError("messages breed: a thousand rounds did not end")

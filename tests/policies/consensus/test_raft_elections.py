@@ -10,7 +10,7 @@ import pytest
 from policies.config import RaftConfig
 from policies.consensus import Raft
 from policies.consensus.raft.messages import Append, Appended, PreVote, RequestPreVote, RequestVote, TimeoutNow, Vote
-from policies.local import Propose, Transfer
+from policies.local import Propose, Reconfigure, Transfer
 from policies.port import NS_PER_S
 from scenarios.schema import Network
 from sim.cluster import Cluster
@@ -283,3 +283,27 @@ def test_an_unknown_leader_gets_no_proposals() -> None:
     cluster.ask("n2", Propose(b"a"))
 
     assert cluster.post == []
+
+
+def test_an_only_voter_leads_when_its_vote_is_durable() -> None:
+    """Else a crash would have it begin the same term again, and its learner hold another command at one index."""
+    cluster = HandCluster(2, config=CONFIG, voters=1)
+    cluster.elect("n1")
+    cluster.settle()
+    cluster.ask("n1", Reconfigure(("n1",), ("n2",)))
+    cluster.settle()
+    assert cluster.log("n2") == cluster.log("n1")
+    cluster.crash("n1")
+    cluster.restart("n1")
+    for command in (b"lost", b"other"):
+        cluster.fire("n1", "election")
+        assert (cluster.raft("n1").role, cluster.post) == ("candidate", [])
+        cluster.propose("n1", command)
+        cluster.crash("n1")
+        cluster.restart("n1")
+    cluster.elect("n1")
+    cluster.propose("n1", b"kept")
+    cluster.settle()
+
+    assert cluster.log("n2") == cluster.log("n1")
+    assert cluster.log("n1")[-1] == (2, b"kept")
