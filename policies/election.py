@@ -9,29 +9,34 @@ This is section 5.2 of Ongaro and Ousterhout (ATC 2014) without the log.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from policies.port import NS_PER_S, Policy
 from policies.wire import Message, encode
+
+Term = Annotated[int, Meta(ge=0, le=2**62)]
+"""Any other is malformed, and the Cell drops it; the bound leaves room to count on within MessagePack's 64 bits."""
 
 
 class AskVote(Message, frozen=True, tag="ask_vote"):
     """Vote for me in this term."""
 
-    term: int
+    term: Term
 
 
 class Vote(Message, frozen=True, tag="vote"):
     """You have my vote in this term."""
 
-    term: int
+    term: Term
 
 
 class Lead(Message, frozen=True, tag="lead"):
     """I lead this term. Sent as a heartbeat, and decided once."""
 
-    term: int
+    term: Term
 
 
 class Election(Policy):

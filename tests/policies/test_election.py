@@ -5,10 +5,13 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.election import Election
-from policies.port import MESSAGE, NS_PER_S
+from policies.cell import Cell
+from policies.election import AskVote, Election
+from policies.port import MESSAGE, NS_PER_S, START, TIMER
+from policies.wire import encode
 from scenarios.schema import Network
 from sim.cluster import Cluster
+from sim.keys import KeyRing
 
 FAULTS = st.lists(
     st.tuples(st.sampled_from(["crash", "restart", "partition", "heal"]), st.integers(0, 4), st.floats(0.01, 1.5)),
@@ -66,3 +69,18 @@ def test_followers_are_quiet_under_a_leader() -> None:
     cluster.run(60)
 
     assert len(cluster.decisions) == 1
+
+
+def test_a_term_from_which_nobody_could_count_on_is_none() -> None:
+    """The last one that is taken in can be followed by the next; what is beyond it never reaches the policy."""
+    policy = Election()
+    cell = Cell(policy, "a", ("b",), seed=1, keys=KeyRing(1).handle("a"))
+    cell.step(0, 0, (START, "", {}, 0))
+    for term in (2**64 - 1, 2**63, 2**62 + 1, -1):
+        cell.step(0, 0, (MESSAGE, "", "b", encode(["ask_vote", term])))
+    assert (cell.malformed, policy.term) == (4, 0)
+
+    effects = cell.step(0, 0, (MESSAGE, "", "b", encode(AskVote(2**62))))
+    timers = [e for e in effects if e[0] == 1 and e[2] == "campaign"]
+    cell.step(0, 0, (TIMER, "", "campaign", timers[-1][4]))
+    assert policy.term == 2**62 + 1
