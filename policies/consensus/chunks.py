@@ -129,7 +129,11 @@ class Arriving(Generic[Given]):
         return chunk.state == self.digest and chunk.number == self.due
 
     def take(self, sender: str, chunk: Chunk) -> bool:
-        """Take the chunk that is due; return whether it is right. Whoever sent a wrong one is asked no more."""
+        """Take the chunk that is due; return whether it is right. Whoever sent a wrong one is asked no more.
+
+        Another is to be asked then only if the sender was in ``holders``: else a flood of wrong ones would use up all
+        the asking in vain before a right one comes.
+        """
         digest = _digest(chunk.data)
         if digest != self.manifest.chunks[chunk.number]:
             self.holders = tuple(name for name in self.holders if name != sender)

@@ -150,11 +150,13 @@ class Transfer:
         """A chunk: it is right, or its sender lies and another is asked."""
         if self.arriving is None or not self.arriving.asks(chunk):
             return
+        holder = sender in self.arriving.holders
         if self.arriving.take(sender, chunk):
             self._ask(sender)
         else:
             self.node.refuse("a wrong chunk")
-            self.ask_another()
+            if holder:
+                self.ask_another()
 
     def _take_over(self, sender: str, given: Transferred, state: bytes) -> None:
         """All is here: begin from it, unless blocks came meanwhile."""

@@ -146,11 +146,13 @@ class Transfer(Vouching):
         """A chunk: it is right, or its sender lies and another is asked."""
         if self.arriving is None or not self.arriving.asks(chunk):
             return
+        holder = sender in self.arriving.holders
         if self.arriving.take(sender, chunk):
             self._ask_chunk(sender)
         else:
             self._drop("wrong chunk")
-            self._ask_another()
+            if holder:
+                self._ask_another()
 
     def _take_over(self, given: m.Transferred, state: bytes) -> None:
         """Take a whole, proven state over, and enter the epoch to which its proofs lead."""

@@ -182,6 +182,19 @@ def test_a_flood_of_chunks_and_of_old_states_changes_nothing() -> None:
     assert member.pbft.dropped == {}
 
 
+def test_a_flood_of_wrong_chunks_ends_no_transfer() -> None:
+    """Its sender is found out by the first one; who is asked instead is not passed over for all that follow."""
+    member, right = One(), chunks_of(STATE)
+    member.hear("n0", shown(point_of(STATE), STATE))
+    wrong = msgspec.structs.replace(right[0], data=b"lie!")
+    for sender in ("n0", "m9"):
+        member.hear(sender, *[wrong] * 3 * ROUNDS * len(NAMES))
+    assert asked(member) == [("n0", 0), ("n2", 0)]
+
+    member.hear("n2", *right)
+    assert (member.pbft.applied, member.pbft.arriving) == (20, None)
+
+
 def test_a_flood_of_questions_gets_so_many_chunks() -> None:
     """From one who asks; whoever is no member gets none."""
     member, right = One(), chunks_of(STATE)
