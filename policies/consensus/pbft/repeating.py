@@ -16,7 +16,8 @@ class Repeating(Views):
     Attributes:
         turn: whom to ask for what is missing.
         heard: node to how far it was, and when it was answered.
-        called_ns: when this node last answered a call from a later epoch.
+        callers: nodes that called from a later epoch and were not asked since, in the order in which they called.
+        called_ns: when this node last answered a call.
         arrived: members of this epoch that are known to be in it, while this node is none of them.
     """
 
@@ -24,6 +25,7 @@ class Repeating(Views):
         super()._nothing_yet()
         self.turn = 0
         self.heard: dict[str, tuple[int, int]] = {}
+        self.callers: dict[str, None] = {}
         self.called_ns = -self.period_ns
         self.arrived: set[str] = set()
 
@@ -87,10 +89,15 @@ class Repeating(Views):
                 self.port.send(sender, self._status(""))  # it calls us, and we are here
 
     def _on_call(self, sender: str) -> None:
-        """Somebody is in a later epoch: ask it for the proof, and for what leads there."""
+        """Somebody is in a later epoch: ask one for the proof, and for what leads there.
+
+        One in half a period, and all who call in turn, so that a liar's flood of calls keeps nobody from being asked.
+        """
+        self.callers.setdefault(sender)
         if self.port.now - self.called_ns >= self.period_ns // 2:
-            self.called_ns = self.port.now
-            self.port.send(sender, self._status(sender))
+            self.called_ns, whom = self.port.now, next(iter(self.callers))
+            del self.callers[whom]
+            self.port.send(whom, self._status(whom))
 
     def _on_member(self, sender: str, status: m.Status) -> None:
         self.doubts.hear(sender, status.view, status.impatient)

@@ -55,6 +55,7 @@ class Transfer(Vouching):
         self.ahead.begin_epoch(committee.members)
         self.vetting.waiting.clear()
         self.arrived.clear()
+        self.callers.clear()
         self.turn = 0
         self._forget_words()
         self.patience.wait_for(b"")

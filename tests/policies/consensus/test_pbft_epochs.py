@@ -442,6 +442,20 @@ def test_whoever_calls_from_a_later_epoch_is_asked_and_a_flood_of_calls_is_not()
     assert (member.pbft.term, member.pbft.heard) == (0, {})
 
 
+def test_a_flood_of_calls_keeps_nobody_from_being_asked() -> None:
+    """m1 calls once, while a liar calls all the time: both are asked in turn."""
+    member, call = One(), m.Status(5 * VIEWS, True, False, 10**9, 10**9, "")
+    for k in range(4):
+        member.hear("liar", *[call] * 5)
+        if k == 1:
+            member.hear("m1", call)
+        member.hear("liar", *[call] * 5)
+        member.now += member.pbft.period_ns // 2
+    asked = [to for to, q in member.sent if isinstance(q, m.Status) and to in ("liar", "m1")]
+
+    assert sorted(asked) == ["liar", "liar", "liar", "m1"]
+
+
 def test_a_stranger_is_told_nothing() -> None:
     """Neither batches nor chunks; who was a member once is."""
     member = One()
