@@ -192,7 +192,9 @@ class Transfer(Vouching):
 
 def _led_to(start: Committee, ends: tuple[m.Decided, ...]) -> list[Committee]:
     """Return the committees to which ``ends`` lead from ``start`` if they are proven; nothing if they cannot be."""
-    committees, first = [start], epoch_of(ends[0].view) if ends else 0
+    if not ends:
+        return [start]  # whoever came by words for its epoch holds the end of none: its members signed the state or not
+    committees, first = [start], epoch_of(ends[0].view)
     for end in ends[start.number - first :]:
         if changed_by(end) is None or epoch_of(end.view) != committees[-1].number:
             return []

@@ -217,6 +217,19 @@ def test_ends_that_nobody_verified_are_neither_kept_nor_told() -> None:
     assert member.again().pbft.committee.members == member.pbft.committee.members
 
 
+def test_a_state_of_ones_own_epoch_is_taken_without_the_ends_before_it() -> None:
+    """Whoever came to its epoch by words has none to show; that epoch's members signed the state, or they did not."""
+    member = One("n1")
+    member.hear("n0", decided(1, move()))
+    number, name, point = member.pbft.committee.number, member.pbft.committee.name, point_of(b"state")
+    for committee, applied in ((name[::-1], 0), (name, point.applied)):
+        signed = statement("checkpoint", committee, point)
+        votes = tuple((who, RING.handle(who).sign(signed)) for who in ("n1", "n2", "n3"))
+        given = msgspec.structs.replace(shown(point, b"state"), stable=m.Stable(point, votes))
+        member.hear("n2", given, *chunks_of(b"state"))
+        assert (number, given.ends, member.pbft.applied) == (1, (), applied)
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     proofs=st.integers(1, 6),
