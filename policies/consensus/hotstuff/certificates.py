@@ -26,9 +26,12 @@ KNOWN_MAX = 256
 
 
 def block_digest(block: Block) -> bytes:
-    """Return a block's name. It covers which block its certificate certifies, and when, but not who signed that."""
-    qc = block.qc
-    whole = ("hotstuff block", block.epoch, block.view, block.height, qc.epoch, qc.view, qc.block, block.entries)
+    """Return a block's name. It covers its certificate with the signatures.
+
+    So whoever fetches a certified block holds the certificate in it that a quorum verified, and can show it to others:
+    as the end of an epoch, or under a checkpoint.
+    """
+    whole = ("hotstuff block", block.epoch, block.view, block.height, block.qc, block.entries)
     return blake2b(encode(whole), digest_size=32).digest()
 
 

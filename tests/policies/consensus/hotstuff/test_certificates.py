@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,11 +14,13 @@ from policies.consensus.hotstuff.certificates import (
     KNOWN_MAX,
     Verifier,
     Votes,
+    block_digest,
     time_out_bytes,
     time_out_certificate,
     vote_bytes,
 )
-from policies.consensus.hotstuff.messages import Certificate, TimeOut, TimeOutCertificate, Vote
+from policies.consensus.hotstuff.messages import Block, Certificate, TimeOut, TimeOutCertificate, Vote
+from policies.consensus.hotstuff.sync import Sync
 from policies.consensus.quorum import byzantine_quorum
 from sim.keys import KeyRing
 
@@ -159,3 +162,15 @@ def test_votes_make_a_certificate_exactly_when_a_quorum_of_newest_votes_agree(
         else:
             assert qc is None
     assert len(counted.latest) <= len(MEMBERS)
+
+
+def test_blocks_that_are_fetched_bring_the_certificates_that_a_quorum_verified() -> None:
+    """With other signatures they are other blocks; else whoever believed them could prove the end of no epoch."""
+    votes = tuple((name, b"signed by " + name.encode()) for name in ("n0", "n1", "n2"))
+    block = Block(0, 2, 2, Certificate(0, 1, b"parent", votes), ())
+    forged = msgspec.structs.replace(block, qc=Certificate(0, 1, b"parent", ()))
+    sync = Sync()
+    sync.want(Certificate(0, 2, block_digest(block), votes))
+
+    assert not sync.take((forged,))
+    assert sync.take((block,))
