@@ -15,6 +15,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
+from policies.consensus.fields import Digest
 from policies.port import NS_PER_S
 from policies.wire import Message, encode
 
@@ -34,20 +35,20 @@ class Manifest(Message, frozen=True):
     """What a state is made of: its size in bytes and the digest of each chunk; all but the last are equally long."""
 
     size: int
-    chunks: tuple[bytes, ...]
+    chunks: tuple[Digest, ...]
 
 
 class GetChunk(Message, frozen=True, tag="get_chunk"):
     """Please send the chunk of this number of the state whose manifest has this digest."""
 
-    state: bytes
+    state: Digest
     number: int
 
 
 class Chunk(Message, frozen=True, tag="chunk"):
     """Answer to `GetChunk`."""
 
-    state: bytes
+    state: Digest
     number: int
     data: bytes
 

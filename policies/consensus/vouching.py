@@ -15,7 +15,9 @@ where more have left for good, a sleeper cannot come back by itself, and must be
 
 from __future__ import annotations
 
+from policies.consensus.fields import Digest, Signature
 from policies.consensus.quorum import byzantine_quorum
+from policies.jobs import Name
 from policies.wire import Message, encode
 
 PROOFS_KEPT = 64
@@ -34,17 +36,17 @@ class Begun(Message, frozen=True):
     """
 
     number: int
-    members: tuple[str, ...]
-    learners: tuple[str, ...]
+    members: tuple[Name, ...]
+    learners: tuple[Name, ...]
     place: int
-    block: bytes
+    block: Digest
 
 
 class Vouch(Message, frozen=True, tag="vouch"):
     """The sender came through this epoch itself, and keeps the log."""
 
     begun: Begun
-    signature: bytes
+    signature: Signature
 
 
 def vouch_bytes(domain: str, log: bytes, begun: Begun) -> bytes:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from policies.consensus.fields import MEMBERS_MAX
 from policies.consensus.hotstuff.certificates import Verifier, block_digest
 from policies.consensus.hotstuff.messages import RECONFIGURE, Block, Certificate, Entry, Handover
 from policies.port import Keys
@@ -20,8 +21,6 @@ from policies.wire import encode
 
 TERMS = 1 << 32
 """Terms that an epoch has room for: at a thousand a second, 50 days of nothing but changes of leader."""
-MEMBERS_MAX = 512
-"""Members and learners of an epoch (our bound; a committee is far smaller)."""
 
 _members = msgspec.msgpack.Decoder(tuple[tuple[str, ...], tuple[str, ...]]).decode
 

@@ -5,8 +5,14 @@ A *term* is a tenure: `tenure` views in a row that one member leads. Digests are
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from policies.consensus.chunks import Manifest
+from policies.consensus.fields import MEMBERS_MAX, Digest, Signature, Votes
 from policies.consensus.vouching import Begun
+from policies.jobs import Name
 from policies.wire import Message
 
 COMMAND, READ, RECONFIGURE = 0, 1, 2
@@ -18,8 +24,8 @@ class Certificate(Message, frozen=True, tag="qc"):
 
     epoch: int
     view: int
-    block: bytes
-    votes: tuple[tuple[str, bytes], ...]
+    block: Digest
+    votes: Votes
 
 
 class TimeOutCertificate(Message, frozen=True, tag="tc"):
@@ -30,14 +36,14 @@ class TimeOutCertificate(Message, frozen=True, tag="tc"):
 
     epoch: int
     term: int
-    votes: tuple[tuple[str, int, bytes], ...]
+    votes: Annotated[tuple[tuple[Name, int, Signature], ...], Meta(max_length=MEMBERS_MAX)]
     high: Certificate
 
 
 class Entry(Message, frozen=True, tag="entry"):
     """What a block orders: the ``number``-th thing that ``origin`` asked for in one of its lives."""
 
-    origin: str
+    origin: Name
     number: int
     kind: int
     data: bytes
@@ -66,7 +72,7 @@ class Proposal(Message, frozen=True, tag="proposal"):
 
     block: Block
     tc: TimeOutCertificate | None
-    signature: bytes
+    signature: Signature
 
 
 class Vote(Message, frozen=True, tag="vote"):
@@ -74,8 +80,8 @@ class Vote(Message, frozen=True, tag="vote"):
 
     epoch: int
     view: int
-    block: bytes
-    signature: bytes
+    block: Digest
+    signature: Signature
 
 
 class TimeOut(Message, frozen=True, tag="time_out"):
@@ -89,8 +95,8 @@ class TimeOut(Message, frozen=True, tag="time_out"):
     epoch: int
     term: int
     high: Certificate
-    signature: bytes
-    seen: tuple[int, bytes, bytes, bytes]
+    signature: Signature
+    seen: tuple[int, Digest, Signature, Signature]
 
 
 class Status(Message, frozen=True, tag="status"):
@@ -111,7 +117,7 @@ class Forward(Message, frozen=True, tag="forward"):
 class Fetch(Message, frozen=True, tag="fetch"):
     """Asks for ``block`` and those before it, down to, and without, ``height``."""
 
-    block: bytes
+    block: Digest
     height: int
 
 
@@ -129,9 +135,9 @@ class CheckpointVote(Message, frozen=True, tag="checkpoint_vote"):
     index: int
     first: int
     height: int
-    block: bytes
-    state: bytes
-    signature: bytes
+    block: Digest
+    state: Digest
+    signature: Signature
 
 
 class StableCheckpoint(Message, frozen=True, tag="checkpoint"):
@@ -141,9 +147,9 @@ class StableCheckpoint(Message, frozen=True, tag="checkpoint"):
     index: int
     first: int
     height: int
-    block: bytes
-    state: bytes
-    votes: tuple[tuple[str, bytes], ...]
+    block: Digest
+    state: Digest
+    votes: Votes
 
 
 class Handover(Message, frozen=True, tag="handover"):

@@ -1,7 +1,8 @@
 """The pool: entries that wait to be committed, in the order in which they came. Liveness only.
 
 Each member's entries stay in its own pool until they are committed, so a leader that ignores them delays them and no
-more. A sender fills only its own quota, ``pool_max`` entries, so that a flood crowds out nobody else.
+more. A sender fills only its own quota, ``pool_max`` entries and `SENDER_BYTES_MAX`, so that a flood crowds out nobody
+else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from policies.consensus.hotstuff.messages import Entry
 
 DONE_MAX = 4096
 """Keys of committed entries remembered, so that a copy that comes late is not ordered again."""
+
+SENDER_BYTES_MAX = 16 << 20
+"""Bytes of entries kept from any one sender: 64 of the largest that a block may hold by default (our bound)."""
 
 
 class Waiting(NamedTuple):
@@ -38,6 +42,7 @@ class Pool:
         self.pool_max = pool_max
         self.waiting: dict[bytes, Waiting] = {}
         self.held: dict[str, int] = {}  # entries by sender
+        self.size: dict[str, int] = {}  # and their bytes
         self.done: dict[bytes, None] = {}
         self.oldest_ns: int | None = None
 
@@ -46,10 +51,13 @@ class Pool:
         key = entry_key(entry)
         if key in self.waiting or key in self.done or self.held.get(sender, 0) >= self.pool_max:
             return None
+        size = self.size.get(sender, 0) + len(entry.data)
+        if size > SENDER_BYTES_MAX:
+            return None
         self.waiting[key] = Waiting(entry, sender, now_ns)
         if self.oldest_ns is None:
             self.oldest_ns = now_ns
-        self.held[sender] = self.held.get(sender, 0) + 1
+        self.held[sender], self.size[sender] = self.held.get(sender, 0) + 1, size
         return key
 
     def take(self, ordered: Collection[bytes], count: int, size: int) -> tuple[Entry, ...]:
@@ -70,9 +78,8 @@ class Pool:
     def commit(self, keys: Collection[bytes]) -> None:
         """Forget entries that are committed."""
         for key in keys:
-            found = self.waiting.pop(key, None)
-            if found is not None:
-                self.held[found.sender] -= 1
+            if key in self.waiting:
+                self._drop(key)
             self.done[key] = None
         self._look()
         while len(self.done) > DONE_MAX:
@@ -82,8 +89,13 @@ class Pool:
         """Forget entries that others sent before a time."""
         late = [key for key, w in self.waiting.items() if w.since_ns < before_ns and w.sender != me]
         for key in late:
-            self.held[self.waiting.pop(key).sender] -= 1
+            self._drop(key)
         self._look()
+
+    def _drop(self, key: bytes) -> None:
+        entry, sender, _ = self.waiting.pop(key)
+        self.held[sender] -= 1
+        self.size[sender] -= len(entry.data)
 
     def _look(self) -> None:
         self.oldest_ns = next(iter(self.waiting.values())).since_ns if self.waiting else None

@@ -22,6 +22,9 @@ PRIMARY = b"primary"
 AHEAD_MAX = 64
 """Pre-prepares of later views kept for each sender (our own bound): a liar can only displace its own."""
 
+SENDER_BYTES_MAX = 16 << 20
+"""Bytes of requests kept from any one origin: 16 of the largest (our own bound)."""
+
 
 class Waiting:
     """A request in the pool."""
@@ -34,8 +37,9 @@ class Waiting:
 class Pool:
     """Requests that wait for their place, oldest first.
 
-    Each origin may have so many, so that no member's flood crowds out another's request; as all are executed in the
-    order they came, none waits for ever behind others (fairness as in section 4.1's first-in first-out).
+    Each origin may have so many, and of so many bytes, so that no member's flood crowds out another's request; as all
+    are executed in the order they came, none waits for ever behind others (fairness as in section 4.1's first-in
+    first-out).
     """
 
     def __init__(self, each_max: int) -> None:
@@ -43,6 +47,7 @@ class Pool:
         self.waiting: dict[bytes, Waiting] = {}
         self.queue: dict[bytes, None] = {}  # of these, what this member as the primary has not proposed in its view
         self.held: dict[str, int] = {}
+        self.size: dict[str, int] = {}  # bytes of commands held by origin
         self.asked: set[tuple[str, bytes]] = set()  # (origin, command) of what waits
         self.done: dict[bytes, None] = {}
 
@@ -56,9 +61,10 @@ class Pool:
                 self.waiting[key].request = request
             return False
         held = self.held.get(request.origin, 0)
-        if held >= self.each_max:
+        size = self.size.get(request.origin, 0) + len(request.command)
+        if held >= self.each_max or size > SENDER_BYTES_MAX:
             return False
-        self.held[request.origin] = held + 1
+        self.held[request.origin], self.size[request.origin] = held + 1, size
         self.asked.add((request.origin, request.command))
         self.waiting[key] = Waiting(request, now)
         self.queue[key] = None
@@ -76,6 +82,7 @@ class Pool:
         self.queue.pop(key, None)
         if (gone := self.waiting.pop(key, None)) is not None:
             self.held[gone.request.origin] -= 1
+            self.size[gone.request.origin] -= len(gone.request.command)
             self.asked.discard((gone.request.origin, gone.request.command))
 
     def oldest(self) -> bytes:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from policies.consensus.chunks import Chunk, GetChunk, Manifest
+from policies.consensus.fields import Digest, Signature, Votes
 from policies.consensus.vouching import Vouch
+from policies.jobs import Name
 from policies.wire import Message, encode
 
-Item = tuple[str, int, bytes]
+Item = tuple[Name, int, bytes]
 """A request as it stands in a batch: who proposed it, its number there, the command."""
 Batch = tuple[Item, ...]
-Votes = tuple[tuple[str, bytes], ...]
 
 
 def digest_of(value: object) -> bytes:
@@ -31,10 +32,10 @@ NULL = digest_of(())
 class Request(Message, frozen=True, tag="request"):
     """Please order this. Its origin signs it when it asks everybody, so that others may pass it on."""
 
-    origin: str
+    origin: Name
     number: int
     command: bytes
-    signature: bytes = b""
+    signature: Signature = b""
 
 
 class PrePrepare(Message, frozen=True, tag="pre_prepare"):
@@ -43,7 +44,7 @@ class PrePrepare(Message, frozen=True, tag="pre_prepare"):
     view: int
     seq: int
     batch: Batch
-    signature: bytes
+    signature: Signature
 
 
 class Prepare(Message, frozen=True, tag="prepare"):
@@ -51,8 +52,8 @@ class Prepare(Message, frozen=True, tag="prepare"):
 
     view: int
     seq: int
-    digest: bytes
-    signature: bytes
+    digest: Digest
+    signature: Signature
 
 
 class Commit(Message, frozen=True, tag="commit"):
@@ -60,8 +61,8 @@ class Commit(Message, frozen=True, tag="commit"):
 
     view: int
     seq: int
-    digest: bytes
-    signature: bytes
+    digest: Digest
+    signature: Signature
 
 
 class Point(Message, frozen=True):
@@ -76,16 +77,16 @@ class Point(Message, frozen=True):
 
     seq: int
     index: int
-    chain: bytes
+    chain: Digest
     applied: int = 0
-    state: bytes = b""
+    state: Digest = b""
 
 
 class Checkpoint(Message, frozen=True, tag="checkpoint"):
     """A member stands, or stood, here."""
 
     point: Point
-    signature: bytes
+    signature: Signature
 
 
 class Stable(Message, frozen=True, tag="stable"):
@@ -100,19 +101,19 @@ class Prepared(Message, frozen=True):
 
     view: int
     seq: int
-    digest: bytes
-    signature: bytes
+    digest: Digest
+    signature: Signature
     prepares: Votes
 
 
 class ViewChange(Message, frozen=True, tag="view_change"):
     """``member`` moves to ``view``: its stable checkpoint, and all that it holds prepared after it (the set P)."""
 
-    member: str
+    member: Name
     view: int
     stable: Stable
     prepared: tuple[Prepared, ...]
-    signature: bytes
+    signature: Signature
 
 
 class NewView(Message, frozen=True, tag="new_view"):
@@ -124,8 +125,8 @@ class NewView(Message, frozen=True, tag="new_view"):
 
     view: int
     changes: tuple[ViewChange, ...]
-    again: tuple[bytes, ...]
-    signature: bytes
+    again: tuple[Signature, ...]
+    signature: Signature
 
 
 class Decided(Message, frozen=True, tag="decided"):
@@ -152,7 +153,7 @@ class Missing(Message, frozen=True, tag="missing"):
     """Who has the batch of this digest?"""
 
     seq: int
-    digest: bytes
+    digest: Digest
 
 
 class Body(Message, frozen=True, tag="body"):
@@ -167,8 +168,8 @@ class Shown(Message, frozen=True, tag="shown"):
 
     view: int
     seq: int
-    digest: bytes
-    signature: bytes
+    digest: Digest
+    signature: Signature
 
 
 class Status(Message, frozen=True, tag="status"):

@@ -7,7 +7,9 @@ import pytest
 from policies import port as p
 from policies.consensus.pbft import Pbft
 from policies.consensus.pbft import messages as m
+from policies.consensus.pbft.liveness import SENDER_BYTES_MAX, Pool
 from policies.consensus.pbft.proofs import GENESIS
+from policies.jobs import NAME_MAX
 from policies.local import Propose, Snapshot
 from policies.log import DamagedLog
 from policies.wire import encode
@@ -335,3 +337,22 @@ def test_a_committee_that_cannot_outvote_a_liar_is_refused(members: tuple[str, .
     """Fewer than four members, or one named twice."""
     with pytest.raises(ValueError, match=says):
         Pbft(CONFIG, members)
+
+
+def test_an_origin_fills_no_more_than_so_many_bytes_of_the_pool() -> None:
+    """However few its requests are; what is executed makes room again."""
+    pool, largest = Pool(100), bytes(SENDER_BYTES_MAX // 8)
+    assert [pool.add(m.Request("n0", k, largest), 0) for k in range(10)] == [True] * 8 + [False] * 2
+    assert pool.add(m.Request("n1", 1, largest), 0)
+    pool.executed(("n0", 0, largest))
+
+    assert [pool.add(m.Request("n0", 20 + k, largest), 0) for k in range(2)] == [True, False]
+
+
+def test_what_nobody_verifies_is_no_larger_than_what_is_true() -> None:
+    """A witness remembers unverified votes, and a primary writes what it likes where an origin stands."""
+    member, long = One(), "n" * (NAME_MAX + 1)
+    member.hear("n0", pre_prepare(0, 1, ((long, 1, b"a"),)))
+    member.hear("n0", m.Prepare(0, 1, bytes(33), b""), m.Commit(0, 1, b"", bytes(65)))
+
+    assert (member.pbft.voter.slots, member.pbft.witness.seen, member.cell.malformed) == ({}, {}, 3)

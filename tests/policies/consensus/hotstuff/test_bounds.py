@@ -7,12 +7,18 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
+from policies import port as p
+from policies.cell import Cell
+from policies.config import HotstuffConfig
+from policies.consensus.fields import MEMBERS_MAX
+from policies.consensus.hotstuff import HotStuff
 from policies.consensus.hotstuff import messages as m
 from policies.consensus.hotstuff.certificates import vote_bytes
 from policies.consensus.hotstuff.messages import Entry, Forward, Vote
-from policies.consensus.hotstuff.pool import DONE_MAX, Pool
+from policies.consensus.hotstuff.pool import DONE_MAX, SENDER_BYTES_MAX, Pool
 from policies.consensus.hotstuff.sync import HELD_MAX, Sync
-from policies.wire import encode
+from policies.jobs import NAME_MAX
+from policies.wire import Message, encode
 from scenarios.adversaries import behaviours as b
 from sim.keys import KeyRing
 from tests.policies.consensus.hotstuff.small_log import CALM, Put, SmallLog
@@ -106,6 +112,53 @@ def test_a_sender_fills_its_own_quota_of_the_pool_and_no_other() -> None:
     for k in range(2 * DONE_MAX):
         pool.commit([b"%d" % k])
     assert len(pool.done) == DONE_MAX
+
+
+def test_a_sender_fills_no_more_than_so_many_bytes_of_the_pool() -> None:
+    """However few its entries are; what is committed, or has waited too long, makes room again."""
+    pool, largest = Pool(100), bytes(SENDER_BYTES_MAX // 8)
+    keys = [pool.add(Entry("b", k, 0, largest), "b", k) for k in range(20)]
+    assert [key is not None for key in keys] == [True] * 8 + [False] * 12
+    assert pool.add(Entry("c", 1, 0, largest), "c", 0) is not None
+
+    pool.commit([key for key in keys[:1] if key is not None])
+    pool.expire("c", 2)
+    again = [pool.add(Entry("b", 50 + k, 0, largest), "b", 9) for k in range(20)]
+    assert [key is not None for key in again] == [True] * 2 + [False] * 18
+
+
+class Alone:
+    """One node that hears what a test writes."""
+
+    def __init__(self, me: str) -> None:
+        self.log, self.ring = HotStuff(HotstuffConfig(), ("n0", "n1", "n2", "n3")), KeyRing(1)
+        self.cell = Cell(self.log, me, (), seed=1, keys=self.ring.handle(me))
+        self.cell.step(0, 0, (p.START, "", {}, 0))
+
+    def hear(self, sender: str, message: Message) -> list[str]:
+        """Return the kinds of what it decides."""
+        effects = self.cell.step(0, 0, (p.MESSAGE, "", sender, encode(message)))
+        return [effect[2] for effect in effects if effect[0] == p.DECIDE]
+
+
+
+def test_what_nobody_verifies_is_no_larger_than_what_is_true() -> None:
+    """Who asks, what was seen, who signed the epoch's root: of more than that no block, time-out or proof is made."""
+    alone, root = Alone("n3"), Alone("n3").log.epoch.root
+    many, long = tuple((f"n{k}", b"") for k in range(MEMBERS_MAX + 1)), "n" * (NAME_MAX + 1)
+    for message in (
+        Forward((Entry(long, 1, m.COMMAND, b"x"),), False),
+        m.TimeOut(0, 0, root, b"", (1, bytes(33), b"", b"")),
+        m.TimeOut(0, 0, root, b"", (1, b"", bytes(65), b"")),
+        m.Status(0, msgspec.structs.replace(root, votes=many), None),
+        m.Status(0, msgspec.structs.replace(root, votes=(("n0", bytes(65)),)), None),
+        m.Status(0, msgspec.structs.replace(root, votes=((long, b""),)), None),
+    ):
+        assert alone.hear("n1", message) == []
+    assert (alone.cell.malformed, alone.log.refused) == (6, {})
+
+    alone.hear("n1", Forward((Entry("n" * NAME_MAX, 1, m.COMMAND, b"x"),), False))
+    assert (alone.cell.malformed, len(alone.log.asking.pool.waiting)) == (6, 1)
 
 
 def test_a_pool_hands_out_what_came_first_within_count_and_bytes() -> None:
