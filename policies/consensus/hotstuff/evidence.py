@@ -17,6 +17,9 @@ from policies.port import Keys
 Verify = Callable[[str, bytes, bytes], bool]  # `policies.port.Keys.verify`
 VIEWS_MAX = 64
 """Views remembered of each member; the lowest is forgotten first."""
+AHEAD_MAX = VIEWS_MAX // 4
+"""Views beyond ours that are remembered at most: a liar would else fill its own memory, or that of a leader whose vote
+it says it saw, with views that never come, and no later vote would be remembered (our bound)."""
 
 
 _evidence = msgspec.msgpack.Decoder(Evidence).decode

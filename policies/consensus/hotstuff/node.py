@@ -20,7 +20,7 @@ from policies.consensus.hotstuff.asking import Asking
 from policies.consensus.hotstuff.catch_up import CatchUp
 from policies.consensus.hotstuff.certificates import Verifier, Votes, block_digest, vote_bytes
 from policies.consensus.hotstuff.epoch import Epoch, after, genesis
-from policies.consensus.hotstuff.evidence import Witness
+from policies.consensus.hotstuff.evidence import AHEAD_MAX, Witness
 from policies.consensus.hotstuff.messages import Block, Certificate, TimeOutCertificate, Vote
 from policies.consensus.hotstuff.pacemaker import Pacemaker
 from policies.consensus.hotstuff.proposing import Proposing
@@ -90,6 +90,7 @@ class HotStuff(Policy):
         self.vouching = Vouching(self)
         self.role, self.leader = "follower", ""
         self.parked: tuple[str, m.Proposal, bytes] | None = None  # the newest whose parent is being fetched; its digest
+        self.taken = 0  # the last view of which it holds a block that it does not vote for
         self.own: dict[int, Vote] = {}  # own votes whose promise is being written, by token
         self.seen: Seen = NOTHING_SEEN  # as in `TimeOut`
         self.kept = b""  # the promises that were saved last
@@ -320,7 +321,9 @@ class HotStuff(Policy):
         if self.leader_of(block.view + 1) == self.port.me:
             self.count(leader, Vote(block.epoch, block.view, digest, proposal.signature))
         if not self.member:
-            self.trunk.insert(digest, block)
+            if block.view > self.taken:  # one a view, as a member does: its leader may sign any number
+                self.taken = block.view
+                self.trunk.insert(digest, block)
         elif digest == self.safety.voted_block:
             self._send_vote(block.view, digest, self.seen[3])  # the first may be lost
         elif self.safety.may_vote(block, proposal.tc, self.trunk.tree):
@@ -379,7 +382,11 @@ class HotStuff(Policy):
             self.learn(qc, voter)
 
     def saw(self, voter: str, view: int, block: bytes, signature: bytes) -> None:
-        """Remember a member's vote, and announce it if it contradicts another."""
+        """Remember a member's vote, and announce it if it contradicts another; not one of a view far from ours."""
+        if view <= self.pace.view + AHEAD_MAX:
+            self._witness(voter, view, block, signature)
+
+    def _witness(self, voter: str, view: int, block: bytes, signature: bytes) -> None:
         if voter not in self.epoch.members:
             return
         evidence = self.witness.saw(voter, self.epoch.number, view, block, signature, self.port.keys)
@@ -402,7 +409,7 @@ class HotStuff(Policy):
         if not self.verifier.certificate(self.port.keys, self.epoch.members, qc):
             return False
         for name, signature in qc.votes:
-            self.saw(name, qc.view, qc.block, signature)
+            self._witness(name, qc.view, qc.block, signature)
         return True
 
     def learn(self, qc: Certificate, sender: str) -> None:

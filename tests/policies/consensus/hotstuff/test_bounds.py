@@ -13,7 +13,8 @@ from policies.config import HotstuffConfig
 from policies.consensus.fields import MEMBERS_MAX
 from policies.consensus.hotstuff import HotStuff
 from policies.consensus.hotstuff import messages as m
-from policies.consensus.hotstuff.certificates import vote_bytes
+from policies.consensus.hotstuff.certificates import block_digest, time_out_bytes, vote_bytes
+from policies.consensus.hotstuff.evidence import VIEWS_MAX
 from policies.consensus.hotstuff.messages import Entry, Forward, Vote
 from policies.consensus.hotstuff.pool import DONE_MAX, SENDER_BYTES_MAX, Pool
 from policies.consensus.hotstuff.sync import HELD_MAX, Sync
@@ -140,6 +141,9 @@ class Alone:
         effects = self.cell.step(0, 0, (p.MESSAGE, "", sender, encode(message)))
         return [effect[2] for effect in effects if effect[0] == p.DECIDE]
 
+    def vote(self, name: str, view: int, block: bytes) -> Vote:
+        """Return a vote as ``name`` signs it."""
+        return Vote(0, view, block, self.ring.signature(name, vote_bytes(0, view, block)))
 
 
 def test_what_nobody_verifies_is_no_larger_than_what_is_true() -> None:
@@ -159,6 +163,37 @@ def test_what_nobody_verifies_is_no_larger_than_what_is_true() -> None:
 
     alone.hear("n1", Forward((Entry("n" * NAME_MAX, 1, m.COMMAND, b"x"),), False))
     assert (alone.cell.malformed, len(alone.log.asking.pool.waiting)) == (6, 1)
+
+
+def test_a_leader_that_signs_many_blocks_in_a_view_fills_no_learners_memory() -> None:
+    """Who does not vote holds one a view, as a member does; another that is certified it fetches."""
+    alone = Alone("n4")
+    root = alone.log.epoch.root
+    for k in range(100):
+        block = m.Block(0, 1, 1, root, (Entry("n0", k, m.COMMAND, b"x"),))
+        digest = block_digest(block)
+        alone.hear("n0", m.Proposal(block, None, alone.ring.signature("n0", vote_bytes(0, 1, digest))))
+
+    assert len(alone.log.trunk.tree.blocks) == 2
+    assert len(alone.log.trunk.tree.pending) == 1
+
+
+@pytest.mark.parametrize("culprit", ["n1", "n0"])
+def test_a_flood_of_views_to_come_hides_no_contradiction(culprit: str) -> None:
+    """A liar fills its own memory with votes of far views, or that of a leader whose votes it says it saw."""
+    alone, found = Alone("n3"), list[str]()
+    high = alone.log.safety.high
+    for k in range(2 * VIEWS_MAX):
+        far = 1000 + k if culprit == "n1" else 4 * 256 * (1000 + k)  # n0 leads the term
+        if culprit == "n1":
+            alone.hear("n1", alone.vote("n1", far, b"far"))
+        seen = (far, b"far", b"false", alone.ring.signature("n1", vote_bytes(0, far, b"far")))
+        signed = alone.ring.signature("n1", time_out_bytes(0, k, high.view))
+        alone.hear("n1", m.TimeOut(0, k, high, signed, seen))
+    for block in (b"one", b"other"):
+        found += alone.hear(culprit, alone.vote(culprit, 1, block))
+
+    assert found == ["evidence"]
 
 
 def test_a_pool_hands_out_what_came_first_within_count_and_bytes() -> None:
