@@ -27,7 +27,7 @@ from scenarios.checks.votes import HOTSTUFF
 from scenarios.defects.byzantine import HotStuffForgets
 from sim.keys import KeyRing
 from tests.mutants.record import SCRIPTED, Mutant, Patch, require
-from tests.policies.consensus.hotstuff.small_log import CALM, SmallLog
+from tests.policies.consensus.hotstuff.small_log import CALM, FAST, Appender, SmallLog
 
 Kind = type[HotStuff]
 NAMES = ("n0", "n1", "n2", "n3")
@@ -74,11 +74,20 @@ def counts_signatures(members: tuple[str, ...], count: int, signers: set[str]) -
     return byzantine_quorum(len(members)) <= count and signers <= set(members)
 
 
+class OneSigner(HotStuff):
+    """A member whose certificates hold one signature over and over; its blocks name such ones, and are signed so."""
+
+    def learn(self, qc: Certificate, sender: str) -> None:
+        super().learn(qc, sender)
+        high = self.safety.high
+        self.safety.high = msgspec.structs.replace(high, votes=high.votes[:1] * len(high.votes))
+
+
 def one_signer(kind: Kind) -> None:
     """The first leader shows certificates with one signature three times."""
-    fields = (("proposal", (0, 4, 4)), ("status", (1, 4)))
-    forged = [b.ForgeCertificate(path="consensus", tags=(tag,), field=field) for tag, field in fields]
-    log = small_log(kind, {"n0": forged})
+    rules = HotstuffConfig(**FAST)
+    liar = {"consensus": lambda: OneSigner(rules, NAMES, "app", ("app",)), "app": Appender}
+    log = small_log(kind, others={"n0": lambda: {path: make() for path, make in liar.items()}})
     log.run(1.5, every=0.1, at=NAMES[1:])
     checks = Checks(CertificatesHaveQuorums(NAMES, HOTSTUFF), honest=NAMES[1:])
     for event in log.cluster.events:

@@ -57,7 +57,10 @@ LIES: dict[str, Sequence[Any]] = {
     "twins later": [b.Twins(peers=("n2", "n3"), from_s=1.0)],
     "wrong key": [b.WrongKey(path="consensus")],
     "impersonate": [b.Impersonate(path="consensus", victim="n2", forward=True)],
-    "certificate of one signer": [b.ForgeCertificate(path="consensus", tags=("proposal",), field=(0, 4, 4))],
+    "certificate of one signer": [
+        b.ForgeCertificate(path="consensus", tags=("proposal",), field=(0, 4, 4)),
+        b.ForgeCertificate(path="consensus", tags=("status",), field=(1, 4)),
+    ],
     "certificate below quorum": [
         b.ForgeCertificate(path="consensus", tags=("proposal",), field=(0, 4, 4), how="below_quorum"),
         b.ForgeCertificate(path="consensus", tags=("status",), field=(1, 4), how="below_quorum"),
