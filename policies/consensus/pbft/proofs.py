@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from policies.consensus.fields import Votes
 from policies.consensus.pbft.epochs import VIEWS, changed_by, epoch_of, problem
 from policies.consensus.pbft.messages import (
     NULL,
@@ -17,7 +18,6 @@ from policies.consensus.pbft.messages import (
     Request,
     Stable,
     ViewChange,
-    Votes,
     digest_of,
 )
 from policies.consensus.quorum import byzantine_quorum, faults
