@@ -44,7 +44,6 @@ from policies.wire import Message
 WORKER = "worker"  # the path that serves; what is lent is passed on to it
 WATCH = "edge_watch"  # the path of the committee's side
 REMEMBERED = 256  # ended deployments that a late copy of their `Deploy` shall not bring back
-RESENDS = 60  # who parted, or has another watch, repeats a report so often: in two minutes its watch has given it up
 TRIES = 5  # heartbeats without an answer, `RESEND_NS` apart, until the next member is asked (our choice)
 BARRED = (life.ERROR, life.MAINTENANCE)  # nothing is lent in these, whatever harvest says
 
@@ -114,6 +113,9 @@ class EdgeAgent(Policy):
         self._dedicated, self._has_battery = dedicated, has_battery
         self._lease_ns = int(config.offline_after_s * NS_PER_S)
         self._beat_ns = int(config.heartbeat_s * NS_PER_S)
+        # Who parted, or has another watch, repeats a report so often: by then the watch that is owed it, which may have
+        # heard heartbeats through the drain, has found the device silent.
+        self._resends = -(-(self._lease_ns + int(config.drain_s * NS_PER_S)) // RESEND_NS)
         self._forget()
 
     def _forget(self) -> None:
@@ -129,6 +131,8 @@ class EdgeAgent(Policy):
         self._over: dict[str, None] = {}  # deployments that ended, oldest first
         self._by_job: dict[int, str] = {}
         self._lost_in_a_row = 0
+        self._number = 0  # of heartbeats and partings
+        self._leased_ns = 0  # when the heartbeat was sent from which the newest lease counts
         self._ladder = begin(self._dedicated, self._has_battery)
         # Unread is as blind as can be; the rungs it sets are not held on to by the first reading.
         self.limits = _scalars(ladder(self._ladder, UNREAD, self._memory_bytes, self.config)[0])
@@ -240,7 +244,8 @@ class EdgeAgent(Policy):
         elif effect == life.PART:
             for timer in ("heartbeat", "lease"):
                 self.port.cancel_timer(timer)
-            self._to_watch(Parting(self.life.state))
+            self._number += 1
+            self._to_watch(Parting(self._boot, self._number, self.life.state))
         elif effect == life.COOL:
             self._lost_in_a_row = 0
             self.port.set_timer("retry", int(self.config.retry_s * NS_PER_S))
@@ -295,7 +300,8 @@ class EdgeAgent(Policy):
     def _heartbeat(self) -> None:
         """Say that the device is there: soon again while nobody answers, but not for ever if nobody is there."""
         free = self.room.free
-        self._to_watch(Heartbeat(self._boot, self.port.now, self.life.state, tuple(self.held), *free))
+        self._number += 1
+        self._to_watch(Heartbeat(self._boot, self._number, self.port.now, self.life.state, tuple(self.held), *free))
         self._tries += 1
         patient = self._tries > TRIES * len(self.committee)
         self.port.set_timer("heartbeat", self._beat_ns if patient else min(RESEND_NS, self._beat_ns))
@@ -321,14 +327,16 @@ class EdgeAgent(Policy):
 
     def _on_granted(self, sender: str, granted: Granted) -> None:
         left_ns = granted.sent_ns + self._lease_ns - self.port.now
-        if sender != self.committee[self._member] or not 0 < left_ns <= self._lease_ns:
+        late = granted.sent_ns < self._leased_ns
+        if sender != self.committee[self._member] or late or not 0 < left_ns <= self._lease_ns:
             return
         if self._feed(life.LEASE):
-            self._tries = 0
+            self._tries, self._leased_ns = 0, granted.sent_ns
             self.port.set_timer("heartbeat", granted.sent_ns + self._beat_ns - self.port.now)
-            # Another member's deployments are not covered by this one's lease: it counts them as lost.
+            # Another member's deployments are not covered by this one's lease. It is told: the device may be back
+            # before it is found silent.
             for name in [name for name, held in self.held.items() if held.owner != sender]:
-                self._end(name, "lost", "")
+                self._end(name, "handed_back", "another member leased the device")
             self.port.set_timer("lease", left_ns)
             self._occupied()
 
@@ -415,7 +423,7 @@ class EdgeAgent(Policy):
         parted = self.life.state in (life.OFFLINE, *BARRED)
         member = self.committee[self._member]
         for name, (owner, report, times) in list(self.reports.items()):
-            if (parted or owner != member) and times >= RESENDS:
+            if (parted or owner != member) and times >= self._resends:
                 del self.reports[name]
                 continue
             self.reports[name] = (owner, report, times + 1)

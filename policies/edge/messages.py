@@ -35,11 +35,13 @@ silent, which only a watch can say."""
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
     """A device is there.
 
-    ``boot`` differs from life to life of the device, and a lease that ran out ends one too. ``sent_ns`` comes back in
-    `Granted`, ``held`` names every deployment it answers for.
+    ``boot`` differs from life to life of the device, and a lease that ran out ends one too. ``number`` counts
+    heartbeats and partings of a life, for messages overtake one another. ``sent_ns`` comes back in `Granted`, ``held``
+    names every deployment it answers for.
     """
 
     boot: int
+    number: int
     sent_ns: int
     state: str
     held: tuple[str, ...]
@@ -65,8 +67,10 @@ class Ended(Message, frozen=True, tag="ended"):
 
 
 class Parting(Message, frozen=True, tag="parting"):
-    """The device goes; nothing more is heard of it until it connects again."""
+    """The device goes; nothing more is heard of it until it connects again. Counted as in `Heartbeat`."""
 
+    boot: int
+    number: int
     reason: str
 
 

@@ -38,9 +38,10 @@ ENDED_MAX = 1000  # ends that are remembered for clients who ask again
 
 @dataclass
 class Seen:
-    """A device that is there."""
+    """A device that is there: the newest heartbeat, and when one was heard last."""
 
     boot: int
+    number: int
     heard_ns: int
 
 
@@ -91,7 +92,7 @@ class EdgeWatch(Policy):
         if isinstance(message, Heartbeat):
             self._on_heartbeat(sender, message)
         elif isinstance(message, Parting):
-            if sender in self.devices:
+            if sender in self.devices and not self._is_old(sender, message):
                 self._gone(sender, "parted")
         elif isinstance(message, Ended):
             self._to_device(sender, Noted(message.deployment))
@@ -106,17 +107,24 @@ class EdgeWatch(Policy):
 
     def _on_heartbeat(self, device: str, heartbeat: Heartbeat) -> None:
         seen = self.devices.get(device)
+        if self._is_old(device, heartbeat):
+            return
         if seen is None:
             self.port.decide("edge", Presence(device, True, ""))
         elif seen.boot != heartbeat.boot:
             self._lose(device, "the device started anew")
         if not self.devices:
             self.port.set_timer("silence", self._silence_ns)
-        self.devices[device] = Seen(heartbeat.boot, self.port.now)
+        self.devices[device] = Seen(heartbeat.boot, heartbeat.number, self.port.now)
         self._to_device(device, Granted(heartbeat.sent_ns))
         for name in heartbeat.held:
             if not self._is_on(name, device):
                 self._to_device(device, Withdraw(name))
+
+    def _is_old(self, device: str, message: Heartbeat | Parting) -> bool:
+        """Return whether the device has said something since, which came first."""
+        seen = self.devices.get(device)
+        return seen is not None and seen.boot == message.boot and seen.number > message.number
 
     def on_timer(self, name: str) -> None:
         """Give up who was silent for too long; ask again where no answer came."""

@@ -10,7 +10,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.config import EdgeConfig
 from policies.edge import Deploy, EdgeAgent, EdgeWatch, Ended, Phase, Place, Presence, Recall
-from policies.edge.messages import Accepted, Maintain
+from policies.edge.messages import Accepted, Maintain, Noted
 from policies.jobs import Done, LoadJob, Lost
 from policies.local import Lend
 from policies.port import NS_PER_S
@@ -19,7 +19,7 @@ from scenarios.schema import Network
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
 from sim.world import Node, World
-from tests.policies.edge.bench_device import FINE, GIB, LENT, TAKEN, Lender, Listener, deploy
+from tests.policies.edge.bench_device import FINE, GIB, LENT, TAKEN, Bench, Lender, Listener, deploy
 
 import msgspec  # isort: skip
 
@@ -391,3 +391,56 @@ def test_every_deployment_ends_once_through_loss_crashes_and_owners(loss: float)
     for device in DEVICES:
         assert (town.edge(device).room.used, town.edge(device).reports) == ((0, 0, 0), {})
     assert town.running == set()
+
+
+def test_a_device_that_went_to_another_member_and_came_back_owes_the_first_an_end() -> None:
+    """It gave up what the first had placed, which never found it silent: the first is told, and the client."""
+    town = ready()
+    town.place(deploy())
+    town.run(5.0)
+    first = town.member_of("d1")
+    other = next(member for member in COMMITTEE if member != first)
+    deaf = town.world.network.cut_off([town.world.by_name["d1"].number], one_way=True)
+    while COMMITTEE[town.edge()._member] == first:
+        town.run(1.0)
+    town.world.network.heal(deaf)
+    town.run(5.0)
+    town.crash(other)
+    town.run(120.0)
+
+    assert COMMITTEE[town.edge()._member] == first
+    assert all(there for _, there, _ in town.presence("d1"))
+    assert town.ends() == [("handed_back", "another member leased the device")]
+    assert (town.watch(first).placed, town.edge().reports) == ({}, {})
+
+
+def test_a_report_outlives_the_silence_after_which_its_watch_gives_a_device_up() -> None:
+    """Cut off as its owner takes it, for four minutes of the ten that its watch waits: the client hears the end."""
+    town = ready(config=EdgeConfig(heartbeat_s=30.0, offline_after_s=600.0))
+    town.place(deploy())
+    town.run(5.0)
+    town.cut("d1")
+    town.lend("d1", TAKEN)
+    town.run(240.0)
+    town.cut()
+    town.lend("d1")
+    town.run(60.0)
+
+    assert town.edge().life.state == "online"
+    assert town.ends() == [("handed_back", "draining")]
+
+
+def test_a_goodbye_that_a_newer_heartbeat_has_overtaken_is_not_believed() -> None:
+    """Lent again while it drains, a device parts and connects in one step; in either order it is there."""
+    device = Bench().running()
+    device.lend(TAKEN)
+    device.lend()
+    parting, hello = (message for _, message in device.hear(Noted("a")))
+    for order in ((parting, hello), (hello, parting)):
+        watch = EdgeWatch(EdgeConfig())
+        cell = Cell({"edge_watch": watch}, "k1", ("d", "k1"), seed=1, keys=None)  # type: ignore[arg-type]
+        cell.step(0, 0, (p.START, "", {}, 0))
+        for message in (device.said[0][1], *order):
+            cell.step(0, 0, (p.MESSAGE, "edge_watch", "d", encode(message)))
+
+        assert list(watch.devices) == ["d"]
