@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import psutil
 
+from experiments.bytecode import with_bytecode
 from experiments.nightly import nightly
 from experiments.nightly_results import CHECKOUT, status
 from experiments.progress import say
@@ -54,6 +55,7 @@ def _step(words: list[str]) -> int:
         command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as main; main()"]
     else:
         command = [sys.executable, "-m", *words]
-    code = subprocess.run(command, cwd=CHECKOUT).returncode
+    environment = with_bytecode(os.environ) if sys.dont_write_bytecode else None  # tests start hundreds of processes
+    code = subprocess.run(command, cwd=CHECKOUT, env=environment).returncode
     say(f"test: {words[0]}: {f'exit code {code}' if code else 'passed'}, {time.monotonic() - begun:.1f} s")
     return code

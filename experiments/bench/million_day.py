@@ -5,14 +5,12 @@ Each run is a fresh process (`twin run scenario=million_day`), so that imports c
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -21,6 +19,7 @@ import msgspec
 import numpy as np
 
 from experiments.bench.table import Line
+from experiments.bytecode import with_bytecode
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SIMPY_DEVICES, SIMPY_H = 200, 6.0
@@ -164,30 +163,12 @@ def _in_a_process(*words: str) -> dict[str, Any]:
     """Run this module's main on these words and return what it prints, with the wall time of it all."""
     command = [sys.executable, "-m", "experiments.bench.million_day", *words]
     begun = perf_counter()
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, env=_with_bytecode(os.environ))
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, env=with_bytecode(os.environ))
     wall_s = perf_counter() - begun
     if done.returncode != 0:
         raise RuntimeError(f"million_day {' '.join(words)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     return {"wall_s": wall_s, **found}
-
-
-def _with_bytecode(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process that reads and keeps compiled modules, as an ordinary installation does.
-
-    Where `PYTHONDONTWRITEBYTECODE` is set, each of a run's three processes compiles JAX and all else from its source,
-    2 to 3 s apiece.
-    """
-    kept = {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPYCACHEPREFIX": _bytecode()}
-
-
-@cache
-def _bytecode() -> str:
-    """Return a folder for compiled modules that is there until this process ends."""
-    folder = tempfile.TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    return folder.name
 
 
 def _one(words: Sequence[str]) -> dict[str, Any]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -280,17 +277,6 @@ def test_a_small_day_of_a_fleet_is_measured(monkeypatch: pytest.MonkeyPatch) -> 
     simpy = {"over_simpy", "over_simpy_numpy", "simpy_us_per_reading", "simpy_soc_off", "cpu_ns_per_reading_numpy"}
     assert set(figures) >= keys(million_day) - simpy - {"cpu_ns_per_reading_jax", "chunks_same_digest"}
     assert figures["checks_broken"] == 0
-
-
-def test_a_day_of_a_fleet_is_timed_with_compiled_modules() -> None:
-    """Processes of the bench keep modules compiled in a folder of its own, also where Python is told to keep none."""
-    code = "import sys; print(sys.dont_write_bytecode, sys.pycache_prefix)"
-    environment = million_day._with_bytecode({**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-
-    keeps_none, folder = said.stdout.split()
-    assert keeps_none == "False"
-    assert Path(folder).is_dir()
 
 
 @pytest.mark.nightly

@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from experiments import selftest
 from experiments.selftest import WORKER_BYTES, side_by_side
 
 CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
@@ -22,6 +24,23 @@ def test_there_are_as_many_processes_as_cores_and_memory_allow(cores: int, gib: 
     words = side_by_side(cores, gib << 30)
     assert words[:2] == (["-n", workers] if workers else [])
     assert WORKER_BYTES > 2 << 30
+
+
+@pytest.mark.parametrize("keeps_none", [True, False])
+def test_tests_read_compiled_modules_also_where_python_keeps_none(
+    keeps_none: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pytest's process, and so all that it starts, has a folder for them, unless Python keeps them by itself."""
+    seen = []
+
+    def run(command: list[str], **how: Any) -> subprocess.CompletedProcess[bytes]:
+        seen.append(how["env"])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", keeps_none)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert selftest.test(["--version"]) == 0
+    assert ["PYTHONPYCACHEPREFIX" in (environment or {}) for environment in seen] == [keeps_none]
 
 
 def test_real_processes_are_left_to_one_worker_and_every_file_is_whole(tmp_path: Path) -> None:
