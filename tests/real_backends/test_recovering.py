@@ -37,13 +37,20 @@ def killed(rule: dict[str, Any], smaller: list[dict[str, str]], folder: Path) ->
     return record
 
 
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """The same request and death without a standby: all tokens there were go through the stages again."""
+    return killed({"rule": "replay"}, [], tmp_path_factory.mktemp("replay") / "replayed")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("smaller", [[], [{"model": "desk-mini"}]], ids=["one model", "two models"])
-def test_a_killed_stage_s_standby_goes_on_with_the_same_tokens(tmp_path: Path, smaller: list[dict[str, str]]) -> None:
+def test_a_killed_stage_s_standby_goes_on_with_the_same_tokens(
+    tmp_path: Path, replayed: Record, smaller: list[dict[str, str]]
+) -> None:
     """The text is the undisturbed one; of the tokens there were, a few go through the stages again, where replay takes
     them all. Nothing of the request is left when it is over."""
     prepared = killed({"rule": "prepared", "deaths_per_h": 3600.0, "bytes_ratio": 4.0}, smaller, tmp_path / "prepared")
-    replayed = killed({"rule": "replay"}, smaller, tmp_path / "replayed")
     summary = prepared.summary
     assert summary["resumed_attempts"] == 1
     assert summary["resumed_again_tokens"] <= 10
