@@ -77,7 +77,7 @@ class VillageState:
         seats: tuple[str, ...] = (),
         layers: Mapping[str, int] = NO_MODELS,
     ) -> None:
-        self.seats, self.layers = seats, layers
+        self.seats, self.layers = seats, dict(layers)
         self.registry, self.pipelines, self.work = Members(), Placements(), Requests()
         self.contributions, self.credits = Contributions(), Ledger()
         self.configuration, self.sessions = Configuration(), Sessions()
