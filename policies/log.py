@@ -37,6 +37,10 @@ class DamagedLog(Exception):
     """Records that were durable are no longer whole; the message says where and who can tell."""
 
 
+class NoRoom(OSError):
+    """There is no room for a replacement; the file is as it was, and may be appended to."""
+
+
 class Storage(Protocol):
     """What a log needs of a disk."""
 
@@ -57,7 +61,7 @@ class Storage(Protocol):
         ...
 
     def replace(self, data: bytes) -> None:
-        """Let the file hold ``data`` instead, durably: a crash leaves it as it was, or so."""
+        """Let the file hold ``data`` instead, durably: a crash leaves it as it was, or so. Raises NoRoom."""
         ...
 
 
@@ -106,6 +110,7 @@ def compact(storage: Storage) -> int:
 
     Raises:
         DamagedLog: a record is no longer whole, or stands where another belongs.
+        NoRoom: not now; nothing has changed.
     """
     data = storage.read()
     saved, end = _replay(data)

@@ -2,7 +2,8 @@
 
 Most of what was written is superseded some time later. When a file has grown to twice what it stood for when it was
 compacted last, it is compacted again: so for each byte that is saved two or three are written, however long a node
-runs, and its disk holds a bounded number of times what lives. Batches wait meanwhile, as for a sync.
+runs, and its disk holds a bounded number of times what lives. Batches wait meanwhile, as for a sync. While there is no
+room for a second file beside the first, the first goes on growing, for as long as the disk takes what is appended.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from policies.log import Batch, DamagedLog, Storage, compact, record
+from policies.log import Batch, NoRoom, Storage, compact, record
 
 COMPACT_BYTES = 8 << 20
 """Smaller files are left alone (our choice: 19,000 saves of HotStuff's, compacted in 0.07 s of one core, well below the
 time after which a member is missed)."""
+AGAIN_BYTES = COMPACT_BYTES // 8  # our choice: how much a file for which there was no room grows before the next look
+
+Note = Callable[[str, dict[str, int | str]], None]
+"""Called with what happened and its fields."""
 
 
 class Committer:
@@ -24,15 +29,17 @@ class Committer:
         storage: the record log's disk.
         durable: called with (path, token) for each batch, in order, once it is durable.
         failed: called with the error when the disk fails or has lost something; nothing is reported durable after it.
+        note: told once when there is no room to compact, and once when there is again.
     """
 
     def __init__(
-        self, storage: Storage, durable: Callable[[str, int], None], failed: Callable[[OSError | DamagedLog], None]
+        self, storage: Storage, durable: Callable[[str, int], None], failed: Callable[[Exception], None], note: Note
     ) -> None:
         self.syncs = 0
         self.durable_bytes = 0  # of the file; every record says how much of it was safe when it was written
         self._compact_at = COMPACT_BYTES
-        self._storage, self._durable, self._failed = storage, durable, failed
+        self._cramped = False  # there was no room when it was to be compacted last
+        self._storage, self._durable, self._failed, self._note = storage, durable, failed, note
         self._waiting: list[tuple[str, int, Batch]] = []
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
@@ -73,13 +80,24 @@ class Committer:
                     if not self._stopped:
                         self._durable(path, token)
                 if self.durable_bytes >= self._compact_at and not self._stopped:
-                    self.durable_bytes = await asyncio.to_thread(compact, self._storage)
-                    self._compact_at = max(COMPACT_BYTES, 2 * self.durable_bytes)
-        except (OSError, DamagedLog) as error:
+                    await self._compact()
+        except Exception as error:  # of the disk, or of what it holds: whatever it is, the next batch is not durable
             self._stopped = True
             self._failed(error)
         finally:
             self._task = None
+
+    async def _compact(self) -> None:
+        cramped, before_bytes = self._cramped, self.durable_bytes
+        try:
+            self.durable_bytes = await asyncio.to_thread(compact, self._storage)
+            self._compact_at, self._cramped = max(COMPACT_BYTES, 2 * self.durable_bytes), False
+            if cramped:
+                self._note("compacted_again", {"from_bytes": before_bytes, "to_bytes": self.durable_bytes})
+        except NoRoom as error:
+            self._compact_at, self._cramped = before_bytes + AGAIN_BYTES, True
+            if not cramped:
+                self._note("no_room_to_compact", {"bytes": before_bytes, "why": str(error.strerror)})
 
     def _write(self, data: bytes) -> None:
         self._storage.append(data)

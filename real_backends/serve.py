@@ -105,7 +105,10 @@ class Serve:
         self._scheduled = True  # until START may run
         self._closing = False
         self._timers = Timers(self._clock, lambda *timer: self.put((p.TIMER, *timer)))
-        self.committer = Committer(storage, lambda *batch: self.put((p.DURABLE, *batch)), self._fail)
+        self.committer = Committer(
+            storage, lambda *batch: self.put((p.DURABLE, *batch)), self._fail,
+            lambda what, fields: self.tell(self._clock.now(), "note", "log", what, fields),
+        )  # fmt: skip
         self._readings: dict[str, asyncio.Handle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._peer_state: dict[str, str] = {}

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+
+from policies.log import NoRoom
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+"""What says that there cannot be another file now, and nothing of those that are there."""
+SPARE_BYTES = 4 << 20
+"""What a replacement leaves free for all that is appended meanwhile (our choice: a second of a busy node's journal)."""
 
 
 class FileStorage:
@@ -17,14 +25,16 @@ class FileStorage:
     def __init__(self, path: Path) -> None:
         self.path, self._new = path, path.with_name(f"{path.name}.new")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            os.unlink(self._new)  # a replacement that a crash cut short
+        self._drop_new()  # a replacement that a crash cut short
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._folder = os.open(path.parent, os.O_RDONLY)  # kept: none may be left to open it with when it must be
         self._sync_folder()
 
     def read(self) -> bytes:
         """Return the whole file."""
-        return self.path.read_bytes()
+        with open(self._file, "rb", closefd=False) as file:  # by the descriptor that is there: others may be used up
+            file.seek(0)
+            return file.read()
 
     def append(self, data: bytes) -> None:
         """Write at the end.
@@ -32,7 +42,7 @@ class FileStorage:
         Raises:
             OSError: the disk is full or broken; what was written so far is a torn tail.
         """
-        _write(self._file, data)
+        write_all(self._file, data)
 
     def sync(self) -> None:
         """Return once everything appended is on the disk."""
@@ -47,34 +57,51 @@ class FileStorage:
         """Let the file hold ``data`` instead, durably: a crash at any time leaves it as it was, or so.
 
         Raises:
-            OSError: the disk is full or broken; the file is one or the other.
+            NoRoom: for both at once; the file is as it was.
+            OSError: the disk is broken; the file is one or the other.
         """
-        file = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         try:
-            _write(file, data)
-            os.fsync(file)  # before it has the name: else the name may outlive a crash, and the bytes not
-            os.replace(self._new, self.path)
-        except OSError:
-            os.close(file)
+            file = self._write_new(data)
+        except OSError as error:
+            self._drop_new()  # what it holds may be the room that appending needs
+            if error.errno in NO_ROOM:
+                raise NoRoom(error.errno, error.strerror) from None
             raise
         os.close(self._file)
         self._file = file
         self._sync_folder()  # before anything is appended: what the old file lacks must not be acknowledged
 
+    def _write_new(self, data: bytes) -> int:
+        """Write a file and give it the name; return its descriptor."""
+        room = os.statvfs(self.path.parent)
+        if room.f_bavail * room.f_frsize < len(data) + SPARE_BYTES:  # to find out by writing would fill the disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            write_all(file, data)
+            os.fsync(file)  # before it has the name: else the name may outlive a crash, and the bytes not
+            os.replace(self._new, self.path)
+        except OSError:
+            os.close(file)
+            raise
+        return file
+
+    def _drop_new(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self._new)
+
     def _sync_folder(self) -> None:
         """Else a crash of the machine may lose a file's name although its bytes were synced (fsync(2))."""
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        os.fsync(self._folder)
 
     def close(self) -> None:
         """Close the file; nothing is synced by that."""
         os.close(self._file)
+        os.close(self._folder)
 
 
-def _write(file: int, data: bytes) -> None:
+def write_all(file: int, data: bytes) -> None:
+    """Write at a file's place: the system may take less at a time, before it says that the disk is full."""
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from policies.log import DamagedLog, compact, record, recover
+from policies.log import DamagedLog, NoRoom, compact, record, recover
 from real_backends import committer
 from real_backends.cluster import LocalCluster, until
 from real_backends.committer import Committer
@@ -28,6 +30,10 @@ from tests.real_backends.registers import (
 
 BATCHES = [[("view", b"%d" % number), (f"block/{number % 3}", bytes(40))] for number in range(8)]
 STATES = [{}, *({"view": b"%d" % n, **{f"block/{k}": bytes(40) for k in range(min(n + 1, 3))}} for n in range(8))]
+
+
+def nobody(what: str, fields: Any) -> None:
+    """Take no note."""
 
 
 def live(path: Path) -> int:
@@ -94,12 +100,88 @@ def test_a_full_disk_while_a_file_is_compacted_leaves_it_as_it_was(
     storage.append(b"".join(map(record, BATCHES)))
     storage.sync()
     monkeypatch.setattr(file, "os", Full(tmp_path))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(NoRoom, match="No space left"):
         compact(storage)
+    assert [path.name for path in tmp_path.iterdir()] == ["node.log"]  # no part takes the room that appending needs
     monkeypatch.setattr(file, "os", os)
 
     assert recover(FileStorage(tmp_path / "node.log")) == STATES[-1]
-    assert [path.name for path in tmp_path.iterdir()] == ["node.log"]
+
+
+class Small:
+    """Stands for the module ``os`` where files have so much room together, or only so many of them can be open."""
+
+    def __init__(self, folder: Path, room: int, files: int = 99) -> None:
+        self.folder, self.room, self.files = folder, room, files
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def _free(self) -> int:
+        return self.room - sum(path.stat().st_size for path in self.folder.iterdir())
+
+    def statvfs(self, path: Path) -> Any:
+        """Say how much is free, in blocks of a byte."""
+        return SimpleNamespace(f_bavail=self._free(), f_frsize=1)
+
+    def open(self, path: Path, flags: int, mode: int = 0o777) -> int:
+        """Open a file, if one more may be open."""
+        if self.files <= 0:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self.files -= 1
+        return os.open(path, flags, mode)
+
+    def write(self, number: int, data: Any) -> int:
+        """Write what there is room for."""
+        if (free := self._free()) <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(number, bytes(data)[:free])
+
+
+@pytest.mark.parametrize("lacking", ["bytes", "descriptors"])
+def test_a_committer_without_room_to_compact_goes_on_until_it_cannot_append(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """It says so once, acknowledges what is durable and nothing else, compacts when it can, and stops when it must."""
+    monkeypatch.setattr(committer, "COMPACT_BYTES", 2000)
+    monkeypatch.setattr(committer, "AGAIN_BYTES", 300)
+    monkeypatch.setattr(file, "SPARE_BYTES", 500)
+    path, durable, noted, failed = tmp_path / "node.log", list[int](), list[Any](), list[Exception]()
+    disk = Small(tmp_path, 10**6)
+    monkeypatch.setattr(file, "os", disk)
+
+    async def run() -> None:
+        commits = Committer(
+            FileStorage(path), lambda path, token: durable.append(token), failed.append,
+            lambda what, fields: noted.append((what, fields)),
+        )  # fmt: skip
+
+        async def save(tokens: range) -> None:
+            for token in tokens:
+                commits.add("", token, [(f"key/{token % 10}", b"%0100d" % token)])
+                await commits.wait()
+
+        disk.room, disk.files = (3000, 99) if lacking == "bytes" else (10**6, 0)
+        await save(range(24))
+        assert (durable, failed) == ([*range(24)], [])
+        assert 2800 < path.stat().st_size <= 3000
+        assert [what for what, _ in noted] == ["no_room_to_compact"]
+        assert os.strerror(errno.ENOSPC if lacking == "bytes" else errno.EMFILE) == noted[0][1]["why"]
+        disk.room, disk.files = 10**6, 99
+        await save(range(24, 30))
+        assert [what for what, _ in noted] == ["no_room_to_compact", "compacted_again"]
+        assert path.stat().st_size < 2000
+        disk.room = 2600
+        await save(range(30, 60))
+
+    asyncio.run(run())
+    (error,) = failed
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOSPC
+    assert [what for what, _ in noted] == ["no_room_to_compact", "compacted_again", "no_room_to_compact"]
+    assert durable == [*range(len(durable))]
+    found = recover(FileStorage(path))
+    assert {value for value in found.values()} == {b"%0100d" % token for token in durable[-10:]}
 
 
 def test_a_committer_keeps_its_file_at_twice_what_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +194,7 @@ def test_a_committer_keeps_its_file_at_twice_what_lives(tmp_path: Path, monkeypa
             durable.append(token)
             sizes.append(len(storage.read()))
 
-        commits = Committer(storage, acknowledge, lambda error: None)
+        commits = Committer(storage, acknowledge, lambda error: None, nobody)
         for token in range(2000):
             commits.add("", token, [(f"key/{token % 10}", b"%0100d" % token)])
             if token % 5 == 4:
@@ -133,7 +215,7 @@ def test_damage_that_is_found_while_a_file_is_compacted_stops_the_node(
     path, failed = tmp_path / "node.log", list[Exception]()
 
     async def run() -> None:
-        commits = Committer(FileStorage(path), lambda path, token: None, failed.append)
+        commits = Committer(FileStorage(path), lambda path, token: None, failed.append, nobody)
         for token in range(100):
             commits.add("", token, [("key", bytes(100))])
             await commits.wait()
