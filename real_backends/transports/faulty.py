@@ -87,7 +87,8 @@ class FaultyTransport:
         self.done: Counter[str] = Counter()
         self._exempt, self._ways = frozenset(exempt), ways or Ways({})
         self._rng = Rng(seed, inner.me, "faulty-transport", 0)
-        self._late: set[asyncio.TimerHandle] = set()
+        self._late: dict[int, asyncio.TimerHandle] = {}
+        self._held = 0  # so many were ever held back
 
     async def start(self, receive: Receive, hint: PeerHint) -> None:
         """Begin to deliver what may pass."""
@@ -121,13 +122,12 @@ class FaultyTransport:
             return all([self.inner.send(to, kind, body) for _ in range(copies)])
         loop = asyncio.get_running_loop()
         for _ in range(copies):
-            handle = loop.call_later(delay_s, self._send_late, to, kind, body)
-            self._late.add(handle)
+            self._held += 1
+            self._late[self._held] = loop.call_later(delay_s, self._send_late, self._held, to, kind, body)
         return True
 
-    def _send_late(self, to: str, kind: int, body: bytes) -> None:
-        now = asyncio.get_running_loop().time()
-        self._late = {handle for handle in self._late if handle.when() > now and not handle.cancelled()}
+    def _send_late(self, number: int, to: str, kind: int, body: bytes) -> None:
+        del self._late[number]
         self.inner.send(to, kind, body)
 
     def _on_frame(self, sender: str, kind: int, body: bytes) -> None:
@@ -139,6 +139,7 @@ class FaultyTransport:
 
     async def close(self, flush_s: float = 0.0) -> None:
         """Close the inner transport; frames still held back are lost."""
-        for handle in self._late:
+        for handle in self._late.values():
             handle.cancel()
+        self._late.clear()
         await self.inner.close(flush_s)

@@ -2,8 +2,9 @@
 
 Each node dials each peer once and sends on that connection only; what it accepts it only reads, but for one
 greeting. After the handshake the peer's key must be the one the registry has under a name (the dialled name,
-or any name for an accepted connection); otherwise the connection is closed. A send never blocks and never
-fails loudly.
+or any name for an accepted connection); otherwise the connection is closed. Of each peer the newest connection
+is read and no other: one whose peer lost its power would stay for ever, and a liar could open them without end.
+A send never blocks and never fails loudly.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 from policies.wire import WIRE_VERSION, WireError, encode
 from real_backends.identity import Identity, peer_public_key
 from real_backends.transports.frames import (
+    FRAME_BYTES_MAX,
     HELLO,
     KIND_NAMES,
     Hello,
@@ -61,6 +63,7 @@ class TlsTransport:
         self._client_context = identity.context(server=False)
         self._links: dict[str, _Link] = {}
         self._incoming: set[asyncio.Task[None]] = set()
+        self._heard: dict[str, asyncio.Task[None]] = {}  # by peer, whoever reads its newest connection
         self._server: asyncio.Server | None = None
         self._closed = False
 
@@ -82,9 +85,15 @@ class TlsTransport:
             raise OSError(error.errno, reason) from None
 
     def send(self, to: str, kind: int, body: bytes) -> bool:
-        """Queue a frame for ``to``; dropped and counted when the peer is unknown or its queue is full."""
-        if to not in self.addresses:
+        """Queue a frame for ``to``; dropped and counted if that is nobody, its queue is full or the frame too long."""
+        if to not in self.addresses or to not in self.registry:
             self.counts["dropped_unknown_peer"] += 1
+            return False
+        if len(body) >= FRAME_BYTES_MAX:  # its receiver would end the connection, and lose what is on its way
+            self.counts["dropped_too_long"] += 1
+            return False
+        if self._closed:
+            self.counts["dropped_closed"] += 1
             return False
         link = self._links.get(to)
         if link is None:
@@ -92,14 +101,14 @@ class TlsTransport:
         return link.put(kind, pieces(kind, body))
 
     async def close(self, flush_s: float = 0.0) -> None:
-        """Stop listening, give queues ``flush_s`` seconds, close every connection."""
+        """Stop listening, give what was sent ``flush_s`` seconds to leave, close every connection."""
         if self._server is not None:
             self._server.close()
         self._closed = True
         if flush_s > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(flush_s):
-                    await asyncio.gather(*(link.idle.wait() for link in self._links.values()))
+                    await asyncio.gather(*(link.flush() for link in self._links.values()))
         tasks = [*self._incoming, *(link.task for link in self._links.values())]
         for task in tasks:
             task.cancel()
@@ -131,22 +140,30 @@ class TlsTransport:
             writer.transport.abort()
             return
         self._incoming.add(task)
+        sender = ""
         try:
             sender = self.check_key(writer, None)
-            _check_hello(sender, *await read_frame(reader))
+            key = self.registry[sender]
+            if (older := self._heard.get(sender)) is not None:
+                older.cancel()
+            self._heard[sender] = task
+            async with asyncio.timeout(HANDSHAKE_S):
+                _check_hello(sender, *await read_frame(reader))
             writer.write(_HELLO)
             while True:
                 kind, body = await read_frame(reader)
-                if self.registry.get(sender) is None:  # left the village while connected
+                if self.registry.get(sender) != key:  # left the village while connected, or another has its name
                     raise ValueError(f"{sender} left the registry")
                 self.counts[f"received_{KIND_NAMES.get(kind, 'unknown')}"] += 1
                 self._receive(sender, kind, body)
         except _CONNECTION_ERRORS:
             self.counts["incoming_closed"] += 1
         except asyncio.CancelledError:
-            pass  # close() cancelled us; asyncio's server would report it as an error
+            pass  # by close() or a newer connection; asyncio's server would report it as an error
         finally:
             self._incoming.discard(task)
+            if self._heard.get(sender) is task:
+                del self._heard[sender]
             writer.transport.abort()
 
 
@@ -198,6 +215,15 @@ class _Link:
         self._wake.set()
         return True
 
+    async def flush(self) -> None:
+        """Return when all that was put has arrived, or the connection is lost; nothing more can be put then."""
+        await self.idle.wait()
+        if self._writer is not None:
+            # What was written may still lie in this process. The peer says that it heard the end of it.
+            self._writer.close()
+            with contextlib.suppress(*_CONNECTION_ERRORS):
+                await self._writer.wait_closed()
+
     async def _run(self) -> None:
         backoff_s = BACKOFF_FIRST_S
         while True:
@@ -220,7 +246,9 @@ class _Link:
             self._transport.hint(self._peer, "down")
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        host, port = self._transport.addresses[self._peer]
+        if (address := self._transport.addresses.get(self._peer)) is None:
+            raise ValueError(f"{self._peer} has no address any more")
+        host, port = address
         async with asyncio.timeout(HANDSHAKE_S):
             reader, writer = await asyncio.open_connection(host, port, ssl=self._transport.encrypt_with())
             try:
@@ -245,13 +273,13 @@ class _Link:
                 await asyncio.wait((closed, waiting), return_when=asyncio.FIRST_COMPLETED)
                 if closed.done():
                     break
-                while self._queue:
-                    kind, data = self._queue.popleft()
-                    length = sum(map(len, data))
-                    self._queued_bytes -= length
-                    self._write(writer, kind, data, length)
                 try:
-                    await writer.drain()
+                    while self._queue:  # as much at a time as the connection takes: the rest is bounded here
+                        kind, data = self._queue.popleft()
+                        length = sum(map(len, data))
+                        self._queued_bytes -= length
+                        self._write(writer, kind, data, length)
+                        await writer.drain()
                 except _CONNECTION_ERRORS:
                     break
         finally:

@@ -14,7 +14,7 @@ from policies.wire import WIRE_VERSION, digest, encode
 from real_backends.cluster import free_addresses, until
 from real_backends.identity import Identity, Registry, make_village, node_id, read_registry
 from real_backends.keys import Ed25519Keys
-from real_backends.transports import tls
+from real_backends.transports import frames, tls
 from real_backends.transports.frames import HELLO, MESSAGE, Hello, pack
 from real_backends.transports.tls import TlsTransport
 
@@ -243,6 +243,142 @@ def test_port_in_use_is_one_clear_line(village: Village) -> None:
     port = addresses["a"][1]
     with pytest.raises(OSError, match=rf"port {port} on 127.0.0.1 cannot be used by b: .*in use"):
         asyncio.run(run())
+
+
+def test_what_was_sent_leaves_before_the_close(village: Village) -> None:
+    """A close that may take its time lets all arrive that was sent, though much of it is still in this process."""
+    folder, registry, addresses = village
+    bodies = [bytes([number]) * (2 << 20) for number in range(6)]
+
+    async def run() -> list[bytes]:
+        async with Node("b", folder, registry, addresses) as b:
+            async with Node("a", folder, registry, addresses) as a:
+                a.transport.send("b", MESSAGE, b"")
+                await until(lambda: len(b.heard) == 1)
+                for body in bodies:
+                    assert a.transport.send("b", MESSAGE, body)
+                await a.transport.close(flush_s=30.0)
+            await until(lambda: len(b.heard) == 7 or b.transport.counts["incoming_closed"] > 0)
+            return [body for _, _, body in b.heard[1:]]
+
+    assert asyncio.run(run()) == bodies
+
+
+def test_a_frame_that_no_peer_would_take_is_not_sent(village: Village, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is dropped and counted, and the connection stands for what follows."""
+    folder, registry, addresses = village
+    for module in (tls, frames):
+        monkeypatch.setattr(module, "FRAME_BYTES_MAX", 1000)
+
+    async def run() -> None:
+        async with Node("a", folder, registry, addresses) as a, Node("b", folder, registry, addresses) as b:
+            assert a.transport.send("b", MESSAGE, bytes(999))
+            assert not a.transport.send("b", MESSAGE, bytes(1000))
+            assert a.transport.send("b", MESSAGE, b"next")
+            await until(lambda: len(b.heard) == 2)
+            assert a.transport.counts["dropped_too_long"] == 1
+            assert a.hints == [("b", "up")]
+
+    asyncio.run(run())
+
+
+def test_nothing_is_dialled_after_the_close(village: Village) -> None:
+    """A frame that comes late, of a thread or a timer, is dropped; no task is left to send it."""
+    folder, registry, addresses = village
+
+    async def run() -> None:
+        async with Node("a", folder, registry, addresses) as a, Node("b", folder, registry, addresses):
+            await a.transport.close()
+            before = asyncio.all_tasks()
+            assert not a.transport.send("b", MESSAGE, b"late")
+            assert asyncio.all_tasks() == before
+
+    asyncio.run(run())
+
+
+def test_of_a_peer_the_newest_connection_is_read_and_no_other(village: Village) -> None:
+    """One that a peer left open when its power failed, or opens beside another, is closed by the next."""
+    folder, registry, addresses = village
+    context = Identity("a", folder).context(server=False)
+
+    async def run() -> int:
+        async with Node("b", folder, registry, addresses) as b:
+            left = []
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection(*addresses["b"], ssl=context)
+                writer.write(pack(HELLO, encode(Hello(wire=WIRE_VERSION))))
+                await frames.read_frame(reader)
+                left.append((reader, writer))
+            for reader, _ in left[:-1]:
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+            left[-1][1].write(pack(MESSAGE, b"newest"))
+            await until(lambda: b.heard == [("a", MESSAGE, b"newest")])
+            found = len(b.transport._incoming)
+            for _, writer in left:
+                writer.transport.abort()
+            return found
+
+    assert asyncio.run(run()) == 1
+
+
+def test_whoever_is_connected_and_says_nothing_is_closed(village: Village, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member that does not greet holds a connection no longer than a handshake may take."""
+    folder, registry, addresses = village
+    monkeypatch.setattr(tls, "HANDSHAKE_S", 0.2)
+    context = Identity("a", folder).context(server=False)
+
+    async def run() -> bytes:
+        async with Node("b", folder, registry, addresses):
+            reader, writer = await asyncio.open_connection(*addresses["b"], ssl=context)
+            try:
+                async with asyncio.timeout(60):
+                    return await reader.read()
+            except ConnectionError:
+                return b""
+            finally:
+                writer.transport.abort()
+
+    assert asyncio.run(run()) == b""
+
+
+def test_a_name_that_got_another_key_is_no_longer_the_old_keys(village: Village) -> None:
+    """Whoever is connected under a name is cut off when the registry has another key for it."""
+    folder, registry, addresses = village
+
+    async def run() -> list[bytes]:
+        live = dict(registry)
+        async with Node("a", folder, registry, addresses) as a, Node("b", folder, live, addresses) as b:
+            a.transport.send("b", MESSAGE, b"before")
+            await until(lambda: len(b.heard) == 1)
+            live["a"] = registry["c"]
+            a.transport.send("b", MESSAGE, b"after")
+            await until(lambda: ("b", "down") in a.hints)
+            return [body for _, _, body in b.heard]
+
+    assert asyncio.run(run()) == [b"before"]
+
+
+def test_a_peer_whose_address_is_gone_for_a_while_is_reached_again(village: Village) -> None:
+    """No address is as an absent peer: what waits is dropped, and a new address counts."""
+    folder, registry, addresses = village
+
+    async def run() -> None:
+        mine = {name: addresses[name] for name in "ab"}
+        async with Node("a", folder, registry, mine) as a, Node("b", folder, registry, addresses) as b:
+            a.transport.send("b", MESSAGE, b"never")
+            del mine["b"]
+            await until(lambda: ("b", "down") in a.hints)
+            mine["b"] = addresses["b"]
+
+            def heard_after_asking() -> bool:
+                a.transport.send("b", MESSAGE, b"again")
+                return bool(b.heard)
+
+            await until(heard_after_asking)
+            assert b.heard[0] == ("a", MESSAGE, b"again")
+
+    asyncio.run(run())
 
 
 def test_registry_and_ids(village: Village) -> None:
