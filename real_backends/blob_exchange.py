@@ -7,6 +7,7 @@ what others say of a blob that was not asked of them is nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from policies.wire import digest, encode
 from real_backends.stores.blobs import BlobStore
@@ -47,7 +48,8 @@ class BlobExchange:
         if data is not None and size_bytes is not None and len(data) != size_bytes:
             raise WrongSize(f"blob {name}: {len(data)} bytes, expected {size_bytes}")
         if data is not None and not kept:
-            self.store.put(data, "fetched", holder)
+            with contextlib.suppress(OSError):  # a disk that is full keeps nothing for later; this is wanted now
+                self.store.put(data, "fetched", holder)
         return data
 
     async def _from(self, holder: str, name: str, bytes_max: int) -> bytes | None:

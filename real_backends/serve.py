@@ -36,6 +36,10 @@ from scenarios.journal import Header
 INCARNATION_KEY = "incarnation"
 """The driver's own key in the record log: it has no path, so no policy can write it."""
 STEPS_PER_TURN = 64  # assumption: at 5 ms a step at most, sockets wait a third of a second at worst
+WAITING_BYTES_MAX = 16 << 20
+"""Of one sender's frames that wait for their steps, our choice: far above any message (states come in chunks), and
+below what a journal's row can hold (`policies.log.RECORD_BYTES_MAX`). More are dropped, as a link may drop them."""
+WAITING_EACH_BYTES = 512  # what a waiting input takes beside its payload: tuples, strings and their headers, at most
 
 Report = Callable[[str, int, bytes], None]
 """Called with (path, job id, encoded outcome)."""
@@ -72,7 +76,7 @@ class Serve:
         executor: runs jobs; without one every job is lost at once.
         sensors: read when a policy asks; without any no readings arrive.
         answer_blob: given a reply's payload, the (digest, holder, bytes) of the output it names, if it names one.
-        on_control: called with (sender, control) for CONTROL frames.
+        on_control: called with each CONTROL frame of the owner's.
         clock: real clocks.
     """
 
@@ -88,7 +92,7 @@ class Serve:
         executor: JobRunner | None = None,
         sensors: Sensors | None = None,
         answer_blob: Callable[[bytes], tuple[str, str, int] | None] = lambda payload: None,
-        on_control: Callable[[str, f.Control], None] = lambda sender, control: None,
+        on_control: Callable[[f.Control], None] = lambda control: None,
         clock: Clock | None = None,
     ) -> None:
         self.transport, self.blobs, self.executor = transport, blobs, executor
@@ -102,6 +106,7 @@ class Serve:
         self._journal = JournalFile(folder / "node.journal", header)
         self._events = EventFile(folder / "events.jsonl")
         self._inputs: deque[p.Input] = deque()
+        self._waiting_bytes: Counter[str] = Counter()  # by sender, of frames among them
         self._scheduled = True  # until START may run
         self._closing = False
         self._timers = Timers(self._clock, lambda *timer: self.put((p.TIMER, *timer)))
@@ -125,19 +130,27 @@ class Serve:
         """
         self._loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[None] = self._loop.create_future()
-        saved = await asyncio.to_thread(recover, self._storage)
-        self.incarnation = int.from_bytes(saved.pop(INCARNATION_KEY, b""), "little")
-        # A new incarnation is durable before it acts, so that no random stream is ever used twice.
-        following = (self.incarnation + 1).to_bytes(8, "little")
-        await asyncio.to_thread(self._storage.append, record([(INCARNATION_KEY, following)]))
-        await asyncio.to_thread(self._storage.sync)
-        self.committer.durable_bytes = len(await asyncio.to_thread(self._storage.read))
+        saved = await asyncio.to_thread(self._recover)
         self.cell = self._make_cell()
         if self.executor is not None:
             self.executor.start(lambda *outcome: self.put((p.JOB, *outcome)))
         self._inputs.append((p.START, "", saved, self.incarnation))
         await self.transport.start(self._on_frame, self._on_hint)
         self._loop.call_soon(self._drain)
+
+    def _recover(self) -> dict[str, bytes]:
+        """Return what is saved, once that and a new incarnation are durable: no random stream is ever used twice."""
+        saved = recover(self._storage)
+        self.incarnation = int.from_bytes(saved.pop(INCARNATION_KEY, b""), "little")
+        # What a killed process wrote is there, perhaps in the system's cache alone. Once it is durable, the record
+        # says so: else damage to it would look like a torn tail to the next life.
+        self._storage.sync()
+        size_bytes = len(self._storage.read())
+        following = record([(INCARNATION_KEY, (self.incarnation + 1).to_bytes(8, "little"))], size_bytes)
+        self._storage.append(following)
+        self._storage.sync()
+        self.committer.durable_bytes = size_bytes + len(following)
+        return saved
 
     def tell(self, now_ns: int, kind: str, path: str, name: str, detail: Any) -> None:
         """Write down something that happened beside the policies."""
@@ -203,6 +216,8 @@ class Serve:
     def _step(self, given: p.Input) -> None:
         now_ns = self._clock.now()
         wall_ns = self._clock.wall()
+        if given[0] in (p.MESSAGE, p.REQUEST):
+            self._took(given)
         effects = self.cell.step(now_ns, wall_ns, given)
         self.step_max_ns = max(self.step_max_ns, self._clock.now() - now_ns)
         self.counts["steps"] += 1
@@ -222,24 +237,45 @@ class Serve:
     def _on_frame(self, sender: str, kind: int, body: bytes) -> None:
         if kind == f.MESSAGE:
             envelope = f.decode(kind, body)
-            self.put((p.MESSAGE, envelope.path, sender, envelope.payload))
+            self._put_frame(sender, (p.MESSAGE, envelope.path, sender, envelope.payload))
         elif kind == f.REQUEST:
             if sender != OWNER:  # any name of a client may be said; whose it is, the owner alone knows
                 self.counts["refused_requests"] += 1
                 return
             request = f.decode(kind, body)
             if request.blob is not None:
-                self.blobs.store.put(request.blob, "brought", sender)
-            self.put((p.REQUEST, request.path, request.client, request.op_id, request.payload))
+                try:
+                    self.blobs.store.put(request.blob, "brought", sender)
+                except OSError:  # no room for it: the client hears nothing, and asks another gateway
+                    self.counts["unkept_blobs"] += 1
+                    return
+            self._put_frame(sender, (p.REQUEST, request.path, request.client, request.op_id, request.payload))
         elif kind in (f.BLOB_GET, f.BLOB_PUT):
             self.blobs.on_frame(sender, kind, body)
         elif kind in (f.STAGE, f.STAGE_RESULT):
             if self.executor is not None:
                 self.executor.on_frame(sender, kind, body)
         elif kind == f.CONTROL:
-            self._on_control(sender, f.decode(kind, body))
+            if sender != OWNER:  # not even decoded: its data is as deep and as large as whoever sent it likes
+                self.counts["refused_control"] += 1
+                return
+            self._on_control(f.decode(kind, body))
         else:
             self.counts["unknown_frames"] += 1
+
+    def _put_frame(self, sender: str, given: p.Input) -> None:
+        """Queue what a peer or a client sent, unless too much of its sender waits: it may send faster than we step."""
+        waiting_bytes = self._waiting_bytes[sender] + _size_bytes(given)
+        if waiting_bytes > WAITING_BYTES_MAX:
+            self.counts["dropped_waiting"] += 1
+        elif not self._closing:
+            self._waiting_bytes[sender] = waiting_bytes
+            self.put(given)
+
+    def _took(self, given: p.Input) -> None:
+        sender = OWNER if given[0] == p.REQUEST else given[2]
+        if sender != self.transport.me:  # what a node says to itself is bounded by what it does
+            self._waiting_bytes[sender] -= _size_bytes(given)
 
     def _on_hint(self, peer: str, hint: str) -> None:
         if self.executor is not None:
@@ -292,13 +328,13 @@ class Serve:
 
     def _read(self, path: str, every_ns: int) -> None:
         assert self._sensors is not None
-        row = self._sensors.read(self._clock.now())
-        self._readings[path] = self._loop.call_later(every_ns / 1e9, self._read, path, every_ns)
         try:
+            row = self._sensors.read(self._clock.now())
             self._events.add(self._clock.now(), "readings", path, "row", msgspec.structs.asdict(row))
-        except OSError as error:
+        except Exception as error:  # a node that went on would harvest by its last readings for ever
             self._fail(error)
             return
+        self._readings[path] = self._loop.call_later(every_ns / 1e9, self._read, path, every_ns)
         self.put((p.READINGS, path, encode(row)))
 
     def _limit(self, effect: p.Effect) -> None:
@@ -338,4 +374,14 @@ class Serve:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+
+def _size_bytes(given: p.Input) -> int:
+    """Return about what an input of a frame takes in memory; all after its kind is text or bytes."""
+    return sum(map(len, given[1:])) + WAITING_EACH_BYTES

@@ -26,6 +26,8 @@ class Room:
     def __init__(self, folder: Path, bytes_max: int, blobs_max: int, names: re.Pattern[str]) -> None:
         self.folder, self.bytes_max, self.blobs_max = folder, bytes_max, blobs_max
         folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob(".*.part"):  # what a kill left of a blob; no room counts it
+            part.unlink(missing_ok=True)
         found = [(path.stat(), path.name) for path in folder.iterdir() if names.fullmatch(path.name)]
         self._sizes = {name: stat.st_size for stat, name in sorted(found, key=lambda each: each[0].st_mtime_ns)}
         self.bytes = sum(self._sizes.values())
@@ -38,8 +40,12 @@ class Room:
         path = self.folder / name
         if self.read(name) != data:  # nothing, or what a disk that lost power made of it: cut short, or zeros
             part = self.folder / f".{name}.{os.getpid()}.part"
-            part.write_bytes(data)
-            os.replace(part, path)
+            try:
+                part.write_bytes(data)
+                os.replace(part, path)
+            except OSError:
+                part.unlink(missing_ok=True)  # of a full disk it would keep the last of the room
+                raise
         self._resize(name, len(data))
         self._shares.setdefault(peer, {})
         self._bytes.setdefault(peer, 0)

@@ -209,3 +209,22 @@ def test_each_kind_is_found_again_by_the_next_life(tmp_path: Path) -> None:
     newer = store.put(b"c" * 10, "brought", "liar")
 
     assert [store.get(name) is not None for name in (brought, answer, newer)] == [False, True, True]
+
+
+def test_what_is_left_of_a_blob_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up in the middle of a blob keeps no part of it, nor does a kill, after the next start."""
+    store = BlobStore(tmp_path)
+
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:3])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.put(b"answer")
+    monkeypatch.undo()
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+    (tmp_path / "fetched" / f".{digest(b'answer')}.77.part").write_bytes(b"ans")
+    BlobStore(tmp_path)
+    assert [*(tmp_path / "fetched").iterdir()] == []
