@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import UsageError
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Factory = Callable[["Keys"], "Steps"]
 
+OURS = ("policies", "models")
+"""A journal is data: the state that it begins with is made of these packages' classes, and none that it names else."""
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -23,7 +26,7 @@ class Divergence:
 
     Attributes:
         node: whose journal.
-        step: counted from 1.
+        step: counted from 1, with those that the journal no longer has.
         now_ns: the node's clock at the step.
         given: the input's kind and path.
         effects: what the fresh Cell did instead, as text.
@@ -46,6 +49,7 @@ class Replayed:
 
     Attributes:
         steps: node to the number of equal steps.
+        begins: node to the number of its steps before these, where its journal no longer has them.
         divergences: the first of each node that has one.
         changed: paths whose policy's source is not today's.
     """
@@ -53,6 +57,7 @@ class Replayed:
     steps: dict[str, int]
     divergences: tuple[Divergence, ...]
     changed: tuple[str, ...] = ()
+    begins: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -95,16 +100,19 @@ def replay(journals: dict[str, bytes], from_header: Callable[[Header], Factory] 
     steps: dict[str, int] = {}
     divergences: list[Divergence] = []
     changed: set[str] = set()
+    begins: dict[str, int] = {}
     for node, data in sorted(journals.items()):
         try:
             header, rows = read(data)
         except ValueError as error:
             raise UsageError(f"replay: {node}: {error}") from None
         changed |= set(changed_sources(header.policies))
-        steps[node], found = _replay_one(header.node, make(header), rows)
+        begin, steps[node], found = _replay_one(header, make(header), rows)
+        if begin:
+            begins[node] = begin
         if found:
             divergences.append(found)
-    return Replayed(steps, tuple(divergences), tuple(sorted(changed)))
+    return Replayed(steps, tuple(divergences), tuple(sorted(changed)), begins)
 
 
 def changed_sources(policies: dict[str, dict[str, str]]) -> Iterator[str]:
@@ -149,23 +157,38 @@ def village_cell(header: Header) -> Factory:
     )  # fmt: skip
 
 
-def _replay_one(node: str, factory: Factory, rows: Iterator[Row]) -> tuple[int, Divergence | None]:
+def _replay_one(header: Header, factory: Factory, rows: Iterator[Row]) -> tuple[int, int, Divergence | None]:
+    """Return how many steps came before those that could be replayed, how many were equal, and the first that was not.
+
+    Raises:
+        UsageError: the journal goes on from a state that these policies do not have.
+    """
     from policies.port import EFFECT_NAMES, INPUT_NAMES, START
 
     keys = JournalKeys()
-    cell = factory(keys)
-    steps = 0
+    cell, begin, steps = factory(keys), header.steps_before, 0
+    stands = begin == 0  # whether this Cell is as the node's was
+    if header.state:
+        try:
+            cell.thaw(header.state, OURS)  # type: ignore[attr-defined]  # what has a state is a Cell
+        except Exception as error:
+            why = f"the state after {begin:,} steps is not one of today's policies"
+            raise UsageError(f"replay: {header.node}: {why} ({type(error).__name__}: {error})") from None
+        stands = True
     for now, wall, given, checksum, answers in rows:
-        if given[0] == START and steps:
-            cell = factory(keys)  # a restart begins with nothing but what was durable
+        if given[0] == START and (steps or begin):
+            cell, stands = factory(keys), True  # a restart begins with nothing but what was durable
+        if not stands:
+            begin += 1
+            continue
         keys.load(answers)
-        kind = f"{INPUT_NAMES[given[0]]}({given[1]})"
+        kind, step = f"{INPUT_NAMES[given[0]]}({given[1]})", begin + steps + 1
         try:
             effects = cell.step(now, wall, given)
         except Exception as error:  # a changed policy may stumble over yesterday's input: that is a divergence
-            return steps, Divergence(node, steps + 1, now, kind, f"{type(error).__name__}: {error}")
+            return begin, steps, Divergence(header.node, step, now, kind, f"{type(error).__name__}: {error}")
         if effects_checksum(effects) != checksum:
             text = ", ".join(f"{EFFECT_NAMES[effect[0]]}({effect[1]})" for effect in effects) or "no effects"
-            return steps, Divergence(node, steps + 1, now, kind, f"now {text}")
+            return begin, steps, Divergence(header.node, step, now, kind, f"now {text}")
         steps += 1
-    return steps, None
+    return begin, steps, None

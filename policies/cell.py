@@ -210,10 +210,10 @@ class Cell:
                 raise FreezeError(error.what, f"{type(policy).__qualname__}{error.where}") from None
         return freeze((own, policies), outside)
 
-    def thaw(self, data: bytes) -> None:
-        """Take over the state that `freeze` returned, of a Cell made as this one was."""
+    def thaw(self, data: bytes, packages: tuple[str, ...] = ()) -> None:
+        """Take over the state that `freeze` returned, of a Cell made as this one was; ``packages`` as in `frozen`."""
         outside = self._outside()
-        own, policies = thaw(data, outside)
+        own, policies = thaw(data, outside, packages)
         if policies.keys() != self._policies.keys():
             raise ValueError(f"state of {sorted(policies)}: allowed is that of {sorted(self._policies)}")
         self.malformed, self._next_job, timers, owners, tokens, held, self._blocked = own
@@ -222,7 +222,7 @@ class Cell:
         for path, state in policies.items():
             policy = self._policies[path]
             view: _View = policy.port  # type: ignore[assignment]
-            view._generation, view.rng, attributes = thaw(state, outside)
+            view._generation, view.rng, attributes = thaw(state, outside, packages)
             vars(policy).clear()
             apply_state(policy, attributes)
 

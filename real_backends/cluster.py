@@ -18,7 +18,7 @@ from policies.wire import Message, encode
 from real_backends.blob_exchange import BlobExchange
 from real_backends.identity import OWNER, Identity, make_village
 from real_backends.keys import Ed25519Keys
-from real_backends.node_files import read_events
+from real_backends.node_files import read_events, read_journal
 from real_backends.serve import JobRunner, Sensors, Serve
 from real_backends.stores.blobs import BlobStore
 from real_backends.stores.file import FileStorage
@@ -62,6 +62,7 @@ class LocalCluster:
         sensors: given a node's name, its sensors.
         executors: given a node's name, what runs its jobs.
         roles: what the nodes that lie do.
+        kept_bytes: of each node's journal and events, as in `Serve`.
     """
 
     def __init__(
@@ -74,12 +75,13 @@ class LocalCluster:
         sensors: Callable[[str], Sensors | None] = lambda name: None,
         executors: Callable[[str], JobRunner | None] = lambda name: None,
         roles: Mapping[str, Role] | None = None,
+        kept_bytes: int = 0,
     ) -> None:
         self.names, self.folder = tuple(names), folder
         self.nodes: dict[str, Serve] = {}
         self.replies: asyncio.Queue[Reply] = asyncio.Queue()
         self._policies, self._sensors, self._executors, self._seed = policies, sensors, executors, seed
-        self._roles = roles or {}
+        self._roles, self._kept_bytes = roles or {}, kept_bytes
         self._storages: dict[str, FileStorage] = {}
         self._identities = folder / "identities"
         self.registry = make_village(self._identities, (*self.names, OWNER))
@@ -119,6 +121,7 @@ class LocalCluster:
                 node=name, peers=peers, seed=self._seed, world="local", policies={}, config=with_role({}, role)
             ),
             folder=folder,
+            kept_bytes=self._kept_bytes,
             executor=self._executors(name),
             sensors=self._sensors(name),
         )
@@ -155,8 +158,8 @@ class LocalCluster:
         return read_events(self.folder / name / "events.jsonl")
 
     def journal(self, name: str) -> bytes:
-        """Return a node's journal, as far as it was flushed."""
-        return (self.folder / name / "node.journal").read_bytes()
+        """Return a node's journal, as far as it was flushed and is kept."""
+        return read_journal(self.folder / name / "node.journal")
 
     def _on_frame(self, sender: str, kind: int, body: bytes) -> None:
         if kind == REPLY:

@@ -57,6 +57,7 @@ from scenarios.schema import Scenario, Shaped, build
 
 POLICY_RAISED = 3
 """Exit code of a node whose user's own policy raised; its last words are the line in its file, and what was raised."""
+KEPT_BYTES = 64 << 20  # our choice: hours of a busy node's steps; with the events a quarter of a gigabyte at most
 WARM = b"warm\n"
 """Said on standard output by a node that was launched and could begin at once."""
 
@@ -77,6 +78,8 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         policy: what every node runs instead of the village's policies, as ``file.py:Name`` (`load_policy`).
         begun_ns: the run's start, from which adversaries count, on the monotonic clock, which processes of one host
             share; 0 where it has not begun yet: a node that was launched says that it is warm, and is told then.
+        kept_bytes: of its journal and of its events at least the newest so many are kept, and at most twice as many;
+            0 for all, which a launcher asks for that makes a record of the whole run.
     """
 
     name: str
@@ -87,6 +90,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     scenario: dict[str, Any]
     policy: str = ""
     begun_ns: int = 0
+    kept_bytes: int = KEPT_BYTES
 
 
 def load_policy(where: str) -> Callable[[NodeSpec], dict[str, Policy]]:
@@ -241,6 +245,7 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
         blobs,
         header=header,
         folder=folder,
+        kept_bytes=config.kept_bytes,
         executor=executor,
         sensors=sensors,
         answer_blob=answer_blob,

@@ -146,6 +146,7 @@ class Processes:
             scenario=to_plain(self._scenario),
             policy=self._policy,
             begun_ns=self._begun_ns,
+            kept_bytes=0,  # the record is made of all that they write
         )
         path = self.folder / f"{name}.json"
         path.write_bytes(msgspec.json.encode(config))

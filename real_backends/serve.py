@@ -19,6 +19,7 @@ import msgspec
 
 from policies import port as p
 from policies.cell import Cell
+from policies.frozen import FreezeError
 from policies.jobs import Lost
 from policies.log import Storage, record, recover
 from policies.readings import Row
@@ -73,6 +74,7 @@ class Serve:
         blobs: this node's blobs and the way to others'.
         header: opens the journal.
         folder: where ``node.journal`` and ``events.jsonl`` go.
+        kept_bytes: of each of these at least the newest so many are kept, and at most twice as many; 0 for all.
         executor: runs jobs; without one every job is lost at once.
         sensors: read when a policy asks; without any no readings arrive.
         answer_blob: given a reply's payload, the (digest, holder, bytes) of the output it names, if it names one.
@@ -89,6 +91,7 @@ class Serve:
         *,
         header: Header,
         folder: Path,
+        kept_bytes: int = 0,
         executor: JobRunner | None = None,
         sensors: Sensors | None = None,
         answer_blob: Callable[[bytes], tuple[str, str, int] | None] = lambda payload: None,
@@ -103,8 +106,8 @@ class Serve:
         self._make_cell, self._storage, self._sensors = cell, storage, sensors
         self._answer_blob, self._on_control = answer_blob, on_control
         self._clock: Clock = clock or SystemClock()
-        self._journal = JournalFile(folder / "node.journal", header)
-        self._events = EventFile(folder / "events.jsonl")
+        self._journal = JournalFile(folder / "node.journal", header, kept_bytes)
+        self._events = EventFile(folder / "events.jsonl", kept_bytes)
         self._inputs: deque[p.Input] = deque()
         self._waiting_bytes: Counter[str] = Counter()  # by sender, of frames among them
         self._scheduled = True  # until START may run
@@ -210,8 +213,20 @@ class Serve:
     def _flush(self) -> None:
         try:
             self._journal.flush()
+            if self._journal.full:
+                self._turn()
         except OSError as error:  # a disk that takes no journal takes no commit either
             self._fail(error)
+
+    def _turn(self) -> None:
+        """Begin another journal where this Cell stands now, between two steps."""
+        why = ""
+        try:
+            state = self.cell.freeze() if isinstance(self.cell, Cell) else b""  # a liar is more than its Cell
+        except FreezeError as error:
+            state, why = b"", str(error)
+        self._journal.turn(state)
+        self.tell(self._clock.now(), "note", "journal", "turned", {"state_bytes": len(state), "why": why})
 
     def _step(self, given: p.Input) -> None:
         now_ns = self._clock.now()

@@ -2,6 +2,9 @@
 
 A journal is a stream of checksummed frames (`policies.log.frame`): a `Header`, then one row a step,
 ``[now_ns, wall_ns, input, crc32 of the effects, [signatures and verdicts]]``. A restart begins with a START input.
+
+A node that runs for months cannot keep every step: its journal may begin later, and its header says after how many,
+with the Cell's state then. Where that has no form as bytes, the journal can be replayed from its next START on.
 """
 
 from __future__ import annotations
@@ -17,8 +20,13 @@ from policies.port import SIGNED, Effect, Input
 from policies.wire import WIRE_VERSION, encode
 
 
-class Header(msgspec.Struct, frozen=True):
-    """Who wrote the journal and what is needed to build the same Cell again."""
+class Header(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who wrote the journal and what is needed to build the same Cell again.
+
+    Attributes:
+        steps_before: steps of this node that the journal no longer has.
+        state: of the Cell after these (`policies.cell.Cell.freeze`); empty where there is none.
+    """
 
     node: str
     peers: tuple[str, ...]
@@ -26,7 +34,9 @@ class Header(msgspec.Struct, frozen=True):
     world: str
     policies: dict[str, dict[str, str]]  # path to {class, source_sha256}
     config: dict[str, Any]  # the scenario, plain
-    wire: int = WIRE_VERSION
+    wire: int = msgspec.field(default_factory=lambda: WIRE_VERSION)  # a factory's value is never left out
+    steps_before: int = 0
+    state: bytes = b""
 
 
 Row = tuple[int, int, Input, int, list[Any]]
