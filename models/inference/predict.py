@@ -157,8 +157,10 @@ def _cut(shape: Shape, chips: tuple[Chip, ...], split: str) -> _Cut:
     known = all(chip.memory_bytes > 0.0 for chip in chips)
     shares = [chip.memory_bytes if known else 1.0 for chip in chips]
     bounds = [round(shape.layers * sum(shares[:place]) / sum(shares)) for place in range(len(chips) + 1)]
-    layers = tuple(max(1, after - before) for before, after in pairwise(bounds))
-    return _Cut(chips, layers, 1)
+    layers = [max(1, after - before) for before, after in pairwise(bounds)]
+    while sum(layers) > shape.layers:  # a small device's one layer is one less of whoever has most
+        layers[layers.index(max(layers))] -= 1
+    return _Cut(chips, tuple(layers), 1)
 
 
 def _decode(engine: Engine, shape: Shape, cut: _Cut, link: Link, asked: Conditions, *, form: Format) -> _Pass:

@@ -228,3 +228,15 @@ def test_more_stages_than_layers_are_refused() -> None:
     """A model of 16 layers is not cut for 17 devices."""
     with pytest.raises(ValueError, match="devices are 17; allowed: at most one for each of the 16 layers"):
         predict("llama.cpp", "llama-3.2-1b", "q4_0", [CHIPS["RTX 4090"]] * 17)
+
+
+@pytest.mark.parametrize("small_bytes", [40e9, 10e9, 1e9])
+def test_stages_hold_every_layer_once(small_bytes: float) -> None:
+    """Devices whose memory is less than a layer's share hold one, and the largest hold so many fewer: 16 in all."""
+    large = replace(CHIP, memory_bytes=80e9)
+    chips = [replace(CHIP, memory_bytes=small_bytes)] * 3 + [large] * 5
+    found = predict("llama.cpp", "llama-3.2-1b", "f16", chips)
+    shape = CATALOGUE["llama-3.2-1b"].shape
+
+    layers = sum(found.device_bytes) - 8 * RUNTIME_BYTES - 2 * shape.head_bytes() - found.kv_bytes
+    assert layers == pytest.approx(16 * shape.layer_bytes())
