@@ -31,7 +31,8 @@ from policies.membership import failure_detector
 from policies.port import Keys, Policy
 from policies.problem import Problem
 from policies.serving import Worker
-from policies.serving.lanes import sessions_max
+from policies.serving.batching import BLOCK_TOKENS
+from policies.serving.lanes import reserved_blocks, sessions_max
 from policies.work import Capability
 
 
@@ -105,8 +106,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
 def _coordination(spec: NodeSpec, sharding: ShardingConfig) -> Coordination:
     council, recovery = spec.config.committee, spec.config.recovery
     seats = spec.committee if bears_liars(spec.config.consensus) else ()
-    reserved_tokens = spec.config.sharding.slots * spec.config.sharding.context_tokens  # see `card`
-    kv_bytes_token_layer = spec.card.kv_bytes_layer / reserved_tokens
+    kv_bytes_token_layer = spec.card.kv_bytes_layer / _reserved_tokens(spec.config.sharding)
     if isinstance(council, FixedConfig):
         return Coordination(
             spec.config.coordination, sharding, spec.card, spec.smaller,
@@ -145,11 +145,16 @@ def card(shape: inference.Shape, config: PolicyConfig) -> Problem:
         model=shape.name,
         layers=shape.layers,
         layer_bytes=shape.layer_bytes(),
-        kv_bytes_layer=shape.kv_bytes_per_token_layer() * sharding.slots * sharding.context_tokens,
+        kv_bytes_layer=shape.kv_bytes_per_token_layer() * _reserved_tokens(sharding),
         head_bytes=shape.head_bytes(),
         activation_bytes=shape.activation_bytes(),
         candidates=sharding.candidates,
     )
+
+
+def _reserved_tokens(sharding: ShardingConfig) -> int:
+    """Return the tokens for which a stage reserves cache in each layer: executors allocate whole blocks."""
+    return reserved_blocks(sharding) * BLOCK_TOKENS
 
 
 def capability(

@@ -35,13 +35,12 @@ def lane_count(sharding: ShardingConfig, stages: int) -> int:
 def lane_rules(serving: BatchedConfig, sharding: ShardingConfig, stages: int) -> BatchRules:
     """Return the limits of one lane of a pipeline.
 
-    Every stage has reserved the cache of `slots` contexts in each of its layers, or the plan would not have fitted: the
-    tightest stage holds that, and none is asked for more. Blocks are shared within a lane: what another one caches may
-    be gone before a batch of this one, which is on its way, arrives.
+    Every stage has reserved the cache of `slots` contexts in each of its layers, whole blocks for each, or the plan
+    would not have fitted: the tightest stage holds that, and none is asked for more. Blocks are shared within a lane:
+    what another one caches may be gone before a batch of this one, which is on its way, arrives.
     """
-    lanes = lane_count(sharding, stages)
     return BatchRules(
-        blocks=sharding.slots * sharding.context_tokens // BLOCK_TOKENS // lanes,
+        blocks=reserved_blocks(sharding) // lane_count(sharding, stages),
         tokens_max=serving.tokens_max,
         requests_max=min(sessions_max(serving, sharding), serving.tokens_max),
         share=serving.share_prefixes,

@@ -7,22 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.config import BatchedConfig, OneByOneConfig, ShardingConfig
-from policies.serving.batching import Batcher, Request
-from policies.serving.lanes import lane_count, lane_rules, load_of, sessions_max
+from policies.serving.batching import BLOCK_TOKENS, Batcher, Request
+from policies.serving.lanes import lane_count, lane_rules, load_of, reserved_blocks, sessions_max
 
 
 @given(st.integers(1, 64), st.integers(16, 5000), st.integers(1, 80), st.none() | st.integers(1, 64))
 def test_lanes_take_no_more_cache_than_is_reserved_and_hold_a_whole_context_each(
     slots: int, context_tokens: int, stages: int, sessions: int | None
 ) -> None:
-    """All lanes together fit into slots x context tokens, and a session of the full context fits into any of them."""
+    """All lanes together fit into what stages reserve, and a session of the full context fits into any of them."""
     sharding, serving = ShardingConfig(slots=slots, context_tokens=context_tokens), BatchedConfig(sessions=sessions)
     lanes, rules = lane_count(sharding, stages), lane_rules(serving, sharding, stages)
 
     assert 1 <= lanes <= stages
-    assert lanes * rules.blocks * rules.block_tokens <= slots * context_tokens
-    whole = context_tokens // rules.block_tokens * rules.block_tokens
-    assert Batcher(rules).fits(whole - 1, 1)
+    assert lanes * rules.blocks <= reserved_blocks(sharding) <= slots * (context_tokens // BLOCK_TOKENS + 1)
+    assert Batcher(rules).fits(context_tokens - 1, 1)
 
 
 @pytest.mark.parametrize(
