@@ -274,9 +274,10 @@ class Batcher:
         """Return how many iterations like the one under way can follow in a row, itself included.
 
         In all of them the same requests decode, none ends before the last, and there are blocks for all; who waits now
-        cannot be admitted before. An iteration with chunks is followed by another one: 1.
+        cannot be admitted before. An iteration with chunks is followed by another one: 1. So is one in whose wake the
+        head of the queue may be told that it waited too long, and whoever is behind it may fit.
         """
-        if self._now is None or self._now.chunks or (self._crowded and self.waiting):
+        if self._now is None or self._now.chunks or (self._crowded and self.waiting) or self._may_expire():
             return 1
         few, many = 1, min(self._due(one) for one in self.running.values()) - self.step + 1
         while many - few > 1:  # `few` are known to have their blocks, `many` would go beyond the first end
@@ -286,6 +287,12 @@ class Batcher:
             else:
                 many = middle
         return few
+
+    def _may_expire(self) -> bool:
+        """Whether the head of those who wait may give way to the next one while it waits."""
+        self._drop_over()
+        head = self._queue[0][2] if self._queue else None
+        return head is not None and head.deadline_ns is not None and not head.emitted
 
     def _needed(self, step: int) -> int:
         """Blocks that are taken for iterations up to this one, while nobody ends."""
@@ -313,10 +320,11 @@ class Batcher:
             self._grow()
         self.step += 1
         self._context += self._decodes
-        ending = self._ends.pop(self.step, ())
-        done = [one for one in ending if one.state == "decode" and self._due(one) == self.step]
-        for request in done:
-            self._finish(request)
+        done: list[Request] = []
+        for request in self._ends.pop(self.step, ()):  # twice where it began again and lost no iteration by it
+            if request.state == "decode" and self._due(request) == self.step:
+                self._finish(request)
+                done.append(request)
         first: list[Request] = []
         for request, tokens, context in iteration.chunks:
             if request.state != "prefill":

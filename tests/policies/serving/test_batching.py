@@ -122,6 +122,51 @@ def test_a_leap_is_that_many_iterations(requests: list[tuple[int, int, int, int]
     assert ends[0] == ends[1]
 
 
+@settings(max_examples=200, deadline=None)
+@given(REQUESTS, st.lists(st.none() | st.integers(0, 20), min_size=9, max_size=9))
+def test_a_leap_is_that_many_iterations_where_requests_wait_in_vain(
+    requests: list[tuple[int, int, int, int]], deadlines: list[int | None]
+) -> None:
+    """With deadlines, an iteration being a nanosecond, the same requests expire, and others end when they did."""
+    ends: list[dict[str, tuple[int, str]]] = []
+    for leaps in (False, True):
+        batcher, every = Batcher(SMALL), []
+        for key, (_, prompt, wanted, rank) in enumerate(requests):
+            every.append(Request(str(key), prompt, wanted, rank, deadline_ns=deadlines[key]))
+            batcher.offer(every[-1])
+        ended: dict[str, tuple[int, str]] = {}
+        while batcher.next(batcher.step) is not None:
+            for one in batcher.end(batcher.leap() if leaps else 1).done:
+                ended[one.key] = (batcher.step, one.state)
+        ends.append(ended | {one.key: (0, one.state) for one in every if one.state != "done"})
+
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_who_begins_again_ends_once(under_way: bool) -> None:
+    """After the cache was lost, between two iterations or in one: every token once, one end, and all blocks free."""
+    batcher = Batcher(BatchRules(blocks=20, tokens_max=64, requests_max=4, block_tokens=4))
+    requests = [Request("a", 4, 6), Request("b", 9, 3)]
+    for request in requests:
+        batcher.offer(request)
+    spoken, ended = 0, list[Request]()
+    for step in range(20):
+        if step == 2 and not under_way:
+            batcher.begin_again()
+        iteration = batcher.next()
+        if iteration is None:
+            break
+        if step == 2 and under_way:
+            batcher.begin_again()
+        else:
+            spoken += iteration.speaks
+        ended += batcher.end().done
+
+    assert (spoken, [one.key for one in ended]) == (9, ["b", "a"])
+    assert batcher.pool.room == 20
+
+
 def test_an_equal_beginning_is_not_computed_again_but_for_its_last_token() -> None:
     """The second of two equal prompts computes what the first has not left, and at least one token."""
     batcher = Batcher(BatchRules(blocks=20, tokens_max=64, requests_max=4, block_tokens=4))
