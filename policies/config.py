@@ -127,6 +127,10 @@ class PredictiveConfig(OwnerLimits, frozen=True, tag="predictive"):
     # order above the next; one that lends a share of it, below that share of them (both chosen on seeds 901 to 906).
     start_hazard_per_h: Positive = 0.31
     stop_hazard_per_h: Positive = 0.35
+    # The chances are those of the mean chip. Another's are multiplied by this share of its FLOP/s over the mean chip's,
+    # plus the rest; so 0 values all chips alike, 1 by what they compute.
+    compute_weight: Share = 0.0
+    chip_tflops: Positive = 4.5  # dense FP16 peak of the mean chip: of `global_2024` (seed 901)
     # A device's own level of returns fades over this time (assumption); a quarter of an hour at least.
     memory_days: Annotated[float, Meta(ge=0.01)] = 7.0
     prior_returns: Positive = 3.0  # the data weigh as much as this many of an owner's own (seeds 901 to 906)

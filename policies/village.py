@@ -42,6 +42,7 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         committee: its members, or where they change, the first ones.
         candidates: who may be elected; () where nobody is.
+        flops: of its chip, dense FP16 peak; 0 where it is not known.
         facts: what the node says of itself when it stands.
     """
 
@@ -56,6 +57,7 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     reading_ns: int
     dedicated: bool = False
     has_battery: bool = True
+    flops: float = 0.0
     edge: bool = False
     candidates: tuple[str, ...] = ()
     facts: Facts | None = None
@@ -76,6 +78,7 @@ def node(spec: NodeSpec) -> dict[str, Policy]:
             spec.reading_ns,
             dedicated=spec.dedicated,
             has_battery=spec.has_battery,
+            flops=spec.flops,
             to="edge" if spec.edge else "worker",
         ),
         "worker": Worker(spec.committee, spec.capability, config.coordination.lease_s, liars=liars),

@@ -196,6 +196,7 @@ class _Run:
                 capability=self._capability(i, access),
                 dedicated=bool(self.stock.dedicated[i]),
                 has_battery=bool(self.stock.has_battery[i]),
+                flops=float(self.stock.row.flops[i]),
                 edge=s.edge,
                 candidates=self.electorate.candidates,
                 facts=self.electorate.facts.get(name),

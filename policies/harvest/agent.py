@@ -31,6 +31,7 @@ class HarvestAgent(Policy):
         every_ns: period of the readings.
         dedicated: the machine is set aside for the village.
         has_battery: the machine has a battery.
+        flops: of its chip, dense FP16 peak; 0 where it is not known.
         to: path of the policy that is told what is lent.
 
     Raises:
@@ -44,13 +45,14 @@ class HarvestAgent(Policy):
         *,
         dedicated: bool = False,
         has_battery: bool = True,
+        flops: float = 0.0,
         to: str = WORKER,
     ) -> None:
         if every_ns <= 0:
             raise ValueError(f"every_ns is {every_ns}; allowed: from 1")
         self._every_ns, self._to = every_ns, to
         self._rule = make(config)
-        self._devices = Devices(dedicated, has_battery)
+        self._devices = Devices(dedicated, has_battery, flops)
         self._forget()
 
     def _forget(self) -> None:

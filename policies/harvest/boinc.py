@@ -48,7 +48,7 @@ class Boinc:
     def init(self, devices: Devices) -> BoincState:
         """Return the state of devices that have not been read yet."""
         xp = namespace(*devices)
-        dedicated, has_battery = (xp.asarray(field) for field in devices)
+        dedicated, has_battery = xp.asarray(devices.dedicated), xp.asarray(devices.has_battery)
         return BoincState(dedicated, has_battery, xp.zeros_like(dedicated), xp.full(dedicated.shape, LONG_AGO_S))
 
     def decide(self, state: BoincState, readings: Readings, dt_s: Array) -> tuple[Decision, BoincState]:

@@ -81,7 +81,7 @@ class Harvest:
     def init(self, devices: Devices) -> HarvestState:
         """Return the state of devices that have not been read yet: no session, no latch, no cool-down."""
         xp = namespace(*devices)
-        dedicated, has_battery = (xp.asarray(field) for field in devices)
+        dedicated, has_battery = xp.asarray(devices.dedicated), xp.asarray(devices.has_battery)
         off, on = xp.zeros_like(dedicated), xp.ones_like(dedicated)
         since = xp.full(dedicated.shape, LONG_AGO_S)
         return HarvestState(dedicated, has_battery, off, off, since, on, on, on, on)

@@ -53,7 +53,7 @@ class Federated:
     def init(self, devices: Devices) -> FederatedState:
         """Return the state of devices that have not been read yet."""
         xp = namespace(*devices)
-        dedicated, has_battery = (xp.asarray(field) for field in devices)
+        dedicated, has_battery = xp.asarray(devices.dedicated), xp.asarray(devices.has_battery)
         off, on = xp.zeros_like(dedicated), xp.ones_like(dedicated)
         return FederatedState(dedicated, has_battery, off, xp.full(dedicated.shape, LONG_AGO_S), on, on)
 

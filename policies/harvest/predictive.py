@@ -5,9 +5,10 @@ latches. Hours, idle time, optimum, session length and cool-down do not; instead
 horizon ahead (`policies.harvest.owner`, `policies.harvest.heat`), a row:
 
 1. starts a session only where what it would lend is worth the risk that its owner ends it soon: the chance an hour of a
-   return stays below ``start_hazard_per_h`` times the share of the cap that it can lend; and hands back in order,
-   before the owner comes, where the chance exceeds ``stop_hazard_per_h`` times that share. So risk is taken where it
-   buys most, and a session that heat holds down must be a safe one;
+   return stays below ``start_hazard_per_h`` times the share of the cap that it can lend and the value of its chip; and
+   hands back in order, before the owner comes, where the chance exceeds ``stop_hazard_per_h`` times both. So risk is
+   taken where it buys most, and a session that heat holds down must be a safe one. Chips are alike, or by
+   ``compute_weight`` worth what they compute;
 2. starts none that endangers the owner's charge: the chance of being unplugged below ``charge_to`` stays small;
 3. lends the share of its cap with which skin and die stay below their limits to the horizon, in sixteenths.
 
@@ -16,7 +17,7 @@ An orderly end (1, or heat that leaves no share) drains; what the owner's limits
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from policies.config import PredictiveConfig
 from policies.harvest.heat import Heat, feel, no_heat
@@ -67,9 +68,11 @@ class PredictiveState(NamedTuple):
     excess_k: Array
     excess_rise_k: Array
     load: Array
+    value: Array  # of an hour of the device, in hours of the mean chip
 
 
-_OWNER, _HEAT = slice(9, 9 + len(Owner._fields)), slice(9 + len(Owner._fields), len(PredictiveState._fields))
+_OWNER = slice(9, 9 + len(Owner._fields))
+_HEAT = slice(_OWNER.stop, _OWNER.stop + len(Heat._fields))
 
 
 class Predictive:
@@ -97,11 +100,18 @@ class Predictive:
     def init(self, devices: Devices) -> PredictiveState:
         """Return the state of devices that have not been read yet: no session, no latch, the data's owner."""
         xp = namespace(*devices)
-        dedicated, has_battery = (xp.asarray(field) for field in devices)
+        dedicated, has_battery = xp.asarray(devices.dedicated), xp.asarray(devices.has_battery)
         off, on = xp.zeros_like(dedicated), xp.ones_like(dedicated)
         since = xp.full(dedicated.shape, LONG_AGO_S)
         learned = (*no_owner(since, has_battery, xp), *no_heat(since, xp))
-        return PredictiveState(dedicated, has_battery, off, off, since, on, on, on, on, *learned)
+        value = self._value(xp.zeros_like(since) + xp.asarray(devices.flops), xp)
+        return PredictiveState(dedicated, has_battery, off, off, since, on, on, on, on, *learned, value)
+
+    def _value(self, flops: Array, xp: Any) -> Array:
+        """Return what an hour of each device is worth, an hour of the mean chip being 1; so is what is not known."""
+        weight = self.config.compute_weight
+        chips = flops / (self.config.chip_tflops * 1e12)
+        return xp.where(chips > 0.0, 1.0 - weight + weight * chips, xp.ones_like(chips))
 
     def decide(self, state: PredictiveState, readings: Readings, dt_s: Array) -> tuple[Decision, PredictiveState]:
         """Decide for every row; see `policies.harvest.rows.HarvestRule`."""
@@ -126,7 +136,8 @@ class Predictive:
         may = safe & power & network & owner & heat.known & (own | (r.local_minute >= 0.0))
 
         slowed = THROTTLED_FACTOR + (1.0 - THROTTLED_FACTOR) * xp.astype(unthrottled, state.since_s.dtype)
-        worth = xp.minimum(share, slowed)
+        lendable = xp.minimum(share, slowed)
+        worth = lendable * state.value
         missing = xp.maximum(config.charge_to - r.soc, 0.0)
         chargeable = (hazard * missing <= config.charge_risk * config.charge_per_h) | mains | own
         since_s = state.since_s + dt_s
@@ -142,10 +153,10 @@ class Predictive:
         since_s = since_s * xp.astype(was == contribute, since_s.dtype)
 
         lent = xp.astype(contribute, since_s.dtype)
-        load = lent * worth
+        load = lent * lendable
         gates = Gates(power, cool & safe & (share >= START_SHARE), network, owner)
         decision = limits.answer(contribute, draining, contribute & unthrottled, load * config.max_cpu, lent, gates, xp)
         return decision, PredictiveState(
             own, state.has_battery, contribute, draining, since_s, cool, unthrottled, safe, charged,
-            *learned, *heat._replace(load=load),
+            *learned, *heat._replace(load=load), state.value,
         )  # fmt: skip

@@ -34,6 +34,7 @@ class Devices(NamedTuple):
 
     dedicated: Array  # bool
     has_battery: Array  # bool
+    flops: Array = 0.0  # dense FP16 peak, FLOP/s; 0 where it is not known
 
 
 class HarvestRule(Protocol):

@@ -155,7 +155,7 @@ class Share:
         ambient_c = self._air(who, what, site.zone, 0, no).ambient_c
         soc = stock.first_soc(s, who, what.has_battery)
         body = State(Charge(soc, np.zeros(n)), ambient_c, ambient_c, ambient_c, np.zeros(n), no)
-        memory = self.policy.init(Devices(what.dedicated, what.has_battery))
+        memory = self.policy.init(Devices(what.dedicated, what.has_battery, what.flops))
         people = crowd.start(self.habits, s.seed, who.entity, who.kind, what.zone_min, s.start_minute, s.weekday)
         chunk = _cast(Chunk(self.table, fixed, site), s)
         blocks = self._jax.cut(chunk, n) if self._jax else []

@@ -131,7 +131,7 @@ class Fleet:
         self.body = physics.State(Charge(soc, np.zeros(n)), *warm, np.zeros(n), no)
         self.speed = np.ones(n)
         self.config: HarvestRules = scenario.policy.harvest
-        self.fixed = Devices(stock.dedicated, stock.has_battery)
+        self.fixed = Devices(stock.dedicated, stock.has_battery, stock.row.flops)
         self.harvest = make(self.config)
         self.memory = self.harvest.init(self.fixed)
         self.decision: Decision | None = None

@@ -70,7 +70,8 @@ CONFIGS: dict[str, st.SearchStrategy[HarvestRules]] = {
         FederatedConfig, idle_min=st.sampled_from([5.0, 31.0]), dwell_min=st.sampled_from([0.0, 5.0, 20.0])
     ),
     "predictive": st.builds(
-        PredictiveConfig, start_hazard_per_h=st.sampled_from([0.4, 5.0]), stop_hazard_per_h=st.just(5.0), **switches
+        PredictiveConfig, start_hazard_per_h=st.sampled_from([0.4, 5.0]), stop_hazard_per_h=st.just(5.0),
+        compute_weight=st.sampled_from([0.0, 0.5]), **switches
     ),
 }  # fmt: skip
 RULES = list(CONFIGS)
@@ -89,5 +90,6 @@ def histories(draw: st.DrawFn, rule: str, rows_max: int = 4) -> tuple[HarvestRul
     count = draw(st.integers(1, rows_max))
     flags = st.lists(st.booleans(), min_size=count, max_size=count)
     step = st.tuples(steps_s, st.lists(any_row, min_size=count, max_size=count))
-    devices = Devices(np.array(draw(flags)), np.array(draw(flags)))
+    flops = st.lists(st.sampled_from([0.0, 1e12, 1e14]), min_size=count, max_size=count)
+    devices = Devices(np.array(draw(flags)), np.array(draw(flags)), np.array(draw(flops)))
     return draw(CONFIGS[rule]), devices, draw(st.lists(step, min_size=1, max_size=15))

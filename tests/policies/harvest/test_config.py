@@ -39,7 +39,7 @@ def test_a_choice_of_conf_is_the_schemas_default_of_its_rule(rule: str) -> None:
 @pytest.mark.parametrize(
     ("choice", "kind"),
     [("generous", HarvestConfig), ("strict", HarvestConfig), ("always", HarvestConfig),
-     ("predictive_eager", PredictiveConfig)],
+     ("predictive_eager", PredictiveConfig), ("predictive_compute", PredictiveConfig)],
 )  # fmt: skip
 def test_other_choices_are_variants_of_a_rule(choice: str, kind: type[Any]) -> None:
     """What is chosen by name builds a policy that decides."""

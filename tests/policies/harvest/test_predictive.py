@@ -428,3 +428,22 @@ def test_the_learned_heat_is_that_of_the_body() -> None:
     assert float(device.state.rise_k) == pytest.approx(7.0, rel=0.1)  # 14 K a whole processor, half of it lent
     assert float(device.state.excess_rise_k) == pytest.approx(6.0, rel=0.1)
     assert float(device.state.rest_c) == pytest.approx(25.0, abs=0.5)
+
+
+def test_risk_is_taken_where_most_is_computed() -> None:
+    """At one and the same risk a strong machine lends and a weak one waits; by default all do as the mean."""
+    flops = np.array([0.0, 1e11, 4.5e12, 1e14])
+    devices = Devices(np.zeros(4, dtype=bool), np.zeros(4, dtype=bool), flops)
+    noon = columns([GOOD._replace(has_battery=False, local_minute=720.0)] * 4)
+    lent = {}
+    for weight in (0.0, 0.5, 1.0):
+        for limit in (0.4, 2.0):  # per hour; at noon a machine of which nothing is known expects 0.73 returns
+            rule = make(PredictiveConfig(start_hazard_per_h=limit, stop_hazard_per_h=limit, compute_weight=weight))
+            decision, _ = rule.decide(rule.init(devices), noon, 0.0)
+            lent[weight, limit] = decision.contribute.tolist()
+
+    assert lent[0.0, 0.4] == [False] * 4
+    assert lent[0.0, 2.0] == [True] * 4
+    assert lent[0.5, 0.4] == lent[1.0, 0.4] == [False, False, False, True]
+    assert lent[0.5, 2.0] == [True] * 4  # half of the worth is the chip
+    assert lent[1.0, 2.0] == [True, False, True, True]  # an unknown chip is taken for the mean one

@@ -41,8 +41,9 @@ def test_a_fleets_receipts_are_its_agents(rule: str, data: st.DataObject) -> Non
     cells = []
     for k in range(rows):
         agent = HarvestAgent(
-            config, NS_PER_S, dedicated=bool(devices.dedicated[k]), has_battery=bool(devices.has_battery[k])
-        )
+            config, NS_PER_S, dedicated=bool(devices.dedicated[k]), has_battery=bool(devices.has_battery[k]),
+            flops=float(devices.flops[k]),
+        )  # fmt: skip
         cells.append(Cell({"harvest": agent}, f"n{k}", (), seed=1, keys=None))  # type: ignore[arg-type]
         cells[-1].step(0, 0, (p.START, "", {}, 0))
 

@@ -26,7 +26,7 @@ DEFAULTS = {
     "predecessor": PredecessorConfig(),
     "boinc": BoincConfig(),
     "federated": FederatedConfig(),
-    "predictive": PredictiveConfig(start_hazard_per_h=5.0, stop_hazard_per_h=5.0),
+    "predictive": PredictiveConfig(start_hazard_per_h=5.0, stop_hazard_per_h=5.0, compute_weight=0.5),
 }
 
 
@@ -39,7 +39,7 @@ def test_one_row_is_the_same_row_among_many(rule: str, data: st.DataObject) -> N
     row = data.draw(st.integers(0, len(devices.dedicated) - 1))
     policy = make(config)
     many = policy.init(devices)
-    one = policy.init(Devices(*(bool(field[row]) for field in devices)))
+    one = policy.init(Devices(*(field[row].item() for field in devices)))
 
     for dt_s, fleet in history:
         together, many = policy.decide(many, columns(fleet), dt_s)
@@ -119,7 +119,7 @@ def test_three_array_libraries_decide_the_same(rule: str, library: str) -> None:
         ]
         for _ in range(20)
     ]  # fmt: skip
-    flags = Devices(generator.random(200) < 0.2, generator.random(200) < 0.7)
+    flags = Devices(generator.random(200) < 0.2, generator.random(200) < 0.7, 1e14 * generator.random(200) ** 4)
     policy = make(DEFAULTS[rule])
     decide: Any = policy.decide
     if library == "jax":
