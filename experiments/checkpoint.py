@@ -42,13 +42,14 @@ def write(options: argparse.Namespace) -> int:
     backend = next((name for name in ("torch", "jax") if importlib.util.find_spec(name)), None)
     if backend is None:
         raise UsageError("checkpoint: needs torch or jax to measure it: pip install 'villagetwin[torch]'")
-    for name, low, high in (("positions", 1, POSITIONS_MAX), ("seed", 0, SEED_MAX)):
+    spec = seeded.RECIPES[options.name].spec
+    tensors = len(ex.tensor_shapes(spec, 0, spec.layers))
+    for name, low, high in (("positions", 1, POSITIONS_MAX), ("seed", 0, SEED_MAX), ("files", 1, tensors)):
         if not low <= getattr(options, name) <= high:
             raise UsageError(f"--{name} {getattr(options, name)}: allowed: {low} to {high}")
     check_place(options.folder.absolute(), f"checkpoint: {options.folder}")
     if options.folder.exists() and (not options.folder.is_dir() or any(options.folder.iterdir())):
         raise UsageError(f"checkpoint: {options.folder} is no empty folder")
-    spec = seeded.RECIPES[options.name].spec
     if not options.quiet:
         say(f"making {options.name} and measuring {options.positions} positions in {backend}")
     try:

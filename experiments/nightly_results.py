@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.rests_on import RESULTS, Sources
+from experiments.whole import write_whole
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NIGHTLY = CHECKOUT / RESULTS
@@ -109,6 +110,4 @@ def write(results: Results) -> None:
     """Write the parts and the tests that were run, at once or not at all."""
     tests = {name: result for name, result in sorted(results.items()) if result["status"] != "not run"}
     content = {"parts": summary(results), "tests": tests}
-    temporary = NIGHTLY.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(NIGHTLY)
+    write_whole(NIGHTLY, json.dumps(content, indent=2) + "\n")

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from experiments.compose import UsageError
 from experiments.progress import Progress, progress
-from experiments.whole import write_whole
+from experiments.whole import check_file, write_whole
 from models.inference.rows import Answer, answer
 
 NEEDED = ("system", "model", "devices", "metric", "unit")
@@ -164,8 +164,7 @@ def write(path: Path, rows: list[Row]) -> None:
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Predict a table, write the rows if asked, and return what was found as plain data and as text."""
-    if options.out is not None and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
-        raise UsageError(f"--out {options.out}: must be a file in a folder that exists")
+    check_file("--out", options.out)
     with progress("predict", quiet=options.quiet) as report:
         rows = read(options.file, report)
     if options.out is not None:

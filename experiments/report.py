@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import io
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.results import number
+from experiments.whole import write_whole
 from scenarios.schema import PRIORITIES
 
 if TYPE_CHECKING:
@@ -40,13 +40,8 @@ pre{font-size:12.5px;overflow:auto;background:#f5f7fa;padding:12px;border-radius
 
 
 def write_report(run: Run, path: Path) -> Path:
-    """Write the report of ``run`` to ``path`` in one move and return ``path``."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(render(run), encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write the report of ``run`` to ``path``, whole or not at all, and return ``path``."""
+    write_whole(path, render(run))
     return path
 
 

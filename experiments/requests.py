@@ -22,7 +22,7 @@ from experiments.compose import UsageError
 from experiments.folders import show_path
 from experiments.present import show
 from experiments.progress import progress
-from experiments.whole import write_whole
+from experiments.whole import check_file, write_whole
 from models.devices.rows import find
 from models.devices.table import compute, table
 from models.engines import KernelTables, Law, Linear, TableError
@@ -60,12 +60,13 @@ def main(options: argparse.Namespace) -> int:
     """
     if not 0.0 <= options.overhead_us <= OVERHEAD_MAX_US:
         raise UsageError(f"--overhead-us {options.overhead_us:g}: allowed: 0 to {OVERHEAD_MAX_US:g}")
-    if options.out and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
-        raise UsageError(f"--out {options.out}: must be a file in a folder that exists")
+    check_file("--out", options.out)
+    size = BatchRules(1).block_tokens
+    if options.kv_tokens < size:
+        raise UsageError(f"--kv-tokens {options.kv_tokens}: allowed: from {size}, one block of the cache")
     rows = read(options.file)
     try:
         law = _law(options)
-        size = BatchRules(1).block_tokens
         rules = BatchRules(
             options.kv_tokens // size, options.tokens_max, options.requests_max, share=not options.no_sharing
         )

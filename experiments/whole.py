@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.compose import UsageError
+from experiments.folders import check_place
+
+
+def check_file(option: str, path: Path | None) -> None:
+    """Refuse, before the work, a file that could not be written after it; None is no file.
+
+    Raises:
+        UsageError: it names the option, the file and the reason.
+    """
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UsageError(f"{option} {path}: must be a file in a folder that exists")
+    if path.is_file() or not path.exists():  # what is no file is written as it is, its folder may be closed
+        check_place(path.resolve().parent, f"{option} {path}")
 
 
 @contextmanager
@@ -30,7 +46,8 @@ def whole(path: Path) -> Iterator[Path]:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         if not through:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a name below a file cannot be removed either
+                part.unlink()
 
 
 def write_whole(path: Path, text: str) -> None:

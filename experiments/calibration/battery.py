@@ -20,6 +20,7 @@ from experiments.calibration.heat_fit import HeatFit, fit_heat
 from experiments.calibration.low_charge import below_last_load
 from experiments.calibration.stored_cell import file_digests, save_cell, software
 from experiments.compose import UsageError
+from experiments.whole import check_file
 from models.battery.cell import Cell, Pair
 
 SOC0_PULSES = 0.98  # where the pulse tests of the data set begin, unless a column soc0 says
@@ -51,8 +52,7 @@ def run(options: argparse.Namespace) -> Outcome:
     if not 0.0 < options.soc0 <= 1.0:
         raise UsageError(f"--soc0 {options.soc0:g}: allowed: above 0 and up to 1")
     for option, path in (("--out", options.out), ("--figure", options.figure)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{option} {path}: its folder does not exist")
+        check_file(option, path)
     frames = {path: read_table(path) for path in (options.hppc, options.ocv)}
     name, kept = one_cell(frames, options.name)
     given = read_given(options.params, name)

@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments.compose import UsageError
 from experiments.progress import progress
-from experiments.whole import write_whole
+from experiments.whole import check_file, write_whole
 from models.distributions.fit import Sample, choose
 from models.distributions.law import FORMAT
 
@@ -66,9 +66,7 @@ def check(options: argparse.Namespace, files: Sequence[str]) -> None:
     for file in files:
         if not (options.data / file).is_file():
             raise UsageError(f"--data {options.data}: no {file} in it; set it or VILLAGETWIN_DATA to the data's folder")
-    folder = options.out.absolute().parent
-    if not folder.is_dir() or options.out.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"--out {options.out}: must be a file in a folder that exists and can be written")
+    check_file("--out", options.out)
 
 
 def fit_all(sources: Sequence[Source], folder: Path, *, quiet: bool = False) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from experiments.compose import UsageError
 from experiments.folders import project_root, show_path
 from experiments.present import table
 from experiments.progress import progress, say
-from experiments.whole import write_whole
+from experiments.whole import check_file, write_whole
 
 if TYPE_CHECKING:
     from scenarios.schema import Scenario
@@ -92,9 +91,7 @@ def check(backend: str, seconds: float, out: Path, threads: int) -> None:
         raise UsageError(f"--seconds {seconds:g}: allowed: above 0, to {SECONDS_MAX:g}")
     if not 1 <= threads <= THREADS_MAX:
         raise UsageError(f"--threads {threads}: allowed: 1 to {THREADS_MAX}")
-    folder = out.absolute().parent
-    if not folder.is_dir() or out.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"--out {out}: must be a file in a folder that exists and can be written")
+    check_file("--out", out)
 
 
 def _input_s(folder: Path) -> float:

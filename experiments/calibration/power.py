@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import pandas as pd
 from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.fitting import Fit, fit
-from experiments.whole import whole, write_whole
+from experiments.whole import check_file, whole, write_whole
 from models.power.cores import core_current_ma, log_current
 from models.radio import REFERENCE_RSRP_DBM, REFERENCE_SINR_DB, RSRP_DBM, SINR_DB, Radio, active_w, throughput_w
 
@@ -97,10 +96,7 @@ def run(options: argparse.Namespace) -> Outcome:
     """
     source: Path = options.cpu or options.radio
     for name in ("out", "figure"):
-        place: Path | None = getattr(options, name)
-        folder = place.absolute().parent if place else None
-        if place and folder and (not folder.is_dir() or place.is_dir() or not os.access(folder, os.W_OK)):
-            raise UsageError(f"--{name} {place}: must be a file in a folder that exists and can be written")
+        check_file(f"--{name}", getattr(options, name))
     found = calibrate_cores(read_cores(source)) if options.cpu else calibrate_radio(read_radio(source))
     from scenarios.digests import versions
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import pandas as pd
 from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.fitting import Fit, fit
-from experiments.whole import whole, write_whole
+from experiments.whole import check_file, whole, write_whole
 from models.thermal.phone_fit import ASSUMED_CPU_LOAD, ASSUMED_GPU_LOAD, PhoneFit, predict_battery_zone
 
 LONG_S = 60.0  # runs of at least this length are scored: in shorter ones the zone hardly moves
@@ -123,9 +122,7 @@ def run(options: argparse.Namespace) -> Outcome:
         UsageError: a file cannot be read or written, or a row is not what it should be.
     """
     for name in ("out", "figure"):
-        place = getattr(options, name, None)
-        if place and (place.is_dir() or not os.access(place.absolute().parent, os.W_OK)):
-            raise UsageError(f"--{name} {place}: must be a file in a folder that exists and can be written")
+        check_file(f"--{name}", getattr(options, name, None))
     runs = read_runs(options.runs)
     folds = np.array([_fold(name) for name in runs.names])
     usable = ~runs.assumed

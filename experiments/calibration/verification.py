@@ -24,7 +24,7 @@ from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.folders import show_path
 from experiments.present import markdown
-from experiments.whole import write_whole
+from experiments.whole import check_file, write_whole
 
 CONFIDENCE, RESAMPLES = 0.99, 400
 MODELS = ("tiny", "small")
@@ -52,8 +52,7 @@ def run(options: argparse.Namespace) -> Outcome:
     from scenarios.digests import versions
 
     for option, file in (("--out", options.out), ("--table", options.table)):
-        if file and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise UsageError(f"{option} {file}: must be a file in a folder that exists")
+        check_file(option, file)
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: must be at least 0")
     models = tuple(options.model or MODELS)

@@ -15,7 +15,7 @@ from experiments.progress import progress
 from experiments.shard import goodput, goodput_page
 from experiments.shard.score import Row, planned, ratio, row
 from experiments.shard.testbeds import Bed, models_of, read
-from experiments.whole import write_whole
+from experiments.whole import check_file, write_whole
 from policies.sharding import PLANNERS
 
 PAGE = """\
@@ -82,8 +82,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--load {options.load:g}: allowed: above 0, to {LOAD_MAX:g}")
     if not 1 <= options.seconds <= SECONDS_MAX:
         raise UsageError(f"--seconds {options.seconds:g}: allowed: 1 to {SECONDS_MAX:g}")
-    if options.out and (Path(options.out).is_dir() or not Path(options.out).absolute().parent.is_dir()):
-        raise UsageError(f"--out {options.out}: allowed: a file in a folder that exists")
+    check_file("--out", Path(options.out) if options.out else None)
 
 
 def _page(out: str | None) -> str:

@@ -28,7 +28,7 @@ from experiments.calibration import Outcome
 from experiments.compose import UsageError
 from experiments.progress import Progress, progress, say
 from experiments.validation.physics_table import places, rewritten, summary, text
-from experiments.whole import write_whole
+from experiments.whole import check_file, write_whole
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NO_TESTS = 5  # pytest's exit code when nothing was chosen
@@ -150,8 +150,7 @@ def merged(cases: Iterator[tuple[str, str, str, list[dict[str, Any]]]]) -> list[
 
 def _before(out: Path) -> str | None:
     """Return what stands in the file; None if it is new."""
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"--out {out}: its folder does not exist")
+    check_file("--out", out)
     if not out.exists():
         return None
     try:

@@ -217,7 +217,8 @@ def _usage(fields: Mapping[str, Any], stream: bool) -> bool:
         raise invalid("stream_options", options, "only with stream=true")
     if not isinstance(options, dict) or options.keys() - {"include_usage"}:
         raise invalid("stream_options", options, "an object with include_usage")
-    return _flag(options, "include_usage", "stream_options.")
+    given = {name: value for name, value in options.items() if value is not None}
+    return _flag(given, "include_usage", "stream_options.")
 
 
 def _flag(fields: Mapping[str, Any], name: str, prefix: str = "") -> bool:

@@ -425,3 +425,11 @@ def test_the_lg_m50_bench_reads_into_the_same_columns(data_folder: Path) -> None
     assert all(course.pulse.max() == 8 for course in pulses if course.ambient_c == 25.0)
     assert len(rates) == 12
     assert all(frame["i_A"].min() > -0.05 for frame in rates.values())
+
+
+@pytest.mark.parametrize("option", ["--out", "--figure"])
+def test_a_folder_is_no_place_for_a_cell(option: str, tmp_path: Path) -> None:
+    """It is refused before a file is read."""
+    files = ["--hppc", "nowhere.csv", "--ocv", "nowhere.csv", "--params", "nowhere.json"]
+    with pytest.raises(UsageError, match=f"{option} {tmp_path}: must be a file in a folder that exists"):
+        calibrate([*files, option, str(tmp_path)])

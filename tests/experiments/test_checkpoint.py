@@ -67,7 +67,8 @@ def test_small_is_decided_and_cut_without_a_trace(tmp_path: Path) -> None:
         (["tiny", "{}/a", "--positions", "0"], "--positions 0: allowed: 1 to 100000"),
         (["tiny", "{}/a", "--positions", "99999999999999"], "--positions 99999999999999: allowed: 1 to 100000"),
         (["tiny", "{}/used/a"], "used/a: cannot be written"),
-        (["tiny", "{}/a", "--positions", "64", "--files", "99"], "files: 99 is not allowed"),
+        (["tiny", "{}/a", "--files", "0"], "--files 0: allowed: 1 to 39"),
+        (["tiny", "{}/a", "--files", "99"], "--files 99: allowed: 1 to 39"),
     ],
 )
 def test_bad_words_are_one_line(

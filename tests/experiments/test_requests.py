@@ -123,6 +123,17 @@ def test_what_was_not_measured_is_compared_with_nothing(tmp_path: Path, capsys: 
         assert "2 requests" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("tokens", ["-5", "0", "15"])
+def test_a_cache_without_a_block_is_refused_by_its_option(
+    tmp_path: Path, tokens: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line names what was typed, not the blocks that come of it."""
+    (tmp_path / "trace.csv").write_text(ROWS)
+
+    assert main(["requests", str(tmp_path / "trace.csv"), *LAW, "--kv-tokens", tokens]) == 2
+    assert f"--kv-tokens {tokens}: allowed: from 16" in capsys.readouterr().err
+
+
 def test_where_to_write_is_asked_before_anything_is_replayed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -230,7 +230,7 @@ def test_a_flow_is_better_the_more_and_seconds_the_fewer() -> None:
         (["{small}", "--load", "0"], "--load 0: allowed: above 0, to 10"),
         (["{small}", "--seconds", "nan"], "--seconds nan: allowed: 1 to 86400"),
         (["{small}", "--seconds", "0"], "--seconds 0: allowed: 1 to 86400"),
-        (["{small}", "--out", "nowhere/page.md"], "--out nowhere/page.md: allowed: a file in a folder that exists"),
+        (["{small}", "--out", "nowhere/page.md"], "--out nowhere/page.md: must be a file in a folder that exists"),
         (["{nobody}"], "a field is not as in its kind of testbed"),
         (["{small}", "--goodput"], "--goodput: small_edge says nothing of batches; allowed: helix_*.json.gz"),
         (["{broken}"], "not a testbed: ValueError it has no nodes"),

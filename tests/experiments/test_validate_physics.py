@@ -171,7 +171,10 @@ def test_the_command_writes_its_page_and_refuses_another(tmp_path: Path, monkeyp
     validate("--out", str(tmp_path / "new.md"))
     assert (tmp_path / "new.md").read_text().startswith(markdown(ROWS))
     page.write_text("only words\n")
-    for place, said in ((page, "has no place for a table"), (tmp_path / "no" / "page.md", "folder does not exist")):
+    for place, said in (
+        (page, "has no place for a table"),
+        (tmp_path / "no" / "page.md", "must be a file in a folder that exists"),
+    ):
         with pytest.raises(UsageError, match=said):
             validate("--out", str(place))
     assert page.read_text() == "only words\n"

@@ -7,13 +7,16 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from experiments.cli import main
 from experiments.compose import UsageError
-from experiments.whole import whole, write_whole
+from experiments.nightly_results import write
+from experiments.report import write_report
+from experiments.results import Run
+from experiments.whole import check_file, whole, write_whole
 
 ROWS = "system,model,quant,devices,n_devices,metric,value,unit\n"
 ROWS += "llama.cpp,Llama 2 7B,Q4_0,RTX 4090 24GB,1,tg128,150,tok/s\n"
@@ -81,6 +84,41 @@ def test_what_is_no_file_is_written_through(tmp_path: Path) -> None:
     link.symlink_to(file)
     write_whole(link, json.dumps({}))
     assert (link.is_symlink(), file.read_text()) == (True, "{}")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    """A folder, a file's inside and a folder that takes nothing are named with the option; a device passes."""
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "a.json", tmp_path / "nowhere" / "a.json"):
+        with pytest.raises(UsageError, match=f"--out {place}: must be a file in a folder that exists"):
+            check_file("--out", place)
+    with pytest.raises(UsageError, match=r"--out /proc/a\.json: cannot be written"):
+        check_file("--out", Path("/proc/a.json"))
+    for free in (None, tmp_path / "file", tmp_path / "new", Path(os.devnull)):
+        check_file("--out", free)
+
+
+def test_what_cannot_be_begun_is_one_line_too(tmp_path: Path) -> None:
+    """Nothing can be removed below a file either, and the reason stays that it could not be written."""
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file/a\.json: cannot be written: Not a directory"):
+        write_whole(tmp_path / "file" / "a.json", "text")
+
+
+@pytest.mark.parametrize("kept", ["report.html", "nightly.json"])
+def test_a_full_disk_leaves_a_report_and_a_nights_results_as_they_were(
+    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are whole or what they were, and nothing stands beside them."""
+    place = tmp_path / kept
+    place.write_text("before")
+    monkeypatch.setattr("experiments.report.render", lambda run: "report")
+    monkeypatch.setattr("experiments.nightly_results.NIGHTLY", place)
+    fill_the_disk(monkeypatch)
+    with pytest.raises(UsageError, match=f"{kept}: cannot be written: No space left on device"):
+        write_report(cast(Run, None), place) if kept == "report.html" else write({})
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [kept]
+    assert place.read_text() == "before"
 
 
 def test_a_figure_keeps_its_ending(tmp_path: Path) -> None:

@@ -172,6 +172,14 @@ def test_a_stop_ends_the_text_and_gives_the_rest_up() -> None:
     assert village.given_up == 1
 
 
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": None}, {"include_usage": False}])
+def test_a_stream_tells_no_counts_that_were_not_asked_for(options: Any) -> None:
+    """An option that is null counts as absent, within `stream_options` as well."""
+    *chunks, done = call(Made(), "/v1/completions", ASKED | {"stream": True, "stream_options": options}).events
+    assert done == "[DONE]"
+    assert all(chunk.get("usage") is None for chunk in chunks)
+
+
 @pytest.mark.parametrize("chat", [False, True])
 def test_a_stream_says_what_a_whole_answer_says(chat: bool) -> None:
     """Joined, the events' text is that of the whole answer; then the reason, the counts and the end's mark."""
