@@ -18,11 +18,11 @@ VERBS: dict[str, tuple[str, str]] = {
         "twin sweep seed=1..8 policy/harvest=documented,generous jobs=2",
     ),
     "compare": (
-        "compare Runs in pairs, with intervals; one Run of world=local with the twin's prediction of it",
+        "compare Runs in pairs, with intervals; one real Run with the twin's prediction",
         "twin compare runs/first_village/A runs/first_village/B",
     ),
     "gap": (
-        "measure the gap between local clusters and the twin on this machine, in rounds, resumable",
+        "measure how far the twin is off local clusters here, in rounds, resumable",
         "twin gap --full --page docs/gap.md",
     ),
     "hunt": (
@@ -35,15 +35,15 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "promote": ("register a Run's policies if its gates are green", "twin promote runs/four_desks/KEY-1"),
     "calibrate": (
-        "fit laws or prices to measurements (battery, links, inference ...), or measure this machine's executor",
-        "twin calibrate battery --hppc pulses.csv --ocv ocv.csv --params cell.json --out fitted.json",
+        "fit laws or prices to measurements (battery, links ...), or measure an executor",
+        "twin calibrate battery --hppc pulses.csv --ocv ocv.csv --params cell.json",
     ),
     "validate": (
-        "hold a law against measurements (battery, thermal), or all against references (physics, inference)",
+        "hold a law against measurements, or all against references (physics, inference)",
         "twin validate battery run.csv --cell fitted.json --measured m.csv",
     ),
     "predict": (
-        "predict published rows of inference (CSV), with errors by regime where they have values",
+        "predict published rows of inference (CSV), with errors by regime",
         "twin predict rows.csv --out predicted.csv",
     ),
     "committee": (
@@ -75,7 +75,7 @@ OK, OUR_FAULT, USER_INPUT, FAILED_POINTS, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 
 
 RUN_HELP = """\
 Words are key=value: a field of the scenario (fleet.phones=100, seed=7, duration_s=3600) or a choice
-in a group of conf/ (scenario=four_desks, policy/harvest=generous, world=local; all: `twin info`). Besides:
+in a group of conf/ (scenario=four_desks, policy/harvest=generous; all: `twin info`). Besides:
   out=FOLDER           where the Run goes, instead of runs/SCENARIO/KEY-SEED
   track=mlflow|none    log the finished Run to mlflow.db (default), or not
   policy.alias=NAME    refuse any policies but those registered under NAME
@@ -96,11 +96,13 @@ Words are key=value; the first word is the arena (`twin hunt` alone lists arenas
   kinds=crash,loss     draw only these kinds of fault
   nodes=, requests=, storm_s=, calm_s=   the trial's shape, where it should not be the arena's
   double=0.05          share of the seeds that run twice, in another process
-  out=FOLDER           where findings go, instead of runs/hunts/ARENA-POLICY-KEY; run again, it goes on
+  out=FOLDER           where findings go (runs/hunts/ARENA-POLICY-KEY); run again, it goes on
   --json, -q           the result as JSON; no progress
-`twin hunt defects [arena=NAME] [jobs=2] [out=FILE.md]` hunts every known defect and shows how soon each is found.
-A finding is shrunk, written as FOLDER/CHECK-SEED.yaml, and printed with the line that replays it: twin replay LINE.
-Exit codes: 0 nothing broke, 3 a promise broke, a digest differed, the canary was not found or something never happened.
+`twin hunt defects [arena=NAME] [jobs=2] [out=FILE.md]` hunts every known defect and shows how
+soon each is found. A finding is shrunk, written as FOLDER/CHECK-SEED.yaml, and printed with the
+line that replays it: twin replay LINE.
+Exit codes: 0 nothing broke, 3 a promise broke, a digest differed, the canary was not found or
+something never happened.
 """
 
 

@@ -22,20 +22,20 @@ from experiments.whole import whole
 FIGURES = (".svg", ".png", ".pdf")
 SUBJECTS = {
     "calibrate": {
-        "inference": "prices of inference by engine and regime, from published token rates and profiles",
+        "inference": "prices by engine and regime, from published token rates and profiles",
         "verification": "tolerances of checks on workers, from honest runs of seeded models",
         "executor": "measure this machine's torch or JAX executor, as a profile for the twin",
         "battery": "a cell's circuit from pulses and a slow discharge",
         "thermal": "a phone's heat network from logged runs",
         "power": "core currents or radio power from tables",
-        "links": "rates, delays, jitter and outages by technology, and the backbone, from measured sets",
+        "links": "rates, delays, jitter and outages by technology, from measured sets",
         "failures": "lifetimes, downtimes and bursts from failure logs",
     },
     "validate": {
         "battery": "a calibrated cell on a profile of steps, beside a measurement if there is one",
         "thermal": "a phone's battery zone, predicted from its loads",
         "physics": "every law beside its reference, as the table of docs/physics.md",
-        "inference": "the cost model on published rows that it was not fitted to, as the tables of docs/fidelity.md",
+        "inference": "the cost model on published rows that it was not fitted to",
     },
 }
 """What `calibrate` fits and `validate` tests: a module each in experiments.calibration and experiments.validation."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from experiments import cli
+from experiments.verbs import SUBJECTS
 from scenarios.record import Record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,6 +220,14 @@ def test_a_word_that_cannot_be_is_refused_by_name(
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
     assert sorted(path.name for path in home.rglob("*")) == ["file", "mine", "thesis.txt"]
+
+
+def test_no_line_of_help_is_wider_than_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 100 columns, of every verb and subject, where the terminal has them."""
+    monkeypatch.setenv("COLUMNS", "100")
+    texts = [cli.help_text(), *(cli.verb_help(verb) for verb in cli.VERBS)]
+    texts += [cli.verb_help(verb, [subject]) for verb, subjects in SUBJECTS.items() for subject in subjects]
+    assert [line for text in texts for line in text.splitlines() if len(line) > 100] == []
 
 
 def test_help_of_a_subject_is_about_it(capsys: pytest.CaptureFixture[str]) -> None:
