@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 
 from experiments.compose import UsageError
+from experiments.extras import why_absent
 from experiments.folders import check_place
 from experiments.present import show, table
 from experiments.progress import say
 
 NAMES = ("tiny", "small")
+FRAMEWORKS = ("torch", "jax")
 POSITIONS = 4096
 SEED_MAX = (1 << 63) - 1
 POSITIONS_MAX = 100_000  # they are one session, and its work grows with their square
@@ -39,9 +40,10 @@ def write(options: argparse.Namespace) -> int:
     from real_backends import executors as ex
     from real_backends.executors import seeded
 
-    backend = next((name for name in ("torch", "jax") if importlib.util.find_spec(name)), None)
+    backend = next((name for name in FRAMEWORKS if not why_absent(name)), None)
     if backend is None:
-        raise UsageError("checkpoint: needs torch or jax to measure it: pip install 'villagetwin[torch]'")
+        reasons = "; ".join(map(why_absent, FRAMEWORKS))
+        raise UsageError(f"checkpoint: needs torch or jax to measure it ({reasons}): pip install 'villagetwin[torch]'")
     spec = seeded.RECIPES[options.name].spec
     tensors = len(ex.tensor_shapes(spec, 0, spec.layers))
     for name, low, high in (("positions", 1, POSITIONS_MAX), ("seed", 0, SEED_MAX), ("files", 1, tensors)):

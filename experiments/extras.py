@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 EXTRAS = {
@@ -10,6 +11,15 @@ EXTRAS = {
 }  # fmt: skip
 """The extra of pyproject.toml that brings each; other libraries come with the project itself."""
 OURS = {"models", "policies", "scenarios", "sim", "real_backends", "experiments", "__main__", ""}
+
+
+def why_absent(name: str) -> str:
+    """Say why a library cannot be imported, nothing if it can: one that is there and broken is as good as missing."""
+    try:
+        importlib.import_module(name)
+    except (ImportError, OSError) as error:  # OSError: a shared library that torch looks for by itself
+        return f"{name}: {str(error).splitlines()[0]}" if str(error) else name
+    return ""
 
 
 def not_loaded(error: ImportError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,20 @@ def test_bad_words_are_one_line(
     assert len(told) == 1
     assert message in told[0]
     assert {path.name for path in tmp_path.iterdir()} <= {"used", "home"}
+
+
+def test_a_framework_that_is_broken_is_as_good_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line says of each why it cannot be imported, and nothing is made."""
+    for name in ("torch", "jax"):
+        (tmp_path / "broken" / name).mkdir(parents=True)
+        (tmp_path / "broken" / name / "__init__.py").write_text(f"raise OSError('lib{name}.so is not there')")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+
+    assert cli.main(["checkpoint", "tiny", str(tmp_path / "a"), "-q"]) == 2
+    error = capsys.readouterr().err
+    assert "torch: libtorch.so is not there; jax: libjax.so is not there" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "a").exists()
