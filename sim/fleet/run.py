@@ -40,8 +40,9 @@ Array = Any
 Progress = Callable[[float, str], None]
 
 XLA_FLAGS = (
-    # Without it each array that a step leaves is computed apart, from the step's start: half of the time is repetition.
-    "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion",
+    # Without the first each array that a step leaves is computed apart, from the step's start: half of the time is
+    # repetition. With the second a scan of any size (bytes) is one function and not a call for each of its loops.
+    "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion,xla_cpu_small_while_loop_byte_threshold=1000000000000",
     "--xla_cpu_prefer_vector_width=512",  # where the CPU has it; eight double numbers at once and not four
     "--xla_cpu_multi_thread_eigen=false",
 )  # fmt: skip
