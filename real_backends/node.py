@@ -304,7 +304,8 @@ async def run(config: NodeConfig) -> None:
     if launched:
         loop.remove_reader(0)
     stopping.cancel()
-    await serve.stop()
+    # A node that failed ends at once: a peer that is silent now would hold it up for as long as last words may take.
+    await serve.stop(flush_s=0.0 if serve.stopped.done() else 1.0)
     if serve.stopped.done():
         serve.stopped.result()  # raises what stopped it
 
