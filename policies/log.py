@@ -85,7 +85,8 @@ def frames(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int]]:
 
 def record(batch: Batch, durable_bytes: int = 0) -> bytes:
     """Return the bytes of one batch, written when ``durable_bytes`` of the file were known to be durable."""
-    return frame(encode((durable_bytes, tuple(batch))))
+    body = encode((durable_bytes, tuple(batch)))
+    return _HEADER.pack(len(body), crc32(body)) + body  # `frame`, a call cheaper
 
 
 def recover(storage: Storage) -> dict[str, bytes]:

@@ -16,13 +16,15 @@ class Disk:
     """One append-only file of one node.
 
     Attributes:
+        size: bytes written, durable or not.
         synced: bytes that survive a crash.
     """
 
-    __slots__ = ("_data", "_ends", "_proven", "synced")
+    __slots__ = ("_data", "_ends", "_proven", "size", "synced")
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self.size = 0
         self._ends: list[int] = []  # where each write ends
         self._proven: list[int] = []  # how much was durable when it was written
         self.synced = 0
@@ -34,12 +36,13 @@ class Disk:
     def append(self, data: bytes) -> None:
         """Write at the end, into the cache."""
         self._data += data
-        self._ends.append(len(self._data))
+        self.size = size = self.size + len(data)
+        self._ends.append(size)
         self._proven.append(self.synced)
 
     def sync(self) -> None:
         """Make everything appended durable."""
-        self.synced = len(self._data)
+        self.synced = self.size
 
     def truncate(self, size: int) -> None:
         """Cut the file, durably."""
@@ -52,21 +55,17 @@ class Disk:
         self.append(data)
         self.sync()
 
-    @property
-    def size(self) -> int:
-        """Bytes written, durable or not."""
-        return len(self._data)
-
     def sync_to(self, size: int) -> None:
         """Make the first ``size`` bytes durable (a sync that was started at that size ends)."""
-        self.synced = max(self.synced, min(size, len(self._data)))
+        if size > self.synced:
+            self.synced = size if size < self.size else self.size
 
     # -- what a crash makes of writes that were not synced -------------------------------------------------
 
     def crash(self, torn_share: float = 0.0) -> int:
         """Lose what was not synced, except the first ``torn_share`` of it; return the bytes lost."""
-        keep = self.synced + int((len(self._data) - self.synced) * torn_share)
-        lost = len(self._data) - keep
+        keep = self.synced + int((self.size - self.synced) * torn_share)
+        lost = self.size - keep
         self._cut(keep)
         self.synced = keep
         return lost
@@ -85,9 +84,9 @@ class Disk:
 
     def garble(self, draw: Draw) -> None:
         """All that was not synced is there, with one bit of it flipped."""
-        if self.synced < len(self._data):
-            self._flip(self.synced, len(self._data), draw)
-        self.synced = len(self._data)
+        if self.synced < self.size:
+            self._flip(self.synced, self.size, draw)
+        self.synced = self.size
 
     # -- what happens to durable bytes ---------------------------------------------------------------------
 
@@ -135,5 +134,6 @@ class Disk:
 
     def _cut(self, size: int) -> None:
         del self._data[size:]
+        self.size = len(self._data)
         whole = bisect_right(self._ends, size)
         del self._ends[whole:], self._proven[whole:]

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
+from heapq import heappush
 from typing import Any, Protocol
+
+from simpy.events import NORMAL
 
 from policies import port as p
 from policies.log import DamagedLog, record, recover
-from policies.port import DECIDE, MESSAGE, NS_PER_S, SAVE, SEND, SET_TIMER, Effect, Input
+from policies.port import DECIDE, DURABLE, MESSAGE, NS_PER_S, SAVE, SEND, SET_TIMER, Effect, Input
 from policies.wire import FRAME_OVERHEAD_BYTES, encode
 from scenarios.journal import Journal
 from sim.disk import Disk
@@ -142,6 +145,7 @@ class World:
         self.on_disk_failure: Callable[[Node, str], None] = lambda node, why: None
         self._digest = blake2b(digest_size=20)
         self._undigested: list[bytes] = []  # one update for many steps costs a fraction of one each
+        self._queue, self._next_sequence = self.engine.queue, self.engine.next_sequence
 
     # -- nodes ---------------------------------------------------------------------------------------
 
@@ -261,7 +265,7 @@ class World:
 
     def _arrive(self, argument: tuple[Node, Input]) -> None:
         node, given = argument
-        if node.up and not node.inbox and self.engine.now >= node.busy_until:
+        if self.engine.now >= node.busy_until and node.up and not node.inbox:
             self._step(node, given)  # the common case of `give`, a call cheaper
         else:
             self.give(node, given)
@@ -288,14 +292,15 @@ class World:
         deadline, generation = timer
         if deadline > now:
             node.armed[key] = deadline
-            self.engine.call_at(deadline, self._fire, argument)
+            heappush(self._queue, (deadline, NORMAL, self._next_sequence(), self._fire, argument))
         else:
             del node.timers[key]
             self.give(node, (p.TIMER, key[0], key[1], generation))
 
     def _sync(self, node: Node, size: int, given: Input) -> None:
-        node.syncing.append((node.synced_at, size, given))
-        self.engine.call_at(node.synced_at, self._synced, (node, node.epoch))
+        ends_ns = node.synced_at
+        node.syncing.append((ends_ns, size, given))
+        heappush(self._queue, (ends_ns, NORMAL, self._next_sequence(), self._synced, (node, node.epoch)))
 
     def _synced(self, argument: tuple[Node, int]) -> None:
         node, epoch = argument
@@ -322,8 +327,9 @@ class World:
     def _step(self, node: Node, given: Input) -> None:
         now = self.engine.now
         wall = self.start_wall_ns + now + node.wall_offset
-        for rate, since in node.drifts:
-            wall += int(rate * (now - since))
+        if node.drifts:
+            for rate, since in node.drifts:
+                wall += int(rate * (now - since))
         cell = node.cell
         effects = cell.step(now, wall, given)
         self.steps += 1
@@ -370,7 +376,7 @@ class World:
         network = self.network
         delay = network.delay_ns(node.number, target.number, len(payload) + FRAME_OVERHEAD_BYTES)
         if delay >= 0:
-            self.engine.call_at(leave + delay, self._arrive, argument)
+            heappush(self._queue, (leave + delay, NORMAL, self._next_sequence(), self._arrive, argument))
             if network.twice:
                 self.engine.call_at(leave + 2 * delay, self._arrive, argument)
 
@@ -381,16 +387,18 @@ class World:
         armed = node.armed.get(key)
         if armed is None or armed > deadline:
             node.armed[key] = deadline
-            self.engine.call_at(deadline, self._fire, (node, node.epoch, key))
+            argument = (node, node.epoch, key)
+            heappush(self._queue, (deadline, NORMAL, self._next_sequence(), self._fire, argument))
 
     def _save(self, node: Node, leave: int, effect: Effect) -> None:
         _, path, token, batch = effect
         if node.failing:  # the step ends first: a node does not vanish in the middle of one
             self.engine.call_at(self.engine.now, self._write_failed, (node, node.epoch, leave, effect))
             return
-        node.disk.append(record(batch, node.disk.synced))
-        node.synced_at = max(node.synced_at, leave) + node.cost.fsync_ns + node.sync_extra_ns
-        self._sync(node, node.disk.size, (p.DURABLE, path, token))
+        disk, begins = node.disk, node.synced_at
+        disk.append(record(batch, disk.synced))
+        node.synced_at = (begins if begins > leave else leave) + node.cost.fsync_ns + node.sync_extra_ns
+        self._sync(node, disk.size, (DURABLE, path, token))
 
     def _other(self, node: Node, leave: int, effect: Effect) -> None:
         kind = effect[0]
