@@ -44,20 +44,11 @@ class Interfaces(MessageNetwork):
 class Unkept(Disk):
     """A disk that counts what is written and keeps none of it: nobody here crashes, and 128 copies are large."""
 
-    __slots__ = ("_size",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._size = 0
+    __slots__ = ()
 
     def append(self, data: bytes) -> None:
         """Count."""
-        self._size += len(data)
-
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-        return self._size
+        self.size += len(data)
 
     def sync_to(self, size: int) -> None:
         """Make the first ``size`` bytes durable."""
