@@ -78,7 +78,7 @@ class Node:
 
     __slots__ = (
         "armed", "busy_until", "cell", "cost", "disk", "drifts", "epoch", "failing", "inbox", "incarnation", "journal",
-        "make", "name", "number", "sync_extra_ns", "synced_at", "syncing", "timers", "up", "wall_offset",
+        "make", "name", "number", "sync_begins", "sync_extra_ns", "synced_at", "syncing", "timers", "up", "wall_offset",
     )  # fmt: skip
 
     def __init__(self, name: str, number: int, make: Callable[[], Steps], cost: StepCost, wall_offset: int) -> None:
@@ -89,7 +89,7 @@ class Node:
         self.epoch = 0  # grows at every crash; what an earlier life scheduled is void
         self.incarnation = -1
         self.busy_until = 0
-        self.synced_at = 0
+        self.sync_begins, self.synced_at = -1, 0  # of the disk's last sync: when it begins, and ends
         self.syncing: deque[tuple[int, int, Input]] = deque()  # (when it ends, size, what the Cell hears), in order
         self.sync_extra_ns = 0  # a slow disk
         self.failing = False  # its disk cannot write
@@ -192,7 +192,7 @@ class World:
             node.disk.crash(torn_share)
         else:
             left(node.disk)
-        node.synced_at = 0  # whatever its disk was busy with is over
+        node.sync_begins, node.synced_at = -1, 0  # whatever its disk was busy with is over
         node.syncing.clear()
         self.mark("crash", node.name)
         if self.jobs is not None:
@@ -208,10 +208,10 @@ class World:
         node.busy_until = min(node.busy_until, now)
         if node.inbox:
             self.engine.call_at(now, self._drain, (node, node.epoch))
-        waiting, node.synced_at = list(node.syncing), now
+        waiting, done_ns = list(node.syncing), now + node.cost.fsync_ns + node.sync_extra_ns
         node.syncing.clear()
-        for ends_ns, size, given in waiting:
-            node.synced_at = min(ends_ns, node.synced_at + node.cost.fsync_ns + node.sync_extra_ns)
+        for ends_ns, size, given in waiting:  # with one sync, unless they have it sooner
+            node.synced_at = min(ends_ns, done_ns)
             self._sync(node, size, given)
 
     def mark(self, *what: Any) -> None:
@@ -395,9 +395,11 @@ class World:
         if node.failing:  # the step ends first: a node does not vanish in the middle of one
             self.engine.call_at(self.engine.now, self._write_failed, (node, node.epoch, leave, effect))
             return
-        disk, begins = node.disk, node.synced_at
+        disk = node.disk
         disk.append(record(batch, disk.synced))
-        node.synced_at = (begins if begins > leave else leave) + node.cost.fsync_ns + node.sync_extra_ns
+        if node.sync_begins < leave:  # else the sync that is yet to begin takes this along
+            node.sync_begins = max(node.synced_at, leave)
+            node.synced_at = node.sync_begins + node.cost.fsync_ns + node.sync_extra_ns
         self._sync(node, disk.size, (DURABLE, path, token))
 
     def _other(self, node: Node, leave: int, effect: Effect) -> None:

@@ -202,6 +202,19 @@ def test_recovery_returns_every_acknowledged_save_and_a_prefix_of_the_rest(
         assert len(saved) == len(acknowledged)
 
 
+def test_saves_that_wait_for_the_disk_share_its_next_sync() -> None:
+    """As the real committer does it: a slow disk has one sync under way and one to come, however much is saved."""
+    world = a_world(1)
+    answer = lambda given: [(p.SAVE, "", given[2], (("/k", b"v"),))] if given[0] == p.PEER else []  # noqa: E731
+    a, seen = a_node(world, answer=answer, cost=StepCost(base_ns=0, byte_ns=0, crypto_ns=0, fsync_ns=10_000_000))
+    for number in range(6):
+        world.give_at((number // 2) * 6_000_000, a, (p.PEER, "", number, ""))  # by twos: at 0, at 6 and at 12 ms
+    world.run(1)
+
+    durable = [(now // 1_000_000, given[2]) for now, given in seen if given[0] == p.DURABLE]
+    assert durable == [(10, 0), (10, 1), (20, 2), (20, 3), (30, 4), (30, 5)]
+
+
 def test_a_duplicated_message_arrives_twice_and_a_node_may_write_to_itself() -> None:
     """With duplicates certain every message arrives twice, the second after twice the delay; a self-send once."""
     world = a_world(config=Network(backbone_s=0.0, loss=0.0, jitter_sigma=0.0, duplicate=1.0))
