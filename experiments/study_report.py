@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 LOOKS = {
     study.NONE: (MUTED, "x"), "documented": (BLUE, "o"), "predecessor": (RED, "v"), "boinc": (AMBER, "s"),
     "federated": (VIOLET, "D"), "predictive": (GREEN, "^"), "predictive_eager": (GREEN, "*"),
+    "predictive_compute": (GREEN, "P"),
 }  # fmt: skip
-OTHERS = (INK, "P")  # of policies that are not in `LOOKS`
+OTHERS = (INK, "X")  # of policies that are not in `LOOKS`
 ALSO = ("village_wh", "wh_per_chip_h", "sessions", "starts_per_h", "hot_min_worst")  # in the table of means
 SHADES = (1.0, 0.6, 0.35)  # of decompositions, in their order
 MARKS = re.compile(r"(?<=<!-- tables -->\n).*?(?=<!-- end of tables -->)", re.DOTALL)
@@ -90,10 +91,10 @@ def tables(table: pd.DataFrame) -> str:
         rows = [found[found["measure"] == name].assign(policy=policy) for policy, found in against.items()]
         cells = pd.concat(rows).rename(columns={"difference": "value", "verdict": "met"})
         parts += [f"{study.HARVEST.get(name) or study.HARM[name]}:", _by_decomposition(cells, "policy")]
-    if "predictive" in others and len(runs) < len(table):
-        for harvest, label in study.HARVEST.items():
-            parts += [f"### The predictive policy's bar, harvest counted in {label.split(' harvested')[0]}"]
-            parts += [_by_decomposition(bar(table, harvest=harvest).reset_index(), "line")]
+    for policy in ("predictive", "predictive_compute"):
+        for harvest, label in study.HARVEST.items() if policy in others and len(runs) < len(table) else ():
+            parts += [f"### The bar of {policy}, harvest counted in {label.split(' harvested')[0]}"]
+            parts += [_by_decomposition(bar(table, policy, harvest).reset_index(), "line")]
     parts += ["### Not beaten: no other policy harvests more with no more of any harm (by means)"]
     parts += [_rows(("decomposition", "policies"), [(d, ", ".join(p)) for d, p in study.pareto(runs).items()])]
     parts += ["### Order that holds in every decomposition, against the documented policy and over all"]
