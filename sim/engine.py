@@ -87,9 +87,6 @@ class Engine(simpy.Environment):
         super().__init__(initial_time)
         self._queue: list[Entry] = []  # type: ignore[assignment]
         self._next_sequence = self._eid.__next__
-        # For a world's own calls, of which a step makes several: `heappush(queue, (time, NORMAL, next_sequence(),
-        # function, argument))` is `call_at`, unasked whether the time has passed.
-        self.queue, self.next_sequence = self._queue, self._next_sequence
         # SimPy binds its event classes early, for speed, but only those of the instance's own class.
         for name, member in vars(simpy.Environment).items():
             if isinstance(member, BoundClass):

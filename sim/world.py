@@ -13,10 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
-from heapq import heappush
 from typing import Any, Protocol
-
-from simpy.events import NORMAL
 
 from policies import port as p
 from policies.log import DamagedLog, record, recover
@@ -145,7 +142,6 @@ class World:
         self.on_disk_failure: Callable[[Node, str], None] = lambda node, why: None
         self._digest = blake2b(digest_size=20)
         self._undigested: list[bytes] = []  # one update for many steps costs a fraction of one each
-        self._queue, self._next_sequence = self.engine.queue, self.engine.next_sequence
 
     # -- nodes ---------------------------------------------------------------------------------------
 
@@ -210,6 +206,7 @@ class World:
             self.engine.call_at(now, self._drain, (node, node.epoch))
         waiting, done_ns = list(node.syncing), now + node.cost.fsync_ns + node.sync_extra_ns
         node.syncing.clear()
+        node.sync_begins = min(node.sync_begins, now)
         for ends_ns, size, given in waiting:  # with one sync, unless they have it sooner
             node.synced_at = min(ends_ns, done_ns)
             self._sync(node, size, given)
@@ -265,7 +262,7 @@ class World:
 
     def _arrive(self, argument: tuple[Node, Input]) -> None:
         node, given = argument
-        if self.engine.now >= node.busy_until and node.up and not node.inbox:
+        if node.up and not node.inbox and self.engine.now >= node.busy_until:
             self._step(node, given)  # the common case of `give`, a call cheaper
         else:
             self.give(node, given)
@@ -292,15 +289,14 @@ class World:
         deadline, generation = timer
         if deadline > now:
             node.armed[key] = deadline
-            heappush(self._queue, (deadline, NORMAL, self._next_sequence(), self._fire, argument))
+            self.engine.call_at(deadline, self._fire, argument)
         else:
             del node.timers[key]
             self.give(node, (p.TIMER, key[0], key[1], generation))
 
     def _sync(self, node: Node, size: int, given: Input) -> None:
-        ends_ns = node.synced_at
-        node.syncing.append((ends_ns, size, given))
-        heappush(self._queue, (ends_ns, NORMAL, self._next_sequence(), self._synced, (node, node.epoch)))
+        node.syncing.append((node.synced_at, size, given))
+        self.engine.call_at(node.synced_at, self._synced, (node, node.epoch))
 
     def _synced(self, argument: tuple[Node, int]) -> None:
         node, epoch = argument
@@ -327,9 +323,8 @@ class World:
     def _step(self, node: Node, given: Input) -> None:
         now = self.engine.now
         wall = self.start_wall_ns + now + node.wall_offset
-        if node.drifts:
-            for rate, since in node.drifts:
-                wall += int(rate * (now - since))
+        for rate, since in node.drifts:
+            wall += int(rate * (now - since))
         cell = node.cell
         effects = cell.step(now, wall, given)
         self.steps += 1
@@ -376,7 +371,7 @@ class World:
         network = self.network
         delay = network.delay_ns(node.number, target.number, len(payload) + FRAME_OVERHEAD_BYTES)
         if delay >= 0:
-            heappush(self._queue, (leave + delay, NORMAL, self._next_sequence(), self._arrive, argument))
+            self.engine.call_at(leave + delay, self._arrive, argument)
             if network.twice:
                 self.engine.call_at(leave + 2 * delay, self._arrive, argument)
 
@@ -387,8 +382,7 @@ class World:
         armed = node.armed.get(key)
         if armed is None or armed > deadline:
             node.armed[key] = deadline
-            argument = (node, node.epoch, key)
-            heappush(self._queue, (deadline, NORMAL, self._next_sequence(), self._fire, argument))
+            self.engine.call_at(deadline, self._fire, (node, node.epoch, key))
 
     def _save(self, node: Node, leave: int, effect: Effect) -> None:
         _, path, token, batch = effect

@@ -215,6 +215,25 @@ def test_saves_that_wait_for_the_disk_share_its_next_sync() -> None:
     assert durable == [(10, 0), (10, 1), (20, 2), (20, 3), (30, 4), (30, 5)]
 
 
+def test_a_disk_that_is_no_longer_slow_takes_the_next_save_in_its_own_time() -> None:
+    """What waited has one sync when its node wakes; a save after that has another, which lies ahead of it."""
+    world = a_world(1)
+    answer = lambda given: [(p.SAVE, "", given[2], (("/k", b"v"),))] if given[0] == p.PEER else []  # noqa: E731
+    a, seen = a_node(world, answer=answer, cost=StepCost(base_ns=0, byte_ns=0, crypto_ns=0, fsync_ns=2_000_000))
+    a.sync_extra_ns = 300_000_000
+    for number, at_ms in enumerate((0, 1, 30)):
+        world.give_at(at_ms * 1_000_000, a, (p.PEER, "", number, ""))
+
+    def mend(_: None) -> None:
+        a.sync_extra_ns = 0
+        world.wake(a)
+
+    world.engine.call_at(10_000_000, mend, None)
+    world.run(1)
+
+    assert [(now // 1_000_000, given[2]) for now, given in seen if given[0] == p.DURABLE] == [(12, 0), (12, 1), (32, 2)]
+
+
 def test_a_duplicated_message_arrives_twice_and_a_node_may_write_to_itself() -> None:
     """With duplicates certain every message arrives twice, the second after twice the delay; a self-send once."""
     world = a_world(config=Network(backbone_s=0.0, loss=0.0, jitter_sigma=0.0, duplicate=1.0))
