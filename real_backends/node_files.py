@@ -7,6 +7,7 @@ one before, and another begins. So from the bound to twice as much of the newest
 from __future__ import annotations
 
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,7 @@ class JournalFile:
             state: of the Cell after all that was added, or b"" where there is none.
         """
         self.flush()
-        self._file.close()
-        os.replace(self._path, _old(self._path))
-        self._file = self._path.open("ab", buffering=0)
+        self._file = _another(self._path, self._file)
         self._begin(state)
 
     def _begin(self, state: bytes) -> None:
@@ -86,6 +85,13 @@ class JournalFile:
 
 def _old(path: Path) -> Path:
     return path.with_name(f"{path.name}.old")
+
+
+def _another(path: Path, file: FileIO) -> FileIO:
+    """Let a file that is open be the old one, and return a new one of its name."""
+    file.close()
+    os.replace(path, _old(path))
+    return path.open("ab", buffering=0)
 
 
 def _whole(path: Path) -> tuple[Header | None, int, int]:
@@ -132,9 +138,7 @@ class EventFile:
         write_all(self._file.fileno(), data)
         self._bytes += len(data)
         if 0 < self._bytes_max <= self._bytes:
-            self._file.close()
-            os.replace(self._path, _old(self._path))
-            self._file, self._bytes = self._path.open("ab", buffering=0), 0
+            self._file, self._bytes = _another(self._path, self._file), 0
 
     def close(self) -> None:
         """Close the file."""

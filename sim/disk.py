@@ -57,8 +57,7 @@ class Disk:
 
     def sync_to(self, size: int) -> None:
         """Make the first ``size`` bytes durable (a sync that was started at that size ends)."""
-        if size > self.synced:
-            self.synced = size if size < self.size else self.size
+        self.synced = max(self.synced, min(size, self.size))
 
     # -- what a crash makes of writes that were not synced -------------------------------------------------
 

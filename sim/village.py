@@ -493,8 +493,7 @@ class _Run:
         return summary
 
 
-START_WALL_NS = 1_750_000_000 * NS_PER_S
-"""Wall clock at the start of every simulated run: a fixed date (June 2025), so that runs repeat exactly."""
+START_WALL_NS = 1_750_000_000 * NS_PER_S  # at the start of every simulated run: June 2025, so that runs repeat exactly
 
 
 def _plain(value: Any) -> Any:

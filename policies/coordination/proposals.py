@@ -59,17 +59,19 @@ class Proposals:
 
     def seen(self, command: Command) -> None:
         """Take note of what stands in the log, whatever it came to there."""
-        if self._asked.pop(_key(command), None) is None:
-            return
+        self._drop(_key(command))
+
+    def withdraw(self, request: OpKey) -> None:
+        """Ask no more that a request is accepted."""
+        self._drop(("accept", *request))
+
+    def _drop(self, key: Key) -> None:
+        asked = self._asked.pop(key, None)
+        command = asked.command if asked is not None else None
         if isinstance(command, Accept):
             self.accepting.discard((command.client, command.op_id))
         elif isinstance(command, Place):
             self.placing = {node: number for node, number in self.placing.items() if number != command.pipeline}
-
-    def withdraw(self, request: OpKey) -> None:
-        """Ask no more that a request is accepted."""
-        self._asked.pop(("accept", *request), None)
-        self.accepting.discard(request)
 
     def due(self, now_ns: int) -> list[Command]:
         """Return what is to be asked for again now, in the order of first asking."""
