@@ -45,8 +45,8 @@ class Metrics:
         pipeline_tokens_per_s: the same with as many batches in flight as there are stages.
         prefill_s: until the prompts of the batch are taken in.
         prefill_tokens_per_s: of all streams together.
-        time_to_first_token_s: the prompt, and the first step's way back.
-        end_to_end_s: prompt and answer.
+        time_to_first_token_s: the prompt, out of which the first token of each answer comes.
+        end_to_end_s: prompt and answer: the time to the first token, and a step for each further one.
         decode_layer_s, prefill_layer_s: of one layer, all-reduces included, head and hops not.
         decode_terms_s, prefill_terms_s: by kind of work; ``all_reduce`` and ``hops`` beside those of `Prices`.
         weight_bytes, kv_bytes: of the model; of all streams at the end of the answer.
@@ -239,12 +239,13 @@ def _pass(
 
 def _metrics(shape: Shape, cut: _Cut, asked: Conditions, decode: _Pass, prefill: _Pass) -> Metrics:
     step_s, prefill_s = decode.total_s(), prefill.total_s()
-    whole_s = prefill_s + asked.output_tokens * step_s
+    steps = max(asked.output_tokens - 1, 0)  # the first token comes out of the prompt
+    whole_s = prefill_s + steps * step_s
     kv_bytes = asked.batch * shape.layers * shape.kv_bytes_per_token_layer()
     kv_bytes *= float(shape.kept_tokens(max(asked.context(), asked.prompt_tokens + asked.output_tokens)))
     held = _device_bytes(shape, cut, kv_bytes)
     worked_s = sum(prefill.terms_s[name] for name in KERNELS)
-    worked_s += asked.output_tokens * sum(decode.terms_s[name] for name in KERNELS)
+    worked_s += steps * sum(decode.terms_s[name] for name in KERNELS)
     busy = min(1.0, worked_s / whole_s)
     # Stages take turns: while one computes the others idle.
     active = (WAITING_SHARE + (1.0 - WAITING_SHARE) * busy) * (1.0 if cut.tensor > 1 else 1.0 / len(cut.layers))

@@ -217,7 +217,9 @@ def _value(metric: str, unit: str, said: str, found: Metrics, asked: Conditions)
         return found.prefill_layer_s * 1e3, True
     if unit in ("tokens/s", "token/s", "tok/s", "t/s", "tps", "tokens/sec", "tokens per second", "tokens/second"):
         if re.match(r"pp\d+\+tg", metric.replace(" ", "")):
-            return asked.batch * (asked.prompt_tokens + asked.output_tokens) / found.end_to_end_s, False
+            # llama-bench takes no token out of its prompt: as many steps as tokens follow (`test_gen`).
+            took_s = found.prefill_s + asked.output_tokens * found.decode_step_s
+            return asked.batch * (asked.prompt_tokens + asked.output_tokens) / took_s, False
         rate = next(((words, reader) for words, reader in _RATES if words in name), None)
         whole = {"prompt", "output"} <= set(read_conditions(said)) and asked.batch > 1
         if rate and rate[0] == "throughput" and whole:  # of requests, prompts and all

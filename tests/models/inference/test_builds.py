@@ -247,6 +247,18 @@ def test_a_smaller_cache_is_read_faster_and_takes_less_memory() -> None:
     assert half.decode_terms_s["kv"] == pytest.approx(whole.decode_terms_s["kv"] / 2)
 
 
+def test_the_benchmark_of_llama_cpp_generates_after_its_prompt() -> None:
+    """Its pp512+tg128 is the prompt and 128 steps: no token comes out of the prompt (llama-bench's test_gen)."""
+    row = {
+        "system": "llama.cpp", "model": "Llama 2 7B", "quant": "Q4_0", "devices": "RTX 4090", "n_devices": "1",
+        "metric": "pp512+tg128", "unit": "tokens/s", "conditions": "batch 1",
+    }  # fmt: skip
+    found = answer(row)
+    took_s = found.metrics.prefill_s + 128 * found.metrics.decode_step_s
+
+    assert found.value == pytest.approx((512 + 128) / took_s)
+
+
 def test_throughput_of_requests_counts_their_prompts() -> None:
     """With prompts and answers told, a batch's throughput is the answers' tokens over the whole time."""
     row = {

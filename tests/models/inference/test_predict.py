@@ -149,6 +149,15 @@ def test_more_of_anything_takes_longer(name: str, chip: str) -> None:
     assert larger.decode_tokens_per_s >= 0.999 * base.decode_tokens_per_s
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 128])
+def test_the_first_token_comes_out_of_the_prompt(tokens: int) -> None:
+    """End to end is the time to the first token and a step for each further one; one token needs no step."""
+    found = predict("vllm", "llama-3.1-8b", "f16", "RTX 4090", None, Conditions(512, tokens))
+
+    assert found.time_to_first_token_s == found.prefill_s
+    assert found.end_to_end_s == pytest.approx(found.time_to_first_token_s + (tokens - 1) * found.decode_step_s)
+
+
 def test_energy_lies_between_idle_and_full_power() -> None:
     """Joules a token are watts times seconds a token, with watts between idle and peak; what is drawn becomes heat."""
     chip = CHIPS["RTX 4090"]
