@@ -153,7 +153,7 @@ class Fluid:
         room, running, size = self._room(), self._running(), self.rules.block_tokens
         while self._queue and tokens > 0 and running < self.rules.requests_max:
             request = self._queue[0][2]
-            if request.deadline_ns is not None and self.now_s * NS_PER_S > request.deadline_ns and not request.emitted:
+            if request.late(int(self.now_s * NS_PER_S)):
                 request.state = "expired"
                 heappop(self._queue)
                 continue

@@ -106,6 +106,10 @@ class Request:
     own: list[Name] = field(default_factory=list)  # named blocks it holds, in the order of its tokens
     unnamed: int = 0  # further blocks it holds
 
+    def late(self, now_ns: int) -> bool:
+        """Whether it is not begun any more: it waited beyond its deadline, and has emitted nothing yet."""
+        return self.deadline_ns is not None and now_ns > self.deadline_ns and not self.emitted
+
 
 class Chunk(NamedTuple):
     """A piece of one request's tokens to compute: ``tokens`` of them behind ``context`` that are in the cache."""
@@ -343,7 +347,7 @@ class Batcher:
         while self.waiting:
             self._drop_over()
             request = self._queue[0][2]
-            if request.deadline_ns is not None and now_ns > request.deadline_ns and not request.emitted:
+            if request.late(now_ns):
                 self.cancel(request, "expired")
                 continue
             names = self._names(request) if self.rules.share else ()

@@ -207,6 +207,25 @@ def test_classes_and_deadlines_count() -> None:
     assert served["late"].first_s is None
 
 
+@pytest.mark.parametrize("fidelity", ["iterations", "leaps", "fluid"])
+@pytest.mark.parametrize(
+    ("turn_s", "deadline_ns", "state"),
+    [(0.5, 500_000_000, "done"), (0.5, 499_999_999, "expired"), (1.5e-9, 1, "done"), (1.5e-9, 0, "expired")],
+    ids=["at its deadline", "a nanosecond later", "within the nanosecond", "in the next one"],
+)
+def test_a_deadline_passes_at_the_same_nanosecond_in_every_fidelity(
+    turn_s: float, deadline_ns: int, state: str, fidelity: Fidelity
+) -> None:
+    """Who waits is begun until the clock, of whole nanoseconds, is past the deadline; whichever way it is computed."""
+    rules = BatchRules(blocks=40, tokens_max=32, requests_max=1, block_tokens=4)
+    waits = Request("waits", 1, 1, deadline_ns=deadline_ns)
+    law = Linear(turn_s, 0.0, 0.0, 0.0, 0.0)
+
+    engine(law, rules, fidelity).serve([Arrival(0.0, Request("runs", 1, 1)), Arrival(0.0, waits)])
+
+    assert waits.state == state
+
+
 def test_who_loses_their_blocks_begins_again_and_says_nothing_twice() -> None:
     """Two streams outgrow a cache that held both: one is computed again, and keeps the time of its first token."""
     rules = BatchRules(blocks=12, tokens_max=32, requests_max=2, block_tokens=4)
