@@ -121,7 +121,7 @@ class PredictiveConfig(OwnerLimits, frozen=True, tag="predictive"):
     margin_c: NonNegative = 1.0  # kept below the limits that are forecast (assumption)
     heat_horizon_min: Minutes = 15.0  # skin is forecast this far (assumption: about its time constant)
     skin_tau_min: Minutes = 16.0  # first-order time constant of a phone's skin, 985 s (notes on physics, section 3)
-    heat_rate: Annotated[float, Meta(gt=0, le=1)] = 0.3  # weight of one reading in the learned heat model
+    heat_rate: Annotated[float, Meta(gt=0, le=1)] = 0.3  # weight of a minute in the learned heat model
     look_ahead_min: NonNegative = 5.0  # the owner is forecast this far: time to hand back (assumption)
     # A session that lends its whole cap starts below this chance an hour that its owner ends it, and hands back in
     # order above the next; one that lends a share of it, below that share of them (both chosen on seeds 901 to 906).

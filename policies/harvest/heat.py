@@ -2,8 +2,9 @@
 
 Skin approaches an asymptote with one time constant, so two readings give the asymptote they are heading for;
 it is learned as ``rest + rise x``, ``x`` being the share of the cap that was lent, by normalised least mean squares
-(Haykin, Adaptive Filter Theory, chapter 6). The die follows the skin within a minute, so its excess over the skin is
-learned in the same way without a time constant.
+(Haykin, Adaptive Filter Theory, chapter 6), its step in proportion to the time that has passed: a reading soon after
+the last says little of where the skin is heading, a coarse sensor's least of all. The die follows the skin within a
+minute, so its excess over the skin is learned in the same way without a time constant.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ def feel(heat: Heat, config: PredictiveConfig, r: Readings, dt_s: Array, xp: Any
     skin_c = xp.where(known, r.skin_c, heat.skin_c)
     excess_k = xp.where(known, r.die_c, skin_c) - skin_c
     moved = 1.0 - xp.exp(-xp.asarray(dt_s, dtype=dtype) / (config.skin_tau_min * S_PER_MIN))
-    first, learn = known & ~heat.known, xp.astype(known & heat.known & (moved > 0.0), dtype) * config.heat_rate
+    first, again = known & ~heat.known, known & heat.known & (moved > 0.0)
+    minutes = xp.minimum(xp.asarray(dt_s, dtype=dtype) / S_PER_MIN, 1.0 / config.heat_rate)
     rest_c = xp.where(first, skin_c, heat.rest_c)
     rest_k = xp.where(first, excess_k, heat.excess_k)
 
     x = heat.load
-    weight = learn / (1.0 + x * x)
+    weight = xp.astype(again, dtype) * (minutes * config.heat_rate) / (1.0 + x * x)
     heading_c = heat.skin_c + (skin_c - heat.skin_c) / xp.where(moved > 0.0, moved, xp.ones_like(moved))
     error = (heading_c - rest_c - heat.rise_k * x) * weight
     off = (excess_k - rest_k - heat.excess_rise_k * x) * weight

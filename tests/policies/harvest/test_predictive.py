@@ -430,6 +430,27 @@ def test_the_learned_heat_is_that_of_the_body() -> None:
     assert float(device.state.rest_c) == pytest.approx(25.0, abs=0.5)
 
 
+def rise_learned_k(every_s: float) -> list[float]:
+    """Return what a device read so often has learned that the cap adds to its skin, at the end of each of 8 hours.
+
+    Its sensors know whole degrees only; it lends every other hour.
+    """
+    device, body, learned = Device(**FEARLESS), Body(14.0, 12.0, 960.0, 22.0), []
+    for hour in range(8):
+        for _ in range(round(3600.0 / every_s)):
+            skin_c, die_c = np.floor(body.skin_c), np.floor(body.die_c)
+            decision = device.read(every_s, skin_c=skin_c, die_c=die_c, on_wifi=hour % 2 == 0)
+            body.warm(float(decision.compute_share), every_s)
+        learned.append(float(device.state.rise_k))
+    return learned
+
+
+@pytest.mark.parametrize("every_s", [5.0, 300.0])
+def test_heat_is_learned_as_fast_however_often_it_is_read(every_s: float) -> None:
+    """Read each 5 s or each 5 min, coarse sensors teach what they teach each minute, hour by hour."""
+    assert rise_learned_k(every_s) == pytest.approx(rise_learned_k(60.0), abs=0.2)
+
+
 def test_risk_is_taken_where_most_is_computed() -> None:
     """At one and the same risk a strong machine lends and a weak one waits; by default all do as the mean."""
     flops = np.array([0.0, 1e11, 4.5e12, 1e14])
