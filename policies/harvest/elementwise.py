@@ -3,13 +3,14 @@
 1. Each limit of temperature and battery is a latch (`rows.below`, `rows.above`). Reaching the limit sets it; it is
    cleared only beyond its band: ``hysteresis_c`` below a temperature limit; for the battery floor at
    ``optimal_battery``, and never less than ``hysteresis_battery`` above the floor.
-2. A session may run while nothing forbids it: critical heat, battery and charging, network, owner, hours, length.
+2. A session may run while nothing forbids it: critical heat, battery and charging, network, owner, a clock that has
+   failed, hours, length.
 3. A session may start if it may run, the die is below the start limit, and both the cool-down and the dwell since
    the last one are over. So a row flaps at most once a dwell, while what the envelope demands stops it at once.
 4. A session that only time has ended (hours, length) drains for ``drain_s``: nothing is computed or taken on, memory
    stays held and the network is used to hand work back. Whatever else ends a session drops it at once, and cuts a
-   drain short: the owner is back, the charger is gone, the battery is low, the die is critical, a sensor failed, or
-   there is no network to hand back over.
+   drain short: the owner is back, the charger is gone, the battery is low, the die is critical, a sensor or the
+   clock failed, or there is no network to hand back over.
 
 A number that is not one (a failed sensor) never satisfies a limit, so a blind device does not lend.
 """
@@ -112,12 +113,15 @@ class Harvest:
         if config.require_screen_off:
             owner = owner & ~r.screen_on
         owner = owner | own
-        may = safe & power & network & owner  # all but time
+        told = own | (r.local_minute >= 0.0)  # by a clock that has not failed
+        may = safe & power & network & owner & told  # all but time
 
         since_s = state.since_s + dt_s
         in_time = was & ((since_s < self._session_s) | own)
         rested = ~was & cool & ((since_s >= self._rest_s) | (own & (since_s >= self._dwell_s)))
-        contribute = may & (in_time | rested) & self._open(r.local_minute, own)
+        contribute = may & (in_time | rested)
+        if not self._always_open:
+            contribute = contribute & (own | within_hours(r.local_minute, config.hour_start, config.hour_end))
         draining = may & (was | (state.draining & (since_s < config.drain_s))) & ~contribute
         if not limits.lends:
             contribute = draining = contribute & False
@@ -202,8 +206,3 @@ class Harvest:
     def lasts(self, state: HarvestState) -> Array:
         """Return the rows at rest, and those whose session neither heat nor charge ends or halves."""
         return ~state.contributing | (state.unthrottled & state.safe & (state.charged | ~state.has_battery))
-
-    def _open(self, local_minute: Array, own: Array) -> Array:
-        if self._always_open:  # but for a clock that has failed
-            return own | (local_minute >= 0.0)
-        return own | within_hours(local_minute, self.config.hour_start, self.config.hour_end)

@@ -8,7 +8,7 @@ checks. Each configuration has its own envelope:
 - predictive: the owner's hard limits, without hours and idle time; it may not lend without a skin sensor either;
 - boinc and federated: their own conditions and caps.
 
-While a session drains the same holds, hours excepted, and no compute may be lent.
+While a session drains the same holds, hours excepted (but not a clock that has failed), and no compute may be lent.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ def _hard(c: OwnerLimits, v: _View) -> list[_Law]:
         _Law("metered", r.metered & (not c.allow_metered), r.metered, "false"),
         _Law("Mbit/s", ~(v.mbps >= c.min_bandwidth_mbps), v.mbps, f"from {c.min_bandwidth_mbps:g}"),
         _Law("screen_on", v.guest & r.screen_on & c.require_screen_off, r.screen_on, "false"),
+        _Law("clock", v.guest & np.isnan(r.local_minute), r.local_minute, "a number"),
     ]
 
 

@@ -255,7 +255,7 @@ def allowed(
 
     Args:
         beyond_bands: by so much that no latch still holds; else as a running session needs it.
-        but_time: leave the hours out.
+        but_time: leave the hours out, though not a clock that tells none.
     """
     battery, guest = devices.has_battery | r.has_battery, ~devices.dedicated
     floor = max(c.optimal_battery, min(1.0, c.min_battery + c.hysteresis_battery)) if beyond_bands else c.min_battery
@@ -265,6 +265,7 @@ def allowed(
     network &= r.bandwidth_bytes_per_s * 8 / 1e6 >= c.min_bandwidth_mbps
     owner = ~guest | (((~r.screen_on) | (not c.require_screen_off)) & (r.idle_s >= c.idle_min * S_PER_MIN))
     found: np.ndarray = (charged | ~battery) & (r.die_c < hottest_c) & network & owner
+    found &= ~guest | (r.local_minute >= 0.0)
     if not but_time:
         start, end = c.hour_start * 60, c.hour_end * 60
         after, before = r.local_minute >= start, r.local_minute < end

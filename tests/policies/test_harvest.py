@@ -106,7 +106,7 @@ def test_a_session_that_time_ends_drains_and_then_gives_back() -> None:
     "changes",
     [
         {"screen_on": True}, {"plugged": False}, {"soc": 0.1}, {"die_c": 65.0}, {"on_wifi": False}, {"idle_s": 9.0},
-        {"soc": float("nan")}, {"die_c": float("nan")},
+        {"soc": float("nan")}, {"die_c": float("nan")}, {"local_minute": float("nan")},
     ],
 )  # fmt: skip
 def test_a_drain_is_cut_short_by_what_would_drop_a_session(changes: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ def test_a_drain_is_cut_short_by_what_would_drop_a_session(changes: dict[str, An
     device.read()
     assert names(device.read(local_minute=720.0)) == "draining"
 
-    cut = device.read(local_minute=720.0, **changes)
+    cut = device.read(**{"local_minute": 720.0, **changes})
 
     assert (names(cut) != "draining", float(cut.memory_share)) == (True, 0.0)
     assert names(device.read(local_minute=720.0)) != "draining"
@@ -287,11 +287,14 @@ def test_without_a_battery_its_fields_do_not_bind() -> None:
 
 @pytest.mark.parametrize("field", ["soc", "die_c", "bandwidth_bytes_per_s", "idle_s", "local_minute"])
 def test_a_failed_sensor_ends_the_session(field: str) -> None:
-    """A reading that is not a number satisfies no limit."""
+    """A reading that is not a number satisfies no limit, and leaves nothing to drain: memory is given back at once."""
     device = Device()
-
     assert device.lends()
-    assert not device.lends(**{field: float("nan")})
+
+    ended = device.read(**{field: float("nan")})
+
+    assert (bool(ended.contribute), float(ended.memory_share)) == (False, 0.0)
+    assert names(ended) != "draining"
 
 
 @pytest.mark.parametrize(
