@@ -18,6 +18,17 @@ IntArray = npt.NDArray[np.int64]
 ArrayLike = npt.ArrayLike
 
 
+def namespace(*values: Any) -> Any:
+    """Return the array library of these values, by the array API's protocol: NumPy's unless one is of another.
+
+    A table may so stay NumPy's beside traced arrays; numbers and lists have no say.
+    """
+    for value in values:
+        if not isinstance(value, np.ndarray | np.generic) and hasattr(value, "__array_namespace__"):
+            return value.__array_namespace__()
+    return np
+
+
 def spread(*values: ArrayLike) -> tuple[FloatArray, ...]:
     """Return the values as float64 arrays of one common shape (possibly read-only views)."""
     return tuple(np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in values)))

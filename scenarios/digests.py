@@ -29,7 +29,7 @@ COVERED = ("policies", "models")
 
 VERSIONED = (
     "villagetwin", "numpy", "scipy", "pandas", "pyarrow", "networkx", "simpy", "mesa", "msgspec",
-    "array-api-compat", "jax", "torch", "cryptography", "hydra-core", "mlflow",
+    "jax", "torch", "cryptography", "hydra-core", "mlflow",
 )  # fmt: skip
 """Distributions whose version can change a result or its file."""
 

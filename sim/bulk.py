@@ -3,7 +3,7 @@
 What a node sends and receives in bulk shares its access link with whatever else crosses that link at the time; what
 lies between the links adds its delay and is never full. Messages are too small to fill a link, and pay its rate one by
 one (`sim.network`). As options, a transfer waits for TCP's slow start and is bounded by its path's loss
-(`sim.transfers.Tcp`).
+(`sim.tcp`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from policies.wire import FRAME_OVERHEAD_BYTES
 from sim.network import MessageNetwork
 from sim.sharing import Flow, Sharing
-from sim.transfers import Tcp
+from sim.tcp import Tcp
 
 Done = Callable[[Flow], object]
 ASK_BYTES = FRAME_OVERHEAD_BYTES + 40

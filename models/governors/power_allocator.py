@@ -23,7 +23,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from models.thermal.network import Values, namespace
+from models.arrays import namespace
+from models.thermal.network import Values
 
 SWITCH_ON_C, CONTROL_C, PERIOD_S = 70.0, 85.0, 0.1
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from models.arrays import namespace
 from models.governors.speed import power_of_speed, speed_of_level
 from models.governors.step_wise import cycle
-from models.thermal.network import Modes, Network, Values, namespace
+from models.thermal.network import Modes, Network, Values
 
 
 class Response(NamedTuple):

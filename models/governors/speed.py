@@ -7,7 +7,8 @@ tables of operating points are close to even in frequency).
 
 from __future__ import annotations
 
-from models.thermal.network import Values, namespace
+from models.arrays import namespace
+from models.thermal.network import Values
 
 
 def speed_of_level(level: Values, levels: Values) -> Values:

@@ -27,8 +27,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from models.arrays import namespace
 from models.governors.speed import power_of_speed, speed_of_level
-from models.thermal.network import Values, namespace
+from models.thermal.network import Values
 
 POLL_S = 0.1  # between the 20 ms of rk3399 and the 1 s of mt8173; Android's thermal zones poll at 100 ms when passive
 _TINY_W = 1e-30  # keeps a ratio of two zeros at zero, in single precision too

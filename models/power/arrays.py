@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat
-import numpy as np
+from models.arrays import namespace
 
 
 def as_arrays(*values: Any) -> tuple[Any, ...]:
@@ -14,9 +13,8 @@ def as_arrays(*values: Any) -> tuple[Any, ...]:
     Anything that is not NumPy's decides, so that a traced JAX array may meet constants; scalars and lists take the
     type of the arrays, and are NumPy's float64 among themselves.
     """
-    given = [v for v in values if array_api_compat.is_array_api_obj(v)]
-    libraries = [array_api_compat.array_namespace(v, use_compat=False) for v in given]
-    xp = next((library for library in libraries if library is not np), np)
-    floats = [v.dtype for v, library in zip(given, libraries, strict=True) if library is xp and v.dtype.kind == "f"]
+    xp = namespace(*values)
+    given = [value for value in values if hasattr(value, "dtype") and namespace(value) is xp]
+    floats = [value.dtype for value in given if value.dtype.kind == "f"]
     dtype = xp.result_type(*floats) if floats else float
     return (xp, *(xp.asarray(value, dtype=dtype) for value in values))

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from models.thermal.network import Modes, Values, namespace
+from models.arrays import namespace
+from models.thermal.network import Modes, Values
 
 # Each round halves a bracket and takes one Newton step from its middle: what is left of 1e6 s is far below 1 us.
 _ROOT_ROUNDS = 40

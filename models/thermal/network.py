@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from models.arrays import FloatArray
+from models.arrays import FloatArray, namespace
 
 NODES = ("die", "board", "skin")
 
@@ -183,13 +182,6 @@ def advance(propagator: Propagator, temps_c: tuple[Values, ...], steady_c: tuple
         for matrix in propagator
     )
     return Warmth(end, mean)
-
-
-def namespace(*values: Values) -> Any:
-    """Return the array module of these values: NumPy unless one is an array of another (a table may stay NumPy's)."""
-    arrays = [value for value in values if hasattr(value, "shape")]
-    others = [value for value in arrays if not isinstance(value, np.ndarray | np.generic)]
-    return array_namespace(*(others or arrays)) if arrays else np
 
 
 def _combine(modes: Modes, decays: list[Values]) -> tuple[tuple[Values, ...], ...]:

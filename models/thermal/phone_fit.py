@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.thermal.network import Values, decompose, namespace
+from models.arrays import namespace
+from models.thermal.network import Values, decompose
 
 # Highest frequencies in the logs of that phone, kHz and Hz.
 LITTLE_KHZ, BIG_KHZ, GPU_HZ = 3_532_800.0, 4_473_600.0, 1.2e9

@@ -32,9 +32,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import array_api_compat
-import array_api_compat.numpy as plain_numpy
-
+from models.arrays import namespace
 from policies.config import EdgeConfig
 from policies.readings import Array, Readings
 
@@ -74,7 +72,7 @@ class Limits(NamedTuple):
 
 def begin(dedicated: Array, has_battery: Array) -> LadderState:
     """Return the state of devices that have not been read yet."""
-    xp = _namespace((dedicated, has_battery))
+    xp = namespace(dedicated, has_battery)
     dedicated, has_battery = xp.asarray(dedicated), xp.asarray(has_battery)
     best = xp.zeros(dedicated.shape, dtype=xp.int32)
     return LadderState(dedicated, has_battery, best, best, best)
@@ -92,7 +90,7 @@ def ladder(
             that shrinks because of what it allowed would never come to rest.
         config: the numbers; the documented ones if none are given.
     """
-    numbers, xp = config or EdgeConfig(), _namespace(state)
+    numbers, xp = config or EdgeConfig(), namespace(*state)
     free = xp.asarray(memory_free_bytes)
     free_known = xp.isfinite(free) & (free >= 0.0)
     soc, has_battery = xp.asarray(readings.soc), xp.asarray(readings.has_battery) | state.has_battery
@@ -166,9 +164,3 @@ def _limits(
     chunk = xp.floor(capped(chunk, xp.full_like(dedicated, True), float(n.chunk_max_bytes)))
     chunk = xp.where(chunk < n.chunk_min_bytes, n.chunk_min_bytes * one, chunk)
     return Limits(cpu, xp.floor(lent), tasks, chunk, battery, dedicated)
-
-
-def _namespace(fields: tuple[Array, ...]) -> Any:
-    """Return the array library of ``fields``; Python scalars are read as NumPy's."""
-    arrays = [field for field in fields if not isinstance(field, bool | int | float)]
-    return array_api_compat.array_namespace(*arrays) if arrays else plain_numpy

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from models.arrays import namespace
 from policies.config import BoincConfig
-from policies.harvest.rows import LONG_AGO_S, S_PER_MIN, Devices, Gates, as_arrays, namespace, state_code, within_hours
+from policies.harvest.rows import LONG_AGO_S, S_PER_MIN, Devices, Gates, as_arrays, state_code, within_hours
 from policies.readings import Array, Decision, Readings
 
 UNCAPPED_BYTES_PER_S = 125e6  # 1 Gbit/s, above any home uplink: what "no limit" is announced as

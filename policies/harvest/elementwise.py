@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from models.arrays import namespace
 from policies.config import HarvestConfig
 from policies.harvest.limits import Limits, check_limits
 from policies.harvest.rows import (
@@ -30,7 +31,6 @@ from policies.harvest.rows import (
     above,
     as_arrays,
     below,
-    namespace,
     within_hours,
 )
 from policies.readings import Array, Decision, Readings

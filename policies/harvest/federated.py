@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from models.arrays import namespace
 from policies.config import FederatedConfig
 from policies.harvest.rows import (
     BYTES_PER_S_PER_MBPS,
@@ -20,7 +21,6 @@ from policies.harvest.rows import (
     above,
     as_arrays,
     below,
-    namespace,
     state_code,
 )
 from policies.readings import Array, Decision, Readings

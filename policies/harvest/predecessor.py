@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from models.arrays import namespace
 from policies.config import PredecessorConfig
 from policies.harvest.limits import Limits, check_limits
-from policies.harvest.rows import Devices, Gates, as_arrays, namespace, within_hours
+from policies.harvest.rows import Devices, Gates, as_arrays, within_hours
 from policies.readings import Array, Decision, Readings
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from models.arrays import namespace
 from policies.config import PredictiveConfig
 from policies.harvest.heat import Heat, feel, no_heat
 from policies.harvest.limits import THROTTLED_FACTOR, Limits, check_limits
@@ -31,7 +32,6 @@ from policies.harvest.rows import (
     above,
     as_arrays,
     below,
-    namespace,
 )
 from policies.readings import Array, Decision, Readings
 

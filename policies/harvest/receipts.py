@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from policies.harvest.rows import namespace
+from models.arrays import namespace
 from policies.readings import Array, Decision, Readings
 
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-import array_api_compat
-import array_api_compat.numpy as plain_numpy
-
 from policies.config import HarvestRules
 from policies.readings import Array, Decision, Readings
 
@@ -52,12 +49,6 @@ class HarvestRule(Protocol):
     def decide(self, state: Any, readings: Readings, dt_s: Array) -> tuple[Decision, Any]:
         """Decide for every row, ``dt_s`` seconds after the previous reading, and return the next state too."""
         ...
-
-
-def namespace(*fields: Array) -> Any:
-    """Return the array library of ``fields``; Python scalars are read as NumPy's."""
-    arrays = [field for field in fields if not isinstance(field, bool | int | float)]
-    return array_api_compat.array_namespace(*arrays) if arrays else plain_numpy
 
 
 def as_arrays(readings: Readings, xp: Any) -> Readings:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from math import erfc, inf, log10, sqrt
+from statistics import NormalDist
 from typing import Any
 
 import msgspec
-from scipy.special import ndtri
 
 from policies.config import PhiConfig
 from policies.local import Seen
@@ -59,7 +59,7 @@ class Intervals:
     def silence_ns(self, phi: float) -> int:
         """Return the silence at which ``phi`` is reached."""
         mean, std = self.mean_std()
-        return max(0, int(mean - float(ndtri(10.0**-phi)) * std))
+        return max(0, int(mean - NormalDist().inv_cdf(10.0**-phi) * std))
 
 
 class PhiAccrual(Policy):

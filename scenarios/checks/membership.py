@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection
+from statistics import NormalDist
 from typing import NamedTuple, get_args
-
-from scipy.special import ndtri
 
 from policies.config import MembershipRules, SwimConfig
 from policies.local import Seen
@@ -51,7 +50,7 @@ def bounds(config: MembershipRules, n: int) -> Bounds:
         shortest_s = shortest_suspicion_ns(config.suspicion_mult, n, int(config.probe_s * NS_PER_S)) / NS_PER_S
         longest_s = shortest_s * (config.suspicion_max_mult if config.lifeguard else 1)
         return Bounds(2 * n * config.probe_s + longest_s + config.push_pull_s, PULLS * config.push_pull_s)
-    deviations = -float(ndtri(10.0**-config.dead_phi))
+    deviations = -NormalDist().inv_cdf(10.0**-config.dead_phi)
     return Bounds((config.heartbeat_s + config.pause_s) * (1 + deviations), BEATS * config.heartbeat_s)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from models.arrays import namespace
 from policies.config import EdgeConfig, HarvestConfig
 from policies.edge.ladder import LadderState, Limits, ladder
 from policies.harvest.elementwise import Harvest, HarvestState
-from policies.harvest.rows import LONG_AGO_S, namespace
+from policies.harvest.rows import LONG_AGO_S
 from policies.readings import Array, Decision, Readings
 
 COLD_C = 20.0

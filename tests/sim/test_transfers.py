@@ -8,8 +8,9 @@ import pytest
 from models.links import mathis_bytes_per_s
 from sim.engine import NS_PER_S, Engine
 from sim.sharing import MODES
+from sim.tcp import Tcp
 from sim.topology import Access, Topology
-from sim.transfers import SWITCHED, Tcp, Transfer, Transfers
+from sim.transfers import SWITCHED, Transfer, Transfers
 
 
 def street(mode: str = "max_min") -> tuple[Engine, Transfers]:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.arrays import namespace
 from models.availability import LAW
 from models.availability.conjunction import profile
 from policies.config import HarvestConfig, PredictiveConfig
 from policies.harvest import Devices, make, owner
-from policies.harvest.rows import namespace
 from policies.readings import HARVEST_STATES, Decision
 from tests.policies.harvest.histories import GOOD, MBPS, NAN, columns, histories
 
