@@ -137,8 +137,9 @@ def time_outs_are_lost(kind: Kind) -> None:
 
 def proposal(command: bytes) -> Proposal:
     """Return a block of the first leader's for the first view."""
-    block = Block(0, 1, 1, genesis(NAMES)[1].root, (Entry("n0", 1, 0, command),))
-    data = certificates.vote_bytes(0, 1, certificates.block_digest(block))
+    root = genesis(NAMES)[1].root
+    block = Block(0, 1, 1, root, (Entry("n0", 1, 0, command),))
+    data = certificates.vote_bytes(root.block, 0, 1, certificates.block_digest(block))
     return Proposal(block, None, RING.signature("n0", data))
 
 
@@ -208,24 +209,24 @@ def claimed_height(kind: Kind) -> None:
 # -- B12: what is signed ---------------------------------------------------------------------------------------------
 
 
-def without_the_epoch(epoch: int, view: int, block: bytes) -> bytes:
+def without_the_epoch(log: bytes, epoch: int, view: int, block: bytes) -> bytes:
     """Return what a vote signs, the epoch left out."""
-    return encode(("hotstuff vote", view, block))
+    return encode(("hotstuff vote", log, view, block))
 
 
-def without_the_view(epoch: int, view: int, block: bytes) -> bytes:
+def without_the_view(log: bytes, epoch: int, view: int, block: bytes) -> bytes:
     """Return what a vote signs, the view left out."""
-    return encode(("hotstuff vote", epoch, block))
+    return encode(("hotstuff vote", log, epoch, block))
 
 
 def replayed_elsewhere(epoch: int, view: int) -> Callable[[Kind], None]:
     """Return a scenario: three votes of epoch 0 and view 7 are shown as a certificate of another epoch or view."""
 
     def scenario(kind: Kind) -> None:
-        data = certificates.vote_bytes(0, 7, b"block")
+        data = certificates.vote_bytes(b"log", 0, 7, b"block")
         votes = tuple((name, RING.signature(name, data)) for name in NAMES[:3])
         shown = Certificate(epoch, view, b"block", votes)
-        believed = certificates.Verifier().certificate(RING.handle("n3"), NAMES, shown)
+        believed = certificates.Verifier(b"log").certificate(RING.handle("n3"), NAMES, shown)
         require(not believed, f"S14: votes of epoch 0, view 7 count in epoch {epoch}, view {view}")
 
     return scenario

@@ -229,7 +229,7 @@ def flags_duplicates(
     seen = self.seen.setdefault(voter, {})
     if view in seen and voter not in self.accused:
         self.accused.add(voter)
-        return Evidence(voter, epoch, view, seen[view], (block, signature))
+        return Evidence(voter, self.log, epoch, view, seen[view], (block, signature))
     seen[view] = (block, signature)
     return None
 

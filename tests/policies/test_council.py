@@ -163,8 +163,8 @@ class NeverStands(Councillor):
 def test_evidence_goes_to_the_log_until_the_state_has_judged_on_it(culprit: str, barred: bool) -> None:
     """A founder that has left and never stood, one that stands, and one of whom nobody knows: said once, and done."""
     ring, votes = KeyRing(1), [bytes([k]) * 32 for k in range(2)]
-    signed = [(block, ring.signature(culprit, vote_bytes(0, 7, block))) for block in votes]
-    proof = encode(Evidence(culprit, 0, 7, *signed))
+    signed = [(block, ring.signature(culprit, vote_bytes(b"log", 0, 7, block))) for block in votes]
+    proof = encode(Evidence(culprit, b"log", 0, 7, *signed))
     idle = NeverStands(Charter(RULES, FOUNDERS, facts("n1"), Electoral(SEATS, 0.2), convicts), 8)
     mine, its = {**device("n0"), "rumour": Rumour()}, {**device("n1"), "council": idle}
     fleet = Fleet(others={"n0": lambda: mine, "n1": lambda: its}, adversaries={"n8": ()})

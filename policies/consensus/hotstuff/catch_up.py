@@ -205,7 +205,7 @@ class CatchUp:
             block.epoch, index, span.first, block.height, span.block,
             state_digest(state, node.config.chunk_bytes), b"",
         )  # fmt: skip
-        vote = msgspec.structs.replace(vote, signature=node.port.keys.sign(checkpoint_bytes(vote)))
+        vote = msgspec.structs.replace(vote, signature=node.port.keys.sign(checkpoint_bytes(node.log_name, vote)))
         for name in node.audience:
             node.port.send(name, vote)
         return self._settle(self.checkpoints.add(node.port.me, vote, node.epoch.members))
@@ -219,7 +219,7 @@ class CatchUp:
         node = self.node
         if sender not in node.epoch.members:
             return node.refuse("a checkpoint of a stranger")
-        if not node.port.keys.verify(sender, checkpoint_bytes(vote), vote.signature):
+        if not node.port.keys.verify(sender, checkpoint_bytes(node.log_name, vote), vote.signature):
             return node.refuse("a checkpoint with a false signature")
         return self._settle(self.checkpoints.add(sender, vote, node.epoch.members))
 

@@ -1,6 +1,8 @@
 """Certificates: what is signed, when enough of the right members have signed, and a memory of what was verified.
 
 Quorums count distinct members of one epoch, never signatures. Safety rests on this file as much as on `safety`.
+Whatever is signed names its log, which is the first epoch's block: whoever sits in two with one key votes for a block
+in each, and neither may take the other's vote for one of its own, or for a second one.
 """
 
 from __future__ import annotations
@@ -40,26 +42,30 @@ def entry_key(entry: Entry) -> bytes:
     return blake2b(encode(entry), digest_size=16).digest()
 
 
-def vote_bytes(epoch: int, view: int, block: bytes) -> bytes:
+def vote_bytes(log: bytes, epoch: int, view: int, block: bytes) -> bytes:
     """Return what a vote signs."""
-    return encode(("hotstuff vote", epoch, view, block))
+    return encode(("hotstuff vote", log, epoch, view, block))
 
 
-def time_out_bytes(epoch: int, term: int, high_view: int) -> bytes:
+def time_out_bytes(log: bytes, epoch: int, term: int, high_view: int) -> bytes:
     """Return what a time-out vote signs."""
-    return encode(("hotstuff time-out", epoch, term, high_view))
+    return encode(("hotstuff time-out", log, epoch, term, high_view))
 
 
-def checkpoint_bytes(point: CheckpointVote | StableCheckpoint) -> bytes:
+def checkpoint_bytes(log: bytes, point: CheckpointVote | StableCheckpoint) -> bytes:
     """Return what a checkpoint vote signs. ``block`` chains over all that was committed before it."""
     c = point
-    return encode(("hotstuff checkpoint", c.epoch, c.index, c.first, c.height, c.block, c.state))
+    return encode(("hotstuff checkpoint", log, c.epoch, c.index, c.first, c.height, c.block, c.state))
 
 
 class Verifier:
-    """Verifies certificates, each once. ``known`` is bounded by `KNOWN_MAX`; the oldest is forgotten first."""
+    """Verifies certificates of a log, each once.
 
-    def __init__(self) -> None:
+    ``known`` is bounded by `KNOWN_MAX`; the oldest is forgotten first.
+    """
+
+    def __init__(self, log: bytes) -> None:
+        self.log = log
         self.known: dict[Certificate | TimeOutCertificate, None] = {}
 
     def remember(self, certificate: Certificate | TimeOutCertificate) -> None:
@@ -72,7 +78,7 @@ class Verifier:
         """Whether a quorum of ``members`` signed it."""
         if qc in self.known:
             return True
-        data = vote_bytes(qc.epoch, qc.view, qc.block)
+        data = vote_bytes(self.log, qc.epoch, qc.view, qc.block)
         if not signed(keys, members, data, qc.votes):
             return False
         self.remember(qc)
@@ -86,10 +92,14 @@ class Verifier:
         if not _enough(members, len(tc.votes), signers) or tc.high.view != max(high for _, high, _ in tc.votes):
             return False
         for name, high, signature in tc.votes:
-            if not keys.verify(name, time_out_bytes(tc.epoch, tc.term, high), signature):
+            if not keys.verify(name, time_out_bytes(self.log, tc.epoch, tc.term, high), signature):
                 return False
         self.remember(tc)
         return True
+
+    def stable(self, keys: Keys, members: tuple[str, ...], checkpoint: StableCheckpoint) -> bool:
+        """Whether a quorum of ``members`` signed a checkpoint."""
+        return signed(keys, members, checkpoint_bytes(self.log, checkpoint), checkpoint.votes)
 
 
 def signed(keys: Keys, members: tuple[str, ...], data: bytes, votes: tuple[tuple[str, bytes], ...]) -> bool:
@@ -97,11 +107,6 @@ def signed(keys: Keys, members: tuple[str, ...], data: bytes, votes: tuple[tuple
     if not _enough(members, len(votes), {name for name, _ in votes}):
         return False
     return all(keys.verify(name, data, signature) for name, signature in votes)
-
-
-def stable(keys: Keys, members: tuple[str, ...], checkpoint: StableCheckpoint) -> bool:
-    """Whether a quorum of ``members`` signed a checkpoint."""
-    return signed(keys, members, checkpoint_bytes(checkpoint), checkpoint.votes)
 
 
 def _enough(members: tuple[str, ...], count: int, signers: set[str]) -> bool:

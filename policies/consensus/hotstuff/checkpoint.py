@@ -7,7 +7,6 @@ Where a log orders much that is no command, it asks for snapshots at heights: ea
 
 from __future__ import annotations
 
-from policies.consensus.hotstuff.certificates import checkpoint_bytes
 from policies.consensus.hotstuff.messages import CheckpointVote, StableCheckpoint
 from policies.consensus.quorum import byzantine_quorum
 
@@ -60,8 +59,8 @@ class Checkpoints:
         return next((checkpoint for checkpoint in made if checkpoint is not None), None)
 
     def _made(self, vote: CheckpointVote, members: tuple[str, ...]) -> StableCheckpoint | None:
-        data, quorum = checkpoint_bytes(vote), byzantine_quorum(len(members))
-        same = [(m, v.signature) for m in members if (v := self.votes.get(m)) and checkpoint_bytes(v) == data]
+        said, quorum = _said(vote), byzantine_quorum(len(members))
+        same = [(m, v.signature) for m in members if (v := self.votes.get(m)) and _said(v) == said]
         if len(same) < quorum:
             return None
         return StableCheckpoint(
@@ -77,3 +76,7 @@ class Checkpoints:
 def place_of(point: CheckpointVote | StableCheckpoint) -> Place:
     """Return where a checkpoint stands."""
     return point.index, point.height
+
+
+def _said(vote: CheckpointVote) -> tuple[int, int, int, int, bytes, bytes]:
+    return vote.epoch, vote.index, vote.first, vote.height, vote.block, vote.state

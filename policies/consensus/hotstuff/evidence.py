@@ -26,12 +26,13 @@ _evidence = msgspec.msgpack.Decoder(Evidence).decode
 
 
 def proves(evidence: Evidence, verify: Verify) -> bool:
-    """Whether ``evidence`` shows that its culprit signed two blocks in one view of one epoch."""
+    """Whether ``evidence`` shows that its culprit signed two blocks in one view of one epoch of one log."""
     (block, signature), (other, its_signature) = evidence.first, evidence.second
+    log, epoch, view = evidence.log, evidence.epoch, evidence.view
     return (
         block != other
-        and verify(evidence.culprit, vote_bytes(evidence.epoch, evidence.view, block), signature)
-        and verify(evidence.culprit, vote_bytes(evidence.epoch, evidence.view, other), its_signature)
+        and verify(evidence.culprit, vote_bytes(log, epoch, view, block), signature)
+        and verify(evidence.culprit, vote_bytes(log, epoch, view, other), its_signature)
     )
 
 
@@ -45,7 +46,7 @@ def convicts(data: bytes, verify: Verify) -> str:
 
 
 class Witness:
-    """Remembers what votes of one epoch were heard, and finds the contradiction.
+    """Remembers what votes of one epoch of a log were heard, and finds the contradiction.
 
     Signatures are verified only where two votes contradict each other, so a vote that comes too late to be counted
     costs nothing and is remembered all the same.
@@ -55,7 +56,8 @@ class Witness:
         accused: members that were reported; once is enough.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: bytes) -> None:
+        self.log = log
         self.seen: dict[str, dict[int, tuple[bytes, bytes]]] = {}
         self.accused: set[str] = set()
 
@@ -72,10 +74,10 @@ class Witness:
             return None
         if first[0] == block or voter in self.accused:
             return None
-        evidence = Evidence(voter, epoch, view, first, (block, signature))
+        evidence = Evidence(voter, self.log, epoch, view, first, (block, signature))
         if proves(evidence, keys.verify):
             self.accused.add(voter)
             return evidence
-        if view in views and keys.verify(voter, vote_bytes(epoch, view, block), signature):
+        if view in views and keys.verify(voter, vote_bytes(self.log, epoch, view, block), signature):
             views[view] = (block, signature)  # what was heard first was no vote at all
         return None

@@ -1,4 +1,4 @@
-"""What members say to one another. Every signature covers an encoded array that begins with its domain.
+"""What members say to one another. Every signature covers an encoded array that begins with its domain and the log.
 
 A *term* is a tenure: `tenure` views in a row that one member leads. Digests are BLAKE2b-256 (RFC 7693).
 """
@@ -186,9 +186,13 @@ class Start(Message, frozen=True):
 
 
 class Evidence(Message, frozen=True, tag="evidence"):
-    """Decided: ``culprit`` signed two votes in one view. `policies.consensus.hotstuff.evidence.proves` verifies it."""
+    """Decided: ``culprit`` signed two votes in one view of a log, which its first epoch's block names.
+
+    `policies.consensus.hotstuff.evidence.proves` verifies it.
+    """
 
     culprit: str
+    log: Digest
     epoch: int
     view: int
     first: tuple[bytes, bytes]

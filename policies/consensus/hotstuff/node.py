@@ -54,6 +54,7 @@ class HotStuff(Policy):
         reserved: which commands are the leader's alone.
 
     Attributes:
+        log_name: what the log is called in all that is signed: the digest of its first epoch's block.
         epoch: the members, and since which block.
         role: "leader" of the present term, or "follower".
         leader: who leads it.
@@ -80,10 +81,11 @@ class HotStuff(Policy):
             raise ValueError(f"members={members}: expected at least one, and nobody twice")
         self.config, self.applier, self.watchers, self.reserved = config, applier, watchers, reserved
         block, self.epoch = genesis(members)
+        self.log_name = self.epoch.root.block
         start = self.epoch.start_view(config.tenure)
         self.safety = Safety(config.chain, config.tenure, self.epoch.root, start)
         self.pace = Pacemaker(config, start)
-        self.verifier, self.witness, self.votes = Verifier(), Witness(), Votes()
+        self.verifier, self.witness, self.votes = Verifier(self.log_name), Witness(self.log_name), Votes()
         self.trunk = Trunk(config, applier, self.epoch.root.block, block)
         self.proposing, self.asking = Proposing(self), Asking(self)
         self.view_change, self.catch_up, self.alarm = ViewChange(self), CatchUp(self), Alarm(self)
@@ -247,7 +249,7 @@ class HotStuff(Policy):
         start = epoch.start_view(self.config.tenure)
         self.safety = Safety(self.config.chain, self.config.tenure, epoch.root, start)
         self.pace.restart(start, self.port.now)
-        self.witness, self.votes = Witness(), Votes()
+        self.witness, self.votes = Witness(self.log_name), Votes()
         self.proposing.reset()
         self.vouching.begin_epoch()
         self.asking.changed()
@@ -290,7 +292,8 @@ class HotStuff(Policy):
                 self.port.send(sender, self.status())  # it does not know that it was given up
             return None
         digest = block_digest(block)
-        if not self.port.keys.verify(sender, vote_bytes(block.epoch, block.view, digest), proposal.signature):
+        signed = vote_bytes(self.log_name, block.epoch, block.view, digest)
+        if not self.port.keys.verify(sender, signed, proposal.signature):
             return self.refuse("a proposal without its leader's signature")
         self.saw(sender, block.view, digest, proposal.signature)
         if not self.believe(block.qc) or not self.view_change.believe(proposal.tc):
@@ -327,7 +330,7 @@ class HotStuff(Policy):
         elif digest == self.safety.voted_block:
             self._send_vote(block.view, digest, self.seen[3])  # the first may be lost
         elif self.safety.may_vote(block, proposal.tc, self.trunk.tree):
-            signature = self.port.keys.sign(vote_bytes(block.epoch, block.view, digest))
+            signature = self.port.keys.sign(vote_bytes(self.log_name, block.epoch, block.view, digest))
             self.promise(digest, block, proposal.signature, signature)
             self._send_vote(block.view, digest, signature)
 
@@ -369,7 +372,8 @@ class HotStuff(Policy):
             return self.saw(sender, vote.view, vote.block, vote.signature)  # a quorum has spoken without it
         if self.votes.counted(sender, vote):
             return None
-        if not self.port.keys.verify(sender, vote_bytes(vote.epoch, vote.view, vote.block), vote.signature):
+        signed = vote_bytes(self.log_name, vote.epoch, vote.view, vote.block)
+        if not self.port.keys.verify(sender, signed, vote.signature):
             return self.refuse("a vote with a false signature")
         return self.count(sender, vote)
 

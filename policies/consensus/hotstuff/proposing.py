@@ -57,7 +57,7 @@ class Proposing:
             return
         block = msgspec.structs.replace(block, entries=entries)
         digest = block_digest(block)
-        signature = node.port.keys.sign(vote_bytes(block.epoch, block.view, digest))
+        signature = node.port.keys.sign(vote_bytes(node.log_name, block.epoch, block.view, digest))
         self.proposal = Proposal(block, None if safety.follows(block, None) else tc, signature)
         node.promise(digest, block, signature, signature)
         self._say(self.proposal)

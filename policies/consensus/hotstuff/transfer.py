@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from policies.consensus.chunks import Arriving, Chunk, GetChunk, Serving, manifest_of, piece
-from policies.consensus.hotstuff.certificates import block_digest, stable
+from policies.consensus.hotstuff.certificates import block_digest
 from policies.consensus.hotstuff.epoch import Epoch, after, ends
 from policies.consensus.hotstuff.messages import Start, Transferred
 from policies.consensus.hotstuff.sync import Sync
@@ -121,7 +121,7 @@ class Transfer:
             epoch.number == point.epoch == given.block.epoch == given.qc.epoch
             and block_digest(given.block) == point.block == given.qc.block
             and given.block.height == point.height
-            and stable(node.port.keys, epoch.members, point)
+            and node.verifier.stable(node.port.keys, epoch.members, point)
             and node.verifier.certificate(node.port.keys, epoch.members, given.qc)
         )
 

@@ -28,7 +28,7 @@ class ViewChange:
         node.pace.give_up(term, node.port.now)
         node.save_changes()  # none, if it is only said again
         high = node.safety.high
-        signature = node.port.keys.sign(time_out_bytes(epoch, term, high.view))
+        signature = node.port.keys.sign(time_out_bytes(node.log_name, epoch, term, high.view))
         time_out = TimeOut(epoch, term, high, signature, node.seen)
         for name in node.others:
             node.port.send(name, time_out)
@@ -51,7 +51,7 @@ class ViewChange:
         before = node.pace.time_outs.get(sender)
         if before is not None and before.term >= time_out.term:
             return None  # said again
-        data = time_out_bytes(time_out.epoch, time_out.term, high)
+        data = time_out_bytes(node.log_name, time_out.epoch, time_out.term, high)
         if not node.port.keys.verify(sender, data, time_out.signature) or not node.believe(time_out.high):
             return node.refuse("a false time-out")
         node.pace.add(sender, time_out)
@@ -74,7 +74,7 @@ class ViewChange:
         vote = Vote(epoch, view, block, own)
         if view <= node.safety.high.view or node.votes.counted(sender, vote):
             return
-        if sender == node.port.me or keys.verify(sender, vote_bytes(epoch, view, block), own):
+        if sender == node.port.me or keys.verify(sender, vote_bytes(node.log_name, epoch, view, block), own):
             node.count(sender, vote)
 
     def _gather(self, term: int) -> None:

@@ -50,7 +50,7 @@ class Vouching:
             return  # we came by a word for a later one ourselves
         said = begun(epoch)
         if self.own is None or self.own.begun != said:
-            self.own = Vouch(said, node.port.keys.sign(vouch_bytes(DOMAIN, b"", said)))
+            self.own = Vouch(said, node.port.keys.sign(vouch_bytes(DOMAIN, node.log_name, said)))
         node.port.send(whom, self.own)
 
     def ask_all(self) -> None:
@@ -75,7 +75,7 @@ class Vouching:
         if sender in members and self.words.news(sender, vouch):
             if not lawful(said.members, said.learners):
                 return node.refuse("a word for an epoch of members that are none")
-            if not node.port.keys.verify(sender, vouch_bytes(DOMAIN, b"", said), vouch.signature):
+            if not node.port.keys.verify(sender, vouch_bytes(DOMAIN, node.log_name, said), vouch.signature):
                 return node.refuse("a word for an epoch with a false signature")
             if self.words.add(sender, vouch, members):
                 self.believed = epoch_of(said)

@@ -95,7 +95,7 @@ def test_signed_votes_for_far_views_take_one_place_and_move_nothing() -> None:
     member, ring = log.member("n0"), KeyRing(1)
     view = member.pace.view
     for k in range(10_000):
-        data = vote_bytes(0, view + k, b"x" * 32)
+        data = vote_bytes(member.log_name, 0, view + k, b"x" * 32)
         member.on_message("n3", Vote(0, view + k, b"x" * 32, ring.signature("n3", data)))
 
     assert member.pace.view == view
@@ -143,7 +143,7 @@ class Alone:
 
     def vote(self, name: str, view: int, block: bytes) -> Vote:
         """Return a vote as ``name`` signs it."""
-        return Vote(0, view, block, self.ring.signature(name, vote_bytes(0, view, block)))
+        return Vote(0, view, block, self.ring.signature(name, vote_bytes(self.log.log_name, 0, view, block)))
 
 
 def test_what_nobody_verifies_is_no_larger_than_what_is_true() -> None:
@@ -171,8 +171,8 @@ def test_a_leader_that_signs_many_blocks_in_a_view_fills_no_learners_memory() ->
     root = alone.log.epoch.root
     for k in range(100):
         block = m.Block(0, 1, 1, root, (Entry("n0", k, m.COMMAND, b"x"),))
-        digest = block_digest(block)
-        alone.hear("n0", m.Proposal(block, None, alone.ring.signature("n0", vote_bytes(0, 1, digest))))
+        signed = alone.vote("n0", 1, block_digest(block)).signature
+        alone.hear("n0", m.Proposal(block, None, signed))
 
     assert len(alone.log.trunk.tree.blocks) == 2
     assert len(alone.log.trunk.tree.pending) == 1
@@ -187,8 +187,8 @@ def test_a_flood_of_views_to_come_hides_no_contradiction(culprit: str) -> None:
         far = 1000 + k if culprit == "n1" else 4 * 256 * (1000 + k)  # n0 leads the term
         if culprit == "n1":
             alone.hear("n1", alone.vote("n1", far, b"far"))
-        seen = (far, b"far", b"false", alone.ring.signature("n1", vote_bytes(0, far, b"far")))
-        signed = alone.ring.signature("n1", time_out_bytes(0, k, high.view))
+        seen = (far, b"far", b"false", alone.vote("n1", far, b"far").signature)
+        signed = alone.ring.signature("n1", time_out_bytes(alone.log.log_name, 0, k, high.view))
         alone.hear("n1", m.TimeOut(0, k, high, signed, seen))
     for block in (b"one", b"other"):
         found += alone.hear(culprit, alone.vote(culprit, 1, block))

@@ -28,11 +28,12 @@ MEMBERS = ("a", "b", "c", "d")
 RING = KeyRing(1)
 KEYS = RING.handle("a")
 BLOCK = b"x" * 32
+LOG = b"log"
 
 
-def signed(name: str, view: int = 7, epoch: int = 0, block: bytes = BLOCK) -> tuple[str, bytes]:
+def signed(name: str, view: int = 7, epoch: int = 0, block: bytes = BLOCK, log: bytes = LOG) -> tuple[str, bytes]:
     """Return a member and its vote's signature."""
-    return name, RING.signature(name, vote_bytes(epoch, view, block))
+    return name, RING.signature(name, vote_bytes(log, epoch, view, block))
 
 
 def of(*votes: tuple[str, bytes], view: int = 7, epoch: int = 0, block: bytes = BLOCK) -> Certificate:
@@ -53,20 +54,21 @@ FALSE: dict[str, Certificate] = {
     "another view": of(signed("a"), signed("b"), signed("c"), view=8),
     "another epoch": of(signed("a"), signed("b"), signed("c"), epoch=1),
     "another block": of(signed("a"), signed("b"), signed("c"), block=b"y" * 32),
+    "votes in another log": of(signed("a"), signed("b"), signed("c", log=b"another")),
     "votes of another view": of(signed("a"), signed("b"), signed("c", view=6)),
 }
 
 
 def test_a_quorum_of_distinct_members_makes_a_certificate() -> None:
     """Three of four signatures of one vote are believed, and so are four."""
-    assert Verifier().certificate(KEYS, MEMBERS, GOOD)
-    assert Verifier().certificate(KEYS, MEMBERS, of(*map(signed, MEMBERS)))
+    assert Verifier(LOG).certificate(KEYS, MEMBERS, GOOD)
+    assert Verifier(LOG).certificate(KEYS, MEMBERS, of(*map(signed, MEMBERS)))
 
 
 @pytest.mark.parametrize("why", FALSE)
 def test_a_certificate_that_certifies_nothing_is_not_believed(why: str) -> None:
     """Duplicates, strangers, too few, wrong bytes: refused, and refused again."""
-    verifier = Verifier()
+    verifier = Verifier(LOG)
 
     assert not verifier.certificate(KEYS, MEMBERS, FALSE[why])
     assert not verifier.certificate(KEYS, MEMBERS, FALSE[why])
@@ -88,7 +90,7 @@ class Counting:
 
 def test_a_certificate_is_verified_once_and_what_is_remembered_is_bounded() -> None:
     """The second time costs no signature; after `KNOWN_MAX` others it is verified anew."""
-    keys, verifier = Counting(), Verifier()
+    keys, verifier = Counting(), Verifier(LOG)
     for _ in range(5):
         assert verifier.certificate(keys, MEMBERS, GOOD)
     assert keys.count == 3
@@ -102,7 +104,7 @@ def test_a_certificate_is_verified_once_and_what_is_remembered_is_bounded() -> N
 
 def time_out(name: str, high: int, term: int = 3, epoch: int = 0) -> TimeOut:
     """Return a member's time-out."""
-    signature = RING.signature(name, time_out_bytes(epoch, term, high))
+    signature = RING.signature(name, time_out_bytes(LOG, epoch, term, high))
     return TimeOut(epoch, term, of(view=high), signature, (0, b"", b"", b""))
 
 
@@ -113,7 +115,8 @@ def test_a_time_out_certificate_carries_the_highest_view_and_each_signers_own() 
 
     assert tc is not None
     assert (tc.high.view, [vote[:2] for vote in tc.votes]) == (6, [("a", 4), ("b", 6), ("d", 5)])
-    assert Verifier().time_outs(KEYS, MEMBERS, tc)
+    assert Verifier(LOG).time_outs(KEYS, MEMBERS, tc)
+    assert not Verifier(b"another").time_outs(KEYS, MEMBERS, tc)
     assert time_out_certificate(given_up, 2, MEMBERS) is None
     assert time_out_certificate({k: v for k, v in given_up.items() if k != "a"}, 3, MEMBERS) is None
 
@@ -133,7 +136,7 @@ def test_a_forged_time_out_certificate_is_not_believed(how: str) -> None:
     assert tc is not None
     forged = TimeOutCertificate(tc.epoch, tc.term, FORGERIES[how](tc.votes), tc.high)
 
-    assert not Verifier().time_outs(KEYS, MEMBERS, forged)
+    assert not Verifier(LOG).time_outs(KEYS, MEMBERS, forged)
 
 
 def test_a_time_out_certificate_must_show_its_highest_report() -> None:
@@ -143,7 +146,7 @@ def test_a_time_out_certificate_must_show_its_highest_report() -> None:
     )
     assert tc is not None
 
-    assert not Verifier().time_outs(KEYS, MEMBERS, TimeOutCertificate(0, 3, tc.votes, of(view=4)))
+    assert not Verifier(LOG).time_outs(KEYS, MEMBERS, TimeOutCertificate(0, 3, tc.votes, of(view=4)))
 
 
 @given(st.lists(st.tuples(st.sampled_from(MEMBERS), st.integers(1, 3), st.sampled_from((b"x", b"y"))), max_size=40))

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from policies.consensus.hotstuff.certificates import Verifier
-from policies.consensus.hotstuff.epoch import TERMS, ends, genesis
+from policies.consensus.hotstuff.certificates import Verifier, vote_bytes
+from policies.consensus.hotstuff.epoch import TERMS, Epoch, ends, genesis
 from policies.consensus.hotstuff.messages import Handover, Vote
 from policies.local import Configured, Leadership
 from policies.wire import encode
@@ -160,12 +160,11 @@ def test_votes_of_another_epoch_count_for_nothing(chain: Literal[2, 3]) -> None:
     """A vote says its epoch in what it signs: one of epoch 0 is not counted in epoch 1, whoever resends it."""
     log = changed(chain)
     member, ring = log.member("n4"), KeyRing(1)
-    from policies.consensus.hotstuff.certificates import vote_bytes
-
     view, block = member.pace.view, b"x" * 32
     for name in ("n5", "n6", "n7"):
-        member.on_message(name, Vote(0, view, block, ring.signature(name, vote_bytes(0, view, block))))
-        member.on_message(name, Vote(1, view, block, ring.signature(name, vote_bytes(0, view, block))))
+        signature = ring.signature(name, vote_bytes(member.log_name, 0, view, block))
+        member.on_message(name, Vote(0, view, block, signature))
+        member.on_message(name, Vote(1, view, block, signature))
 
     assert all(vote.block != block for vote in member.votes.latest.values())
     assert member.refused["a vote with a false signature"] == 3
@@ -179,11 +178,15 @@ def test_a_handover_is_believed_only_with_its_certificates(chain: Literal[2, 3])
     keys, epoch = KeyRing(1).handle("n0"), genesis(OLD)[1]
     strangers = genesis(NEW)[1]
 
-    assert ends(handover, epoch, chain, Verifier(), keys)
-    assert not ends(handover, strangers, chain, Verifier(), keys)
-    assert not ends(Handover(handover.blocks[:-1], handover.qc), epoch, chain, Verifier(), keys)
-    assert not ends(Handover(handover.blocks[:1], handover.blocks[1].qc), epoch, chain, Verifier(), keys)
-    assert not ends(Handover(handover.blocks[1:], handover.qc), epoch, chain, Verifier(), keys)
+    def proven(shown: Handover, of: Epoch, name: bytes = epoch.root.block) -> bool:
+        return ends(shown, of, chain, Verifier(name), keys)
+
+    assert proven(handover, epoch)
+    assert not proven(handover, strangers)
+    assert not proven(handover, epoch, b"another log")
+    assert not proven(Handover(handover.blocks[:-1], handover.qc), epoch)
+    assert not proven(Handover(handover.blocks[:1], handover.blocks[1].qc), epoch)
+    assert not proven(Handover(handover.blocks[1:], handover.qc), epoch)
 
 
 @CHAINS

@@ -18,16 +18,17 @@ from tests.policies.consensus.hotstuff.small_log import CALM, SmallLog
 
 RING = KeyRing(1)
 KEYS = RING.handle("a")
+LOG = b"log"
 
 
 def vote(name: str, view: int, block: bytes) -> tuple[bytes, bytes]:
     """Return a block and a member's signature of its vote."""
-    return block, RING.signature(name, vote_bytes(0, view, block))
+    return block, RING.signature(name, vote_bytes(LOG, 0, view, block))
 
 
 def test_two_blocks_in_one_view_are_evidence_that_anybody_verifies() -> None:
     """The witness reports the two signatures once; they verify, and any change in them does not."""
-    witness = Witness()
+    witness = Witness(LOG)
     assert witness.saw("b", 0, 3, *vote("b", 3, b"x"), KEYS) is None
     assert witness.saw("b", 0, 3, *vote("b", 3, b"x"), KEYS) is None
     evidence = witness.saw("b", 0, 3, *vote("b", 3, b"y"), KEYS)
@@ -37,8 +38,9 @@ def test_two_blocks_in_one_view_are_evidence_that_anybody_verifies() -> None:
     assert witness.saw("b", 0, 3, *vote("b", 3, b"z"), KEYS) is None
     first, second = evidence.first, evidence.second
     for wrong in (
-        Evidence("c", 0, 3, first, second), Evidence("b", 1, 3, first, second), Evidence("b", 0, 4, first, second),
-        Evidence("b", 0, 3, first, first), Evidence("b", 0, 3, first, (second[0], first[1])),
+        Evidence("c", LOG, 0, 3, first, second), Evidence("b", b"another", 0, 3, first, second),
+        Evidence("b", LOG, 1, 3, first, second), Evidence("b", LOG, 0, 4, first, second),
+        Evidence("b", LOG, 0, 3, first, first), Evidence("b", LOG, 0, 3, first, (second[0], first[1])),
     ):  # fmt: skip
         assert not proves(wrong, KEYS.verify)
 
@@ -46,7 +48,7 @@ def test_two_blocks_in_one_view_are_evidence_that_anybody_verifies() -> None:
 def test_nobody_is_accused_by_a_vote_that_it_did_not_sign_nor_shielded_by_one() -> None:
     """A false signature beside a true one is no evidence, whichever came first, and hides no later contradiction."""
     for order in ((b"false", b"x"), (b"x", b"false")):
-        witness = Witness()
+        witness = Witness(LOG)
         for block in order:
             signature = b"no signature" if block == b"false" else vote("b", 3, block)[1]
             assert witness.saw("b", 0, 3, block, signature, KEYS) is None
@@ -55,7 +57,7 @@ def test_nobody_is_accused_by_a_vote_that_it_did_not_sign_nor_shielded_by_one() 
 
 def test_a_witness_remembers_a_bounded_number_of_views() -> None:
     """A thousand views of votes leave `VIEWS_MAX`, the newest."""
-    witness = Witness()
+    witness = Witness(LOG)
     for view in range(1000):
         witness.saw("b", 0, view, *vote("b", view, b"x"), KEYS)
 
@@ -65,8 +67,8 @@ def test_a_witness_remembers_a_bounded_number_of_views() -> None:
 def culprits(log: SmallLog) -> set[str]:
     """Return whom honest members accuse; each accusation must verify."""
     keys = KeyRing(log.cluster.seed).handle("n0")
-    for _, culprit, epoch, view, first, second in log.evidence():
-        assert proves(Evidence(culprit, epoch, view, tuple(first), tuple(second)), keys.verify)
+    for _, culprit, name, epoch, view, first, second in log.evidence():
+        assert proves(Evidence(culprit, name, epoch, view, tuple(first), tuple(second)), keys.verify)
     return {fields[1] for fields in log.evidence()}
 
 

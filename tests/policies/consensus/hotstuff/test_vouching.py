@@ -169,26 +169,29 @@ def behind(few: int) -> tuple[SmallLog, Any]:
     return log, log.member("n4")
 
 
-def word(name: str, begun: Begun, by: str = "") -> Vouch:
-    """Return a word for an epoch, signed by ``by`` or by the name itself."""
-    return Vouch(begun, KeyRing(1).signature(by or name, vouch_bytes(DOMAIN, b"", begun)))
+def word(name: str, begun: Begun, by: str = "", log: bytes = b"") -> Vouch:
+    """Return a word for an epoch of our log or another, signed by ``by`` or by the name itself."""
+    return Vouch(
+        begun, KeyRing(1).signature(by or name, vouch_bytes(DOMAIN, log or genesis(FOUR)[1].root.block, begun))
+    )
 
 
 FALSE = Begun(8, ("n4",), (), 1 << 40, b"x" * 32)
 
 
 def test_fewer_than_a_quorum_of_liars_are_not_believed(few: int) -> None:
-    """Two of four say the same falsehood, as often as they like, and with other members' names under it."""
+    """Two of four, whatever they repeat: others' signatures, strangers' words, and what is true in another log."""
     _, member = behind(few)
     for _ in range(3):
         for name in ("n0", "n1"):
             member.on_message(name, word(name, FALSE))
         member.on_message("n2", word("n2", FALSE, by="n0"))
+        member.on_message("n2", word("n2", FALSE, log=b"another"))
         member.on_message("n9", word("n9", FALSE))
 
     assert member.vouching.believed is None
     assert sorted(member.vouching.words.newest) == ["n0", "n1"]
-    assert member.refused == {"a word for an epoch with a false signature": 3}
+    assert member.refused == {"a word for an epoch with a false signature": 6}
 
 
 def test_a_liar_changes_its_word_and_has_one_place(few: int) -> None:
@@ -312,9 +315,9 @@ def test_a_history_forgets_from_the_oldest_on_and_knows_what_is_left() -> None:
 
     assert [history.epoch(k) for k in range(6)] == [None, None, None, *known[3:]]
     assert (history.since.number, history.present, history.end_of(2)) == (3, 5, None)
-    keys = KeyRing(1).handle("n0")
-    assert all(ends(history.end_of(k), known[k], 2, Verifier(), keys) for k in (3, 4))
-    assert not ends(history.end_of(3), genesis(FOUR)[1], 2, Verifier(), keys)
+    keys, verifier = KeyRing(1).handle("n0"), Verifier(log.member("n1").log_name)
+    assert all(ends(history.end_of(k), known[k], 2, verifier, keys) for k in (3, 4))
+    assert not ends(history.end_of(3), genesis(FOUR)[1], 2, verifier, keys)
 
 
 def test_a_quorum_is_of_members_who_say_the_same() -> None:
