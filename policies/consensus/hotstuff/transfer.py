@@ -3,7 +3,8 @@
 Safety, in what it believes: the ends of epochs by their certificates, the checkpoint by the signatures of a quorum of
 the epoch to which they lead, each chunk by the digest that the checkpoint names (`policies.consensus.chunks`). Nothing
 is taken over before all of it is here. Liveness, in whom it asks: one member after another; and in how long a step is:
-the end of an epoch is some certificates of a quorum each, so one is verified a step.
+the end of an epoch is some certificates of a quorum each, so one is verified a step. Of each node one state waits for
+that, and they take turns: a liar that shows states all the time delays others by a step for each of theirs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from policies.consensus.hotstuff.certificates import block_digest
 from policies.consensus.hotstuff.epoch import Epoch, after, ends
 from policies.consensus.hotstuff.messages import Start, Transferred
 from policies.consensus.hotstuff.sync import Sync
+from policies.consensus.vouching import PROOFS_KEPT
 
 if TYPE_CHECKING:
     from policies.consensus.hotstuff.node import HotStuff
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 class Proving:
     """A state that somebody shows: the ends of epochs that lead to it are believed from ``since`` up to ``epoch``."""
 
-    sender: str
     arriving: Arriving[Transferred]
     since: Epoch
     epoch: Epoch
@@ -42,7 +43,7 @@ class Transfer:
     Attributes:
         offer: what our own stable state is made of, and its proof; None for none.
         serving: who asked for chunks of it, and how often.
-        proving: a state whose proof is being verified, None for none.
+        proving: node to the state that it shows and whose proof is being verified, the one that is next first.
         arriving: the state that comes, None for none.
         proven: the same with its epochs, from ours or from one for which ours vouched, to its own.
     """
@@ -51,7 +52,7 @@ class Transfer:
         self.node = node
         self.offer: Transferred | None = None
         self.serving = Serving()
-        self.proving: Proving | None = None
+        self.proving: dict[str, Proving] = {}
         self.arriving: Arriving[Transferred] | None = None
         self.proven: Proving | None = None
 
@@ -78,40 +79,53 @@ class Transfer:
 
     def on_transferred(self, sender: str, given: Transferred) -> None:
         """A state for us, who asked for blocks that are forgotten: begin to verify what proves it."""
-        node, before = self.node, self.arriving
+        node = self.node
         if node.catch_up.sync.wanted is None or given.stable.height <= node.trunk.tree.height:
             return node.refuse("a state that was not asked for")
-        if self.proving is not None or (before is not None and given.stable.height <= before.given.stable.height):
+        if sender in self.proving or not self._news(given):
             return None
         arriving = Arriving(given, given.manifest, node.config.chunk_bytes)
-        if not arriving.possible or arriving.digest != given.stable.state:
+        if not arriving.possible or arriving.digest != given.stable.state or len(given.handovers) > PROOFS_KEPT:
             return node.refuse("a state that nothing proves")
-        self.proving = Proving(sender, arriving, node.epoch, node.epoch)
-        if self.proving.first > node.epoch.number:  # our epoch's end is forgotten
+        proving = Proving(arriving, node.epoch, node.epoch)
+        if proving.first > node.epoch.number:  # our epoch's end is forgotten
             believed = node.vouching.believed
-            if believed is None or not self.proving.first <= believed.number:
-                self.proving = None
+            if believed is None or not proving.first <= believed.number:
                 return node.vouching.ask_all()
-            self.proving.since = self.proving.epoch = believed
+            proving.since = proving.epoch = believed
+        self.proving[sender] = proving
         return self.prove()
 
+    def _news(self, given: Transferred) -> bool:
+        """Whether a state is later than what we hold, and than the one that comes."""
+        coming = 0 if self.arriving is None else self.arriving.given.stable.height
+        return given.stable.height > max(coming, self.node.trunk.tree.height)
+
     def prove(self) -> None:
-        """Verify the next end of an epoch, or, after all of them, the state itself: then ask for its chunks."""
-        proving, node = self.proving, self.node
-        if proving is None:
-            return None
-        given, epoch = proving.arriving.given, proving.epoch
+        """Verify the next end of an epoch of the state whose turn it is, or, after all of them, the state itself."""
+        if not self.proving:
+            return
+        sender = next(iter(self.proving))
+        proving = self.proving.pop(sender)
+        if self._news(proving.arriving.given):
+            self._prove(sender, proving)
+        if self.proving:
+            self.node.port.set_timer("prove", 0)
+
+    def _prove(self, sender: str, proving: Proving) -> None:
+        """Go on with a state: it waits for its next turn, is refuted, or, proven, its chunks are asked for."""
+        given, epoch, node = proving.arriving.given, proving.epoch, self.node
         if epoch.number < given.stable.epoch:
             handover = given.handovers[epoch.number - proving.first]
             if ends(handover, epoch, node.config.chain, node.verifier, node.port.keys):
                 proving.epoch = after(handover, epoch.number + 1)
-                return node.port.set_timer("prove", 0)
+                self.proving[sender] = proving
+                return None
         elif self._leads_to(epoch, given):
             others = tuple(name for name in epoch.members if name != node.port.me)
             proving.arriving.begin(others, self.arriving)
-            self.proving, self.arriving, self.proven = None, proving.arriving, proving
-            return self._ask(proving.sender)
-        self.proving = None
+            self.arriving, self.proven = proving.arriving, proving
+            return self._ask(sender)
         return node.refuse("a state that nothing proves")
 
     def _leads_to(self, epoch: Epoch, given: Transferred) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from policies.consensus.hotstuff.certificates import Verifier, vote_bytes
 from policies.consensus.hotstuff.epoch import TERMS, Epoch, ends, genesis
 from policies.consensus.hotstuff.messages import Handover, Vote
+from policies.consensus.vouching import PROOFS_KEPT
 from policies.local import Configured, Leadership
 from policies.wire import encode
 from scenarios.adversaries.behaviours import Silent
@@ -228,13 +229,47 @@ def test_a_state_behind_an_end_that_proves_nothing_is_refused(broken: int) -> No
     transfer.on_transferred("n0", msgspec.structs.replace(offer, handovers=tuple(ends_of)))
     for _ in range(5):
         transfer.prove()
-    assert (transfer.proving, transfer.arriving) == (None, None)
+    assert (transfer.proving, transfer.arriving) == ({}, None)
     assert member.refused["a state that nothing proves"] == 1
 
     transfer.on_transferred("n0", offer)
     for _ in range(5):
         transfer.prove()
     assert transfer.arriving.given == offer
+
+
+def test_whoever_shows_false_states_all_the_time_keeps_no_other_from_being_looked_at() -> None:
+    """Each of its states has true ends but the last: a true one of another member is proven in turn."""
+    log = SmallLog(5, 2, network=CALM, members=4, snapshot_every=5, checkpoint_every=5)
+    for turn in (1, 2, 3):
+        log.cluster.request("n1", "client", f"turn {turn}", Members((*OLD[turn:], *OLD[:turn])), "app")
+        log.run(1, every=0.05, at=OLD)
+    member, transfer = log.member("n4"), log.member("n4").catch_up.transfer
+    offer = log.member("n0").catch_up.transfer.offer
+    *true, last = offer.handovers
+    false = msgspec.structs.replace(offer, handovers=(*true, Handover(last.blocks, true[-1].qc)))
+    member.catch_up.sync.want(log.member("n0").safety.high)
+    for _ in range(2 * len(offer.handovers) + 2):
+        transfer.on_transferred("n1", false)
+        transfer.on_transferred("n0", offer)
+        transfer.prove()
+
+    assert transfer.arriving.given == offer
+    assert member.refused == {"a state that nothing proves": 1}
+
+
+def test_a_state_behind_more_ends_than_are_kept_is_refused() -> None:
+    """No member keeps so many: nobody has them verified, nor held in memory until then."""
+    log = SmallLog(5, 2, network=CALM, members=4, snapshot_every=5, checkpoint_every=5)
+    log.cluster.request("n1", "client", "turn", Members((*OLD[1:], *OLD[:1])), "app")
+    log.run(1, every=0.05, at=OLD)
+    member, offer = log.member("n4"), log.member("n0").catch_up.transfer.offer
+    member.catch_up.sync.want(log.member("n0").safety.high)
+    long = msgspec.structs.replace(offer, handovers=offer.handovers * (PROOFS_KEPT + 1))
+    member.catch_up.transfer.on_transferred("n1", long)
+
+    assert not member.catch_up.transfer.proving
+    assert member.refused == {"a state that nothing proves": 1}
 
 
 def test_members_that_cannot_be_are_never_ordered() -> None:

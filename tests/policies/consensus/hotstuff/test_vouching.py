@@ -231,7 +231,7 @@ def test_a_state_beyond_proofs_is_taken_from_no_epoch_that_is_not_vouched_for(fe
     member.catch_up.sync.want(offer.qc)
     for handovers in (offer.handovers, offer.handovers[-1:], ()):
         transfer.on_transferred("n0", msgspec.structs.replace(offer, handovers=handovers))
-        assert (transfer.proving, transfer.arriving) == (None, None)
+        assert (transfer.proving, transfer.arriving) == ({}, None)
     assert member.vouching.asked == 1
 
 
