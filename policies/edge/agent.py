@@ -440,7 +440,7 @@ def _scalars(limits: Limits) -> Limits:
 
 
 def check_edge(config: EdgeConfig) -> None:
-    """Refuse rungs that are out of order.
+    """Refuse rungs that are out of order, and one that no battery can leave.
 
     Raises:
         ValueError: the fields, their values and what is allowed, in one line.
@@ -456,3 +456,8 @@ def check_edge(config: EdgeConfig) -> None:
         if values != sorted(values):
             shown = ", ".join(f"{value:g}" for value in values)
             raise ValueError(f"edge: {', '.join(names)} are {shown}; allowed: values that do not fall")
+    if config.battery_conservative + config.hysteresis_battery >= 1.0:
+        raise ValueError(
+            f"edge: battery_conservative is {config.battery_conservative:g}; allowed: below "
+            f"{1.0 - config.hysteresis_battery:g}, 1 less hysteresis_battery, or a full battery would stay careful"
+        )

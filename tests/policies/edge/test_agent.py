@@ -452,6 +452,23 @@ def test_rungs_out_of_order_are_refused(changes: dict[str, Any], message: str) -
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"battery_conservative": 0.95},
+            r"battery_conservative is 0\.95; allowed: below 0\.95, 1 less .* a full battery",
+        ),
+        ({"battery_conservative": 1.0}, r"battery_conservative is 1; allowed: below 0\.95"),
+        ({"hysteresis_battery": 0.6}, r"battery_conservative is 0\.4; allowed: below 0\.4"),
+    ],
+)
+def test_a_rung_that_a_full_battery_does_not_leave_is_refused(changes: dict[str, Any], message: str) -> None:
+    """A device that has once been low would stay careful for ever, charged or not."""
+    with pytest.raises(ValueError, match=message):
+        EdgeAgent(EdgeConfig(**changes), COMMITTEE, GIB, NS_PER_S)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (((), GIB, 1), "committee"),

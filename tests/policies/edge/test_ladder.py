@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.config import EdgeConfig
+from policies.edge import check_edge
 from policies.edge.ladder import GB, MB, MODES, LadderState, Limits, begin, ladder
 from policies.readings import Readings
 
@@ -231,3 +232,15 @@ def test_the_configured_numbers_are_the_ones_used() -> None:
     hot, _ = ladder(begin(False, True), COOL._replace(die_c=36.0), FREE, config)
 
     assert (float(cool.cpu_share), float(hot.cpu_share)) == (0.8, 0.1)
+
+
+def test_a_full_battery_leaves_the_highest_rung_that_is_allowed() -> None:
+    """At 0.94, which `check_edge` allows, a battery that was half full is back on the best rung at 1.0."""
+    config, state = EdgeConfig(battery_conservative=0.94), begin(False, True)
+    check_edge(config)
+    rungs = []
+    for soc in (0.5, 0.99, 1.0):
+        _, state = ladder(state, COOL._replace(soc=soc), FREE, config)
+        rungs.append(int(state.battery))
+
+    assert rungs == [1, 1, 0]
