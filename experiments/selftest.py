@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
@@ -19,21 +20,24 @@ WORKER_BYTES = 3 << 30
 """What a process of tests takes at most, with the processes it starts (measured: 1.5 GB, torch and JAX in it)."""
 
 
+LINTERS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["importlinter.cli"])
+
+
 def test(arguments: Sequence[str]) -> int:
-    """Run ``ruff, mypy, lint-imports, pytest`` and the notebooks; with arguments, pytest alone takes them."""
+    """Run ``ruff, mypy, lint-imports`` beside ``pytest`` and the notebooks; with arguments, pytest alone takes them."""
     if not (CHECKOUT / "pyproject.toml").exists():
         say("test: needs a checkout of the project; this is an installed package")
         return 2
     if list(arguments[:1]) == ["nightly"]:
         return nightly(list(arguments[1:]))
-    steps = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["importlinter.cli"]]
-    steps += [
-        ["pytest", "-m", "not nightly", *side_by_side(os.cpu_count() or 1, psutil.virtual_memory().available), "tests"]
-    ]
     if arguments:
-        steps = [["pytest", *arguments]]
-    failed = [step[0] for step in steps if _step(step) != 0]
-    if not arguments:
+        failed = ["pytest"] if _step(["pytest", *arguments]) else []
+    else:
+        with ThreadPoolExecutor(1) as beside:  # linters keep one core busy, and pytest's processes wait at times
+            linting = beside.submit(lambda: [step[0] for step in LINTERS if _step(step, held_back=True)])
+            workers = side_by_side(os.cpu_count() or 1, psutil.virtual_memory().available)
+            tested = _step(["pytest", "-m", "not nightly", *workers, "tests"])
+            failed = linting.result() + (["pytest"] if tested else [])
         say(f"test: nightly suites: {status()}")
     say(f"test: failed: {', '.join(failed)}" if failed else "test: everything passed")
     return 1 if failed else 0
@@ -49,13 +53,17 @@ def side_by_side(cores: int, free_bytes: int) -> list[str]:
     return ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"] if workers > 1 else []
 
 
-def _step(words: list[str]) -> int:
+def _step(words: list[str], *, held_back: bool = False) -> int:
+    """Run a step; what it says is held back to its end where another one is speaking."""
     begun = time.monotonic()
     if words[0] == "importlinter.cli":
         command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as main; main()"]
     else:
         command = [sys.executable, "-m", *words]
     environment = with_bytecode(os.environ) if sys.dont_write_bytecode else None  # tests start hundreds of processes
-    code = subprocess.run(command, cwd=CHECKOUT, env=environment).returncode
-    say(f"test: {words[0]}: {f'exit code {code}' if code else 'passed'}, {time.monotonic() - begun:.1f} s")
-    return code
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=held_back, text=True)
+    if held_back and done.returncode:
+        say(f"\n{done.stdout}{done.stderr}".rstrip())
+    took_s = time.monotonic() - begun
+    say(f"test: {words[0]}: {f'exit code {done.returncode}' if done.returncode else 'passed'}, {took_s:.1f} s")
+    return done.returncode

@@ -43,6 +43,26 @@ def test_tests_read_compiled_modules_also_where_python_keeps_none(
     assert ["PYTHONPYCACHEPREFIX" in (environment or {}) for environment in seen] == [keeps_none]
 
 
+def test_a_linter_s_complaint_is_shown_whole_and_fails_the_tests(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Linters run beside pytest, which speaks as it goes; what they say comes at their end, in one piece."""
+    seen = {}
+
+    def run(command: list[str], *, capture_output: bool, **_: Any) -> subprocess.CompletedProcess[str]:
+        seen[command[2]] = capture_output
+        wrong = "mypy" in command
+        return subprocess.CompletedProcess(command, int(wrong), "one.py:1: error\ntwo.py:2: error" if wrong else "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert selftest.test([]) == 1
+    said = capfd.readouterr().err
+    assert "one.py:1: error\ntwo.py:2: error\ntest: mypy: exit code 1" in said.replace("twin: ", "")
+    assert "failed: mypy" in said.splitlines()[-1]
+    assert seen["pytest"] is False
+    assert seen["mypy"] is seen["ruff"] is True
+
+
 def test_real_processes_are_left_to_one_worker_and_every_file_is_whole(tmp_path: Path) -> None:
     """Two workers share eight files: the real ones all go to one of them, in order, and each other file to one."""
     pytest.importorskip("xdist")
