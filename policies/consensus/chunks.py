@@ -26,6 +26,9 @@ CHUNKS_MAX = 4096
 
 CHUNKS_PER_S = 64
 """Chunks sent to one node in a second, so that a flood of questions is no flood of answers (our bound)."""
+BYTES_PER_S = 64 << 20
+"""Bytes of blocks, or of batches, sent to one node that asks for them in a second: as many as so many chunks of a
+mebibyte, which is half of what a link of a gigabit a second takes (our bound)."""
 
 ROUNDS = 2
 """Times that every holder is asked in vain before a state is given up: who has another shows it (our own bound)."""
@@ -156,15 +159,23 @@ class Arriving(Generic[Given]):
 
 
 class Serving:
-    """Who was sent chunks lately: node to the second, on this node's clock, and how many in it."""
+    """Who was sent something lately: node to the second, on this node's clock, and how much in it.
 
-    def __init__(self) -> None:
+    Args:
+        per_s: chunks, or bytes, that are sent to one node in a second; the last answer may go beyond it.
+    """
+
+    def __init__(self, per_s: int) -> None:
+        self.per_s = per_s
         self.sent: dict[str, tuple[int, int]] = {}
 
     def allows(self, peer: str, now_ns: int) -> bool:
-        """Count a question; return whether it is answered."""
-        second, count = now_ns // NS_PER_S, 0
-        if peer in self.sent and self.sent[peer][0] == second:
-            count = self.sent[peer][1]
-        self.sent[peer] = (second, count + 1)
-        return count < CHUNKS_PER_S
+        """Return whether a question is answered."""
+        second, amount = self.sent.get(peer, (0, 0))
+        return second != now_ns // NS_PER_S or amount < self.per_s
+
+    def count(self, peer: str, now_ns: int, amount: int = 1) -> None:
+        """Count what is sent."""
+        second, before = self.sent.get(peer, (0, 0))
+        now_s = now_ns // NS_PER_S
+        self.sent[peer] = (now_s, amount + (before if second == now_s else 0))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from policies.consensus import vouching
-from policies.consensus.chunks import fits, state_digest
+from policies.consensus.chunks import BYTES_PER_S, Serving, fits, state_digest
 from policies.consensus.hotstuff import messages as m
 from policies.consensus.hotstuff.certificates import checkpoint_bytes
 from policies.consensus.hotstuff.checkpoint import Checkpoints, place_of
@@ -42,6 +42,7 @@ class CatchUp:
         start: the stable checkpoint from which our tree begins, None for the genesis block.
         history: the epochs before ours whose ends are kept.
         pending: the proved end of our epoch, while the block that ends it is being fetched.
+        serving: who was sent blocks, and how many bytes of them.
         told_until_ns: until when who speaks of a later epoch needs no further word of where we are.
     """
 
@@ -52,6 +53,7 @@ class CatchUp:
         self.transfer = Transfer(node)
         self.history = History(node.epoch)
         self.pending: m.Handover | None = None
+        self.serving = Serving(BYTES_PER_S)
         self.compared_ns = self.compared = 0
         self.told_until_ns: dict[str, int] = {}
 
@@ -81,10 +83,18 @@ class CatchUp:
 
     def on_fetch(self, sender: str, fetch: m.Fetch) -> None:
         """Somebody lacks blocks: send them, or, where they are forgotten, the state that holds them."""
-        if self.start is not None and fetch.height < self.start.block.height:
-            if self.transfer.offer is not None:
-                self.node.port.send(sender, self.transfer.offer)
-            return
+        port = self.node.port
+        if not self.serving.allows(sender, port.now):
+            return self.node.refuse("blocks that are asked for too often")
+        forgotten = self.start is not None and fetch.height < self.start.block.height
+        answer = self.transfer.offer if forgotten else self._blocks(fetch)
+        if answer is not None:
+            self.serving.count(sender, port.now, len(encode(answer)))
+            port.send(sender, answer)
+        return None
+
+    def _blocks(self, fetch: m.Fetch) -> m.Blocks | None:
+        """Return as many of the blocks that somebody lacks as one answer may hold; None if we hold none."""
         blocks: list[Block] = []
         size = 0
         for block in self.node.trunk.tree.down(fetch.block, fetch.height):
@@ -92,8 +102,7 @@ class CatchUp:
             blocks.append(block)
             if len(blocks) == BLOCKS_MAX or size > BYTES_MAX:
                 break
-        if blocks:
-            self.node.port.send(sender, m.Blocks(tuple(blocks)))
+        return m.Blocks(tuple(blocks)) if blocks else None
 
     def compare_deadline(self) -> int:
         """Return when to tell another member what we know."""

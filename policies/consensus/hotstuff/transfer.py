@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from policies.consensus.chunks import Arriving, Chunk, GetChunk, Serving, manifest_of, piece
+from policies.consensus.chunks import CHUNKS_PER_S, Arriving, Chunk, GetChunk, Serving, manifest_of, piece
 from policies.consensus.hotstuff.certificates import block_digest
 from policies.consensus.hotstuff.epoch import Epoch, after, ends
 from policies.consensus.hotstuff.messages import Start, Transferred
@@ -51,7 +51,7 @@ class Transfer:
     def __init__(self, node: HotStuff) -> None:
         self.node = node
         self.offer: Transferred | None = None
-        self.serving = Serving()
+        self.serving = Serving(CHUNKS_PER_S)
         self.proving: dict[str, Proving] = {}
         self.arriving: Arriving[Transferred] | None = None
         self.proven: Proving | None = None
@@ -70,6 +70,7 @@ class Transfer:
             return None
         if not self.serving.allows(sender, node.port.now):
             return node.refuse("a chunk that is asked for too often")
+        self.serving.count(sender, node.port.now)
         if ask.state != start.stable.state:
             return node.port.send(sender, offer)
         data = piece(start.state, ask.number, node.config.chunk_bytes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from policies.consensus.chunks import BYTES_PER_S, Serving
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.catch_up import REPEAT_MAX, lacked
 from policies.consensus.pbft.epochs import epoch_of
 from policies.consensus.pbft.liveness import PRIMARY
 from policies.consensus.pbft.requests import BATCH_BYTES
 from policies.consensus.pbft.views import Views
+from policies.wire import encode
 
 
 class Repeating(Views):
@@ -18,6 +20,7 @@ class Repeating(Views):
         heard: node to how far it was, and when it was answered.
         callers: nodes that called from a later epoch and were not asked since, in the order in which they called.
         called_ns: when this node last answered a call.
+        bodies: who was sent batches that it asked for, and how many bytes of them.
         arrived: members of this epoch that are known to be in it, while this node is none of them.
     """
 
@@ -27,6 +30,7 @@ class Repeating(Views):
         self.heard: dict[str, tuple[int, int]] = {}
         self.callers: dict[str, None] = {}
         self.called_ns = -self.period_ns
+        self.bodies = Serving(BYTES_PER_S)
         self.arrived: set[str] = set()
 
     # -- in each period ------------------------------------------------------------------------------
@@ -126,8 +130,14 @@ class Repeating(Views):
 
     def _on_missing(self, sender: str, missing: m.Missing) -> None:
         slot = self.voter.slots.get(missing.seq)
-        if slot is not None and missing.digest in slot.bodies:
-            self.port.send(sender, m.Body(missing.seq, slot.bodies[missing.digest]))
+        if sender not in self.known:
+            self._drop("stranger")
+        elif not self.bodies.allows(sender, self.port.now):
+            self._drop("batch asked too often")
+        elif slot is not None and missing.digest in slot.bodies:
+            body = m.Body(missing.seq, slot.bodies[missing.digest])
+            self.bodies.count(sender, self.port.now, len(encode(body)))
+            self.port.send(sender, body)
 
     def _on_body(self, sender: str, body: m.Body) -> None:
         if self._fits(body.batch) and (body.seq, m.digest_of(body.batch)) in self.voter.lacking():

@@ -6,7 +6,7 @@ the epoch signed to which those proofs lead. Liveness, in whom it asks (`policie
 
 from __future__ import annotations
 
-from policies.consensus.chunks import Arriving, Chunk, GetChunk, Serving, piece
+from policies.consensus.chunks import CHUNKS_PER_S, Arriving, Chunk, GetChunk, Serving, piece
 from policies.consensus.messages import Restored
 from policies.consensus.pbft import messages as m
 from policies.consensus.pbft.epochs import changed_by, epoch_of
@@ -33,7 +33,7 @@ class Transfer(Vouching):
         self.arriving: Arriving[m.Transferred] | None = None
         self.led: list[Committee] = []
         self.waits = False
-        self.serving = Serving()
+        self.serving = Serving(CHUNKS_PER_S)
 
     # -- epochs --------------------------------------------------------------------------------------
 
@@ -72,11 +72,11 @@ class Transfer(Vouching):
             self._drop("stranger")
         elif not self.serving.allows(sender, self.port.now):
             self._drop("chunk asked too often")
-        elif ask.state == base.stable.point.state:
-            data = piece(base.state, ask.number, self.config.chunk_bytes)
-            self.port.send(sender, Chunk(ask.state, ask.number, data))
         elif base.stable != GENESIS:
-            self.port.send(sender, self.execution.offer)
+            self.serving.count(sender, self.port.now)
+            data = piece(base.state, ask.number, self.config.chunk_bytes)
+            mine = ask.state == base.stable.point.state
+            self.port.send(sender, Chunk(ask.state, ask.number, data) if mine else self.execution.offer)
 
     # -- states: who needs one -----------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from policies.consensus.pbft.proofs import GENESIS
 from policies.jobs import NAME_MAX
 from policies.local import Propose, Snapshot
 from policies.log import DamagedLog
+from policies.port import NS_PER_S
 from policies.wire import encode
 from tests.policies.consensus.pbft_hand import (
     BATCH,
@@ -262,6 +263,23 @@ def test_a_flood_of_what_is_ahead_takes_bounded_memory() -> None:
     assert len(pbft.voter.slots) <= 8
     assert len(pbft.checkpoints.said["n1"]) == 8
     assert len(pbft.pool.waiting) == CONFIG.pool_max
+
+
+def test_a_flood_of_questions_for_a_batch_gets_so_many_bytes_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a member; whoever is none gets nothing. The next second is another."""
+    ask, each = m.Missing(1, m.digest_of(BATCH)), len(encode(m.Body(1, BATCH)))
+    monkeypatch.setattr("policies.consensus.pbft.repeating.BYTES_PER_S", 10 * each)
+    member = One()
+    member.hear("n0", pre_prepare(0, 1, BATCH))
+    for sender in ("n1", "n2", "m9"):
+        member.hear(sender, *[ask] * 100)
+    bodies = [to for to, said in member.sent if isinstance(said, m.Body)]
+    assert bodies == ["n1"] * 10 + ["n2"] * 10
+    assert member.pbft.dropped == {"batch asked too often": 180, "stranger": 100}
+
+    member.now += NS_PER_S
+    member.hear("n1", ask)
+    assert isinstance(member.sent[-1][1], m.Body)
 
 
 def test_strangers_and_nonsense_are_dropped_and_noted_once() -> None:

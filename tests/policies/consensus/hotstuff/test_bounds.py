@@ -10,6 +10,7 @@ import pytest
 from policies import port as p
 from policies.cell import Cell
 from policies.config import HotstuffConfig
+from policies.consensus.chunks import BYTES_PER_S
 from policies.consensus.fields import MEMBERS_MAX
 from policies.consensus.hotstuff import HotStuff
 from policies.consensus.hotstuff import messages as m
@@ -86,6 +87,41 @@ def test_who_speaks_of_a_later_epoch_is_told_where_we_are_once_a_heartbeat() -> 
     compared = 4 / (4 * 0.2)  # what all tell one another in turn, a third of it to n3
     heartbeats = 4 / 0.2  # a leader's own, and as many answers
     assert heartbeats <= said.count("n0") <= 2 * heartbeats + compared
+
+
+class Unsent:
+    """A port that keeps what is sent through it: to whom, and how many bytes."""
+
+    def __init__(self, port: Any) -> None:
+        self.port, self.sent = port, list[tuple[str, int]]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.port, name)
+
+    def send(self, to: str, message: Message) -> None:
+        self.sent.append((to, len(encode(message))))
+
+
+def test_a_flood_of_questions_for_blocks_gets_so_many_bytes_in_a_second() -> None:
+    """A hundred times a mebibyte in no time draw no more than the bound; others, and the next second, are answered."""
+    log = SmallLog(5, network=CALM, members=4)
+    for k in range(6):
+        log.put("n0", b"%d" % k + bytes(200_000))
+    log.run(0.9)
+    member = log.member("n0")
+    member.port, sent = (port := Unsent(member.port)), port.sent
+    ask = m.Fetch(member.trunk.tree.root, 0)
+    for name in ("n3", "n4"):  # a member, and whoever is none
+        for _ in range(100):
+            member.catch_up.on_fetch(name, ask)
+        to_it = [size for to, size in sent if to == name]
+        assert BYTES_PER_S - max(to_it) < sum(to_it) - to_it[-1] <= BYTES_PER_S
+    assert member.refused == {"blocks that are asked for too often": 200 - len(sent)}
+
+    log.cluster.run(1)
+    sent.clear()
+    member.catch_up.on_fetch("n3", ask)
+    assert len(sent) == 1
 
 
 def test_signed_votes_for_far_views_take_one_place_and_move_nothing() -> None:
