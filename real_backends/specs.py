@@ -46,6 +46,7 @@ def node_spec(scenario: Scenario, name: str) -> NodeSpec:
     """
     who = electorate(scenario, node_kinds(scenario))
     names = tuple(node_kinds(scenario))
+    profile, shaped = hosts.read_profile(scenario.profile), scenario.fleet.shaped.get(name, Shaped())
     mains = names[: scenario.fleet.desktops + scenario.fleet.gpu_boxes]
     return NodeSpec(
         me=name,
@@ -53,12 +54,13 @@ def node_spec(scenario: Scenario, name: str) -> NodeSpec:
         committee=who.founders,
         seed=scenario.seed,
         config=scenario.policy,
-        capability=hosts.capability(hosts.read_profile(scenario.profile), scenario.fleet.shaped.get(name, Shaped())),
+        capability=hosts.capability(profile, shaped),
         card=village.card(scenario.served, scenario.policy),
         smaller=tuple(village.card(one.served, scenario.policy) for one in scenario.smaller),
         reading_ns=int(scenario.reading_s * NS_PER_S),
         dedicated=name in mains[len(mains) - scenario.fleet.dedicated :],
         has_battery=name not in mains,
+        flops=hosts.flops(profile, shaped),
         edge=scenario.edge,
         candidates=who.candidates,
         facts=who.facts.get(name),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models.inference import Shape
+from models.inference import SHAPES, Shape
 from policies.work import Capability
 from scenarios.schema import ScenarioError, Shaped
 
@@ -168,6 +168,18 @@ def read_profile(path: str) -> Mapping[str, Any]:
 def profile_hash(profile: Mapping[str, Any]) -> str:
     """Return the hash a manifest names a profile by; ``assumed`` for numbers that nobody measured."""
     return str(profile.get("hash") or "assumed")
+
+
+def flops(profile: Mapping[str, Any], shape: Shaped = Shaped()) -> float:  # noqa: B008  (it is frozen)
+    """Return what one process's chip computes, FLOP/s; 0 where nobody measured it, as of paced workers.
+
+    It is what the executor reached in prompts, two operations a weight and token, and so a lower bound of the peak that
+    a data sheet has.
+    """
+    measured, layer_s = SHAPES.get(profile.get("spec", "")), shape.pacing * float(profile["prefill_s_token_layer"])
+    if measured is None or "prefill_fit_error" not in profile or not layer_s:  # an assumed law was not fitted
+        return 0.0
+    return 2.0 * measured.active_params() / layer_s
 
 
 def capability(profile: Mapping[str, Any], shape: Shaped = Shaped()) -> Capability:  # noqa: B008  (it is frozen)

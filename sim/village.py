@@ -46,7 +46,7 @@ from sim.clients import Asked, Clients
 from sim.compute import Compute
 from sim.faults import Faults
 from sim.fleet.ladders import Ladders
-from sim.fleet.village import Fleet, inventory
+from sim.fleet.village import Fleet, chip_flops, inventory
 from sim.guard import Guards
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
@@ -182,7 +182,7 @@ class _Run:
         for name, role in self.adversaries.items():
             if (lying := lies_in_pipelines(role.behaviours)) is not None:
                 self.compute.liars[name] = lying
-        cost = machines.step_cost(s)
+        cost, chips = machines.step_cost(s), chip_flops(s, self.stock)
         for i, name in enumerate(self.stock.name):
             spec = village.NodeSpec(
                 me=name,
@@ -196,7 +196,7 @@ class _Run:
                 capability=self._capability(i, access),
                 dedicated=bool(self.stock.dedicated[i]),
                 has_battery=bool(self.stock.has_battery[i]),
-                flops=float(self.stock.row.flops[i]),
+                flops=float(chips[i]),
                 edge=s.edge,
                 candidates=self.electorate.candidates,
                 facts=self.electorate.facts.get(name),

@@ -20,8 +20,9 @@ from models.battery.reading import Charge
 from policies.config import HarvestRules
 from policies.harvest import Devices, make, violations
 from policies.readings import Decision, Readings
+from scenarios import hosts
 from scenarios.groups import entities, zones
-from scenarios.schema import KINDS, Scenario
+from scenarios.schema import KINDS, Scenario, Shaped
 from sim.fleet import physics
 from sim.fleet.around import Surroundings
 from sim.fleet.ladders import Ladders
@@ -70,6 +71,14 @@ def inventory(scenario: Scenario) -> Inventory:
     model = np.array([devices.find_index(row.name) for row in rows])
     home, mobile = home_lines(scenario, entity), mobile_lines(scenario, entity)
     return Inventory(names, kinds, model, devices.table(tuple(rows)), dedicated, zone, home, mobile, entity)
+
+
+def chip_flops(scenario: Scenario, stock: Inventory) -> np.ndarray:
+    """Return what is known of every device's chip, FLOP/s: on one host what its profile tells, else a data sheet's."""
+    if scenario.network.home != "loopback":
+        return stock.row.flops
+    profile, shaped = hosts.read_profile(scenario.profile), scenario.fleet.shaped
+    return np.array([hosts.flops(profile, shaped.get(name, Shaped())) for name in stock.name])
 
 
 class State(NamedTuple):
@@ -131,7 +140,7 @@ class Fleet:
         self.body = physics.State(Charge(soc, np.zeros(n)), *warm, np.zeros(n), no)
         self.speed = np.ones(n)
         self.config: HarvestRules = scenario.policy.harvest
-        self.fixed = Devices(stock.dedicated, stock.has_battery, stock.row.flops)
+        self.fixed = Devices(stock.dedicated, stock.has_battery, chip_flops(scenario, stock))
         self.harvest = make(self.config)
         self.memory = self.harvest.init(self.fixed)
         self.decision: Decision | None = None
