@@ -11,7 +11,7 @@ from policies.harvest.choose import make
 from policies.harvest.elementwise import Harvest, HarvestState
 from policies.harvest.envelope import violations
 from policies.harvest.messages import HarvestReceipt, Session
-from policies.harvest.receipts import Receipts, Tally, no_tally, settle
+from policies.harvest.receipts import Receipts, Tally, no_tally, owner_back, settle
 from policies.harvest.rows import Devices, HarvestRule
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Tally",
     "make",
     "no_tally",
+    "owner_back",
     "settle",
     "violations",
 ]

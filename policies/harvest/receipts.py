@@ -23,7 +23,16 @@ class Receipts(NamedTuple):
     ended_s: Array
     compute_s: Array
     reason: Array  # index into HARVEST_STATES
-    interrupted: Array  # bool: it ended as the owner came back or unplugged the device
+    interrupted: Array  # bool: it ended as `owner_back` says
+
+
+def owner_back(screen_on: Array, has_battery: Array, plugged: Array, on_wifi: Array) -> Array:
+    """Return where the owner is back, so that a session which ends there is interrupted.
+
+    The owner uses the device, has unplugged it, or has left with it; a device without a battery is not unplugged: its
+    mains have failed.
+    """
+    return screen_on | (has_battery & ~plugged) | ~on_wifi
 
 
 def no_tally(decision: Decision) -> Tally:
@@ -52,10 +61,10 @@ def settle(
     ended = before.contribute & ~after.contribute
     started = after.contribute & ~before.contribute
     compute_s = tally.compute_s + before.compute_share * dt_s
-    unplugged = readings.has_battery & ~readings.plugged
-    owner = readings.screen_on | (readings.idle_s < dt_s) | unplugged
+    used = readings.screen_on | (readings.idle_s < dt_s)
+    interrupted = ended & owner_back(used, readings.has_battery, readings.plugged, readings.on_wifi)
     now = xp.zeros_like(compute_s) + now_s
-    receipts = Receipts(ended, tally.started_s, now, compute_s, after.state, ended & owner)
+    receipts = Receipts(ended, tally.started_s, now, compute_s, after.state, interrupted)
     running = after.contribute
     return receipts, Tally(
         xp.where(started, now, tally.started_s), compute_s * xp.astype(running & ~started, compute_s.dtype)

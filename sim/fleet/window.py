@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.battery.reading import Tables
+from policies.harvest import owner_back
 from policies.readings import Decision, Readings
 from sim.fleet.physics import Fixed, surroundings
 from sim.fleet.reading import Device, Marks, Owner, Site, Sums, step
@@ -70,7 +71,7 @@ class Counts(NamedTuple):
 
     lent: Array  # readings at which a session ran
     sessions: Array  # sessions begun
-    interrupted: Array  # sessions that ended at the owner's return, unplugging or leaving
+    interrupted: Array  # sessions that ended at the owner's return (`policies.harvest.owner_back`)
     hot: Array  # readings after which the skin was hot
     low: Array  # times the battery fell below the owner's mark
 
@@ -135,7 +136,7 @@ def run_numpy(
             kept[k] = bits
         if watch is not None:
             watch(device, readings, decision)
-    counts, last = count(marks, owner, last)
+    counts, last = count(marks, owner, chunk.fixed.has_battery, last)
     return (device, sums, counts, last), np.any(marks.asked, axis=0)
 
 
@@ -174,7 +175,7 @@ def compiled(policy: Any, *, governed: bool) -> Window:
         sums = Sums(*(nothing for _ in Sums._fields))
         (device, sums), bits = jax.lax.scan(reading, (device, sums), (flags, signals.zone_minute, first))
         marks = Marks(*(bits & np.uint8(1 << place) != 0 for place in range(len(Marks._fields))))
-        counts, last = count(marks, owners(flags, xp=jnp), last, jnp)
+        counts, last = count(marks, owners(flags, xp=jnp), chunk.fixed.has_battery, last, jnp)
         return (device, sums, counts, last), jnp.any(marks.asked, axis=0)
 
     return jax.jit(run)
@@ -189,10 +190,10 @@ def on_device(chunk: Chunk) -> Chunk:
     return found
 
 
-def count(marks: Marks, owner: Owner, last: Last, xp: Any = np) -> tuple[Counts, Last]:
+def count(marks: Marks, owner: Owner, has_battery: Array, last: Last, xp: Any = np) -> tuple[Counts, Last]:
     """Count what the bits of a window, (reading, device), say; at most 255 readings a window."""
     lent, low = marks.contribute, marks.low
-    owner_back = owner.screen | ~owner.plugged | ~owner.wifi
+    back = owner_back(owner.screen, has_battery, owner.plugged, owner.wifi)
     lent_before = xp.concatenate([last.contribute[None], lent[:-1]])
 
     def total(bits: Array) -> Array:
@@ -202,7 +203,7 @@ def count(marks: Marks, owner: Owner, last: Last, xp: Any = np) -> tuple[Counts,
         Counts(
             lent=total(lent),
             sessions=rises(last.contribute, lent, xp),
-            interrupted=total(lent_before & ~lent & owner_back),
+            interrupted=total(lent_before & ~lent & back),
             hot=total(marks.hot),
             low=rises(last.low, low, xp),
         ),

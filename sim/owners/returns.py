@@ -6,7 +6,7 @@ an absence of the law was a short or a long one. Hidden are the moments drawn fo
 present on-run is a short or a long one: that shows in nothing but its end, so it is inferred from how the run began and
 how long it has lasted (Bayes' rule). Hence no policy that reads devices, however well it learned owners, knows more.
 
-An owner is back where the screen is on, the plug pulled or Wi-Fi lost: what `sim.fleet.window.count` calls an
+An owner is back where the screen is on, the plug pulled or Wi-Fi lost: what `policies.harvest.owner_back` calls an
 interruption if the device was lent. An on-run that ends and begins again between two steps is seen by nobody.
 """
 

@@ -64,11 +64,11 @@ def test_a_fleets_receipts_are_its_agents(rule: str, data: st.DataObject) -> Non
 
 
 def test_a_session_is_interrupted_by_its_owner_alone() -> None:
-    """Pick-up and unplugging interrupt, also between two readings; heat, network and the clock do not."""
+    """Pick-up (between two readings too), unplugging and leaving the Wi-Fi interrupt; heat and the clock do not."""
     ends: list[tuple[dict[str, Any], bool]] = [
         ({"screen_on": True, "idle_s": 0.0}, True), ({"plugged": False}, True), ({"idle_s": 30.0}, True),
-        ({"die_c": 70.0}, False), ({"on_wifi": False}, False), ({"local_minute": 720.0}, False),
-        ({"plugged": False, "has_battery": False, "on_wifi": False}, False), ({}, False),
+        ({"die_c": 70.0}, False), ({"on_wifi": False}, True), ({"local_minute": 720.0}, False),
+        ({"plugged": False, "has_battery": False}, False), ({}, False),
     ]  # fmt: skip
     rows = len(ends)
     lent = none_lent(rows)._replace(contribute=np.ones(rows, dtype=bool), compute_share=np.full(rows, 0.5))

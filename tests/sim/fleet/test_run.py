@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,12 +16,25 @@ import msgspec
 import numpy as np
 import pytest
 
-from scenarios.fleet import FleetRecord, Outage
+from policies.config import BoincConfig, FederatedConfig, HarvestConfig, HarvestRules, PredictiveConfig
+from scenarios.fleet import FleetPolicies, FleetRecord, Outage
 from sim.fleet import run, stock
 from sim.fleet.checkpoint import STATE
 from sim.fleet.record import record
 from sim.fleet.run import Workers, deal, run_fleet, sample
 from tests.sim.fleet.fleets import HOUR_S, lived, small
+
+
+@pytest.mark.parametrize("rule", [HarvestConfig(), BoincConfig(), FederatedConfig(), PredictiveConfig()])
+def test_receipts_and_counts_know_one_interruption(rule: HarvestRules) -> None:
+    """Of each sampled device, in an outage too, as many receipts are of interrupted sessions as the fleet counts."""
+    dark = (Outage(region=0, at_s=HOUR_S, for_s=HOUR_S),)
+    result = lived(policy=FleetPolicies(rule), record=FleetRecord(histories=400), outages=dark, devices=400)
+    told = Counter(receipt[0] for receipt in result.receipts if receipt[-1])
+
+    who, counted = (result.devices[name][result.sampled] for name in ("device", "interrupted"))
+    assert [told[device] for device in who.tolist()] == counted.tolist()
+    assert told.total() > 0
 
 
 def test_chunks_and_processes_change_nothing() -> None:
