@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from experiments.compose import UsageError
-from experiments.extras import why_absent
 from experiments.folders import check_place
 from experiments.present import show, table
 from experiments.progress import say
+from scenarios.extras import why_absent
 
 NAMES = ("tiny", "small")
 FRAMEWORKS = ("torch", "jax")

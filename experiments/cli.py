@@ -205,7 +205,7 @@ def _guarded(verb: str, rest: list[str]) -> int:
     except Exception as error:  # the last line must name the failure; what is above it is for us
         import traceback
 
-        from experiments.extras import not_loaded
+        from scenarios.extras import not_loaded
 
         if isinstance(error, ImportError) and (said := not_loaded(error)):
             return _complain(f"{verb}: {said}", USER_INPUT)

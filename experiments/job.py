@@ -16,10 +16,10 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import RunOptions, UsageError, build, compose
-from experiments.extras import EXTRAS
 from experiments.folders import check_place, is_run, named_files, project_root, run_folder, run_key, show_path
 from experiments.progress import Progress, say
 from experiments.results import Run
+from scenarios.extras import why_lacking
 from scenarios.raised import line_of
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ def keep(record: Record, folder: Path, key: str, command: str, wall_s: float, po
 
 def track(run: Run, *, parent: str = "") -> str:
     """Log a finished Run to MLflow; without MLflow, or if it fails, say so and go on."""
-    if importlib.util.find_spec("mlflow") is None:
-        say("mlflow is not installed: going on without it (pip install 'villagetwin[track]', or track=none)")
+    if absent := why_lacking(["mlflow"]):
+        say(f"tracking needs {absent}, or track=none; going on without it")
         return ""
     from experiments.track import log_run
 
@@ -221,8 +221,8 @@ def checkpoint_folder(folder: Path) -> Path:
 
 
 def _check_fleet(scenario: FleetScenario, options: RunOptions) -> None:
-    if scenario.backend == "jax" and importlib.util.find_spec("jax") is None:
-        raise UsageError("backend=jax needs jax: pip install 'villagetwin[jax]'")
+    if scenario.backend == "jax" and (absent := why_lacking(["jax"])):
+        raise UsageError(f"backend=jax needs {absent}")
     for given, word in ((options.policy_file, "-p"), (options.policy_alias, "policy.alias")):
         if given:
             raise UsageError(f"{word}: is for villages with nodes; a fleet's policy is a choice of policy/harvest")
@@ -230,9 +230,8 @@ def _check_fleet(scenario: FleetScenario, options: RunOptions) -> None:
 
 def _check_real(scenario: Scenario, options: RunOptions) -> None:
     computing = dict.fromkeys(scenario.backends) if scenario.executor == "model" else ()
-    for module in (*computing, "cryptography"):
-        if importlib.util.find_spec(module) is None:
-            raise UsageError(f"world=local needs {module}: pip install 'villagetwin[{EXTRAS[module]}]'")
+    if absent := why_lacking((*computing, "cryptography")):
+        raise UsageError(f"world=local needs {absent}")
     if scenario.duration_s > REAL_MAX_S and not options.really:
         raise UsageError(
             f"duration_s={scenario.duration_s:g}: world=local takes that long for real; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from experiments.compose import RunOptions, UsageError, points, split
 from experiments.folders import show_path
 from experiments.present import plain, show, summary
 from experiments.progress import progress, say
+from scenarios.extras import why_absent
 
 JOBS_MAX = 256  # far above any machine's cores: a slip of the finger
 
@@ -98,7 +98,7 @@ def _track(done: list[Any], overrides: list[str]) -> None:
 
     fresh = [Run(folder=Path(p.result["run"])) for p in done if p.fresh and p.status == "done"]
     parent, client = "", None
-    if fresh and importlib.util.find_spec("mlflow"):
+    if fresh and not why_absent("mlflow"):
         from experiments.track import open_client, open_parent
 
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import json
 import shlex
 import shutil
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.compose import UsageError, in_home
-from experiments.extras import EXTRAS
 from experiments.folders import check_place, run_folder, run_key, show_path
 from experiments.present import plain, show, summary
 from experiments.serve_village import profile_of, scenario_of, scenario_of_checkpoint
+from scenarios.extras import why_lacking
 
 if TYPE_CHECKING:
     from experiments.results import Run
@@ -55,17 +54,15 @@ def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; return the exit code.
 
     Raises:
-        UsageError: an option is out of range, an extra is not installed, or the port cannot be had.
+        UsageError: an option is out of range, a library cannot be imported, or the port cannot be had.
         scenarios.schema.ScenarioError: the model cannot be served.
     """
     if not 1 <= options.workers <= WORKERS_MAX:
         raise UsageError(f"--workers {options.workers}: allowed: 1 to {WORKERS_MAX}")
     if not 0 <= options.port <= 65_535:
         raise UsageError(f"--port {options.port}: allowed: 0 to 65535")
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        extras = ",".join(sorted({EXTRAS[name] for name in missing}))
-        raise UsageError(f"serve: {', '.join(missing)} not installed: pip install 'villagetwin[{extras}]'")
+    if absent := why_lacking(NEEDED):
+        raise UsageError(f"serve needs {absent}")
     import msgspec
 
     from experiments.job import keep

@@ -307,17 +307,17 @@ def _what(row: dict[str, Any]) -> str:
 
 
 def _info(words: list[str]) -> int:
-    import importlib.util
-
     from experiments.compose import groups
     from scenarios.digests import versions
+    from scenarios.extras import why_absent
 
     options = parser("info").parse_args(words)
-    present = {name: importlib.util.find_spec(name) is not None for name in ("torch", "jax", "mlflow", "cryptography")}
+    absent = {name: why_absent(name) for name in ("torch", "jax", "mlflow", "cryptography")}
+    present = {name: not why for name, why in absent.items()}
     plain = {"home": str(project_root()), "versions": versions(), "present": present, "groups": groups()}
     lines = [f"home      {project_root()}"]
     lines.append("versions  " + ", ".join(f"{name} {text}" for name, text in versions().items()))
-    lines.append("missing   " + (", ".join(name for name, there in present.items() if not there) or "nothing"))
+    lines.append("missing   " + ("; ".join(filter(None, absent.values())) or "nothing"))
     lines += [f"  {group}={'|'.join(names)}" for group, names in groups().items()]
     show(plain, "\n".join(lines), options.json)
     return 0

@@ -100,3 +100,17 @@ def physics(record_property: Callable[[str, object], None]) -> Callable[..., Non
         record_property("physics", json.dumps({**row, "worst": largest, "note": note}))
 
     return record
+
+
+@pytest.fixture(name="broken")
+def _broken(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return what puts a library of another version in place of one: it is installed, and does not load."""
+
+    def break_it(name: str) -> None:
+        folder = tmp_path_factory.mktemp("broken")
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(f"raise RuntimeError('lib{name}.so is of another version')")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.syspath_prepend(folder)
+
+    return break_it

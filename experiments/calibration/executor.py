@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from experiments.folders import project_root, show_path
 from experiments.present import table
 from experiments.progress import progress, say
 from experiments.whole import check_file, write_whole
+from scenarios.extras import why_lacking
 
 if TYPE_CHECKING:
     from scenarios.schema import Scenario
@@ -57,7 +58,7 @@ def calibrate_executor(
         report: called with (share done, text).
 
     Raises:
-        UsageError: the backend is unknown or not installed, a number is out of range, or the file cannot be written.
+        UsageError: the backend is unknown or does not load, a number is out of range, or the file cannot be written.
     """
     check(backend, seconds, out, threads)
     folder = out.absolute().parent
@@ -84,9 +85,7 @@ def check(backend: str, seconds: float, out: Path, threads: int) -> None:
     if backend not in BACKENDS:
         raise UsageError(f"--backend {backend}: no such backend; allowed: {', '.join(BACKENDS)}")
     if absent := lacking(backend):
-        raise UsageError(
-            f"--backend {backend}: needs {' and '.join(absent)}: pip install 'villagetwin[{backend},local]'"
-        )
+        raise UsageError(f"--backend {backend} needs {absent}")
     if not 0 < seconds <= SECONDS_MAX:
         raise UsageError(f"--seconds {seconds:g}: allowed: above 0, to {SECONDS_MAX:g}")
     if not 1 <= threads <= THREADS_MAX:
@@ -170,10 +169,12 @@ def auto_profile(scenario: Scenario, *, quiet: bool = False) -> str:
         UsageError: runs/profiles cannot be written.
     """
     backend = PACED_BACKEND if scenario.executor == "paced" else scenario.backends[0]
-    if absent := lacking(backend):
-        say(f"profile=auto: {' and '.join(absent)} not installed, so the twin runs at assumed numbers")
-        return ""
     path = profile_path(backend)
+    if path.exists():
+        return show_path(path)
+    if absent := lacking(backend):
+        say(f"profile=auto needs {absent}; until then the twin runs at assumed numbers")
+        return ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = (path.parent / f".{path.name}.lock").open("w")
@@ -190,10 +191,9 @@ def auto_profile(scenario: Scenario, *, quiet: bool = False) -> str:
     return show_path(path)
 
 
-def lacking(backend: str) -> list[str]:
-    """Return what a calibration needs and is not installed."""
-    needed = ("cryptography",) if backend == PACED_BACKEND else (backend, "cryptography")
-    return [module for module in needed if importlib.util.find_spec(module) is None]
+def lacking(backend: str) -> str:
+    """Say what a calibration needs and cannot import; nothing if all is there."""
+    return why_lacking(("cryptography",) if backend == PACED_BACKEND else (backend, "cryptography"))
 
 
 def profile_path(backend: str) -> Path:
@@ -204,7 +204,8 @@ def profile_path(backend: str) -> Path:
 
     names = versions()
     if backend != PACED_BACKEND:
-        names = {**names, backend: importlib.metadata.version(backend)}
+        with suppress(importlib.metadata.PackageNotFoundError):  # of one that is missing nobody has a profile
+            names = {**names, backend: importlib.metadata.version(backend)}
     identity = [FORMAT, cpu_model(), core_count(), sorted(names.items())]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     return project_root() / "runs" / "profiles" / f"{backend}-{digest}.json"

@@ -37,8 +37,8 @@ def make_shard(
         weights: at least the tensors of these layers.
         first: first layer.
         last: layer after the last.
-        threads: CPU threads. JAX fixes its pool once per process: the first JAX shard decides if nothing
-            imported jax before, and `Shard.threads` says what is in force.
+        threads: CPU threads. JAX fixes its pool once per process, when it first computes: the first JAX shard decides
+            unless something did before, and `Shard.threads` says what is in force.
         device: "cpu", "cuda", or "auto" for an accelerator when present.
         dtype: one of `precision.DTYPES`.
         blocks: of its pool, each of 16 tokens in all of its layers; None: `pool.CONTEXTS` full contexts.
@@ -54,7 +54,7 @@ def make_shard(
 
             return TorchShard(spec, weights, first, last, threads=threads, device=device, dtype=dtype, blocks=blocks)
         if backend == "jax":
-            if "jax" not in sys.modules:
+            if "real_backends.executors.jax_shard" not in sys.modules:
                 # XLA reads the size of its pool from here when it starts; jax itself has no such option.
                 os.environ["NPROC"] = str(threads)
             from real_backends.executors.jax_shard import JaxShard

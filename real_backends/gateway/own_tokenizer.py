@@ -8,7 +8,6 @@ and ``chat_template`` in ``tokenizer_config.json`` (or a file ``chat_template.ji
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 from policies.jobs import ENDS_MAX
 from real_backends.gateway.errors import ApiError
 from real_backends.gateway.tokenizer import ByteTokenizer, Pieces, Tokenizer
+from scenarios.extras import why_lacking
 from scenarios.schema import ScenarioError
 
 NAME = "tokenizer.json"
@@ -33,7 +33,7 @@ def tokenizer_of(folder: Path | None, vocab: int) -> Tokenizer:
         vocab: the model's number of token ids.
 
     Raises:
-        ScenarioError: one line: it cannot be read, does not fit the model, or a library is missing.
+        ScenarioError: one line: it cannot be read, does not fit the model, or a library cannot be imported.
     """
     if folder is None or not (folder / NAME).exists():
         if vocab < ByteTokenizer.vocab_min:
@@ -41,10 +41,8 @@ def tokenizer_of(folder: Path | None, vocab: int) -> Tokenizer:
                 f"vocab_size={vocab}: without a {NAME} tokens are bytes, and need {ByteTokenizer.vocab_min}"
             )
         return ByteTokenizer()
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        text = f"has a {NAME}, which needs {' and '.join(missing)}: pip install 'villagetwin[tokenizer]'"
-        raise ScenarioError(f"checkpoint {folder.name}: {text}")
+    if absent := why_lacking(NEEDED):
+        raise ScenarioError(f"checkpoint {folder.name}: has a {NAME}, which needs {absent}")
     try:
         return OwnTokenizer(folder, vocab)
     except ScenarioError:

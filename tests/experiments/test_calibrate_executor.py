@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,13 @@ def test_without_the_backend_the_twin_says_that_it_assumes(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line on stderr, and assumed numbers."""
-    monkeypatch.setattr(calibrate, "lacking", lambda backend: [backend])
+    monkeypatch.setitem(sys.modules, "torch", None)
 
     assert calibrate.auto_profile(load("four_desks")) == ""
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    assert "torch not installed, so the twin runs at assumed numbers" in line
+    assert "profile=auto needs torch: import of torch halted" in line
+    assert "until then the twin runs at assumed numbers" in line
 
 
 def test_a_folder_that_cannot_be_used_is_one_line(home: Path, measured: list[str]) -> None:

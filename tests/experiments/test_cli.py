@@ -240,28 +240,67 @@ def test_help_of_a_subject_is_about_it(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """world=local without torch says what to install, before anything starts."""
-    import importlib.util
-
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
+    monkeypatch.setitem(sys.modules, "torch", None)
 
     assert cli.main(["run", "scenario=four_desks", "world=local"]) == 2
-    assert "pip install 'villagetwin[torch]'" in capsys.readouterr().err
+    assert "world=local needs torch: import of torch halted" in (said := capsys.readouterr().err)
+    assert said.endswith("pip install 'villagetwin[torch]'\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "extra"),
+    [
+        (("run", "scenario=four_desks", "world=local"), "torch", "torch"),
+        (("run", "scenario=four_desks", "world=local", "profile=''"), "cryptography", "local"),
+        (("run", "scenario=million_day", "backend=jax"), "jax", "jax"),
+        (("serve", "--port", "0"), "torch", "torch"),
+        (("serve", "--port", "0"), "uvicorn", "gateway"),
+        (("calibrate", "executor", "--out", "made.json"), "torch", "torch"),
+    ],
+)
+def test_a_library_that_does_not_load_is_one_line(
+    words: tuple[str, ...], name: str, extra: str, broken: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that is installed and broken is as good as missing: its own words, and what to install; nothing has begun."""
+    broken(name)
+
+    assert cli.main(list(words)) == 2
+    said = capsys.readouterr().err
+    assert f"needs {name}: lib{name}.so is of another version: pip install 'villagetwin[{extra}]'" in said
+    assert said.count("\n") == 1
+
+
+def test_info_says_why_a_library_does_not_load(
+    broken: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is listed as missing, with its own words."""
+    broken("torch")
+
+    assert cli.main(["info"]) == 0
+    assert "missing   torch: libtorch.so is of another version" in capsys.readouterr().out
+    assert cli.main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["present"]["torch"] is False
+
+
+def test_a_tracker_that_does_not_load_is_said_and_survived(
+    world: list[Any], broken: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that is missing: the run is complete."""
+    broken("mlflow")
+
+    assert cli.main(["run"]) == 0
+    assert "tracking needs mlflow: libmlflow.so is of another version: pip install" in capsys.readouterr().err
 
 
 def test_a_missing_tracker_is_said_and_survived(
     world: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without MLflow the run goes on, and says that it is not tracked."""
-    import importlib.util
-
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "mlflow" else real(name, *rest)
-    )
+    monkeypatch.setitem(sys.modules, "mlflow", None)
 
     assert cli.main(["run"]) == 0
-    assert "mlflow is not installed" in capsys.readouterr().err
+    assert "tracking needs mlflow: import of mlflow halted" in capsys.readouterr().err
 
 
 def test_progress_without_a_terminal_is_json_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -154,3 +155,14 @@ def test_the_command_refuses_a_narrow_margin(capsys: pytest.CaptureFixture[str])
     assert code == 4
     assert json.loads(printed.out)["margin_min"] < MARGIN_MIN
     assert "margin_min" in printed.err
+
+
+def test_threads_hold_although_jax_was_imported_before() -> None:
+    """Whoever asks whether JAX loads imports it, and computes nothing: the first shard still decides."""
+    code = (
+        "import jax; from real_backends import executors as ex; "
+        "print(ex.make_shard('jax', ex.DESK_TINY, ex.make_checkpoint(ex.DESK_TINY, 1), 0, 8, threads=3).threads)"
+    )
+    told = {name: text for name, text in os.environ.items() if name != "NPROC"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=told)
+    assert done.stdout == "3\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import signal
@@ -186,9 +185,11 @@ def test_a_missing_library_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     """It names what to install."""
     from experiments import cli
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else object())
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert cli.main(["serve"]) == 2
-    assert "uvicorn not installed: pip install 'villagetwin[gateway]'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "serve needs uvicorn: import of uvicorn halted" in error
+    assert error.endswith("pip install 'villagetwin[gateway]'\n")
 
 
 def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 from collections.abc import Callable
@@ -133,16 +132,16 @@ def test_a_model_that_fits_nowhere_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_tokenizer_whose_library_is_missing_is_one_line(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_tokenizer_whose_library_does_not_load_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], broken: Callable[[str], None]
 ) -> None:
     """It names what to install, rather than to speak another language than the model's."""
     (folder / "tokenizer.json").write_text("{}")
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tokenizers" else found(name))
+    broken("tokenizers")
     assert cli.main(["serve", "--port", "0", "--model", str(folder)]) == 2
     error = capsys.readouterr().err
-    assert "checkpoint speaker: has a tokenizer.json, which needs tokenizers: pip install" in error
+    needs = "which needs tokenizers: libtokenizers.so is of another version: pip install 'villagetwin[tokenizer]'"
+    assert f"checkpoint speaker: has a tokenizer.json, {needs}" in error
     assert error.count("\n") == 1
 
 

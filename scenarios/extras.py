@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterable
 
 EXTRAS = {
     "torch": "torch", "jax": "jax", "jaxlib": "jax", "mlflow": "track", "cryptography": "local",
@@ -17,9 +18,16 @@ def why_absent(name: str) -> str:
     """Say why a library cannot be imported, nothing if it can: one that is there and broken is as good as missing."""
     try:
         importlib.import_module(name)
-    except (ImportError, OSError) as error:  # OSError: a shared library that torch looks for by itself
-        return f"{name}: {str(error).splitlines()[0]}" if str(error) else name
+    except Exception as error:  # torch raises OSError where a shared library is missing, jax RuntimeError at a version
+        return f"{name}: {str(error).splitlines()[0]}" if str(error) else f"{name}: {type(error).__name__}"
     return ""
+
+
+def why_lacking(names: Iterable[str]) -> str:
+    """Say of some libraries which cannot be imported, why, and what brings them; nothing if all can."""
+    absent = {name: why for name in names if (why := why_absent(name))}
+    extras = ",".join(sorted({EXTRAS[name] for name in absent}))
+    return f"{'; '.join(absent.values())}: pip install 'villagetwin[{extras}]'" if absent else ""
 
 
 def not_loaded(error: ImportError) -> str:
