@@ -301,6 +301,31 @@ def test_a_report_that_cannot_be_true_is_a_lost_attempt(what: str) -> None:
     assert sum(village.state.ledger.values()) == 4 * 4
 
 
+def test_a_head_that_runs_sessions_nobody_gave_it_earns_nothing() -> None:
+    """One that no client asked for, and one that another pipeline was given: it is told to end them, and no more."""
+    village = ready(2)
+    village.take()
+    village.ask("1")
+    village.run(1.0)
+    ((head, job),) = ((head, job) for (head, _), job in village.running.items())
+    other = next(stages for w in village.workers if (stages := village.coordination().lines.of_node[w]) and w != head)
+    stages = village.coordination().lines.lines[other].stages
+    told: list[tuple[str, str]] = []
+    village.lose = lambda sender, to, tag: bool(told.append((to, tag)))
+    for op_id in ("1", "9"):
+        report = Report("anna", op_id, village.attempt(1), "", "", "its own", 4, 0, b"")
+        receipt = Receipt("anna", op_id, report.output, report.tokens, stages)
+        report = msgspec.structs.replace(report, signature=KeyRing(1).signature(stages[0].node, encode(receipt)))
+        given_ = (p.MESSAGE, "coordination", stages[0].node, encode(report))
+        village.world.give(village.world.by_name[village.leader], given_)
+    village.run(0.1)
+
+    assert stages[0].node != job.stages[0].node
+    assert told.count((f"{stages[0].node}/worker", "settled")) == 2
+    assert (village.state.ledger, village.state.balances) == ({}, {})
+    assert village.seen(SettledOp) == []
+
+
 def signed(village: SmallVillage, head: str, stages: Any, report: Report) -> bytes:
     """Return the head's true signature of what the report claims."""
     return KeyRing(1).signature(head, encode(Receipt("anna", "1", report.output, report.tokens, stages)))

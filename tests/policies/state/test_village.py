@@ -166,7 +166,8 @@ def test_order_decides_and_every_node_sees_the_same_order() -> None:
 
 # -- who is believed --------------------------------------------------------------------------------------------------
 
-ASKED = Accept("anna", "1", "m", "p", "n1", 3, 4, 1, 0, 9)
+ASKED_FOR = ("m", "p", "n1", 3, 4, 1, 0, 9)
+ASKED = Accept("anna", "1", *ASKED_FOR)
 LINE, OTHER = (Stage("a", 0, 2), Stage("b", 2, 4)), (Stage("c", 0, 1), Stage("d", 1, 4))
 ring = KeyRing(1)
 
@@ -222,6 +223,18 @@ def test_a_proposer_that_lies_settles_nothing(complete: Complete, why: str) -> N
 
     assert (state.ledger, state.balances) == ({}, {}), why
     assert list(state.requests) == [("anna", "1")]
+
+
+def test_a_session_that_nobody_asked_for_is_neither_counted_nor_paid() -> None:
+    """Whoever signed for it: without its acceptance in the log a receipt moves nothing, whatever else was asked."""
+    state = VillageState()
+    others = (Accept("anna", "2", *ASKED_FOR), Accept("bob", "1", *ASKED_FOR))
+    for command in (*(Join(node) for node in "abcd"), *others, answer()):
+        state.apply(command, ring.handle("k1").verify)
+
+    assert (state.ledger, state.balances, state.outcomes) == ({}, {}, {})
+    assert state.apply(ASKED, believe)
+    assert state.apply(answer(), ring.handle("k1").verify)  # nothing else was wrong with it
 
 
 def test_unverified_or_evicted_work_counts_and_is_not_paid() -> None:
