@@ -179,11 +179,12 @@ class Committee:
         return self.verify(change.member, change.signature, "view-change", change.view, claims)
 
     def plausible(self, change: ViewChange) -> bool:
-        """Return whether a view change could be right, by its form alone: so many places, so many votes."""
+        """Return whether a view change could be right, by its form alone: its epoch, so many places and votes."""
         low, seqs, each = change.stable.point.seq, [p.seq for p in change.prepared], len(self.members)
         in_window = all(low < seq <= low + self.window for seq in seqs) and len(set(seqs)) == len(seqs)
         older = all(self.first_view <= p.view < change.view for p in change.prepared)
-        return in_window and older and all(len(v) <= each for v in (change.stable.votes, *_prepares(change)))
+        mine = epoch_of(change.view) == self.number
+        return mine and in_window and older and all(len(v) <= each for v in (change.stable.votes, *_prepares(change)))
 
     def proves_change(self, change: ViewChange) -> bool:
         """Return whether a view change is its member's, and its claims hold."""

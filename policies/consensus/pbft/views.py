@@ -48,7 +48,13 @@ class Views(Ordering):
         self._gather()
 
     def _on_view_change(self, sender: str, change: m.ViewChange) -> None:
-        if change.view < self.voter.view + self.voter.active or not self.committee.signed(change):
+        """A member moves to a view: by its form it is bounded, and may be kept until who leads that view proves it."""
+        if change.view < self.voter.view + self.voter.active:
+            return
+        if not self.committee.plausible(change):
+            self._drop("view change that cannot be")
+            return
+        if not self.committee.signed(change):
             return
         if self.ahead.change(change):
             pulled = self.ahead.pulls_to(self.voter.view, self.committee.faults)
@@ -71,12 +77,15 @@ class Views(Ordering):
                     self._on_new_view(self.port.me, self.voter.new_view(proven, made))
 
     def _proven(self, change: m.ViewChange) -> bool:
-        """Whether a view change is proven; while its signatures wait for a later step, not yet."""
+        """Whether a view change is proven; while its signatures wait for a later step, not yet. A false one goes."""
         committee = self.committee
-        if not committee.plausible(change):
+        if not self.vetting.vetted(change.member, change, lambda: committee.claims_of_change(change), committee):
             return False
-        vetted = self.vetting.vetted(change.member, change, lambda: committee.claims_of_change(change), committee)
-        return vetted and committee.proves_change(change)
+        proven = committee.proves_change(change)
+        if not proven:
+            del self.ahead.changes[change.member]
+            self._drop("view change without proof")
+        return proven
 
     def _on_new_view(self, sender: str, new: m.NewView) -> None:
         committee = self.committee

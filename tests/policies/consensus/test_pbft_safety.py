@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from policies import port as p
 from policies.consensus.pbft import messages as m
+from policies.consensus.pbft.epochs import VIEWS
 from policies.consensus.pbft.proofs import GENESIS, Committee, again
 from policies.consensus.pbft.safety import BODIES_MAX
 from tests.policies.consensus.pbft_hand import (
@@ -276,6 +277,42 @@ def twice(view: int, seq: int, batch: m.Batch) -> m.Prepared:
     place = (view, seq, m.digest_of(batch))
     votes = tuple((name, SIGN[name]("prepare", *place)) for name in NAMES[:2])
     return m.Prepared(*place, SIGN[NAMES[view]]("pre-prepare", *place), votes)
+
+
+IMPOSSIBLE = {
+    "a certificate of a later view": lambda name: change(name, 1, (prepared(1, 2, BATCH),)),
+    "a certificate of a view before the epoch's": lambda name: change(name, 5, (prepared(-4, 2, BATCH),)),
+    "a place beyond the window": lambda name: change(name, 5, (prepared(0, 9, BATCH),)),
+    "a place below the checkpoint": lambda name: change(name, 5, HELD, stable_at(m.Point(4, 4, b"c"))),
+    "a place twice": lambda name: change(name, 5, HELD * 2),
+    "more votes than members": lambda name: change(name, 5, (), m.Stable(m.Point(4, 4, b"c"), (("n0", b""),) * 5)),
+    "a view of another epoch": lambda name: change(name, VIEWS),
+}
+
+
+@pytest.mark.parametrize("why", IMPOSSIBLE)
+def test_a_view_change_that_cannot_be_is_neither_kept_nor_counted(why: str) -> None:
+    """Though its member signed it: f + 1 of them pull nobody to their view, and each is counted."""
+    member = One()
+    for name in ("n1", "n2"):
+        member.hear(name, IMPOSSIBLE[why](name))
+
+    assert (member.pbft.term, member.pbft.ahead.changes) == (0, {})
+    assert member.pbft.dropped == {"view change that cannot be": 2}
+
+
+def test_a_view_change_without_proof_is_dropped_by_who_is_to_begin_the_view() -> None:
+    """It is no part of the quorum, nor verified again with each that comes; the view begins by three others."""
+    member = One("n1")
+    false = change("n3", 1, (bare(0, 2, BATCH),))
+    member.hear("n3", false)
+    member.hear("n0", change("n0", 1, HELD))
+    assert not member.pbft.voter.active
+    assert (member.pbft.dropped, "n3" in member.pbft.ahead.changes) == ({"view change without proof": 1}, False)
+
+    wrong = member.pbft.committee.false
+    member.hear("n2", change("n2", 1))
+    assert (member.pbft.role, member.pbft.committee.false) == ("leader", wrong)
 
 
 FORGED = {
