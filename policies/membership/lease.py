@@ -4,7 +4,8 @@ A vote binds its voter to one member for the lease's length on the voter's clock
 asked, and a little less, so that while clocks run at nearly equal rates no two hold a lease at once (Gray and Cheriton,
 SOSP 1989). Whatever clocks do, terms do not repeat: a vote is durable before it leaves, and a term goes to one member
 (as in Raft, section 5.2). So the term is a fencing token: a resource that refuses terms older than the newest it has
-seen (`Fence`) is safe from a leader that was paused and does not know that its lease is over.
+seen (`Fence`) is safe from a leader that was paused and does not know that its lease is over. For the same reason a
+member counts its own vote, and tells its watchers whom it voted for, when that is durable: they may act on it at once.
 
 Saved key: ``vote`` (term, member). A voter that rises again does not know how long it is bound and waits for a lease.
 """
@@ -65,6 +66,7 @@ class LeaseElection(Policy):
         self.role, self.leader, self.token = "follower", "", 0
         self.asking = self.round = self.asked_at = 0  # the term asked for, the question, and when it was put
         self.granted: set[str] = set()
+        self.ballot = 0  # token of this member's vote while it is being written, 0 for none
         self.told = 0  # the term that watchers heard of last
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
@@ -85,6 +87,16 @@ class LeaseElection(Policy):
         else:
             self._lose()
 
+    def on_durable(self, token: int) -> None:
+        # A driver that syncs many batches at once may name only the last; earlier ones are durable with it.
+        if not 0 < self.ballot <= token:
+            return
+        self.ballot = 0
+        if self.voted_for == self.port.me:
+            self._count(self.port.me)
+        else:
+            self._follow(self.voted_for, self.term)
+
     # -- as a candidate and leader -------------------------------------------------------------------
 
     def _wait(self, spread_ns: int) -> None:
@@ -100,7 +112,6 @@ class LeaseElection(Policy):
         for peer in self.members:
             if peer != self.port.me:
                 self.port.send(peer, AskLease(term, self.round))
-        self._count(self.port.me)
 
     def _count(self, voter: str) -> None:
         self.granted.add(voter)
@@ -128,6 +139,7 @@ class LeaseElection(Policy):
     def _release(self, spread_ns: int) -> None:
         """Give the round up: late answers to it are ignored, so this member's own vote is free again."""
         self.round += 1
+        self.ballot = 0
         self.bound_until = self.port.now
         self._wait(spread_ns)
 
@@ -156,13 +168,12 @@ class LeaseElection(Policy):
         self.round += 1
         self._bind(ask.term, sender)
         self._wait(self.renew_ns)
-        self._follow(sender, ask.term)
         self.port.send(sender, Grant(ask.term, ask.round, True))
 
     def _bind(self, term: int, member: str) -> None:
         """Give this member's vote for the length of a lease from now."""
         self.term, self.voted_for = term, member
-        self.port.save("vote", encode((term, member)))
+        self.ballot = self.port.save("vote", encode((term, member)))
         self.bound_until = self.port.now + self.lease_ns
 
     def _follow(self, leader: str, term: int) -> None:

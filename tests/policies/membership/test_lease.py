@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from policies import port as p
+from policies.cell import Cell
 from policies.config import LeaseConfig
 from policies.membership import Fence, LeaseElection
 from policies.membership.messages import AskLease
-from policies.port import NS_PER_S
+from policies.port import NS_PER_S, Policy
 from policies.wire import encode
 from scenarios.adversaries import behaviours as b
 from scenarios.schema import Network
 from sim.cluster import Cluster
+from sim.keys import KeyRing
 from tests.policies.membership.groups import CALM, ROUGH
 
 FAST = LeaseConfig(lease_s=1.0, renew_s=0.3)
@@ -233,6 +237,68 @@ def test_a_voter_that_rises_again_is_bound_by_the_vote_of_its_last_life() -> Non
     group.cluster.world.give(group.cluster.world.by_name[voter], asked)
 
     assert (group.cluster.policy(voter).term, group.cluster.policy(voter).voted_for) == (term, leader)
+
+
+class Watcher(Policy):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, str]] = []
+
+    def on_local(self, sender: str, message: Any) -> None:
+        self.told.append((message.term, message.leader))
+
+
+class Voter:
+    """One member, whose disk is the test."""
+
+    def __init__(self, members: tuple[str, ...]) -> None:
+        self.lease, self.watcher = LeaseElection(FAST, members, ("watcher",)), Watcher()
+        policies = {"lease": self.lease, "watcher": self.watcher}
+        self.cell = Cell(policies, "n0", members[1:], seed=1, keys=KeyRing(1).handle("n0"))
+        self.campaign = next(e for e in self.step(0, (p.START, "", {}, 0)) if e[0] == p.SET_TIMER)
+
+    def step(self, now_ns: int, given: p.Input) -> tuple[p.Effect, ...]:
+        self.now_ns = now_ns
+        return self.cell.step(now_ns, 0, given)
+
+    def saved(self, effects: tuple[p.Effect, ...]) -> None:
+        """Let what a step saves be durable."""
+        (save,) = (effect for effect in effects if effect[0] == p.SAVE)
+        self.step(self.now_ns, (p.DURABLE, "lease", save[2]))
+
+
+def test_an_only_member_leads_when_its_vote_is_durable() -> None:
+    """Told before, watchers would act under a term that the next life gives away again."""
+    voter = Voter(("n0",))
+    _, path, name, due, generation = voter.campaign
+    effects = voter.step(due, (p.TIMER, path, name, generation))
+    assert (voter.lease.role, voter.watcher.told) == ("follower", [])
+
+    voter.saved(effects)
+    assert (voter.lease.role, voter.watcher.told) == ("leader", [(1, "n0")])
+
+
+def test_who_is_voted_for_is_told_when_the_vote_is_durable() -> None:
+    """As the grant leaves then, and not before."""
+    voter = Voter(("n0", "n1", "n2"))
+    effects = voter.step(1, (p.MESSAGE, "lease", "n1", encode(AskLease(7, 1))))
+    assert voter.watcher.told == []
+
+    voter.saved(effects)
+    assert voter.watcher.told == [(7, "n1")]
+
+
+def test_a_vote_that_is_durable_after_its_round_was_given_up_counts_for_nothing() -> None:
+    """An only member whose disk took longer than a renewal leads in no term that it gave up."""
+    voter = Voter(("n0",))
+    _, path, name, due, generation = voter.campaign
+    effects = voter.step(due, (p.TIMER, path, name, generation))
+    given_up = next(e for e in effects if e[0] == p.SET_TIMER and e[2] == "give up")
+    voter.step(given_up[3], (p.TIMER, path, "give up", given_up[4]))
+    voter.saved(effects)
+
+    assert (voter.lease.role, voter.watcher.told) == ("follower", [])
 
 
 @pytest.mark.parametrize("term", [2**64 - 1, 2**62 + 1])
