@@ -64,7 +64,7 @@ def on_rows(
     if places.size == 0:
         return otherwise
     kept = tuple(np.array(old) for old in otherwise)
-    picked = (column if np.ndim(column) == 0 else column[places] for column in columns)
+    picked = (column[places] if getattr(column, "ndim", 0) else column for column in columns)
     for old, new in zip(kept, law(*picked), strict=True):
         old[places] = new
     return kept

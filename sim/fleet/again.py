@@ -135,8 +135,12 @@ def joined(parts: Sequence[Taken]) -> Start:
 
 
 def _mapped(change: Any, *trees: Any) -> Any:
-    """Apply a function to the leaves of trees of tuples."""
-    if not isinstance(trees[0], tuple):
+    """Apply a function to the leaves of trees of tuples. Small fleets live by the call, so a leaf costs one only."""
+    first = trees[0]
+    if not isinstance(first, tuple):
         return change(*trees)
-    parts = [_mapped(change, *leaves) for leaves in zip(*trees, strict=True)]
-    return type(trees[0])(*parts) if hasattr(trees[0], "_fields") else tuple(parts)
+    parts = [
+        _mapped(change, *leaves) if isinstance(leaves[0], tuple) else change(*leaves)
+        for leaves in zip(*trees, strict=True)
+    ]
+    return tuple.__new__(type(first), parts)  # of named ones too, whose own call costs four times as much

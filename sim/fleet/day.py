@@ -426,14 +426,19 @@ def _report(report: Report, lot: Lot, sums: Sums, counts: Counts, plugged: Array
         "skin_mc": _whole(skin_c * 1e3),
         "die_mc": _whole(die_c * 1e3),
     }
-    for kind, rows in stock.kind_slices(lot.who.kind):
+    kinds = stock.kind_slices(lot.who.kind)
+    firsts = [rows.start for _, rows in kinds]  # one call a column, not one a column and kind
+    totals = {name: np.add.reduceat(column, firsts, dtype=np.int64).tolist() for name, column in columns.items()}
+    skin_max_c, die_max_c = (np.maximum.reduceat(column, firsts).tolist() for column in (skin_c, die_c))
+    soc_min = np.minimum.reduceat(soc, firsts).tolist()
+    for k, (kind, _) in enumerate(kinds):
         into = report.sums.setdefault(kind, dict.fromkeys(columns, 0))
-        for name, column in columns.items():
-            into[name] += int(np.sum(column[rows], dtype=np.int64))
+        for name, total in totals.items():
+            into[name] += total[k]
         worst = report.peaks.setdefault(kind, {"skin_c_max": -np.inf, "die_c_max": -np.inf, "soc_min": np.inf})
-        worst["skin_c_max"] = max(worst["skin_c_max"], float(skin_c[rows].max()))
-        worst["die_c_max"] = max(worst["die_c_max"], float(die_c[rows].max()))
-        worst["soc_min"] = min(worst["soc_min"], float(soc[rows].min()))
+        worst["skin_c_max"] = max(worst["skin_c_max"], skin_max_c[k])
+        worst["die_c_max"] = max(worst["die_c_max"], die_max_c[k])
+        worst["soc_min"] = min(worst["soc_min"], soc_min[k])
 
 
 def _whole(values: Array) -> Array:
