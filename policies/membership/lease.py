@@ -19,7 +19,7 @@ import msgspec
 
 from policies.config import LeaseConfig
 from policies.local import Leadership
-from policies.membership.messages import AskLease, Grant
+from policies.membership.messages import JUMP_MAX, AskLease, Grant
 from policies.port import NS_PER_S, Policy
 from policies.wire import encode
 
@@ -152,13 +152,16 @@ class LeaseElection(Policy):
             self._on_ask(sender, message)
         elif message.granted and message.round == self.round and message.term == self.asking:
             self._count(sender)
-        elif not message.granted:
+        elif not message.granted and message.term < self.term + JUMP_MAX:
             self.newest = max(self.newest, message.term)
 
     def _on_ask(self, sender: str, ask: AskLease) -> None:
-        """Grant a term once, and none to another while this member's vote is given; the same one may go on."""
-        renews = sender == self.voted_for and ask.term >= self.term
-        free = ask.term > self.term and self.port.now >= self.bound_until
+        """Grant a term once, and none to another while this member's vote is given; the same one may go on.
+
+        None is granted that is so far ahead that terms would be used up.
+        """
+        renews = sender == self.voted_for and self.term <= ask.term <= self.term + JUMP_MAX
+        free = self.term < ask.term <= self.term + JUMP_MAX and self.port.now >= self.bound_until
         if not (renews or free):
             self.port.send(sender, Grant(self.term, ask.round, False))
             return

@@ -14,6 +14,9 @@ STATUSES = ("alive", "suspect", "dead")
 LAST = 2**62
 Number = Annotated[int, Meta(ge=0, le=LAST)]
 """An incarnation or a term. Whoever goes on from one counts it up, and must still be able to say what comes of it."""
+JUMP_MAX = 2**20
+"""So far ahead of what is known may an incarnation or a term be that others speak of: a false one, of a broken counter
+or of a liar, would else leave nothing to go on to. Lives a minute apart take two years to it (our own bound)."""
 Status = Annotated[int, Meta(ge=ALIVE, le=DEAD)]
 Update = tuple[str, Number, Status, str]
 """What is gossiped: member, incarnation, status (an index into `STATUSES`), and who says so."""

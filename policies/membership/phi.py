@@ -4,7 +4,8 @@ Every member tells every other that it is there. From the intervals seen so far 
 distribution, and phi = -log10 P(a heartbeat comes later than now) grows with the silence. A member is suspected at one
 phi and held dead at a higher one. Heartbeats go to all, as in the paper, so a member's load grows with the group.
 
-Lives are numbered, so that a late heartbeat of an earlier one is told apart. Saved key: ``incarnation``.
+Lives are numbered, so that a late heartbeat of an earlier one is told apart; one earlier by more than `JUMP_MAX` is not
+late, but what was heard before it was false. Saved key: ``incarnation``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 
 from policies.config import PhiConfig
 from policies.local import Seen
-from policies.membership.messages import ALIVE, DEAD, STATUSES, SUSPECT, Heartbeat
+from policies.membership.messages import ALIVE, DEAD, JUMP_MAX, STATUSES, SUSPECT, Heartbeat
 from policies.membership.table import Table
 from policies.port import NS_PER_S, Policy
 from policies.wire import encode
@@ -118,10 +119,11 @@ class PhiAccrual(Policy):
         self._see(peer, life, SUSPECT if status == ALIVE else DEAD)
 
     def on_message(self, sender: str, message: Any) -> None:
-        if message.known > self.incarnation:  # its disk is a new one
+        if self.incarnation < message.known <= self.incarnation + JUMP_MAX:  # its disk is a new one
             self._live_as(message.known + 1)
         life, status = self.table.entries.get(sender, (0, ALIVE))
-        if message.incarnation < life or (sender not in self.table.entries and self._full()):
+        late = message.incarnation < life <= message.incarnation + JUMP_MAX
+        if late or (sender not in self.table.entries and self._full()):
             return
         if message.incarnation == life and status != DEAD:  # else it is no interval between two heartbeats of one life
             self.intervals[sender].add(self.port.now - self.last[sender])

@@ -22,6 +22,7 @@ from policies.membership.lifeguard import Health, Suspicion, shortest_suspicion_
 from policies.membership.messages import (
     ALIVE,
     DEAD,
+    JUMP_MAX,
     STATUSES,
     SUSPECT,
     Ack,
@@ -125,7 +126,7 @@ class Swim(Policy):
                 self.probe.nacks.add(sender)
         else:
             for update in message.updates:
-                self._learn(update)
+                self._learn(update, sender)
             if isinstance(message, Ping):
                 self.port.send(sender, Ack(message.number, self.port.me, self._updates(sender)))
             elif isinstance(message, PingRequest):
@@ -243,11 +244,11 @@ class Swim(Policy):
 
     def _on_sync(self, sender: str, sync: Sync) -> None:
         for update in sync.table:
-            self._learn(softened(update))
+            self._learn(softened(update), sender)
         if sync.answer:
             self.port.send(sender, Sync(False, self._whole()))
 
-    def _learn(self, update: Update) -> None:
+    def _learn(self, update: Update, sender: str = "") -> None:
         member, life, status, by = update
         if member == self.port.me:
             self._hear_of_oneself(life, status)
@@ -258,7 +259,7 @@ class Swim(Policy):
                 self.news.add(update)
                 self._arm(member, suspicion)
             return
-        if not self.table.learn(member, life, status):
+        if not self.table.learn(member, life, status, own=member == sender):
             return
         self.news.add(update)
         if self.suspicions.pop(member, None) is not None:
@@ -269,8 +270,13 @@ class Swim(Policy):
         self._tell(member, life, status)
 
     def _hear_of_oneself(self, life: int, status: int) -> None:
-        """Refute by a new life; hearing ill of oneself also speaks of being slow (Lifeguard)."""
-        if life > self.incarnation or (life == self.incarnation and status != ALIVE):
+        """Refute by a new life; hearing ill of oneself also speaks of being slow (Lifeguard).
+
+        A life so far ahead never was: this member's own word is enough, and no later life is used up.
+        """
+        if life > self.incarnation + JUMP_MAX:
+            self._say_alive()
+        elif life > self.incarnation or (life == self.incarnation and status != ALIVE):
             if status != ALIVE:
                 self.health.change(1)
             self._live_again(life + 1)
@@ -278,7 +284,10 @@ class Swim(Policy):
     def _live_again(self, incarnation: int) -> None:
         self.incarnation = incarnation
         self.port.save("incarnation", encode(incarnation))
-        self.news.add((self.port.me, incarnation, ALIVE, self.port.me))
+        self._say_alive()
+
+    def _say_alive(self) -> None:
+        self.news.add((self.port.me, self.incarnation, ALIVE, self.port.me))
 
     # -- suspicion -----------------------------------------------------------------------------------
 

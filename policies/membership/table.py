@@ -3,13 +3,16 @@
 An entry is (incarnation, status), compared in that order: of one life, dead outweighs suspect outweighs alive, and only
 the member itself begins a new life, by which it refutes whatever was said of the last one (SWIM, section 4.2). The
 paper lets "dead" outweigh every suspicion; here a suspicion of a later life outweighs it, for there was such a life.
+
+A life that is further ahead than `JUMP_MAX` never was: it is not taken in of anybody but the member itself, and where
+it was, of whoever told it first, the member's own word of an earlier one stands against it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from policies.membership.messages import ALIVE, DEAD, STATUSES, SUSPECT, Update
+from policies.membership.messages import ALIVE, DEAD, JUMP_MAX, STATUSES, SUSPECT, Update
 
 Entry = tuple[int, int]  # incarnation, status
 
@@ -26,17 +29,22 @@ class Table:
         self.entries: dict[str, Entry] = {name: (0, ALIVE) for name in members}
         self.names_max = names_max
 
-    def learn(self, member: str, incarnation: int, status: int) -> bool:
-        """Take in an update; returns whether it was news."""
+    def learn(self, member: str, incarnation: int, status: int, own: bool = False) -> bool:
+        """Take in an update, a member's ``own`` word or another's; returns whether it was news."""
         if not 0 <= status < len(STATUSES) or incarnation < 0:
             return False
         known = self.entries.get(member)
         if known is None and len(self.entries) >= self.names_max:
             return False
-        if known is not None and (incarnation, status) <= known:
+        if known is not None and not self._outweighs((incarnation, status), known, own):
             return False
         self.entries[member] = (incarnation, status)
         return True
+
+    def _outweighs(self, said: Entry, known: Entry, own: bool) -> bool:
+        if said <= known:
+            return own and known[0] > said[0] + JUMP_MAX
+        return own or not 0 < known[0] < said[0] - JUMP_MAX
 
     def of(self, *statuses: int) -> list[str]:
         """Return the members of these statuses, in the order in which they became known."""

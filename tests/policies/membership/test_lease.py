@@ -12,7 +12,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.config import LeaseConfig
 from policies.membership import Fence, LeaseElection
-from policies.membership.messages import AskLease
+from policies.membership.messages import AskLease, Grant
 from policies.port import NS_PER_S, Policy
 from policies.wire import encode
 from scenarios.adversaries import behaviours as b
@@ -299,6 +299,20 @@ def test_a_vote_that_is_durable_after_its_round_was_given_up_counts_for_nothing(
     voter.saved(effects)
 
     assert (voter.lease.role, voter.watcher.told) == ("follower", [])
+
+
+@pytest.mark.parametrize("term", [2**62, 2**21])
+def test_nobody_exhausts_the_terms_of_others(term: int) -> None:
+    """Whether it asks for a far term, or says that it has voted in one: they bind nobody, before and after."""
+    group = Electorate(3)
+    for _ in range(2):
+        for name, sender in (("n0", "n1"), ("n1", "n2"), ("n2", "n0")):
+            for said in (AskLease(term, 1), Grant(term, 1, False)):
+                group.cluster.world.give(group.cluster.world.by_name[name], (p.MESSAGE, "", sender, encode(said)))
+        group.run(10)
+
+    assert len(group.leaders()) == 1
+    assert all(group.cluster.policy(name).term < 100 for name in group.names)
 
 
 @pytest.mark.parametrize("term", [2**64 - 1, 2**62 + 1])

@@ -146,6 +146,20 @@ def test_a_member_that_lost_its_disk_begins_after_its_last_life() -> None:
     assert group.detector("n0").table.entries["n1"] == (6, ALIVE)
 
 
+@pytest.mark.parametrize("last", [2**62, 2**21])
+def test_a_member_whose_lives_somebody_exhausts_goes_on(last: int) -> None:
+    """Told that it lived so often, it does not count on from there; who says so of itself may begin anew."""
+    group = Group(FAST, 3)
+    group.run(2)
+    for to, said in (("n0", Heartbeat(1, last)), ("n2", Heartbeat(last, 1))):
+        group.cluster.world.give(group.cluster.world.by_name[to], (p.MESSAGE, "", "n1", encode(said)))
+    group.run(6)
+
+    assert group.views() == {group.names}
+    assert group.detector("n0").incarnation == 1
+    assert group.detector("n2").table.entries["n1"] == (1, ALIVE)
+
+
 def test_a_heartbeat_of_no_life_is_malformed() -> None:
     """Lives are counted from one: a stranger's that has none began no intervals, and stopped whoever heard it."""
     group = Group(FAST, 3, known=2)

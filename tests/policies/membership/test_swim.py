@@ -333,9 +333,20 @@ def test_news_that_cannot_be_are_malformed(update: Update) -> None:
     assert member.cell.malformed == 1
 
 
-def test_the_last_life_is_refuted_without_harm() -> None:
-    """Nobody hears of the one after it, but nobody stops."""
-    member = One()
-    member.hear("n1", Gossip((("n0", 2**62, DEAD, "n2"),)))
+@pytest.mark.parametrize("last", [2**62, 2**21])
+@pytest.mark.parametrize("status", [ALIVE, DEAD])
+def test_a_member_whose_lives_somebody_exhausts_is_believed_when_it_speaks_itself(last: int, status: int) -> None:
+    """A newcomer is told of a life that never was, and all others, too: none of the group is held dead for long."""
+    cluster = Cluster(lambda: Swim(FAST, ("n0", "n1", "n2", "n3")), 4)
+    for _ in range(2):  # before they know one another, and after
+        for name in ("n0", "n2", "n3"):
+            false = Gossip((("n1", last, status, "n3"),))
+            for to in (name, "n1"):
+                cluster.world.give(cluster.world.by_name[to], (p.MESSAGE, "", "n3", encode(false)))
+        cluster.run(20)
+        assert {cluster.policy(name).alive() for name in cluster.names} == {tuple(cluster.names)}
+        assert {cluster.policy(name).table.entries["n1"][0] < 2**20 for name in ("n0", "n2", "n3")} == {True}
+    cluster.crash("n1")
+    cluster.run(20)
 
-    assert member.swim.incarnation == 2**62 + 1
+    assert {cluster.policy(name).alive() for name in ("n0", "n2", "n3")} == {("n0", "n2", "n3")}
