@@ -2,10 +2,11 @@
 
 `helix` is Helix's placement (Mei et al., ASPLOS 2025), the maximum flow by compute and links; `plan` bounds what a node
 passes by the streams whose caches fit as well, and begins from Helix's and SWARM's too. Both solve `programme`, whose
-solver takes no placement to begin from. A small pool is put to it whole, and what comes of that and of plain placements
-is polished by links (`polish`). A large one is put to it with ranges that begin and end on a grid of layers; the best
-of that and of a few plain placements (one way through all nodes, one through each site, Petals' joins) is then improved
-among the ranges near it, a local search whose moves are programmes.
+solver takes no placement to begin from. A small pool is put to it whole, and what comes of that, of plain placements
+and of a beam over every node and link (`placement_beam`) is polished by links (`polish`). A large one is put to it with
+ranges that begin and end on a grid of layers; the best of that and of a few plain placements (one way through all
+nodes, one through each site, Petals' joins) is then improved among the ranges near it, a local search whose moves are
+programmes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from policies.sharding.answer import pipelines_plan, shortfall
 from policies.sharding.cost import end_to_end_s
 from policies.sharding.flow import Rates, cached_rates, max_flow, rates, span_max
 from policies.sharding.petals import joined
+from policies.sharding.placement_beam import beamed
 from policies.sharding.polish import NODES_MAX, levels, polished
 from policies.sharding.programme import GAP, Programme, Range
 from policies.sharding.routes import disjoint
@@ -91,7 +93,9 @@ def best_placement(
     starts += [joined(problem, 1), joined(problem, 2), *begun]
     starts += [_placed(kinds, Programme(problem, kinds, tables, grid).solve(nodes_max)) for grid in _grids(spans)]
     if len(problem.workers) <= NODES_MAX:
-        starts = [polished(problem, [*starts, *levels(problem, by_node)], by_node)]
+        beam = beamed(problem, by_node)
+        starts += [*levels(problem, by_node), *([beam] if beam else [])]
+        starts = [polished(problem, starts, by_node)]
     best, placement = max(((max_flow(problem, start, by_node)[0], start) for start in starts), key=lambda one: one[0])
     for _ in range(ROUNDS if len(spans) > SPANS_MAX else 0):
         near = _near(spans, placement)

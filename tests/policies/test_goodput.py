@@ -18,6 +18,7 @@ from policies.sharding import check_plan, exact_placement, polish
 from policies.sharding.exact_placement import Unproven, largest_placement
 from policies.sharding.flow import max_flow, rates
 from policies.sharding.placement import best_placement, lone_rates
+from policies.sharding.placement_beam import RANGES_MAX, beamed, ranges_of
 from policies.sharding.placement_cuts import flows as flows_of
 from policies.sharding.placement_cuts import nodes_of
 from policies.sharding.polish import polished
@@ -218,13 +219,35 @@ def test_polishing_never_loses_flow_and_keeps_every_range_in_memory() -> None:
             assert need <= worker.memory_bytes + 1
 
 
+@pytest.mark.parametrize("number", [76, 174])
+def test_what_only_a_beam_begins_near_is_found(number: int) -> None:
+    """Two pools of which plain beginnings, polished and shaken, miss a tenth: begun from the beam's, they miss none."""
+    best, flow = flows(number)
+
+    assert flow == pytest.approx(best, rel=1e-6)
+
+
+def test_a_beam_plans_few_choices_alone() -> None:
+    """Beyond those that a proof may have it returns nothing, as where nothing flows; what it finds fits and flows."""
+    given = pool(4)
+    large = instance(4)
+    bare = msgspec.structs.replace(
+        given, workers=tuple(msgspec.structs.replace(w, memory_bytes=0.0) for w in given.workers)
+    )
+
+    assert max_flow(given, beamed(given, rates(given)), rates(given))[0] > 0
+    assert ranges_of(nodes_of(large, rates(large))) > RANGES_MAX
+    assert beamed(large, rates(large)) == ()
+    assert beamed(bare, rates(bare)) == ()
+
+
 def test_shaking_finds_what_no_single_change_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pool 18 is planned to its optimum; unshaken, a tenth of its flow is missing; where none flows, nothing is."""
-    given = pool(18)
+    """Pool 128 is planned to its optimum; unshaken, 5 % of its flow is missing; where none flows, nothing is."""
+    given = pool(128)
     by_node = lone_rates(given)
     best = max_flow(given, largest_placement(given, by_node, PARTIAL_MAX), by_node)[0]
 
     assert max_flow(given, best_placement(given, by_node, 50), by_node)[0] == pytest.approx(best, rel=1e-6)
     monkeypatch.setattr(polish, "SHAKES", 0)
-    assert max_flow(given, best_placement(given, by_node, 50), by_node)[0] < 0.9 * best
+    assert max_flow(given, best_placement(given, by_node, 50), by_node)[0] < 0.96 * best
     assert polished(given, [()], by_node) == ()
