@@ -108,6 +108,9 @@ def perform(job: Job, progress: Progress) -> Run:
         path = job.options.policy_file.partition(":")[0]
         if path and (line := line_of(error, path)):  # what the user's own policy raised is no fault of ours
             raise UsageError(f"-p {path}:{line}: {type(error).__name__}: {error}") from None
+        # Asked only now: to ask loads it, two seconds, and a fleet's workers fail of it before their first window.
+        if getattr(job.scenario, "backend", "") == "jax" and (absent := why_lacking(["jax"])):
+            raise UsageError(f"backend=jax needs {absent}") from None
         raise
     if job.options.policy_alias:
         from experiments.promote import require_alias
@@ -221,8 +224,6 @@ def checkpoint_folder(folder: Path) -> Path:
 
 
 def _check_fleet(scenario: FleetScenario, options: RunOptions) -> None:
-    if scenario.backend == "jax" and (absent := why_lacking(["jax"])):
-        raise UsageError(f"backend=jax needs {absent}")
     for given, word in ((options.policy_file, "-p"), (options.policy_alias, "policy.alias")):
         if given:
             raise UsageError(f"{word}: is for villages with nodes; a fleet's policy is a choice of policy/harvest")

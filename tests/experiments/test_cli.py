@@ -253,7 +253,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     [
         (("run", "scenario=four_desks", "world=local"), "torch", "torch"),
         (("run", "scenario=four_desks", "world=local", "profile=''"), "cryptography", "local"),
-        (("run", "scenario=million_day", "backend=jax"), "jax", "jax"),
+        (("run", "scenario=million_day", "devices=1000", "processes=1", "backend=jax"), "jax", "jax"),
         (("serve", "--port", "0"), "torch", "torch"),
         (("serve", "--port", "0"), "uvicorn", "gateway"),
         (("calibrate", "executor", "--out", "made.json"), "torch", "torch"),
