@@ -27,6 +27,7 @@ class Leading(Elections):
     Attributes:
         progress: everybody else in the configuration, as the leader sees them; empty while it does not lead.
         round: the latest round of reads, which every Append carries.
+        uncommitted_bytes: of the commands after the last committed one, while it leads.
         transferee: who is to lead next, ``""`` for nobody; meanwhile nothing is proposed.
     """
 
@@ -36,7 +37,7 @@ class Leading(Elections):
         super().__init__(config, members, applier, watchers)
         self.patience = max(1, round(config.election_min_s / config.heartbeat_s))  # heartbeats in an election time-out
         self.progress: dict[str, Progress] = {}
-        self.round = 0
+        self.round = self.uncommitted_bytes = 0
         self.transferee = ""
 
     # -- what reads add --------------------------------------------------------------------------------------------
@@ -50,6 +51,7 @@ class Leading(Elections):
         self.progress = {peer: Progress(self.log.last + 1) for peer in self.others}
         if self.config.check_quorum:
             self.port.set_timer("quorum", self.election_ns)
+        self.uncommitted_bytes = self.log.bytes_after(self.commit, self.log.last)
         self._append_own(b"")  # only an entry of this term may commit those before it (section 5.4.2)
         self._beat()
 
@@ -82,13 +84,23 @@ class Leading(Elections):
             return
         if command.startswith(MARK) or len(command) > self.config.chunk_bytes:
             self._drop("command refused")
-        elif self.log.last - self.commit >= self.config.max_batch * self.config.window:
-            self._drop("too many entries not committed")  # more could not even be under way
+        elif not self._room_for(command):
+            self._drop("too many entries not committed")
         else:
             self._append_own(command)
             self._spread()
 
+    def _room_for(self, command: bytes) -> bool:
+        """Whether a command may wait to be committed: more than a window could not even be under way.
+
+        One may, however long it is, as etcd has it (``MaxUncommittedEntriesSize``).
+        """
+        waiting, window = self.log.last - self.commit, self.config.window
+        size = self.uncommitted_bytes + len(command)
+        return not waiting or (waiting < window * self.config.max_batch and size <= window * self.config.chunk_bytes)
+
     def _append_own(self, command: bytes) -> None:
+        self.uncommitted_bytes += len(command)
         index = self.log.append(self.term, command)
         self._save_entries(index, ((self.term, command),))
 
@@ -269,6 +281,7 @@ class Leading(Elections):
     def _advance_commit(self) -> None:
         index = self._quorum_index()
         if index > self.commit and self._may_commit(index):
+            self.uncommitted_bytes -= self.log.bytes_after(self.commit, index)
             self.commit = index
             self._apply()
             self._after_commit()

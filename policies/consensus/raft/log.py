@@ -48,6 +48,10 @@ class Log:
                 return tuple(found[: max(1, number)])
         return tuple(found)
 
+    def bytes_after(self, index: int, last: int) -> int:
+        """Return how long the commands after ``index`` up to ``last`` are together."""
+        return sum(len(command) for _, command in self.entries[index - self.start : last - self.start])
+
     def append(self, term: int, command: bytes) -> int:
         """Add an entry; return its index."""
         self.entries.append((term, command))

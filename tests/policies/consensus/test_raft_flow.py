@@ -47,6 +47,39 @@ def test_a_flood_of_commands_keeps_the_window_bounded() -> None:
     assert cluster.raft("n2").commit == raft.log.last == raft.commit
 
 
+def test_what_is_not_committed_is_bounded_in_bytes() -> None:
+    """A window of the longest commands is taken in, and of shorter ones as many bytes; one always, whatever waits no
+    more; and a leader counts what an earlier one left it."""
+    cluster, bound = led(), NARROW.window * NARROW.chunk_bytes
+    raft = cluster.raft("n1")
+    for number in range(5):
+        cluster.propose("n1", bytes([number]) * NARROW.chunk_bytes)
+    cluster.propose("n1", b"short")
+    assert raft.log.last - raft.commit == NARROW.window
+    assert (raft.uncommitted_bytes, raft.dropped, len(raft.noted)) == (bound, 3, 1)
+
+    cluster.post.clear()
+    cluster.fire("n1", "heartbeat")
+    cluster.settle()
+    cluster.fire("n1", "heartbeat")
+    cluster.settle()
+    assert (raft.uncommitted_bytes, raft.log.last) == (0, raft.commit)
+    for _ in range(2):
+        cluster.propose("n1", bytes(NARROW.chunk_bytes))
+    cluster.sync("n1")
+    for name in ("n1", "n2"):
+        cluster.crash(name)
+        cluster.restart(name)
+    cluster.post.clear()
+    cluster.ask_votes("n1", "n2")  # whether it would be elected
+    cluster.sync("n1")
+    cluster.pass_on("n1", "n2")
+    cluster.pass_on("n2", "n1", sync=False)
+    again = cluster.raft("n1")
+    assert (again.role, again.commit) == ("leader", 0)
+    assert again.uncommitted_bytes == again.log.bytes_after(0, again.log.last) > bound
+
+
 def test_a_flood_does_not_silence_the_heartbeat() -> None:
     """A proposal that could not be sent to everybody puts the next heartbeat off for nobody."""
     cluster = led()
