@@ -152,8 +152,9 @@ class LeaseElection(Policy):
             self._on_ask(sender, message)
         elif message.granted and message.round == self.round and message.term == self.asking:
             self._count(sender)
-        elif not message.granted and message.term < self.term + JUMP_MAX:
-            self.newest = max(self.newest, message.term)
+        elif not message.granted:
+            # One far ahead is a lie, or has asked in vain for very long, and may be needed: it is followed by steps.
+            self.newest = max(self.newest, min(message.term, self.term + JUMP_MAX - 1))
 
     def _on_ask(self, sender: str, ask: AskLease) -> None:
         """Grant a term once, and none to another while this member's vote is given; the same one may go on.

@@ -12,7 +12,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.config import LeaseConfig
 from policies.membership import Fence, LeaseElection
-from policies.membership.messages import AskLease, Grant
+from policies.membership.messages import JUMP_MAX, AskLease, Grant
 from policies.port import NS_PER_S, Policy
 from policies.wire import encode
 from scenarios.adversaries import behaviours as b
@@ -303,7 +303,7 @@ def test_a_vote_that_is_durable_after_its_round_was_given_up_counts_for_nothing(
 
 @pytest.mark.parametrize("term", [2**62, 2**21])
 def test_nobody_exhausts_the_terms_of_others(term: int) -> None:
-    """Whether it asks for a far term, or says that it has voted in one: they bind nobody, before and after."""
+    """Asked for a far term they are bound to none; told that it voted in one, they take a step of 2**42 to the last."""
     group = Electorate(3)
     for _ in range(2):
         for name, sender in (("n0", "n1"), ("n1", "n2"), ("n2", "n0")):
@@ -312,7 +312,18 @@ def test_nobody_exhausts_the_terms_of_others(term: int) -> None:
         group.run(10)
 
     assert len(group.leaders()) == 1
-    assert all(group.cluster.policy(name).term < 100 for name in group.names)
+    assert all(group.cluster.policy(name).term < 10 * JUMP_MAX for name in group.names)
+
+
+def test_who_asked_in_vain_for_very_long_is_followed_by_those_who_did_not() -> None:
+    """Cut off, it raised its term until it was far ahead: with a third one down, the two need each other to lead."""
+    group = Electorate(3)
+    group.cluster.policy("n0").term = 3 * JUMP_MAX
+    group.crash("n2")
+    group.run(15)
+
+    assert len(group.leaders()) == 1
+    assert group.overlaps() == []
 
 
 @pytest.mark.parametrize("term", [2**64 - 1, 2**62 + 1])
