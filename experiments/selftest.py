@@ -33,11 +33,14 @@ def test(arguments: Sequence[str]) -> int:
     if arguments:
         failed = ["pytest"] if _step(["pytest", *arguments]) else []
     else:
-        with ThreadPoolExecutor(1) as beside:  # linters keep one core busy, and pytest's processes wait at times
-            linting = beside.submit(lambda: [step[0] for step in LINTERS if _step(step, held_back=True)])
+        beside = ThreadPoolExecutor(1)  # linters keep one core busy, and pytest's processes wait at times
+        try:
+            linting = [(step[0], beside.submit(_step, step, held_back=True)) for step in LINTERS]
             workers = side_by_side(os.cpu_count() or 1, psutil.virtual_memory().available)
             tested = _step(["pytest", "-m", "not nightly", *workers, "tests"])
-            failed = linting.result() + (["pytest"] if tested else [])
+            failed = [name for name, code in linting if code.result()] + (["pytest"] if tested else [])
+        finally:
+            beside.shutdown(cancel_futures=True)  # whoever interrupts pytest waits for no further linter
         say(f"test: nightly suites: {status()}")
     say(f"test: failed: {', '.join(failed)}" if failed else "test: everything passed")
     return 1 if failed else 0

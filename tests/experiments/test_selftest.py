@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,32 @@ def test_a_linter_s_complaint_is_shown_whole_and_fails_the_tests(
     assert "failed: mypy" in said.splitlines()[-1]
     assert seen["pytest"] is False
     assert seen["mypy"] is seen["ruff"] is True
+
+
+def test_who_interrupts_the_tests_waits_for_no_further_linter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends pytest and the linter that runs; those after it, which take minutes, are not begun."""
+    begun, over, seen = threading.Event(), threading.Event(), []
+
+    class Beside(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            over.set()
+            super().shutdown()
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        seen.append(command[2])
+        if command[2] == "pytest":
+            assert begun.wait(60)
+            raise KeyboardInterrupt
+        begun.set()
+        assert over.wait(60)
+        return subprocess.CompletedProcess(command, 1, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(selftest, "ThreadPoolExecutor", Beside)
+    with pytest.raises(KeyboardInterrupt):
+        selftest.test([])
+    assert sorted(seen) == ["pytest", "ruff"]
 
 
 def test_real_processes_are_left_to_one_worker_and_every_file_is_whole(tmp_path: Path) -> None:
