@@ -176,7 +176,7 @@ def flops(profile: Mapping[str, Any], shape: Shaped = Shaped()) -> float:  # noq
     It is what the executor reached in prompts, two operations a weight and token, and so a lower bound of the peak that
     a data sheet has.
     """
-    measured, layer_s = SHAPES.get(profile.get("spec", "")), shape.pacing * float(profile["prefill_s_token_layer"])
+    measured, layer_s = SHAPES.get(str(profile.get("spec"))), shape.pacing * float(profile["prefill_s_token_layer"])
     if measured is None or "prefill_fit_error" not in profile or not layer_s:  # an assumed law was not fitted
         return 0.0
     return 2.0 * measured.active_params() / layer_s

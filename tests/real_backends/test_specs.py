@@ -56,6 +56,7 @@ def test_a_measured_chip_is_known_to_its_node(tmp_path: Path) -> None:
         {},
         {**PACED, "spec": "desk-tiny", "hash": "made-up"},
         {**MEASURED, "spec": "somebody's"},
+        {**MEASURED, "spec": ["desk-tiny"]},
         {**MEASURED, "prefill_s_token_layer": 0.0},
     ],
 )
