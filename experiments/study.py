@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from experiments.results import Run
 
 PUBLISHED = CODE / "docs" / "harvest_study.csv"
+LARGE = CODE / "docs" / "harvest_study_large.csv"  # the same of fewer and larger fleets
+LARGE_FROM = 100_000  # devices
 BASE = "documented"  # what the others are compared with
 NONE = "none"  # lends nothing: what owners suffer anyway
 CLAIRVOYANT = "clairvoyant"  # not a run: an upper bound (`experiments.study_bound`)

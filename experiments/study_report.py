@@ -1,7 +1,8 @@
 """What the study publishes: its table, figure and the tables of docs/harvest_study.md, from the folders of sweeps.
 
 ``python -m experiments.study_report SWEEP...`` reads the journals, adds the clairvoyant of each seed and decomposition,
-and writes ``harvest_study.csv`` and ``.png`` and the part of ``harvest_study.md`` between its marks, into docs.
+and writes ``harvest_study.csv`` and ``.png`` and its part of ``harvest_study.md``, between marks, into docs. Fleets of
+100,000 devices and more have ``harvest_study_large.csv`` and their own part of the page.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ LOOKS = {
 OTHERS = (INK, "X")  # of policies that are not in `LOOKS`
 ALSO = ("village_wh", "wh_per_chip_h", "sessions", "starts_per_h", "hot_min_worst")  # in the table of means
 SHADES = (1.0, 0.6, 0.35)  # of decompositions, in their order
+LARGE_BARS = {"predictive": "chip_h", "predictive_compute": "pflop"}  # what each was made for
 MARKS = re.compile(r"(?<=<!-- tables -->\n).*?(?=<!-- end of tables -->)", re.DOTALL)
+LARGE_MARKS = re.compile(r"(?<=<!-- large fleets -->\n).*?(?=<!-- end of large fleets -->)", re.DOTALL)
 
 
 def pareto_figure(table: pd.DataFrame, harvest: str = "chip_h") -> Figure:
@@ -102,6 +105,28 @@ def tables(table: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def large_table(table: pd.DataFrame) -> str:
+    """Return the means of large fleets as Markdown, harvest as a share of the clairvoyant's too, and a bar for each.
+
+    Bars are of decompositions with two seeds or more, without which there is no interval.
+    """
+    means = study.by_policy(table)
+    of_bound = {}
+    for name in study.HARVEST:
+        bound = means[name].xs(study.CLAIRVOYANT, level="policy")
+        of_bound[f"{name} / {study.CLAIRVOYANT}"] = means[name].div(bound, level="decomposition")
+    shown = means[[*study.HARVEST]].assign(**of_bound).join(means[[*study.HARM, "hot_min_worst"]])
+    runs = shown[~shown.index.get_level_values("policy").isin(study.BOUNDS)]
+    parts = [_told(table), _markdown(runs.reset_index())]
+    seeds = table[table["policy"] == study.BASE].groupby("decomposition")["seed"].nunique()
+    often = table[table["decomposition"].isin(seeds[seeds > 1].index)]
+    for policy in (name for name in LARGE_BARS if name in set(often["policy"])):
+        harvest = LARGE_BARS[policy]
+        parts += [f"### The bar of {policy} in large fleets, {study.HARVEST[harvest].split(' harvested')[0]}"]
+        parts += [_by_decomposition(bar(often, policy, harvest).reset_index(), "line")]
+    return "\n\n".join(parts) + "\n"
+
+
 def _by_decomposition(found: pd.DataFrame, by: str) -> str:
     """Return a Markdown table with a column a decomposition, and the mean over them."""
     decompositions = list(dict.fromkeys(found["decomposition"]))
@@ -143,7 +168,7 @@ def bounds(folders: Iterable[Path]) -> list[dict[str, Any]]:
     """Return the bounds on the sweeps' runs.
 
     The clairvoyant is that of each seed and decomposition; the causal one, which takes the time of a few runs, of those
-    that every policy was run on.
+    small fleets that every policy was run on.
     """
     import msgspec
 
@@ -162,26 +187,33 @@ def bounds(folders: Iterable[Path]) -> list[dict[str, Any]]:
     for here in runs.values():
         scenario = msgspec.convert(next(iter(here.values())).config, FleetScenario)
         found.append(clairvoyant_point(scenario))
-        if study.BASE in here and set(here) == everyone:
+        if study.BASE in here and set(here) == everyone and scenario.devices < study.LARGE_FROM:
             found.append(causal_point(scenario, here[study.BASE].summary["interrupted_sessions"]))
     return found
 
 
 def publish(folders: Sequence[Path], docs: Path) -> pd.DataFrame:
-    """Write the study of these sweeps into ``docs`` and return its table."""
+    """Write the study of these sweeps, of small fleets or of large ones, into ``docs`` and return its table."""
     table = study.table_of([*study.sweep_rows(folders), *bounds(folders)])
-    table.to_csv(docs / study.PUBLISHED.name, index=False, float_format="%.9g", lineterminator="\n")
+    file = study.LARGE if table["devices"].min() >= study.LARGE_FROM else study.PUBLISHED
+    table.to_csv(docs / file.name, index=False, float_format="%.9g", lineterminator="\n")
     draw(docs)
     return table
 
 
 def draw(docs: Path) -> None:
-    """Draw the figure and write the tables of the table that lies in ``docs``."""
-    table = study.published(docs / study.PUBLISHED.name)
-    pareto_figure(table).savefig(docs / "harvest_study.png", dpi=110)
+    """Draw the figure and write the tables of the tables that lie in ``docs``."""
     page = docs / "harvest_study.md"
+    text = page.read_text() if page.is_file() else ""
+    if (docs / study.PUBLISHED.name).is_file():
+        table = study.published(docs / study.PUBLISHED.name)
+        pareto_figure(table).savefig(docs / "harvest_study.png", dpi=110)
+        text = MARKS.sub(lambda _: "\n" + tables(table) + "\n", text)
+    if (docs / study.LARGE.name).is_file():
+        large = study.published(docs / study.LARGE.name)
+        text = LARGE_MARKS.sub(lambda _: "\n" + large_table(large) + "\n", text)
     if page.is_file():
-        page.write_text(MARKS.sub(lambda _: "\n" + tables(table) + "\n", page.read_text()))
+        page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from experiments import study
 from experiments.compose import UsageError
 from experiments.results import Run
 from experiments.study_bound import PRICE_CHIP_S, bar, causal_point, clairvoyant_point, owners_ahead
-from experiments.study_report import MARKS, draw, pareto_figure, tables
+from experiments.study_report import LARGE_MARKS, MARKS, draw, large_table, pareto_figure, tables
 from models.availability import DECOMPOSITIONS
 from policies.config import HarvestConfig, PredictiveConfig
 from policies.harvest import Devices, make
@@ -110,6 +110,25 @@ def test_the_page_and_figure_are_drawn_from_the_table(tmp_path: Path) -> None:
     assert page.read_text().endswith("<!-- end of tables -->\nafter\n")
     assert tables(study.published(tmp_path / "harvest_study.csv")) in page.read_text()
     assert (tmp_path / "harvest_study.png").stat().st_size > 10_000
+
+
+def test_large_fleets_have_a_part_of_the_page_of_their_own(tmp_path: Path) -> None:
+    """Each policy stands there with its share of the clairvoyant's harvest; the tables of small fleets stay."""
+    table = a_table()
+    bound = table[table["policy"] == "documented"].copy()
+    bound["policy"] = study.CLAIRVOYANT
+    bound["harvested_chip_h"] *= 2.0
+    pd.concat([table, bound], ignore_index=True).to_csv(tmp_path / "harvest_study_large.csv", index=False)
+    page = tmp_path / "harvest_study.md"
+    marks = (
+        "<!-- tables -->\nof small ones\n<!-- end of tables -->\n<!-- large fleets -->\n<!-- end of large fleets -->"
+    )
+    page.write_text(marks)
+    draw(tmp_path)
+
+    assert "of small ones" in page.read_text()
+    (row,) = [line for line in page.read_text().splitlines() if line.startswith("| a | documented |")]
+    assert row.split(" | ")[4] == "0.5"
 
 
 @pytest.mark.parametrize("missing", ["rows", "seeds"])
@@ -303,3 +322,13 @@ def test_the_published_tables_are_those_of_the_published_points() -> None:
     assert shown is not None
     assert shown[0].strip() == tables(study.published()).strip()
     assert set(study.published()["decomposition"]) == set(DECOMPOSITIONS)
+
+
+def test_the_published_table_of_large_fleets_is_that_of_its_points() -> None:
+    """docs/harvest_study.md shows what follows from docs/harvest_study_large.csv, to the letter."""
+    shown = LARGE_MARKS.search((study.LARGE.parent / "harvest_study.md").read_text())
+    points = study.published(study.LARGE)
+
+    assert shown is not None
+    assert shown[0].strip() == large_table(points).strip()
+    assert points["devices"].min() >= study.LARGE_FROM
