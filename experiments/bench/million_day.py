@@ -33,6 +33,7 @@ LINES = (
     Line("numpy_rss_mib", "NumPy: peak resident MiB, all processes", at_most=2048),
     Line("numpy_ns_per_reading", "NumPy: wall ns / device and reading", 1),
     Line("jax_wall_s", "JAX: wall s, compilers apart", 1, at_most=20),
+    Line("jax_float32_wall_s", "JAX in float32: wall s, compilers apart", 1),
     Line("jax_compile_s", "JAX: compilers' s", 1, at_most=30),
     Line("jax_rss_mib", "JAX: peak resident MiB, all processes"),
     Line("linear_off_share", "cost a device at 10^4 and 10^5 off that at 10^6", 3, at_most=0.10),
@@ -69,10 +70,10 @@ def measure(
         "checks_broken": numpy["checks_broken"],
     }
     if _has_jax():
-        jax = _run(devices, hours, "jax")
+        jax, single = _run(devices, hours, "jax"), _run(devices, hours, "jax", "precision=float32")
         figures |= {
             "jax_wall_s": jax["wall_s"] - jax["compile_s"], "jax_compile_s": jax["compile_s"],
-            "jax_rss_mib": jax["rss_mib"],
+            "jax_rss_mib": jax["rss_mib"], "jax_float32_wall_s": single["wall_s"] - single["compile_s"],
         }  # fmt: skip
     whole = numpy["windows_s"] / devices
     costs = [_run(size, hours, "numpy")["windows_s"] / size for size in smaller]
