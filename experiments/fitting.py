@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.compose import UsageError
+from scenarios.extras import why_lacking
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,12 @@ def fit(
         tolerance: relative change of the sum at which the method stops.
 
     Raises:
-        UsageError: JAX is not installed.
+        UsageError: JAX cannot be imported.
         ValueError: the law is not finite at the start.
     """
-    try:
-        import jax
-    except ImportError:
-        raise UsageError("calibrate: fits need JAX: pip install 'villagetwin[jax]'") from None
+    if absent := why_lacking(["jax"]):
+        raise UsageError(f"calibrate: fits need {absent}")
+    import jax
     from scipy.optimize import least_squares
 
     jax.config.update("jax_enable_x64", True)

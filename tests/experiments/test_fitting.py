@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from experiments.compose import UsageError
 from experiments.fitting import fit, independent_count
 
 jnp = pytest.importorskip("jax.numpy")
@@ -69,3 +72,11 @@ def test_correlated_rows_are_worth_what_theory_says() -> None:
 
     assert independent_count([series]) == pytest.approx(count * (1 - r) / (1 + r), rel=0.2)
     assert independent_count([series, series]) == pytest.approx(2 * independent_count([series]), rel=1e-9)
+
+
+def test_a_fit_without_a_jax_that_loads_is_refused_in_one_line(broken: Callable[[str], None]) -> None:
+    """One that is installed and broken is as good as missing: its own words, and what to install."""
+    broken("jax")
+
+    with pytest.raises(UsageError, match=r"fits need jax: libjax\.so is of another version: pip install .*\[jax\]'$"):
+        fit(lambda p: p, [0.0], ["a"])
