@@ -59,8 +59,7 @@ def measure(
         chunks: whether to compare digests over chunk sizes, over ten windows.
     """
     readings = devices * hours * 60.0
-    for backend in ("numpy", "jax") if _has_jax() else ("numpy",):
-        _run(1000, 0.25, backend)  # not counted: whatever comes first compiles every module that is imported
+    compile_modules()
     numpy = _run(devices, hours, "numpy")
     figures = {
         "numpy_wall_s": numpy["wall_s"],
@@ -82,6 +81,12 @@ def measure(
         words = [_run(100_000, 2.5, "numpy", f"chunk={chunk}")["digest"] for chunk in (1_000, 4_000, 50_000)]
         figures["chunks_same_digest"] = float(len(set(words)) == 1)
     return figures | beside_simpy()
+
+
+def compile_modules() -> None:
+    """Run a short day that is not counted: whatever comes first compiles every module that is imported."""
+    for backend in ("numpy", "jax") if _has_jax() else ("numpy",):
+        _run(1000, 0.25, backend)
 
 
 def beside_simpy(devices: int = SIMPY_DEVICES, hours: float = SIMPY_H) -> dict[str, float]:
