@@ -129,7 +129,8 @@ def check_plan(plan: Plan) -> None:
     check_place(plan.folder, f"out={show_path(plan.folder)}")
     _same_study(plan)
     for cell in plan.cells:
-        prepare([*plan.words(cell), "world=local", "track=none", "--fresh", "-q"])
+        words = ["profile=", *plan.words(cell)]  # none, or the user's; else the scenario's would be measured here
+        prepare([*words, "world=local", "track=none", "--fresh", "-q"])
 
 
 def run_rounds(plan: Plan, report: Report) -> list[Round]:

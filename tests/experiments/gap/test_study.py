@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from experiments import cli
+from experiments.calibration import executor as calibration
 from experiments.compose import UsageError, build, compose_plain
 from experiments.gap import rounds
 from experiments.gap.page import text
-from experiments.gap.rounds import POLICIES, SCENARIOS, Cell, Plan, read_round, run_rounds, sequence
+from experiments.gap.rounds import POLICIES, SCENARIOS, Cell, Plan, check_plan, read_round, run_rounds, sequence
 from experiments.gap.study import analyse, cost_s
 from experiments.gap.verdict import TOO_LITTLE
 from experiments.job import prepare
@@ -141,6 +142,17 @@ def test_a_request_without_an_answer_costs_its_deadline(cluster: _Cluster, tmp_p
 
     assert answered_s < 1.0
     assert cost_s(refused) == 60.0
+
+
+def test_words_are_checked_before_anything_is_measured(
+    cluster: _Cluster, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounds bring profiles of their own, so none of this machine's is made for the sake of the words."""
+    monkeypatch.setattr(calibration, "auto_profile", lambda *asked, **how: pytest.fail("this machine is measured"))
+    check_plan(_plan(tmp_path / "study", 1, CELLS[:1]))
+
+    assert list(home.iterdir()) == []
+    assert cluster.calibrations == 0
 
 
 def test_each_round_has_an_order_of_its_own() -> None:
