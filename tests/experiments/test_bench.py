@@ -272,7 +272,7 @@ def test_a_run_leaves_the_collector_as_it_was() -> None:
 def test_a_small_day_of_a_fleet_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half an hour of 400 devices yields every figure of the table but SimPy's, and breaks no check."""
     monkeypatch.setattr(million_day, "beside_simpy", dict)
-    monkeypatch.setattr(million_day, "compile_modules", lambda: None)  # for the sake of times alone, and two of six runs
+    monkeypatch.setattr(million_day, "compile_modules", lambda: None)  # two of six runs, for the sake of times alone
     figures = million_day.measure(devices=400, hours=0.5, smaller=(200,), chunks=False)
 
     simpy = {"over_simpy", "over_simpy_numpy", "simpy_us_per_reading", "simpy_soc_off", "cpu_ns_per_reading_numpy"}
