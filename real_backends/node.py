@@ -39,6 +39,7 @@ from real_backends.identity import OWNER, Identity, Registry, read_registry
 from real_backends.keys import Ed25519Keys
 from real_backends.lent_memory import LentMemory
 from real_backends.models import law_of, open_model
+from real_backends.node_files import require_version
 from real_backends.sensors import Sensors, open_sensors, report
 from real_backends.serve import Serve
 from real_backends.stores.blobs import BlobStore
@@ -238,6 +239,7 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
     def key_of(name: str) -> Keys:
         return Ed25519Keys(Identity(name, identity.folder).private_key(), registry)
 
+    require_version(folder)
     serve = Serve(
         lambda: play(role, make_cell, me=config.name, peers=node_spec.peers, seed=scenario.seed, key_of=key_of),
         transport,

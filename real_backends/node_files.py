@@ -15,9 +15,30 @@ import msgspec
 
 from policies.log import RECORD_BYTES_MAX, frames
 from policies.port import Effect, Input
-from policies.wire import encode
-from real_backends.stores.file import write_all
+from policies.wire import WIRE_VERSION, encode
+from real_backends.stores.file import FileStorage, write_all
 from scenarios.journal import Header, Journal, read
+
+
+def require_version(folder: Path) -> None:
+    """Refuse a node's folder whose log another wire version wrote, and mark a new one with this.
+
+    What is saved is what was said: votes and certificates that an older version signed are false to this one.
+
+    Raises:
+        ValueError: naming the log, both versions and what to do.
+        OSError: the folder cannot be read or written.
+    """
+    mark, log = FileStorage(folder / "wire_version"), folder / "node.log"
+    said = mark.read().decode()
+    if said != str(WIRE_VERSION):
+        if log.exists() and log.stat().st_size:
+            raise ValueError(
+                f"{log}: written under wire version {said or '(older than 7)'}, and this is {WIRE_VERSION}: start the "
+                "release that wrote it, or found the village anew"  # a member that forgot its votes may not rise again
+            )
+        mark.replace(str(WIRE_VERSION).encode())
+    mark.close()
 
 
 class JournalFile:

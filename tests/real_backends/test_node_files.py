@@ -18,9 +18,9 @@ from policies import port as p
 from policies.cell import Cell
 from policies.log import frame, frames
 from policies.port import Keys, Policy
-from policies.wire import Message, encode
+from policies.wire import WIRE_VERSION, Message, encode
 from real_backends.cluster import LocalCluster, until
-from real_backends.node_files import EventFile, JournalFile, read_events, read_journal
+from real_backends.node_files import EventFile, JournalFile, read_events, read_journal, require_version
 from scenarios.journal import Header, read
 
 HEADER = Header(node="a", peers=("b",), seed=5, world="local", policies={}, config={"nested": {"of": (1, 2)}})
@@ -249,3 +249,27 @@ def test_a_real_node_bounds_its_files_and_its_journal_replays(tmp_path: Path) ->
     for name in ("node.journal", "events.jsonl"):
         assert all((tmp_path / "a" / f"{name}{old}").stat().st_size < 10_000 for old in ("", ".old"))
     assert "turned" in [event["name"] for event in read_events(tmp_path / "a" / "events.jsonl")]
+
+
+@pytest.mark.parametrize("said", ["", "6"])
+def test_a_log_of_another_wire_version_stops_its_node(tmp_path: Path, said: str) -> None:
+    """Votes that it saved would be false to all others: a new folder is marked, an older log named and left alone."""
+    require_version(tmp_path)
+    (tmp_path / "node.log").write_bytes(b"saved")
+    require_version(tmp_path)
+    (tmp_path / "wire_version").write_text(said)
+
+    with pytest.raises(
+        ValueError, match=rf"node\.log: written under wire version {said or r'.older than 7.'}, and this is"
+    ):
+        require_version(tmp_path)
+    assert (tmp_path / "wire_version").read_text() == said
+    assert (tmp_path / "node.log").read_bytes() == b"saved"
+
+
+def test_a_mark_without_a_log_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Nothing was saved under the older version yet."""
+    (tmp_path / "wire_version").write_text("6")
+    require_version(tmp_path)
+
+    assert (tmp_path / "wire_version").read_text() == str(WIRE_VERSION)
