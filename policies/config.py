@@ -269,8 +269,8 @@ class PhiConfig(Strict, frozen=True, tag_field="detector", tag="phi"):
     window: Annotated[int, Meta(ge=2, le=10_000)] = 1000  # intervals remembered of each peer; also the paper's
     std_min_s: Beat = 0.1
     pause_s: NonNegative = 3.0  # acceptable pause, added to the mean; the paper has none
-    suspect_phi: Annotated[float, Meta(gt=0, le=100)] = 3.0  # one wrong suspicion in 10^3 heartbeats (assumption)
-    dead_phi: Annotated[float, Meta(gt=0, le=100)] = 8.0  # Akka's and Cassandra's threshold
+    suspect_phi: Annotated[float, Meta(ge=0.01, le=100)] = 3.0  # one wrong suspicion in 10^3 heartbeats (assumption)
+    dead_phi: Annotated[float, Meta(ge=0.01, le=100)] = 8.0  # Akka's and Cassandra's threshold
     members_max: Annotated[int, Meta(ge=1)] = 1024  # names that are remembered (our own bound)
 
 

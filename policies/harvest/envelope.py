@@ -112,7 +112,7 @@ def _hard(c: OwnerLimits, v: _View) -> list[_Law]:
         _Law("metered", r.metered & (not c.allow_metered), r.metered, "false"),
         _Law("Mbit/s", ~(v.mbps >= c.min_bandwidth_mbps), v.mbps, f"from {c.min_bandwidth_mbps:g}"),
         _Law("screen_on", v.guest & r.screen_on & c.require_screen_off, r.screen_on, "false"),
-        _Law("clock", v.guest & np.isnan(r.local_minute), r.local_minute, "a number"),
+        _Law("clock", v.guest & ~(r.local_minute >= 0.0), r.local_minute, "from 0"),
     ]
 
 

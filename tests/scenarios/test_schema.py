@@ -79,6 +79,10 @@ BAD = [
         {"policy": {"membership": {"detector": "phi", "dead_phi": 1}}},
         "policy.membership.dead_phi=1.0: expected >= suspect_phi=3.0",
     ),
+    (
+        {"policy": {"membership": {"detector": "phi", "suspect_phi": 1e-17}}},
+        "policy.membership.suspect_phi=1e-17: expected `float` >= 0.01",
+    ),
     ({"record": {"journals": "some"}}, "record.journals='some': expected one of none, committee, all"),
     ({"edge": 3}, "edge=3: expected `bool`, got `int`"),
     ({"sensors": "hots"}, "sensors='hots': did you mean 'host'? allowed: host, trace, trace:FILE, sysfs, "),
