@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from experiments.compose import build, compose_plain
 from policies.config import BoincConfig, FederatedConfig, HarvestConfig, HarvestRules, PredictiveConfig
 from scenarios.fleet import FleetPolicies, FleetRecord, Outage
 from sim.fleet import run, stock
@@ -131,10 +131,10 @@ def test_whoever_leaves_has_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_ctrl_c_saves_and_the_command_goes_on(tmp_path: Path) -> None:
     """Ctrl-C leaves exit code 130 and a state; the same command finishes from it with the digest of a whole run."""
     words = [
-        "run", "scenario=million_day", "devices=3000", "chunk=500", "processes=2", "track=none",
+        "scenario=million_day", "devices=3000", "chunk=500", "processes=2",
         "record.checkpoint_h=0.25", "record.histories=2", "duration_s=28800",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "experiments.cli", *words, f"out={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "experiments.cli", "run", *words, "track=none", f"out={tmp_path / 'run'}"]
     env = {**os.environ, "VILLAGETWIN_HOME": str(tmp_path)}
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     head = tmp_path / ".run.state" / STATE / "head.json"
@@ -147,11 +147,9 @@ def test_ctrl_c_saves_and_the_command_goes_on(tmp_path: Path) -> None:
     assert head.exists()
 
     done = subprocess.run([*command, "-q", "--json"], env=env, capture_output=True, text=True, check=True)
-    again = [sys.executable, "-m", "experiments.cli", *words, f"out={tmp_path / 'whole'}", "-q", "--json"]
-    whole = subprocess.run(again, env=env, capture_output=True, text=True, check=True)
+    whole = run_fleet(msgspec.structs.replace(build(compose_plain(words)), processes=1))
 
-    digest: Any = msgspec.json.decode(done.stdout)["digest"]
-    assert digest == msgspec.json.decode(whole.stdout)["digest"]
+    assert msgspec.json.decode(done.stdout)["digest"] == whole.digest
     assert not (tmp_path / ".run.state").exists()
 
 
