@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from experiments import compose as composing
 from experiments.cli import main
 from experiments.compose import CONF, UsageError, compose, compose_plain, groups, points, root_of, split
 from experiments.folders import named_files
-from scenarios.fleet import FleetScenario
 from scenarios.schema import Scenario, build, to_plain
 
 BAD_WORDS = [
@@ -77,33 +75,6 @@ def test_a_wrong_word_is_one_line_exit_2_and_nothing_written(
     assert err.count("\n") == 1
     assert says in err
     assert list(home.iterdir()) == []
-
-
-def test_every_choice_of_conf_composes_into_the_schema() -> None:
-    """Each YAML file of conf/ can be chosen and passes the schema; a village's parts, side by side."""
-    plain_desks = ["faults=none", "adversary=none"]
-    needs = {
-        "workload=azure_conv": ["workload.path=trace.csv"],
-        "workload=recorded": ["workload.path=RUN/requests.parquet"],
-        "faults=desks_storm": ["scenario=four_desks"],
-        "fleet=desks_4": plain_desks,
-        "fleet=desks_5": plain_desks,
-        "fleet=desks_7": plain_desks,
-        **{f"fleet=desks_{kind}": ["scenario=gap"] for kind in ("slow", "tight", "far", "mixed")},
-    }
-    tied = ("policy/committee", "policy/coordination")  # an epoch lasts two plans
-    parts = {group: names for group, names in groups().items() if group.startswith("policy/") and group not in tied}
-    chosen = [[f"{group}={name}"] for group, names in groups().items() if group not in parts for name in names]
-    chosen += [
-        [f"{group}={names[turn % len(names)]}" for group, names in parts.items()]
-        for turn in range(max(map(len, parts.values())))
-    ]
-
-    assert len(chosen) > 20
-    for word in chosen:
-        words = [*word, *needs.get(word[0], [])]
-        kind = FleetScenario if root_of(words) == "fleet" else Scenario
-        assert type(composing.build(compose_plain(words))) is kind, word
 
 
 def test_a_fleets_files_compose_on_a_root_of_their_own() -> None:
