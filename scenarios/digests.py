@@ -163,7 +163,11 @@ def _module_imports(name: str) -> tuple[str, ...]:
 def _imports(source: str, package: str) -> tuple[str, ...]:
     """Return the covered modules that ``source``, a module of ``package``, names in its import statements."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(textwrap.dedent(source))):
+    waiting: list[ast.AST] = [ast.parse(textwrap.dedent(source))]
+    while waiting:
+        node = waiting.pop()
+        inner = ast.iter_child_nodes(node)  # an import is a statement: to look into expressions takes most of a walk
+        waiting += [child for child in inner if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case)]
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
