@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from experiments.hunt.arena import Play
 from experiments.hunt.arenas.byzantine import asked_in_calm_is_chosen
 from experiments.hunt.arenas.council import RULES, SEATS, CouncilArena, facts
 from policies.config import RaftConfig
+from policies.local import Propose
+from policies.port import NS_PER_S
+from policies.wire import encode
 from scenarios.adversaries.behaviours import Behaviour
 from scenarios.checks import Check, consensus, council, logs
 from scenarios.checks.progress import EverybodyCatchesUp, ViewsConverge
 from scenarios.checks.state import EqualStates, LedgerConserved, NoOverdraft
 from scenarios.trial import Trial
+
+AGAIN_S = 0.6  # two elections at the longest
 
 
 class CouncilRaftArena(CouncilArena):
@@ -38,3 +44,16 @@ class CouncilRaftArena(CouncilArena):
             consensus.commits_after_healing(), asked_in_calm_is_chosen(), EverybodyCatchesUp(), ViewsConverge(),
             council.CommitteesTakeOffice(2), *consensus.rare(), *council.rare(founders, evidence=False),
         )  # fmt: skip
+
+    def ask(self, play: Play, number: int) -> None:
+        """Ask as over the other logs, and once more: what reaches a leader that is voted out just then is lost.
+
+        Who proposes comes again (`policies.local.Propose`); an epoch lasts longer than this takes.
+        """
+        super().ask(play, number)
+        play.world.engine.call_at(play.now_ns + int(AGAIN_S * NS_PER_S), lambda k: self._ask_again(play, k), number)
+
+    def _ask_again(self, play: Play, number: int) -> None:
+        names = play.trial.names
+        payload = encode(Propose(self.command(play, number)))
+        play.request(names[(number + 1) % len(names)], self.machine, "client", str(number), payload)
