@@ -43,9 +43,9 @@ def idle(kind: type[PhiAccrual]) -> None:
         require(alive == NAMES, f"live members are believed alive: to {name} only {', '.join(alive)} are")
 
 
-def once_dead(self: Table, member: str, incarnation: int, status: int) -> bool:
+def once_dead(self: Table, member: str, incarnation: int, status: int, own: bool = False) -> bool:
     """Take in an update; a fault is never cleared, and is not told again."""
-    return self.entries.get(member, (0, ALIVE))[1] != DEAD and _learn(self, member, incarnation, status)
+    return self.entries.get(member, (0, ALIVE))[1] != DEAD and _learn(self, member, incarnation, status, own)
 
 
 _learn = Table.learn
