@@ -213,13 +213,19 @@ def test_a_newcomer_verifies_one_epochs_end_a_step(chain: Literal[2, 3], monkeyp
     assert len(set(verified)) == len(verified) >= 3
 
 
-@pytest.mark.parametrize("broken", [0, 2])
-def test_a_state_behind_an_end_that_proves_nothing_is_refused(broken: int) -> None:
-    """Whichever of the epochs' ends it is; and the next state that is shown is looked at again."""
+def three_epochs_later() -> SmallLog:
+    """Return a log whose four members have changed their order three times, beside a fifth node that is none."""
     log = SmallLog(5, 2, network=CALM, members=4, snapshot_every=5, checkpoint_every=5)
     for turn in (1, 2, 3):
         log.cluster.request("n1", "client", f"turn {turn}", Members((*OLD[turn:], *OLD[:turn])), "app")
         log.run(1, every=0.05, at=OLD)
+    return log
+
+
+@pytest.mark.parametrize("broken", [0, 2])
+def test_a_state_behind_an_end_that_proves_nothing_is_refused(broken: int) -> None:
+    """Whichever of the epochs' ends it is; and the next state that is shown is looked at again."""
+    log = three_epochs_later()
     member, transfer = log.member("n4"), log.member("n4").catch_up.transfer
     offer = log.member("n0").catch_up.transfer.offer
     ends_of = list(offer.handovers)
@@ -240,10 +246,7 @@ def test_a_state_behind_an_end_that_proves_nothing_is_refused(broken: int) -> No
 
 def test_whoever_shows_false_states_all_the_time_keeps_no_other_from_being_looked_at() -> None:
     """Each of its states has true ends but the last: a true one of another member is proven in turn."""
-    log = SmallLog(5, 2, network=CALM, members=4, snapshot_every=5, checkpoint_every=5)
-    for turn in (1, 2, 3):
-        log.cluster.request("n1", "client", f"turn {turn}", Members((*OLD[turn:], *OLD[:turn])), "app")
-        log.run(1, every=0.05, at=OLD)
+    log = three_epochs_later()
     member, transfer = log.member("n4"), log.member("n4").catch_up.transfer
     offer = log.member("n0").catch_up.transfer.offer
     *true, last = offer.handovers
