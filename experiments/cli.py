@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
+from experiments.opened import tell_at_exit
+
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("run a scenario, write its Run and report", "twin run scenario=four_desks world=local seed=7"),
     "sweep": (
@@ -235,4 +237,5 @@ def _complain(text: str, code: int) -> int:
 
 
 if __name__ == "__main__":
+    tell_at_exit(sources=False)
     sys.exit(main())

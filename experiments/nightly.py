@@ -23,11 +23,10 @@ from threading import Lock
 from typing import Any
 
 from experiments.nightly_results import CHECKOUT, Results, counts, part, read, what_it_rests_on, write
+from experiments.opened import OPENED
 from experiments.progress import say
 from experiments.rests_on import RESULTS, Sources
 
-OPENED = "VILLAGETWIN_OPENED"
-"""Where tests/conftest.py writes which files of the checkout a process opened or imported."""
 INTERRUPTED, NO_TESTS = 2, 5  # pytest's exit codes when it was stopped, and when it collected nothing
 ALONE = ("bench", "long_hunts")
 """Parts beside which nothing runs: figures of one are speeds, and the other takes all cores."""

@@ -3,7 +3,7 @@
 The files are found by what Python sources say, so that children count whose imports nobody sees: imports anywhere in a
 file, and dotted names in strings (``-m real_backends.node``, ``import_module(f"experiments.hunt.arenas.{name}")``,
 programs for ``python -c``). In doubt more counts than is needed: a string that names a package, or leaves the end of a
-name open, names every module in it. What a run opened besides is told by who saw it (tests/conftest.py).
+name open, names every module in it. What a run opened besides is told by who saw it (`experiments.opened`).
 
 Sources are read as they are now, although those of the run decide. That is enough: where a file does not count any
 more, one that imported it has changed or has lost its own importer, and so on up to the test; the first of that chain
@@ -57,10 +57,7 @@ class Sources:
             test: the file.
             opened: what a run opened besides; what is no file here is left out.
         """
-        beside = f"{Path(test).parent.as_posix()}/"
-        todo = {test, *opened, *self._always}
-        todo |= {(folder / "conftest.py").as_posix() for folder in Path(test).parents}
-        todo |= {name for name in self._content if name.startswith(beside) and not name.endswith(".py")}
+        todo = {*self.beside(test), *opened, *self._always}
         found: set[str] = set()
         while todo:
             file = todo.pop()
@@ -68,6 +65,13 @@ class Sources:
                 found.add(file)
                 todo |= self._named_by(file)
         return found
+
+    def beside(self, test: str) -> set[str]:
+        """Return a file of tests, what pytest reads for it, the files beside it that are no Python, and `SETTINGS`."""
+        folder = f"{Path(test).parent.as_posix()}/"
+        given = {test, *SETTINGS, *((above / "conftest.py").as_posix() for above in Path(test).parents)}
+        given |= {name for name in self._content if name.startswith(folder) and not name.endswith(".py")}
+        return self.known(given)
 
     def known(self, files: Iterable[str]) -> set[str]:
         """Return those that are files of the project."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.folders import project_root
+from experiments.opened import tell_at_exit
 from experiments.progress import Progress
 
 Work = Callable[[list[str]], dict[str, Any]]  # a point's words to {"run", "key", "summary", ...}
@@ -176,6 +177,7 @@ class _Worker:
 
 
 def _serve(pipe: Connection, work: Work) -> None:
+    tell_at_exit(sources=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends us
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What all tests share: where the measured data lie, how far a law is from its reference, which files were opened."""
+"""What all tests share: where the measured data lie, how far a law is from its reference."""
 
 from __future__ import annotations
 
@@ -12,36 +12,20 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from experiments.opened import CHECKOUT, tell_at_exit
+
 REAL = tuple(
     f"tests/{name}"
     for name in ("conformance", "notebooks", "real_backends", "setup", "scenarios/adversaries/test_worlds")
 )
 """Tests that wait for real processes and sockets, or need much memory: one at a time, whatever runs beside."""
-_opened: set[str] = set()
 settings.register_profile("untimed", deadline=None)  # a busy machine breaks no law
 settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
-    """Keep account of files that are opened, where `twin test nightly` asks for it (experiments/nightly.py)."""
-
-    def heard(event: str, arguments: tuple[object, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-            _opened.add(os.path.abspath(os.fsdecode(arguments[0])))
-
-    if "VILLAGETWIN_OPENED" in os.environ:
-        sys.addaudithook(heard)
-
-
-def pytest_unconfigure() -> None:
-    """Tell which files of the checkout were opened, and which modules imported: these are often read as bytecode."""
-    if "VILLAGETWIN_OPENED" in os.environ:
-        files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-        paths = map(Path, _opened.union(os.path.abspath(file) for file in files if file))
-        names = sorted(path.relative_to(CHECKOUT).as_posix() for path in paths if path.is_relative_to(CHECKOUT))
-        with Path(os.environ["VILLAGETWIN_OPENED"]).open("a") as told:  # tests that run pytest tell theirs, too
-            told.writelines(f"{name}\n" for name in names)
+    """Keep account of files that are opened, where `twin test nightly` asks for it."""
+    tell_at_exit(sources=True)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -117,6 +117,21 @@ def test_what_passed_with_this_code_is_not_repeated(night: Night) -> None:
     assert parts()["kill"]["commit"] == "two+changes"
 
 
+def test_tests_whose_children_tell_rest_on_what_was_told_alone(night: Night) -> None:
+    """Of all that their sources name only what a process opened outdates them; one that told nothing proves nothing."""
+    campaign, told = "tests/c/test_long_hunts.py::test_x[raft]", "policies/raft.py"
+    for name in ("models/named.py", told, "requirements.lock", "conf/config.yaml"):
+        night.edit(name, "")
+    night.edit("tests/c/test_long_hunts.py", "import models.named\n")
+    before = Sources(nightly.CHECKOUT)
+    assert nightly_results.what_it_rests_on(campaign, [], before, before) == {}
+    result = nightly_results.what_it_rests_on(campaign, [told], before, before)
+    assert result["opened"] == [told]
+    for name, counts in (("models/named.py", True), ("conf/config.yaml", True), (told, False)):
+        night.edit(name, "1")
+        assert nightly_results.counts(campaign, result, Sources(nightly.CHECKOUT)) == counts
+
+
 def test_an_unknown_part_runs_nothing(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
     """One line names the word and the parts there are."""
     assert nightly.nightly(["kill", "huntz"]) == 2
@@ -217,10 +232,11 @@ def test_meanwhile():
 
 def test_what_a_process_opens_or_imports_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module whose name no source says and a file in another folder count; what changes meanwhile proves nothing."""
-    conftest = nightly.CHECKOUT / "tests" / "conftest.py"
+    kept = ("tests/conftest.py", "experiments/__init__.py", "experiments/opened.py")
     files = {"tests/a/test_some.py": OPENS, "tests/data/rows.csv": "1"}
     files |= dict.fromkeys(("models/__init__.py", "models/hidden.py", "models/other.py"), "")
-    for name, content in {**files, "tests/conftest.py": conftest.read_text()}.items():
+    files |= {name: (nightly.CHECKOUT / name).read_text() for name in kept}
+    for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(nightly, "CHECKOUT", tmp_path)

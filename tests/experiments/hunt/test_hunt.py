@@ -24,6 +24,7 @@ from experiments.hunt.columns import around, columns, replay
 from experiments.hunt.shrink import Shrinker
 from experiments.hunt.swarm import draw
 from experiments.hunt.verb import verdict
+from experiments.opened import OPENED
 from policies.port import Policy
 from scenarios import faults as f
 from scenarios.schema import ScenarioError
@@ -103,6 +104,18 @@ def test_a_planted_defect_is_found_and_the_correct_policy_raises_no_alarm(tmp_pa
     assert set(calm.kinds) >= {f.kind_of(kind) for kind in RAFT.kinds}
     assert 0 < calm.checks_share < 0.3
     assert calm.doubled > 0
+
+
+def test_a_campaigns_processes_tell_what_they_rest_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs the arena's seeds, the first time and again, is told; sources that are read for the version are not."""
+    told = tmp_path / "told.txt"
+    monkeypatch.setenv(OPENED, str(told))
+    plan = campaign.Plan(shape(requests=5, storm_s=1.0, calm_s=3.0), range(1, 26), double=0.1)
+    campaign.run(plan, tmp_path / "hunt", jobs=2, progress=no_progress)
+    names = told.read_text().splitlines()
+    processes = 2  # a worker for the one chunk, and the one that runs seeds again
+    assert names.count("experiments/hunt/arenas/raft.py") == names.count("sim/world.py") == processes
+    assert not [name for name in names if name.startswith("sim/fleet/")]
 
 
 def test_a_campaign_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
