@@ -35,7 +35,7 @@ LOAD = 3
 ANSWERS = 40  # that clients hear before, and again after, the liars are started anew
 SNAPSHOT_EVERY = 10  # commands: there are checkpoints to lie about
 AWAY_NS = 3 * NS_PER_S  # at most; with one of the honest down a liar can stop a committee of four
-LIARS_ALONE_NS = NS_PER_S
+LIARS_ALONE_NS = 2 * NS_PER_S  # eight periods of PBFT's: whoever lags asks each of three others twice
 SETTLED_S = 0.5  # of lying, at least, before the liars are started anew
 
 
@@ -66,6 +66,7 @@ async def beside(
     coalition: str = "",
     away: str = "",
     terms: int = 0,
+    snapshot_every: int = SNAPSHOT_EVERY,
 ) -> Seen:
     """Run a committee until clients of the honest were answered often enough and ``terms`` began; judge it all.
 
@@ -78,6 +79,7 @@ async def beside(
         away: an honest member that is down for a while, and then hears the liars alone for a while, so that there is
             something to give up, to fetch and to take over.
         terms: the first that every honest member must have reached at the end.
+        snapshot_every: commands between two snapshots; whoever lags by fewer is told batches or blocks, and no state.
     """
     begun_ns = time.monotonic_ns()
     lying = tuple(liars) if coalition else ()
@@ -85,7 +87,7 @@ async def beside(
     honest = tuple(name for name in names if name not in liars)
     restarts: list[tuple[int, str]] = []
     late_s = SETTLED_S + max(one.from_s for does in liars.values() for one in does)
-    cluster = LocalCluster(lambda name: members(rules, names, SNAPSHOT_EVERY), names, folder, roles=roles)
+    cluster = LocalCluster(lambda name: members(rules, names, snapshot_every), names, folder, roles=roles)
     async with cluster, clients_of(cluster, honest, LOAD) as clients:
 
         async def more() -> None:
@@ -117,12 +119,12 @@ async def beside(
     require_linearizable(clients.history)
     require_safe(folder, honest, restarts)
     journals = {name: cluster.journal(name) for name in names}
-    require_kept(journals, rules, honest, clients.history, SNAPSHOT_EVERY)
+    require_kept(journals, rules, honest, clients.history, snapshot_every)
     promises = _heard(journals, rules, honest, honest)
     assert [one.broken for one in promises] == [""] * len(promises)
 
     def honest_cell(header: Header) -> Cell:
-        policies = members(rules, names, SNAPSHOT_EVERY)
+        policies = members(rules, names, snapshot_every)
         return Cell(policies, header.node, header.peers, seed=header.seed, keys=cluster.keys(header.node))
 
     events = [(e["kind"], e["name"], e["detail"]) for name in honest for e in cluster.events(name)]

@@ -26,7 +26,7 @@ from tests.policies.consensus.hotstuff.test_adversaries import LIES
 from tests.policies.consensus.test_pbft_cluster import LIARS
 from tests.real_backends import liar_table
 from tests.real_backends.catalogue import CATALOGUE
-from tests.real_backends.liars import ANSWERS, Seen, beside
+from tests.real_backends.liars import ANSWERS, SNAPSHOT_EVERY, Seen, beside
 from tests.real_backends.losing import lose
 from tests.real_backends.registers import (
     BOUND_S,
@@ -58,6 +58,10 @@ OF_THE_AWAY = {
     "split votes", "duplicate signers", "half a quorum", "view of duplicates",
 }  # fmt: skip
 """Lies that nobody hears unless a member is given up, comes back, and has to catch up."""
+OF_BATCHES = {("pbft", "duplicate signers"), ("pbft", "half a quorum")}
+"""Of these, what is told to who lacks single batches. There is no snapshot in their runs: who comes back may else be
+given a state each time that it asks the liar, and the liar has nothing to lie about."""
+RARELY = 1000  # commands between two snapshots; a run has some 200, and asks for none of its own before 1,024 batches
 HONEST = {"stepped clock"}
 """What only looks like a lie: no member asks a wall clock, so that nothing comes of it."""
 NAMED = {"double votes"}
@@ -67,9 +71,12 @@ NAMED = {"double votes"}
 def live(folder: Path, protocol: str, lie: str) -> Seen:
     """Let one of four lie: the first leader, or, where a change of view is lied about, PBFT's next one."""
     liar, away = ("n1", "n0") if (protocol, lie) == ("pbft", "view of duplicates") else ("n0", "n3")
+    rules, every = RULES[protocol], SNAPSHOT_EVERY
+    if (protocol, lie) in OF_BATCHES:
+        rules, every = PROTOCOLS[protocol], RARELY
     return asyncio.run(beside(
-        folder, RULES[protocol], NAMES, {liar: WAYS[protocol][lie]}, away=away if lie in OF_THE_AWAY else "",
-        terms=TERMS if protocol == "hotstuff" else 0,
+        folder, rules, NAMES, {liar: WAYS[protocol][lie]}, away=away if lie in OF_THE_AWAY else "",
+        terms=TERMS if protocol == "hotstuff" else 0, snapshot_every=every,
     ))  # fmt: skip
 
 
