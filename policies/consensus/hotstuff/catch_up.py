@@ -20,7 +20,7 @@ from policies.consensus.hotstuff.epoch import Epoch, after, ends
 from policies.consensus.hotstuff.history import History, begun, epoch_of
 from policies.consensus.hotstuff.messages import Block, Certificate
 from policies.consensus.hotstuff.pacemaker import NEVER
-from policies.consensus.hotstuff.sync import BLOCKS_MAX, BYTES_MAX, Sync
+from policies.consensus.hotstuff.sync import BLOCKS_MAX, BYTES_MAX, Sync, is_full
 from policies.consensus.hotstuff.transfer import Transfer
 from policies.wire import encode
 
@@ -61,7 +61,9 @@ class CatchUp:
 
     def want(self, qc: Certificate, whom: str) -> None:
         """Fetch the block of a believed certificate, and what leads to it."""
-        if self.sync.want(qc):
+        parked = self.node.parked
+        proposed = parked[1].block if parked is not None and parked[2] == qc.block else None
+        if self.sync.want(qc, proposed):
             self._fetch(whom)
 
     def _fetch(self, whom: str) -> None:
@@ -79,7 +81,7 @@ class CatchUp:
         if self.transfer.ask_another():
             self.sync.asked_ns = self.node.port.now
         elif self.node.others:
-            self._fetch(self.sync.ask(self.node.others, self.node.port.now))
+            self._go_on(self.sync.ask(self.node.others, self.node.port.now))
 
     def on_fetch(self, sender: str, fetch: m.Fetch) -> None:
         """Somebody lacks blocks: send them, or, where they are forgotten, the state that holds them."""
@@ -115,20 +117,27 @@ class CatchUp:
         self.node.port.send(others[self.compared % len(others)], self.node.status())
 
     def on_blocks(self, sender: str, answer: m.Blocks) -> None:
-        """An answer: hold the blocks once they reach down to ours."""
+        """An answer: go on, with another one if it has less than it may hold, and does not reach down to ours."""
         node, sync = self.node, self.sync
         if not sync.take(answer.blocks):
             return node.refuse("blocks that were not asked for")
-        if sync.missing not in node.trunk.tree.blocks:
-            return self._fetch(sender)
+        return self._go_on(sender if is_full(answer.blocks) else sync.ask(node.others, node.port.now))
+
+    def _go_on(self, whom: str) -> None:
+        """Ask for what is missing, or, once what came reaches down to our blocks, hold it."""
+        node, sync = self.node, self.sync
         wanted = sync.wanted
-        for digest, block in sync.finish():
+        if wanted is None or sync.missing not in node.trunk.tree.blocks:
+            return self._fetch(whom)
+        parts, later = sync.finish()
+        for digest, block in parts:
             node.trunk.insert(digest, block)
             for name, signature in block.qc.votes:
                 node.saw(name, block.qc.view, block.qc.block, signature)
-        assert wanted is not None
-        node.learn(wanted, sender)
-        self._end_epoch(sender)
+        for qc in (wanted, later):
+            if qc is not None:
+                node.learn(qc, whom)
+        self._end_epoch(whom)
         return node.take_up_parked()
 
     # -- epochs --------------------------------------------------------------------------------------

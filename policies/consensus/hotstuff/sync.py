@@ -3,9 +3,16 @@
 One fetch is under way at a time. An answer is believed as far as digests reach: the first block must be the one that a
 verified certificate names, and every next one the parent of the one before. So a liar can only be slow, and the next
 member is asked after a while.
+
+Certificates go on coming meanwhile, one in each view. One of the wanted block's child is wanted in its place where that
+child is here, as it is once it was proposed to us: what is fetched leads up to it, too. Another one waits until the
+fetch has ended, or all were asked in vain: to begin anew with each would never reach down to who is far behind.
 """
 
 from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
 
 from policies.consensus.hotstuff.certificates import block_digest
 from policies.consensus.hotstuff.messages import Block, Certificate
@@ -16,6 +23,19 @@ BYTES_MAX = 1 << 20
 """Bytes of entries in one answer, after which it ends."""
 HELD_MAX = 8192
 """Blocks held that are not linked to the tree yet; beyond it fetching begins anew, from a checkpoint one hopes."""
+HELD_BYTES_MAX = 256 << 20
+"""Bytes of their entries, likewise: 1,024 blocks as large as may be, from which a village takes its snapshots (our own
+bound)."""
+
+
+def bytes_of(blocks: Iterable[Block]) -> int:
+    """Return how many bytes the entries of blocks have."""
+    return sum(len(entry.data) for block in blocks for entry in block.entries)
+
+
+def is_full(blocks: tuple[Block, ...]) -> bool:
+    """Return whether an answer holds as many blocks as it may: else it has all that was asked for."""
+    return len(blocks) >= BLOCKS_MAX or bytes_of(blocks) > BYTES_MAX
 
 
 class Sync:
@@ -23,22 +43,49 @@ class Sync:
 
     Attributes:
         wanted: the verified certificate whose block is fetched.
+        later: the newest one that waits until that is done.
         parts: (digest, block) fetched so far, newest block first; the last one's parent is asked for next.
+        size: bytes of their entries.
         asked_ns: when it was asked for last.
+        tries: how often others were asked since an answer came.
     """
 
     def __init__(self) -> None:
         self.wanted: Certificate | None = None
-        self.parts: list[tuple[bytes, Block]] = []
+        self.later: Certificate | None = None
+        self.parts: deque[tuple[bytes, Block]] = deque()
+        self.size = 0
         self.asked_ns = 0
         self.tries = 0
 
-    def want(self, qc: Certificate) -> bool:
-        """Begin to fetch a verified certificate's block; return whether that is news."""
-        if self.wanted is not None and self.wanted.view >= qc.view:
-            return False
-        self.wanted, self.parts, self.tries = qc, [], 0
-        return True
+    @property
+    def newest(self) -> Certificate | None:
+        """The newest certificate whose block is wanted."""
+        return self.later or self.wanted
+
+    def want(self, qc: Certificate, block: Block | None = None) -> bool:
+        """Want a verified certificate's block; return whether to begin to fetch it.
+
+        Args:
+            qc: the certificate.
+            block: the block that it names, if that was proposed to us.
+        """
+        newest = self.newest
+        if newest is None:
+            self._begin(qc)
+            return True
+        if qc.view > newest.view:
+            if block is not None and newest is self.wanted and block.qc.block == newest.block:
+                self.wanted = qc
+                self.parts.appendleft((qc.block, block))
+                self._count((block,))
+            else:
+                self.later = qc
+        return False
+
+    def _begin(self, qc: Certificate) -> None:
+        self.wanted, self.later, self.size, self.tries = qc, None, 0, 0
+        self.parts.clear()
 
     @property
     def missing(self) -> bytes | None:
@@ -57,17 +104,32 @@ class Sync:
                 return False
             fresh.append((digest, block))
             missing = block.qc.block
-        self.parts += fresh
-        if len(self.parts) > HELD_MAX:
-            self.parts.clear()
+        if fresh:
+            self.parts += fresh
+            self.tries = 0
+            self._count(blocks[:BLOCKS_MAX])
         return bool(fresh)
 
+    def _count(self, blocks: tuple[Block, ...]) -> None:
+        """More is held; begin anew if it is too much."""
+        self.size += bytes_of(blocks)
+        if (newest := self.newest) is not None and (len(self.parts) > HELD_MAX or self.size > HELD_BYTES_MAX):
+            self._begin(newest)
+
     def ask(self, others: tuple[str, ...], now_ns: int) -> str:
-        """Return whom to ask now, one after another."""
+        """Return whom to ask now, one after another; once all were asked in vain, for what is wanted later.
+
+        Nobody may hold a block that was certified and given up; all that came below it is given up with it.
+        """
+        if self.later is not None and self.tries >= len(others):
+            self._begin(self.later)
         self.asked_ns, self.tries = now_ns, self.tries + 1
         return others[self.tries % len(others)]
 
-    def finish(self) -> list[tuple[bytes, Block]]:
-        """End the fetch; return its blocks, oldest first."""
-        parts, self.wanted, self.parts = self.parts[::-1], None, []
-        return parts
+    def finish(self) -> tuple[list[tuple[bytes, Block]], Certificate | None]:
+        """End the fetch; return its blocks, oldest first, and the certificate that waited for that."""
+        parts, later = [*reversed(self.parts)], self.later
+        self.wanted = self.later = None
+        self.parts.clear()
+        self.size = 0
+        return parts, later

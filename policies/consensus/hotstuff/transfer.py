@@ -187,7 +187,7 @@ class Transfer:
             for handover in given.handovers[catch_up.history.present - proven.first :]:
                 catch_up.keep(handover)
             node.begin_epoch(epoch)
-        wanted, catch_up.sync = catch_up.sync.wanted, Sync()
+        wanted, catch_up.sync = catch_up.sync.newest, Sync()
         node.safety.start_above(given.qc)
         if given.stable.block in node.trunk.tree.blocks and not leap:
             node.commit_to(given.stable.block, None)  # all that we lacked was to know that it is committed

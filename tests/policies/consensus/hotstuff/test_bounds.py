@@ -253,8 +253,52 @@ def test_blocks_that_never_link_are_held_up_to_a_bound() -> None:
     sync.want(qc)
 
     assert not sync.take((m.Block(0, 9, 1, qc, ()),))
-    assert sync.parts == []
+    assert not sync.parts
     assert HELD_MAX > 0
+
+
+def chained(count: int, data: bytes = b"") -> list[tuple[m.Certificate, m.Block]]:
+    """Return blocks, each the child of the one before, with certificates of them."""
+    made, qc = [], m.Certificate(0, 0, b"root", ())
+    for view in range(1, count + 1):
+        block = m.Block(0, view, view, qc, (Entry("n1", view, 0, data),))
+        qc = m.Certificate(0, view, block_digest(block), ())
+        made.append((qc, block))
+    return made
+
+
+def test_a_newer_certificate_keeps_what_was_fetched_below_it() -> None:
+    """Of a child that is here it is wanted at once; another waits until the fetch ends, or all were asked in vain."""
+    chain, sync = chained(9), Sync()
+    assert sync.want(chain[5][0])
+    assert sync.take((chain[5][1], chain[4][1]))
+    assert not sync.want(*chain[6])
+    assert (sync.wanted, sync.missing) == (chain[6][0], chain[3][0].block)
+
+    assert not sync.want(chain[8][0])
+    assert (sync.wanted, sync.newest, sync.missing) == (chain[6][0], chain[8][0], chain[3][0].block)
+    assert sync.take(tuple(block for _, block in chain[3::-1]))
+    assert sync.missing == b"root"
+    parts, later = sync.finish()
+    assert [block for _, block in parts] == [block for _, block in chain[:7]]
+    assert (later, sync.newest) == (chain[8][0], None)
+
+    sync.want(chain[1][0])
+    sync.want(chain[8][0])
+    wanted = [(sync.ask(("n1", "n2", "n3"), 0), sync.wanted)[1] for _ in range(4)]
+    assert wanted == [chain[1][0]] * 3 + [chain[8][0]]
+
+
+def test_blocks_that_are_fetched_are_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it all is fetched anew, for the newest certificate."""
+    monkeypatch.setattr("policies.consensus.hotstuff.sync.HELD_BYTES_MAX", 30)
+    chain, sync = chained(5, bytes(10)), Sync()
+    sync.want(chain[3][0])
+    assert sync.take(tuple(block for _, block in chain[3:0:-1]))
+    assert (len(sync.parts), sync.size) == (3, 30)
+
+    assert not sync.want(*chain[4])
+    assert (sync.wanted, len(sync.parts), sync.size) == (chain[4][0], 0, 0)
 
 
 STRANGE: dict[str, Any] = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 import pytest
 
+from policies.consensus.hotstuff.sync import BLOCKS_MAX
 from scenarios.adversaries import behaviours as b
 from scenarios.schema import Network
 from tests.policies.consensus.hotstuff.small_log import CALM, Get, SmallLog
@@ -124,6 +126,29 @@ def test_a_cut_off_minority_catches_up_by_fetching_blocks(chain: Literal[2, 3]) 
     log.require_safe()
     log.require_live(asked, log.members)
     assert log.member("n0").term > 0
+
+
+@CHAINS
+def test_who_is_far_behind_catches_up_while_each_answer_finds_a_newer_certificate(chain: Literal[2, 3]) -> None:
+    """A view is as long as an answer takes: what came is kept, and goes on below it, 64 blocks a request."""
+    slow = msgspec.structs.replace(CALM, backbone_s=0.01)
+    log = SmallLog(4, chain, network=slow, checkpoint_every=10_000, tenure=4096)
+    near, far, ahead = log.member("n0"), log.member("n3"), log.members[:3]
+    log.cluster.partition(["n3"])
+    while near.trunk.tree.height < 250:
+        log.run(0.1, every=0.005, at=ahead)
+    began, asked = near.trunk.tree.height, list[int]()  # how far behind it was when it asked
+    log.cluster.world.on_send.append(
+        lambda now, node, sent: asked.append(near.trunk.tree.height - far.trunk.tree.height)
+        if node.name == "n3" and msgspec.msgpack.decode(sent[3])[0] == "fetch" else None
+    )  # fmt: skip
+    log.cluster.heal()
+    log.run(1, every=0.005, at=ahead)
+
+    log.require_safe()
+    assert near.trunk.tree.height > began + 20
+    assert near.trunk.tree.height - far.trunk.tree.height < 5
+    assert sum(behind > 5 for behind in asked) <= 250 // BLOCKS_MAX + 3
 
 
 @CHAINS
