@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from experiments.shard.goodput import Shown
+from experiments.shard.goodput import LIMITS, Shown
 
 PLACE = re.compile(r"<!-- goodput: (?P<name>[^>]*?) -->\n.*?<!-- /goodput -->\n", re.DOTALL)
 
@@ -56,11 +56,14 @@ def text(shown: Sequence[Shown]) -> str:
 
 
 def _tables(shown: Sequence[Shown]) -> list[tuple[str, list[list[str]]]]:
+    """Return each table's title and rows: of a plan under several limits its best and the usual one."""
     tables = []
     for (bed, model, coming), group in groupby(shown, key=lambda one: (one.testbed, one.model, one.coming)):
         own = list(group)
         ordered = sorted(own, key=lambda one: -one.result.decode_tokens_per_s)
-        tables.append((f"{bed}, {model}: {TITLES[coming]}", [_words(own, one) for one in ordered]))
+        best = {(one.planner, one.router): one.limit for one in reversed(ordered)}
+        rows = [_words(own, one) for one in ordered if one.limit in (best[one.planner, one.router], LIMITS[0])]
+        tables.append((f"{bed}, {model}: {TITLES[coming]}", rows))
     return tables
 
 
@@ -69,7 +72,7 @@ def _words(own: Sequence[Shown], one: Shown) -> list[str]:
     return [
         one.planner,
         one.router,
-        str(one.tokens_max),
+        f"{one.limit.requests} / {one.limit.tokens}",
         f"{result.decode_tokens_per_s:.1f}",
         *(_times(own, one, name) for name in ("petals", "swarm")),
         f"{result.prompt_s:.1f}, {result.prompt_p99_s:.1f}",

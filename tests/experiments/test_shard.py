@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,19 @@ import numpy as np
 import pytest
 
 from experiments import cli, verbs
-from experiments.shard.goodput import Goodput, Load, Shown, arrivals, code_gaps_s, compare, goodput, lengths
+from experiments.shard.goodput import (
+    LIMITS,
+    ROUTERS,
+    Goodput,
+    Load,
+    Shown,
+    arrivals,
+    chosen,
+    code_gaps_s,
+    compare,
+    goodput,
+    lengths,
+)
 from experiments.shard.goodput_page import page
 from experiments.shard.score import Row, planned, ratio, row
 from experiments.shard.testbeds import Bed, read
@@ -126,6 +140,34 @@ def test_a_placement_serves_more_than_petals_on_the_single_cluster(data_folder: 
     assert served["placement", "weighted"] >= 1.15 * best
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("testbed", "baseline", "bar"),
+    [("helix_single24", "petals", 1.15), ("helix_geo24", "petals", 1.35), ("helix_mixed42", "swarm", 1.25)],
+)
+def test_the_plan_that_simulation_chooses_serves_more_than_a_baseline(
+    testbed: str, baseline: str, bar: float, data_folder: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """All requests at once, each under the limit of an iteration that suits it, however the baseline draws ways."""
+    bed, pairs = read(data_folder / f"testbeds/{testbed}.json.gz", "70b"), lengths(data_folder / "traces")
+    load = Load("offline", begin_s=75.0, end_s=300.0)
+
+    def most(plan: Plan, planner: str, *routers: str) -> float:
+        """Return the decode tokens a second of the best of a planner's ways."""
+        ways = product(routers, LIMITS)
+        served = (
+            goodput(bed, plan, planner, router, load, arrivals(load, pairs, np.zeros(0)), limit)
+            for router, limit in ways
+        )
+        return max(result.decode_tokens_per_s for result in served)
+
+    ours = most(chosen(bed, len(bed.problem.workers), pairs), "simulated", "weighted")
+    ratio = ours / most(planned(bed, baseline), baseline, *ROUTERS)
+    record_property(f"{testbed}.ratio", ratio)
+
+    assert ratio >= bar
+
+
 @pytest.mark.slow
 def test_a_placement_passes_no_less_than_those_it_begins_from(data_folder: Path) -> None:
     """On 42 mixed nodes, where SWARM's equal stages pass more than what the programme finds by itself."""
@@ -139,7 +181,7 @@ def test_a_page_keeps_its_words_and_replaces_its_tables() -> None:
     """Tables of a testbed and model are made anew where they stand, others are added; all other words stay."""
     nothing = Goodput(*(0.0 for _ in dataclasses.fields(Goodput)))
     one, other = (
-        Shown("bed", model, "petals", "own", coming, 256, nothing)
+        Shown("bed", model, "petals", "own", coming, LIMITS[0], nothing)
         for model, coming in (("7b", "offline"), ("8b", "poisson"))
     )
     first = page("# Words before\n", [one], "the first command", {("bed", "7b"): 3.4})
