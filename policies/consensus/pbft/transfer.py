@@ -74,9 +74,11 @@ class Transfer(Vouching):
             self._drop("chunk asked too often")
         elif base.stable != GENESIS:
             self.serving.count(sender, self.port.now)
-            data = piece(base.state, ask.number, self.config.chunk_bytes)
-            mine = ask.state == base.stable.point.state
-            self.port.send(sender, Chunk(ask.state, ask.number, data) if mine else self.execution.offer)
+            if ask.state == base.stable.point.state:
+                data = piece(base.state, ask.number, self.config.chunk_bytes)
+                self.port.send(sender, Chunk(ask.state, ask.number, data))
+            else:
+                self.port.send(sender, self.execution.offer)
 
     # -- states: who needs one -----------------------------------------------------------------------
 
