@@ -121,7 +121,10 @@ class CatchUp:
         node, sync = self.node, self.sync
         if not sync.take(answer.blocks):
             return node.refuse("blocks that were not asked for")
-        return self._go_on(sender if is_full(answer.blocks) else sync.ask(node.others, node.port.now))
+        others = tuple(name for name in node.others if name != sender)
+        if others and not is_full(answer.blocks) and sync.missing not in node.trunk.tree.blocks:
+            return self._fetch(sync.ask(others, node.port.now))
+        return self._go_on(sender)
 
     def _go_on(self, whom: str) -> None:
         """Ask for what is missing, or, once what came reaches down to our blocks, hold it."""

@@ -47,7 +47,8 @@ class Sync:
         parts: (digest, block) fetched so far, newest block first; the last one's parent is asked for next.
         size: bytes of their entries.
         asked_ns: when it was asked for last.
-        tries: how often others were asked since an answer came.
+        turn: how often it was another's turn to be asked.
+        tries: the same, since an answer came.
     """
 
     def __init__(self) -> None:
@@ -56,7 +57,7 @@ class Sync:
         self.parts: deque[tuple[bytes, Block]] = deque()
         self.size = 0
         self.asked_ns = 0
-        self.tries = 0
+        self.turn = self.tries = 0
 
     @property
     def newest(self) -> Certificate | None:
@@ -123,8 +124,8 @@ class Sync:
         """
         if self.later is not None and self.tries >= len(others):
             self._begin(self.later)
-        self.asked_ns, self.tries = now_ns, self.tries + 1
-        return others[self.tries % len(others)]
+        self.asked_ns, self.turn, self.tries = now_ns, self.turn + 1, self.tries + 1
+        return others[self.turn % len(others)]
 
     def finish(self) -> tuple[list[tuple[bytes, Block]], Certificate | None]:
         """End the fetch; return its blocks, oldest first, and the certificate that waited for that."""

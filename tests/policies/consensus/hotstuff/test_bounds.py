@@ -18,7 +18,7 @@ from policies.consensus.hotstuff.certificates import block_digest, time_out_byte
 from policies.consensus.hotstuff.evidence import VIEWS_MAX
 from policies.consensus.hotstuff.messages import Entry, Forward, Vote
 from policies.consensus.hotstuff.pool import DONE_MAX, SENDER_BYTES_MAX, Pool
-from policies.consensus.hotstuff.sync import HELD_MAX, Sync
+from policies.consensus.hotstuff.sync import BLOCKS_MAX, HELD_MAX, Sync
 from policies.jobs import NAME_MAX
 from policies.wire import Message, encode
 from scenarios.adversaries import behaviours as b
@@ -299,6 +299,25 @@ def test_blocks_that_are_fetched_are_bounded_in_bytes_too(monkeypatch: pytest.Mo
 
     assert not sync.want(*chain[4])
     assert (sync.wanted, len(sync.parts), sync.size) == (chain[4][0], 0, 0)
+
+
+def test_who_answers_with_less_than_it_may_hold_and_not_with_all_is_not_asked_on() -> None:
+    """A liar that gives one block at a time would keep a member behind for as long as it likes."""
+    log = SmallLog(4, network=CALM, checkpoint_every=1000)
+    log.run(0.1)
+    log.cluster.partition(["n3"])
+    log.run(2, every=0.02, at=log.members[:3])
+    near, far, asked = log.member("n0"), log.member("n3"), list[str]()
+    far.catch_up._fetch = asked.append
+    far.catch_up.want(near.safety.high, "n1")
+    down = list(near.trunk.tree.down(near.safety.high.block, far.trunk.tree.height))
+    assert len(down) > BLOCKS_MAX + 2
+    far.catch_up.on_blocks("n1", m.Blocks((down[0],)))
+    assert (asked[0], asked[1] != "n1") == ("n1", True)
+
+    full = m.Blocks(tuple(down[1 : BLOCKS_MAX + 1]))
+    far.catch_up.on_blocks(asked[1], full)
+    assert asked[2:] == [asked[1]]
 
 
 STRANGE: dict[str, Any] = {
