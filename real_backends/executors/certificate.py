@@ -20,6 +20,7 @@ from real_backends.executors.checkpoint import Weights, checkpoint_digest, make_
 from real_backends.executors.shard import ExecutorUnavailable
 from real_backends.executors.spec import ModelSpec
 from real_backends.executors.tokens import TEST_PROMPTS, encode
+from scenarios.extras import why_lacking
 
 DEFAULT_SEED = 2  # the widest margin among seeds 0 to 5; seed 0 fails with 3.7e-4
 NEW_TOKENS = 32
@@ -46,12 +47,12 @@ def run_reference(
     """The smallest lead of the best logit over the second, and the greedy tokens of each prompt.
 
     Raises:
-        ExecutorUnavailable: torch is not installed.
+        ExecutorUnavailable: torch is not installed, or does not load.
     """
-    try:
-        from real_backends.executors.reference import reference_steps
-    except ModuleNotFoundError as error:
-        raise ExecutorUnavailable("torch is not installed: pip install 'villagetwin[torch]'") from error
+    if why := why_lacking(["torch"]):
+        raise ExecutorUnavailable(why)
+    from real_backends.executors.reference import reference_steps
+
     margin, answers = float("inf"), []
     for prompt in prompts:
         answer = []

@@ -15,6 +15,7 @@ from real_backends.executors.checkpoint import Weights
 from real_backends.executors.choice import choose, ends
 from real_backends.executors.shard import ExecutorUnavailable, Part, Shard
 from real_backends.executors.spec import ModelSpec
+from scenarios.extras import why_lacking
 
 
 def make_shard(
@@ -44,26 +45,23 @@ def make_shard(
         blocks: of its pool, each of 16 tokens in all of its layers; None: `pool.CONTEXTS` full contexts.
 
     Raises:
-        ExecutorUnavailable: the framework or the device is not on this machine.
+        ExecutorUnavailable: the framework or the device is not on this machine, or does not load.
     """
     if threads < 1:
         raise ValueError(f"threads: {threads} is not allowed, expected an integer of at least 1")
-    try:
-        if backend == "torch":
-            from real_backends.executors.torch_shard import TorchShard
+    if backend == "jax" and "real_backends.executors.jax_shard" not in sys.modules:
+        # XLA reads the size of its pool from here when it starts; jax itself has no such option.
+        os.environ["NPROC"] = str(threads)
+    if backend in ("torch", "jax") and (why := why_lacking([backend])):
+        raise ExecutorUnavailable(why)
+    if backend == "torch":
+        from real_backends.executors.torch_shard import TorchShard
 
-            return TorchShard(spec, weights, first, last, threads=threads, device=device, dtype=dtype, blocks=blocks)
-        if backend == "jax":
-            if "real_backends.executors.jax_shard" not in sys.modules:
-                # XLA reads the size of its pool from here when it starts; jax itself has no such option.
-                os.environ["NPROC"] = str(threads)
-            from real_backends.executors.jax_shard import JaxShard
+        return TorchShard(spec, weights, first, last, threads=threads, device=device, dtype=dtype, blocks=blocks)
+    if backend == "jax":
+        from real_backends.executors.jax_shard import JaxShard
 
-            return JaxShard(spec, weights, first, last, device=device, dtype=dtype, blocks=blocks)
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "jax", "jaxlib"):
-            raise
-        raise ExecutorUnavailable(f"{backend} is not installed: pip install 'villagetwin[{backend}]'") from error
+        return JaxShard(spec, weights, first, last, device=device, dtype=dtype, blocks=blocks)
     raise ValueError(f"backend: {backend!r} is not allowed, expected 'torch' or 'jax'")
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +128,14 @@ def test_a_missing_framework_says_how_to_get_it(backend: str, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, backend, None)
     monkeypatch.delitem(sys.modules, f"real_backends.executors.{backend}_shard")
     with pytest.raises(ex.ExecutorUnavailable, match=rf"pip install 'villagetwin\[{backend}\]'"):
+        ex.make_shard(backend, ex.DESK_TINY, WEIGHTS, 0, 8)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_framework_that_does_not_load_is_as_good_as_missing(backend: str, broken: Callable[[str], None]) -> None:
+    """One that is installed and raises is one line as well, with what it said."""
+    broken(backend)
+    with pytest.raises(ex.ExecutorUnavailable, match=rf"another version.*villagetwin\[{backend}\]"):
         ex.make_shard(backend, ex.DESK_TINY, WEIGHTS, 0, 8)
 
 
