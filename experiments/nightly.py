@@ -70,10 +70,14 @@ def nightly(words: Sequence[str]) -> int:
 
 
 def batches(names: Sequence[str]) -> list[list[str]]:
-    """Return what is run in one process each: tests of one function, a few, since a process takes seconds to begin."""
+    """Return what is run in one process each: tests of one function, a few, since a process takes seconds to begin.
+
+    Those of `ALONE`, which take many minutes each, have one of their own.
+    """
     found: list[list[str]] = []
     for name in names:
-        if found and len(found[-1]) < BATCH and found[-1][0].partition("[")[0] == name.partition("[")[0]:
+        together = found and part(name) not in ALONE and len(found[-1]) < BATCH
+        if together and found[-1][0].partition("[")[0] == name.partition("[")[0]:
             found[-1].append(name)
         else:
             found.append([name])

@@ -173,9 +173,11 @@ def test_an_interrupted_test_says_nothing_and_is_due_again(night: Night) -> None
 
 
 def test_tests_of_one_function_share_processes_a_few_at_a_time() -> None:
-    """Order stays, other functions begin another process, and none holds more than it may."""
+    """Order stays, other functions begin another process, none holds more than it may, and long ones have their own."""
     many = [f"tests/b/test_hunts.py::test_x[{k}]" for k in range(nightly.BATCH + 2)]
     assert nightly.batches([KILL, *many, OTHER]) == [[KILL], many[: nightly.BATCH], many[nightly.BATCH :], [OTHER]]
+    long = [f"tests/c/test_long_hunts.py::test_x[{k}]" for k in range(2)]
+    assert nightly.batches([KILL, *long]) == [[KILL], *([one] for one in long)]
     assert nightly.batches([]) == []
 
 
