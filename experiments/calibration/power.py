@@ -29,6 +29,8 @@ CPU_COLUMNS = ("device", "cluster", "freq_kHz", "core_mA")
 RADIO_COLUMNS = ("downlink_Mbps", "uplink_Mbps", "hardware_power")
 ANCHORS = {"lowest, 40 %, top": (0.0, 0.4, 1.0), "20 %, top": (0.2, 1.0), "lowest, top": (0.0, 1.0), "top": (1.0,)}
 """Where on the way from lowest to top frequency a cluster is known, for each form of the law."""
+BENDS = ("small_bend", "big_bend")
+"""Terms of the class with two anchors: of the slowest cluster of several, and of any other."""
 FOLDS = 5
 SOFT = 0.05  # relative residuals above this count less and less (pseudo-Huber): tables have steps, phones have hiccups
 RADIO_FIELDS = (
@@ -44,12 +46,16 @@ RADIO_HIGH = (20.0, 0.1, 0.1, 20.0, 1000.0, 0.0, 0.5)
 
 @dataclass(frozen=True)
 class Curve:
-    """One cluster's table: currents (mA) at rising frequencies (kHz), and the devices that have just this table."""
+    """One cluster's table: currents (mA) at rising frequencies (kHz), and the devices that have just this table.
+
+    `small` says whether it is the lowest-numbered of its device's several clusters: the one that runs slowest.
+    """
 
     devices: tuple[str, ...]
     cluster: str
     khz: np.ndarray
     ma: np.ndarray
+    small: bool = False
 
     def at(self, ways: Sequence[float]) -> np.ndarray:
         """Return the places of the frequencies nearest to these shares of the way from lowest to top; rising."""
@@ -134,6 +140,7 @@ def read_cores(path: Path) -> list[Curve]:
     """
     frame = _read(path, CPU_COLUMNS, above_zero=("freq_kHz", "core_mA"))
     curves: dict[tuple[Any, ...], Curve] = {}
+    numbers = {device: sorted(rows["cluster"].unique()) for device, rows in frame.groupby("device")}
     for (device, cluster), rows in frame.groupby(["device", "cluster"], sort=True):
         rows = rows.drop_duplicates("freq_kHz").sort_values("freq_kHz")
         khz, ma = rows["freq_kHz"].to_numpy(float), rows["core_mA"].to_numpy(float)
@@ -141,27 +148,31 @@ def read_cores(path: Path) -> list[Curve]:
             raise UsageError(f"{path.name}: {device} cluster {cluster} has {khz.size} frequencies; allowed: at least 4")
         same = (*khz.tolist(), *ma.round(3).tolist())
         names = (*curves[same].devices, str(device)) if same in curves else (str(device),)
-        curves[same] = Curve(names, curves[same].cluster if same in curves else str(cluster), khz, ma)
+        small = len(numbers[device]) > 1 and cluster == numbers[device][0]
+        curves[same] = Curve(names, curves[same].cluster if same in curves else str(cluster), khz, ma, small)
     if len({curve.devices for curve in curves.values()}) < 2:
         raise UsageError(f"{path.name}: all devices have the same tables; allowed: at least 2 different devices")
     return list(curves.values())
 
 
-def fit_class(curves: Sequence[Curve], ways: Sequence[float]) -> Fit:
-    """Fit what anchors at these places leave open: bend (two anchors), or slope and bend (top alone)."""
+def fit_class(curves: Sequence[Curve], count: int) -> Fit:
+    """Fit what this many anchors leave open: bends (two anchors, at either place), or slope and bend (top alone)."""
     import jax.numpy as jnp
 
-    parts = [(np.sqrt(c.khz / c.khz[-1]), c.at(ways), np.log(c.ma)) for c in curves]
+    names = BENDS if count == 2 else ("slope", "slope_bend")
+    places = [(c, c.at(ways)) for ways in ANCHORS.values() if len(ways) == count for c in curves]
+    parts = [(np.sqrt(c.khz / c.khz[-1]), at, np.log(c.ma)) for c, at in places]
     u, log_ma = np.concatenate([p[0] for p in parts]), np.concatenate([p[2] for p in parts])
     at, known = (np.concatenate([np.tile(p[k][p[1]], (p[0].size, 1)) for p in parts]) for k in (0, 2))
     weight = np.concatenate([np.full(p[0].size, p[0].size ** -0.5) for p in parts])
+    small = np.concatenate([np.full(c.khz.size, c.small) for c, _ in places])
 
     def law(x: Any) -> Any:
-        terms = {"bend": x[0]} if len(ways) == 2 else {"slope": x[0], "slope_bend": x[1]}
+        terms = {"bend": jnp.where(small, *x)} if count == 2 else dict(zip(names, x, strict=True))
         return weight * _soft(log_current(jnp.asarray(u), jnp.asarray(at), jnp.asarray(known), **terms) - log_ma)
 
-    names = ("bend",) if len(ways) == 2 else ("slope", "slope_bend")
-    return fit(law, [1.0] * len(names), names)
+    # Two places of the anchors are two looks at the same rows.
+    return fit(law, [1.0] * len(names), names, independent=float(sum(c.khz.size for c in curves)))
 
 
 def predict(curve: Curve, ways: Sequence[float], found: Fit | None) -> tuple[np.ndarray, np.ndarray]:
@@ -169,6 +180,8 @@ def predict(curve: Curve, ways: Sequence[float], found: Fit | None) -> tuple[np.
     places = curve.at(ways)
     u = np.sqrt(curve.khz / curve.khz[-1])
     terms = dict(zip(found.names, found.values.tolist(), strict=True)) if found else {}
+    if len(ways) == 2:
+        terms = {"bend": terms[BENDS[0] if curve.small else BENDS[1]]}
     others = np.ones(u.size, dtype=bool)
     others[places] = False
     return np.exp(log_current(u, u[places], np.log(curve.ma[places]), **terms)), others
@@ -180,7 +193,7 @@ def devices_kept_out(curves: Sequence[Curve], ways: Sequence[float]) -> Score:
     for out in curves:
         platform = frozenset(_related(curves, out))
         if len(ways) < 3 and platform not in fits:
-            fits[platform] = fit_class([c for c in curves if not platform & set(c.devices)], ways)
+            fits[platform] = fit_class([c for c in curves if not platform & set(c.devices)], len(ways))
         predicted, others = predict(out, ways, fits.get(platform))
         errors.append(np.abs(predicted / out.ma - 1.0)[others])
     return Score.of(errors, mean_of_groups=True)
@@ -223,7 +236,7 @@ def fit_anchors(curves: Sequence[Curve]) -> list[tuple[np.ndarray, np.ndarray, n
 
 def calibrate_cores(curves: Sequence[Curve]) -> Found:
     """Fit the class's terms and each cluster's anchors; score them on what was kept out."""
-    two, one = fit_class(curves, ANCHORS["20 %, top"]), fit_class(curves, ANCHORS["top"])
+    two, one = fit_class(curves, 2), fit_class(curves, 1)
     clusters, predicted = [], []
     for curve, (khz, ma, relative) in zip(curves, fit_anchors(curves), strict=True):
         predicted.append(core_current_ma(curve.khz, khz, ma))
@@ -242,7 +255,8 @@ def calibrate_cores(curves: Sequence[Curve]) -> Found:
         },
     }  # fmt: skip
     lines = [f"{len(curves)} clusters of {len({d for c in curves for d in c.devices})} devices"]
-    lines += [f"bend {two.values[0]:.3f} ± {two.standard_errors[0]:.3f} (two anchors)"]
+    terms = zip(two.names, two.values, two.standard_errors, strict=True)
+    lines += [f"{name} {value:.3f} ± {error:.3f} (two anchors)" for name, value, error in terms]
     lines += ["devices kept out of the fit, error of core current:"]
     lines += [f"  known at {name}: {_words(score, 'cluster')}" for name, score in scores.items()]
     lines += [f"rows kept out of each cluster, three fitted anchors: {_words(rows, 'cluster')}"]

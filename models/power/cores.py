@@ -3,15 +3,17 @@
 The logarithm of the current is a parabola in the square root of the frequency, through the points given (anchors); what
 fewer than three points leave open, slope or bend, is that of the class of devices. Physics says C f V(f)^2 plus
 leakage; the vendors' tables show a flat foot (leakage, uncore), then a rise that steepens with the voltage, and this
-form follows both where no voltages are known.
+form follows both where no voltages are known. With two points the bend is one of a device's slowest cluster and another
+of its faster ones, which are driven further up the curve of voltage over frequency, so that power rises later and more
+steeply.
 
 Anchors and how well they predict phones kept out of the fit (10 distinct Pixel platforms, 20 clusters; mean absolute
 error over the frequencies that are not anchors, mean of clusters / worst cluster; `twin calibrate power --cpu` measures
 it again, and so do its tests):
 
 * lowest, 40 % of the way, top: 4.6 % / 12.4 %;
-* 20 % of the way, top: 7.7 % / 16.9 %;
-* lowest, top: 10.9 % / 24 %;
+* 20 % of the way, top: 7.0 % / 19.0 %;
+* lowest, top: 9.3 % / 31 %, with the same two bends;
 * top alone: 44 % / 121 %: an order of magnitude, not to be used where current matters.
 
 Single frequencies are off by up to 31 % (three anchors): vendors' tables have steps where a voltage rail switches.
@@ -32,8 +34,9 @@ Array = Any
 
 # Fitted on the 20 distinct clusters of Pixel phones in `pixel_cpu_core_mA` (google/perfetto, Apache-2.0) by relative
 # error, every cluster weighing the same: `twin calibrate power --cpu`. In sqrt(frequency over top frequency).
-CLASS_BEND = 1.53
-"""Second-order term of the log current, with two anchors (20 % of the way, top); standard error 0.13."""
+SMALL_BEND, BIG_BEND = 0.77, 2.62
+"""Second-order terms of the log current with two anchors (lowest or 20 % of the way, and top): of a device's slowest
+cluster of several, and of any other; standard errors 0.14 and 0.17."""
 CLASS_SLOPE, CLASS_SLOPE_BEND = 4.85, 2.38
 """First- and second-order terms, with the top as the only anchor; standard errors 0.22 and 0.59."""
 
@@ -71,7 +74,7 @@ class Cluster:
             raise ValueError(f"cluster {self.name!r}: cores is {self.cores}; allowed: integers from 1")
 
 
-def core_current_ma(freq_khz: Array, anchors_khz: Array, anchors_ma: Array) -> Array:
+def core_current_ma(freq_khz: Array, anchors_khz: Array, anchors_ma: Array, bend: Array = BIG_BEND) -> Array:
     """Return the current of one busy core, mA, elementwise under NumPy and jax.numpy.
 
     Args:
@@ -79,18 +82,19 @@ def core_current_ma(freq_khz: Array, anchors_khz: Array, anchors_ma: Array) -> A
         anchors_khz: frequencies of known current, 1 to 3 of them along the last axis, rising, the last one the top;
             shape (k,) or ``s + (k,)``.
         anchors_ma: current at these, same shape. Both come checked from a `Cluster`.
+        bend: with two anchors `BIG_BEND`, or `SMALL_BEND` of the slowest cluster of several; shape ``s`` or a number.
     """
     xp, freq, khz, ma = as_arrays(freq_khz, anchors_khz, anchors_ma)
     top = khz[..., -1]
     u, at = xp.sqrt(freq / top), xp.sqrt(khz / top[..., None])
-    return xp.exp(log_current(u, at, xp.log(ma)))
+    return xp.exp(log_current(u, at, xp.log(ma), bend))
 
 
 def log_current(
     u: Array,
     at: Array,
     log_ma: Array,
-    bend: Array = CLASS_BEND,
+    bend: Array = BIG_BEND,
     slope: Array = CLASS_SLOPE,
     slope_bend: Array = CLASS_SLOPE_BEND,
 ) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.power.arrays import as_arrays
-from models.power.cores import Cluster, core_current_ma
+from models.power.cores import BIG_BEND, SMALL_BEND, Cluster, core_current_ma
 
 Array = Any
 
@@ -84,7 +84,7 @@ def cpu_w(clusters: Sequence[Cluster], speed: Array, busy_cores: Sequence[Array]
     """Return what the cores draw above idle, W of the battery.
 
     Args:
-        clusters: of `PLATFORMS`, or the caller's own.
+        clusters: of `PLATFORMS`, or the caller's own, slowest first.
         speed: of every cluster over its top frequency, 0 to 1; none runs below its lowest known frequency.
         busy_cores: for each cluster, how many of its cores are busy, 0 to `Cluster.cores`, each an array or a number.
 
@@ -95,10 +95,11 @@ def cpu_w(clusters: Sequence[Cluster], speed: Array, busy_cores: Sequence[Array]
         raise ValueError(f"busy_cores has {len(busy_cores)} entries; allowed: {len(clusters)}, one a cluster")
     xp, pace, *busy = as_arrays(speed, *busy_cores)
     total_ma = xp.zeros_like(pace)
-    for cluster, count in zip(clusters, busy, strict=True):
+    for place, (cluster, count) in enumerate(zip(clusters, busy, strict=True)):
         lowest, top = cluster.anchors_khz[0], cluster.anchors_khz[-1]
         freq_khz = xp.clip(pace * top, lowest, top)
-        current_ma = core_current_ma(freq_khz, cluster.anchors_khz, cluster.anchors_ma)
+        bend = SMALL_BEND if place == 0 and len(clusters) > 1 else BIG_BEND
+        current_ma = core_current_ma(freq_khz, cluster.anchors_khz, cluster.anchors_ma, bend)
         total_ma = total_ma + count * current_ma
     return total_ma * 1e-3 * NOMINAL_V
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.power.cores import Cluster, core_current_ma
+from models.power.cores import BIG_BEND, SMALL_BEND, Cluster, core_current_ma
 
 
 @given(
@@ -29,24 +29,27 @@ def test_the_law_passes_through_its_anchors(khz: list[float], data: st.DataObjec
     np.testing.assert_allclose(current_ma, anchors_ma, rtol=1e-9)
 
 
-def test_phones_of_other_makers_are_within_ten_per_cent(data_folder: Path) -> None:
-    """Xiaomi's own tables, none of which was in the fit, are met within 10 % on average from three anchors."""
+@pytest.mark.parametrize(("ways", "worst"), [((0.0, 0.4, 1.0), 15.0), ((0.2, 1.0), 15.0), ((0.0, 1.0), 18.0)])
+def test_phones_of_other_makers_are_within_ten_per_cent(
+    data_folder: Path, ways: tuple[float, ...], worst: float
+) -> None:
+    """Xiaomi's own tables, none of which was in the fit, are met within 10 % on average from two or three anchors."""
     frame = pd.read_csv(data_folder / "power_profiles" / "android_power_profiles.csv")
     errors = {}
     for device in ("redminote8t", "redminote9s", "mi9lite"):
-        for cluster in (0, 1):
+        for cluster, bend in ((0, SMALL_BEND), (1, BIG_BEND)):
             items = frame[frame["device"] == device].groupby("item")["value"]
             khz = items.get_group(f"cpu.core_speeds.cluster{cluster}").to_numpy(float)
             ma = items.get_group(f"cpu.core_power.cluster{cluster}").to_numpy(float)
-            at = [0, int(np.abs(khz - khz[0] - 0.4 * (khz[-1] - khz[0])).argmin()), -1]
+            at = [int(np.abs(khz - khz[0] - way * (khz[-1] - khz[0])).argmin()) for way in ways]
             others = np.delete(np.arange(khz.size), at)
-            predicted = core_current_ma(khz, khz[at], ma[at])
+            predicted = core_current_ma(khz, khz[at], ma[at], bend)
             errors[device, cluster] = 100.0 * np.abs(predicted / ma - 1.0)[others].mean()
 
     print({key: round(float(value), 1) for key, value in errors.items()})
 
     assert np.mean(list(errors.values())) < 10.0
-    assert max(errors.values()) < 15.0
+    assert max(errors.values()) < worst
 
 
 def test_anchors_of_many_clusters_go_along() -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from models import devices, power
+from models.power.cores import BIG_BEND, SMALL_BEND
 from models.power.parts import DYNAMIC_UW_MHZ_V2, MEMORY_PJ_BIT, NOMINAL_V
 
 COMPACT_ERROR = 0.07  # of full power; the worst platform (Snapdragon 855) has 0.064
@@ -81,6 +82,20 @@ def test_parts_add_up_to_a_phone() -> None:
     assert float(power.cpu_w(power.PLATFORMS["Tensor G3"], 1.0, [0, 0, 0])) == 0.0
     assert float(power.memory_w(51.2e9, MEMORY_PJ_BIT["lpddr5"])) == pytest.approx(1.843, abs=1e-3)
     assert power.accelerator_w(20.0, 450.0, [0.0, 1.0, 2.0]).tolist() == [20.0, 450.0, 450.0]
+
+
+def test_the_slowest_cluster_of_several_bends_by_its_own_class() -> None:
+    """With two anchors the first of two clusters takes the small cores' bend, the second and a single one the big's."""
+    khz, ma = (3e5, 2e6), (5.0, 100.0)
+    cluster = power.Cluster("0", 1, khz, ma, "test")
+    small_w, big_w = (
+        float(power.core_current_ma(1e6, khz, ma, bend)) * 1e-3 * NOMINAL_V for bend in (SMALL_BEND, BIG_BEND)
+    )
+
+    assert float(power.cpu_w([cluster, cluster], 0.5, [1, 0])) == pytest.approx(small_w)
+    assert float(power.cpu_w([cluster, cluster], 0.5, [0, 1])) == pytest.approx(big_w)
+    assert float(power.cpu_w([cluster], 0.5, [1])) == pytest.approx(big_w)
+    assert small_w > 1.1 * big_w
 
 
 def test_cpu_power_wants_one_load_a_cluster() -> None:
