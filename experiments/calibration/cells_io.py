@@ -9,6 +9,7 @@ where one ambient has several runs; ``soc0``, the charge a run starts at.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from experiments.compose import UsageError
 COLUMNS = ("ambient_C", "t_s", "v_V", "i_A")
 OPTIONAL = ("q_Ah", "temp_C", "soc0")
 _LIKE_A_PULSE_S = 120.0  # a load longer than this is a discharge, not a pulse
+_JUMP_SOC = 1e-3  # of charge between two rows at rest: more than a row's rounding, less than a step between pulses
 _ROWS_A_SEGMENT = 24  # kept of each stretch of one current: the laws are exact over a gap, more rows only cost
 
 
@@ -211,10 +213,10 @@ def _discharged_ah(rows: pd.DataFrame, t_s: np.ndarray, i_a: np.ndarray) -> np.n
     return np.concatenate([[0.0], np.cumsum(np.diff(t_s) * mean_a)]) / 3600.0
 
 
-def _segments(i_a: np.ndarray) -> list[tuple[int, int]]:
-    """Return (first, last) row of each stretch of one current."""
+def _segments(i_a: np.ndarray, apart: Sequence[int] | np.ndarray = ()) -> list[tuple[int, int]]:
+    """Return (first, last) row of each stretch of one current; it ends after the rows `apart`, too."""
     noise = 1e-3 * float(np.abs(i_a).max())  # a tester's current wanders within its resolution
-    edges = np.flatnonzero(np.abs(np.diff(i_a)) > noise)
+    edges = np.union1d(np.flatnonzero(np.abs(np.diff(i_a)) > noise), apart).astype(int)
     return list(zip(np.append(0, edges + 1).tolist(), np.append(edges, i_a.size - 1).tolist(), strict=True))
 
 
@@ -233,9 +235,13 @@ def _pulses(t_s: np.ndarray, i_a: np.ndarray) -> np.ndarray:
 
 
 def _thinned(t_s: np.ndarray, i_a: np.ndarray, soc: np.ndarray) -> np.ndarray:
-    """Return rows to keep: the ends of each stretch of one current, dense after its start, even where charge moves."""
+    """Return rows to keep: the ends of each stretch of one current, dense after its start, even where charge moves.
+
+    Charge that jumps at rest begins another stretch: between these rows the tester did something that it did not log.
+    """
     kept = []
-    for first, last in _segments(i_a):
+    jumps = np.flatnonzero((np.abs(np.diff(soc)) > _JUMP_SOC) & (i_a[1:] == 0.0) & (i_a[:-1] == 0.0))
+    for first, last in _segments(i_a, jumps):
         if last - first < _ROWS_A_SEGMENT // 2:
             kept.append(np.arange(first, last + 1))
             continue

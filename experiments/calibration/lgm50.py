@@ -67,14 +67,17 @@ def _one_cell(folder: Path, ambient_c: float, cell: str, rows: pd.DataFrame) -> 
     """Return all pulses of a cell one after another, from full to empty."""
     parts, start_s = [], 0.0
     for _, pulse in sorted(rows.groupby("part"), key=lambda part: str(part[0]), reverse=True):
-        # The time of a step starts anew with each step: rest (its last row only), load, rest. The tester writes the
-        # load's first row with the voltage under load but a current of 0, and the second rest's first row the other way
-        # round: the current is that of the whole step, and of the row after it.
+        # Rest (its last row only), load, rest. The time of a step starts anew with each, at 10 C already in the first
+        # rest's row. The tester writes the load's first row with the voltage under load but a current of 0, and the
+        # second rest's first rows (at its time 0) with the voltage under load, too: the current is that of the step
+        # that the voltage belongs to.
         step_s = pulse["StepTime"].to_numpy()
-        number = np.concatenate([[0], np.cumsum(np.diff(step_s) < 0.0)])
-        loaded = (number == 1) | np.append(False, number[:-1] == 1)
+        anew = np.diff(step_s) < 0.0
+        anew[0] = True
+        number = np.concatenate([[0], np.cumsum(anew)])
+        loaded = (number == 1) | ((number == 2) & (step_s == 0.0))
         i_a = np.where(loaded, -float(pulse["Current"].to_numpy()[number == 1].min()), 0.0)
-        t_s = np.concatenate([[0.0], np.cumsum(np.where(np.diff(step_s) < 0.0, step_s[1:], np.diff(step_s)))])
+        t_s = np.concatenate([[0.0], np.cumsum(np.where(anew, step_s[1:], np.diff(step_s)))])
         soc = _soc_at(folder, float(pulse["Voltage"].iloc[0]))
         gone_ah = np.concatenate([[0.0], np.cumsum(np.diff(t_s) * i_a[1:])]) / 3600.0
         parts.append(pd.DataFrame({
