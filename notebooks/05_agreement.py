@@ -93,6 +93,14 @@ Markdown(page.machine_table() + "\n" + page.hotstuff_table())
 # apart) *and* for the sends to a quorum. Our blocks carry the operations; in libhotstuff clients send them to everybody,
 # and blocks carry 32 bytes for each. The fitted rate of the interface stands for both.
 #
+# Below: a view at 16 members with one cost gone; and, for any model whose view is a constant and a share in proportion to
+# the members, through the fitted row of 32, which constants would meet the rows of 16 and 128. What the fitted row of 10 ms at 4
+# members leaves is too little for 128, what we assume too much for 16.
+
+# %%
+Markdown(page.part_table() + "\n" + page.constant_table())
+
+# %% [markdown]
 # The smallest group, simulated here and now:
 
 # %%
