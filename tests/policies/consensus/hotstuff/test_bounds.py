@@ -18,7 +18,7 @@ from policies.consensus.hotstuff.certificates import block_digest, time_out_byte
 from policies.consensus.hotstuff.evidence import VIEWS_MAX
 from policies.consensus.hotstuff.messages import Entry, Forward, Vote
 from policies.consensus.hotstuff.pool import DONE_MAX, SENDER_BYTES_MAX, Pool
-from policies.consensus.hotstuff.sync import BLOCKS_MAX, HELD_MAX, Sync
+from policies.consensus.hotstuff.sync import BLOCKS_MAX, Sync
 from policies.jobs import NAME_MAX
 from policies.wire import Message, encode
 from scenarios.adversaries import behaviours as b
@@ -246,15 +246,14 @@ def test_a_pool_hands_out_what_came_first_within_count_and_bytes() -> None:
     assert [e.number for e in pool.take([], 6, 1000)] == [4, 5]
 
 
-def test_blocks_that_never_link_are_held_up_to_a_bound() -> None:
-    """A liar that makes up an endless chain of digests cannot: each block must be the parent of the one before."""
+def test_blocks_that_no_certificate_leads_to_are_not_held() -> None:
+    """Nobody can make a chain of digests up: the first block must be the certified one."""
     sync = Sync()
     qc = m.Certificate(0, 9, b"x", ())
     sync.want(qc)
 
     assert not sync.take((m.Block(0, 9, 1, qc, ()),))
     assert not sync.parts
-    assert HELD_MAX > 0
 
 
 def chained(count: int, data: bytes = b"") -> list[tuple[m.Certificate, m.Block]]:
@@ -287,6 +286,21 @@ def test_a_newer_certificate_keeps_what_was_fetched_below_it() -> None:
     sync.want(chain[8][0])
     wanted = [(sync.ask(("n1", "n2", "n3"), 0), sync.wanted)[1] for _ in range(4)]
     assert wanted == [chain[1][0]] * 3 + [chain[8][0]]
+
+
+def test_blocks_that_never_link_are_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one block more than may be held, fetched or proposed, all is fetched anew, for the newest certificate."""
+    monkeypatch.setattr("policies.consensus.hotstuff.sync.HELD_MAX", 3)
+    chain = chained(9)
+    down = tuple(block for _, block in chain[7::-1])
+    for proposed in (False, True):
+        sync = Sync()
+        sync.want(chain[7][0])
+        assert sync.take(down[:3])
+        assert [block for _, block in sync.parts] == list(down[:3])
+
+        assert sync.want(*chain[8]) is False if proposed else sync.take(down[3:4])
+        assert (sync.wanted, len(sync.parts)) == (chain[8 if proposed else 7][0], 0)
 
 
 def test_blocks_that_are_fetched_are_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
