@@ -31,11 +31,11 @@ def tell_at_exit(*, sources: bool) -> None:
 def _tell(sources: bool) -> None:
     """Write what was opened, and which modules were imported: these are often read as bytecode."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    opened = {file for file in _opened if sources or not file.endswith(".py")}
+    opened = {file for file in list(_opened) if sources or not file.endswith(".py")}
     paths = map(Path, opened.union(os.path.abspath(file) for file in files if file))
     names = sorted(path.relative_to(CHECKOUT).as_posix() for path in paths if path.is_relative_to(CHECKOUT))
-    with Path(os.environ[OPENED]).open("a") as told:  # others tell theirs there, too
-        told.writelines(f"{name}\n" for name in names)
+    with Path(os.environ[OPENED]).open("ab", buffering=0) as told:
+        told.write("".join(f"{name}\n" for name in names).encode())  # in one piece: others may tell theirs just now
 
 
 def _heard(event: str, arguments: tuple[object, ...]) -> None:
