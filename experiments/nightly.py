@@ -2,8 +2,8 @@
 
 A file of tests is a part, called as its file: `twin test nightly kill long_hunts` runs two of them, and a piece of a
 test's name, with a slash, a bracket or `::` in it, what has that in its name. Tests of one function share a pytest
-process, a few at a time; `jobs=2` runs two processes side by side. The file is written after each, so that a night can
-be interrupted: what passed, and rests on nothing that has changed since, is not repeated.
+process, a few at a time, but for the longest; `jobs=2` runs two processes side by side. The file is written after each,
+so that a night can be interrupted: what passed, and rests on nothing that has changed since, is not repeated.
 Figures are what tests hand to pytest's ``record_property``.
 """
 
@@ -72,7 +72,7 @@ def nightly(words: Sequence[str]) -> int:
 def batches(names: Sequence[str]) -> list[list[str]]:
     """Return what is run in one process each: tests of one function, a few, since a process takes seconds to begin.
 
-    Those of `ALONE`, which take many minutes each, have one of their own.
+    Those of `ALONE` have one of their own: an interruption would lose too much.
     """
     found: list[list[str]] = []
     for name in names:
