@@ -60,7 +60,9 @@ class CatchUp:
     # -- blocks --------------------------------------------------------------------------------------
 
     def want(self, qc: Certificate, whom: str) -> None:
-        """Fetch the block of a believed certificate, and what leads to it."""
+        """Fetch the block of a believed certificate, and what leads to it; of an epoch that is over, its end alone."""
+        if self.pending is not None and qc.block != self.pending.blocks[1].qc.block:
+            return
         parked = self.node.parked
         proposed = parked[1].block if parked is not None and parked[2] == qc.block else None
         if self.sync.want(qc, proposed):
@@ -173,6 +175,7 @@ class CatchUp:
         self.pending = handover
         root = handover.blocks[1].qc
         if root.block not in node.trunk.tree.blocks:
+            self.sync = Sync()  # all others gave up what came after the end: nobody could answer
             return self.want(root, sender)
         return self._end_epoch(sender)
 

@@ -1,8 +1,8 @@
 """Block sync: fetching what a certificate names and this member lacks. Liveness only.
 
-One fetch is under way at a time. An answer is believed as far as digests reach: the first block must be the one that a
-verified certificate names, and every next one the parent of the one before. So a liar can only be slow, and the next
-member is asked after a while.
+One fetch is under way at a time. An answer is believed as far as digests reach: it must hold the block that a verified
+certificate names, and from there on every next one is the parent of the one before. So a liar can only be slow, and the
+next member is asked after a while.
 
 Certificates go on coming meanwhile, one in each view. One of the wanted block's child is wanted in its place where that
 child is here, as it is once it was proposed to us: what is fetched leads up to it, too. Another one waits until the
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import dropwhile, pairwise
 
 from policies.consensus.hotstuff.certificates import block_digest
 from policies.consensus.hotstuff.messages import Block, Certificate
@@ -96,22 +97,21 @@ class Sync:
         return self.parts[-1][1].qc.block if self.parts else self.wanted.block
 
     def take(self, blocks: tuple[Block, ...]) -> bool:
-        """Take an answer in; return whether it was what we asked for."""
-        missing = self.missing
-        fresh: list[tuple[bytes, Block]] = []
-        for block in blocks[:BLOCKS_MAX]:
-            digest = block_digest(block)
-            if digest != missing:
-                return False
-            fresh.append((digest, block))
-            missing = block.qc.block
-        if fresh:
-            self.parts += fresh
-            self.tries = 0
-            self._count(blocks[:BLOCKS_MAX])
-        return bool(fresh)
+        """Take an answer in, from what is still missing on; return whether it holds what we asked for.
 
-    def _count(self, blocks: tuple[Block, ...]) -> None:
+        What it begins with may have come meanwhile: a liar that sends its first block sooner, unasked, would else have
+        the rest refused.
+        """
+        known = [(block_digest(block), block) for block in blocks[:BLOCKS_MAX]]
+        fresh = list(dropwhile(lambda part: part[0] != self.missing, known))
+        if not fresh or any(child.qc.block != parent for (_, child), (parent, _) in pairwise(fresh)):
+            return False
+        self.parts += fresh
+        self.tries = 0
+        self._count(block for _, block in fresh)
+        return True
+
+    def _count(self, blocks: Iterable[Block]) -> None:
         """More is held; begin anew if it is too much."""
         self.size += bytes_of(blocks)
         if (newest := self.newest) is not None and (len(self.parts) > HELD_MAX or self.size > HELD_BYTES_MAX):

@@ -266,6 +266,17 @@ def chained(count: int, data: bytes = b"") -> list[tuple[m.Certificate, m.Block]
     return made
 
 
+def test_a_block_that_came_sooner_does_not_spoil_the_answer_that_begins_with_it() -> None:
+    """The answer is taken from what is missing on; what does not hold that, or is no chain from there, is refused."""
+    chain, sync = chained(9), Sync()
+    sync.want(chain[8][0])
+    assert sync.take((chain[8][1],))
+    assert not sync.take((chain[8][1], chain[6][1]))
+    assert not sync.take((chain[8][1], chain[7][1], chain[5][1]))
+    assert sync.take(tuple(block for _, block in chain[8:4:-1]))
+    assert [digest for digest, _ in sync.parts] == [qc.block for qc, _ in chain[8:4:-1]]
+
+
 def test_a_newer_certificate_keeps_what_was_fetched_below_it() -> None:
     """Of a child that is here it is wanted at once; another waits until the fetch ends, or all were asked in vain."""
     chain, sync = chained(9), Sync()

@@ -157,6 +157,24 @@ def test_learners_of_whom_all_become_members_at_once_learn_that_they_are(chain: 
 
 
 @CHAINS
+def test_a_block_wanted_above_the_end_of_an_epoch_keeps_nobody_from_the_next(chain: Literal[2, 3]) -> None:
+    """All others gave it up with the epoch: whoever wants it fetches the block that ends the epoch instead."""
+    log = SmallLog(4, chain, network=CALM)
+    log.run(0.5, every=0.05, at=OLD[:3])
+    log.cluster.partition(["n3"])
+    log.cluster.request("n1", "client", "change", Members((*OLD[1:], "n0")), "app")
+    log.run(1)
+    end = log.member("n0").catch_up.history.handovers[-1]
+    log.member("n3").catch_up.sync.want(end.blocks[2].qc if chain == 3 else end.qc)
+    log.cluster.heal()
+    asked = log.run(1, every=0.1, at=OLD[:3])
+    log.run(2)
+
+    assert log.member("n3").epoch.number == 1
+    log.require_live(asked, OLD)
+
+
+@CHAINS
 def test_votes_of_another_epoch_count_for_nothing(chain: Literal[2, 3]) -> None:
     """A vote says its epoch in what it signs: one of epoch 0 is not counted in epoch 1, whoever resends it."""
     log = changed(chain)
