@@ -144,7 +144,8 @@ def _run(batch: Sequence[str]) -> Results:
         case = told.get(f"{file.removesuffix('.py').replace('/', '.')}::{test}")
         result = missing if case is None else _outcome(case)
         if result is not None:
-            found[name] = {**result, **what_it_rests_on(name, seen, before, after)}
+            # A process that did not live to tell what it opened leaves a result that does not count.
+            found[name] = {**result, **(what_it_rests_on(name, seen, before, after) if seen else {})}
     return found
 
 

@@ -4,8 +4,7 @@ The logarithm of the current is a parabola in the square root of the frequency, 
 fewer than three points leave open, slope or bend, is that of the class of devices. Physics says C f V(f)^2 plus
 leakage; the vendors' tables show a flat foot (leakage, uncore), then a rise that steepens with the voltage, and this
 form follows both where no voltages are known. With two points the bend is one of a device's slowest cluster and another
-of its faster ones, which are driven further up the curve of voltage over frequency, so that power rises later and more
-steeply.
+of its faster ones, whose currents rise later and more steeply in the tables.
 
 Anchors and how well they predict phones kept out of the fit (10 distinct Pixel platforms, 20 clusters; mean absolute
 error over the frequencies that are not anchors, mean of clusters / worst cluster; `twin calibrate power --cpu` measures

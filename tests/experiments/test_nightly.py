@@ -202,7 +202,7 @@ def test_jobs_are_a_whole_number(
 
 
 def test_outcomes_and_figures_are_what_pytest_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test of a process has its own outcome and figures; where a process dies, its tests have failed."""
+    """Each test of a process has its own outcome and figures; where it dies they have failed, or do not count."""
     (tmp_path / "test_some.py").write_text(
         "import pytest\n"
         "@pytest.mark.parametrize('x', [1, 2])\n"
@@ -216,8 +216,10 @@ def test_outcomes_and_figures_are_what_pytest_reports(tmp_path: Path, monkeypatc
         "test_one[1]": "passed", "test_one[2]": "failed", "test_two": "skipped",
     }  # fmt: skip
     assert found["test_some.py::test_one[1]"]["seeds"] == [1]
+    assert "rests_on" not in found["test_some.py::test_one[1]"]  # nobody told what was opened
+    (tmp_path / "conftest.py").write_text("from experiments.opened import tell_at_exit\ntell_at_exit(sources=True)\n")
+    assert "rests_on" in nightly._run(["test_some.py::test_one[1]"])["test_some.py::test_one[1]"]
     (tmp_path / "test_dies.py").write_text("import os\ndef test_it():\n    os._exit(1)\n")
-    assert "rests_on" in found["test_some.py::test_one[1]"]
     assert nightly._run(["test_dies.py::test_it"])["test_dies.py::test_it"]["status"] == "failed"
 
 
