@@ -24,7 +24,7 @@ def killed(rule: dict[str, Any], smaller: list[dict[str, str]], folder: Path) ->
     """Run one long request on five slow desks, and kill a stage with SIGKILL in the middle of its answer."""
     plain = to_plain(load("four_desks", seed=SEED, profile="", world="local", duration_s=16.0, reading_s=0.5))
     plain["faults"] = [{"kind": "crash", "at_s": 10.0, "node": STAGE, "down_s": 60.0}]
-    plain["fleet"].update(desktops=5, committee=1, shaped={f"desk-{k}": {"pacing": 4.0} for k in range(5)})
+    plain["fleet"].update(desktops=5, committee=1, shaped={f"desk-{k}": {"pacing": 6.0} for k in range(5)})
     patient = dict.fromkeys(PRIORITIES, PATIENCE_S)
     plain["workload"].update(requests=1, new_tokens=TOKENS, retry_s=1.0, deadline_s=patient)
     plain["policy"]["coordination"].update(lease_s=1.5, plan_every_s=0.5)
