@@ -222,15 +222,21 @@ def chosen(bed: Bed, budget: int, pairs: Sequence[tuple[int, int]]) -> Plan:
     plans = shortlist(bed.problem, budget, TRIALS[0][0])
     for count, end_s, limits in TRIALS:
         load = Load("offline", begin_s=end_s / 2, end_s=end_s, seed=TRIAL_SEED)
-
-        def most(plan: Plan, load: Load = load, limits: Sequence[Limit] = limits) -> float:
-            """Return what a plan serves under the limit that suits it best."""
-            coming = (arrivals(load, pairs, np.zeros(0)) for _ in limits)
-            results = (goodput(bed, plan, "", "weighted", load, *given) for given in zip(coming, limits, strict=True))
-            return max(result.decode_tokens_per_s for result in results)
-
-        plans = sorted(plans[:count], key=most, reverse=True)
+        values = [most(bed, plan, "", ("weighted",), load, pairs, limits) for plan in plans[:count]]
+        plans = [plans[i] for i in sorted(range(len(values)), key=lambda i: -values[i])]
     return plans[0] if plans else Plan((), (), "nothing flows")
+
+
+def most(
+    bed: Bed, plan: Plan, planner: str, routers: Sequence[str], load: Load, pairs: Sequence[tuple[int, int]],
+    limits: Sequence[Limit] = LIMITS,
+) -> float:  # fmt: skip
+    """Return the decode tokens a second of a plan by the way to draw and the limit that suit it, all there at once."""
+    return max(
+        goodput(bed, plan, planner, router, load, arrivals(load, pairs, np.zeros(0)), limit).decode_tokens_per_s
+        for router in routers
+        for limit in limits
+    )
 
 
 def pipelines(bed: Bed, plan: Plan, planner: str, router: str, limit: Limit = LIMITS[0]) -> Pipelines:

@@ -6,7 +6,6 @@ import dataclasses
 import gzip
 import json
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -26,6 +25,7 @@ from experiments.shard.goodput import (
     compare,
     goodput,
     lengths,
+    most,
 )
 from experiments.shard.goodput_page import page
 from experiments.shard.score import Row, planned, ratio, row
@@ -152,17 +152,8 @@ def test_the_plan_that_simulation_chooses_serves_more_than_a_baseline(
     bed, pairs = read(data_folder / f"testbeds/{testbed}.json.gz", "70b"), lengths(data_folder / "traces")
     load = Load("offline", begin_s=75.0, end_s=300.0)
 
-    def most(plan: Plan, planner: str, *routers: str) -> float:
-        """Return the decode tokens a second of the best of a planner's ways."""
-        ways = product(routers, LIMITS)
-        served = (
-            goodput(bed, plan, planner, router, load, arrivals(load, pairs, np.zeros(0)), limit)
-            for router, limit in ways
-        )
-        return max(result.decode_tokens_per_s for result in served)
-
-    ours = most(chosen(bed, len(bed.problem.workers), pairs), "simulated", "weighted")
-    ratio = ours / most(planned(bed, baseline), baseline, *ROUTERS)
+    ours = most(bed, chosen(bed, len(bed.problem.workers), pairs), "simulated", ("weighted",), load, pairs)
+    ratio = ours / most(bed, planned(bed, baseline), baseline, ROUTERS, load, pairs)
     record_property(f"{testbed}.ratio", ratio)
 
     assert ratio >= bar
