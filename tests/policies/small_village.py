@@ -53,6 +53,11 @@ _decided: dict[str, Any] = {
 }  # fmt: skip
 
 
+def rules(**changes: Any) -> CoordinationConfig:
+    """Return the village's rules, changed."""
+    return msgspec.structs.replace(RULES, **changes)
+
+
 class Lender(Policy):
     """Stands where harvest is: lends the device when a test says so."""
 
