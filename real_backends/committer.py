@@ -4,6 +4,10 @@ Most of what was written is superseded some time later. When a file has grown to
 compacted last, it is compacted again: so for each byte that is saved two or three are written, however long a node
 runs, and its disk holds a bounded number of times what lives. Batches wait meanwhile, as for a sync. While there is no
 room for a second file beside the first, the first goes on growing, for as long as the disk takes what is appended.
+
+A record says how much before it was durable, so that damage to that is told from a torn tail. Of the newest one nothing
+would say so for as long as nothing follows, which on a quiet node is long: an empty record follows, written and not
+waited for.
 """
 
 from __future__ import annotations
@@ -36,13 +40,23 @@ class Committer:
         self, storage: Storage, durable: Callable[[str, int], None], failed: Callable[[Exception], None], note: Note
     ) -> None:
         self.syncs = 0
-        self.durable_bytes = 0  # of the file; every record says how much of it was safe when it was written
+        self.size_bytes = self.durable_bytes = 0  # of the file; every record says how much of it was safe before
         self._compact_at = COMPACT_BYTES
         self._cramped = False  # there was no room when it was to be compacted last
         self._storage, self._durable, self._failed, self._note = storage, durable, failed, note
         self._waiting: list[tuple[str, int, Batch]] = []
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
+
+    def begin(self, durable_bytes: int) -> None:
+        """Write on behind so many bytes, all of them durable."""
+        self.size_bytes = self.durable_bytes = durable_bytes
+
+    def vouch(self) -> None:
+        """Write that all up to here is durable, for recovery to know."""
+        mark = record((), self.durable_bytes)
+        self._storage.append(mark)
+        self.size_bytes += len(mark)
 
     @property
     def busy(self) -> bool:
@@ -75,7 +89,6 @@ class Committer:
                 data = b"".join(record(batch, self.durable_bytes) for _, _, batch in group)
                 await asyncio.to_thread(self._write, data)
                 self.syncs += 1
-                self.durable_bytes += len(data)
                 for path, token, _ in group:
                     if not self._stopped:
                         self._durable(path, token)
@@ -90,7 +103,7 @@ class Committer:
     async def _compact(self) -> None:
         cramped, before_bytes = self._cramped, self.durable_bytes
         try:
-            self.durable_bytes = await asyncio.to_thread(compact, self._storage)
+            self.begin(await asyncio.to_thread(compact, self._storage))
             self._compact_at, self._cramped = max(COMPACT_BYTES, 2 * self.durable_bytes), False
             if cramped:
                 self._note("compacted_again", {"from_bytes": before_bytes, "to_bytes": self.durable_bytes})
@@ -102,3 +115,7 @@ class Committer:
     def _write(self, data: bytes) -> None:
         self._storage.append(data)
         self._storage.sync()
+        self.size_bytes += len(data)
+        self.durable_bytes = self.size_bytes
+        if not self._waiting:
+            self.vouch()

@@ -152,7 +152,8 @@ class Serve:
         following = record([(INCARNATION_KEY, (self.incarnation + 1).to_bytes(8, "little"))], size_bytes)
         self._storage.append(following)
         self._storage.sync()
-        self.committer.durable_bytes = size_bytes + len(following)
+        self.committer.begin(size_bytes + len(following))
+        self.committer.vouch()
         return saved
 
     def tell(self, now_ns: int, kind: str, path: str, name: str, detail: Any) -> None:

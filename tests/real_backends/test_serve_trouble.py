@@ -115,8 +115,9 @@ def test_a_prompt_that_there_is_no_room_for_costs_its_request_alone(tmp_path: Pa
     assert asyncio.run(run()).counts["unkept_blobs"] == 1
 
 
-def test_damage_to_what_an_earlier_life_saved_last_is_told_from_a_torn_tail(tmp_path: Path) -> None:
-    """A life that saves nothing of its own vouches for what it found; its successor refuses to start without it."""
+@pytest.mark.parametrize("lives", [0, 1], ids=["at once", "after a life that saved nothing"])
+def test_damage_to_what_a_life_saved_last_is_told_from_a_torn_tail(tmp_path: Path, lives: int) -> None:
+    """Nothing need be saved behind it: a quiet node vouches for its newest record, as does a life that read."""
 
     async def live(begin: Callable[[Alone], None]) -> None:
         serve = _serve(Alone(begin), tmp_path, Hub())
@@ -126,12 +127,30 @@ def test_damage_to_what_an_earlier_life_saved_last_is_told_from_a_torn_tail(tmp_
     asyncio.run(live(lambda me: me.port.save("vote", b"for b")))
     path = tmp_path / "node.log"
     at = path.read_bytes().index(b"for b")
-    asyncio.run(live(lambda me: None))
+    for _ in range(lives):
+        asyncio.run(live(lambda me: None))
     data = path.read_bytes()
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
     with pytest.raises(DamagedLog, match="found it durable"):
         asyncio.run(live(lambda me: None))
+
+
+def test_damage_to_the_number_of_a_life_is_told_from_a_torn_tail(tmp_path: Path) -> None:
+    """It stands behind all else where nothing was saved; a number that is used twice is a random stream drawn twice."""
+
+    async def live() -> None:
+        serve = _serve(Alone(lambda me: None), tmp_path, Hub())
+        await serve.start()
+        await serve.stop()
+
+    asyncio.run(live())
+    path = tmp_path / "node.log"
+    data = path.read_bytes()
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+    with pytest.raises(DamagedLog, match="found it durable"):
+        asyncio.run(live())
 
 
 def test_an_answer_that_cannot_be_kept_is_given(tmp_path: Path) -> None:
