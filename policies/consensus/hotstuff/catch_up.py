@@ -20,7 +20,7 @@ from policies.consensus.hotstuff.epoch import Epoch, after, ends
 from policies.consensus.hotstuff.history import History, begun, epoch_of
 from policies.consensus.hotstuff.messages import Block, Certificate
 from policies.consensus.hotstuff.pacemaker import NEVER
-from policies.consensus.hotstuff.sync import BLOCKS_MAX, BYTES_MAX, Sync, is_full
+from policies.consensus.hotstuff.sync import Sync, as_many_as_fit, is_full
 from policies.consensus.hotstuff.transfer import Transfer
 from policies.wire import encode
 
@@ -99,14 +99,8 @@ class CatchUp:
 
     def _blocks(self, fetch: m.Fetch) -> m.Blocks | None:
         """Return as many of the blocks that somebody lacks as one answer may hold; None if we hold none."""
-        blocks: list[Block] = []
-        size = 0
-        for block in self.node.trunk.tree.down(fetch.block, fetch.height):
-            size += sum(len(entry.data) for entry in block.entries)
-            blocks.append(block)
-            if len(blocks) == BLOCKS_MAX or size > BYTES_MAX:
-                break
-        return m.Blocks(tuple(blocks)) if blocks else None
+        blocks = as_many_as_fit(self.node.trunk.tree.down(fetch.block, fetch.height))
+        return m.Blocks(blocks) if blocks else None
 
     def compare_deadline(self) -> int:
         """Return when to tell another member what we know."""

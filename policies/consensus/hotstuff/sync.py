@@ -34,8 +34,20 @@ def bytes_of(blocks: Iterable[Block]) -> int:
     return sum(len(entry.data) for block in blocks for entry in block.entries)
 
 
+def as_many_as_fit(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """Return the first of ``blocks``, as many as one answer may hold."""
+    held: list[Block] = []
+    size = 0
+    for block in blocks:
+        size += bytes_of((block,))
+        held.append(block)
+        if len(held) == BLOCKS_MAX or size > BYTES_MAX:
+            break
+    return tuple(held)
+
+
 def is_full(blocks: tuple[Block, ...]) -> bool:
-    """Return whether an answer holds as many blocks as it may: else it has all that was asked for."""
+    """Return whether an answer holds as many blocks as it may: else an honest one has all that was asked for."""
     return len(blocks) >= BLOCKS_MAX or bytes_of(blocks) > BYTES_MAX
 
 
