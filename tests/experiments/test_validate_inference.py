@@ -44,6 +44,20 @@ def test_errors_are_those_of_the_rows(tmp_path: Path) -> None:
     assert (whole.verdict, part.verdict) == ("MISSED", "")
 
 
+@pytest.mark.parametrize(("off", "verdict"), [(0.3, "met"), (0.4, "MISSED")])
+def test_one_row_beyond_the_worst_that_a_class_may_have_misses_its_bar(
+    tmp_path: Path, off: float, verdict: str
+) -> None:
+    """Decode at batch 1 is within its mean and its p90, and judged by its worst row as well: 35 %."""
+    rate = read(table(tmp_path, 1.0))[0].answer.value
+    file = table(tmp_path, *[rate] * 19, rate / (1 + off))
+    file.write_text(file.read_text().replace("zero-shot: boards", '"decode, batch 1"'))
+    (one,) = command.judge(read(file))
+
+    assert (one.mean < 0.08, one.p90 < 0.2) == (True, True)
+    assert one.verdict == verdict
+
+
 def test_a_page_keeps_its_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The places are filled, the words around them stay, and a page without places is refused in one line."""
     page = tmp_path / "page.md"
