@@ -186,6 +186,8 @@ def _conditions(metric: str, text: str, system: str, model: str) -> Conditions:
     ]
     if max(told, default=0.0) > TOLD_MAX:
         raise ValueError(f"conditions is {text!r}, metric {metric!r}; allowed: numbers up to {TOLD_MAX:,.0f}")
+    if not said.get("batch", 1.0):
+        raise ValueError(f"conditions is {text!r}; allowed: a batch from 1 up")
     prompt, output, depth = int(said.get("prompt", 512)), int(said.get("output", 128)), int(said.get("depth", 0))
     context = said.get("context")
     if both:
@@ -203,7 +205,7 @@ def _conditions(metric: str, text: str, system: str, model: str) -> Conditions:
     split = "layers" if "layer split" in lower or "pipeline" in lower else split
     fused = re.search(r"flash|\bfa\b|fa\s*=?\s*1", re.sub(r"\b(?:no|without)[ -](?:fa|flash)|\bfa\s*=?\s*0", "", lower))
     return Conditions(
-        prompt, output, said.get("batch", 1) or 1, context, depth, split,
+        prompt, output, said.get("batch", 1), context, depth, split,
         fused_attention=bool(fused), chunk_tokens=int(said.get("chunk", 0)), old_build=bool(is_old(text)),
         old_metal=is_old_metal(text, model), old_serving="vllm" in system.lower() and bool(is_old(text, VLLM)),
         bytes_per_kv=read_cache(text),
