@@ -27,6 +27,7 @@ NEEDED = ("starlette", "uvicorn", "cryptography", "torch")
 """What serving imports."""
 NAMES = ("desk-tiny",)
 SMALLER = ("desk-mini",)
+SERVING = ("one_by_one", "batched")  # of conf/policy/serving
 NODE_REFUSED = 2  # exit code of a node for what it was given, as of `twin`
 WORKERS_MAX = 32  # as many processes as world=local runs
 CONTEXT_DEFAULT = 2048  # of `real_backends.executors.llama_layout`, said without importing it
@@ -46,6 +47,8 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--shards", type=int, metavar="N", help=text)
     text = f"tokens of a checkpoint's longest session (default its own, at most {CONTEXT_DEFAULT})"
     made.add_argument("--context", type=int, metavar="N", help=text)
+    text = "how a worker takes its sessions: one step at a time, or all in a batch (default one_by_one)"
+    made.add_argument("--serving", choices=SERVING, default=SERVING[0], help=text)
     text = "executor profile; auto measures this machine once, '' takes assumed numbers (default auto)"
     made.add_argument("--profile", default="auto", metavar="FILE", help=text)
 
@@ -101,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
             words += ["--smaller", options.smaller] if options.smaller else []
             words += ["--shards", str(options.shards)] if options.shards is not None else []
             words += ["--context", str(options.context)] if options.context is not None else []
+            words += ["--serving", options.serving] if options.serving != SERVING[0] else []
             words += ["--profile", options.profile] if options.profile != AUTO else []
             command = shlex.join(["twin", "serve", *words])
             kept = keep(record, place, key, command, time.monotonic() - begun_s)
@@ -139,7 +143,9 @@ def _village(options: argparse.Namespace) -> Scenario:
         shards = options.shards if options.shards is not None else min(2, options.workers)
         if not 1 <= shards <= options.workers:
             raise UsageError(f"--shards {shards}: allowed: 1 to {options.workers}, the number of workers")
-        return scenario_of_checkpoint(options.workers, folder, shards, options.context, options.smaller)
+        return scenario_of_checkpoint(
+            options.workers, folder, shards, options.context, options.smaller, options.serving
+        )
     if options.model not in NAMES:
         raise UsageError(
             f"--model {options.model or repr('')}: no such folder; allowed: a checkpoint's, or {', '.join(NAMES)}"
@@ -149,7 +155,7 @@ def _village(options: argparse.Namespace) -> Scenario:
             raise UsageError(
                 f"--{name} {getattr(options, name)}: is for a checkpoint's folder; {options.model} has its own"
             )
-    return scenario_of(options.workers, options.model, options.smaller)
+    return scenario_of(options.workers, options.model, options.smaller, options.serving)
 
 
 def welcome(url: str, model: str, processes: dict[str, int]) -> str:

@@ -18,19 +18,21 @@ ROOM = 1.001  # what is lent is rounded
 COMMITTEE = 3  # the fewest members of which one may fail
 
 
-def scenario_of(workers: int, model: str, smaller: str = "") -> Scenario:
+def scenario_of(workers: int, model: str, smaller: str = "", serving: str = "one_by_one") -> Scenario:
     """Return the village that serves a seeded model: desks on one host, as in four_desks, that lend themselves all day.
 
     Each works, and the first three, or the only one of fewer, are the committee as well.
     """
     # Sessions as long as the model's context, and so many that a worker has room for 6 of its 8 layers: two of
     # three hold it, and one may fail. A worker alone takes half as many, and all layers.
-    plain = _plain(workers, 256, SESSIONS if workers > 1 else SESSIONS // 2)
+    plain = _plain(workers, 256, SESSIONS if workers > 1 else SESSIONS // 2, serving)
     made: Scenario = build({**plain, "model": model, "smaller": _smaller(smaller, 256)})
     return made
 
 
-def scenario_of_checkpoint(workers: int, folder: Path, shards: int, context: int | None, smaller: str = "") -> Scenario:
+def scenario_of_checkpoint(
+    workers: int, folder: Path, shards: int, context: int | None, smaller: str = "", serving: str = "one_by_one"
+) -> Scenario:
     """Return the village that serves a checkpoint, whose workers offer room for one of so many shards each.
 
     Raises:
@@ -52,7 +54,7 @@ def scenario_of_checkpoint(workers: int, folder: Path, shards: int, context: int
         layers = max(last - first for first, last in cut_evenly(spec, shards))
     except ValueError as error:
         raise ScenarioError(f"--{error}") from None
-    plain = _plain(workers, spec.context, SESSIONS_OF_CHECKPOINT)
+    plain = _plain(workers, spec.context, SESSIONS_OF_CHECKPOINT, serving)
     plain |= {"model": spec.name, "checkpoint": str(folder.absolute()), "shape": msgspec.to_builtins(shape_of(spec))}
     plain |= {"smaller": _smaller(smaller, spec.context)}
     scenario: Scenario = build(plain)
@@ -90,9 +92,9 @@ def _names(workers: int) -> list[str]:
     return [f"desk-{number}" for number in range(workers)]
 
 
-def _plain(workers: int, context: int, sessions: int) -> dict[str, Any]:
+def _plain(workers: int, context: int, sessions: int, serving: str) -> dict[str, Any]:
     return compose_plain([
-        "scenario=four_desks", "world=local", "name=serve", f"fleet.desktops={workers}",
+        "scenario=four_desks", "world=local", f"policy/serving={serving}", "name=serve", f"fleet.desktops={workers}",
         f"fleet.committee={COMMITTEE if workers >= COMMITTEE else 1}", "profile=''", "workload.requests=0",
         "workload.retry_s=1.0", "policy/membership=swim",
         "policy.gateway.requests_per_min=60000", "policy.gateway.burst=1000",  # all clients count as one

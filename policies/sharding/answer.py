@@ -18,16 +18,30 @@ def pipelines_plan(problem: Problem, pipelines: Sequence[tuple[Stage, ...]], why
 
 
 def shortfall(problem: Problem, workers: Sequence[Worker], whose: str = "") -> str:
-    """Return one line on the bytes that ``workers`` lack for one pipeline.
+    """Return one line on the bytes that ``workers`` lack for one pipeline; or that they lack none.
 
     Args:
         whose: what they are called, if they are not the whole pool.
     """
-    missing = max(1, problem.layers - capacity(problem, workers))
+    missing = problem.layers - capacity(problem, workers)
+    if missing <= 0:
+        return f"{whose or f'{len(workers)} workers'} hold the {problem.layers} layers of {problem.model}"
     each = problem.layer_bytes + problem.kv_bytes_layer
     ends = f", and {problem.head_bytes:.0f} at each end" if problem.head_bytes else ""
     text = f"{whose or f'{len(workers)} workers'} do not hold the {problem.layers} layers of {problem.model}"
     return f"{text}: {missing * each:.0f} bytes are missing ({missing} layers of {each:.0f}{ends})"
+
+
+def unheld(problem: Problem, layers: int, rule: str) -> str:
+    """Return one line on the layers that a planner's rule leaves to nobody, though the workers may hold them all.
+
+    Args:
+        layers: so many.
+        rule: what the planner did, in words.
+    """
+    each = problem.layer_bytes + problem.kv_bytes_layer
+    text = f"{rule} leave {layers} of the {problem.layers} layers of {problem.model} to nobody"
+    return f"{text}: {layers * each:.0f} bytes are missing ({layers} layers of {each:.0f})"
 
 
 def overflow(problem: Problem, stages: Sequence[Stage]) -> str:

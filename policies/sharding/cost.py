@@ -31,6 +31,16 @@ def layers_max(problem: Problem, worker: Worker, *, first: bool, last: bool) -> 
     return max(0, int(free_bytes // (problem.layer_bytes + problem.kv_bytes_layer)))
 
 
+def joining_s(problem: Problem, worker: Worker) -> float:
+    """Return the seconds a layer costs on ``worker`` filled to its memory, with its step and two hops.
+
+    This ranks candidates: a fast device that holds one layer behind a slow link is not a useful one.
+    """
+    layers = min(problem.layers, max(1, layers_max(problem, worker, first=False, last=False)))
+    hops_s = 2 * (worker.one_way_s + worker.backbone_s) + problem.activation_bytes / worker.bytes_per_s
+    return worker.layer_s + (worker.step_s + hops_s) / layers
+
+
 def head_s(problem: Problem, worker: Worker) -> float:
     """Return the seconds of the output head on ``worker``."""
     return worker.layer_s * problem.head_bytes / problem.layer_bytes

@@ -1,7 +1,8 @@
 """The village's planner: the pipeline with the fewest seconds a request, exact over its best candidates.
 
 What is exact is in `policies.sharding.subsets`; here candidates are chosen. A pool is served greedily: the best
-pipeline, then the best of what is left.
+pipeline, then the best of what is left. A model that no ``candidates`` devices hold gets one pipeline of as many as it
+needs, by `policies.sharding.local_search`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Sequence
 
 from policies.jobs import Stage
 from policies.problem import Plan, Problem, State, Worker
+from policies.sharding import local_search
 from policies.sharding.answer import pipelines_plan, shortfall
-from policies.sharding.cost import layers_max
+from policies.sharding.cost import joining_s, layers_max
 from policies.sharding.memory_ring import by_memory
 from policies.sharding.subsets import best_pipeline
 
@@ -25,18 +27,9 @@ def plan(problem: Problem, state: State, budget: int) -> Plan:
         pipelines.append(found)
         used = {stage.node for stage in found}
         pool = [worker for worker in pool if worker.node not in used]
-    largest = by_memory(problem.workers)[: problem.candidates]
-    return pipelines_plan(problem, pipelines, shortfall(problem, largest, f"the {len(largest)} largest workers"))
-
-
-def joining_s(problem: Problem, worker: Worker) -> float:
-    """Return the seconds a layer costs on ``worker`` filled to its memory, with its step and two hops.
-
-    This ranks candidates: a fast device that holds one layer behind a slow link is not a useful one.
-    """
-    layers = min(problem.layers, max(1, layers_max(problem, worker, first=False, last=False)))
-    hops_s = 2 * (worker.one_way_s + worker.backbone_s) + problem.activation_bytes / worker.bytes_per_s
-    return worker.layer_s + (worker.step_s + hops_s) / layers
+    if not pipelines and budget and (long := local_search.pipeline(problem, problem.workers)):
+        pipelines.append(long)
+    return pipelines_plan(problem, pipelines, shortfall(problem, problem.workers))
 
 
 def _next_pipeline(problem: Problem, pool: Sequence[Worker]) -> tuple[Stage, ...]:

@@ -15,8 +15,7 @@ import numpy as np
 from policies.jobs import Stage
 from policies.problem import Plan, Problem, State, Worker
 from policies.sharding.answer import capacity, pipelines_plan, shortfall
-from policies.sharding.cost import Terms, terms
-from policies.sharding.latency_dp import joining_s
+from policies.sharding.cost import Terms, joining_s, terms
 from policies.sharding.memory_ring import by_memory
 from policies.sharding.moves import Moves, Order
 from policies.sharding.subsets import BOTH, FIRST, LAST, MIDDLE, fill

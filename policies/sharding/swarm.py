@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from policies.jobs import Stage
 from policies.problem import Plan, Problem, State, Worker
-from policies.sharding.answer import pipelines_plan, shortfall
+from policies.sharding.answer import capacity, pipelines_plan, shortfall, unheld
 from policies.sharding.flow import Rates, max_flow, rates, span_max, worker_rates
 from policies.sharding.routes import disjoint
 
@@ -26,8 +26,23 @@ def plan(problem: Problem, state: State, budget: int) -> Plan:
     placement = most(problem, by_node)
     tokens_per_s, links = max_flow(problem, placement, by_node) if placement else (0.0, ())
     ways = disjoint(placement, links, budget) if tokens_per_s > 0 else []
-    made = pipelines_plan(problem, ways, shortfall(problem, problem.workers))
-    return Plan(made.pipelines, made.latency_s, "", placement, links) if ways else made
+    if ways:
+        made = pipelines_plan(problem, ways, "")
+        return Plan(made.pipelines, made.latency_s, "", placement, links)
+    return pipelines_plan(problem, [], _why(problem, placement))
+
+
+def _why(problem: Problem, placement: Sequence[Stage]) -> str:
+    """Return why there is no way: no number of equal stages can be manned, and the best one leaves so many layers."""
+    if placement or capacity(problem, problem.workers) < problem.layers:
+        return shortfall(problem, problem.workers)
+    lacking: list[tuple[int, int]] = []
+    for stages in range(1, min(problem.layers, len(problem.workers)) + 1):
+        longest = -(-problem.layers // stages)
+        able = sum(span_max(problem, worker) >= longest for worker in problem.workers)
+        lacking.append(((stages - able) * longest, stages))
+    layers, stages = min(lacking)
+    return unheld(problem, layers, f"{len(problem.workers)} workers in {stages} stages of equal length")
 
 
 def most(problem: Problem, by_node: Rates) -> tuple[Stage, ...]:

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from experiments.shard.instances import instance
 from policies.jobs import Stage
 from policies.problem import Flow, Held, Plan, Problem, State, Worker
-from policies.sharding import PLANNERS, check_plan, documented, edgeshard, end_to_end_s, exo, petals, placement
+from policies.sharding import (
+    PLANNERS,
+    check_plan,
+    documented,
+    edgeshard,
+    end_to_end_s,
+    exo,
+    petals,
+    placement,
+    swarm,
+)
 from policies.sharding.flow import cached_rates, max_flow, rates
 from policies.sharding.routes import Router, turns
 from policies.wire import encode
@@ -85,6 +95,25 @@ def test_petals_joins_where_the_swarm_is_weakest() -> None:
 
     assert petals.weakest(np.array([3.0, 1.0, 1.0, 2.0]), 2) == 1
     assert [(s.first, s.last) for s in petals.joined(pool)] == [(0, 2), (2, 4), (0, 2)]
+
+
+def test_equal_stages_that_nobody_can_hold_are_named_and_not_a_lack_of_memory() -> None:
+    """3 and 1 hold 4 layers, but of two stages of 2 one has nobody: 2000 bytes; 3 and 0 do lack memory."""
+    assert swarm.plan(problem(worker("a", 3), worker("b", 1)), State(), 1).infeasible == (
+        "2 workers in 2 stages of equal length leave 2 of the 4 layers of m to nobody: 2000 bytes are missing "
+        "(2 layers of 1000)"
+    )
+    lacking = swarm.plan(problem(worker("a", 3), worker("b", 0)), State(), 1)
+    assert lacking.infeasible.startswith("2 workers do not hold the 4 layers of m: 1000 bytes are missing")
+
+
+def test_blocks_that_no_server_joins_are_named_and_not_a_lack_of_memory() -> None:
+    """Two ends of 3 layers hold 6; servers that may be both ends at once take 2 each, and 2 are left."""
+    pool = msgspec.structs.replace(problem(worker("a", 3.5), worker("b", 3.5), layers=6), head_bytes=500.0)
+
+    assert petals.plan(pool, State(), 1).infeasible == (
+        "2 workers that join by name leave 2 of the 6 layers of m to nobody: 2000 bytes are missing (2 layers of 1000)"
+    )
 
 
 def test_petals_announces_the_smaller_of_link_and_blocks() -> None:

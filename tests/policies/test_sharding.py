@@ -188,6 +188,15 @@ def test_slow_but_roomy_devices_are_used_when_the_useful_ones_cannot_hold_the_mo
     assert {stage.node for stage in plan.pipelines[0]} >= {"big"}
 
 
+def test_a_model_that_no_eight_devices_hold_is_held_by_twelve() -> None:
+    """The village's planner looks at eight candidates, and beyond them rather than say that there is no plan."""
+    pool = problem(*(device(f"d{i:02}", memory_bytes=1000.0) for i in range(12)), layers=12, candidates=8)
+    plan = planned(pool, "latency_dp", budget=2)
+
+    assert check_plan(pool, plan) == []
+    assert [len(stages) for stages in plan.pipelines] == [12]
+
+
 @pytest.mark.parametrize("planner", PLANNERS)
 def test_a_model_that_fits_nowhere_is_said_to(planner: str) -> None:
     """No pipeline, and a line that names the model and its layers."""

@@ -67,8 +67,11 @@ def get(url: str, body: Any = None) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["desk-0", "desk-1", "desk-2"])
-def test_a_killed_worker_ends_no_stream_and_a_run_tells_of_it(victim: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("victim", "serving"),
+    [("desk-0", "one_by_one"), ("desk-1", "one_by_one"), ("desk-2", "one_by_one"), ("desk-1", "batched")],
+)
+def test_a_killed_worker_ends_no_stream_and_a_run_tells_of_it(victim: str, serving: str, tmp_path: Path) -> None:
     """Whichever dies, head, stage or leader: the text is what one process alone says, each token once.
 
     The Run has every request with its outcome, the kill, and checks that hold.
@@ -76,7 +79,7 @@ def test_a_killed_worker_ends_no_stream_and_a_run_tells_of_it(victim: str, tmp_p
     shard = make_shard("torch", DESK_TINY, make_checkpoint(DESK_TINY, DEFAULT_SEED), 0, DESK_TINY.layers)
     expected = decode(Pipeline([shard]).generate(encode(PROMPT), TOKENS))
     body = {"model": "desk-tiny", "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
-    with served(tmp_path) as (url, processes):
+    with served(tmp_path, "--serving", serving) as (url, processes):
         whole = json.load(get(f"{url}/v1/completions", body))
         assert whole["choices"][0]["text"] == expected
         texts: list[str] = []
@@ -105,6 +108,7 @@ def test_a_killed_worker_ends_no_stream_and_a_run_tells_of_it(victim: str, tmp_p
     assert (rows["latency_s"] > rows["first_token_s"]).all()
     assert list(run.faults["phase"][run.faults["node"] == victim])[:1] == ["start"]  # it may not be back by the end
     assert run.manifest["policies"]
+    assert run.config["policy"]["serving"]["rule"] == serving
     assert run.config["duration_s"] > rows["arrival_s"].max()
     assert (folder / "report.html").stat().st_size > 1000
     assert [(fault["kind"], fault["node"]) for fault in run.config["faults"]] == [("crash", victim)]
@@ -168,6 +172,7 @@ def test_what_fell_is_a_fault_for_the_twin() -> None:
         (["--port", "70000"], "--port 70000: allowed: 0 to 65535"),
         (["--model", "gpt"], "gpt"),
         (["--model", ""], "--model '': no such folder"),
+        (["--serving", "fast"], "one_by_one"),
         (["--context", "1"], "--context 1: allowed: from 16"),
     ],
 )
