@@ -41,6 +41,7 @@ from real_backends.executors import DEFAULT_SEED, DESK_TINY, make_checkpoint
 from real_backends.executors.paced import maker
 from real_backends.executors_host import ExecutorHost
 from real_backends.identity import Identity, make_village, read_registry
+from real_backends.keys import Ed25519Keys
 from real_backends.processes import ROOT
 from real_backends.stores.blobs import BlobStore
 from real_backends.stores.file import FileStorage
@@ -52,10 +53,11 @@ HEAD, OTHERS = "head", ("middle", "tail")
 STAGES = (Stage(HEAD, 0, 3), Stage("middle", 3, 5), Stage("tail", 5, DESK_TINY.layers))
 PROMPT_TOKENS, NEW_TOKENS = 16, 24  # the requests of conf/workload/desks.yaml
 DESKS, PLANS = 4, 5  # workers of the problem that is planned, and how often
-PINGS = 50  # round trips and commits timed for one median
-PAUSE_S = 0.02  # before each session, message and commit: a village's come seldom, to cores that have gone idle
+PINGS = 50  # round trips, commits and signatures timed for one median
+PAUSE_S = 0.02  # before each, and each session: a village's come seldom, to cores that have gone idle
 PAIRS_MIN = 5  # a median of fewer is not worth the name
 COMMIT_BYTES = 400  # order of one log entry with its frame
+SIGNED_BYTES = 200  # order of a vote or a receipt; a kilobyte more takes 2 us longer
 READY_S = 120.0  # assumption: importing an executor's framework on a busy machine takes tens of seconds at most
 ANSWER_S = 10.0  # assumption: a process that is slower than this has hung
 SESSION_S = 30.0  # assumption: a session of 24 tokens that takes longer will not end
@@ -138,8 +140,8 @@ def measure_host(backend: str, law: Mapping[str, Any], folder: Path, seconds: fl
         seconds: time for sessions, after all processes have started; at least `PAIRS_MIN` pairs are run.
 
     Returns:
-        The fields of `scenarios.hosts.HOST_FIELDS` but ``input_s``, seconds, and ``probe_pairs``, how many pairs of
-        sessions ran.
+        The fields of `scenarios.hosts.HOST_FIELDS` but ``input_s``, and of `SIGNATURE_FIELDS`, seconds, and
+        ``probe_pairs``, how many pairs of sessions ran.
 
     Raises:
         OSError: another process ended, or did not answer.
@@ -168,6 +170,7 @@ async def _measure(backend: str, law: Mapping[str, Any], folder: Path, seconds: 
         client_s = await _message_s(head)
         blob_s = max(0.0, await _fetch_s(head, folder) - 2 * client_s)
         fsync_s = await _commit_s(folder)
+        signatures = await _signatures(Ed25519Keys(Identity(HEAD, identities).private_key(), read_registry(identities)))
         plan_s = await _plan_s()
     finally:
         await head.close()
@@ -176,7 +179,7 @@ async def _measure(backend: str, law: Mapping[str, Any], folder: Path, seconds: 
                 process.terminate()
             await process.wait()
     alone = {"fsync_s": fsync_s, "client_s": client_s, "blob_s": blob_s, "plan_s": plan_s, "cores": core_count()}
-    return {**found, **alone}
+    return {**found, **alone, **signatures}
 
 
 async def _until_answered(head: _Party, name: str, process: asyncio.subprocess.Process) -> None:
@@ -273,6 +276,28 @@ async def _commit_s(folder: Path) -> float:
         taken.append(time.perf_counter() - begun_s)
     storage.close()
     return float(np.median(taken))
+
+
+async def _signatures(keys: Ed25519Keys) -> dict[str, float]:
+    """Return what the thread of a node works for a signature, ``sign_s``, and to verify one, ``verify_s``.
+
+    Work alone, as the twin charges it to the node: whom the cores serve meanwhile does not count.
+    """
+    said = bytes(SIGNED_BYTES)
+    signature, right = keys.sign(said), True
+    made, verified = list[float](), list[float]()
+    for _ in range(PINGS):
+        await asyncio.sleep(PAUSE_S)
+        begun_s = time.thread_time()
+        right &= keys.sign(said) == signature
+        made.append(time.thread_time() - begun_s)
+        await asyncio.sleep(PAUSE_S)
+        begun_s = time.thread_time()
+        right &= keys.verify(HEAD, said, signature)
+        verified.append(time.thread_time() - begun_s)
+    if not right:
+        raise OSError("calibrate: the probe's own signature does not verify")
+    return {"sign_s": float(np.median(made)), "verify_s": float(np.median(verified))}
 
 
 async def _plan_s() -> float:

@@ -41,6 +41,10 @@ message between two processes; ``blob_s``, what fetching a prompt or an answer f
 messages; ``input_s``, a node's step on one input, its policies and their effects; ``plan_s``, planning for a village of
 desks; ``cores`` that all processes share."""
 
+SIGNATURE_FIELDS = ("sign_s", "verify_s")
+"""What a node works for an Ed25519 signature, and to verify one. Profiles of before they were measured lack them; there
+the twin charges `sim.world.SIGNATURE_NS` for either."""
+
 START_FIELDS = ("start_s", "weights_s", "load_bytes_per_s", "warm_s", "warm_again_s")
 """A process that begins (`real_backends.readiness`): ``start_s``, from its launch until its framework is there;
 ``weights_s``, drawing desk-tiny's weights; ``load_bytes_per_s``, from files to a shard in memory; ``warm_s``, each size
@@ -151,7 +155,8 @@ def read_profile(path: str) -> Mapping[str, Any]:
         profile: dict[str, Any] = json.loads(Path(path).read_text())
         if not isinstance(profile, dict):
             raise ScenarioError(f"profile={path!r}: is no profile; make one with: twin calibrate executor")
-        for name in (*PROFILE_FIELDS, *HOST_FIELDS, *START_FIELDS):
+        signatures = SIGNATURE_FIELDS if any(name in profile for name in SIGNATURE_FIELDS) else ()
+        for name in (*PROFILE_FIELDS, *HOST_FIELDS, *START_FIELDS, *signatures):
             least = "1" if name in ("cores", "load_bytes_per_s") else "0"
             if not float(least) <= float(profile[name]) < math.inf:
                 raise ScenarioError(f"profile={path!r}: {name}={profile[name]}: must be at least {least}, and finite")
@@ -163,6 +168,11 @@ def read_profile(path: str) -> Mapping[str, Any]:
         lacks = error.args[0]
         raise ScenarioError(f"profile={path!r}: lacks {lacks!r}; make one with: twin calibrate executor") from None
     return profile
+
+
+def signatures(profile: Mapping[str, Any]) -> str:
+    """Return where the cost of signatures is from, as a manifest says it: ``measured``, or ``assumed``."""
+    return "measured" if all(name in profile for name in SIGNATURE_FIELDS) else "assumed"
 
 
 def profile_hash(profile: Mapping[str, Any]) -> str:

@@ -84,17 +84,21 @@ def step_cost(scenario: Scenario) -> StepCost:
     if scenario.network.home != "loopback":
         return StepCost()
     profile = hosts.read_profile(scenario.profile)
-    return StepCost(
-        base_ns=int(float(profile["input_s"]) * NS_PER_S), fsync_ns=int(float(profile["fsync_s"]) * NS_PER_S)
-    )
+    input_ns, fsync_ns = (int(float(profile[name]) * NS_PER_S) for name in ("input_s", "fsync_s"))
+    if hosts.signatures(profile) == "assumed":
+        return StepCost(base_ns=input_ns, fsync_ns=fsync_ns)
+    sign_ns, verify_ns = (round(float(profile[name]) * NS_PER_S) for name in hosts.SIGNATURE_FIELDS)
+    return StepCost(base_ns=input_ns, sign_ns=sign_ns, verify_ns=verify_ns, fsync_ns=fsync_ns)
 
 
 def of_profile(scenario: Scenario, stock: Inventory) -> dict[str, Any]:
-    """Return what a manifest says of the profile: its hash, and how long all processes take until they are warm."""
+    """Return what a manifest says of the profile: its hash, how long all processes take until they are warm, and where
+    the cost of signatures is from."""
     if scenario.network.home != "loopback":
-        return {"profile": "", "ready_s": 0.0}
+        return {"profile": "", "ready_s": 0.0, "signatures": "assumed"}
     profile = hosts.read_profile(scenario.profile)
-    return {"profile": hosts.profile_hash(profile), "ready_s": starts.all_ready_s(scenario, profile, len(stock.name))}
+    ready_s = starts.all_ready_s(scenario, profile, len(stock.name))
+    return {"profile": hosts.profile_hash(profile), "ready_s": ready_s, "signatures": hosts.signatures(profile)}
 
 
 def device_parameters(stock: Inventory) -> list[inference.Device]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from policies import port as p
 from policies.log import DamagedLog, record, recover
-from policies.port import DECIDE, DURABLE, MESSAGE, NS_PER_S, SAVE, SEND, SET_TIMER, Effect, Input
+from policies.port import DECIDE, DURABLE, MESSAGE, NS_PER_S, SAVE, SEND, SET_TIMER, SIGNED, Effect, Input
 from policies.wire import FRAME_OVERHEAD_BYTES, encode
 from scenarios.journal import Journal
 from sim.disk import Disk
@@ -27,6 +27,9 @@ from sim.network import MessageNetwork
 
 DIGEST_EVERY = 256
 """Steps whose bytes are digested together; the digest is the same for any number."""
+SIGNATURE_NS = 120_000
+"""What making or verifying a signature costs a node where no profile says it. Measured with the keys of real nodes:
+33 us to make one and 108 to verify one in a tight loop, 97 and 200 after a pause (docs/two_worlds.md)."""
 GC_EVERY = 500_000
 """Objects allocated between two collections during a run. Steps make almost no reference cycles, and Python's default
 of 700 costs a tenth of the time."""
@@ -56,18 +59,26 @@ class Steps(Protocol):
 @dataclass(frozen=True)
 class StepCost:
     """What a step costs a node (ns). Defaults: an order of magnitude measured on the reference Python driver, where a
-    step takes 5-20 us, MessagePack about 1 ns a byte and Ed25519 60-130 us an operation."""
+    step takes 5-20 us and MessagePack about 1 ns a byte; signatures as `SIGNATURE_NS` says."""
 
     base_ns: int = 20_000
     byte_ns: int = 1
-    crypto_ns: int = 120_000
+    sign_ns: int = SIGNATURE_NS
+    verify_ns: int = SIGNATURE_NS
     fsync_ns: int = 2_000_000  # consumer NVMe; etcd's guide asks for p99 below 10 ms
 
     def times(self, factor: float) -> StepCost:
         """Return the cost of a machine that is this much slower; its disk is as fast as before."""
-        return StepCost(
-            round(self.base_ns * factor), round(self.byte_ns * factor), round(self.crypto_ns * factor), self.fsync_ns
-        )
+        own = (self.base_ns, self.byte_ns, self.sign_ns, self.verify_ns)
+        return StepCost(*(round(ns * factor) for ns in own), self.fsync_ns)
+
+    def signatures_ns(self, operations: int, effects: Sequence[Effect]) -> int:
+        """Return what a step's ``operations`` on signatures cost: those it made are among its effects, all others it
+        verified."""
+        if self.sign_ns == self.verify_ns:
+            return operations * self.verify_ns
+        made = sum(1 for effect in effects if effect[0] == SIGNED and isinstance(effect[2], bytes))
+        return operations * self.verify_ns + made * (self.sign_ns - self.verify_ns)
 
 
 class Node:
@@ -335,11 +346,12 @@ class World:
             self._digest_pending()
         if node.journal is not None:
             node.journal.add(now, wall, given, effects)
-        crypto = cell.crypto_ops
-        if crypto:
-            cell.crypto_ops = 0
         cost = node.cost
-        node.busy_until = leave = now + cost.base_ns + cost.byte_ns * len(whole) + cost.crypto_ns * crypto
+        leave = now + cost.base_ns + cost.byte_ns * len(whole)
+        if crypto := cell.crypto_ops:
+            cell.crypto_ops = 0
+            leave += cost.signatures_ns(crypto, effects)
+        node.busy_until = leave
         for effect in effects:
             kind = effect[0]
             if kind == SEND:

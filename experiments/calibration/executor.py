@@ -37,7 +37,7 @@ PROBE_SHARE = 0.25
 VILLAGE = ("scenario=four_desks", "executor=paced", "duration_s=8", "workload.requests=40", "record.journals=none")
 """Whose nodes tell what a step takes: short, and of requests that nobody compares."""
 THREADS_MAX = 256  # far above any machine's cores: a slip of the finger
-FORMAT = 7  # of a profile; a file of an older one is measured anew
+FORMAT = 8  # of a profile; a file of an older one is measured anew
 
 
 def calibrate_executor(

@@ -171,7 +171,8 @@ def group(n: int, setting: Setting, machine: Machine, chain: Literal[2, 3]) -> W
         batch_wait_s=0.0, pool_max=1 << 16, checkpoint_every=1 << 30,
     )  # fmt: skip
     names, keys = tuple(f"n{i}" for i in range(n)), KeyRing(1)
-    cost = StepCost(base_ns=round(machine.step_ns), byte_ns=0, crypto_ns=round(machine.crypto_ns), fsync_ns=0)
+    crypto_ns = round(machine.crypto_ns)
+    cost = StepCost(base_ns=round(machine.step_ns), byte_ns=0, sign_ns=crypto_ns, verify_ns=crypto_ns, fsync_ns=0)
     for name in names:
 
         def make(name: str = name) -> Cell:

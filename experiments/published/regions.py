@@ -36,7 +36,7 @@ ROUND_TRIP_MS = (
 )
 """Averages of cloudping.co between those regions, from row to column, as kept in Delphi-BFT/tool
 ``src/util/aws21.json`` (commit 584f14aa66). Of another day than the published latencies; the file gives no date."""
-FREE = StepCost(base_ns=0, byte_ns=0, crypto_ns=0, fsync_ns=0)
+FREE = StepCost(base_ns=0, byte_ns=0, sign_ns=0, verify_ns=0, fsync_ns=0)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from scenarios.hosts import (
     AUTO,
     HOST_FIELDS,
     PROFILE_FIELDS,
+    SIGNATURE_FIELDS,
     START_FIELDS,
     UNMEASURED,
     capability,
@@ -36,11 +37,12 @@ def test_the_probe_measures_every_field_and_leaves_nothing(tmp_path: Path) -> No
     law = dict.fromkeys(PROFILE_FIELDS, 0.0)
     found = host_probe.measure_host("torch", law, tmp_path, 0.0)
 
-    assert set(found) == {*HOST_FIELDS, "probe_pairs"} - {"input_s"}
+    assert set(found) == {*HOST_FIELDS, *SIGNATURE_FIELDS, "probe_pairs"} - {"input_s"}
     assert found["probe_pairs"] == host_probe.PAIRS_MIN
     assert np.isfinite(list(found.values())).all()
     assert found["cores"] >= 1
     assert min(found["hop_s"], found["client_s"], found["fsync_s"]) > 0
+    assert 0 < found["sign_s"] < found["verify_s"]  # Ed25519 verifies with about three times the work
     assert found["step_overhead_s"] > 0  # nothing was taken off, so it is the whole step
     assert list(tmp_path.iterdir()) == []
 
@@ -85,6 +87,8 @@ def test_without_a_profile_the_numbers_are_assumed(path: str) -> None:
         ({"client_s": "quick"}, "cannot be read"),
         ({"hop_s": float("nan")}, "hop_s=nan: must be at least 0"),
         ({"hop_s": float("inf")}, "hop_s=inf: must be at least 0, and finite"),
+        ({"sign_s": 3e-5}, "lacks 'verify_s'; make one with: twin calibrate executor"),
+        ({"sign_s": 3e-5, "verify_s": -1e-4}, "verify_s=-0.0001: must be at least 0"),
     ],
 )
 def test_a_wrong_profile_is_one_clear_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

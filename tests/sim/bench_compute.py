@@ -64,7 +64,7 @@ class Bench:
         self.compute = Compute(self.world, SHAPE, named, cores)
         self.world.jobs = self.compute
         for name in named:
-            self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0)))
+            self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0, 0)))
         self._jobs = 0
 
     def at(self, time_s: float, *call: Any) -> None:

@@ -42,7 +42,7 @@ class Desks:
         self.world.jobs = self.compute
         self.heard: Heard = []
         for name in names:
-            self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0)))
+            self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0, 0)))
         self._jobs = 0
 
     def ask(self, time_s: float, prompt: int, new: int, *cuts: int, kind: Any = SessionJob, **fields: Any) -> int:

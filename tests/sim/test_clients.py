@@ -51,7 +51,7 @@ def play(
     names = [f"g{k}" for k in range(len(scripts))]
     for name, script in zip([*names, *others], [*scripts, *[lambda n: None] * len(others)], strict=True):
         gateway = Gateway(seen, name, script)
-        world.start(world.add(name, lambda gateway=gateway: gateway, StepCost(0, 0, 0, 0)))  # type: ignore[misc]
+        world.start(world.add(name, lambda gateway=gateway: gateway, StepCost(0, 0, 0, 0, 0)))  # type: ignore[misc]
     ended: list[Asked] = []
     clients = Clients(world, names, "m", RETRY_S, ONE_WAY_S, ended.append, BLOB_S)
     clients.schedule([Request(f"r{k}", "c", 1, float(k), deadline_s, 9, 5) for k in range(requests)])

@@ -13,6 +13,7 @@ from experiments.results import load
 from scenarios.hosts import UNMEASURED
 from scenarios.record import TABLES, Record
 from sim.village import simulate
+from sim.world import SIGNATURE_NS
 
 TOKENS, STAGES = 24, 3
 QUIET: dict[str, Any] = {"duration_s": 40.0, "workload__requests": 6}
@@ -52,6 +53,27 @@ def test_each_number_is_paid_where_it_is_measured(tmp_path: Path, field: str, fi
         assert whole_s == pytest.approx(whole * more_s, rel=1e-3)
     else:  # a request crosses its client's link twice and commits twice, on a leader and its followers
         assert whole * more_s <= whole_s * (1 + 1e-9) <= 8 * whole * more_s
+
+
+def test_a_profile_says_what_signatures_cost(tmp_path: Path) -> None:
+    """A request waits for one signature, its receipt's, and for two verifications, each at the profile's own time."""
+    more_s, as_before_s = 4e-4, SIGNATURE_NS / 1e9
+    same = _run(tmp_path, {"sign_s": as_before_s, "verify_s": as_before_s})
+    dear_to_make = _run(tmp_path, {"sign_s": as_before_s + more_s, "verify_s": as_before_s})
+    dear_to_verify = _run(tmp_path, {"sign_s": as_before_s, "verify_s": as_before_s + more_s})
+
+    before_s, made_s, verified_s = (_column(run, "latency_s") for run in (same, dear_to_make, dear_to_verify))
+    assert np.median(made_s - before_s) == pytest.approx(more_s, rel=1e-3)
+    assert np.median(verified_s - before_s) == pytest.approx(2 * more_s, rel=1e-3)
+
+
+def test_a_profile_of_before_signatures_were_measured_is_as_it_was(tmp_path: Path) -> None:
+    """It loads, they cost what they do without a profile, and the manifest has a word for that."""
+    as_before_s = SIGNATURE_NS / 1e9
+    old, new = _run(tmp_path, {}), _run(tmp_path, {"sign_s": as_before_s, "verify_s": as_before_s})
+
+    assert [run.manifest["signatures"] for run in (old, new)] == ["assumed", "measured"]
+    assert old.manifest["digest"] == new.manifest["digest"]
 
 
 def test_sessions_of_one_host_share_its_cores(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Desks:
         self.world.jobs = self.compute
         self.heard: Heard = []
         for name in names:
-            self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0)))
+            self.world.start(self.world.add(name, lambda: Ear(self.heard), StepCost(0, 0, 0, 0, 0)))
         self._jobs = 0
 
     def at(self, time_s: float, *call: Any) -> None:

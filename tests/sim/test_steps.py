@@ -34,7 +34,7 @@ def _run(
     world.jobs = compute
     heard: Heard = []
     for name in shapes:
-        world.start(world.add(name, lambda: Ear(heard), StepCost(0, 0, 0, 0)))
+        world.start(world.add(name, lambda: Ear(heard), StepCost(0, 0, 0, 0, 0)))
     for number, (at_s, prompt, new, cuts) in enumerate(jobs):
         stages = tuple(Stage(f"d{k}", a, b) for k, (a, b) in enumerate(pairwise([0, *cuts, SHAPE.layers])))
         job = SessionJob("op", SHAPE.name, stages, "prompt", "", prompt, new, 64)
@@ -114,7 +114,7 @@ def test_only_what_computes_wants_a_core(computes: bool, slower: float) -> None:
     world.jobs = compute
     heard: Heard = []
     for head in (0, 1):
-        world.start(world.add(f"d{head}", lambda: Ear(heard), StepCost(0, 0, 0, 0)))
+        world.start(world.add(f"d{head}", lambda: Ear(heard), StepCost(0, 0, 0, 0, 0)))
         compute.submit(world.by_name[f"d{head}"], "worker", head, encode(pair(head)))
     world.run(1e4)
 
@@ -131,7 +131,7 @@ def test_pinned_workers_do_not_lend_each_other_their_cores() -> None:
         world.jobs = compute
         heard: Heard = []
         for name in laws:
-            world.start(world.add(name, lambda heard=heard: Ear(heard), StepCost(0, 0, 0, 0)))
+            world.start(world.add(name, lambda heard=heard: Ear(heard), StepCost(0, 0, 0, 0, 0)))
         for head in (0, 2):  # both on core 0
             job = SessionJob("op", SHAPE.name, (Stage(f"d{head}", 0, SHAPE.layers),), "prompt", "", 16, 20, 64)
             compute.submit(world.by_name[f"d{head}"], "worker", head, encode(job))
@@ -148,7 +148,7 @@ def test_a_step_under_way_goes_on_at_its_executors_new_speed() -> None:
     compute = Compute(world, SHAPE, {"d0": measured(PACED)}, 1, HOP_S, SESSION_S)
     world.jobs = compute
     heard: Heard = []
-    world.start(world.add("d0", lambda: Ear(heard), StepCost(0, 0, 0, 0)))
+    world.start(world.add("d0", lambda: Ear(heard), StepCost(0, 0, 0, 0, 0)))
     job = SessionJob("op", SHAPE.name, (Stage("d0", 0, SHAPE.layers),), "prompt", "", 64, 1, 64)
     compute.submit(world.by_name["d0"], "worker", 0, encode(job))
     # Half of it at full speed, a quarter at half of it, nothing for a second, the rest at full speed.

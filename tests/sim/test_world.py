@@ -16,7 +16,7 @@ from scenarios.schema import Network
 from sim.network import Links, MessageNetwork
 from sim.world import Node, StepCost, World
 
-FREE = StepCost(base_ns=0, byte_ns=0, crypto_ns=0, fsync_ns=0)
+FREE = StepCost(base_ns=0, byte_ns=0, sign_ns=0, verify_ns=0, fsync_ns=0)
 ONE_WAY_NS, RATE = 1_000_000, 1e9
 QUIET = Network(backbone_s=0.0, loss=0.0, jitter_sigma=0.0, duplicate=0.0)
 
@@ -69,7 +69,7 @@ def test_effects_leave_and_the_next_input_is_taken_only_after_the_steps_cost() -
     """A step of 1 ms delays its message and the two inputs behind it by 1 ms each."""
     world = a_world()
     answer = lambda given: [(p.SEND, "", "b", b"x")] if given[0] == p.PEER else []  # noqa: E731
-    cost = StepCost(base_ns=1_000_000, byte_ns=0, crypto_ns=0)
+    cost = StepCost(base_ns=1_000_000, byte_ns=0, sign_ns=0, verify_ns=0)
     a, seen_a = a_node(world, "a", answer, cost)
     _, seen_b = a_node(world, "b")
     for at in (5_000_000, 5_000_000, 5_400_000):
@@ -85,7 +85,7 @@ def test_effects_leave_and_the_next_input_is_taken_only_after_the_steps_cost() -
 def test_signatures_lengthen_a_step() -> None:
     """A step is charged for every signature since the last one, and only once."""
     world = a_world()
-    a, seen = a_node(world, cost=StepCost(base_ns=10, byte_ns=0, crypto_ns=1000))
+    a, seen = a_node(world, cost=StepCost(base_ns=10, byte_ns=0, sign_ns=1000, verify_ns=1000))
     a.cell.crypto_ops = 3
     for _ in range(3):
         world.give_at(100, a, (p.PEER, "", "b", "up"))
@@ -94,10 +94,35 @@ def test_signatures_lengthen_a_step() -> None:
     assert [now for now, _ in seen[1:]] == [100, 3110, 3120]
 
 
+def test_a_signature_made_and_one_verified_have_costs_of_their_own() -> None:
+    """Of a step's answers from its keys, bytes are a signature made, and a verdict, right or wrong, is one verified."""
+    world = a_world()
+    answers = [
+        (p.SIGNED, "", b"s"),
+        (p.SIGNED, "", True),
+        (p.SIGNED, "", False),
+        (p.SIGNED, "", b"t"),
+        (p.SIGNED, "", True),
+    ]
+    answer = lambda given: answers if given[0] == p.PEER else ()  # noqa: E731
+    a, seen = a_node(world, answer=answer, cost=StepCost(base_ns=10, byte_ns=0, sign_ns=1000, verify_ns=30_000))
+    a.cell.crypto_ops = len(answers)
+    for _ in range(2):
+        world.give_at(100, a, (p.PEER, "", "b", "up"))
+    world.run(1)
+
+    assert [now for now, _ in seen[1:]] == [100, 100 + 10 + 2 * 1000 + 3 * 30_000]
+
+
+def test_a_slow_machine_is_slow_at_everything_but_its_disk() -> None:
+    """Steps, bytes and signatures take as many times longer."""
+    assert StepCost(1, 2, 3, 4, 5).times(10.0) == StepCost(10, 20, 30, 40, 5)
+
+
 def test_a_step_is_charged_for_the_bytes_it_handles() -> None:
     """The cost of a step grows with the encoded size of its input and effects."""
     world = a_world()
-    a, seen = a_node(world, cost=StepCost(base_ns=0, byte_ns=7, crypto_ns=0))
+    a, seen = a_node(world, cost=StepCost(base_ns=0, byte_ns=7, sign_ns=0, verify_ns=0))
     for _ in range(2):
         world.give_at(1_000_000, a, (p.PEER, "", "b", "up"))
     world.run(1)
@@ -186,7 +211,9 @@ def test_recovery_returns_every_acknowledged_save_and_a_prefix_of_the_rest(
     """After a crash the disk holds a prefix of the saves that covers every one that was called durable."""
     world = a_world(1)
     answer = lambda given: [(p.SAVE, "", given[2], ((f"/{given[2]}", b"v" * 9),))] if given[0] == p.PEER else []  # noqa: E731
-    a, seen = a_node(world, answer=answer, cost=StepCost(base_ns=0, byte_ns=0, crypto_ns=0, fsync_ns=2_000_000))
+    a, seen = a_node(
+        world, answer=answer, cost=StepCost(base_ns=0, byte_ns=0, sign_ns=0, verify_ns=0, fsync_ns=2_000_000)
+    )
     for number in range(batches):
         world.give_at(number * 1_000_000, a, (p.PEER, "", number, ""))
     world.engine.call_at(crash_ms * 1_000_000 + 1, lambda _: world.crash(a, torn_share), None)
@@ -206,7 +233,9 @@ def test_saves_that_wait_for_the_disk_share_its_next_sync() -> None:
     """As the real committer does it: a slow disk has one sync under way and one to come, however much is saved."""
     world = a_world(1)
     answer = lambda given: [(p.SAVE, "", given[2], (("/k", b"v"),))] if given[0] == p.PEER else []  # noqa: E731
-    a, seen = a_node(world, answer=answer, cost=StepCost(base_ns=0, byte_ns=0, crypto_ns=0, fsync_ns=10_000_000))
+    a, seen = a_node(
+        world, answer=answer, cost=StepCost(base_ns=0, byte_ns=0, sign_ns=0, verify_ns=0, fsync_ns=10_000_000)
+    )
     for number in range(6):
         world.give_at((number // 2) * 6_000_000, a, (p.PEER, "", number, ""))  # by twos: at 0, at 6 and at 12 ms
     world.run(1)
@@ -219,7 +248,9 @@ def test_a_disk_that_is_no_longer_slow_takes_the_next_save_in_its_own_time() -> 
     """What waited has one sync when its node wakes; a save after that has another, which lies ahead of it."""
     world = a_world(1)
     answer = lambda given: [(p.SAVE, "", given[2], (("/k", b"v"),))] if given[0] == p.PEER else []  # noqa: E731
-    a, seen = a_node(world, answer=answer, cost=StepCost(base_ns=0, byte_ns=0, crypto_ns=0, fsync_ns=2_000_000))
+    a, seen = a_node(
+        world, answer=answer, cost=StepCost(base_ns=0, byte_ns=0, sign_ns=0, verify_ns=0, fsync_ns=2_000_000)
+    )
     a.sync_extra_ns = 300_000_000
     for number, at_ms in enumerate((0, 1, 30)):
         world.give_at(at_ms * 1_000_000, a, (p.PEER, "", number, ""))

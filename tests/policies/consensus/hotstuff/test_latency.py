@@ -18,7 +18,7 @@ from scenarios.schema import Network
 from sim.world import StepCost
 from tests.policies.consensus.hotstuff.small_log import Appender, SmallLog
 
-FREE = StepCost(base_ns=0, byte_ns=0, crypto_ns=0, fsync_ns=0)
+FREE = StepCost(base_ns=0, byte_ns=0, sign_ns=0, verify_ns=0, fsync_ns=0)
 LINKS = Network(backbone_s=0.0, loss=0.0, duplicate=0.0, jitter_sigma=0.0)
 
 
