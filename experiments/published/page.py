@@ -41,8 +41,9 @@ def verdict(ours: float, theirs: float, wanted: float, *, fitted: bool = False) 
 
 
 def election_table() -> str:
-    """Return the published election times beside a thousand simulated ones each; only medians have a bar."""
-    rows = []
+    """Return the published election times beside a thousand simulated ones each; only medians and the bound of equal
+    time-outs are judged."""
+    rows = [_chanceless()]
     times = {(r.low_ms, r.high_ms): elections.downtimes_ms(r.low_ms, r.high_ms) for r in elections.PUBLISHED}
     for r in elections.PUBLISHED:
         ours = elections.of(r.what, times[r.low_ms, r.high_ms])
@@ -50,6 +51,14 @@ def election_table() -> str:
         name = f"{r.low_ms:g}-{r.high_ms:g} ms"
         rows.append((name, r.what, f"{r.ms:.0f}", f"{ours:.0f}", error(ours, r.ms), judged))
     return markdown(("time-outs", "", "theirs (ms)", "ours (ms)", "error", ""), rows)
+
+
+def _chanceless() -> tuple[str, ...]:
+    """Return the row of equal time-outs: how long nobody is elected at least, in theirs and in ours."""
+    r, most_ms = elections.CHANCELESS, 1000 * elections.GIVE_UP_S
+    ours = float(elections.downtimes_ms(r.low_ms, r.high_ms, elections.CHANCELESS_TRIALS, elections.GIVE_UP_S).min())
+    shown = f"above {most_ms:,.0f}" if ours >= most_ms else f"{ours:,.0f}"
+    return (f"{r.low_ms:g} ms, no chance", r.what, f"above {r.ms:,.0f}", shown, "-", "met" if ours > r.ms else "MISSED")
 
 
 def closed_table() -> str:
