@@ -87,11 +87,15 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class Disturbance:
-    """What is wrong with the links of ``nodes`` (None: all) for a while; a message suffers if an end is one of them."""
+    """What is wrong with the links of ``nodes`` (None: all) for a while; a message suffers if an end is one of them.
+
+    What is sent while it lasts arrives later by ``delay_s``, and not before ``held_until_s``.
+    """
 
     nodes: frozenset[int] | None = None
     loss: float = 0.0
     delay_s: float = 0.0
+    held_until_s: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
     reorder_s: float = 0.0
@@ -235,6 +239,8 @@ class MessageNetwork:
             if one.touches(source, target):
                 loss += one.loss
                 delay_s += one.delay_s
+                if one.held_until_s:
+                    delay_s += max(0.0, one.held_until_s - self.clock() / NS_PER_S)
                 duplicate += one.duplicate
                 if second < one.reorder:
                     delay_s += one.reorder_s * (second / one.reorder)

@@ -12,9 +12,11 @@ from __future__ import annotations
 import csv
 import math
 import sys
+from itertools import product
 from pathlib import Path
 
 from experiments.bench.membership import DETECTORS, SIZES, SPANS_S, of_size
+from experiments.progress import progress
 from policies.config import SwimConfig
 
 KEYS = ("first_s", "all_s", "false_suspect_per_h", "false_dead", "bytes_per_s")
@@ -33,14 +35,15 @@ def suspicion_s(config: SwimConfig, n: int) -> tuple[float, float]:
 
 def write(out: Path) -> None:
     """Simulate every size under every detector, and write the table."""
-    with out.open("w", newline="") as file:
+    cases = list(product(DETECTORS, SIZES))
+    with out.open("w", newline="") as file, progress("detection") as report:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("detector", "n", *KEYS))
-        for name, config in DETECTORS.items():
-            for n in SIZES:
-                figures = of_size(config, n, *SPANS_S[name])
-                table.writerow((name, n, *(f"{figures[key]:.4g}" for key in KEYS)))
-                file.flush()
+        for done, (name, n) in enumerate(cases, 1):
+            figures = of_size(DETECTORS[name], n, *SPANS_S[name])
+            table.writerow((name, n, *(f"{figures[key]:.4g}" for key in KEYS)))
+            file.flush()
+            report(done / len(cases), f"{name}, {n} members")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from experiments.plots import AMBER, BLUE, GREEN, INK, MUTED, VIOLET, dress
 from experiments.published import elections, regions
 from experiments.published.detection import first_suspicion_s
+from experiments.published.false_positives import SHOWN
 from experiments.published.hotstuff import FITTED_ON
 from policies.config import SwimConfig
 
@@ -64,8 +65,8 @@ def detection(ax: Axes, rows: pd.DataFrame) -> Axes:
     """Draw how long a crash goes unnoticed against the size of the group, and SWIM's expectation."""
     for name, colour in (("swim", BLUE), ("phi", VIOLET)):
         one = rows[rows["detector"] == name]
-        ax.plot(one["n"], one["first_s"], "o-", color=colour, label=f"{name}: first suspicion")
-        ax.plot(one["n"], one["all_s"], "s--", color=colour, label=f"{name}: known to all, worst")
+        ax.plot(one["n"], one["first_s"], "o-", color=colour, label=f"{name}: suspected")
+        ax.plot(one["n"], one["all_s"], "s--", color=colour, label=f"{name}: known to all")
     ax.axhline(first_suspicion_s(SwimConfig()), color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label="e / (e - 1) s")
     ax.set_xscale("log", base=2)
     ax.set_xticks(rows["n"].unique(), [f"{n}" for n in rows["n"].unique()])
@@ -84,19 +85,35 @@ def bytes_sent(ax: Axes, rows: pd.DataFrame) -> Axes:
     return dress(ax, "members", "bytes/s sent by a member", legend=True)
 
 
+def false_deaths(ax: Axes, rows: pd.DataFrame) -> Axes:
+    """Draw how many healthy members one holds dead while others are slow: the mean of the seeds, and their range."""
+    for name, colour in (("plain", AMBER), ("lifeguard", BLUE), ("phi", VIOLET)):
+        one = rows[rows["detector"] == name]
+        by_size = (one["dead"] / one["n"]).groupby(one["n"])
+        ax.plot(by_size.mean(), "o-", color=colour, label=SHOWN[name])
+        ax.fill_between(by_size.min().index, by_size.min(), by_size.max(), color=colour, alpha=0.25, linewidth=0)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("symlog", linthresh=0.1)
+    ax.set_ylim(0, None)
+    ax.set_xticks(rows["n"].unique(), [f"{n}" for n in rows["n"].unique()])
+    return dress(ax, "members, a quarter of them slow", "false deaths a member", legend=True)
+
+
 def draw(out: Path) -> None:
-    """Draw all six panels.
+    """Draw all seven panels.
 
     Args:
         out: a .png, .svg or .pdf.
     """
     table, members = pd.read_csv(DOCS / "hotstuff.csv"), pd.read_csv(DOCS / "membership.csv")
-    figure = Figure(figsize=(12, 10), layout="constrained")
-    axes = figure.subplots(3, 2).ravel()
+    figure = Figure(figsize=(13, 10.5), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(2, 1))
+    axes = [*above.subplots(2, 2).ravel(), *below.subplots(1, 3)]
     election_cdf(axes[0])
     region_bars(axes[1], regions.table())
     against_size(axes[2], "kops", "thousand operations/s", table)
     against_size(axes[3], "ms", "latency (ms)", table)
     detection(axes[4], members)
-    bytes_sent(axes[5], members)
+    false_deaths(axes[5], pd.read_csv(DOCS / "false_positives.csv"))
+    bytes_sent(axes[6], members)
     figure.savefig(out, dpi=130)

@@ -17,6 +17,7 @@ import pandas as pd
 from experiments.present import markdown
 from experiments.published import elections, hotstuff, hotstuff_parts, regions
 from experiments.published.detection import first_suspicion_s, suspicion_s
+from experiments.published.false_positives import SHOWN
 from experiments.published.figures import DOCS, draw
 from policies.config import SwimConfig
 
@@ -26,7 +27,7 @@ PLACE = re.compile(r"(<!-- published: (?P<name>\w+) -->\n).*?(<!-- /published --
 
 
 def recorded(name: str) -> pd.DataFrame:
-    """Return a table that a command wrote into docs: ``hotstuff``, ``membership`` or ``recovery``."""
+    """Return a table that a command wrote into docs, by the name of its file."""
     return pd.read_csv(DOCS / f"{name}.csv")
 
 
@@ -135,6 +136,21 @@ def membership_table() -> str:
     return markdown(head, rows)
 
 
+def wrong_table() -> str:
+    """Return how healthy members are wronged by a group of whom a quarter is slow: means, and the worst seed."""
+    rows = recorded("false_positives")
+    each = rows[["dead", "dead_by_healthy", "suspected"]].div(rows["n"], axis=0)
+    by_size = each.groupby([rows["detector"], rows["n"]], sort=False)
+    mean, worst, shown = by_size.mean(), by_size["dead"].max(), []
+    for (name, n), one in mean.iterrows():
+        fewer = f"{mean.loc[('plain', n), 'dead'] / one['dead']:,.1f}" if one["dead"] else "all"
+        shown.append((SHOWN[name], n, f"{one['dead']:.2f}", f"{worst[name, n]:.2f}", f"{one['dead_by_healthy']:.2f}",
+                      f"{one['suspected']:.1f}", "-" if name == "plain" else fewer))  # fmt: skip
+    head = ("detector", "n", "false deaths/member", "worst seed", "by healthy members", "false suspicions/member",
+            "times fewer deaths than the first")  # fmt: skip
+    return markdown(head, shown)
+
+
 def recovery_table() -> str:
     """Return how long requests under way wait after their worker's crash, with each detector and without one."""
     rows = []
@@ -147,7 +163,7 @@ def recovery_table() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "elections": election_table, "closed": closed_table, "machine": machine_table, "hotstuff": hotstuff_table,
     "parts": part_table, "constants": constant_table, "regions": region_table, "membership": membership_table,
-    "recovery": recovery_table,
+    "wrong": wrong_table, "recovery": recovery_table,
 }  # fmt: skip
 
 

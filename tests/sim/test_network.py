@@ -139,6 +139,20 @@ def test_a_disturbance_touches_the_links_of_its_nodes(source: int, target: int, 
     assert twice / 5000 == pytest.approx(0.4 * 0.7 if touched else 0.0, abs=0.03)
 
 
+def test_a_slow_nodes_messages_are_held_until_it_is_fast_again() -> None:
+    """Whatever is sent to or by it arrives one delay after the end, however early it was sent; others' are on time."""
+    network, now_ns = a_network(), [0]
+    network.clock = lambda: now_ns[0]
+    calm_ns = network.delay_ns(0, 2, 0)
+    network.disturb(Disturbance(frozenset((0,)), held_until_s=8.0))
+
+    for now_ns[0] in (1_000_000_000, 5_000_000_000):
+        assert [now_ns[0] + network.delay_ns(*pair, 0) for pair in ((0, 2), (2, 0))] == [8_000_000_000 + calm_ns] * 2
+        assert network.delay_ns(1, 2, 0) == calm_ns
+    now_ns[0] = 9_000_000_000
+    assert network.delay_ns(0, 2, 0) == calm_ns
+
+
 def test_reordering_lets_later_messages_overtake() -> None:
     """The held-back share is as asked, no message is held longer than the bound, and the rest keep their time."""
     network = a_network()
