@@ -20,6 +20,7 @@ from tests.policies.raft_watch import Broken, Watch, Watched, message
 CONFIG = RaftConfig(heartbeat_s=0.1, election_min_s=1.0, election_max_s=2.0)
 PAPER = msgspec.structs.replace(CONFIG, pre_vote=False, check_quorum=False)
 """Elections as figure 2 of the paper has them."""
+ONE_ENTRY = msgspec.structs.replace(PAPER, max_batch=1)
 Letter = tuple[str, str, bytes]  # sender, receiver, payload
 
 

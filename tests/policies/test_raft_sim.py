@@ -5,34 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import run_state_machine_as_test
 
 from models import draws
 from policies import port as p
 from policies.cell import Cell
 from policies.config import RaftConfig
 from policies.consensus.raft import Raft
-from policies.local import Propose, Reconfigure, Transfer
+from policies.local import Propose
 from policies.port import NS_PER_S
 from policies.wire import encode
 from scenarios.schema import Network
 from sim.keys import KeyRing
 from sim.network import Links, MessageNetwork
 from sim.world import StepCost, World
-from tests.mutants.raft import ONE_ENTRY, VotesForAll
-from tests.policies.hand_cluster import CONFIG, HandCluster, Member
+from tests.mutants.raft import VotesForAll
+from tests.policies.hand_cluster import Member
+from tests.policies.raft_machine import RaftMachine
 from tests.policies.raft_watch import Broken, Watch, Watched
 
 NAMES = tuple(f"n{i + 1}" for i in range(5))
 STORM_S = 60.0
 CALM_S = 20.0
-TINY = msgspec.structs.replace(CONFIG, max_batch=2, window=2, chunk_bytes=8)
-"""Everything on, and every bound within reach."""
-MEMBERS = (NAMES[:3], NAMES[:2], NAMES[1:4], NAMES[2:4], NAMES[:4])
 
 
 class Storm:
@@ -119,123 +115,6 @@ def test_nothing_committed_is_lost_in_thirty_storms_and_the_calm_heals_them() ->
 
 
 # -- a machine that looks for trouble ----------------------------------------------------------------
-
-
-class RaftMachine(RuleBasedStateMachine):
-    """Any order of deliveries, losses, copies, time-outs, syncs, crashes and requests; the watch asks at each step."""
-
-    kind: Callable[..., Raft] = Member
-
-    @initialize(config=st.sampled_from([ONE_ENTRY, TINY]))
-    def begin(self, config: RaftConfig) -> None:
-        """Three members, and one of them leads, so that short programs get somewhere."""
-        self.cluster = HandCluster(4, self.kind, config, voters=3)
-        self.cluster.elect("n1")
-        self.commands = 4
-        for number in range(self.commands):  # so that there is something to compact, which n3 lacks
-            self.cluster.propose("n1", b"%d" % number)
-            self.cluster.settle("n1", "n2")
-
-    @precondition(lambda self: self.cluster.post)
-    @rule(data=st.data())
-    def deliver(self, data: st.DataObject) -> None:
-        """A message arrives, perhaps out of order."""
-        self.cluster.deliver(data.draw(st.integers(0, len(self.cluster.post) - 1)))
-
-    @precondition(lambda self: self.cluster.post)
-    @rule(data=st.data())
-    def drop(self, data: st.DataObject) -> None:
-        """A message is lost."""
-        self.cluster.post.pop(data.draw(st.integers(0, len(self.cluster.post) - 1)))
-
-    @precondition(lambda self: 0 < len(self.cluster.post) < 40)
-    @rule(data=st.data())
-    def duplicate(self, data: st.DataObject) -> None:
-        """A message arrives and will arrive again."""
-        letter = self.cluster.post[data.draw(st.integers(0, len(self.cluster.post) - 1))]
-        self.cluster.post.append(letter)
-
-    @rule(name=st.sampled_from(NAMES[:3]), timer=st.sampled_from(["election", "heartbeat", "quorum", "transfer"]))
-    def fire(self, name: str, timer: str) -> None:
-        """A timer fires, however early."""
-        self.cluster.now += NS_PER_S
-        self.cluster.fire(name, timer)
-
-    @rule(name=st.sampled_from(NAMES[:3]), batches=st.integers(1, 4))
-    def sync(self, name: str, batches: int) -> None:
-        """Some writes become durable."""
-        self.cluster.sync(name, batches)
-
-    @rule(name=st.sampled_from(NAMES[:3]))
-    def crash_or_restart(self, name: str) -> None:
-        """A member loses its memory and unsynced writes, or comes back."""
-        if name in self.cluster.down:
-            self.cluster.restart(name)
-        else:
-            self.cluster.crash(name)
-
-    @rule(name=st.sampled_from(NAMES[:3]))
-    def propose(self, name: str) -> None:
-        """A client asks."""
-        self.commands += 1
-        self.cluster.propose(name, b"%d" % self.commands)
-
-    @rule(name=st.sampled_from(NAMES[:3]))
-    def compact(self, name: str) -> None:
-        """A state machine offers a snapshot."""
-        if name not in self.cluster.down:
-            self.cluster.compact(name)
-
-    @rule(name=st.sampled_from(NAMES[:3]))
-    def read(self, name: str) -> None:
-        """A client reads."""
-        if name not in self.cluster.down:
-            self.cluster.read(name)
-
-    @rule(name=st.sampled_from(NAMES[:3]), to=st.sampled_from(NAMES[:3]))
-    def transfer(self, name: str, to: str) -> None:
-        """A leader is asked to let another lead."""
-        self.cluster.ask(name, Transfer(to))
-
-    @rule(name=st.sampled_from(NAMES[:3]), members=st.sampled_from(MEMBERS), learner=st.booleans())
-    def reconfigure(self, name: str, members: tuple[str, ...], learner: bool) -> None:
-        """Other members are asked for, one more or less or two others at once, and perhaps a learner."""
-        learners = tuple(n for n in NAMES[:4] if n not in members) if learner else ()
-        self.cluster.ask(name, Reconfigure(members, learners))
-
-    @rule(name=st.sampled_from(NAMES[:4]))
-    def quiet(self, name: str) -> None:
-        """For a while everything works for all but one."""
-        others = [n for n in NAMES[:4] if n != name]
-        self.cluster.settle(*others)
-
-    def teardown(self) -> None:
-        """Once all is well again, a leader is elected and commits."""
-        cluster = self.cluster
-        for name in sorted(cluster.down):
-            cluster.restart(name)
-        cluster.settle()
-        leader = ""
-        for name in NAMES[:4] * 3:
-            cluster.now += 3 * NS_PER_S
-            cluster.fire(name, "election")
-            cluster.settle()
-            leader = next((n for n in NAMES[:4] if cluster.raft(n).role == "leader"), leader)
-            if leader:
-                cluster.fire(leader, "transfer")
-                cluster.fire(leader, "heartbeat")
-                cluster.settle()
-        token = cluster.read(leader)
-        cluster.propose(leader, b"last")
-        cluster.settle()
-        for _ in range(2):
-            cluster.now += NS_PER_S
-            cluster.fire(leader, "heartbeat")
-            cluster.settle()
-        members = cluster.raft(leader).configurations.current
-        assert not members.voters.joint
-        assert {cluster.machine(n).commands[-1] for n in members.everybody} == {b"last"}
-        assert cluster.machine(leader).readable[token] > 0
 
 
 MODEST = settings(

@@ -12,22 +12,10 @@ import pytest
 from policies import port as p
 from policies.consensus.hotstuff import certificates
 from policies.consensus.hotstuff.safety import Safety
-from scenarios.checks import Check, byzantine, consensus
-from scenarios.checks.votes import HOTSTUFF
 from sim.trace import Event
 from sim.twins import Generator, Scenario, play, read
 from sim.twins.hotstuff import hotstuff
-
-MEMBERS = ("n0", "n1", "n2", "n3")
-
-
-def promises(chain: Literal[2, 3]) -> tuple[Check, ...]:
-    """Everything that is asked of a run with n0 twinned."""
-    lock = (byzantine.LockIsKept(HOTSTUFF),) if chain == 3 else ()
-    return (
-        consensus.one_leader_per_term(), consensus.committed_entries_agree(), consensus.commits_in_order(),
-        *byzantine.safety(MEMBERS, {"n0"}, HOTSTUFF), *lock, *byzantine.rare(),
-    )  # fmt: skip
+from tests.sim.twins.promises import promises
 
 
 def broken(scenarios: list[Scenario], chain: Literal[2, 3] = 2) -> Counter[str]:
