@@ -5,6 +5,7 @@ Every view is a term of its own. ``d`` lies: it votes for everything, and report
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from policies.consensus.hotstuff.certificates import block_digest
@@ -28,9 +29,16 @@ class Ballots:
 
     def __init__(self, kind: type[Safety], chain: Literal[2, 3]) -> None:
         self.tree = Tree(EPOCH.root.block, ROOT)
-        self.safety = {name: kind(chain, 1, EPOCH.root, 1) for name in MEMBERS[:3]}
+        self.born = partial(kind, chain, 1, EPOCH.root, 1)
+        self.safety = {name: self.born() for name in MEMBERS[:3]}
         self.qc: dict[int, Certificate] = {0: EPOCH.root}
         self.committed: list[tuple[str, bytes]] = []
+
+    def crash(self, name: str) -> None:
+        """A member loses its memory, and begins again with what it saved."""
+        saved = self.safety[name].saved()
+        self.safety[name] = self.born()
+        self.safety[name].restore(saved)
 
     def propose(self, view: int, on: int, voters: str, tc: TimeOutCertificate | None = None) -> bool:
         """A block of ``view`` on that of ``on`` is shown to ``voters``; return whether a quorum voted for it."""

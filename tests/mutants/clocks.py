@@ -12,7 +12,7 @@ from policies.port import NS_PER_S
 from policies.wire import Message
 from scenarios.adversaries import behaviours as b
 from tests.mutants.hotstuff import NAMES, Kind, require_live, small_log
-from tests.mutants.record import SCRIPTED, Mutant
+from tests.mutants.record import Mutant
 
 APART_NS = NS_PER_S // 2
 """How far a proposer's clock may be from a voter's: CometBFT's precision of 505 ms, in round numbers."""
@@ -80,7 +80,7 @@ def fast_clock(kind: Kind) -> None:
 
 MUTANTS = (
     Mutant(
-        "B13", "proposers' timestamps need clocks that agree", "CometBFT ADR-112", SCRIPTED, "L1", fast_clock, HotStuff,
+        "B13", "proposers' timestamps need clocks that agree", "CometBFT ADR-112", "L1", fast_clock, HotStuff,
         VotesByTheClock, "L1",
     ),
 )  # fmt: skip

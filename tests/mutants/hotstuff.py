@@ -10,12 +10,10 @@ import msgspec
 from policies import port as p
 from policies.cell import Cell
 from policies.config import HotstuffConfig
-from policies.consensus.chunks import Chunk, digest_of, manifest_of
 from policies.consensus.hotstuff import HotStuff, certificates
-from policies.consensus.hotstuff.epoch import Epoch, genesis
-from policies.consensus.hotstuff.messages import Block, Certificate, Entry, Proposal, Status, Transferred
+from policies.consensus.hotstuff.epoch import genesis
+from policies.consensus.hotstuff.messages import Block, Certificate, Entry, Proposal
 from policies.consensus.hotstuff.pacemaker import Pacemaker
-from policies.consensus.hotstuff.transfer import Transfer
 from policies.consensus.hotstuff.view_change import ViewChange
 from policies.consensus.quorum import byzantine_quorum, faults
 from policies.wire import encode
@@ -26,7 +24,7 @@ from scenarios.checks.byzantine import CertificatesHaveQuorums, NoDoubleVote
 from scenarios.checks.votes import HOTSTUFF
 from scenarios.defects.byzantine import HotStuffForgets
 from sim.keys import KeyRing
-from tests.mutants.record import SCRIPTED, Mutant, Patch, require
+from tests.mutants.record import Mutant, Patch, require
 from tests.policies.consensus.hotstuff.small_log import CALM, FAST, Appender, SmallLog
 
 Kind = type[HotStuff]
@@ -164,74 +162,6 @@ def two_blocks_two_lives(kind: Kind) -> None:
     require(checks.first_broken is None, f"S14: {checks.checks[0].broken}")
 
 
-# -- B11: what is believed of others ---------------------------------------------------------------------------------
-
-
-def trusts_the_state(self: Transfer, epoch: Epoch, given: Transferred) -> bool:
-    """Take whatever state is sent for proved."""
-    return True
-
-
-def forged_state(kind: Kind) -> None:
-    """n3 lags behind a checkpoint, and is sent a state that no quorum signed."""
-    log = small_log(kind, snapshot_every=5, checkpoint_every=5)
-    log.run(0.1)
-    log.cluster.partition(["n3"])
-    log.run(1, every=0.05, at=NAMES[:3])
-    true: Transferred = log.member("n0").catch_up.transfer.offer
-    lagging, forged = log.member("n3"), encode([b"forged"])
-    manifest = manifest_of(forged, lagging.config.chunk_bytes)
-    point = msgspec.structs.replace(true.stable, state=digest_of(manifest))
-    lagging.catch_up.sync.want(true.qc)
-    lagging.on_message("n0", msgspec.structs.replace(true, stable=point, manifest=manifest))
-    lagging.on_message("n0", Chunk(point.state, 0, forged))
-    require(lagging.applied == 0, f"S19: n3 took over a state of index {lagging.applied} that nobody signed")
-
-
-class BelievesCertificates(HotStuff):
-    """B11: the height that a peer claims is believed, whoever signed for it."""
-
-    def believe(self, qc: Certificate) -> bool:
-        return True
-
-
-def claimed_height(kind: Kind) -> None:
-    """n2 is told of a certificate a thousand views ahead that nobody signed, and must still follow the others."""
-    log = small_log(kind)
-    log.run(0.1)
-    claim = Status(0, Certificate(0, 1000, b"no block", ()), None)
-    log.cluster.world.give(log.cluster.world.by_name["n2"], (p.MESSAGE, "consensus", "n3", encode(claim)))
-    asked = log.run(0.5, every=0.1, at=("n0", "n1"))
-    log.run(1)
-    require_live(log, asked, ("n0", "n1", "n2"), "L4")
-
-
-# -- B12: what is signed ---------------------------------------------------------------------------------------------
-
-
-def without_the_epoch(log: bytes, epoch: int, view: int, block: bytes) -> bytes:
-    """Return what a vote signs, the epoch left out."""
-    return encode(("hotstuff vote", log, view, block))
-
-
-def without_the_view(log: bytes, epoch: int, view: int, block: bytes) -> bytes:
-    """Return what a vote signs, the view left out."""
-    return encode(("hotstuff vote", log, epoch, block))
-
-
-def replayed_elsewhere(epoch: int, view: int) -> Callable[[Kind], None]:
-    """Return a scenario: three votes of epoch 0 and view 7 are shown as a certificate of another epoch or view."""
-
-    def scenario(kind: Kind) -> None:
-        data = certificates.vote_bytes(b"log", 0, 7, b"block")
-        votes = tuple((name, RING.signature(name, data)) for name in NAMES[:3])
-        shown = Certificate(epoch, view, b"block", votes)
-        believed = certificates.Verifier(b"log").certificate(RING.handle("n3"), NAMES, shown)
-        require(not believed, f"S14: votes of epoch 0, view 7 count in epoch {epoch}, view {view}")
-
-    return scenario
-
-
 # -- the village's predecessor ---------------------------------------------------------------------------------------
 
 
@@ -245,51 +175,36 @@ def two_faced_leader(kind: Kind) -> None:
         require_agreement(log)
 
 
-def _hotstuff(
+def in_hotstuff(
     id: str, what: str, source: str, property: str, scenario: Callable[[Kind], None], broken: str,
     *patches: Patch, wrong: Kind = HotStuff,
 ) -> Mutant:  # fmt: skip
-    return Mutant(id, what, source, SCRIPTED, property, scenario, HotStuff, wrong, broken, patches)
+    """Return a mutant of a HotStuff member."""
+    return Mutant(id, what, source, property, scenario, HotStuff, wrong, broken, patches)
 
 
 MUTANTS = (
-    _hotstuff(
+    in_hotstuff(
         "B3", "2f of 3f + 1 members are a quorum", "mutation", "S1", two_halves, "S1",
         (certificates, "byzantine_quorum", lambda n: 2 * faults(n)),
     ),
-    _hotstuff(
+    in_hotstuff(
         "B3", "a signer counts as often as it signs", "mutation", "S13", one_signer, "S13",
         (certificates, "_enough", counts_signatures),
     ),
-    _hotstuff(
+    in_hotstuff(
         "B8", "time-outs do not grow", "mutation", "L1", slower_than_the_time_out, "L1",
         (Pacemaker, "lengthen", lambda self: None),
     ),
-    _hotstuff(
+    in_hotstuff(
         "B9", "the last vote is not remembered through a crash", "cometbft pull request 5953", "S14",
         two_blocks_two_lives, "S14", wrong=HotStuffForgets,
     ),
-    _hotstuff(
+    in_hotstuff(
         "B10", "what may be lost is said once (polka not said again)", "circlefin/malachite pull request 850", "L1",
         time_outs_are_lost, "L1", (ViewChange, "give_up", says_it_once),
     ),
-    _hotstuff(
-        "B11", "a peer's checkpoint is taken over unproved", "snarkOS issue 3226", "S19", forged_state, "S19",
-        (Transfer, "_leads_to", trusts_the_state),
-    ),
-    _hotstuff(
-        "B11", "a peer's height is believed", "CometBFT ASA-2025-001, issue 5801", "L4", claimed_height, "L4",
-        wrong=BelievesCertificates,
-    ),
-    _hotstuff(
-        "B12", "the epoch is not in what a vote signs", "mutation", "S14", replayed_elsewhere(1, 7), "S14",
-        (certificates, "vote_bytes", without_the_epoch),
-    ),
-    _hotstuff(
-        "B12", "the view is not in what a vote signs", "mutation", "S14", replayed_elsewhere(0, 8), "S14",
-        (certificates, "vote_bytes", without_the_view),
-    ),
-    _hotstuff(
+    in_hotstuff(
         "G05", "agreement that always says yes: one voice is a quorum", "village, agent consensus", "S1",
         two_faced_leader, "S1", (certificates, "byzantine_quorum", lambda n: 1),
     ),

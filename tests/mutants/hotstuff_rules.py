@@ -9,7 +9,7 @@ from policies.consensus.hotstuff.safety import Safety
 from policies.consensus.hotstuff.tree import Tree
 from sim.twins import Protocol, play, read
 from tests.mutants.ballots import Ballots
-from tests.mutants.record import SCRIPTED, TWINS, Mutant, require
+from tests.mutants.record import Mutant, require
 from tests.sim.twins.fast_hotstuff import CARELESS, CORRECT
 
 ATTACK = Path(__file__).parents[1] / "sim" / "twins" / "fhs_twins.json"
@@ -103,6 +103,39 @@ def branch_that_time_outs_do_not_excuse(kind: type[Safety]) -> None:
     ballots.see(4, "b")
 
 
+class ForgetsTheLock(Safety):
+    """B9: after a crash a member knows what it voted for, and not what it was locked on."""
+
+    def restore(self, data: bytes) -> None:
+        super().restore(data)
+        self.high = self.lock = self.root
+
+
+def lock_through_a_crash(kind: type[Safety]) -> None:
+    """As in `branch_below_the_lock`, and c, whose lock is in the way, has crashed meanwhile."""
+    ballots = Ballots(kind, 3)
+    for view in (1, 2, 3):
+        assert ballots.propose(view, view - 1, "acd")
+    ballots.see(3, "a")
+    ballots.crash("c")
+    ballots.propose(4, 0, "bcd", ballots.give_up(3, "bcd"))
+    for view in (5, 6):
+        ballots.propose(view, view - 1, "bcd")
+    ballots.see(6, "b")
+
+
+def report_through_a_crash(kind: type[Safety]) -> None:
+    """Two certificates commit a block that a saw; c crashes, and then reports in its time-out what it knows."""
+    ballots = Ballots(kind, 2)
+    assert ballots.propose(1, 0, "acd")
+    assert ballots.propose(2, 1, "acd")
+    ballots.see(2, "a")
+    ballots.crash("c")
+    ballots.propose(3, 0, "bcd", ballots.give_up(2, "bcd"))
+    ballots.propose(4, 3, "bcd")
+    ballots.see(4, "b")
+
+
 class VotesAfterGivingUp(Safety):
     """B3: a time-out promises nothing: its sender may still vote in the view that it gave up."""
 
@@ -143,10 +176,10 @@ def lock_that_one_member_knows(kind: type[Safety]) -> None:
 
 
 def _rule(
-    id: str, what: str, source: str, property: str, scenario: object, wrong: object, broken: str, layer: str = SCRIPTED,
+    id: str, what: str, source: str, property: str, scenario: object, wrong: object, broken: str,
     correct: object = Safety,
 ) -> Mutant:  # fmt: skip
-    return Mutant(id, what, source, layer, property, scenario, correct, wrong, broken)  # type: ignore[arg-type]
+    return Mutant(id, what, source, property, scenario, correct, wrong, broken)  # type: ignore[arg-type]
 
 
 MUTANTS = (
@@ -156,7 +189,7 @@ MUTANTS = (
     ),
     _rule(
         "B1", "the same in a small Fast-HotStuff, by the published schedule", "twins-simulator fhs_twins.json", "S1",
-        the_published_attack, CARELESS, "S1: committed_entries_agree", TWINS, CORRECT,
+        the_published_attack, CARELESS, "S1: committed_entries_agree", CORRECT,
     ),
     _rule(
         "B2", "certificates are compared by height, not by view (in Streamlet: chains by round, not by height)",
@@ -172,6 +205,14 @@ MUTANTS = (
     ),
     _rule(
         "B3", "a vote in a view that its voter gave up", "mutation", "S1", late_votes, VotesAfterGivingUp, "S1",
+    ),
+    _rule(
+        "B9", "the lock is not remembered through a crash (three-chain)", "cometbft pull request 5953", "S1",
+        lock_through_a_crash, ForgetsTheLock, "S1",
+    ),
+    _rule(
+        "B9", "the highest certificate is not remembered through a crash (two-chain)", "cometbft pull request 5953",
+        "S1", report_through_a_crash, ForgetsTheLock, "S1",
     ),
     _rule(
         "B4", "two phases with a lock that one member alone knows", "arXiv 2310.09006", "L1",

@@ -10,38 +10,26 @@ from __future__ import annotations
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from experiments.hunt.arena import Arena
-from experiments.hunt.arenas import arena, raft, registry
+from experiments.hunt.arenas import arena
 from experiments.hunt.swarm import draw
-from policies import consensus
-from policies.config import HotstuffConfig, PbftConfig, RaftConfig
-from policies.consensus import HotStuff, Pbft, Raft
-from policies.consensus.hotstuff import node
 from scenarios.trial import Trial
 from tests.mutants.hunts import ARENA
+from tests.mutants.mounted import mounted
 from tests.mutants.museum import MUTANTS
-from tests.mutants.record import Mutant, Patch
+from tests.mutants.record import Mutant
 
 SEEDS, HITS = 200, 9
 """A mutant is hunted in so many seeds, or until it was met so often (as the hunt's own table of defects)."""
 RAISED = "no_policy_raises"
 """What a mutant breaks whose policy raises an error."""
 RESULTS = Path(__file__).with_name("hunted.json")
-
-PLACES: tuple[tuple[Any, str], ...] = (
-    (raft, "Raft"), (consensus, "Raft"), (consensus, "HotStuff"), (consensus, "Pbft"), (registry, "Registry"),
-    (node, "Safety"),
-)  # fmt: skip
-"""Where arenas' nodes look up what they are made of: module and name."""
-PROTOCOLS = ((Raft, RaftConfig), (HotStuff, HotstuffConfig), (Pbft, PbftConfig))
 
 
 class Met(msgspec.Struct):
@@ -57,31 +45,6 @@ class Met(msgspec.Struct):
 def results() -> dict[str, Met]:
     """Return the measurements by mutant."""
     return msgspec.json.decode(RESULTS.read_bytes(), type=dict[str, Met]) if RESULTS.exists() else {}
-
-
-def patches(mutant: Mutant) -> tuple[Patch, ...]:
-    """Return what is to be replaced so that an arena's nodes have the bug.
-
-    In the registry's arena, where protocols take turns, one that has the bug takes every turn.
-    """
-    made = mutant.wrong if isinstance(mutant.wrong, type) else object
-    mounted = tuple((where, name, made) for where, name in PLACES if issubclass(made, getattr(where, name)))
-    rules = [one for one in registry.PROTOCOLS for kind, of in PROTOCOLS if issubclass(made, kind) and type(one) is of]
-    return (*mutant.patches, *mounted, *((registry, "PROTOCOLS", (one,)) for one in rules))
-
-
-@contextmanager
-def mounted(mutant: Mutant) -> Iterator[None]:
-    """Give arenas' nodes the bug, for a while."""
-    replaced = patches(mutant)
-    undo = [(where, name, getattr(where, name)) for where, name, _ in replaced]
-    for patch in replaced:
-        setattr(*patch)
-    try:
-        yield
-    finally:
-        for patch in undo:
-            setattr(*patch)
 
 
 def hunt(mutant: Mutant, seeds: int = SEEDS) -> Met:
@@ -108,14 +71,15 @@ def _broken(place: Arena, trial: Trial) -> str:
 
 
 def main(words: Sequence[str]) -> None:
-    """Hunt those that begin with one of ``words``, else all that were not hunted yet, and save after each."""
+    """Hunt those that begin with one of ``words``, else all that were not hunted yet; save after each."""
     met = results()
     for mutant in MUTANTS:
         wanted = mutant.key.startswith(tuple(words)) if words else mutant.key not in met
         if mutant.key in ARENA and wanted:
             met[mutant.key] = hunt(mutant)
             print(mutant.key, met[mutant.key], file=sys.stderr)
-            RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(met), indent=1) + b"\n")
+            there = {one.key: met[one.key] for one in MUTANTS if one.key in ARENA and one.key in met}
+            RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(there), indent=1) + b"\n")
 
 
 if __name__ == "__main__":

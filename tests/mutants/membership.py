@@ -10,7 +10,7 @@ from policies.membership.messages import ALIVE, DEAD
 from policies.membership.table import Table
 from scenarios.adversaries import behaviours as b
 from sim.cluster import Cluster
-from tests.mutants.record import SCRIPTED, Mutant, require
+from tests.mutants.record import Mutant, require
 from tests.policies.membership.groups import CALM, Group
 
 SWIM = SwimConfig(probe_s=0.2, ack_s=0.1, gossip_s=0.05, push_pull_s=3.0)
@@ -69,7 +69,7 @@ def _member(
     id: str, what: str, source: str, property: str, scenario: Callable[..., None], correct: object, wrong: object,
     broken: str, *patches: tuple[object, str, object],
 ) -> Mutant:  # fmt: skip
-    return Mutant(id, what, source, SCRIPTED, property, scenario, correct, wrong, broken, patches)
+    return Mutant(id, what, source, property, scenario, correct, wrong, broken, patches)
 
 
 MUTANTS = (

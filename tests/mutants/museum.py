@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tests.mutants import clocks, hotstuff, hotstuff_rules, membership, pbft, raft, raft_logs, raft_world, village
+from tests.mutants import (
+    clocks,
+    hotstuff,
+    hotstuff_belief,
+    hotstuff_rules,
+    membership,
+    pbft,
+    raft,
+    raft_logs,
+    raft_world,
+    village,
+)
 from tests.mutants.record import Absent, Mutant
 
 CATALOGUE = (
@@ -28,6 +39,10 @@ ABSENT = (
         "B9", "a member signs while it still fetches blocks", "cometbft pull request 5953",
         "fetching is no mode of a member: it votes by one rule and one saved promise, whatever it lacks",
     ),
+    Absent(
+        "B12", "a vote counts in another log of the same founders", "mutation",
+        "a log is named by its founders, in their order: what the same ones found again is the same log to them",
+    ),
 )  # fmt: skip
 
 MUTANTS: tuple[Mutant, ...] = tuple(
@@ -38,6 +53,7 @@ MUTANTS: tuple[Mutant, ...] = tuple(
             *raft_world.MUTANTS,
             *hotstuff_rules.MUTANTS,
             *hotstuff.MUTANTS,
+            *hotstuff_belief.MUTANTS,
             *clocks.MUTANTS,
             *pbft.MUTANTS,
             *membership.MUTANTS,

@@ -19,7 +19,7 @@ from scenarios.checks import Checks
 from scenarios.checks.byzantine import NoDoubleVote
 from scenarios.checks.votes import PBFT
 from scenarios.schema import Network
-from tests.mutants.record import SCRIPTED, Mutant, Patch, require
+from tests.mutants.record import Mutant, Patch, require
 from tests.policies.consensus.pbft_cluster import Committee
 from tests.policies.consensus.pbft_hand import BATCH, NAMES, OTHER, One, pre_prepare
 
@@ -197,7 +197,7 @@ def _pbft(
     id: str, what: str, source: str, property: str, scenario: Callable[[Kind], None], broken: str,
     *patches: Patch, wrong: Kind = Pbft,
 ) -> Mutant:  # fmt: skip
-    return Mutant(id, what, source, SCRIPTED, property, scenario, Pbft, wrong, broken, patches)
+    return Mutant(id, what, source, property, scenario, Pbft, wrong, broken, patches)
 
 
 MUTANTS = (

@@ -8,19 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
-
 from policies import cell as cell_module
 from policies.consensus import quorum
 from policies.consensus.quorum import majority
 from policies.consensus.raft import Raft
 from policies.local import Reconfigure
 from scenarios.defects import raft as hunted
-from tests.mutants.record import SCRIPTED, Mutant
-from tests.policies.hand_cluster import PAPER, Asked, HandCluster, Member
+from tests.mutants.record import Mutant
+from tests.policies.hand_cluster import ONE_ENTRY, PAPER, Asked, HandCluster, Member
 
 Kind = Callable[..., Raft]
-ONE_ENTRY = msgspec.structs.replace(PAPER, max_batch=1)
 WAIT_FOR_NOTHING = (cell_module, "_WAITS_FOR_DURABILITY", frozenset())
 
 
@@ -190,7 +187,7 @@ def by_hand(
     **more: Any,
 ) -> Mutant:
     """Return a mutant of a Raft member whose script drives it step by step."""
-    return Mutant(id, what, source, SCRIPTED, property, scenario, Member, wrong, broken, **more)
+    return Mutant(id, what, source, property, scenario, Member, wrong, broken, **more)
 
 
 MUTANTS = (
@@ -221,7 +218,6 @@ MUTANTS = (
     ),
     by_hand(
         "R8", "a member votes for all who ask", "Xraft issue 33", "S5", two_candidates, VotesForAll, "one vote a term",
-        also=("Hypothesis",),
     ),
     by_hand(
         "R8", "half of the members elect a leader", "DaosRaft issue 70", "S5", two_halves, HalfWins, "election safety",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import msgspec
 
 from policies.consensus.raft.messages import Append, Appended, InstallSnapshot
+from policies.consensus.raft.progress import Progress
 from policies.port import NS_PER_S
 from scenarios.defects import raft as hunted
-from tests.mutants.raft import ONE_ENTRY, Kind, by_hand
-from tests.policies.hand_cluster import Asked, HandCluster, Member
+from tests.mutants.raft import Kind, by_hand
+from tests.policies.hand_cluster import ONE_ENTRY, Asked, HandCluster, Member
 
 
 class CutsOnEveryAppend(Asked, hunted.CutsOnEveryAppend):
@@ -41,6 +42,44 @@ class GoesBackWithTheLeader(Member):
     def _on_append(self, sender: str, append: Append) -> None:
         super()._on_append(sender, append)
         self.commit = min(append.commit, self.log.last)
+
+
+class TakesTheLastAnswer(Member):
+    """R7: what a follower holds is what its last answer says, be it lower."""
+
+    def _on_appended(self, sender: str, answer: Appended) -> None:
+        super()._on_appended(sender, answer)
+        if answer.ok and answer.term == self.term and sender in self.progress:
+            self.progress[sender].match = min(answer.index, self.log.last)
+
+
+def refused_below(self: Progress, hint: int) -> bool:
+    """Probe where a refusal says, be it below what the peer is known to hold."""
+    held, self.match = self.match, 0
+    news = _refused(self, hint)
+    self.match = held
+    return news
+
+
+_refused = Progress.refused
+
+
+def late_answers(kind: Kind) -> None:
+    """n2 misses an entry, refuses the one after it, and takes both in; then its earlier answers arrive again."""
+    cluster = HandCluster(3, kind, ONE_ENTRY)
+    cluster.elect("n1")
+    cluster.propose("n1", b"a")
+    cluster.post.clear()
+    cluster.propose("n1", b"b")
+    late = []
+    for _ in range(4):
+        cluster.pass_on("n1", "n2")
+        late += [letter for letter in cluster.post if letter[:2] == ("n2", "n1")]
+        cluster.pass_on("n2", "n1")
+    assert cluster.raft("n1").progress["n2"].match == 3
+    for letter in late:
+        cluster.post.append(letter)
+        cluster.deliver(len(cluster.post) - 1)
 
 
 class CountsOldAnswers(Member):
@@ -187,8 +226,16 @@ MUTANTS = (
         "S10, S11", late_copy, CutsOnEveryAppend, "monotone",
     ),
     by_hand(
-        "R7", "a follower's commit index goes back", "PySyncObj issues 166, 167; raftos issue 25", "S10",
-        late_copy, GoesBackWithTheLeader, "monotone",
+        "R7", "a follower's commit index goes back", "PySyncObj issue 166", "S10", late_copy, GoesBackWithTheLeader,
+        "monotone",
+    ),
+    by_hand(
+        "R7", "what a follower is known to hold goes back", "PySyncObj issue 167; raftos issue 25", "S10", late_answers,
+        TakesTheLastAnswer, "monotone: n1 knew n2 to hold",
+    ),
+    by_hand(
+        "R7", "a follower is sent anew what it is known to hold", "microsoft/CCF pull request 5324", "S10",
+        late_answers, Member, "monotone: n2 holds", patches=((Progress, "refused", refused_below),),
     ),
     by_hand(
         "R10", "an answer of an earlier term counts", "openraft cecb5de8", "S8", answer_of_a_cut_log, CountsOldAnswers,

@@ -20,7 +20,7 @@ from scenarios.schema import Network
 from sim.cluster import Cluster
 from sim.world import StepCost
 from tests.mutants.raft import Kind
-from tests.mutants.record import SCRIPTED, Mutant, require
+from tests.mutants.record import Mutant, require
 from tests.policies.hand_cluster import PAPER, HandCluster, Member
 
 NAMES = tuple(f"n{i}" for i in range(5))
@@ -209,7 +209,7 @@ def elects_within_ten_seconds(kind: type[Raft]) -> None:
 
 def _raft(id: str, what: str, source: str, property: str, scenario: Any, wrong: Any, broken: str) -> Mutant:
     correct = next(kind for kind in (Member, Raft, Registry) if issubclass(wrong, kind))
-    return Mutant(id, what, source, SCRIPTED, property, scenario, correct, wrong, broken)
+    return Mutant(id, what, source, property, scenario, correct, wrong, broken)
 
 
 MUTANTS = (

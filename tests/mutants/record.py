@@ -12,9 +12,6 @@ from typing import Any
 
 from tests.policies.raft_watch import Broken
 
-SCRIPTED, TWINS = "scripted", "Twins"
-"""Layers: a scenario driven step by step or by a short script; a schedule for twins (Bano et al., 2021)."""
-
 Patch = tuple[Any, str, Any]
 """Object, attribute, what stands there in the mutant."""
 
@@ -27,27 +24,23 @@ class Mutant:
         id: of the bug in the catalogue; several mutants may share one.
         what: the bug, in one line.
         source: where it was met.
-        layer: what kills it here.
         property: what must fail, with the catalogue's name of it (S1 to S19, L1 to L7) where there is one.
         scenario: the frozen scenario, a function of what runs.
         correct: what runs as it should.
         wrong: what runs with the bug.
         broken: a pattern of what `Broken` says.
         patches: what is replaced while ``wrong`` runs, for a bug in a function.
-        also: other layers that kill it.
     """
 
     id: str
     what: str
     source: str
-    layer: str
     property: str
     scenario: Callable[[Any], None]
     correct: Any
     wrong: Any
     broken: str
     patches: tuple[Patch, ...] = ()
-    also: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

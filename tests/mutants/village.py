@@ -30,7 +30,7 @@ from scenarios.checks.byzantine import blames_only
 from scenarios.checks.state import LedgerConserved, NoOverdraft
 from scenarios.schema import Network
 from sim.keys import KeyRing
-from tests.mutants.record import SCRIPTED, Mutant, Patch, require
+from tests.mutants.record import Mutant, Patch, require
 from tests.policies.consensus.hotstuff.small_log import SmallLog
 from tests.policies.small_village import RULES, ready
 
@@ -249,7 +249,7 @@ def _village(
     id: str, what: str, source: str, property: str, scenario: Callable[..., None], broken: str,
     *patches: Patch, wrong: type[VillageState] = VillageState,
 ) -> Mutant:  # fmt: skip
-    return Mutant(id, what, f"village, {source}", SCRIPTED, property, scenario, VillageState, wrong, broken, patches)
+    return Mutant(id, what, f"village, {source}", property, scenario, VillageState, wrong, broken, patches)
 
 
 MUTANTS = (

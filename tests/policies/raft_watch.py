@@ -15,6 +15,7 @@ from policies.consensus.raft import Raft
 from policies.consensus.raft.configurations import MARK
 from policies.consensus.raft.log import Entry, Log
 from policies.consensus.raft.messages import MESSAGES, RequestVote, Vote
+from policies.consensus.raft.progress import SNAPSHOT, Progress
 from policies.consensus.raft.state import Saved
 from policies.port import Effect, Input
 
@@ -61,6 +62,7 @@ class Watch:
             raise Broken(f"monotone: {name} was at term {term}, commit {commit}; is at {raft.term}, {raft.commit}")
         self._votes(name, effects)
         self._leader(name, raft)
+        self._progress(one, raft)
         self._committed(name, raft, commit)
         one.last = (raft.term, raft.commit)
         self.steps += 1
@@ -93,6 +95,16 @@ class Watch:
                     raise Broken(f"leader completeness: {name} leads term {raft.term} without committed {index}")
         elif self.leaders[raft.term] != name:
             raise Broken(f"election safety: {name} and {self.leaders[raft.term]} lead term {raft.term}")
+
+    def _progress(self, one: Watched, raft: Raft) -> None:
+        """What a leader knows a peer to hold only grows in a term, and it goes on sending behind that."""
+        for peer, progress in raft.progress.items():
+            known, held = one.believed.get(peer, (None, 0))
+            if known is progress and progress.match < held:
+                raise Broken(f"monotone: {one.cell.me} knew {peer} to hold {held}, and now {progress.match}")
+            if progress.next <= progress.match and progress.state != SNAPSHOT:
+                raise Broken(f"monotone: {peer} holds {progress.match}, and is sent {progress.next} next")
+            one.believed[peer] = (progress, progress.match)
 
     def _committed(self, name: str, raft: Raft, before: int) -> None:
         if before and _held(raft, before) not in (None, self.chosen[before]):
@@ -140,6 +152,7 @@ class Watched:
         self.durable: dict[str, bytes] = {}
         self.pending: dict[int, tuple[tuple[str, bytes | None], ...]] = {}
         self.last = (0, 0)  # term, commit
+        self.believed: dict[str, tuple[Progress, int]] = {}  # peer, as a leader sees it, and what it holds
         watch.cells[cell.me] = self
 
     @property
