@@ -156,8 +156,8 @@ MUTANTS = (
         wrong=BelievesCertificates,
     ),
     in_hotstuff(
-        "B11", "a peer's blocks are taken for those that were asked for", "CometBFT ASA-2025-001, issue 5801", "S1",
-        forged_blocks, "S1", (Sync, "take", takes_what_comes),
+        "B11", "a peer's blocks are taken for those that were asked for", "snarkOS issue 3226", "S1", forged_blocks,
+        "S1", (Sync, "take", takes_what_comes),
     ),
     in_hotstuff(
         "B12", "the log's name is not in what a vote signs", "mutation", "S16", one_key_in_two_logs, "S16",

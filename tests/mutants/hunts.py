@@ -108,9 +108,6 @@ UNMET: dict[str, str] = {
     "B1: two certificates commit although views lie between them (Fast-HotStuff)": (
         "certificates must be hidden from one member in turn for four views, as no behaviour of the arena's liars does"
     ),
-    "B2: certificates are compared by height, not by view (in Streamlet: chains by round, not by height)": (
-        "a branch of earlier views must be the longer one, and who leads next must hold the certificates of both"
-    ),
     "B3: a vote without a look at the lock (three-chain)": (
         "correct leaders build on the newest certificate, and the liar that shows old ones signs nothing anew"
     ),

@@ -34,7 +34,7 @@ the mutant. In the arena `registry` a protocol that has the bug takes every turn
 scenario kills; why chance does not is said below.
 
 Written by `python -m tests.mutants.table` from what `python -m tests.mutants.tried` and `python -m
-tests.mutants.hunted` have measured.
+tests.mutants.hunted` have measured, in two and in about seven minutes of a core.
 
 """
 COLUMNS = "| id | bug | source | property | scenario | Hypothesis | Twins | hunt |\n|---|---|---|---|---|---|---|---|\n"
