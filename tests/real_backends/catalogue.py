@@ -11,6 +11,7 @@ from typing import NamedTuple
 LIARS = "tests/real_backends/test_committee_liars.py"
 VILLAGE = "tests/real_backends/test_liars_at_work.py"
 COMMITTEES = "tests/real_backends/test_committees.py"
+SEVEN = "tests/real_backends/test_seven_processes.py"
 
 
 class Row(NamedTuple):
@@ -93,8 +94,9 @@ CATALOGUE = (
     Row("sybil", "ids without keys", ("sybil",), ("sybil",)),
     Row("sybil", "ids with keys, beyond f", elsewhere=f"{LIARS}::test_two_of_four_who_share_keys_are_named",
         why="HotStuff; **evidence** names both, and agreement is not asked for"),
-    Row("collusion", "f nodes share keys and a plan", elsewhere=f"{LIARS}::test_two_of_seven_plan_together",
-        why="two of seven, HotStuff and PBFT: split proposals with votes for both halves, and keys that wander"),
+    Row("collusion", "f nodes share keys and a plan", elsewhere=f"{SEVEN}::test_two_processes_of_seven_plan_together",
+        why="two of seven processes, killed on the way, HotStuff and PBFT: split proposals with votes for both halves, "
+        "and keys that wander; also in one process, `test_committee_liars.py::test_two_of_seven_plan_together`"),
     Row("view changes", "spam", ("flood of views", "flood of terms"), ("floods views", "always impatient")),
     Row("view changes", "jump by 1000", ("jump of views",), ("jumps views", "floods places")),
     Row("checkpoint lies", "wrong digest", ("false checkpoints",), ("checkpoint lies",)),

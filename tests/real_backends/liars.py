@@ -16,10 +16,14 @@ from policies.cell import Cell
 from policies.config import ConsensusRules, HotstuffConfig
 from policies.port import MESSAGE, NS_PER_S, START
 from real_backends.cluster import LocalCluster, until
+from real_backends.identity import Identity, read_registry
+from real_backends.keys import Ed25519Keys
+from real_backends.node_files import read_events, read_journal
 from real_backends.transports.faulty import Cut, LinkFaults
 from scenarios.adversaries.choose import Role
 from scenarios.adversaries.wrapped import Steps
 from scenarios.checks import Check, Checks, byzantine
+from scenarios.checks.linear import Operation
 from scenarios.checks.votes import HOTSTUFF, PBFT
 from scenarios.journal import Header, effects_checksum, read
 from tests.real_backends.registers import (
@@ -47,14 +51,14 @@ class Seen(NamedTuple):
         accused: whom evidence names.
         notes: why honest members dropped something.
         checks: promises that are broken if the liars' word counts as an honest one's.
-        terms: the highest term of an honest member, at the end.
+        terms: the highest term of an honest member, at the end; asked of members of this process.
     """
 
     deviations: int
     accused: frozenset[str]
     notes: tuple[str, ...]
     checks: tuple[str, ...]
-    terms: int
+    terms: int = 0
 
 
 async def beside(
@@ -116,25 +120,47 @@ async def beside(
         logs: list[Any] = [cluster.nodes[name].cell.policy("consensus") for name in honest]
         await until(lambda: all(log.term >= terms for log in logs), BOUND_S)
         malformed = sum(cluster.nodes[name].cell.malformed for name in honest)
-    require_linearizable(clients.history)
+    seen = judge(folder, rules, names, honest, clients.history, restarts, snapshot_every)
+    return seen._replace(notes=seen.notes + ("malformed",) * (malformed > 0), terms=max(log.term for log in logs))
+
+
+def judge(
+    folder: Path,
+    rules: ConsensusRules,
+    names: tuple[str, ...],
+    honest: tuple[str, ...],
+    history: Sequence[Operation],
+    restarts: Sequence[tuple[int, str]],
+    snapshot_every: int = 1000,
+) -> Seen:
+    """Require all that was promised, of what lies in ``folder`` and what clients saw; return what came of the lies.
+
+    Args:
+        folder: of a committee that has ended, whether its members were processes or not.
+        rules, names, snapshot_every: as in `beside`.
+        honest: who does not lie.
+        history: of the clients.
+        restarts: when who began another life.
+    """
+    require_linearizable(history)
     require_safe(folder, honest, restarts)
-    journals = {name: cluster.journal(name) for name in names}
-    require_kept(journals, rules, honest, clients.history, snapshot_every)
+    journals = {name: read_journal(folder / name / "node.journal") for name in names}
+    require_kept(journals, rules, honest, history, snapshot_every)
     promises = _heard(journals, rules, honest, honest)
     assert [one.broken for one in promises] == [""] * len(promises)
+    registry = read_registry(folder / "identities")
 
     def honest_cell(header: Header) -> Cell:
+        keys = Ed25519Keys(Identity(header.node, folder / "identities").private_key(), registry)
         policies = members(rules, names, snapshot_every)
-        return Cell(policies, header.node, header.peers, seed=header.seed, keys=cluster.keys(header.node))
+        return Cell(policies, header.node, header.peers, seed=header.seed, keys=keys)
 
-    events = [(e["kind"], e["name"], e["detail"]) for name in honest for e in cluster.events(name)]
+    events = [(e["kind"], e["name"], e["detail"]) for n in honest for e in read_events(folder / n / "events.jsonl")]
     return Seen(
-        sum(deviations(journals[name], honest_cell) for name in liars),
+        sum(deviations(journals[name], honest_cell) for name in names if name not in honest),
         frozenset(detail[1] for kind, name, detail in events if (kind, name) == ("decide", "evidence")),
-        tuple(sorted({str(detail.get("reason")) for kind, _, detail in events if kind == "note"}))
-        + ("malformed",) * (malformed > 0),
+        tuple(sorted({str(detail.get("reason")) for kind, _, detail in events if kind == "note"})),
         tuple(one.name for one in _heard(journals, rules, honest, names) if one.broken),
-        max(log.term for log in logs),
     )
 
 

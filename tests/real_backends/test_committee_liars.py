@@ -7,7 +7,6 @@ seven plan together; and two of four, more than is borne, are named. Clients ask
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,6 @@ import msgspec
 import pytest
 
 from policies.config import ConsensusRules
-from policies.registry import Get
 from real_backends.cluster import LocalCluster, until
 from real_backends.node_files import read_events
 from scenarios.adversaries import behaviours as b
@@ -26,6 +24,7 @@ from tests.policies.consensus.hotstuff.test_adversaries import LIES
 from tests.policies.consensus.test_pbft_cluster import LIARS
 from tests.real_backends import liar_table
 from tests.real_backends.catalogue import CATALOGUE
+from tests.real_backends.committees import Committee
 from tests.real_backends.liars import ANSWERS, SNAPSHOT_EVERY, Seen, beside
 from tests.real_backends.losing import lose
 from tests.real_backends.registers import (
@@ -38,7 +37,6 @@ from tests.real_backends.registers import (
     require_safe,
 )
 from tests.real_backends.replaying import across_epochs
-from tests.real_backends.test_committees import Committee
 
 NAMES = ("n0", "n1", "n2", "n3")
 SEVEN = tuple(f"n{i}" for i in range(7))
@@ -165,15 +163,12 @@ def test_a_committee_goes_on_beside_a_disk_that_loses_what_it_said_was_durable(
     """
 
     async def run() -> Committee:
-        async with Committee(protocol, 4, tmp_path) as committee:
+        async with Committee(PROTOCOLS[protocol], 4, tmp_path) as committee:
             for _ in range(FORGETFUL_KILLS):
-                goal = committee.clients.answers + ANSWERS
-                await until(lambda goal=goal: committee.clients.answers >= goal, BOUND_S)
+                await committee.more(ANSWERS)
                 await committee.processes.kill("desk-0")
                 lost.append(lose(tmp_path / "desk-0" / "node.log", what))
-                committee.restarts.append((time.monotonic_ns(), "desk-0"))
-                await committee.processes.start("desk-0")
-                await committee.clients.ask("reader", Get("key-0"), ["desk-0"])
+                await committee.restart("desk-0")
         return committee
 
     lost: list[int] = []

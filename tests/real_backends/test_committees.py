@@ -11,25 +11,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from types import TracebackType
 from typing import Any
 
-import msgspec
 import pytest
 
 from policies.commands import Add
 from policies.registry import Get
 from policies.state.configuration import Result
-from policies.wire import Message, encode
 from real_backends.cluster import LocalCluster, until
 from real_backends.namespaces import Namespaces, NotPermitted
-from real_backends.node_files import read_events
-from real_backends.processes import Processes
 from real_backends.transports.faulty import Cut, LinkFaults
-from real_backends.transports.frames import REQUEST, Request, decode
 from scenarios.checks.linear import Operation
-from tests.real_backends import registers
-from tests.real_backends.beating import desks
+from tests.real_backends.committees import LOAD, Committee
 from tests.real_backends.registers import (
     BOUND_S,
     ELECTION_S,
@@ -42,120 +35,16 @@ from tests.real_backends.registers import (
     require_safe,
 )
 
-LOAD = 3  # clients
 KILLS = 50  # in a row
 AWAY_MAX = 10  # election time-outs within which service is back (the bar)
 Record = Callable[[str, Any], None]
 
 
-class Committee:
-    """Processes of a committee under load, and what is done to its leaders.
-
-    Args:
-        protocol: a key of `registers.PROTOCOLS`.
-        n: members.
-        folder: where everything lies.
-        network: namespaces that the processes run in, if any.
-    """
-
-    def __init__(self, protocol: str, n: int, folder: Path, network: Namespaces | None = None) -> None:
-        self.rules, self.folder = PROTOCOLS[protocol], folder
-        self.names = tuple(f"desk-{k}" for k in range(n))
-        scenario = desks(n, n, policy={"consensus": msgspec.to_builtins(self.rules)})
-        where = f"{registers.__file__}:member"
-        self.processes = Processes(scenario, self.names, folder, where, self._on_reply, network)
-        self.clients = Clients(self.names, self._send, seed=n)
-        self.restarts: list[tuple[int, str]] = []
-        self.away_s: list[float] = []
-
-    def _send(self, name: str, client: str, op_id: str, asked: Message) -> None:
-        self.processes.owner.send(name, REQUEST, encode(Request("registry", client, op_id, encode(asked))))
-
-    def _on_reply(self, sender: str, kind: int, body: bytes) -> None:
-        self.clients.on_reply(decode(kind, body))
-
-    async def __aenter__(self) -> Committee:
-        try:
-            await self.processes.start_all()
-        except BaseException:
-            await self.processes.stop_all()
-            raise
-        self.clients.begin(LOAD)
-        await until(lambda: self.clients.answers > LOAD, BOUND_S)
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *error: BaseException | TracebackType | None) -> None:
-        try:
-            if kind is None:
-                await self.clients.end(self.names)
-        finally:
-            await self.processes.stop_all()
-
-    def leader(self) -> str:
-        """Return who has said that it leads the highest term."""
-        told = [
-            (event["detail"][1], name)
-            for name in self.names
-            for event in read_events(self.folder / name / "events.jsonl")
-            if event["kind"] == "decide" and event["name"] == "leader"
-        ]
-        return max(told)[1]
-
-    async def without_leader(self, struck_s: float) -> None:
-        """Return when a write was answered that began after the leader was struck, which was at ``struck_s``."""
-        self.clients.mark()
-
-        def back() -> bool:
-            self.processes.check()
-            return self.clients.resumed_ns > 0
-
-        await until(back, BOUND_S)
-        self.away_s.append(self.clients.resumed_ns / 1e9 - struck_s)
-
-    async def kill_leader(self) -> None:
-        """SIGKILL; when service is back the member starts again, and catches up."""
-        name = self.leader()
-        struck_s = time.monotonic()
-        await self.processes.kill(name)
-        await self.without_leader(struck_s)
-        self.restarts.append((time.monotonic_ns(), name))
-        await self.processes.start(name)
-        await self.clients.ask("reader", Get("key-0"), [name])
-
-    async def pause_leader(self) -> None:
-        """SIGSTOP; when service is back the member goes on, in the belief that it leads."""
-        name = self.leader()
-        struck_s = time.monotonic()
-        self.processes.pause(name)
-        await self.without_leader(struck_s)
-        self.processes.resume(name)
-        await self.clients.ask("reader", Get("key-0"), [name])
-
-    async def part_leader(self) -> None:
-        """The kernel cuts it off from all other members, not from clients; when service is back it hears them again."""
-        network = self.processes.network
-        assert network is not None
-        name = self.leader()
-        pairs = {(min(name, other), max(name, other)) for other in self.names if other != name}
-        struck_s = time.monotonic()
-        network.part(pairs)
-        await self.without_leader(struck_s)
-        network.join(pairs)
-        await self.clients.ask("reader", Get("key-0"), [name])
-
-    def require_kept(self) -> None:
-        """Require all promises of what was done, said and seen."""
-        require_linearizable(self.clients.history)
-        require_safe(self.folder, self.names, self.restarts)
-        journals = {name: (self.folder / name / "node.journal").read_bytes() for name in self.names}
-        require_kept(journals, self.rules, self.names, self.clients.history)
-
-
 def _kill(protocol: str, n: int, kills: int, folder: Path) -> Committee:
     async def run() -> Committee:
-        async with Committee(protocol, n, folder) as committee:
+        async with Committee(PROTOCOLS[protocol], n, folder) as committee:
             for _ in range(kills):
-                await committee.kill_leader()
+                await committee.kill_leaders()
         return committee
 
     return asyncio.run(run())
@@ -180,10 +69,10 @@ def test_leaders_are_killed_many_times_in_a_row(tmp_path: Path, record_property:
 
     committee.require_kept()
     assert len(committee.away_s) == KILLS
-    _record_away(record_property, committee.away_s, committee.clients)
+    record_away(record_property, committee.away_s, committee.clients)
 
 
-def _record_away(record_property: Record, away_s: list[float], clients: Clients) -> None:
+def record_away(record_property: Record, away_s: list[float], clients: Clients) -> None:
     away = [s / ELECTION_S for s in away_s]
     record_property("seeds", [clients.seed])
     record_property("operations", len(clients.history))
@@ -262,7 +151,7 @@ def test_seven_survive_their_leaders(tmp_path: Path, record_property: Record, pr
     clients, away_s = asyncio.run(_crash(protocol, 7, crashes, tmp_path))
 
     assert len(away_s) == crashes
-    _record_away(record_property, away_s, clients)
+    record_away(record_property, away_s, clients)
 
 
 NIGHTLY = [pytest.param(protocol, marks=pytest.mark.nightly) for protocol in ("hotstuff", "pbft")]
@@ -274,10 +163,10 @@ def test_leaders_that_come_back_in_the_belief_that_they_lead_break_nothing(tmp_p
     """One leader is stopped, the next is cut off by the kernel, the third is killed; the history is linearizable."""
 
     async def run(network: Namespaces) -> Committee:
-        async with Committee(protocol, 4, tmp_path, network) as committee:
+        async with Committee(PROTOCOLS[protocol], 4, tmp_path, network) as committee:
             await committee.pause_leader()
             await committee.part_leader()
-            await committee.kill_leader()
+            await committee.kill_leaders()
         return committee
 
     try:
