@@ -32,6 +32,7 @@ from policies.wire import digest, encode
 from real_backends import replicas, specs
 from real_backends.blob_exchange import BlobExchange, HandsOutNothing
 from real_backends.clock import SystemClock
+from real_backends.damage import advice
 from real_backends.executors.cheats import cheating
 from real_backends.executors.paced import maker
 from real_backends.executors_host import ExecutorHost
@@ -248,6 +249,7 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
         header=header,
         folder=folder,
         kept_bytes=config.kept_bytes,
+        advice=advice(node_spec, own=bool(config.policy)),
         executor=executor,
         sensors=sensors,
         answer_blob=answer_blob,
@@ -315,7 +317,8 @@ async def run(config: NodeConfig) -> None:
 def main(arguments: list[str]) -> int:
     """Run one node.
 
-    Exit codes: 0 after a clean stop, 1 after a fault of its own, 2 for a bad configuration, and `POLICY_RAISED`.
+    Exit codes: 0 after a clean stop, 1 after a fault of its own, 2 for a bad configuration, a disk or a port that
+    cannot be used, or a damaged log, and `POLICY_RAISED`.
     """
     if len(arguments) != 1:
         print("usage: python -m real_backends.node CONFIG.json", file=sys.stderr)
@@ -326,8 +329,9 @@ def main(arguments: list[str]) -> int:
         path = config.policy.rpartition(":")[0]
         asyncio.run(run(config))
     except Exception as error:
-        if path and (line := line_of(error, path)):
-            print(f"{line}: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        raised = error.__cause__ or error if isinstance(error, DamagedLog) else error
+        if path and (line := line_of(raised, path)):
+            print(f"{line}: {type(raised).__name__}: {' '.join(str(raised).split())}", file=sys.stderr)
             return POLICY_RAISED
         if isinstance(error, OSError):
             print(error.strerror or error, file=sys.stderr)

@@ -30,7 +30,7 @@ def require_version(folder: Path) -> None:
         OSError: the folder cannot be read or written.
     """
     mark, log = FileStorage(folder / "wire_version"), folder / "node.log"
-    said = mark.read().decode()
+    said = mark.read().decode(errors="replace")
     if said != str(WIRE_VERSION):
         if log.exists() and log.stat().st_size:
             raise ValueError(

@@ -21,12 +21,13 @@ from policies import port as p
 from policies.cell import Cell
 from policies.frozen import FreezeError
 from policies.jobs import Lost
-from policies.log import Storage, record, recover
+from policies.log import DamagedLog, Storage, record, recover
 from policies.readings import Row
 from policies.wire import encode
 from real_backends.blob_exchange import BlobExchange, WrongSize
 from real_backends.clock import Clock, SystemClock
 from real_backends.committer import Committer
+from real_backends.damage import UNKNOWN, told
 from real_backends.identity import OWNER
 from real_backends.node_files import EventFile, JournalFile
 from real_backends.timers import Timers
@@ -70,11 +71,12 @@ class Serve:
     Args:
         cell: makes the Cell, perhaps with adversaries around it; called once at each `start`.
         transport: this node's links.
-        storage: the record log's disk.
+        storage: the record log's disk, ``node.log`` of the folder.
         blobs: this node's blobs and the way to others'.
         header: opens the journal.
-        folder: where ``node.journal`` and ``events.jsonl`` go.
+        folder: where ``node.journal`` and ``events.jsonl`` go, too.
         kept_bytes: of each of these at least the newest so many are kept, and at most twice as many; 0 for all.
+        advice: said to the owner of a record log that is damaged (`real_backends.damage`).
         executor: runs jobs; without one every job is lost at once.
         sensors: read when a policy asks; without any no readings arrive.
         answer_blob: given a reply's payload, the (digest, holder, bytes) of the output it names, if it names one.
@@ -92,6 +94,7 @@ class Serve:
         header: Header,
         folder: Path,
         kept_bytes: int = 0,
+        advice: str = UNKNOWN,
         executor: JobRunner | None = None,
         sensors: Sensors | None = None,
         answer_blob: Callable[[bytes], tuple[str, str, int] | None] = lambda payload: None,
@@ -106,6 +109,7 @@ class Serve:
         self._make_cell, self._storage, self._sensors = cell, storage, sensors
         self._answer_blob, self._on_control = answer_blob, on_control
         self._clock: Clock = clock or SystemClock()
+        self._log, self._advice = folder / "node.log", advice
         self._journal = JournalFile(folder / "node.journal", header, kept_bytes)
         self._events = EventFile(folder / "events.jsonl", kept_bytes)
         self._inputs: deque[p.Input] = deque()
@@ -114,7 +118,7 @@ class Serve:
         self._closing = False
         self._timers = Timers(self._clock, lambda *timer: self.put((p.TIMER, *timer)))
         self.committer = Committer(
-            storage, lambda *batch: self.put((p.DURABLE, *batch)), self._fail,
+            storage, lambda *batch: self.put((p.DURABLE, *batch)), self._fail_saving,
             lambda what, fields: self.tell(self._clock.now(), "note", "log", what, fields),
         )  # fmt: skip
         self._readings: dict[str, asyncio.Handle] = {}
@@ -130,10 +134,14 @@ class Serve:
 
         Raises:
             OSError: the address or the disk cannot be used.
+            DamagedLog: the disk has lost what it held; the message names the file, and says what to do.
         """
         self._loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[None] = self._loop.create_future()
-        saved = await asyncio.to_thread(self._recover)
+        try:
+            saved = await asyncio.to_thread(self._recover)
+        except (DamagedLog, ValueError) as error:  # a record may be whole, and be none of ours
+            raise told(error, self._log, self._advice) from error
         self.cell = self._make_cell()
         if self.executor is not None:
             self.executor.start(lambda *outcome: self.put((p.JOB, *outcome)))
@@ -203,10 +211,13 @@ class Serve:
                 self._scheduled = False
                 self._flush()
                 return
+            given = self._inputs.popleft()
             try:
-                self._step(self._inputs.popleft())
+                self._step(given)
             except Exception as error:  # a policy's own fault stops its node, with the trace, and no other
-                self._fail(error)
+                # Of values that cannot be, at its start, only what was saved can be the cause.
+                found_amiss = given[0] == p.START and given[2] and isinstance(error, DamagedLog | ValueError)
+                self._fail(told(error, self._log, self._advice) if found_amiss else error)
                 return
         self._flush()
         self._loop.call_soon(self._drain)
@@ -247,6 +258,9 @@ class Serve:
         self._inputs.clear()
         if not self.stopped.done():
             self.stopped.set_exception(error)
+
+    def _fail_saving(self, error: Exception) -> None:
+        self._fail(told(error, self._log, self._advice) if isinstance(error, DamagedLog) else error)
 
     # Inputs from the world.
 

@@ -267,6 +267,16 @@ def test_a_log_of_another_wire_version_stops_its_node(tmp_path: Path, said: str)
     assert (tmp_path / "node.log").read_bytes() == b"saved"
 
 
+def test_a_mark_that_rotted_stops_its_node_and_names_the_log(tmp_path: Path) -> None:
+    """Nobody can tell which version wrote the log then, and the line says so as for another version."""
+    require_version(tmp_path)
+    (tmp_path / "node.log").write_bytes(b"saved")
+    (tmp_path / "wire_version").write_bytes(b"\xb7")
+
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/node\.log: written under wire version \ufffd, and this is"):
+        require_version(tmp_path)
+
+
 def test_a_mark_without_a_log_is_brought_up_to_date(tmp_path: Path) -> None:
     """Nothing was saved under the older version yet."""
     (tmp_path / "wire_version").write_text("6")

@@ -102,7 +102,9 @@ def _header() -> Header:
     return Header(node="a", peers=("b",), seed=1, world="local", policies={}, config={})
 
 
-def _serve(policy: Policy, folder: Path, hub: Hub, storage: Storage | None = None, **more: Any) -> Serve:
+def _serve(
+    policy: Policy | Mapping[str, Policy], folder: Path, hub: Hub, storage: Storage | None = None, **more: Any
+) -> Serve:
     transport = MemoryTransport(hub, "a")
     return Serve(
         lambda: Cell(policy, "a", ("b",), seed=1, keys=NoKeys()),

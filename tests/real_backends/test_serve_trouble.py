@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from policies.log import DamagedLog
+from policies.log import DamagedLog, record
 from policies.readings import Row
 from policies.wire import encode
 from real_backends import serve as driver
 from real_backends.blob_exchange import BlobExchange
 from real_backends.cluster import until
+from real_backends.damage import UNKNOWN
 from real_backends.identity import OWNER
-from real_backends.serve import Serve
+from real_backends.serve import INCARNATION_KEY, Serve
 from real_backends.stores.blobs import BlobStore
 from real_backends.transports.frames import CONTROL, MESSAGE, REQUEST, Control, Request, decode
 from real_backends.transports.memory import Hub, MemoryTransport
@@ -132,8 +133,11 @@ def test_damage_to_what_a_life_saved_last_is_told_from_a_torn_tail(tmp_path: Pat
     data = path.read_bytes()
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
-    with pytest.raises(DamagedLog, match="found it durable"):
+    with pytest.raises(DamagedLog) as caught:
         asyncio.run(live(lambda me: None))
+    begin, end = len(record([(INCARNATION_KEY, bytes(8))])), len(data)  # of the vote, and of the last life's number
+    what = f"byte {begin}: damaged, and the record that ends at byte {end} found it durable"
+    assert str(caught.value) == f"{path}: {what}: {UNKNOWN}"
 
 
 def test_damage_to_the_number_of_a_life_is_told_from_a_torn_tail(tmp_path: Path) -> None:
