@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,14 @@ def require_version(folder: Path) -> None:
     mark.close()
 
 
+class Cut(NamedTuple):
+    """A file's end that was no whole record, row or line, and was cut off when it was opened."""
+
+    file: str
+    from_bytes: int
+    to_bytes: int
+
+
 class JournalFile:
     """Appends one node's steps to a file; after a restart it goes on where the last whole row ended.
 
@@ -48,6 +56,9 @@ class JournalFile:
         path: the file.
         header: opens it. One whose file has another header, of other policies for example, begins another.
         bytes_max: of rows in one file; 0 for no bound.
+
+    Attributes:
+        cut: what was cut off when it was opened; of no bytes as a rule.
     """
 
     def __init__(self, path: Path, header: Header, bytes_max: int = 0) -> None:
@@ -55,6 +66,7 @@ class JournalFile:
         self._path, self._header, self._bytes_max = path, header, bytes_max
         self._file = path.open("ab", buffering=0)
         found, steps, end = _whole(path)
+        self.cut = Cut(path.name, self._file.tell(), end)
         self._file.truncate(end)
         self._steps, self._bytes = steps, end
         self._journal = Journal(header)
@@ -142,6 +154,9 @@ class EventFile:
     Args:
         path: the file.
         bytes_max: of one file; 0 for no bound.
+
+    Attributes:
+        cut: as for a journal.
     """
 
     def __init__(self, path: Path, bytes_max: int = 0) -> None:
@@ -149,6 +164,7 @@ class EventFile:
         self._path, self._bytes_max = path, bytes_max
         self._file = path.open("ab", buffering=0)
         self._bytes = path.read_bytes().rfind(b"\n") + 1
+        self.cut = Cut(path.name, self._file.tell(), self._bytes)
         self._file.truncate(self._bytes)  # or the next event would stand behind half of another
         self._encoder = msgspec.json.Encoder(order="deterministic")
 

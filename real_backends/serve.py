@@ -29,7 +29,7 @@ from real_backends.clock import Clock, SystemClock
 from real_backends.committer import Committer
 from real_backends.damage import UNKNOWN, told
 from real_backends.identity import OWNER
-from real_backends.node_files import EventFile, JournalFile
+from real_backends.node_files import Cut, EventFile, JournalFile
 from real_backends.timers import Timers
 from real_backends.transports import frames as f
 from real_backends.transports.frames import Transport
@@ -138,10 +138,13 @@ class Serve:
         """
         self._loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[None] = self._loop.create_future()
+        self._tell_cut(self._journal.cut)
+        self._tell_cut(self._events.cut)
         try:
-            saved = await asyncio.to_thread(self._recover)
+            saved, cut = await asyncio.to_thread(self._recover)
         except (DamagedLog, ValueError) as error:  # a record may be whole, and be none of ours
             raise told(error, self._log, self._advice) from error
+        self._tell_cut(cut)
         self.cell = self._make_cell()
         if self.executor is not None:
             self.executor.start(lambda *outcome: self.put((p.JOB, *outcome)))
@@ -149,8 +152,12 @@ class Serve:
         await self.transport.start(self._on_frame, self._on_hint)
         self._loop.call_soon(self._drain)
 
-    def _recover(self) -> dict[str, bytes]:
-        """Return what is saved, once that and a new incarnation are durable: no random stream is ever used twice."""
+    def _recover(self) -> tuple[dict[str, bytes], Cut]:
+        """Return what is saved, and what was cut off behind it.
+
+        By then that and a new incarnation are durable: no random stream is ever used twice.
+        """
+        found_bytes = len(self._storage.read())
         saved = recover(self._storage)
         self.incarnation = int.from_bytes(saved.pop(INCARNATION_KEY, b""), "little")
         # What a killed process wrote is there, perhaps in the system's cache alone. Once it is durable, the record
@@ -162,7 +169,12 @@ class Serve:
         self._storage.sync()
         self.committer.begin(size_bytes + len(following))
         self.committer.vouch()
-        return saved
+        return saved, Cut(self._log.name, found_bytes, size_bytes)
+
+    def _tell_cut(self, cut: Cut) -> None:
+        if lost_bytes := cut.from_bytes - cut.to_bytes:
+            self.counts["cut_tails"] += 1
+            self.tell(self._clock.now(), "note", "disk", "cut_tail", {**cut._asdict(), "bytes": lost_bytes})
 
     def tell(self, now_ns: int, kind: str, path: str, name: str, detail: Any) -> None:
         """Write down something that happened beside the policies."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from real_backends.cluster import free_addresses, until
 from real_backends.damage import COPY, MEMBER, UNKNOWN, WORKER
 from real_backends.identity import OWNER, make_village
 from real_backends.node import POLICY_RAISED, NodeConfig, make_parts, make_serve
+from real_backends.node_files import read_events
 from real_backends.processes import NodeFailed, Processes
+from real_backends.serve import INCARNATION_KEY, Serve
 from real_backends.transports.memory import Hub
 from scenarios.schema import Scenario, to_plain
 from tests.real_backends import beating
@@ -154,6 +156,32 @@ def test_damage_that_is_found_while_a_node_runs_is_told_alike(tmp_path: Path, mo
 
     with pytest.raises(DamagedLog, match=rf"^{log}: byte 0: damaged, and all \d+ bytes were durable: ask your neigh"):
         asyncio.run(run())
+
+
+def test_what_recovery_cuts_off_is_told(tmp_path: Path) -> None:
+    """Damage to the newest record looks like a torn tail; of log, journal and events the note says what was cut."""
+
+    async def live(begin: Callable[[Alone], object]) -> Serve:
+        serve = _serve(Alone(begin), tmp_path, Hub())
+        await serve.start()
+        await serve.stop()
+        return serve
+
+    assert not asyncio.run(live(lambda me: me.port.save("vote", b"for b"))).counts["cut_tails"]
+    log, journal, events = (tmp_path / name for name in ("node.log", "node.journal", "events.jsonl"))
+    whole = [path.stat().st_size for path in (log, journal, events)]
+    newest = len(record([("/vote", b"for b")], len(record([(INCARNATION_KEY, bytes(8))]))))
+    log.write_bytes(log.read_bytes()[:-1] + b"\x00")
+    journal.write_bytes(journal.read_bytes() + b"torn")
+    events.write_bytes(events.read_bytes() + b"{")
+
+    assert asyncio.run(live(lambda me: None)).counts["cut_tails"] == 3
+    told = [each["detail"] for each in read_events(events) if (each["path"], each["name"]) == ("disk", "cut_tail")]
+    assert told == [
+        {"file": "node.journal", "from_bytes": whole[1] + 4, "to_bytes": whole[1], "bytes": 4},
+        {"file": "events.jsonl", "from_bytes": whole[2] + 1, "to_bytes": whole[2], "bytes": 1},
+        {"file": "node.log", "from_bytes": whole[0], "to_bytes": whole[0] - newest, "bytes": newest},
+    ]
 
 
 def last_words(folder: Path, log: bytes) -> NodeFailed:
