@@ -145,6 +145,7 @@ class Parts(NamedTuple):
     scenario: Scenario
     identity: Identity
     registry: Registry
+    links: TlsTransport
     transport: FaultyTransport
     blobs: BlobExchange
     executor: ExecutorHost
@@ -179,12 +180,12 @@ def make_parts(config: NodeConfig) -> Parts:
     )
     if withheld == "input" and executor.proofs is not None:
         executor.proofs.share = digest  # it says what it is called, and has it no more
-    return Parts(scenario, identity, registry, transport, blobs, executor, clock)
+    return Parts(scenario, identity, registry, links, transport, blobs, executor, clock)
 
 
 def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
     """Put one node together from its configuration and its parts; ``begun_ns`` as in `NodeConfig`."""
-    scenario, identity, registry, transport, blobs, executor, clock = parts
+    scenario, identity, registry, links, transport, blobs, executor, clock = parts
     folder = Path(config.folder)
     node_spec = specs.node_spec(scenario, config.name)
     mount = load_policy(config.policy) if config.policy else village.node
@@ -230,7 +231,10 @@ def make_serve(config: NodeConfig, parts: Parts, begun_ns: int) -> Serve:
     def on_refused(kind: str, peer: str) -> None:
         serve.tell(clock.now(), "note", "stages", "refused_frame", {"kind": kind, "peer": peer})
 
-    executor.on_session, executor.stages.gate.on_refused = on_session, on_refused
+    def on_refused_link(peer: str, reason: str, why: str) -> None:
+        serve.tell(clock.now(), "note", "links", "refused", {"peer": peer, "reason": reason, "why": why})
+
+    executor.on_session, executor.stages.gate.on_refused, links.on_refused = on_session, on_refused, on_refused_link
     unmounted = [policies]  # a twin mounts policies of its own
 
     def make_cell(keys: Keys) -> Cell:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from policies.wire import Message, WireError
+from policies.wire import WIRE_VERSION, Message, WireError, encode
 
 MESSAGE, BLOB_GET, BLOB_PUT, STAGE, STAGE_RESULT, REQUEST, REPLY, CONTROL, HELLO = range(1, 10)
 KIND_NAMES = {
@@ -34,6 +34,14 @@ Receive = Callable[[str, int, bytes], None]
 """Called with (sender, kind, body) for each frame that arrived."""
 PeerHint = Callable[[str, str], None]
 """Called with (peer, "up" or "down")."""
+
+
+class Refused(WireError):
+    """A peer said what it may not; ``reason`` is one word for it, the message says what it was."""
+
+    def __init__(self, reason: str, why: str) -> None:
+        super().__init__(why)
+        self.reason = reason
 
 
 class Transport(Protocol):
@@ -147,10 +155,29 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Return the next (kind, body).
 
     Raises:
-        WireError: an impossible length.
+        Refused: an impossible length.
         asyncio.IncompleteReadError: the connection ended.
     """
     length, kind = _HEADER.unpack(await reader.readexactly(_HEADER.size))
     if not 1 <= length <= FRAME_BYTES_MAX:
-        raise WireError(f"frame of {length} bytes: allowed are 1 to {FRAME_BYTES_MAX}")
+        raise Refused("length", f"frame of {length} bytes: allowed are 1 to {FRAME_BYTES_MAX}")
     return kind, await reader.readexactly(length - 1)
+
+
+GREETING = pack(HELLO, encode(Hello(wire=WIRE_VERSION)))
+
+
+def check_greeting(kind: int, body: bytes) -> None:
+    """Refuse a first frame that is no greeting of this wire version.
+
+    Raises:
+        Refused: why.
+    """
+    if kind != HELLO:
+        raise Refused("greeting", f"first frame: expected a hello, got kind {kind} ({KIND_NAMES.get(kind, 'unknown')})")
+    try:
+        version = decode(kind, body).wire
+    except WireError as error:
+        raise Refused("greeting", str(error)) from None
+    if version != WIRE_VERSION:
+        raise Refused("version", f"wire version {version}: this node's is {WIRE_VERSION}")

@@ -15,19 +15,17 @@ import os
 import socket
 import ssl
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from policies.wire import WIRE_VERSION, WireError, encode
 from real_backends.identity import Identity, peer_public_key
 from real_backends.transports.frames import (
     FRAME_BYTES_MAX,
-    HELLO,
+    GREETING,
     KIND_NAMES,
-    Hello,
     PeerHint,
     Receive,
-    decode,
-    pack,
+    Refused,
+    check_greeting,
     pieces,
     read_frame,
 )
@@ -41,8 +39,7 @@ BACKOFF_FIRST_S = 0.05  # assumptions: quick after a blip, and calm while a peer
 BACKOFF_MAX_S = 1.0
 HANDSHAKE_S = 10.0  # assumption: a peer that is slower than this is treated as absent
 SILENT_S = 3.0  # assumption: longer than a busy radio is silent; a link that acknowledges nothing for as long is dead
-
-_HELLO = pack(HELLO, encode(Hello(wire=WIRE_VERSION)))
+WHY_MAX = 200  # our choice of a note's length: the words may quote what a peer sent
 _CONNECTION_ERRORS = (OSError, ssl.SSLError, asyncio.IncompleteReadError, TimeoutError, ValueError)
 
 
@@ -53,12 +50,18 @@ class TlsTransport:
         identity: this node's key and certificates.
         registry: name to raw public key; looked up at each handshake, so it may be changed while running.
         addresses: name to (host, port), this node's own included; may be changed while running.
+
+    Attributes:
+        on_refused: told of a peer, the reason and the words, the first time; every time is counted. Who is nobody of
+            the registry has no name, so that of all strangers one is told of for each reason.
     """
 
     def __init__(self, identity: Identity, registry: Mapping[str, bytes], addresses: Mapping[str, Address]) -> None:
         self.me = identity.name
         self.counts: Counter[str] = Counter()
         self.registry, self.addresses = registry, addresses
+        self.on_refused: Callable[[str, str, str], None] = lambda peer, reason, why: None
+        self._told: set[tuple[str, str]] = set()
         self._server_context = identity.context(server=True)
         self._client_context = identity.context(server=False)
         self._links: dict[str, _Link] = {}
@@ -119,15 +122,22 @@ class TlsTransport:
         """Return the name the registry has for the peer's key.
 
         Raises:
-            ValueError: nobody of the registry, or not ``expected``.
+            Refused: nobody of the registry, or not ``expected``.
         """
         tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
         key = peer_public_key(tls.getpeercert(binary_form=True))
         name = next((n for n, k in self.registry.items() if k == key), None)
         if name is None or (expected is not None and name != expected):
-            self.counts["refused_key"] += 1
-            raise ValueError(f"peer {expected or ''}: its key is not in the registry under that name")
+            found = "under no name" if name is None else f"under the name {name}"
+            raise Refused("key", f"{writer.get_extra_info('peername')[0]}: its key is {found} of the registry")
         return name
+
+    def refuse(self, peer: str, refused: Refused) -> None:
+        """Count what a peer may not say, and tell of it the first time."""
+        self.counts[f"refused_{refused.reason}"] += 1
+        if (peer, refused.reason) not in self._told:
+            self._told.add((peer, refused.reason))
+            self.on_refused(peer, refused.reason, str(refused)[:WHY_MAX])
 
     def encrypt_with(self) -> ssl.SSLContext:
         """Return the context for dialling."""
@@ -148,16 +158,21 @@ class TlsTransport:
                 older.cancel()
             self._heard[sender] = task
             async with asyncio.timeout(HANDSHAKE_S):
-                _check_hello(sender, *await read_frame(reader))
-            writer.write(_HELLO)
+                check_greeting(*await read_frame(reader))
+            writer.write(GREETING)
             while True:
                 kind, body = await read_frame(reader)
                 if self.registry.get(sender) != key:  # left the village while connected, or another has its name
-                    raise ValueError(f"{sender} left the registry")
+                    raise Refused("left", "its key is no longer its name's in the registry")
                 self.counts[f"received_{KIND_NAMES.get(kind, 'unknown')}"] += 1
-                self._receive(sender, kind, body)
-        except _CONNECTION_ERRORS:
+                try:
+                    self._receive(sender, kind, body)
+                except ValueError as error:
+                    raise Refused("body", str(error)) from None
+        except _CONNECTION_ERRORS as error:
             self.counts["incoming_closed"] += 1
+            if isinstance(error, Refused):
+                self.refuse(sender, error)
         except asyncio.CancelledError:
             pass  # by close() or a newer connection; asyncio's server would report it as an error
         finally:
@@ -165,11 +180,6 @@ class TlsTransport:
             if self._heard.get(sender) is task:
                 del self._heard[sender]
             writer.transport.abort()
-
-
-def _check_hello(peer: str, kind: int, body: bytes) -> None:
-    if kind != HELLO or decode(kind, body).wire != WIRE_VERSION:
-        raise WireError(f"first frame of {peer}: expected a hello of wire version {WIRE_VERSION}")
 
 
 def _give_up_early(writer: asyncio.StreamWriter) -> None:
@@ -230,7 +240,9 @@ class _Link:
             await self._wait_for_frames()
             try:
                 reader, writer = await self._dial()
-            except _CONNECTION_ERRORS:
+            except _CONNECTION_ERRORS as error:
+                if isinstance(error, Refused):
+                    self._transport.refuse(self._peer, error)
                 # Sends are unreliable: a burst of stale frames at reconnection would help nobody.
                 self._discard()
                 self._transport.hint(self._peer, "down")
@@ -254,9 +266,9 @@ class _Link:
             try:
                 self._transport.check_key(writer, self._peer)
                 _give_up_early(writer)
-                writer.write(_HELLO)
+                writer.write(GREETING)
                 # In TLS 1.3 a client is done before the server has judged it: only an answer says yes.
-                _check_hello(self._peer, *await read_frame(reader))
+                check_greeting(*await read_frame(reader))
             except BaseException:
                 writer.transport.abort()
                 raise
