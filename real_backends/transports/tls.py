@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from real_backends.identity import Identity, peer_public_key
+from real_backends.transports.door import Door
 from real_backends.transports.frames import (
     FRAME_BYTES_MAX,
     GREETING,
@@ -62,13 +63,11 @@ class TlsTransport:
         self.registry, self.addresses = registry, addresses
         self.on_refused: Callable[[str, str, str], None] = lambda peer, reason, why: None
         self._told: set[tuple[str, str]] = set()
-        self._server_context = identity.context(server=True)
         self._client_context = identity.context(server=False)
         self._links: dict[str, _Link] = {}
-        self._incoming: set[asyncio.Task[None]] = set()
         self._heard: dict[str, asyncio.Task[None]] = {}  # by peer, whoever reads its newest connection
-        self._server: asyncio.Server | None = None
         self._closed = False
+        self.door = Door(identity.context(server=True), HANDSHAKE_S, self._accept, self.refuse, self.counts)
 
     async def start(self, receive: Receive, hint: PeerHint) -> None:
         """Listen at this node's address.
@@ -79,9 +78,7 @@ class TlsTransport:
         self._receive, self.hint = receive, hint
         host, port = self.addresses[self.me]
         try:
-            self._server = await asyncio.start_server(
-                self._accept, host, port, ssl=self._server_context, ssl_handshake_timeout=HANDSHAKE_S
-            )
+            await self.door.open(host, port)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
             reason = f"port {port} on {host} cannot be used by {self.me}: {why}"
@@ -105,14 +102,14 @@ class TlsTransport:
 
     async def close(self, flush_s: float = 0.0) -> None:
         """Stop listening, give what was sent ``flush_s`` seconds to leave, close every connection."""
-        if self._server is not None:
-            self._server.close()
+        self.door.shut()
         self._closed = True
         if flush_s > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(flush_s):
                     await asyncio.gather(*(link.flush() for link in self._links.values()))
-        tasks = [*self._incoming, *(link.task for link in self._links.values())]
+        await self.door.empty()
+        tasks = [link.task for link in self._links.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -149,7 +146,6 @@ class TlsTransport:
         if self._closed:  # its handshake outlived `close()`: nobody is here to read
             writer.transport.abort()
             return
-        self._incoming.add(task)
         sender = ""
         try:
             sender = self.check_key(writer, None)
@@ -176,7 +172,6 @@ class TlsTransport:
         except asyncio.CancelledError:
             pass  # by close() or a newer connection; asyncio's server would report it as an error
         finally:
-            self._incoming.discard(task)
             if self._heard.get(sender) is task:
                 del self._heard[sender]
             writer.transport.abort()

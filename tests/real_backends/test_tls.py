@@ -314,7 +314,7 @@ def test_of_a_peer_the_newest_connection_is_read_and_no_other(village: Village) 
                     assert await reader.read() == b""
             left[-1][1].write(pack(MESSAGE, b"newest"))
             await until(lambda: b.heard == [("a", MESSAGE, b"newest")])
-            found = len(b.transport._incoming)
+            found = len(b.transport.door._tasks)
             for _, writer in left:
                 writer.transport.abort()
             return found
