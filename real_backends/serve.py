@@ -42,6 +42,8 @@ WAITING_BYTES_MAX = 16 << 20
 """Of one sender's frames that wait for their steps, our choice: far above any message (states come in chunks), and
 below what a journal's row can hold (`policies.log.RECORD_BYTES_MAX`). More are dropped, as a link may drop them."""
 WAITING_EACH_BYTES = 512  # what a waiting input takes beside its payload: tuples, strings and their headers, at most
+TOLD_MAX = 1024
+"""Peers and clients of whom a dropped frame is told (our choice: clients are whoever the owner says)."""
 
 Report = Callable[[str, int, bytes], None]
 """Called with (path, job id, encoded outcome)."""
@@ -113,6 +115,7 @@ class Serve:
         self._journal = JournalFile(folder / "node.journal", header, kept_bytes)
         self._events = EventFile(folder / "events.jsonl", kept_bytes)
         self._inputs: deque[p.Input] = deque()
+        self._told: set[tuple[str, str]] = set()
         self._waiting_bytes: Counter[str] = Counter()  # by sender, of frames among them
         self._scheduled = True  # until START may run
         self._closing = False
@@ -178,7 +181,17 @@ class Serve:
 
     def tell(self, now_ns: int, kind: str, path: str, name: str, detail: Any) -> None:
         """Write down something that happened beside the policies."""
-        self._events.add(now_ns, kind, path, name, detail)
+        try:
+            self._events.add(now_ns, kind, path, name, detail)
+        except OSError as error:  # whoever tells is a link or a session as often as not, which has no part in it
+            self._fail(error)
+
+    def _drop(self, what: str, sender: str) -> None:
+        """Count what a peer or a client sent and nobody takes, and tell of it the first time."""
+        self.counts[what] += 1
+        if (what, sender) not in self._told and len(self._told) < TOLD_MAX:
+            self._told.add((what, sender))
+            self.tell(self._clock.now(), "note", "frames", what, {"peer": sender})
 
     def put(self, given: p.Input) -> None:
         """Queue one input. After `stop` has begun only syncs still count."""
@@ -257,7 +270,10 @@ class Serve:
         wall_ns = self._clock.wall()
         if given[0] in (p.MESSAGE, p.REQUEST):
             self._took(given)
+        malformed = self.cell.malformed
         effects = self.cell.step(now_ns, wall_ns, given)
+        if self.cell.malformed > malformed and given[0] in (p.MESSAGE, p.REQUEST):
+            self._drop("malformed", given[2])
         self.step_max_ns = max(self.step_max_ns, self._clock.now() - now_ns)
         self.counts["steps"] += 1
         self._journal.add(now_ns, wall_ns, given, effects)
@@ -282,14 +298,14 @@ class Serve:
             self._put_frame(sender, (p.MESSAGE, envelope.path, sender, envelope.payload))
         elif kind == f.REQUEST:
             if sender != OWNER:  # any name of a client may be said; whose it is, the owner alone knows
-                self.counts["refused_requests"] += 1
+                self._drop("refused_requests", sender)
                 return
             request = f.decode(kind, body)
             if request.blob is not None:
                 try:
                     self.blobs.store.put(request.blob, "brought", sender)
                 except OSError:  # no room for it: the client hears nothing, and asks another gateway
-                    self.counts["unkept_blobs"] += 1
+                    self._drop("unkept_blobs", sender)
                     return
             self._put_frame(sender, (p.REQUEST, request.path, request.client, request.op_id, request.payload))
         elif kind in (f.BLOB_GET, f.BLOB_PUT):
@@ -299,17 +315,17 @@ class Serve:
                 self.executor.on_frame(sender, kind, body)
         elif kind == f.CONTROL:
             if sender != OWNER:  # not even decoded: its data is as deep and as large as whoever sent it likes
-                self.counts["refused_control"] += 1
+                self._drop("refused_control", sender)
                 return
             self._on_control(f.decode(kind, body))
         else:
-            self.counts["unknown_frames"] += 1
+            self._drop("unknown_frames", sender)
 
     def _put_frame(self, sender: str, given: p.Input) -> None:
         """Queue what a peer or a client sent, unless too much of its sender waits: it may send faster than we step."""
         waiting_bytes = self._waiting_bytes[sender] + _size_bytes(given)
         if waiting_bytes > WAITING_BYTES_MAX:
-            self.counts["dropped_waiting"] += 1
+            self._drop("dropped_waiting", sender)
         elif not self._closing:
             self._waiting_bytes[sender] = waiting_bytes
             self.put(given)

@@ -13,11 +13,24 @@ from real_backends.cluster import free_addresses, until
 from real_backends.identity import Identity, make_village
 from real_backends.node import make_parts, make_serve
 from real_backends.node_files import read_events
+from real_backends.serve import Serve
 from real_backends.transports import tls
-from real_backends.transports.frames import FRAME_BYTES_MAX, HELLO, MESSAGE, Hello, decode, pack, read_frame
+from real_backends.transports.frames import (
+    CONTROL,
+    FRAME_BYTES_MAX,
+    HELLO,
+    MESSAGE,
+    REQUEST,
+    Hello,
+    decode,
+    pack,
+    read_frame,
+)  # fmt: skip
+from real_backends.transports.memory import Hub
 from real_backends.transports.tls import TlsTransport
 from tests.real_backends.beating import desks
 from tests.real_backends.test_damage import config_of
+from tests.real_backends.test_serve import Alone, _serve
 
 Refusals = list[tuple[str, str, str]]
 GREETING = pack(HELLO, encode(Hello(wire=WIRE_VERSION)))
@@ -158,3 +171,45 @@ def test_a_refusal_is_a_note_of_its_node(tmp_path: Path) -> None:
     asyncio.run(run())
     found = [each["detail"] for each in read_events(tmp_path / "desk-0" / "events.jsonl") if each["name"] == "refused"]
     assert found == [{"peer": "desk-1", "reason": "version", "why": "wire version 1: this node's is 2"}]
+
+
+def test_frames_that_a_node_drops_are_told_of_once_for_each_peer(tmp_path: Path) -> None:
+    """Whole frames, too: of a kind that is none, of a word that is the owner's, and messages whose content is none."""
+
+    async def run() -> Serve:
+        serve = _serve(Alone(lambda me: None), tmp_path, Hub())
+        await serve.start()
+        for peer in ("b", "c", "b"):
+            serve._on_frame(peer, 77, b"")
+            serve._on_frame(peer, CONTROL, b"")
+            serve._on_frame(peer, REQUEST, b"")
+            serve._on_frame(peer, MESSAGE, encode(["", b"\xc1"]))
+        serve._on_frame("b", MESSAGE, encode(["nowhere", b""]))
+        await until(lambda: serve.cell.malformed == 4)
+        await serve.stop()
+        return serve
+
+    counts = asyncio.run(run()).counts
+    names = ["unknown_frames", "refused_control", "refused_requests", "malformed"]
+    assert [counts[name] for name in names] == [3, 3, 3, 4]
+    found = [(each["name"], each["detail"]["peer"]) for each in read_events(tmp_path / "events.jsonl")]
+    assert sorted(found) == sorted((name, peer) for name in names for peer in "bc")
+
+
+def test_a_disk_that_takes_no_note_stops_the_node_and_not_the_link(tmp_path: Path) -> None:
+    """It takes no journal either; whoever sent the frame is not to blame."""
+
+    async def run() -> BaseException | None:
+        serve = _serve(Alone(lambda me: None), tmp_path, Hub())
+        await serve.start()
+
+        def full(*anything: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        serve._events.add = full  # type: ignore[method-assign]
+        serve._on_frame("b", 77, b"")
+        await asyncio.wait((serve.stopped,))
+        await serve.stop()
+        return serve.stopped.exception()
+
+    assert isinstance(asyncio.run(run()), OSError)
