@@ -234,7 +234,8 @@ class Scenario(Strict, frozen=True):
     workload: Workload = Synthetic()
     faults: tuple[Fault, ...] = ()
     adversaries: tuple[Adversary, ...] = ()
-    adversaries_max: Count | None = None  # the budget f: a scenario with more of them is refused
+    adversaries_max: Count | None = None  # a scenario with more of them, members and workers, is refused
+    adversaries_beyond_f: bool = False  # an experiment: more members may lie than HotStuff or PBFT bears
     policy: PolicyConfig = PolicyConfig()
     edge: bool = False  # every device mounts the edge agent between harvest and its worker, the committee watches
     record: Record = Record()
@@ -316,7 +317,8 @@ def _cross_check(s: Scenario) -> None:
     if not s.backends:
         raise ScenarioError("backends=[]: expected at least one of torch, jax")
     _check_fleet(s)
-    check_adversaries(s.adversaries, s.adversaries_max, s.fleet)
+    bears = bears_liars(s.policy.consensus) and not s.adversaries_beyond_f
+    check_adversaries(s.adversaries, s.adversaries_max, s.fleet, bears=bears)
     check_policy(s.policy)
     council.check(s.policy, s.fleet)
     check_detector(s.policy.membership, s.fleet.size)

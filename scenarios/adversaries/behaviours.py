@@ -376,6 +376,10 @@ Behaviour = Union[  # noqa: UP007
 ]  # fmt: skip
 
 
+OF_WORK = (WrongResults, Shirk, Lazy, Overclaim, FreeRide, ForgeReceipts)
+"""What a worker does wrong in its work: nothing that a committee hears of its members."""
+
+
 def kind_of(behaviour: Behaves) -> str:
     """Return the name a behaviour has in scenarios."""
     return str(behaviour.__struct_config__.tag)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from scenarios.adversaries.behaviours import Behaves, Impersonate, Split, kind_of, needs_coalition
+from policies.consensus.quorum import faults
+from scenarios.adversaries.behaviours import OF_WORK, Behaves, Impersonate, Split, kind_of, needs_coalition
 
 if TYPE_CHECKING:
     from scenarios.schema import Adversary, Fleet
@@ -16,25 +17,41 @@ FIELDS = {
 """Kind of device to its field of a fleet; those on the mains first, from which the committee is taken."""
 
 
-def check(adversaries: Sequence[Adversary], budget: int | None, fleet: Fleet) -> None:
-    """Refuse adversaries that the fleet does not have.
+def check(adversaries: Sequence[Adversary], budget: int | None, fleet: Fleet, *, bears: bool) -> None:
+    """Refuse adversaries that the fleet does not have, and more liars on the committee than its protocol bears.
+
+    Args:
+        adversaries: of a scenario.
+        budget: how many it may have in all, None for any number.
+        fleet: whom they are of.
+        bears: the committee's protocol promises something although f of 3f + 1 members lie, and the scenario wants that
+            promise. Who does wrong in its work alone lies to clients, not to the committee.
 
     Raises:
         ValueError: one line that names the item and what is allowed.
     """
     total = sum(a.size for a in adversaries)
     if budget is not None and total > budget:
-        raise ValueError(f"adversaries: {total} of them; allowed: up to adversaries_max={budget}, the budget f")
+        raise ValueError(f"adversaries: {total} of them; allowed: up to adversaries_max={budget}")
     kinds = _kinds(fleet)
     committee = list(kinds)[: fleet.committee]
-    named: set[str] = set()
+    named, lying = set[str](), set[str]()
     for i, adversary in enumerate(adversaries):
         where = f"adversaries[{i}]"
         _check_one(where, adversary, kinds, committee)
-        for name in (*adversary.names, *(committee[k] for k in adversary.committee)):
+        names = (*adversary.names, *(committee[k] for k in adversary.committee))
+        for name in names:
             if name in named:
                 raise ValueError(f"{where}: {name} is named twice; one entry holds all that a node does")
             named.add(name)
+        if bears and any(not isinstance(one, OF_WORK) for one in adversary.does):
+            lying.update(names)
+    liars, f = len(lying.intersection(committee)), faults(len(committee))
+    if liars > f:
+        raise ValueError(
+            f"adversaries: {liars} members of a committee of {len(committee)} lie; allowed: up to f={f}, as "
+            "n >= 3f + 1; or adversaries_beyond_f=true, an experiment that no promise covers"
+        )
     _check_counts(adversaries, {n: kind for n, kind in kinds.items() if n not in committee}, named)
 
 

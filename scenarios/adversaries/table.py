@@ -14,7 +14,7 @@ HEAD = """# Adversaries
 An adversary is an honest node with wrappers around it, in either world. A scenario says who, and what they do:
 
 ```yaml
-adversaries_max: 2            # the budget f: a scenario with more adversaries is refused
+adversaries_max: 2            # a budget: a scenario with more adversaries, members and workers, is refused
 adversaries:
   - {behaviour: silent, kind: laptop, count: 1, from_s: 300}   # one word for the two commonest
   - committee: [4]            # members by index; or names: [phone-3]; or kind and count, drawn by the seed
@@ -26,7 +26,11 @@ adversaries:
 
 Every behaviour has `from_s` and `until_s` (seconds of the run; in `world: local` from the launcher's start) and, unless
 it is the whole node's, `path`: one mounted policy, or all. Raft here tolerates crashes, not lies: what is expected of a
-Byzantine protocol it need not hold, and `tests/scenarios/adversaries/test_outcomes.py` shows where it does not.
+Byzantine protocol it need not hold, and `tests/scenarios/adversaries/test_outcomes.py` shows where it does not. Under
+HotStuff and PBFT a scenario in which more than f = (n - 1) // 3 of the committee's n members lie is refused, unless it
+says `adversaries_beyond_f: true`: then no promise is owed, and checks may break. Who does wrong in its work alone
+(`wrong_results` to `forge_receipts` below) does not count as one of them; nor does a device that may only be elected
+later, for which [council.md](council.md) has a bound.
 
 Each behaviour has also stood on one of four real nodes (`tests/real_backends/test_adversaries.py`), beside a broadcast
 that promises something whatever one of four does; the honest three kept the promise and went on. What committees of

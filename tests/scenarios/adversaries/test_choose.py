@@ -23,7 +23,7 @@ COMMITTEE = ("desktop-0", "desktop-1", "desktop-2")
 
 def scenario(*adversaries: dict[str, Any], **more: Any) -> Any:
     """Build a scenario of a small fleet."""
-    return build({"name": "t", "fleet": FLEET, "adversaries": list(adversaries), **more})
+    return build({"name": "t", "adversaries": list(adversaries), **{"fleet": FLEET, **more}})
 
 
 def roles(*adversaries: dict[str, Any], seed: int = 1) -> dict[str, Role]:
@@ -102,7 +102,7 @@ SILENT = {"behaviours": [{"kind": "silent"}]}
     ("adversaries", "more", "says"),
     [
         ([{**SILENT, "count": 2}, {**SILENT, "committee": [0]}], {"adversaries_max": 2},
-         "adversaries: 3 of them; allowed: up to adversaries_max=2, the budget f"),
+         "adversaries: 3 of them; allowed: up to adversaries_max=2"),
         ([SILENT], {"adversaries_max": 0}, "adversaries: 1 of them; allowed: up to adversaries_max=0"),
         ([{"count": 1}], {}, "adversaries[0].behaviours=[]: expected at least one"),
         ([{**SILENT, "committee": [3]}], {}, "adversaries[0].committee[0]=3: committee has members 0..2"),
@@ -129,6 +129,41 @@ def test_what_cannot_be_is_one_line(adversaries: list[dict[str, Any]], more: dic
 
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+LIARS = [{**SILENT, "committee": [1]}, {**SILENT, "names": ["desktop-2"]}]
+"""Two of the committee, one by its index and one by its name."""
+
+
+def committee(adversaries: list[dict[str, Any]], protocol: str, **more: Any) -> Any:
+    """Build a scenario with a committee of four."""
+    fleet = {**FLEET, "committee": 4}
+    return scenario(*adversaries, fleet=fleet, policy={"consensus": {"protocol": protocol}}, **more)
+
+
+@pytest.mark.parametrize("protocol", ["hotstuff", "pbft"])
+@pytest.mark.parametrize("more", [{}, {"adversaries_max": 2}])
+def test_more_lying_members_than_the_protocol_bears_are_refused(protocol: str, more: dict[str, Any]) -> None:
+    """Whatever the budget of all adversaries is; and one of four is fine, with any number of workers beside it."""
+    with pytest.raises(ScenarioError, match=r"^adversaries: 2 members of a committee of 4 lie; allowed: up to f=1"):
+        committee(LIARS, protocol, **more)
+
+    assert committee([LIARS[0], {**SILENT, "count": 3}], protocol)
+
+
+@pytest.mark.parametrize(
+    ("adversaries", "protocol", "more"),
+    [
+        (LIARS, "hotstuff", {"adversaries_beyond_f": True}),
+        (LIARS, "raft", {}),  # it bears none: a scenario with one shows that
+        ([LIARS[0], {"names": ["desktop-2"], "behaviours": [{"kind": "wrong_results"}]}], "pbft", {}),
+    ],
+)
+def test_liars_that_break_no_bound_or_are_meant_to_are_accepted(
+    adversaries: list[dict[str, Any]], protocol: str, more: dict[str, Any]
+) -> None:
+    """An experiment beyond f says so; Raft has no f; who does its work wrong may agree rightly."""
+    assert len(committee(adversaries, protocol, **more).adversaries) == 2
 
 
 def test_the_page_is_made_of_the_docstrings() -> None:
