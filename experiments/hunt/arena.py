@@ -20,6 +20,7 @@ from scenarios.adversaries.behaviours import Behaviour
 from scenarios.adversaries.choose import Role, play
 from scenarios.adversaries.wrapped import Steps
 from scenarios.checks import Check, Checks
+from scenarios.checks.progress import HEALED, SENT
 from scenarios.schema import Network, ScenarioError
 from scenarios.trial import Trial
 from sim.faults import Faults
@@ -168,6 +169,9 @@ class Play:
         self.world.on_decide.append(self._on_decide)
         if self.checks.hears_messages:
             self.world.on_send.append(self._on_send)
+        self._with_liars = 0  # messages from a liar, or to one
+        if trial.liars:
+            self.world.on_send.append(self._count)
         self.world.on_reply = lambda now, node, effect: arena.replied(self, now, node, effect)
         ring = KeyRing(trial.seed)
         for name in trial.names:
@@ -242,6 +246,7 @@ class Play:
             if self.checks.first_broken is not None:
                 break
         else:
+            self._tell_sent()
             self.checks.end(self.now_ns)
         broken = self.checks.first_broken
         kinds = {row[1] for row in self.faults.rows if row[3] == "start"}
@@ -256,7 +261,8 @@ class Play:
 
     def _heal(self, _: None) -> None:
         self.faults.heal()
-        self.checks.tell(self.now_ns, "", "healed")
+        self.checks.tell(self.now_ns, "", HEALED.kind)
+        self._tell_sent()
         self._show("", "everything is healed")
 
     # -- what happens --------------------------------------------------------------------------------
@@ -273,6 +279,12 @@ class Play:
     def _on_send(self, now: int, node: Node, effect: Effect) -> None:
         _, path, to, payload = effect
         self.checks.said(now, node.name, path, to, payload)
+
+    def _count(self, now: int, node: Node, effect: Effect) -> None:
+        self._with_liars += node.name in self.trial.liars or effect[2] in self.trial.liars
+
+    def _tell_sent(self) -> None:
+        self.checks.tell(self.now_ns, "", SENT.kind, self.world.network.sent - self._with_liars)
 
     def _on_fault(self, kind: str, who: str, phase: str) -> None:
         if phase == "start":

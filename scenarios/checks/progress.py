@@ -13,13 +13,15 @@ from typing import Any
 from zlib import crc32
 
 from policies.port import NS_PER_S
-from scenarios.checks.byzantine import SAID
+from scenarios.checks.bounds import Holding, held
 from scenarios.checks.consensus import CHOSEN, ELECTED
 from scenarios.checks.language import Check, Ends, Event, Look, StateCheck, Topic, told
 from scenarios.checks.logs import PROPOSED, members
 
-HEALED, RECONFIGURED = told("healed"), told("reconfigured")
-"""The faults are over; somebody asked for other members, the value names them."""
+HEALED = told("healed")
+"""The faults are over."""
+SENT = told("sent")
+"""How many messages correct members have sent to one another by now; told when they are over, and at the end."""
 
 
 class DecidesWithinViews(Check):
@@ -134,68 +136,49 @@ def _writes(member: Any) -> bool:
 
 
 class Bounded(StateCheck):
-    """A member never holds more than so much (L5).
+    """A member never holds more than so much of anything that others make it hold (L5).
 
     Args:
-        what: it is.
-        amount: of it in a member.
-        limit: the bound.
+        holding: what a member holds, with the bounds.
+        every: asked at one of so many looks: what has piled up is still there at the next.
     """
 
-    def __init__(self, what: str, amount: Callable[[Any], int], limit: int) -> None:
-        super().__init__(f"bounded_{what}")
-        self.what, self.amount, self.limit = what, amount, limit
+    def __init__(self, holding: Holding = held, every: int = 5) -> None:
+        super().__init__("memory_is_bounded")
+        self.holding, self.every = holding, every
 
     def look(self, nodes: Collection[str], policy: Look) -> str:
         for node, member in members(nodes, policy):
-            held = self.amount(member)
-            if held > self.limit:
-                return f"{node} holds {held} {self.what}, at most {self.limit}"
+            for what, amount, limit in self.holding(member):
+                if amount > limit:
+                    return f"{node} holds {amount} {what}, at most {limit}"
         return ""
 
 
 class MessagesPerDecision(Check):
-    """Correct members send at most so many messages for each place that is decided, over the whole run (L5)."""
-
-    def __init__(self, limit: float) -> None:
-        super().__init__("messages_per_decision", SAID, CHOSEN)
-        self.limit, self.sent, self.decided = limit, 0, 0
-
-    def take(self, event: Event) -> str:
-        if event.kind == SAID.kind:
-            self.sent += 1
-        else:
-            self.decided = max(self.decided, event.value.index)
-        return ""
-
-    def end(self) -> str:
-        each = self.sent / max(1, self.decided)
-        return (
-            f"{each:.0f} messages for each of {self.decided} decisions, at most {self.limit:g}"
-            if each > self.limit
-            else ""
-        )
-
-
-class ReconfigurationEnds(AtTheEnd):
-    """What members were asked for last is what those of them that are up have (L7).
+    """After the faults correct members send one another at most so many messages, whatever a liar says (L5).
 
     Args:
-        members_of: the members that a member knows.
+        each: for each place that is decided.
+        per_s: for each second, decided or not.
     """
 
-    def __init__(self, members_of: Callable[[Any], Collection[str]]) -> None:
-        super().__init__("reconfiguration_ends", RECONFIGURED)
-        self.members_of, self.wanted = members_of, frozenset[str]()
+    family = "liveness"
+
+    def __init__(self, each: float, per_s: float) -> None:
+        super().__init__("messages_per_decision", SENT, CHOSEN)
+        self.each, self.per_s = each, per_s
+        self.last = 0  # place
+        self.begun: tuple[int, int, int] | None = None  # when the faults ended: time, messages, places
 
     def take(self, event: Event) -> str:
-        if event.kind == RECONFIGURED.kind:
-            self.wanted = frozenset(event.value)
-        return super().take(event)
-
-    def lacks(self, found: dict[str, Any]) -> str:
-        for node, member in found.items():
-            has = frozenset(self.members_of(member))
-            if self.wanted and node in self.wanted and has != self.wanted:
-                return f"{node} has members {sorted(has)}, asked for were {sorted(self.wanted)}"
-        return ""
+        if event.kind == CHOSEN.kind:
+            self.last = max(self.last, event.value.index)
+            return ""
+        if self.begun is None:
+            self.begun = event.now_ns, event.value, self.last
+            return ""
+        since_ns, sent, last = self.begun
+        took_s, said, decided = (event.now_ns - since_ns) / NS_PER_S, event.value - sent, self.last - last
+        most = self.each * decided + self.per_s * took_s
+        return f"{said} messages for {decided} decisions in {took_s:g} s, at most {most:.0f}" if said > most else ""

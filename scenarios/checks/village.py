@@ -12,7 +12,7 @@ from scenarios.checks import council as elections
 from scenarios.checks.checking import NoHonestWorkerConvicted
 from scenarios.checks.language import Check, Checks, Event, decided
 from scenarios.checks.offers import ServedAsWellAsPossible
-from scenarios.checks.progress import EverybodyCatchesUp
+from scenarios.checks.progress import Bounded, EverybodyCatchesUp
 from scenarios.checks.votes import BYZANTINE
 from scenarios.council import Electorate
 from scenarios.faults import end_s
@@ -164,11 +164,12 @@ def _of_models(layers: int | Mapping[str, int], fetched: bool) -> tuple[Check, .
 
 
 def _of_a_log(members: Collection[str], faulty: Collection[str], protocol: str, size: int) -> tuple[Check, ...]:
-    """Return what a protocol promises beyond its commits: of its messages if it bears liars, else of its logs.
+    """Return what a protocol promises beyond its commits: of its members' memory, and of its messages if it bears
+    liars, else of its logs.
 
     ``size``: how many of ``members`` are members at a time, where they change.
     """
     if protocol in BYZANTINE:
-        return logs.StateInOrder(), *byzantine.safety(members, faulty, BYZANTINE[protocol], size)
+        return logs.StateInOrder(), Bounded(), *byzantine.safety(members, faulty, BYZANTINE[protocol], size)
     of_logs = (logs.LogsMatch(), logs.StateInOrder()) if size else logs.safety(members)
-    return consensus.CommittedStays(), *of_logs, byzantine.blames_only(faulty)
+    return consensus.CommittedStays(), *of_logs, Bounded(), byzantine.blames_only(faulty)

@@ -196,7 +196,7 @@ def test_what_a_check_decodes_it_returns_for_the_record_and_a_strangers_words_ar
 
 def test_every_check_has_its_own_name() -> None:
     """Names are what manifests and summaries show."""
-    for protocol, count in (("raft", 17), ("hotstuff", 17), ("pbft", 17)):
+    for protocol, count in (("raft", 18), ("hotstuff", 18), ("pbft", 18)):
         names = [verdict.name for verdict in VillageChecks(protocol=protocol).all]
 
         assert len(names) == len(set(names)) == count

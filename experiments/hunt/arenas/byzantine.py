@@ -14,9 +14,17 @@ from policies.local import Propose
 from policies.port import NS_PER_S, Policy
 from policies.wire import encode
 from scenarios import faults as f
-from scenarios.checks import Check, Ends, byzantine, consensus, logs, told
+from scenarios.checks import Check, byzantine, consensus, logs, told
+from scenarios.checks.bounds import traffic
 from scenarios.checks.consensus import CHOSEN
-from scenarios.checks.progress import DecidesWithinViews, EverybodyCatchesUp, ViewsConverge
+from scenarios.checks.progress import (
+    Bounded,
+    DecidesWithinViews,
+    EndsWithin,
+    EverybodyCatchesUp,
+    MessagesPerDecision,
+    ViewsConverge,
+)
 from scenarios.checks.state import EqualStates
 from scenarios.checks.votes import Reading
 from scenarios.trial import Trial
@@ -60,8 +68,9 @@ class ByzantineArena(MessageArena):
         return (
             *consensus.safety(), *byzantine.safety(trial.names, trial.liars, self.reading), logs.StateInOrder(),
             EqualStates("machine"), *(() if trial.liars else (logs.OnlyWhatWasAskedFor(),)),
-            consensus.commits_after_healing(), asked_in_calm_is_chosen(), EverybodyCatchesUp(), ViewsConverge(),
-            DecidesWithinViews(TURNS * trial.nodes),
+            consensus.commits_after_healing(), asked_in_calm_is_chosen(trial), EverybodyCatchesUp(), ViewsConverge(),
+            DecidesWithinViews(TURNS * trial.nodes), Bounded(),
+            MessagesPerDecision(*traffic(self.rules, trial.nodes)),
             *consensus.rare(), *byzantine.rare(),
         )  # fmt: skip
 
@@ -86,9 +95,12 @@ class ByzantineArena(MessageArena):
         return node.up and node.synced_at <= play.now_ns + BACKLOG_NS
 
 
-def asked_in_calm_is_chosen() -> Ends:
-    """What a correct member was asked for when all was well is chosen by the end (L2)."""
-    return Ends(
-        "asked_in_calm_is_chosen", CALM, CHOSEN, says="was not chosen",
+def asked_in_calm_is_chosen(trial: Trial) -> EndsWithin:
+    """What a correct member was asked for when all was well is soon chosen, whoever leads (L2, L6).
+
+    The last that is asked has half of the calm; nothing may take longer.
+    """
+    return EndsWithin(
+        "asked_in_calm_is_chosen", CALM, CHOSEN, within_s=trial.calm_s / 2,
         key=lambda e: e.value if e.kind == CALM.kind else e.value.checksum,
     )  # fmt: skip

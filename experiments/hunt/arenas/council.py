@@ -18,7 +18,7 @@ from policies.port import Policy
 from policies.wire import encode
 from scenarios.adversaries import behaviours as b
 from scenarios.checks import Check, byzantine, consensus, council, logs
-from scenarios.checks.progress import EverybodyCatchesUp
+from scenarios.checks.progress import Bounded, EverybodyCatchesUp
 from scenarios.checks.state import EqualStates, LedgerConserved, NoOverdraft
 from scenarios.checks.votes import HOTSTUFF
 from scenarios.defects.council import OwnOpinion, SeatsTheGuilty
@@ -98,8 +98,8 @@ class CouncilArena(ByzantineArena):
             *consensus.safety(), *byzantine.safety(trial.names, trial.liars, self.reading, SEATS.size),
             logs.StateInOrder(), EqualStates("council"), LedgerConserved("council"), NoOverdraft("council"),
             *council.safety(founders, {name: facts(name) for name in trial.names}, SEATS, trial.liars),
-            consensus.commits_after_healing(), asked_in_calm_is_chosen(), EverybodyCatchesUp(),
-            council.ViewsConvergeInEpochs(), council.CommitteesTakeOffice(2),
+            consensus.commits_after_healing(), asked_in_calm_is_chosen(trial), EverybodyCatchesUp(),
+            council.ViewsConvergeInEpochs(), council.CommitteesTakeOffice(2), Bounded(),
             *consensus.rare(), *byzantine.rare(), *council.rare(founders),
         )  # fmt: skip
 

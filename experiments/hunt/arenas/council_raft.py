@@ -14,7 +14,7 @@ from policies.port import NS_PER_S
 from policies.wire import encode
 from scenarios.adversaries.behaviours import Behaviour
 from scenarios.checks import Check, consensus, council, logs
-from scenarios.checks.progress import EverybodyCatchesUp, ViewsConverge
+from scenarios.checks.progress import Bounded, EverybodyCatchesUp, ViewsConverge
 from scenarios.checks.state import EqualStates, LedgerConserved, NoOverdraft
 from scenarios.trial import Trial
 
@@ -41,8 +41,9 @@ class CouncilRaftArena(CouncilArena):
             *consensus.safety(), logs.LogsMatch(), logs.StateInOrder(), EqualStates("council"),
             LedgerConserved("council"), NoOverdraft("council"),
             *council.safety(founders, {name: facts(name) for name in trial.names}, SEATS, ()),
-            consensus.commits_after_healing(), asked_in_calm_is_chosen(), EverybodyCatchesUp(), ViewsConverge(),
-            council.CommitteesTakeOffice(2), *consensus.rare(), *council.rare(founders, evidence=False),
+            consensus.commits_after_healing(), asked_in_calm_is_chosen(trial), EverybodyCatchesUp(), ViewsConverge(),
+            council.CommitteesTakeOffice(2), Bounded(), *consensus.rare(),
+            *council.rare(founders, evidence=False),
         )  # fmt: skip
 
     def ask(self, play: Play, number: int) -> None:

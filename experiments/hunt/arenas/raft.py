@@ -13,7 +13,8 @@ from policies.port import Policy
 from policies.wire import encode
 from scenarios import faults as f
 from scenarios.checks import Check, consensus, logs
-from scenarios.checks.progress import EverybodyCatchesUp, ViewsConverge
+from scenarios.checks.bounds import traffic
+from scenarios.checks.progress import EverybodyCatchesUp, MessagesPerDecision, ViewsConverge
 from scenarios.defects.raft import DEFECTS
 from scenarios.trial import Trial
 
@@ -56,7 +57,8 @@ class RaftArena(MessageArena):
         """Return the promises of consensus, of logs, and of what must come about after the storm."""
         return (
             *consensus.safety(), *logs.safety(trial.names, every=2), logs.OnlyWhatWasAskedFor(),
-            consensus.commits_after_healing(), EverybodyCatchesUp(), ViewsConverge(), *consensus.rare(),
+            consensus.commits_after_healing(), EverybodyCatchesUp(), ViewsConverge(),
+            MessagesPerDecision(*traffic(TIMES, trial.nodes)), *consensus.rare(),
         )  # fmt: skip
 
     def ask(self, play: Play, number: int) -> None:

@@ -21,7 +21,7 @@ from scenarios import faults as f
 from scenarios.checks import Check, Ends, Sometimes, byzantine, consensus, logs, told
 from scenarios.checks.histories import ANSWERED, CALLED, Linearizable
 from scenarios.checks.linear_models import VERSIONED
-from scenarios.checks.progress import EverybodyCatchesUp, ViewsConverge
+from scenarios.checks.progress import Bounded, EverybodyCatchesUp, ViewsConverge
 from scenarios.checks.state import EqualStates, done_once
 from scenarios.defects.registry import ReadsWhatItHas
 from scenarios.trial import Trial
@@ -141,7 +141,7 @@ class RegistryArena(MessageArena):
         return (
             *consensus.safety(), *logs.safety(trial.names), EqualStates("registry"), done_once(),
             Linearizable(VERSIONED), consensus.commits_after_healing(), every_operation_ends(), EverybodyCatchesUp(),
-            ViewsConverge(),
+            ViewsConverge(), Bounded(),
             Sometimes("an_operation_was_asked_again", ASKED_AGAIN, when=lambda e: True),
             *consensus.rare(), *byzantine.rare(evidence=False),
         )  # fmt: skip

@@ -12,9 +12,13 @@ from experiments.hunt.arenas import arena, raft
 from experiments.hunt.swarm import draw
 from policies import consensus
 from policies.consensus import Raft, quorum
+from policies.consensus.hotstuff import node
+from policies.consensus.hotstuff.certificates import Votes
+from policies.consensus.hotstuff.messages import Certificate, Vote
 from policies.consensus.hotstuff.pacemaker import Pacemaker
 from policies.consensus.hotstuff.safety import Safety
 from policies.local import Propose
+from policies.port import NS_PER_S
 from scenarios.defects.raft import CutsOnEveryAppend
 from tests.mutants.raft_logs import GoesBackWithTheLeader
 
@@ -34,6 +38,27 @@ class Invents(Raft):
         super().on_local(sender, message)
         if isinstance(message, Propose):
             super().on_local(sender, Propose(b"invented"))
+
+
+class Hasty(Raft):
+    """Leaders say five times as often as they should that they are there."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.heartbeat_ns //= 5
+
+
+class KeepsEveryVote(Votes):
+    """A member keeps every vote it heard, and not each member's newest."""
+
+    def add(self, voter: str, vote: Vote, members: tuple[str, ...]) -> Certificate | None:
+        self.latest[f"{voter} in {vote.view}"] = vote
+        return super().add(voter, vote, members)
+
+
+def is_patient(pace: Pacemaker, *given: Any, deadline: Any = Pacemaker.deadline) -> int:
+    """Give a leader three seconds more than a time-out."""
+    return int(deadline(pace, *given)) + 3 * NS_PER_S
 
 
 class CampaignsForEver(Raft):
@@ -63,6 +88,9 @@ CASES: dict[str, tuple[str, int, tuple[tuple[Any, str, Any], ...]]] = {
     "everybody_catches_up": ("raft", 2, ((raft, "Raft", CutsOnEveryAppend),)),
     "views_converge": ("raft", 1, ((raft, "Raft", CampaignsForEver),)),
     "views_converge in the registry": ("registry", 3, ((consensus, "Raft", CampaignsForEver),)),
+    "messages_per_decision": ("raft", 1, ((raft, "Raft", Hasty),)),
+    "memory_is_bounded": ("hotstuff", 1, ((node, "Votes", KeepsEveryVote),)),
+    "asked_in_calm_is_chosen": ("hotstuff", 8, ((Pacemaker, "deadline", is_patient),)),
     "decides_within_views": (
         "hotstuff", 1, ((Safety, "may_vote", lambda *_: False), (Pacemaker, "lengthen", lambda self: None)),
     ),
