@@ -12,7 +12,7 @@ from policies.cell import Cell
 from policies.config import RaftConfig
 from policies.consensus import Raft
 from policies.local import Committed, Configured, Propose, Read, Readable, Reconfigure, Restore, Snapshot, Transfer
-from policies.port import NS_PER_S, Policy
+from policies.port import NS_PER_S, Effect, Policy
 from policies.wire import Message, encode
 from sim.keys import KeyRing
 from tests.policies.raft_watch import Broken, Watch, Watched, message
@@ -86,6 +86,8 @@ class HandCluster:
     Attributes:
         post: messages on their way, oldest first.
         disk: member to the batches not durable yet, (token, batch), oldest first.
+        island: members that are parted from all others: what is said between the two meanwhile is lost.
+        on_effect: is told every effect with its member.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class HandCluster:
         self.kind, self.config = kind, config
         self.members = self.names[:voters]
         self.watch = Watch(self.names)
+        self.island: frozenset[str] = frozenset()
+        self.on_effect: Callable[[str, Effect], object] = lambda name, effect: None
         self.now = NS_PER_S
         self.post: list[Letter] = []
         self.disk: dict[str, list[tuple[int, Any]]] = {}
@@ -129,7 +133,8 @@ class HandCluster:
             return
         self.now += 1_000_000  # a millisecond a step
         for effect in self.watch.cells[name].step(self.now, self.now, given):
-            if effect[0] == p.SEND:
+            self.on_effect(name, effect)
+            if effect[0] == p.SEND and (name in self.island) == (effect[2] in self.island):
                 self.post.append((name, effect[2], effect[3]))
             elif effect[0] == p.SAVE:
                 self.disk[name].append((effect[2], effect[3]))

@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 import msgspec
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from policies import port as p
 from policies.config import RaftConfig
 from policies.consensus.raft import Raft
 from policies.local import Reconfigure, Transfer
 from policies.port import NS_PER_S
+from scenarios.checks import Checks, consensus, logs
+from scenarios.checks.byzantine import NoDoubleVote
+from scenarios.checks.votes import RAFT
 from tests.policies.hand_cluster import CONFIG, ONE_ENTRY, HandCluster, Member
 from tests.policies.raft_watch import Broken
 
@@ -22,7 +26,10 @@ MEMBERS = (NAMES[:3], NAMES[:2], NAMES[1:4], NAMES[2:4], NAMES)
 
 
 class RaftMachine(RuleBasedStateMachine):
-    """Any order of deliveries, losses, copies, time-outs, syncs, crashes and requests; the watch asks at each step."""
+    """Any order of deliveries, losses, copies, partitions, time-outs, syncs, crashes and requests.
+
+    The watch asks at each step, and so do the checks that every run of the world is asked.
+    """
 
     kind: Callable[..., Raft] = Member
 
@@ -30,11 +37,28 @@ class RaftMachine(RuleBasedStateMachine):
     def begin(self, config: RaftConfig) -> None:
         """Three members, and one of them leads, so that short programs get somewhere."""
         self.cluster = HandCluster(4, self.kind, config, voters=3)
+        self.checks = Checks(*consensus.safety(), NoDoubleVote(RAFT), logs.LogsMatch(), logs.StateInOrder())
+        self.cluster.on_effect = self._hear
         self.cluster.elect("n1")
         self.commands = 4
         for number in range(self.commands):  # so that there is something to compact, which n3 lacks
             self.cluster.propose("n1", b"%d" % number)
             self.cluster.settle("n1", "n2")
+
+    def _hear(self, name: str, effect: p.Effect) -> None:
+        if effect[0] == p.DECIDE:
+            self.checks.decided(self.cluster.now, name, "consensus", *effect[2:])
+        elif effect[0] == p.SEND:
+            self.checks.said(self.cluster.now, name, "consensus", *effect[2:])
+
+    @invariant()
+    def promises_are_kept(self) -> None:
+        """What is promised of announcements, messages and logs holds, as in every run."""
+        cluster = self.cluster
+        up = [name for name in cluster.names if name not in cluster.down]
+        self.checks.look(cluster.now, up, lambda name, _: cluster.raft(name))
+        if broken := self.checks.first_broken:
+            raise Broken(f"{broken.name}: {broken.broken}")
 
     @precondition(lambda self: self.cluster.post)
     @rule(data=st.data())
@@ -70,9 +94,18 @@ class RaftMachine(RuleBasedStateMachine):
     def crash_or_restart(self, name: str) -> None:
         """A member loses its memory and unsynced writes, or comes back."""
         if name in self.cluster.down:
-            self.cluster.restart(name)
+            self._restart(name)
         else:
             self.cluster.crash(name)
+
+    def _restart(self, name: str) -> None:
+        self.checks.restarted(name)
+        self.cluster.restart(name)
+
+    @rule(island=st.sets(st.sampled_from(NAMES), max_size=2))
+    def part_or_heal(self, island: set[str]) -> None:
+        """Some are parted from the others, or nobody any more; what is on its way arrives."""
+        self.cluster.island = frozenset(island)
 
     @rule(name=st.sampled_from(NAMES[:3]))
     def propose(self, name: str) -> None:
@@ -105,15 +138,16 @@ class RaftMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def quiet(self, name: str) -> None:
-        """For a while everything works for all but one."""
+        """For a while everything works for all but one, as far as no partition is between them."""
         others = [n for n in NAMES if n != name]
         self.cluster.settle(*others)
 
     def teardown(self) -> None:
         """Once all is well again, a leader is elected and commits."""
         cluster = self.cluster
+        cluster.island = frozenset()
         for name in sorted(cluster.down):
-            cluster.restart(name)
+            self._restart(name)
         cluster.settle()
         leader = ""
         for name in NAMES * 3:
