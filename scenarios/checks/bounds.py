@@ -29,15 +29,15 @@ Holding = Callable[[Any], Iterator[Held]]
 """What a member holds."""
 
 ENTRIES_MAX = 4000
-"""Entries of Raft's log, which its state machine cuts: four times the commands between two snapshots of a village
-(`policies.registry`). The rest is for what is not applied yet, and for entries without a command (ours)."""
+"""Entries of Raft's log that wait for a snapshot of its state machine: those come every 1,000 commands in a village
+(`policies.registry`), and leaders' own entries are no commands (ours; half a day of the first village has 1,021)."""
 
 
 def of_raft(member: Any) -> Iterator[Held]:
     """Yield what a member of Raft holds."""
     config, peers = member.config, member.progress.values()
     if member.applier:
-        yield Held("entries", member.log.last - member.log.start, ENTRIES_MAX)
+        yield Held("entries applied since its snapshot", member.applied - member.log.start, ENTRIES_MAX)
     yield Held("messages under way to one member", max((len(p.in_flight) for p in peers), default=0), config.window)
     yield Held("reads of this term", len(member.open) + len(member.queued), reads.READS_MAX)
     # Beside those that were asked of a leader there may be as many that it answered itself when it led.
