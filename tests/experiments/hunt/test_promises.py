@@ -57,8 +57,8 @@ class KeepsEveryVote(Votes):
 
 
 def is_patient(pace: Pacemaker, *given: Any, deadline: Any = Pacemaker.deadline) -> int:
-    """Give a leader three seconds more than a time-out."""
-    return int(deadline(pace, *given)) + 3 * NS_PER_S
+    """Give a leader five seconds more than a time-out."""
+    return int(deadline(pace, *given)) + 5 * NS_PER_S
 
 
 class CampaignsForEver(Raft):
