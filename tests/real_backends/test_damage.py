@@ -159,7 +159,7 @@ def test_damage_that_is_found_while_a_node_runs_is_told_alike(tmp_path: Path, mo
 
 
 def test_what_recovery_cuts_off_is_told(tmp_path: Path) -> None:
-    """A torn tail, of which nothing says that it was durable, goes: of log, journal and events the note says how much."""
+    """A torn tail, of which nothing says that it was durable, goes; of all three files the note says how much."""
 
     async def live(begin: Callable[[Alone], object]) -> Serve:
         serve = _serve(Alone(begin), tmp_path, Hub())
