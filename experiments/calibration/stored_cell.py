@@ -15,7 +15,7 @@ import msgspec
 
 from experiments.compose import UsageError
 from experiments.whole import write_whole
-from models.battery.cell import Cell
+from models.battery.cell import PAIRS_LEAST, PAIRS_MOST, Cell
 
 FORMAT = 1
 KIND = "battery cell"
@@ -53,7 +53,7 @@ def load_cell(path: Path | str) -> Cell:
 
     Raises:
         UsageError: unreadable, another format, a field missing, or a number that cannot be (NaN, a falling table, a
-            negative resistance, a charge outside 0..1); one line.
+            negative resistance, a charge outside 0..1, other than two or three pairs, fastest first); one line.
     """
     return load_stored(path).cell
 
@@ -71,9 +71,14 @@ def load_stored(path: Path | str) -> StoredCell:
     if plain.get("format") != FORMAT:
         raise UsageError(f"{path}: format is {plain.get('format')}; allowed: {FORMAT}, calibrate again")
     try:
-        return msgspec.convert(plain, StoredCell)
+        stored = msgspec.convert(plain, StoredCell)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+    found = len(stored.cell.pairs)
+    if found < PAIRS_LEAST:
+        allowed = f"{PAIRS_LEAST} or {PAIRS_MOST}, fastest first"
+        raise UsageError(f"{path}: cell {stored.cell.name!r}: pairs has {found}; allowed: {allowed}")
+    return stored
 
 
 def file_digests(paths: dict[str, Path]) -> dict[str, dict[str, str]]:

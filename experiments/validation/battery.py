@@ -25,6 +25,8 @@ from models.battery.protocol import run as run_protocol
 COLUMNS = ("mode", "value", "until_t_s", "until_v_V", "until_i_A", "ambient_C", "soc0")
 MEASURED = ("t_s", "v_V", "i_A")
 _STEPS_SHOWN = 24  # of a long programme, in the text
+_CV_MARGIN_V = 0.1  # our choice: some twice of what a charger may be off by (1 % of 4.2 V)
+_C_RATE_MOST = 400.0  # the fastest discharge seen of a lithium-ion electrode (Kang and Ceder, Nature 458, 2009), 1/h
 _SAME_TIME_S = 1e-6  # rows closer than this are the two sides of a step of load
 
 
@@ -46,6 +48,7 @@ def run(options: argparse.Namespace) -> Outcome:
     """
     cell = load_cell(options.cell)
     steps, soc0 = read_programme(options.run)
+    _check_values(options.run, cell, steps)
     measured = None
     if options.measured is not None:
         frame = read_table(options.measured, MEASURED, ("temp_C",))
@@ -136,6 +139,21 @@ def read_programme(path: Path) -> tuple[list[Step], float]:
             raise UsageError(f"{path} row {count}: {text}") from None
         steps.append(step)
     return steps, soc0
+
+
+def _check_values(path: Path, cell: Cell, steps: Sequence[Step]) -> None:
+    """Refuse what no bench would do to this cell: the laws would give an answer, but it would stand for nothing."""
+    most_a = _C_RATE_MOST * cell.capacity_ah
+    least_v, most_v = cell.v_min - _CV_MARGIN_V, cell.v_max + _CV_MARGIN_V
+    spans = {"cv": (least_v, most_v, "V"), "cc": (-most_a, most_a, "A"), "rest": (-math.inf, math.inf, ""),
+             "cp": (-most_a * cell.v_max, most_a * cell.v_max, "W")}  # fmt: skip
+    for count, step in enumerate(steps, start=1):
+        least, most, unit = spans[step.mode]
+        if not least <= step.value <= most:
+            raise UsageError(
+                f"{path} row {count}: value is {step.value:g} {unit} in a {step.mode} step; allowed for cell "
+                f"{cell.name!r}: {least:g} to {most:g} {unit}"
+            )
 
 
 def _number(path: Path, row: int, field: str, text: str | None, allowed: str, empty: float | None = None) -> float:

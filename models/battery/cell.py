@@ -17,6 +17,7 @@ REFERENCE_K = 298.15
 CELSIUS_K = 273.15  # of 0 C
 # Cells are within about 1 mV/K (Viswanathan et al., J. Power Sources 195, 2010); more than 5 is a mistake of units.
 ENTROPIC_MOST_V_PER_K = 0.005
+PAIRS_LEAST, PAIRS_MOST = 2, 3  # of a cell that was fitted
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Cell:
         r0_knee_v: from about this voltage on, what R0 takes grows with the logarithm of the current (charge transfer,
             Butler and Volmer): knee asinh(R0 I / knee), V. None is a straight line. On a bench (`protocol`) only;
             elsewhere R0 is that of small currents.
-        pairs: two or three RC pairs, fastest first.
+        pairs: two or three RC pairs, fastest first; a stored cell has no other number (`stored_cell`). The laws hold
+            for fewer, too: a cell with none is a plain resistance.
         coulomb_efficiency: share of the charge put in that can be taken out, 0 to 1.
         heat_share: share of (OCV - v) I that becomes heat, about 0.8 to 1, before the shares of the pairs.
         heat_j_per_k: heat capacity of the cell, J/K.
@@ -127,9 +129,14 @@ def _check(cell: Cell) -> None:
     if not cell.r_soc or cell.r_soc[0] < 0.0 or cell.r_soc[-1] > 1.0:
         raise ValueError(f"{name}: r_soc is {cell.r_soc}; allowed: one or more knots between 0 and 1")
     _check_table(f"{name}: r0_ohm", cell.r0_ohm, len(cell.r_soc), "r_soc")
+    if len(cell.pairs) > PAIRS_MOST:
+        raise ValueError(f"{name}: pairs has {len(cell.pairs)}; allowed: {PAIRS_MOST} at most")
     for index, pair in enumerate(cell.pairs):
         if not (math.isfinite(pair.tau_s) and pair.tau_s > 0.0):
             raise ValueError(f"{name}: pairs[{index}].tau_s is {pair.tau_s}; allowed: numbers above 0")
+        if index and pair.tau_s < cell.pairs[index - 1].tau_s:
+            before_s = cell.pairs[index - 1].tau_s
+            raise ValueError(f"{name}: pairs[{index}].tau_s is {pair.tau_s} after {before_s}; allowed: fastest first")
         if not (math.isfinite(pair.activation_j_mol) and 0.0 <= pair.activation_j_mol <= 2e5):
             raise ValueError(f"{name}: pairs[{index}].activation_j_mol is {pair.activation_j_mol}; allowed: 0 to 2e5")
         if not (math.isfinite(pair.heat_share) and 0.0 <= pair.heat_share <= 1.0):

@@ -111,6 +111,10 @@ def test_a_profile_ends_at_the_cut_off_but_stages_go_on(tmp_path: Path) -> None:
         ("cc,1,,3.4,,,1\n", "row 1: ambient_C is empty"),
         ("cc,1,,3.4,,999,1\n", "row 1: ambient_C is 999"),
         ("rest,,,,,25,1\n", "row 1: a rest step without current has no until_t_s"),
+        ("cc,1,60,,,25,1\ncv,99,60,,,25,\n", "row 2: value is 99 V in a cv step; .*'straight': 2.8 to 4.1 V"),
+        ("cv,2.7,60,,,25,1\n", "row 1: value is 2.7 V in a cv step"),
+        ("cc,1e6,60,,,25,1\n", r"row 1: value is 1e\+06 A in a cc step; .*: -800 to 800 A"),
+        ("cp,-4000,60,,,25,1\n", "row 1: value is -4000 W in a cp step; .*: -3200 to 3200 W"),
         ("", "holds no steps"),
     ],
 )

@@ -64,6 +64,8 @@ def test_terminal_voltage_is_ocv_less_every_drop(two):
         ({"pairs": (Pair(0.0, (0.01,) * 6, 2e4),)}, r"pairs\[0\].tau_s is 0.0"),
         ({"pairs": (Pair(9.0, (0.01,) * 4, 2e4),)}, r"pairs\[0\].r_ohm has 4 values; allowed: 6"),
         ({"pairs": (Pair(9.0, (0.01,) * 6, -1.0),)}, r"pairs\[0\].activation_j_mol is -1.0"),
+        ({"pairs": (Pair(9.0, (0.01,) * 6, 2e4), Pair(8.0, (0.01,) * 6, 2e4))}, r"\[1\].tau_s is 8.0 after 9.0; allow"),
+        ({"pairs": (Pair(9.0, (0.01,) * 6, 2e4),) * 6}, r"pairs has 6; allowed: 3 at most"),
         ({"pairs": (Pair(9.0, (0.01,) * 6, 2e4, 1.2),)}, r"pairs\[0\].heat_share is 1.2; allowed: 0 to 1"),
         ({"entropic_soc": (0.5, 0.2), "entropic_v_per_k": (0.0, 0.0)}, r"entropic_soc\[1\] is 0.2 after 0.5"),
         ({"entropic_soc": (0.5, 1.2), "entropic_v_per_k": (0.0, 0.0)}, r"entropic_soc is .*between 0 and 1"),
