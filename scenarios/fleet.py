@@ -80,6 +80,7 @@ class FleetScenario(Strict, frozen=True):
     duration_s: Period = 86_400.0
     start_minute: Minute = 0  # minute of the day of the run's clock at t = 0
     weekday: Annotated[int, Meta(ge=0, le=6)] = 2  # 0 is Monday
+    # Hours from the run's clock; a keyed draw with equal shares (assumption), and no summer time.
     time_zones_h: tuple[Annotated[float, Meta(ge=-12, le=14)], ...] = (0.0,)
     regions: Annotated[int, Meta(ge=1, le=1000)] = 10
     climate: Climate = Climate()
