@@ -332,3 +332,17 @@ def test_the_published_table_of_large_fleets_is_that_of_its_points() -> None:
     assert shown is not None
     assert shown[0].strip() == large_table(points).strip()
     assert points["devices"].min() >= study.LARGE_FROM
+
+
+def test_the_notebook_shows_large_fleets_and_their_seeds() -> None:
+    """Three seeds have only the policies of the bar, under one set of owners, as the notebook says; others have one."""
+    text = (study.CODE / "notebooks" / "03_harvest_study.py").read_text()
+    points = study.published(study.LARGE)
+    seeds = study.by_policy(points[~points["policy"].isin(study.BOUNDS)])["seeds"]
+
+    assert "fleets = published(LARGE)\n" in text
+    assert "pareto_figure(fleets)\n" in text
+    assert set(seeds) == {1, 3}
+    assert set(seeds[seeds == 3].index) == {
+        ("charger_limited", policy) for policy in ("documented", "predictive", "predictive_compute")
+    }
