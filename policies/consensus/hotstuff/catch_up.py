@@ -43,7 +43,7 @@ class CatchUp:
         history: the epochs before ours whose ends are kept.
         pending: the proved end of our epoch, while the block that ends it is being fetched.
         serving: who was sent blocks, and how many bytes of them.
-        told_until_ns: until when who speaks of a later epoch needs no further word of where we are.
+        told: what we told who seems to be behind, or ahead, of where we are, and until when that is no news.
     """
 
     def __init__(self, node: HotStuff) -> None:
@@ -55,7 +55,7 @@ class CatchUp:
         self.pending: m.Handover | None = None
         self.serving = Serving(BYTES_PER_S)
         self.compared_ns = self.compared = 0
-        self.told_until_ns: dict[str, int] = {}
+        self.told: dict[str, tuple[tuple[int, int, int], int]] = {}
 
     # -- blocks --------------------------------------------------------------------------------------
 
@@ -139,6 +139,20 @@ class CatchUp:
         self._end_epoch(whom)
         return node.take_up_parked()
 
+    def tell(self, whom: str) -> None:
+        """Tell somebody where we are: the same not twice in a heartbeat.
+
+        A liar that floods us with time-outs of the past, or answers each of our answers, would else keep both busy at
+        the speed of the link.
+        """
+        node, pace = self.node, self.node.pace
+        where = (node.epoch.number, node.safety.high.view, -1 if pace.tc is None else pace.tc.term)
+        before, until_ns = self.told.get(whom, (None, 0))
+        if where == before and node.port.now < until_ns:
+            return
+        self.told[whom] = where, node.port.now + pace.heartbeat_ns
+        node.port.send(whom, node.status())
+
     # -- epochs --------------------------------------------------------------------------------------
 
     def other_epoch(self, sender: str, number: int) -> None:
@@ -148,10 +162,8 @@ class CatchUp:
                 self.node.port.send(sender, end)
             elif number >= 0:
                 self.node.vouching.answer(sender)
-        elif self.told_until_ns.get(sender, 0) <= self.node.port.now:
-            # A liar that answers each of our answers would keep both busy at the speed of the link.
-            self.told_until_ns[sender] = self.node.port.now + self.node.pace.heartbeat_ns
-            self.node.port.send(sender, self.node.status())
+        else:
+            self.tell(sender)
 
     def proof(self, change: bytes, qc: Certificate) -> m.Handover:
         """Return the proof that ``qc`` commits ``change``, a block that ends the epoch."""
@@ -197,7 +209,7 @@ class CatchUp:
         """What was under way in an epoch that is over."""
         self.pending, self.sync = None, Sync()
         self.checkpoints.votes.clear()
-        self.told_until_ns.clear()
+        self.told.clear()
 
     # -- checkpoints ---------------------------------------------------------------------------------
 

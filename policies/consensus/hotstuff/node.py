@@ -289,7 +289,7 @@ class HotStuff(Policy):
             return self.refuse("a proposal of no leader")
         if block.view < self.pace.view:
             if block.view // self.config.tenure < self.term:
-                self.port.send(sender, self.status())  # it does not know that it was given up
+                self.catch_up.tell(sender)  # it does not know that it was given up
             return None
         digest = block_digest(block)
         signed = vote_bytes(self.log_name, block.epoch, block.view, digest)

@@ -43,7 +43,7 @@ class ViewChange:
             return node.refuse("a time-out of a stranger")
         late, high, known = time_out.term < node.pace.term, time_out.high.view, node.safety.high.view
         if late or high < known:
-            node.port.send(sender, node.status())  # it gives up because it was not told
+            node.catch_up.tell(sender)  # it gives up because it was not told
         if late:
             return self._look_at(sender, time_out.seen)
         if high == known:
@@ -102,7 +102,7 @@ class ViewChange:
         start = node.epoch.start_view(node.config.tenure)  # the epoch's root is of an earlier epoch's view
         late = max(status.high.view + 1, by_tc, start) // node.config.tenure < node.term
         if late or status.high.view < node.safety.high.view:
-            node.port.send(sender, node.status())
+            node.catch_up.tell(sender)
             if late:
                 return None
         if by_tc > status.high.view + 1:

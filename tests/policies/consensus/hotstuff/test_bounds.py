@@ -89,6 +89,33 @@ def test_who_speaks_of_a_later_epoch_is_told_where_we_are_once_a_heartbeat() -> 
     assert heartbeats <= said.count("n0") <= 2 * heartbeats + compared
 
 
+def test_a_flood_of_time_outs_of_the_past_is_answered_once_a_heartbeat() -> None:
+    """A hundred that know an old certificate draw one word, and another once there is news, or a heartbeat later."""
+    log = SmallLog(4, network=CALM)
+    log.run(1, every=0.1, at=log.members)
+    member = log.member("n0")
+    port, unsent = member.port, Unsent(member.port)
+    old = m.TimeOut(0, member.term, member.epoch.root, (0, b"", b"", b""), b"")
+
+    def flood() -> int:
+        member.port = unsent
+        unsent.sent.clear()
+        for _ in range(100):
+            member.view_change.on_time_out("n3", old)
+        member.port = port
+        return [to for to, _ in unsent.sent].count("n3")
+
+    assert (flood(), flood()) == (1, 0)
+    view, begun_ns = member.safety.high.view, port.now
+    log.put("n0", b"news")
+    while member.safety.high.view == view:
+        log.cluster.run(0.01)
+    assert port.now < begun_ns + member.pace.heartbeat_ns
+    assert flood() == 1
+    log.cluster.run(2 * member.pace.heartbeat_ns / 1e9)
+    assert flood() == 1
+
+
 class Unsent:
     """A port that keeps what is sent through it: to whom, and how many bytes."""
 
