@@ -23,7 +23,7 @@ import numpy as np
 from experiments.study import BASE, CAUSAL, CLAIRVOYANT, COLUMNS, HARM, paired
 from policies.config import OwnerLimits, PredictiveConfig
 from policies.harvest import Devices
-from policies.readings import Readings
+from policies.readings import UNKNOWN, Readings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +151,7 @@ def owners_ahead(scenario: FleetScenario, who: Any) -> Readings:
         idle_s=(reading - last_lit) * step_s,
         local_minute=minute % DAY_MIN,
         user_load=USER_LOAD * owner.screen,
+        memory_free_bytes=np.broadcast_to(UNKNOWN, shape),
     )
 
 

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 from policies.wire import Message
 
+UNKNOWN = float("nan")
 Array = Any  # any array of the Array API standard, or a scalar of the same meaning
 
 
 class Readings(NamedTuple):
     """Struct of arrays, one element a device.
 
-    Devices on the mains without a battery report ``has_battery`` false and any ``soc``.
+    Devices on the mains without a battery report ``has_battery`` false and any ``soc``. Free memory is read by the edge
+    ladder alone, and is unknown where nobody tells it.
     """
 
     has_battery: Array
@@ -32,6 +34,7 @@ class Readings(NamedTuple):
     idle_s: Array  # seconds since the owner last touched the device
     local_minute: Array  # 0..1439, in the owner's time zone
     user_load: Array  # share of compute the owner uses, 0..1
+    memory_free_bytes: Array = UNKNOWN  # what the owner and the system leave; what the village holds counts as free
 
 
 class Row(Message, frozen=True):
@@ -50,6 +53,7 @@ class Row(Message, frozen=True):
     idle_s: float
     local_minute: float
     user_load: float
+    memory_free_bytes: float = UNKNOWN
 
 
 class Decision(NamedTuple):

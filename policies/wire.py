@@ -13,14 +13,14 @@ from typing import Any, Union
 
 import msgspec
 
-WIRE_VERSION = 7
+WIRE_VERSION = 8
 """Of everything encoded here; two nodes that disagree refuse each other's links. 2: requests say how their tokens are
 chosen, and steps of a pipeline carry it to the last stage; a frame may hold the steps of many sessions. 3: a state
 comes with the ends of the last epochs before it only, and members vouch for epochs (`policies.consensus.vouching`).
 4: members sign evictions, have checkpoints where nothing but reads was ordered, and order for others nothing that is
 the leader's alone. 5: heartbeats of phi accrual say which life of the receiver is known; who is to hold layers is told
 for which pipeline, and standbys whose copies they take. 6: a block's name covers its certificate's signatures.
-7: what members of HotStuff sign names the log, and their evidence shows it."""
+7: what members of HotStuff sign names the log, and their evidence shows it. 8: readings say how much memory is free."""
 FRAME_OVERHEAD_BYTES = 62
 """Bytes a frame adds on a TLS 1.3 link: TCP and IPv4 headers 40 (RFC 9293, 791), record 22 (RFC 8446)."""
 

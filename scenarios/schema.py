@@ -110,6 +110,7 @@ class Owners(Strict, frozen=True):
     screen_minutes_per_day: Annotated[float, Meta(ge=0, le=1440)] = 240.0
     away_share: Share = 0.7  # phones that leave home (and Wi-Fi) by day
     ambient_c: Annotated[float, Meta(ge=-30, le=50)] = 22.0
+    memory_share: Share = 0.0  # of a device's memory that its owner uses while the screen is on; no source tells it
 
 
 class Network(Strict, frozen=True):

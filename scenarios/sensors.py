@@ -33,6 +33,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "idle_s": (0.0, 1e12),
     "local_minute": (0.0, 1440.0),
     "user_load": (0.0, 1.0),
+    "memory_free_bytes": (0.0, 2.0**60),  # 1 EiB: more than any machine has
 }
 """Number to what it can be, both ends included (of ``local_minute`` the upper one is not)."""
 

@@ -37,7 +37,7 @@ from policies.edge.reservations import NONE, Reservations, Room
 from policies.jobs import Done, Lost, Progress
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
-from policies.readings import Readings, Row
+from policies.readings import UNKNOWN, Readings, Row
 from policies.seats import InOffice
 from policies.wire import Message
 
@@ -47,11 +47,10 @@ REMEMBERED = 256  # ended deployments that a late copy of their `Deploy` shall n
 TRIES = 5  # heartbeats without an answer, `RESEND_NS` apart, until the next member is asked (our choice)
 BARRED = (life.ERROR, life.MAINTENANCE)  # nothing is lent in these, whatever harvest says
 
-_UNKNOWN = float("nan")
 UNREAD = Readings(
-    has_battery=False, soc=_UNKNOWN, plugged=False, die_c=_UNKNOWN, skin_c=_UNKNOWN, battery_c=_UNKNOWN, on_wifi=False,
-    metered=True, bandwidth_bytes_per_s=_UNKNOWN, screen_on=True, idle_s=_UNKNOWN, local_minute=_UNKNOWN,
-    user_load=_UNKNOWN,
+    has_battery=False, soc=UNKNOWN, plugged=False, die_c=UNKNOWN, skin_c=UNKNOWN, battery_c=UNKNOWN, on_wifi=False,
+    metered=True, bandwidth_bytes_per_s=UNKNOWN, screen_on=True, idle_s=UNKNOWN, local_minute=UNKNOWN,
+    user_load=UNKNOWN, memory_free_bytes=UNKNOWN,
 )  # fmt: skip
 """What is known of a device before its first reading: nothing, so its ladders stand on the most careful rungs."""
 
@@ -73,7 +72,7 @@ class EdgeAgent(Policy):
     Args:
         config: the numbers.
         committee: who may give leases and deployments; others, once the worker says so.
-        memory_bytes: the device's memory; what the owner leaves free of it is not among the readings.
+        memory_bytes: the device's memory; what is free of it is among the readings.
         every_ns: period of the readings.
         dedicated: the machine is set aside for the village.
         has_battery: the machine has a battery.

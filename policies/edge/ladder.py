@@ -79,19 +79,20 @@ def begin(dedicated: Array, has_battery: Array) -> LadderState:
 
 
 def ladder(
-    state: LadderState, readings: Readings, memory_free_bytes: Array, config: EdgeConfig | None = None
+    state: LadderState, readings: Readings, memory_bytes: Array, config: EdgeConfig | None = None
 ) -> tuple[Limits, LadderState]:
     """Return every row's limits and the next state.
 
     Args:
         state: what `begin` or the previous call returned.
-        readings: one element a row; Python scalars will do for one row.
-        memory_free_bytes: what the owner leaves free. The village's own reservations are not subtracted: a ladder
-            that shrinks because of what it allowed would never come to rest.
+        readings: one element a row; Python scalars will do for one row. The village's own reservations are not
+            subtracted from free memory: a ladder that shrinks because of what it allowed would never come to rest.
+        memory_bytes: what the device has for the village at most. Half of that bounds what is lent as half of what is
+            free does; the rung goes by what is free.
         config: the numbers; the documented ones if none are given.
     """
     numbers, xp = config or EdgeConfig(), namespace(*state)
-    free = xp.asarray(memory_free_bytes)
+    free, most = xp.asarray(readings.memory_free_bytes), xp.asarray(memory_bytes)
     free_known = xp.isfinite(free) & (free >= 0.0)
     soc, has_battery = xp.asarray(readings.soc), xp.asarray(readings.has_battery) | state.has_battery
     soc_known = (soc >= 0.0) & (soc <= 1.0)
@@ -124,7 +125,7 @@ def ladder(
     plugged = xp.asarray(readings.plugged)
     binding = xp.where(has_battery & ~(plugged & (battery < 3)), battery, none)
     blind = (has_battery & ~soc_known) | ~heat_known | ~free_known
-    free = xp.where(free_known, free, xp.zeros_like(free))
+    free = xp.where(free_known, xp.where(free > most, most, free), xp.zeros_like(free))
     limits = _limits(numbers, state.dedicated, binding, heat, memory, free, xp)
     mode = xp.where(binding > heat, binding, heat)
     return limits._replace(mode=mode, blind=blind), state._replace(battery=battery, heat=heat, memory=memory)

@@ -29,6 +29,7 @@ SENSORS: dict[str, tuple[str, ...]] = {
     "idle": ("idle_s",),
     "clock": ("local_minute",),
     "load": ("user_load",),
+    "memory": ("memory_free_bytes",),
 }
 """Sensor to the fields it gives."""
 
@@ -37,6 +38,6 @@ SENSOR_OF: dict[str, str] = {field: sensor for sensor, fields in SENSORS.items()
 UNKNOWN = Row(
     has_battery=True, soc=math.nan, plugged=False, die_c=math.nan, skin_c=math.nan, battery_c=math.nan, on_wifi=False,
     metered=True, bandwidth_bytes_per_s=math.nan, screen_on=True, idle_s=math.nan, local_minute=math.nan,
-    user_load=math.nan,
+    user_load=math.nan, memory_free_bytes=math.nan,
 )  # fmt: skip
 """A row of which nothing is known."""

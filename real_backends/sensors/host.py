@@ -43,12 +43,15 @@ class PsutilSource:
         self.fields = frozenset(self.read(0))
 
     def read(self, now_ns: int) -> Partial:
-        """Return the load and the local time; elsewhere than on Linux also battery and link."""
+        """Return load, free memory and the local time; elsewhere than on Linux also battery and link."""
         clock = time.localtime()
         found: dict[str, float | bool] = {"local_minute": clock.tm_hour * 60 + clock.tm_min + clock.tm_sec % 60 / 60}
         load = _try(self._user_load)
         if load is not None:
             found["user_load"] = load
+        free_bytes = _try(self._memory_free_bytes)
+        if free_bytes is not None:
+            found["memory_free_bytes"] = free_bytes
         if not self._linux:
             found.update(_try(_battery) or {})
             found.update(_try(_link) or {})
@@ -59,6 +62,12 @@ class PsutilSource:
         own_percent = self._process.cpu_percent(interval=None) / (psutil.cpu_count() or 1)
         others_percent = float(psutil.cpu_percent(interval=None)) - own_percent
         return float(min(1.0, max(0.0, others_percent) / 100))
+
+    def _memory_free_bytes(self) -> float:
+        """Return what can be had without swapping, and what this node holds alone: that is the village's."""
+        own = self._process.memory_info()
+        # Shared pages are files for the most part, which are available already. Only Linux tells them.
+        return float(psutil.virtual_memory().available + own.rss - getattr(own, "shared", 0))
 
 
 class HostSensors(Composite):

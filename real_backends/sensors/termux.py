@@ -4,7 +4,8 @@
 charge, plug, battery temperature, Wi-Fi and link speed. ``dumpsys`` needs the permission DUMP (granted
 over adb, or root): ``power`` gives screen and last touch, ``thermalservice`` the thermal HAL's temperatures (types as
 in android.hardware.thermal: 0 CPU, 1 GPU, 2 battery, 3 skin, 9 NPU), ``connectivity`` whether the network is metered.
-What is denied when the source is opened is not asked again.
+Free memory is the kernel's, which every app may read; it alone makes no Termux. What is denied when the source is
+opened is not asked again.
 
 A temperature of exactly 0 is a stub of the vendor's (some devices list sensors they do not have) and counts as missing.
 The time since the last touch is counted by Android's uptime, which stands still in deep sleep, so the true one is
@@ -13,6 +14,7 @@ longer. A command takes 0.1 to 1 s and the node waits for it: keep ``reading_s``
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
@@ -32,6 +34,8 @@ _TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[\d.]+|NaN), mType=(\d+),")
 _TOUCH = re.compile(r"astUserActivityTime\S*=\d+ \((?:(\d+) ms ago|now)\)")
 _DISPLAY = re.compile(r"Display Power: state=(\w+)")
 _WAKEFULNESS = re.compile(r"mWakefulness=(\w+)")
+_AVAILABLE = re.compile(r"^MemAvailable:\s+(\d+) kB$", re.MULTILINE)
+_OWN = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
 _DEFAULT_NETWORK = re.compile(r"Active default network: (\d+)")
 
 
@@ -66,11 +70,12 @@ class TermuxSource:
             (("dumpsys", "power"), power),
             (("dumpsys", "thermalservice"), thermal),
             (("dumpsys", "connectivity"), connectivity),
+            (("cat", "/proc/meminfo", f"/proc/{os.getpid()}/status"), memory),
         )
         opened = [(command, parse, self._ask(command, parse)) for command, parse in readers]
         self._readers = [(command, parse) for command, parse, given in opened if given]
         self.fields = frozenset(field for _, _, given in opened for field in given)
-        if not self.fields:
+        if self.fields <= {"memory_free_bytes"}:
             raise OSError("termux: none of termux-battery-status, termux-wifi-connectioninfo and dumpsys answers")
 
     def read(self, now_ns: int) -> Partial:
@@ -157,6 +162,14 @@ def connectivity(text: str) -> Partial:
         if f"network{{{default[1]}}}" in line and "Capabilities:" in line:
             return {"metered": "NOT_METERED" not in line.partition("Capabilities:")[2].split("]")[0]}
     return {}
+
+
+def memory(text: str) -> Partial:
+    """Read ``/proc/meminfo`` and this node's own ``status``: what is available, and what the node itself holds."""
+    available, own = _AVAILABLE.search(text), _OWN.search(text)
+    if available is None:
+        return {}
+    return {"memory_free_bytes": 1024.0 * (int(available[1]) + (int(own[1]) if own is not None else 0))}
 
 
 def _is_number(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 A file is CSV or Parquet with a column ``time_s`` (seconds since the start, not falling) and one for every field of
 `policies.readings.Row`, in the unit that its name says; some may come in the units of `UNITS`. An empty cell
-is unknown. Everything else is refused with its row and column.
+is unknown, and so is a column of `OPTIONAL` that is not there. Everything else is refused with its row and column.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from scenarios.sensors import BOOLS, allowed, check_assumed, plausible
 MAINS_DESK = Row(
     has_battery=False, soc=1.0, plugged=True, die_c=35.0, skin_c=30.0, battery_c=30.0, on_wifi=True, metered=False,
     bandwidth_bytes_per_s=12.5e6, screen_on=False, idle_s=86_400.0, local_minute=0.0, user_load=0.0,
+    memory_free_bytes=2.0**50,  # more than any desk has: all of it
 )  # fmt: skip
 """A cool desktop on the mains that nobody uses: an assumption, for runs whose subject is not the harvest."""
 
@@ -30,8 +31,12 @@ UNITS: dict[str, tuple[str, float]] = {
     "bandwidth_mbps": ("bandwidth_bytes_per_s", 125_000.0),
     "idle_min": ("idle_s", 60.0),
     "user_load_percent": ("user_load", 0.01),
+    "memory_free_mb": ("memory_free_bytes", 2.0**20),
 }
 """Column to the field it stands for and the factor between their units."""
+
+OPTIONAL = frozenset(("memory_free_bytes",))
+"""Fields that a recording need not have: harvest decides without them."""
 
 WORDS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 TIME = "time_s"
@@ -167,7 +172,7 @@ def _columns(name: str, columns: list[str], assume: Partial) -> dict[str, tuple[
             raise ValueError(f"{name}: column {column!r} gives {meant[column][0]} a second time")
         found[column] = meant[column]
     have = {field for field, _ in found.values()} | set(assume)
-    if lacking := [field for field in SENSOR_OF if field not in have]:
+    if lacking := [field for field in SENSOR_OF if field not in have | OPTIONAL]:
         raise ValueError(f"{name}: no column {', '.join(lacking)}; a column may be empty, or assumed")
     return found
 

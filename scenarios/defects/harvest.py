@@ -133,18 +133,18 @@ HARVEST: dict[str, type[Harvest]] = {
 
 
 def ladder_without_bands(
-    state: LadderState, readings: Readings, memory_free_bytes: Array, config: EdgeConfig
+    state: LadderState, readings: Readings, memory_bytes: Array, config: EdgeConfig
 ) -> tuple[Limits, LadderState]:
     """G17: no hysteresis at 45, 55 and 65 C and at 10, 20 and 40 %: a rung is left as soon as it is."""
     bare = msgspec.structs.replace(config, hysteresis_c=0.0, hysteresis_battery=0.0, hysteresis_memory_mb=0.0)
-    return ladder(state, readings, memory_free_bytes, bare)
+    return ladder(state, readings, memory_bytes, bare)
 
 
 def ladder_without_zero(
-    state: LadderState, readings: Readings, memory_free_bytes: Array, config: EdgeConfig
+    state: LadderState, readings: Readings, memory_bytes: Array, config: EdgeConfig
 ) -> tuple[Limits, LadderState]:
     """G20: 0 % is falsy, so an empty battery puts the ladder on its best rung."""
-    return ladder(state, _empty_is_full(readings, namespace(state.battery)), memory_free_bytes, config)
+    return ladder(state, _empty_is_full(readings, namespace(state.battery)), memory_bytes, config)
 
 
 LADDERS: dict[str, Any] = {"g17_ladder": ladder_without_bands, "g20_ladder": ladder_without_zero}

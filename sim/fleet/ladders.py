@@ -25,7 +25,7 @@ class Ladders:
         config: the numbers.
         dedicated: machines set aside for the village, one element a device.
         has_battery: devices with a battery.
-        memory_bytes: what their owners leave free.
+        memory_bytes: what they have for the village at most; what is free is read.
         rule: the ladder; another one to see what it does.
 
     Attributes:

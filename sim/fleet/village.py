@@ -225,6 +225,7 @@ class Fleet:
             idle_s=now.idle_s,
             local_minute=minute,
             user_load=USER_LOAD * now.screen_on,
+            memory_free_bytes=stock.row.ram_bytes * (1.0 - self.scenario.owners.memory_share * now.screen_on),
         )
 
     def _decide(self, k: int) -> None:

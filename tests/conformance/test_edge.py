@@ -51,7 +51,7 @@ def test_a_device_lives_the_same_life_in_both_worlds(start: Start) -> None:
     village = start(mounted, 2)
     village.request("n1", "lend", LENT, "harvest")
     village.until(lambda: phases(village, "n1")[-1:] == ["online"])
-    order = Deploy("a", 5, 1 << 20, 50, 1, LoadJob("m", 0, 4))
+    order = Deploy("a", 5, 0, 50, 1, LoadJob("m", 0, 4))  # the device is never read, so it lends no memory
     village.request("n0", "place", Place("n1", order), "edge_watch")
     village.until(lambda: any(op == "place" and last for op, _, last in village.replies()))
     village.until(lambda: phases(village, "n1")[-1:] == ["online"])

@@ -292,7 +292,7 @@ def test_sensors_that_vanish_mid_run_are_counted_and_shown(tmp_path: Path) -> No
     record = run_local(scenario, folder, policy=f"{FILE}:Sensing")
     manifest, devices = json.loads(json.dumps(record.manifest)), frame("devices", record.tables["devices"])
 
-    assert (manifest["sensors_missing"], manifest["sensors_assumed"]) == (["skin_c"], {"skin_c": 33.0})
+    assert (manifest["sensors_missing"], manifest["sensors_assumed"]) == (["memory", "skin_c"], {"skin_c": 33.0})
     assert set(manifest["sensors_gone"]) == {"die_c", "metered", "screen"}
     assert manifest["sensors_gone"]["die_c"] == sum(n["sensors_gone"]["die_c"] for n in manifest["nodes"].values()) > 4
     assert all(devices[column].dtype == np.float64 for column in ("soc", "die_c", "skin_c"))

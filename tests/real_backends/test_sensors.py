@@ -26,7 +26,7 @@ from scenarios.sensors import BOOLS, plausible
 NIGHT: dict[str, float | bool] = {
     "has_battery": True, "soc": 0.9, "plugged": True, "die_c": 35.0, "skin_c": 30.0, "battery_c": 29.0,
     "on_wifi": True, "metered": False, "bandwidth_bytes_per_s": 2.5e6, "screen_on": False, "idle_s": 3600.0,
-    "local_minute": 60.0, "user_load": 0.0,
+    "local_minute": 60.0, "user_load": 0.0, "memory_free_bytes": 8e9,
 }  # fmt: skip
 
 
@@ -70,7 +70,9 @@ def test_a_whole_reading_passes_as_it_is() -> None:
     assert lends(sensors.read(0))
 
 
-NEEDED = [field for field in NIGHT if field not in ("has_battery", "skin_c", "battery_c", "user_load")]
+NEEDED = [
+    field for field in NIGHT if field not in ("has_battery", "skin_c", "battery_c", "user_load", "memory_free_bytes")
+]
 
 
 @pytest.mark.parametrize("field", NEEDED)
@@ -266,4 +268,38 @@ def test_a_denied_load_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError("/proc/stat")
 
     monkeypatch.setattr(psutil, "cpu_percent", denied)
-    assert PsutilSource().fields == {"local_minute"}
+    assert PsutilSource().fields == {"local_minute", "memory_free_bytes"}
+
+
+def test_what_the_node_itself_holds_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Available, and the node's own pages that no file backs; where the system does not tell, it is unknown."""
+    import psutil
+
+    class Available:
+        available = 3_000
+
+    class Own:
+        rss, shared = 700, 200
+
+    monkeypatch.setattr(psutil, "virtual_memory", Available)
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda process: Own)
+    assert PsutilSource().read(0)["memory_free_bytes"] == 3_500.0
+
+    def denied() -> Any:
+        raise PermissionError("/proc/meminfo")
+
+    monkeypatch.setattr(psutil, "virtual_memory", denied)
+    assert "memory_free_bytes" not in PsutilSource().fields
+
+
+def test_a_ladder_that_is_not_told_of_memory_lends_none() -> None:
+    """Missing from the start or gone on the way it means no, and the manifest says which of the two."""
+    missing, gone = (
+        Composite([Script(less("memory_free_bytes"))]),
+        Composite([Script(NIGHT, less("memory_free_bytes"))]),
+    )
+    gone.read(0)
+    for sensors in (missing, gone):
+        limits, _ = ladder(begin(False, True), Readings(**msgspec.structs.asdict(sensors.read(1))), 8e9)
+        assert (float(limits.memory_bytes), bool(limits.blind)) == (0.0, True)
+    assert (missing.missing, missing.gone, gone.missing, gone.gone) == (("memory",), {}, (), {"memory": 1})

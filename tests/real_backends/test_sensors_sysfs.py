@@ -135,7 +135,7 @@ def test_what_vanishes_is_unknown_from_then_on_and_counted(tmp_path: Path) -> No
     assert (row.on_wifi, row.has_battery) == (False, True)
     assert all(math.isnan(value) for value in (row.soc, row.die_c, row.skin_c, row.battery_c))
     assert sensors.gone == {"battery": 2, "die_c": 1, "skin_c": 1, "battery_c": 1, "network": 1}
-    assert set(sensors.missing) == {"metered", "link_speed", "screen", "idle", "clock", "load"}
+    assert set(sensors.missing) == {"metered", "link_speed", "screen", "idle", "clock", "load", "memory"}
 
 
 def test_a_sensor_that_comes_back_is_read_again(tmp_path: Path) -> None:

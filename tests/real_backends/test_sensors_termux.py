@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_a_rooted_phone_gives_all_but_load_and_clock() -> None:
         "bandwidth_bytes_per_s": 433 * 125_000.0, "screen_on": False, "idle_s": 654.321, "die_c": 40.25,
         "skin_c": 32.5, "metered": False,
     }  # fmt: skip
-    assert Composite([source]).missing == ("clock", "load")
+    assert Composite([source]).missing == ("clock", "load", "memory")
 
 
 def test_a_plain_phone_gives_what_the_api_gives() -> None:
@@ -101,8 +102,37 @@ def test_a_plain_phone_gives_what_the_api_gives() -> None:
 
     assert (row.soc, row.on_wifi, row.screen_on, row.metered) == (0.83, True, True, True)
     assert math.isnan(row.die_c)
-    assert sensors.missing == ("die_c", "skin_c", "metered", "screen", "idle", "clock", "load")
+    assert sensors.missing == ("die_c", "skin_c", "metered", "screen", "idle", "clock", "load", "memory")
     assert phone.asked == ["termux-battery-status", "termux-wifi-connectioninfo"]
+
+
+MEMINFO = "MemTotal:        7654321 kB\nMemFree:          200000 kB\nMemAvailable:    3000000 kB\nBuffers: 1 kB\n"
+STATUS = "Name:\tpython\nVmRSS:\t  500000 kB\nRssAnon:\t  400000 kB\nRssFile:\t  100000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (MEMINFO + STATUS, {"memory_free_bytes": 3_400_000 * 1024.0}),
+        (MEMINFO, {"memory_free_bytes": 3_000_000 * 1024.0}),
+        (STATUS, {}),
+        (MEMINFO.replace("MemAvailable", "MemAvail"), {}),
+    ],
+)
+def test_free_memory_is_what_is_available_and_the_nodes_own(text: str, known: dict[str, float | bool]) -> None:
+    """The kernel's own estimate, as of 3.14, and the pages that this node holds; of an older kernel nothing."""
+    assert termux.memory(text) == known
+
+
+def test_memory_alone_makes_no_termux_and_beside_the_rest_it_is_read() -> None:
+    """Every Linux has a /proc/meminfo."""
+    asks = f"cat /proc/meminfo /proc/{os.getpid()}/status"
+    desk, phone = Device(), device()
+    desk.said[asks] = phone.said[asks] = MEMINFO + STATUS
+    with pytest.raises(OSError, match="termux: none of termux-battery-status"):
+        TermuxSource(desk)
+
+    assert TermuxSource(phone).read(0)["memory_free_bytes"] == 3_400_000 * 1024.0
 
 
 def test_commands_that_stop_answering_are_unknown_and_counted() -> None:

@@ -17,9 +17,9 @@ from real_backends.sensors.trace import MAINS_DESK, TraceSensors, open_trace, re
 
 HEADER = (
     "time_s,has_battery,soc,plugged,die_c,skin_c,battery_c,on_wifi,metered,bandwidth_bytes_per_s,screen_on,idle_s,"
-    "local_minute,user_load"
+    "local_minute,user_load,memory_free_bytes"
 )
-GOOD = "0,true,0.9,true,35,30,29.5,1,false,2500000,no,3600,60,0.25"
+GOOD = "0,true,0.9,true,35,30,29.5,1,false,2500000,no,3600,60,0.25,8e9"
 S = 1_000_000_000
 
 
@@ -42,7 +42,7 @@ def test_a_recording_gives_its_rows(tmp_path: Path) -> None:
     ((first_s, first), (second_s, second)) = read_trace(path)
 
     assert (first_s, second_s, second.soc) == (0.0, 60.0, 0.8)
-    assert first == Row(True, 0.9, True, 35.0, 30.0, 29.5, True, False, 2.5e6, False, 3600.0, 60.0, 0.25)
+    assert first == Row(True, 0.9, True, 35.0, 30.0, 29.5, True, False, 2.5e6, False, 3600.0, 60.0, 0.25, 8e9)
     sensors = open_sensors(f"trace:{path}")
     assert [sensors.read(5 * S + at * S).soc for at in (0, 59, 60, 9999)] == [0.9, 0.9, 0.8, 0.8]
     assert (sensors.missing, dict(sensors.gone)) == ((), {})
@@ -82,16 +82,18 @@ def test_other_units_are_converted(tmp_path: Path) -> None:
     """Percent, Mbit/s and minutes, by the column's name."""
     header = HEADER.replace("soc", "soc_percent").replace("bandwidth_bytes_per_s", "bandwidth_mbps")
     header = header.replace("idle_s", "idle_min").replace("user_load", "user_load_percent")
-    row = "0,1,100,1,35,30,29.5,1,0,20,0,5,60,25"
+    header = header.replace("memory_free_bytes", "memory_free_mb")
+    row = "0,1,100,1,35,30,29.5,1,0,20,0,5,60,25,2048"
     ((_, found),) = read_trace(write(tmp_path / "day.csv", row, header=header))
 
     assert (found.soc, found.bandwidth_bytes_per_s, found.idle_s, found.user_load) == (1.0, 2.5e6, 300.0, 0.25)
+    assert found.memory_free_bytes == 2.0**31
 
 
 def test_a_column_may_be_assumed(tmp_path: Path) -> None:
     """In so many words, and it is said."""
     header = HEADER.replace(",skin_c", "").replace(",metered", "")
-    row = "0,1,0.9,1,35,29.5,1,2500000,0,3600,60,0.25"
+    row = "0,1,0.9,1,35,29.5,1,2500000,0,3600,60,0.25,8e9"
     path = write(tmp_path / "day.csv", row, header=header)
     sensors = open_trace(path, {"skin_c": 30.0, "metered": False})
 
@@ -101,7 +103,18 @@ def test_a_column_may_be_assumed(tmp_path: Path) -> None:
         open_trace(path)
 
 
+def test_a_recording_need_not_have_free_memory(tmp_path: Path) -> None:
+    """It is then a missing sensor and unknown, unless it is assumed."""
+    path = write(tmp_path / "day.csv", GOOD.removesuffix(",8e9"), header=HEADER.removesuffix(",memory_free_bytes"))
+    bare, assumed = open_trace(path), open_trace(path, {"memory_free_bytes": 4e9})
+
+    assert math.isnan(bare.read(0).memory_free_bytes)
+    assert (bare.missing, assumed.missing) == (("memory",), ("memory",))
+    assert (assumed.read(0).memory_free_bytes, assumed.assumed) == (4e9, {"memory_free_bytes": 4e9})
+
+
 MALFORMED = [
+    (changed("memory_free_bytes", "-1"), "row 2: memory_free_bytes is -1; allowed: 0 to"),
     (changed("soc", "1.5"), "row 2: soc is 1.5; allowed: 0 to 1"),
     (changed("soc", "-0.01"), "row 2: soc is -0.01; allowed: 0 to 1"),
     (changed("soc", "inf"), "row 2: soc is inf; allowed: 0 to 1"),

@@ -70,6 +70,7 @@ def owners(readings: int, devices: int, seed: int, dt_s: float) -> Readings:
         has_battery=full > 0, soc=full, plugged=spells(0.6, 300.0), die_c=30.0 * full, skin_c=28.0 * full,
         battery_c=28.0 * full, on_wifi=spells(0.9, 500.0), metered=full < 0, bandwidth_bytes_per_s=20 * MBPS * full,
         screen_on=screen, idle_s=(tick - last) * dt_s, local_minute=minute, user_load=0.0 * full,
+        memory_free_bytes=8e9 * full,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ LENT = Lend(True, 0.5, 0.5, "harvesting")
 FINE = Row(
     has_battery=True, soc=0.9, plugged=True, die_c=30.0, skin_c=28.0, battery_c=28.0, on_wifi=True, metered=False,
     bandwidth_bytes_per_s=1e7, screen_on=False, idle_s=3600.0, local_minute=120.0, user_load=0.0,
+    memory_free_bytes=float(MEMORY_BYTES),
 )  # fmt: skip
 """A cool device on its charger: what harvest and heat make of devices is the fleet's arena."""
 

@@ -22,7 +22,7 @@ GIB = 1 << 30
 LENT = Lend(True, 0.5, 0.5, "harvesting")
 TAKEN = Lend(False, 0.0, 0.0, "user_active")
 WORK = SessionJob("anna/1/1", "m", (Stage("d", 0, 4),), "p", "k1", 8, 4, 64)
-FINE = Row(True, 0.9, True, 30.0, 28.0, 28.0, True, False, 1e7, False, 3600.0, 120.0, 0.0)
+FINE = Row(True, 0.9, True, 30.0, 28.0, 28.0, True, False, 1e7, False, 3600.0, 120.0, 0.0, 16.0 * GIB)
 _said: Any = msgspec.msgpack.Decoder(Heartbeat | Accepted | Ended | Parting).decode
 _job: Any = msgspec.msgpack.Decoder(LoadJob | SessionJob).decode
 

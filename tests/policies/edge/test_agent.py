@@ -409,6 +409,26 @@ def test_what_is_lent_is_the_narrower_of_harvest_and_ladder() -> None:
     ]
 
 
+def test_free_memory_moves_what_is_lent() -> None:
+    """At 2 GB free half a GB is lent until 2.5 GB are passed; where it is not told, nothing is, and that is counted."""
+    bench = Bench().online()
+    lent = []
+    for free_gb in (2.1, 2.0, 2.4, 2.6, 0.5, math.nan, 16.0):
+        bench.read(memory_free_bytes=free_gb * GIB)
+        lent.append(bench.limits["memory"] * 16)
+
+    assert lent == [1.0, 0.5, 0.5, 1.0, 0.25, 0.0, 1.0]
+    assert bench.edge.counts["blind"] == 1
+
+
+def test_an_owner_who_takes_memory_puts_deployments_out() -> None:
+    """Room shrinks with free memory: of two that fitted the less important goes."""
+    bench = Bench().running(deploy("low", priority=2, memory=GIB // 4), deploy("high", priority=8, memory=GIB // 4))
+    bench.read(memory_free_bytes=0.6 * GIB)
+
+    assert (list(bench.edge.held), bench.ends()) == (["high"], [("low", "evicted")])
+
+
 def test_limits_that_fall_put_the_least_important_out() -> None:
     """At a critical charge one task may stay: the more important one."""
     bench = Bench().running(deploy("low", priority=2), deploy("high", priority=8))
@@ -422,7 +442,7 @@ def test_a_device_that_was_never_read_lends_the_least() -> None:
     """Unread is unknown: the most careful rung, until the first reading."""
     bench = Bench()
     bench.lend()
-    assert bench.limits == {"compute": 0.15, "memory": 1 / 64}
+    assert bench.limits == {"compute": 0.15, "memory": 0.0}
     bench.read()
     assert bench.limits == {"compute": 0.5, "memory": 1 / 16}
 

@@ -16,8 +16,8 @@ from policies.edge.ladder import GB, MB, MODES, LadderState, Limits, begin, ladd
 from policies.readings import Readings
 
 NAN = math.nan
-COOL = Readings(True, 0.9, False, 30.0, 28.0, 28.0, True, False, 1e7, False, 3600.0, 120.0, 0.0)
-FREE = 16 * GB
+ALL = 16 * GB
+COOL = Readings(True, 0.9, False, 30.0, 28.0, 28.0, True, False, 1e7, False, 3600.0, 120.0, 0.0, ALL)
 
 numbers = st.floats(width=64) | st.sampled_from([NAN, math.inf, -math.inf, 0.1, 0.2, 0.4, 45.0, 55.0, 65.0, 42.0])
 socs = st.floats(-0.1, 1.1) | numbers
@@ -26,10 +26,10 @@ frees = st.floats(-1, 20 * GB) | numbers
 rows = st.tuples(st.booleans(), socs, st.booleans(), heats, heats, frees)  # battery, soc, plugged, die, battery, free
 
 
-def one(soc: float = 0.9, die_c: float = 30.0, free: float = FREE, **changes: Any) -> Limits:
+def one(soc: float = 0.9, die_c: float = 30.0, free: float = ALL, **changes: Any) -> Limits:
     """Return the limits of a device that is read for the first time."""
-    row = COOL._replace(soc=soc, die_c=die_c, **changes)
-    return ladder(begin(False, True), row, free)[0]
+    row = COOL._replace(soc=soc, die_c=die_c, memory_free_bytes=free, **changes)
+    return ladder(begin(False, True), row, ALL)[0]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_dedicated_machine_is_bound_by_the_worse_rungs_only() -> None:
     """No owner's half of the compute, but heat is heat."""
     state = begin(np.array([True, True]), np.array([False, False]))
     row = Readings(*(np.broadcast_to(np.asarray(field), (2,)) for field in COOL))
-    limits, _ = ladder(state, row._replace(has_battery=np.zeros(2, bool), die_c=np.array([30.0, 65.0])), FREE)
+    limits, _ = ladder(state, row._replace(has_battery=np.zeros(2, bool), die_c=np.array([30.0, 65.0])), ALL)
 
     assert limits.cpu_share.tolist() == [1.0, 0.15]
     assert limits.memory_bytes.tolist() == [8 * GB, 256 * MB]
@@ -97,7 +97,7 @@ def test_a_dedicated_machine_is_bound_by_the_worse_rungs_only() -> None:
 def test_mains_devices_have_no_battery_to_be_careful_for() -> None:
     """Without a battery neither its charge nor its temperature is asked for."""
     row = COOL._replace(has_battery=False, soc=NAN, battery_c=NAN)
-    limits, _ = ladder(begin(False, False), row, FREE)
+    limits, _ = ladder(begin(False, False), row, ALL)
 
     assert (float(limits.cpu_share), bool(limits.blind)) == (0.5, False)
 
@@ -117,21 +117,35 @@ def test_what_is_missing_is_the_most_careful_rung(missing: str, value: float) ->
         assert (int(limits.tasks), MODES[int(limits.mode)]) == (1, "critical")
 
 
+def test_what_a_machine_offers_bounds_what_is_lent_and_not_the_rung() -> None:
+    """Where there is more free memory than it has for the village, it lends half of that, on the best rung."""
+    limits, state = ladder(begin(True, False), COOL._replace(memory_free_bytes=64 * GB), 3 * GB)
+
+    assert (float(limits.memory_bytes), int(state.memory)) == (1.5 * GB, 0)
+
+
 @pytest.mark.parametrize(
     ("field", "limit", "inside", "beyond"),
-    [("die_c", 55.0, 52.0, 51.99), ("die_c", 65.0, 62.0, 61.99), ("soc", 0.20, 0.25, 0.251), ("soc", 0.1, 0.15, 0.151)],
+    [
+        ("die_c", 55.0, 52.0, 51.99),
+        ("die_c", 65.0, 62.0, 61.99),
+        ("soc", 0.20, 0.25, 0.251),
+        ("soc", 0.1, 0.15, 0.151),
+        ("memory_free_bytes", 2 * GB, 2 * GB + 512 * MB, 2 * GB + 513 * MB),
+        ("memory_free_bytes", 8 * GB, 8 * GB + 512 * MB, 8 * GB + 513 * MB),
+    ],
 )
 def test_a_rung_is_left_only_beyond_its_band(field: str, limit: float, inside: float, beyond: float) -> None:
     """Trembling between a limit and its band changes nothing; the band's far side lets go."""
-    _, state = ladder(begin(False, True), COOL._replace(**{field: limit}), FREE)
+    _, state = ladder(begin(False, True), COOL._replace(**{field: limit}), ALL)
     first = state
     for value in (inside, limit, inside, inside, limit, inside):
-        limits, state = ladder(state, COOL._replace(**{field: value}), FREE)
+        limits, state = ladder(state, COOL._replace(**{field: value}), ALL)
         assert state == first
-    _, state = ladder(state, COOL._replace(**{field: beyond}), FREE)
+    _, state = ladder(state, COOL._replace(**{field: beyond}), ALL)
 
     assert state != first
-    assert limits.mode >= 2
+    assert limits.mode >= 2 or field == "memory_free_bytes"
 
 
 @settings(max_examples=100, deadline=None)
@@ -140,8 +154,9 @@ def test_noise_inside_a_band_flaps_at_most_once(at: float, noise: list[float]) -
     """However a reading trembles by less than half a band, each ladder moves up at most once and never comes down."""
     state, seen = begin(False, True), []
     for shake in noise:
-        row = COOL._replace(soc=at + 0.024 * shake, die_c=40.0 + 30 * at + 1.49 * shake)
-        _, state = ladder(state, row, 10 * GB * at + 255 * MB * shake)
+        free = 10 * GB * at + 255 * MB * shake
+        row = COOL._replace(soc=at + 0.024 * shake, die_c=40.0 + 30 * at + 1.49 * shake, memory_free_bytes=free)
+        _, state = ladder(state, row, ALL)
         seen.append((int(state.battery), int(state.heat), int(state.memory)))
 
     for rung in zip(*seen, strict=True):
@@ -154,7 +169,8 @@ def arrays(chosen: list[tuple[Any, ...]], xp: Any) -> tuple[Readings, Any]:
     battery, soc, plugged, die, cell, free = (xp.asarray(np.array(column)) for column in zip(*chosen, strict=True))
     n = len(chosen)
     rest = Readings(*(xp.asarray(np.broadcast_to(np.asarray(field), (n,)).copy()) for field in COOL))
-    return rest._replace(has_battery=battery, soc=soc, plugged=plugged, die_c=die, battery_c=cell), free
+    read = {"has_battery": battery, "soc": soc, "plugged": plugged, "die_c": die, "battery_c": cell}
+    return rest._replace(**read, memory_free_bytes=free), xp.asarray(np.full(n, ALL))
 
 
 def assert_same(left: tuple[Any, ...], right: tuple[Any, ...]) -> None:
@@ -173,8 +189,9 @@ def test_the_fleet_of_one_is_the_batch(ticks: list[Any], kind: tuple[bool, ...])
     for tick in ticks:
         limits, fleet = ladder(fleet, *arrays(tick, np))
         for k, (has, soc, plugged, die, cell, free) in enumerate(tick):
-            row = COOL._replace(has_battery=has, soc=soc, plugged=plugged, die_c=die, battery_c=cell)
-            single, alone[k] = ladder(alone[k], row, free)
+            read = {"has_battery": has, "soc": soc, "plugged": plugged, "die_c": die, "battery_c": cell}
+            row = COOL._replace(**read, memory_free_bytes=free)
+            single, alone[k] = ladder(alone[k], row, ALL)
             assert_same(single, [field[k] for field in limits])
             assert_same(alone[k], [field[k] for field in fleet])
 
@@ -187,8 +204,8 @@ def test_no_reading_lifts_a_device_above_the_documented_caps(
     """Limits are finite and in range whatever is read, and no wider than the rung of this very reading allows."""
     state = begin(dedicated, has_battery)
     for has, soc, plugged, die, cell, free in ticks:
-        row = COOL._replace(has_battery=has, soc=soc, plugged=plugged, die_c=die, battery_c=cell)
-        limits, state = ladder(state, row, free)
+        read = {"has_battery": has, "soc": soc, "plugged": plugged, "die_c": die, "battery_c": cell}
+        limits, state = ladder(state, COOL._replace(**read, memory_free_bytes=free), ALL)
         battery = has or has_battery
         assert 0 < limits.cpu_share <= (1.0 if dedicated else 0.5)
         assert 0 <= limits.memory_bytes <= (max(0.0, free) / 2 if free == free else 0.0)
@@ -228,8 +245,8 @@ def test_jax_and_strict_arrays_give_numpys_limits() -> None:
 def test_the_configured_numbers_are_the_ones_used() -> None:
     """Another configuration gives other limits."""
     config = EdgeConfig(cpu_share=0.8, warm_c=30.0, hot_c=35.0, critical_c=40.0, cpu_hot=0.1)
-    cool, _ = ladder(begin(False, True), COOL._replace(die_c=20.0), FREE, config)
-    hot, _ = ladder(begin(False, True), COOL._replace(die_c=36.0), FREE, config)
+    cool, _ = ladder(begin(False, True), COOL._replace(die_c=20.0), ALL, config)
+    hot, _ = ladder(begin(False, True), COOL._replace(die_c=36.0), ALL, config)
 
     assert (float(cool.cpu_share), float(hot.cpu_share)) == (0.8, 0.1)
 
@@ -240,7 +257,7 @@ def test_a_full_battery_leaves_the_highest_rung_that_is_allowed() -> None:
     check_edge(config)
     rungs = []
     for soc in (0.5, 0.99, 1.0):
-        _, state = ladder(state, COOL._replace(soc=soc), FREE, config)
+        _, state = ladder(state, COOL._replace(soc=soc), ALL, config)
         rungs.append(int(state.battery))
 
     assert rungs == [1, 1, 0]

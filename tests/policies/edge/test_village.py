@@ -19,7 +19,7 @@ from policies.work import Capability, Leave, Renew
 from sim.keys import KeyRing
 
 CAPABILITY = Capability(8e9, 0.01, 0.001, 0.001, 1e7, 0.01)
-FINE = Row(True, 0.9, True, 30.0, 28.0, 28.0, True, False, 1e7, False, 3600.0, 120.0, 0.0)
+FINE = Row(True, 0.9, True, 30.0, 28.0, 28.0, True, False, 1e7, False, 3600.0, 120.0, 0.0, 8e9)
 _renew: Any = msgspec.msgpack.Decoder(Renew | Leave).decode
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,17 @@ def a_day(**changes: Any) -> dict[str, Any]:
     return {**plain, "fleet": FLEET, "workload": requests, "faults": FAULTS, **changes}
 
 
-def test_a_nodes_ladder_is_its_row_of_the_fleets_at_every_tick() -> None:
-    """State and limits are equal to the bit on every node that is up, and most readings need not be given."""
-    run = _Run(build(a_day()), village.node)
+@pytest.mark.parametrize("memory_share", [0.0, 0.6])
+def test_a_nodes_ladder_is_its_row_of_the_fleets_at_every_tick(memory_share: float) -> None:
+    """State and limits are equal to the bit on every node that is up, and most readings need not be given.
+
+    Where owners use memory its rungs come and go; where none is said to, every device stays on its own.
+    """
+    run = _Run(build(a_day(owners={**a_day()["owners"], "memory_share": memory_share})), village.node)
     ladders = run.fleet.ladders
     assert ladders is not None
     compared: Counter[str] = Counter()
+    stood: defaultdict[str, set[int]] = defaultdict(set)  # the rungs of memory that a node has been on
     given, give = Counter[str](), run.world.give
 
     def counted(node: Any, what: Any) -> None:
@@ -54,6 +59,7 @@ def test_a_nodes_ladder_is_its_row_of_the_fleets_at_every_tick() -> None:
             assert agent.limits == Limits(*(field[row] for field in ladders.limits)), (text, node.name)
             compared["up"] += 1
             compared[f"mode {agent.limits.mode}"] += 1
+            stood[node.name].add(int(agent._ladder.memory))
 
     run.world.give = counted  # type: ignore[method-assign]
     run.go(compare)
@@ -62,6 +68,7 @@ def test_a_nodes_ladder_is_its_row_of_the_fleets_at_every_tick() -> None:
     assert compared["down"] > 20
     assert min(compared["mode 0"], compared["mode 1"], compared["mode 2"]) > 0
     assert 38 < given["all"] < compared["up"] / 10
+    assert any(len(rungs) > 1 for rungs in stood.values()) == (memory_share > 0)
 
 
 def test_a_village_with_the_edge_keeps_every_promise_and_believes_its_devices() -> None:
@@ -93,7 +100,7 @@ def some_readings(soc: list[float], plugged: list[bool]) -> Readings:
     yes, no = np.full(n, True), np.full(n, False)
     return Readings(
         yes, np.array(soc), np.array(plugged), cool, cool, cool, yes, no, np.full(n, 1e7), no, np.full(n, 3600.0),
-        np.full(n, 120.0), np.zeros(n),
+        np.full(n, 120.0), np.zeros(n), np.full(n, 16.0 * 2**30),
     )  # fmt: skip
 
 
