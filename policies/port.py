@@ -121,7 +121,10 @@ class Port(Protocol):
         ...
 
     def limit(self, resource: str, share: float) -> None:
-        """Hold this node's ``resource`` (``cpu``, ``memory``, ``bandwidth_bytes_per_s``, ``compute``) to ``share``."""
+        """Hold this node's ``resource`` to ``share``: ``compute``, ``memory``, ``bandwidth_bytes_per_s`` or ``chunk``.
+
+        ``chunk`` is the largest piece of a transfer that is cut in pieces.
+        """
         ...
 
     def reply(self, client: str, op_id: str, part: Message, *, last: bool = True) -> None:

@@ -20,7 +20,8 @@ comes with the ends of the last epochs before it only, and members vouch for epo
 4: members sign evictions, have checkpoints where nothing but reads was ordered, and order for others nothing that is
 the leader's alone. 5: heartbeats of phi accrual say which life of the receiver is known; who is to hold layers is told
 for which pipeline, and standbys whose copies they take. 6: a block's name covers its certificate's signatures.
-7: what members of HotStuff sign names the log, and their evidence shows it. 8: readings say how much memory is free."""
+7: what members of HotStuff sign names the log, and their evidence shows it. 8: readings say how much memory is free; a
+piece of a blob is asked for by its size."""
 FRAME_OVERHEAD_BYTES = 62
 """Bytes a frame adds on a TLS 1.3 link: TCP and IPv4 headers 40 (RFC 9293, 791), record 22 (RFC 8446)."""
 

@@ -8,15 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Annotated, NamedTuple
 
-from policies.wire import digest, encode
+import msgspec
+from msgspec import Meta
+
+from policies.wire import WireError, digest, encode
 from real_backends.stores.blobs import BlobStore
 from real_backends.transports.frames import BLOB_GET, BLOB_PUT, BlobGet, BlobPut, Transport, decode
 
 FETCH_TRIES = 3
 FETCH_TRY_S = 2.0  # assumption: a link of 1 Mbit/s carries a piece in that; three tries outlast a short loss
-PIECE_BYTES = 1 << 18
+PIECE_BYTES = 1 << 18  # the usual piece, and the largest
 BLOB_BYTES_MAX = 1 << 29  # our bound: what a stage took of 16,384 tokens of 8,192 numbers
+
+
+class PieceGet(BlobGet, frozen=True):
+    """BLOB_GET as it is sent here: send me so many bytes from there on; fewer are the blob's end."""
+
+    count: Annotated[int, Meta(ge=1, le=PIECE_BYTES)] = PIECE_BYTES
+
+
+_decode_get = msgspec.msgpack.Decoder(PieceGet).decode
+
+
+class _Asked(NamedTuple):
+    """A piece that is awaited: what it will be, the bytes that were asked for, and how many wait."""
+
+    future: asyncio.Future[bytes | None]
+    size_bytes: int
+    waiting: int
 
 
 class WrongSize(ValueError):
@@ -24,12 +45,17 @@ class WrongSize(ValueError):
 
 
 class BlobExchange:
-    """One node's blobs and the way to those of others."""
+    """One node's blobs and the way to those of others.
+
+    Attributes:
+        chunk_share: of `PIECE_BYTES`, what a piece that is fetched has.
+    """
 
     def __init__(self, transport: Transport, store: BlobStore) -> None:
         self._transport, self.store = transport, store
-        # By holder, name and begin; with how many wait for it: one that is given up leaves it to the others.
-        self._waiting: dict[tuple[str, str, int], tuple[asyncio.Future[bytes | None], int]] = {}
+        self.chunk_share = 1.0
+        # By holder, name and begin. One that is given up leaves the piece to the others who wait for it.
+        self._waiting: dict[tuple[str, str, int], _Asked] = {}
 
     async def get(self, name: str, holder: str, size_bytes: int | None = None) -> bytes | None:
         """Return a blob from here, or else from ``holder``; None when it cannot be had.
@@ -55,12 +81,12 @@ class BlobExchange:
     async def _from(self, holder: str, name: str, bytes_max: int) -> bytes | None:
         pieces, size = [], 0
         while size <= min(bytes_max, BLOB_BYTES_MAX):
-            piece = await self._piece(holder, name, size)
+            piece, count = await self._piece(holder, name, size)
             if piece is None:
                 return None
             pieces.append(piece)
             size += len(piece)
-            if len(piece) < PIECE_BYTES:
+            if len(piece) < count:
                 data = b"".join(pieces)
                 if digest(data) != name:
                     return None
@@ -69,39 +95,48 @@ class BlobExchange:
             raise WrongSize(f"blob {name}: more than {bytes_max} bytes come from {holder}")
         return None
 
-    async def _piece(self, holder: str, name: str, begin: int) -> bytes | None:
-        key = holder, name, begin
-        future, waiting = self._waiting.get(key) or (asyncio.get_running_loop().create_future(), 0)
-        self._waiting[key] = future, waiting + 1
+    async def _piece(self, holder: str, name: str, begin: int) -> tuple[bytes | None, int]:
+        """Return a piece, or None, and how many bytes of it were asked for: who joins takes what was."""
+        key, usual = (holder, name, begin), max(1, int(PIECE_BYTES * self.chunk_share))
+        asked = self._waiting.get(key) or _Asked(asyncio.get_running_loop().create_future(), usual, 0)
+        self._waiting[key] = asked._replace(waiting=asked.waiting + 1)
         try:
             for _ in range(FETCH_TRIES):
-                self._transport.send(holder, BLOB_GET, encode(BlobGet(name, begin)))
-                done, _ = await asyncio.wait((future,), timeout=FETCH_TRY_S)
+                self._transport.send(holder, BLOB_GET, encode(PieceGet(name, begin, asked.size_bytes)))
+                done, _ = await asyncio.wait((asked.future,), timeout=FETCH_TRY_S)
                 if done:
-                    return future.result()
-            return None
+                    return asked.future.result(), asked.size_bytes
+            return None, asked.size_bytes
         finally:
-            _, waiting = self._waiting.pop(key)
+            waiting = self._waiting.pop(key).waiting
             if waiting > 1:
-                self._waiting[key] = future, waiting - 1
+                self._waiting[key] = asked._replace(waiting=waiting - 1)
 
     def on_frame(self, sender: str, kind: int, body: bytes) -> None:
-        """Serve a BLOB_GET or take a BLOB_PUT that is awaited."""
-        frame = decode(kind, body)
-        if kind == BLOB_GET:
-            self._serve(sender, frame)
-            return
-        future, _ = self._waiting.get((sender, frame.digest, frame.begin), (None, 0))
-        if future is not None and not future.done():  # else nobody asked, or it came twice
-            future.set_result(None if frame.data is None else frame.data[:PIECE_BYTES])
+        """Serve a BLOB_GET or take a BLOB_PUT that is awaited.
 
-    def _serve(self, sender: str, wanted: BlobGet) -> None:
-        piece = self.store.piece(wanted.digest, wanted.begin, PIECE_BYTES)
+        Raises:
+            WireError: malformed.
+        """
+        if kind == BLOB_GET:
+            try:
+                wanted = _decode_get(body)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise WireError(f"blob_get frame: {error}") from None
+            self._serve(sender, wanted)
+            return
+        frame = decode(kind, body)
+        asked = self._waiting.get((sender, frame.digest, frame.begin))
+        if asked is not None and not asked.future.done():  # else nobody asked, or it came twice
+            asked.future.set_result(None if frame.data is None else frame.data[: asked.size_bytes])
+
+    def _serve(self, sender: str, wanted: PieceGet) -> None:
+        piece = self.store.piece(wanted.digest, wanted.begin, wanted.count)
         self._transport.send(sender, BLOB_PUT, encode(BlobPut(wanted.digest, piece, wanted.begin)))
 
 
 class HandsOutNothing(BlobExchange):
     """A liar's: it takes what it needs and answers nobody (`scenarios.adversaries.behaviours.Shirk`)."""
 
-    def _serve(self, sender: str, wanted: BlobGet) -> None:
+    def _serve(self, sender: str, wanted: PieceGet) -> None:
         """Say nothing."""

@@ -184,6 +184,7 @@ class Copies:
 
     Attributes:
         sent_tokens, taken_tokens: tokens whose copies left here, and came here, repetitions included.
+        chunk_share: of `COPY_TOKENS`, what one copy that leaves may hold.
     """
 
     def __init__(self, place: Place, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
@@ -191,6 +192,7 @@ class Copies:
         self._by_session: dict[str, _Kept] = {}
         self._by_request: dict[str, _Kept] = {}
         self.sent_tokens = self.taken_tokens = 0
+        self.chunk_share = 1.0
 
     # -- the stage's own sessions --------------------------------------------------------------------
 
@@ -247,7 +249,8 @@ class Copies:
         until = min(own.tokens, standby.until)
         if until - own.copied >= standby.every or (until == standby.until > own.copied):
             own.busy, own.sent_ns = True, self._place.clock.now()
-            self._spawn(self._send(own, standby, own.copied, min(until, own.copied + COPY_TOKENS)))
+            most = max(1, int(COPY_TOKENS * self.chunk_share))
+            self._spawn(self._send(own, standby, own.copied, min(until, own.copied + most)))
 
     async def _send(self, own: _Kept, standby: Standby, begin: int, end: int) -> None:
         try:

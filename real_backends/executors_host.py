@@ -159,11 +159,13 @@ class ExecutorHost:
             task.add_done_callback(self._closing.discard)
 
     def limit(self, resource: str, share: float) -> None:
-        """Hold compute or memory to a share. Bandwidth is a limit that policies keep themselves."""
+        """Hold compute, memory or pieces to a share. Bandwidth is a limit that policies keep themselves."""
         if resource == "compute":
             self.compute.limit(share)
         elif resource == "memory":
             self.stages.shards.lend(share)
+        elif resource == "chunk":
+            self._blobs.chunk_share = self.stages.copies.chunk_share = share
 
     def on_frame(self, sender: str, kind: int, body: bytes) -> None:
         """Take a STAGE or STAGE_RESULT frame.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from models.inference import Shape
 from policies.jobs import PreparedJob, SessionJob, Standby
-from policies.port import NS_PER_S
+from policies.port import NS_PER_S, Effect
 from policies.sharding.links import TOKEN_BYTES
 from sim import answers
 from sim.bulk import Bulk
@@ -28,7 +28,7 @@ from sim.sharing import Flow, Sharing
 from sim.world import Node, World
 
 COPY_TOKENS = 512
-"""Most tokens in one copy, as in the real world."""
+"""Most tokens in one copy, as in the real world; of a node whose pieces are held to a share, that share of them."""
 LAPSE_S = 120.0
 """What nobody has used for so long is forgotten (`real_backends.stages.SESSION_IDLE_NS`)."""
 LOOK_S = 0.001
@@ -99,8 +99,10 @@ class Copies:
         self._sharing, self._bulk, self._look, self._wrong = sharing, bulk, look, wrong
         self._kept: dict[str, dict[str, Kept]] = {}  # by node and request
         self._streams: dict[int, list[_Stream]] = {}  # by session
+        self._chunk_share: dict[str, float] = {}  # by node, where a policy limits it
         self.copied_bytes = 0.0
         self.counts: Counter[str] = Counter()
+        world.on_limit.append(self._on_limit)
 
     @property
     def now_s(self) -> float:
@@ -190,7 +192,7 @@ class Copies:
         if not b.up or self._world.network.parted([a.number, b.number]):
             self._later(stream, PAUSED_S)
             return
-        tokens = min(due, COPY_TOKENS)
+        tokens = min(due, max(1, int(COPY_TOKENS * self._chunk_share.get(source, 1.0))))
         size_bytes = tokens * self._token_bytes(stream)
         self.copied_bytes += size_bytes
         self.counts["copied"] += tokens
@@ -198,6 +200,10 @@ class Copies:
         stream.flow = self._bulk.send(
             a.number, b.number, size_bytes, lambda flow: self._came(stream, flow, tokens)
         )  # fmt: skip
+
+    def _on_limit(self, now_ns: int, node: Node, effect: Effect) -> None:
+        if effect[2] == "chunk":
+            self._chunk_share[node.name] = effect[3]
 
     def _token_bytes(self, stream: _Stream) -> float:
         session, standby = stream.session, stream.standby

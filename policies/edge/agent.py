@@ -135,6 +135,7 @@ class EdgeAgent(Policy):
         self._ladder = begin(self._dedicated, self._has_battery)
         # Unread is as blind as can be; the rungs it sets are not held on to by the first reading.
         self.limits = _scalars(ladder(self._ladder, UNREAD, self._memory_bytes, self.config)[0])
+        self._chunk_share: float | None = None  # said last
 
     def on_start(self, saved: Mapping[str, bytes]) -> None:
         """Begin offline and unread; maintenance outlives a crash."""
@@ -143,6 +144,7 @@ class EdgeAgent(Policy):
         self._member = self.port.rng.below(len(self.committee))
         self._tries = 0
         self.port.sense(self._every_ns)
+        self._cut_transfers()
         if "maintenance" in saved:
             self.maintenance = True
             self._feed(life.MAINTAIN)
@@ -164,7 +166,19 @@ class EdgeAgent(Policy):
             if self.counts["blind"] == 1 or not before.blind:
                 self.port.note("edge_blind", readings=self.counts["blind"])
         if before != self.limits:
+            self._cut_transfers()
             self._apply()
+
+    def _cut_transfers(self) -> None:
+        """Have what leaves or is fetched here in pieces cut as the ladder says, lent or not.
+
+        The documented bytes are those of a short-range link. Other pieces are larger, so what counts is the proportion
+        to the usual chunk, and none grows beyond its own bound.
+        """
+        share = min(1.0, self.limits.chunk_bytes / self.config.chunk_bytes)
+        if share != self._chunk_share:
+            self._chunk_share = share
+            self.port.limit("chunk", share)
 
     def on_local(self, sender: str, message: Any) -> None:
         """Harvest lends the device, changes what it lends, or takes it back; or another committee sits."""

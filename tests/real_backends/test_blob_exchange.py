@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from policies.wire import digest, encode
+from policies.wire import WireError, digest, encode
 from real_backends import blob_exchange
-from real_backends.blob_exchange import PIECE_BYTES, BlobExchange, HandsOutNothing, WrongSize
+from real_backends.blob_exchange import PIECE_BYTES, BlobExchange, HandsOutNothing, PieceGet, WrongSize
 from real_backends.stores.blobs import BlobStore
-from real_backends.transports.frames import BLOB_PUT, BlobGet, BlobPut
+from real_backends.transports.frames import BLOB_GET, BLOB_PUT, BlobPut
 from real_backends.transports.memory import Hub, MemoryTransport
 
 
@@ -58,6 +58,52 @@ def test_a_blob_of_any_size_comes_whole(tmp_path: Path, size: int) -> None:
     play(nodes, act())
 
 
+@pytest.mark.parametrize("size", [0, 5, PIECE_BYTES // 8 - 1, PIECE_BYTES // 8, PIECE_BYTES + 3])
+def test_a_node_that_is_held_to_small_pieces_asks_for_such(tmp_path: Path, size: int) -> None:
+    """No piece that comes is larger than its share of the usual one, and together they are the blob."""
+    nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
+    nodes["b"].chunk_share = 0.125
+    data, came = bytes(k % 251 for k in range(size)), list[int]()
+
+    async def act() -> None:
+        name, piece = nodes["a"].store.put(data), nodes["a"].store.piece
+
+        def counted(name: str, begin: int, count: int) -> bytes | None:
+            found = piece(name, begin, count)
+            came.append(-1 if found is None else len(found))
+            return found
+
+        nodes["a"].store.piece = counted  # type: ignore[method-assign]
+        assert await nodes["b"].get(name, "a") == data
+
+    play(nodes, act())
+    assert max(came) <= PIECE_BYTES // 8
+    assert len(came) == 1 + size // (PIECE_BYTES // 8)
+
+
+def test_who_joins_a_piece_takes_it_as_it_was_asked_for(tmp_path: Path) -> None:
+    """Limits move while a small piece is on its way: it is no blob's end to one who would have asked for more."""
+    nodes, data = exchanges(tmp_path, a=BlobExchange, b=BlobExchange), bytes(range(250)) * 1000
+
+    async def act() -> None:
+        name = nodes["a"].store.put(data)
+        nodes["b"].chunk_share = 0.125
+        first = asyncio.ensure_future(nodes["b"].get(name, "a"))
+        await asyncio.sleep(0)
+        nodes["b"].chunk_share = 1.0
+        assert await nodes["b"].get(name, "a") == await first == data
+
+    play(nodes, act())
+
+
+@pytest.mark.parametrize("count", [0, -1, PIECE_BYTES + 1, "all"])
+def test_a_piece_of_a_size_that_cannot_be_is_refused(tmp_path: Path, count: Any) -> None:
+    """Nobody makes a holder send more than the largest piece, or nothing for ever."""
+    nodes = exchanges(tmp_path, a=BlobExchange)
+    with pytest.raises(WireError, match="blob_get frame: "):
+        nodes["a"].on_frame("b", BLOB_GET, encode([digest(b"x"), 0, count]))
+
+
 def test_absence_is_believed_of_the_holder_alone(tmp_path: Path) -> None:
     """A peer that was not asked says that there is none, and something false; the holder's answer is what counts."""
     nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
@@ -67,7 +113,7 @@ def test_absence_is_believed_of_the_holder_alone(tmp_path: Path) -> None:
         name = nodes["a"].store.put(b"what was said")
         serve = nodes["a"]._serve
 
-        def after_the_liar(sender: str, wanted: BlobGet) -> None:
+        def after_the_liar(sender: str, wanted: PieceGet) -> None:
             for data in (None, b"something else"):
                 heard.append("liar")
                 nodes["b"].on_frame("c", BLOB_PUT, encode(BlobPut(name, data)))
@@ -97,10 +143,10 @@ def test_who_gives_up_leaves_the_piece_to_those_who_wait_on(tmp_path: Path) -> N
     nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
 
     async def act() -> None:
-        name, asked = nodes["a"].store.put(b"answer"), list[tuple[str, BlobGet]]()
+        name, asked = nodes["a"].store.put(b"answer"), list[tuple[str, PieceGet]]()
         serve, both = nodes["a"]._serve, asyncio.Event()
 
-        def late(sender: str, wanted: BlobGet) -> None:
+        def late(sender: str, wanted: PieceGet) -> None:
             asked.append((sender, wanted))
             if len(asked) == 2:
                 both.set()

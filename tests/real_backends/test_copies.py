@@ -15,7 +15,7 @@ from policies.jobs import CoverJob, FreeJob, Lost, Sampling, Stage, Standby
 from policies.wire import WireError, encode
 from real_backends.batch_frames import Batch, Slice
 from real_backends.cluster import until
-from real_backends.copies import Copy, Guard, Marker
+from real_backends.copies import COPY_TOKENS, Copy, Guard, Marker
 from real_backends.executors import DESK_TINY, Pipeline, make_shard, pack_activation
 from real_backends.step_frames import Close, Open
 from real_backends.transports.faulty import Disturbance, LinkFaults
@@ -262,6 +262,27 @@ def test_lost_and_repeated_frames_cost_copies_and_no_token(
         assert said(nodes["a"], done) == reference
 
     asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+
+
+def test_a_node_whose_pieces_are_held_small_sends_small_copies(tmp_path: Path) -> None:
+    """Of a share that leaves two tokens no copy has more, and the standby has all that is due."""
+    sent: list[int] = []
+
+    async def act(nodes: dict[str, Node]) -> None:
+        host = nodes["b"].host
+        host.limit("chunk", 2 / COPY_TOKENS)
+        send = host.stages.copies._send
+
+        async def noted(own: Any, standby: Standby, begin: int, end: int) -> None:
+            sent.append(end - begin)
+            await send(own, standby, begin, end)
+
+        host.stages.copies._send = noted  # type: ignore[method-assign]
+        await lose(nodes, 1, 20, standbys=standing(1))
+        assert nodes["b"].blobs.chunk_share == 2 / COPY_TOKENS
+
+    asyncio.run(run_nodes(tmp_path, act, names=FOUR))
+    assert set(sent) == {2}
 
 
 def test_no_more_is_copied_than_was_asked_for(tmp_path: Path) -> None:

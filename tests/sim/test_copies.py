@@ -7,10 +7,12 @@ from typing import Any, Literal
 import pytest
 
 from models import inference
+from policies import port as p
 from policies.jobs import CoverJob, FreeJob, Lost, Standby
 from policies.wire import encode
 from sim import answers
 from sim.answers import answer_digest
+from sim.copies import Copies
 from tests.sim.bench_compute import FAST, LAYERS, RATE, SHAPE, Bench
 
 PROMPT, NEW, CUT = 400, 300, 8
@@ -72,6 +74,30 @@ def test_bytes_are_what_the_way_sends_of_a_token(way: Way, token_bytes: float) -
     """An activation by a checkpoint, a layer's keys and values by a buddy, and no token beyond the bound."""
     bench, _ = lost(way, until=PROMPT + 5)
     assert bench.compute.copies.copied_bytes == pytest.approx((PROMPT + 5) * token_bytes)
+
+
+def test_a_node_whose_pieces_are_held_small_sends_small_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage's own share counts: of a limit of an eighth no copy has more than 64 tokens, and all are sent."""
+    sent: list[int] = []
+    came = Copies._came
+
+    def noted(copies: Copies, stream: Any, flow: Any, tokens: int) -> None:
+        sent.append(tokens)
+        came(copies, stream, flow, tokens)
+
+    monkeypatch.setattr(Copies, "_came", noted)
+    most = []
+    for held in ("d2", "d1"):  # the standby, which takes them; the stage, which sends them
+        sent.clear()
+        bench = Bench(FAST, FAST, FAST)
+        for observe in bench.world.on_limit:
+            observe(0, bench.world.by_name[held], (p.LIMIT, "edge", "chunk", 0.125))
+        bench.ask(0, PROMPT, NEW, CUT, kept="a/1", standbys=(Standby(1, "d2", "checkpoint", EVERY, 10_000),))
+        bench.run()
+        most.append(max(sent))
+        assert sum(sent) > PROMPT + NEW - 2 * EVERY
+
+    assert most == [PROMPT, 64]
 
 
 def test_copies_share_the_links_of_their_session() -> None:

@@ -63,6 +63,7 @@ class Bench:
         jobs: job id to job, of those neither ended nor cancelled.
         phases: announced states, in order.
         limits: resource to its last limit.
+        limited: (resource, share) of every limit in this life, in order.
         notes: names of notes, in order.
         saved: what is durable.
     """
@@ -87,6 +88,7 @@ class Bench:
         self.replies: list[Any] = []
         self.phases: list[str] = []
         self.limits: dict[str, float] = {}
+        self.limited: list[tuple[str, float]] = []
         self.notes: list[str] = []
         self.feed((p.START, "", dict(self.saved), self.life))
         self.edge._member = 0
@@ -112,6 +114,7 @@ class Bench:
                     self.phases.append(msgspec.msgpack.decode(effect[3], type=Phase).state)
                 elif kind == p.LIMIT:
                     self.limits[effect[2]] = effect[3]
+                    self.limited.append(effect[2:4])
                 elif kind == p.NOTE:
                     self.notes.append(effect[2])
                 elif kind == p.REPLY:
@@ -179,6 +182,14 @@ class Bench:
             self.end(max(self.jobs), Done("", 0, 0))
         assert self.state == "running"
         return self
+
+    def lent_limits(self) -> dict[str, float]:
+        """Return the last limits on what is lent: pieces are cut whether anything is or not."""
+        return {resource: share for resource, share in self.limits.items() if resource != "chunk"}
+
+    def limits_on(self, resource: str) -> list[float]:
+        """Return the limits of one resource, in order."""
+        return [share for name, share in self.limited if name == resource]
 
     def ends(self) -> list[tuple[str, str]]:
         """Return (deployment, outcome) of all ends that were reported, once each."""

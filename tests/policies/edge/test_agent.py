@@ -302,7 +302,7 @@ def test_maintenance_lets_work_end_and_hands_the_rest_back() -> None:
     assert bench.state == "draining"  # until both ends are heard
     bench.note_all()
     assert (bench.state, bench.worker.heard[-1]) == ("maintenance", Lend(False, 0.0, 0.0, "maintenance"))
-    assert bench.limits == {"compute": 0.0, "memory": 0.0}
+    assert bench.lent_limits() == {"compute": 0.0, "memory": 0.0}
 
     assert bench.maintain(False).state == "connecting"
     assert (bench.worker.heard[-1].on, bench.limits["compute"]) == (True, 0.5)
@@ -394,11 +394,11 @@ def test_a_crash_forgets_and_reserves_nothing() -> None:
 def test_what_is_lent_is_the_narrower_of_harvest_and_ladder() -> None:
     """Compute and memory are held to it, and the worker hears of a change once."""
     bench = Bench().online()
-    assert bench.limits == {"compute": 0.5, "memory": 1 / 16}
+    assert bench.lent_limits() == {"compute": 0.5, "memory": 1 / 16}
     bench.lend(Lend(True, 0.25, 0.01, "thermal_throttle"))
-    assert bench.limits == {"compute": 0.25, "memory": 0.01}
+    assert bench.lent_limits() == {"compute": 0.25, "memory": 0.01}
     bench.read(die_c=65.0)
-    assert bench.limits == {"compute": 0.15, "memory": 0.01}
+    assert bench.lent_limits() == {"compute": 0.15, "memory": 0.01}
     bench.read(die_c=64.0)
     bench.read(die_c=63.0)
 
@@ -419,6 +419,23 @@ def test_free_memory_moves_what_is_lent() -> None:
 
     assert lent == [1.0, 0.5, 0.5, 1.0, 0.25, 0.0, 1.0]
     assert bench.edge.counts["blind"] == 1
+
+
+def test_pieces_are_cut_by_the_ladder_whether_lent_or_not() -> None:
+    """The smallest of an unread device, the usual and none larger of a cool one with memory; said when it changes."""
+    bench = Bench()
+    shares = [bench.limits["chunk"]]
+    for reading in ({}, {"die_c": 55.0}, {"die_c": 55.0, "memory_free_bytes": 3.0 * GIB}, {"soc": 0.05, "die_c": 65.0}):
+        bench.read(**reading)
+        shares.append(bench.limits["chunk"])
+    said = len(bench.limits_on("chunk"))
+    bench.lend()
+    bench.read(soc=0.05, die_c=66.0)
+
+    assert shares == [64 / 512, 1.0, 320 / 512, 192 / 512, 64 / 512]
+    assert len(bench.limits_on("chunk")) == said == 5
+    bench.boot()
+    assert bench.limits_on("chunk") == [64 / 512]  # whoever cuts may have forgotten it
 
 
 def test_an_owner_who_takes_memory_puts_deployments_out() -> None:
@@ -442,9 +459,9 @@ def test_a_device_that_was_never_read_lends_the_least() -> None:
     """Unread is unknown: the most careful rung, until the first reading."""
     bench = Bench()
     bench.lend()
-    assert bench.limits == {"compute": 0.15, "memory": 0.0}
+    assert bench.lent_limits() == {"compute": 0.15, "memory": 0.0}
     bench.read()
-    assert bench.limits == {"compute": 0.5, "memory": 1 / 16}
+    assert bench.lent_limits() == {"compute": 0.5, "memory": 1 / 16}
 
 
 def test_blind_readings_are_counted_and_noted_once_a_spell() -> None:

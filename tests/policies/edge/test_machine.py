@@ -153,7 +153,7 @@ class DeviceMachine(RuleBasedStateMachine):
             assert lent is not None
             assert lent.compute_share <= min(edge.lent.compute_share, edge.limits.cpu_share)
             assert lent.memory_share <= edge.lent.memory_share
-            assert self.bench.limits == {"compute": lent.compute_share, "memory": lent.memory_share}
+            assert self.bench.lent_limits() == {"compute": lent.compute_share, "memory": lent.memory_share}
 
     @invariant()
     def whoever_waits_has_a_timer(self) -> None:
