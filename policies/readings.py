@@ -2,6 +2,9 @@
 
 The same field names serve one row on a device (a `Row` of scalars) and a fleet (`Readings`, arrays with
 one element a device), so that one elementwise policy reads both.
+
+What a number can be stands here once (`RANGES`, `plausible`), for readers of sensors and for policies alike. A number
+that cannot be is unknown, as one that is missing (NaN).
 """
 
 from __future__ import annotations
@@ -35,6 +38,35 @@ class Readings(NamedTuple):
     local_minute: Array  # 0..1439, in the owner's time zone
     user_load: Array  # share of compute the owner uses, 0..1
     memory_free_bytes: Array = UNKNOWN  # what the owner and the system leave; what the village holds counts as free
+
+
+class Plausible(Readings):
+    """Readings whose maker vouches that every number is `plausible` or NaN, so that nobody asks again.
+
+    Those of a fleet are: its laws make no others (a test lives through a day). Of sensors nobody can vouch.
+    """
+
+    __slots__ = ()
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    "soc": (0.0, 1.0),
+    "die_c": (-40.0, 150.0),  # industrial range to silicon's maximum; beyond it the sensor is broken
+    "skin_c": (-40.0, 150.0),
+    "battery_c": (-40.0, 150.0),
+    "bandwidth_bytes_per_s": (0.0, 1e12),
+    "idle_s": (0.0, 1e12),
+    "local_minute": (0.0, 1440.0),
+    "user_load": (0.0, 1.0),
+    "memory_free_bytes": (0.0, 2.0**60),  # 1 EiB: more than any machine has
+}
+"""Number to what it can be, both ends included (of ``local_minute`` the upper one is not)."""
+
+
+def plausible(field: str, value: Array) -> Array:
+    """Return, elementwise, whether a number can be a reading of ``field``; NaN cannot."""
+    low, high = RANGES[field]
+    return (value >= low) & ((value < high) if field == "local_minute" else (value <= high))
 
 
 class Row(Message, frozen=True):

@@ -1,7 +1,7 @@
 """The words for sensors of a real run: which readers there are, and what can be assumed of a device that lacks one.
 
-The readers themselves are `real_backends.sensors`; here their names and the ranges of what they read are checked, so
-that a scenario is refused before anything is opened.
+The readers themselves are `real_backends.sensors`; here their names and what they are said to read are checked, so that
+a scenario is refused before anything is opened. What a number can be is in `policies.readings`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from policies.readings import Row
+from policies import readings
+from policies.readings import RANGES, Row
 
 NAMES = ("host", "trace", "trace:FILE", "sysfs", "psutil", "nvml", "termux")
 """``host``: this machine, with the assumptions of a desk; ``trace``: a cool desk on the mains; ``trace:FILE``: a
@@ -23,19 +24,6 @@ TRACE = "trace:"
 
 FIELDS = Row.__struct_fields__
 BOOLS = frozenset(field.name for field in msgspec.structs.fields(Row) if field.type is bool)
-
-RANGES: dict[str, tuple[float, float]] = {
-    "soc": (0.0, 1.0),
-    "die_c": (-40.0, 150.0),  # industrial range to silicon's maximum; beyond it the sensor is broken
-    "skin_c": (-40.0, 150.0),
-    "battery_c": (-40.0, 150.0),
-    "bandwidth_bytes_per_s": (0.0, 1e12),
-    "idle_s": (0.0, 1e12),
-    "local_minute": (0.0, 1440.0),
-    "user_load": (0.0, 1.0),
-    "memory_free_bytes": (0.0, 2.0**60),  # 1 EiB: more than any machine has
-}
-"""Number to what it can be, both ends included (of ``local_minute`` the upper one is not)."""
 
 
 def chosen(sensors: str | Sequence[str]) -> tuple[str, ...]:
@@ -88,8 +76,7 @@ def plausible(field: str, value: Any) -> bool:
         return isinstance(value, bool)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    low, high = RANGES[field]
-    return low <= value <= high and not (field == "local_minute" and value == high)
+    return bool(readings.plausible(field, value))
 
 
 def allowed(field: str) -> str:

@@ -2,8 +2,9 @@
 
 `choose.make` turns a configuration into one of five rules with one interface (`rows`): `elementwise` (the documented
 one), `predecessor`, `boinc`, `federated` and `predictive` (with its forecasts, `owner` and `heat`). `limits` holds the
-gates that those of the village's own share. `agent` carries a decision out on one node, `envelope` says what a decision
-must never break, `messages` is what an agent announces, `receipts` the same for a fleet.
+gates that those of the village's own share. All read through `rows.known`, to which nonsense is unknown. `agent`
+carries a decision out on one node, `envelope` says what a decision must never break, `messages` is what an agent
+announces, `receipts` the same for a fleet.
 """
 
 from policies.harvest.agent import HarvestAgent

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from models.arrays import namespace
 from policies.config import BoincConfig
-from policies.harvest.rows import LONG_AGO_S, S_PER_MIN, Devices, Gates, as_arrays, state_code, within_hours
+from policies.harvest.rows import LONG_AGO_S, S_PER_MIN, Devices, Gates, known, state_code, within_hours
 from policies.readings import Array, Decision, Readings
 
 UNCAPPED_BYTES_PER_S = 125e6  # 1 Gbit/s, above any home uplink: what "no limit" is announced as
@@ -55,7 +55,7 @@ class Boinc:
     def decide(self, state: BoincState, readings: Readings, dt_s: Array) -> tuple[Decision, BoincState]:
         """Decide for every row; see `policies.harvest.rows.HarvestRule`."""
         config, xp = self.config, namespace(state.since_s)
-        r = as_arrays(readings, xp)
+        r = known(readings, xp)
         own, mains = state.dedicated, ~(r.has_battery | state.has_battery)
 
         power = r.soc >= config.battery_charge_min_pct / 100

@@ -12,7 +12,8 @@
    drain short: the owner is back, the charger is gone, the battery is low, the die is critical, a sensor or the
    clock failed, or there is no network to hand back over.
 
-A number that is not one (a failed sensor) never satisfies a limit, so a blind device does not lend.
+A number that is not one (a failed sensor), or that none can mean (`rows.known`), never satisfies a limit, so a blind
+device does not lend.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from policies.harvest.rows import (
     Devices,
     Gates,
     above,
-    as_arrays,
     below,
+    known,
     within_hours,
 )
 from policies.readings import Array, Decision, Readings
@@ -99,7 +100,7 @@ class Harvest:
             The decision and the next state.
         """
         config, limits, xp = self.config, self._limits, namespace(state.since_s)
-        r = as_arrays(readings, xp)
+        r = known(readings, xp)
         own, was = state.dedicated, state.contributing
 
         cool = below(state.cool, r.die_c, config.max_cpu_temp_c, config.hysteresis_c)

@@ -9,6 +9,7 @@ checks. Each configuration has its own envelope:
 - boinc and federated: their own conditions and caps.
 
 While a session drains the same holds, hours excepted (but not a clock that has failed), and no compute may be lent.
+A number that a limit asks for and that no sensor can mean (`policies.readings.RANGES`) is outside, as a missing one is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from policies.config import BoincConfig, FederatedConfig, HarvestConfig, HarvestRules, OwnerLimits, PredictiveConfig
 from policies.harvest.rows import DRAINING, Devices
-from policies.readings import Array, Decision, Readings
+from policies.readings import RANGES, Array, Decision, Readings
 
 _SHARE_TOLERANCE = 1e-6  # a share computed in float32 may round above its cap
 
@@ -27,15 +28,13 @@ _SHARE_TOLERANCE = 1e-6  # a share computed in float32 may round above its cap
 class _Law(NamedTuple):
     name: str
     broken: Array  # rows whose reading forbids to lend
-    value: Array
     allowed: str
 
 
 class _View(NamedTuple):
-    """Readings and decision of all rows, with what the laws derive from them."""
+    """What is known of all rows, with what the laws derive from it."""
 
-    r: Readings
-    d: Decision
+    r: Readings  # what cannot be is NaN
     guest: Array  # bool: an owner's device
     battery: Array  # bool
     mbps: Array
@@ -51,7 +50,8 @@ def violations(config: HarvestRules, devices: Devices, readings: Readings, decis
         decision: what it decided on that.
 
     Returns:
-        Lines of the form ``row 3: die_c is 66; allowed while contributing: below 65``.
+        Lines of the form ``row 3: die_c is 66; allowed while contributing: below 65``; of a number that cannot be, they
+        say so.
     """
     rows = np.size(decision.contribute)
 
@@ -61,13 +61,20 @@ def violations(config: HarvestRules, devices: Devices, readings: Readings, decis
 
     r, d = Readings(*(column(field) for field in readings)), Decision(*(column(field) for field in decision))
     battery = column(devices.has_battery) | r.has_battery
-    view = _View(r, d, ~column(devices.dedicated), battery, r.bandwidth_bytes_per_s * 8 / 1e6)
+    read, known = _by_name(r), _by_name(_known(r))
+    view = _View(_known(r), ~column(devices.dedicated), battery, known["Mbit/s"])
     laws, compute, memory, cap_bytes_per_s = _envelope(config, view)
 
     drains = (d.state == DRAINING) & ~d.contribute
     lends = d.contribute | drains
+
+    def says(name: str, row: int) -> str:
+        value = read[name][row]
+        fair = np.array_equal(value, known[name][row], equal_nan=True)
+        return f"{name} is {value}{'' if fair else ', which no sensor can mean'}"
+
     found = [
-        f"row {row}: {law.name} is {law.value[row]}; "
+        f"row {row}: {says(law.name, row)}; "
         f"allowed while {'draining' if drains[row] else 'contributing'}: {law.allowed}"
         for law in laws
         for row in (law.broken & (d.contribute if law.name == "local_minute" else lends)).nonzero()[0]
@@ -85,6 +92,22 @@ def violations(config: HarvestRules, devices: Devices, readings: Readings, decis
     return found
 
 
+def _known(r: Readings) -> Readings:
+    """Return the readings with NaN in place of what no sensor can mean."""
+
+    def column(name: str) -> Array:
+        value, (low, high) = getattr(r, name), RANGES[name]
+        beyond = (value >= high) if name == "local_minute" else (value > high)
+        return np.where((value < low) | beyond, np.nan, value)
+
+    return r._replace(**{name: column(name) for name in RANGES})
+
+
+def _by_name(r: Readings) -> dict[str, Array]:
+    """Return the columns by what the laws call them."""
+    return {**r._asdict(), "Mbit/s": r.bandwidth_bytes_per_s / 1e6 * 8, "clock": r.local_minute}
+
+
 def _envelope(config: HarvestRules, v: _View) -> tuple[list[_Law], Array, Array, float]:
     """Return the laws, the caps of compute and memory a row, and the cap of bandwidth."""
     if isinstance(config, BoincConfig):
@@ -93,11 +116,11 @@ def _envelope(config: HarvestRules, v: _View) -> tuple[list[_Law], Array, Array,
         return _federated(config, v)
     laws, slow = _hard(config, v), v.r.die_c >= config.throttle_temp_c
     if isinstance(config, PredictiveConfig):
-        laws.append(_Law("skin_c", np.isnan(v.r.skin_c), v.r.skin_c, "a number"))
+        laws.append(_Law("skin_c", np.isnan(v.r.skin_c), "a number"))
     elif isinstance(config, HarvestConfig):
         span = f"{config.hour_start:g}-{config.hour_end:g} h"
         closed = v.guest & _closed(v.r.local_minute, config.hour_start, config.hour_end)
-        laws += [_idle(config.idle_min, v), _Law("local_minute", closed, v.r.local_minute, span)]
+        laws += [_idle(config.idle_min, v), _Law("local_minute", closed, span)]
     compute = config.max_cpu * np.where(slow, 0.5, 1.0)
     return laws, compute, np.full(slow.shape, config.max_memory), config.max_bandwidth_mbps * 1e6 / 8
 
@@ -105,14 +128,14 @@ def _envelope(config: HarvestRules, v: _View) -> tuple[list[_Law], Array, Array,
 def _hard(c: OwnerLimits, v: _View) -> list[_Law]:
     r, uncharged = v.r, v.guest & v.battery & ~v.r.plugged & c.require_charging
     return [
-        _Law("die_c", ~(r.die_c < c.critical_temp_c), r.die_c, f"below {c.critical_temp_c:g}"),
-        _Law("soc", v.battery & ~(r.soc >= c.min_battery), r.soc, f"from {c.min_battery:g}"),
-        _Law("plugged", uncharged, r.plugged, "true"),
-        _Law("on_wifi", ~r.on_wifi & c.wifi_only, r.on_wifi, "true"),
-        _Law("metered", r.metered & (not c.allow_metered), r.metered, "false"),
-        _Law("Mbit/s", ~(v.mbps >= c.min_bandwidth_mbps), v.mbps, f"from {c.min_bandwidth_mbps:g}"),
-        _Law("screen_on", v.guest & r.screen_on & c.require_screen_off, r.screen_on, "false"),
-        _Law("clock", v.guest & ~(r.local_minute >= 0.0), r.local_minute, "from 0"),
+        _Law("die_c", ~(r.die_c < c.critical_temp_c), f"below {c.critical_temp_c:g}"),
+        _Law("soc", v.battery & ~(r.soc >= c.min_battery), f"from {c.min_battery:g}"),
+        _Law("plugged", uncharged, "true"),
+        _Law("on_wifi", ~r.on_wifi & c.wifi_only, "true"),
+        _Law("metered", r.metered & (not c.allow_metered), "false"),
+        _Law("Mbit/s", ~(v.mbps >= c.min_bandwidth_mbps), f"from {c.min_bandwidth_mbps:g}"),
+        _Law("screen_on", v.guest & r.screen_on & c.require_screen_off, "false"),
+        _Law("clock", v.guest & ~(r.local_minute >= 0.0), "from 0"),
     ]
 
 
@@ -124,17 +147,17 @@ def _boinc(c: BoincConfig, v: _View) -> tuple[list[_Law], Array, Array, float]:
     if c.start_hour != c.end_hour:
         closed = v.guest & _closed(r.local_minute, c.start_hour, c.end_hour)
     laws = [
-        _Law("battery_c", v.battery & ~(r.battery_c < c.battery_max_temperature), r.battery_c,
+        _Law("battery_c", v.battery & ~(r.battery_c < c.battery_max_temperature),
              f"below {c.battery_max_temperature:g}"),
-        _Law("soc", v.battery & ~(r.soc >= floor), r.soc, f"from {floor:g}"),
-        _Law("plugged", v.battery & ~r.plugged & (not c.run_on_batteries), r.plugged, "true"),
-        _Law("on_wifi", ~r.on_wifi & c.network_wifi_only, r.on_wifi, "true"),
-        _Law("metered", r.metered & c.network_wifi_only, r.metered, "false"),
-        _Law("Mbit/s", ~(v.mbps > 0), v.mbps, "above 0"),
-        _Law("screen_on", v.guest & r.screen_on & c.suspend_when_screen_on, r.screen_on, "false"),
-        _Law("idle_s", used & (not c.run_if_user_active), r.idle_s, f"from {c.idle_time_to_run * 60:g}"),
-        _Law("user_load", v.guest & ~(r.user_load <= load), r.user_load, "up to suspend_cpu_usage"),
-        _Law("local_minute", closed, r.local_minute, f"{c.start_hour:g}-{c.end_hour:g} h"),
+        _Law("soc", v.battery & ~(r.soc >= floor), f"from {floor:g}"),
+        _Law("plugged", v.battery & ~r.plugged & (not c.run_on_batteries), "true"),
+        _Law("on_wifi", ~r.on_wifi & c.network_wifi_only, "true"),
+        _Law("metered", r.metered & c.network_wifi_only, "false"),
+        _Law("Mbit/s", ~(v.mbps > 0), "above 0"),
+        _Law("screen_on", v.guest & r.screen_on & c.suspend_when_screen_on, "false"),
+        _Law("idle_s", used & (not c.run_if_user_active), f"from {c.idle_time_to_run * 60:g}"),
+        _Law("user_load", v.guest & ~(r.user_load <= load), "up to suspend_cpu_usage"),
+        _Law("local_minute", closed, f"{c.start_hour:g}-{c.end_hour:g} h"),
     ]  # fmt: skip
     busy = c.max_ncpus_pct * c.cpu_usage_limit / 1e4
     idle = c.niu_max_ncpus_pct * c.niu_cpu_usage_limit / 1e4
@@ -145,19 +168,19 @@ def _boinc(c: BoincConfig, v: _View) -> tuple[list[_Law], Array, Array, float]:
 def _federated(c: FederatedConfig, v: _View) -> tuple[list[_Law], Array, Array, float]:
     r, every = v.r, np.ones(v.guest.shape)
     laws = [
-        _Law("skin_c", ~(r.skin_c < c.severe_skin_c), r.skin_c, f"below {c.severe_skin_c:g}"),
-        _Law("soc", v.battery & ~(r.soc >= c.low_battery), r.soc, f"from {c.low_battery:g}"),
-        _Law("plugged", v.battery & ~r.plugged, r.plugged, "true"),
-        _Law("metered", r.metered, r.metered, "false"),
-        _Law("Mbit/s", ~(v.mbps > 0), v.mbps, "above 0"),
-        _Law("screen_on", v.guest & r.screen_on, r.screen_on, "false"),
+        _Law("skin_c", ~(r.skin_c < c.severe_skin_c), f"below {c.severe_skin_c:g}"),
+        _Law("soc", v.battery & ~(r.soc >= c.low_battery), f"from {c.low_battery:g}"),
+        _Law("plugged", v.battery & ~r.plugged, "true"),
+        _Law("metered", r.metered, "false"),
+        _Law("Mbit/s", ~(v.mbps > 0), "above 0"),
+        _Law("screen_on", v.guest & r.screen_on, "false"),
         _idle(c.idle_min, v),
     ]
     return laws, every * c.max_cpu, every * c.max_memory, c.max_bandwidth_mbps * 1e6 / 8
 
 
 def _idle(minutes: float, v: _View) -> _Law:
-    return _Law("idle_s", v.guest & ~(v.r.idle_s >= minutes * 60), v.r.idle_s, f"from {minutes * 60:g}")
+    return _Law("idle_s", v.guest & ~(v.r.idle_s >= minutes * 60), f"from {minutes * 60:g}")
 
 
 def _closed(minute: Array, start_h: float, end_h: float) -> Array:

@@ -19,8 +19,8 @@ from policies.harvest.rows import (
     Devices,
     Gates,
     above,
-    as_arrays,
     below,
+    known,
     state_code,
 )
 from policies.readings import Array, Decision, Readings
@@ -60,7 +60,7 @@ class Federated:
     def decide(self, state: FederatedState, readings: Readings, dt_s: Array) -> tuple[Decision, FederatedState]:
         """Decide for every row; see `policies.harvest.rows.HarvestRule`."""
         config, xp = self.config, namespace(state.since_s)
-        r = as_arrays(readings, xp)
+        r = known(readings, xp)
         own = state.dedicated
         cool = below(state.cool, r.skin_c, config.severe_skin_c, config.hysteresis_c)
         charged = above(state.charged, r.soc, config.low_battery, self._okay)

@@ -5,6 +5,9 @@ nothing ended a session: not heat, not an unplugged charger, not the owner, not 
 optimum, metering, bandwidth, throttling and bands were fields that nothing read. A machine without a battery reported
 0 % and was refused. Two things are ours, without which it could not run in the twin at all: a session is lost when the
 battery is empty, for the device is off; and the caps are announced as configured, for the worker holds itself to them.
+A third is the interface's: what no sensor can mean is unknown (`rows.known`) and starts nothing. It is kept for what it
+made of true readings, and a fleet's are; a session that runs ends by nonsense no more than by heat, but for a charge
+that is unknown, which is an empty battery's.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import NamedTuple
 from models.arrays import namespace
 from policies.config import PredecessorConfig
 from policies.harvest.limits import Limits, check_limits
-from policies.harvest.rows import Devices, Gates, as_arrays, within_hours
+from policies.harvest.rows import Devices, Gates, known, within_hours
 from policies.readings import Array, Decision, Readings
 
 
@@ -49,7 +52,7 @@ class Predecessor:
     def decide(self, state: PredecessorState, readings: Readings, dt_s: Array) -> tuple[Decision, PredecessorState]:
         """Decide for every row; see `policies.harvest.rows.HarvestRule`. Time passes unnoticed."""
         config, xp = self.config, namespace(state.shape_of)
-        r = as_arrays(readings, xp)
+        r = known(readings, xp)
         power = r.has_battery & (r.soc >= config.min_battery)
         if config.require_charging:
             power = power & r.plugged

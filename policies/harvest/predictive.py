@@ -30,8 +30,8 @@ from policies.harvest.rows import (
     Devices,
     Gates,
     above,
-    as_arrays,
     below,
+    known,
 )
 from policies.readings import Array, Decision, Readings
 
@@ -116,7 +116,7 @@ class Predictive:
     def decide(self, state: PredictiveState, readings: Readings, dt_s: Array) -> tuple[Decision, PredictiveState]:
         """Decide for every row; see `policies.harvest.rows.HarvestRule`."""
         config, limits, xp = self.config, self._limits, namespace(state.since_s)
-        r = as_arrays(readings, xp)
+        r = known(readings, xp)
         own, was = state.dedicated, state.contributing
 
         cool = below(state.cool, r.die_c, config.max_cpu_temp_c, config.hysteresis_c)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from policies.config import HarvestRules
-from policies.readings import Array, Decision, Readings
+from policies.readings import RANGES, Array, Decision, Plausible, Readings, plausible
 
 BYTES_PER_S_PER_MBPS = 125_000.0  # 1 Mbit/s = 10^6 bits a second, 8 bits a byte
 S_PER_MIN = 60.0
@@ -51,9 +51,22 @@ class HarvestRule(Protocol):
         ...
 
 
-def as_arrays(readings: Readings, xp: Any) -> Readings:
-    """Return the readings as arrays of ``xp``; what is one already is passed on, which is most of the cost."""
-    return Readings(*(xp.asarray(x) if isinstance(x, bool | int | float) else x for x in readings))
+def known(readings: Readings, xp: Any) -> Plausible:
+    """Return the readings as arrays of ``xp``, what no sensor can mean as unknown: NaN, which satisfies no limit.
+
+    So every rule reads, whoever asks it. Only `Plausible` readings pass as they are: their maker vouches for them, and
+    so a fleet's window does without the check.
+    """
+    if not isinstance(readings, Plausible):
+        readings = readings._replace(**{field: _or_nan(field, getattr(readings, field), xp) for field in RANGES})
+    return Plausible(*(xp.asarray(x) if isinstance(x, bool | int | float) else x for x in readings))
+
+
+def _or_nan(field: str, value: Array, xp: Any) -> Array:
+    good = plausible(field, value)
+    if isinstance(value, int | float):  # one row's: without arrays, which would take it ten times as long
+        return value if good else xp.nan
+    return xp.where(good, value, xp.nan)
 
 
 class Gates(NamedTuple):

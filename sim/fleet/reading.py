@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.battery import reading as battery
-from policies.readings import Decision, Readings
+from policies.readings import Decision, Plausible, Readings
 from sim.fleet import physics
 
 Array = Any
@@ -84,14 +84,14 @@ def bandwidth(site: Site, wifi: Array, mobile: Array, xp: Any) -> Array:
 
 def sense(
     fixed: physics.Fixed, site: Site, device: Device, owner: Owner, lit: Array, local_minute: Array, xp: Any
-) -> Readings:
+) -> Plausible:
     """Return what the sensors say; a device that is off says nothing (its charge is not a number).
 
     Args:
         lit: 1 where the screen is on, else 0, a number.
     """
     body = device.body
-    return Readings(
+    return Plausible(
         has_battery=fixed.has_battery,
         soc=xp.where(body.off, xp.nan, body.charge.soc),
         plugged=owner.plugged,

@@ -1,4 +1,4 @@
-"""Histories for harvest rules: readings around every limit, with sensors that fail, and how to stack them."""
+"""Histories for harvest rules: readings around every limit, sensors that fail or talk nonsense, how to stack them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,20 @@ from policies.harvest import Devices
 from policies.readings import Readings
 
 MBPS = 125_000.0
-NAN = float("nan")
+NAN, INF = float("nan"), float("inf")
 GOOD = Readings(True, 0.95, True, 30.0, 28.0, 28.0, True, False, 20 * MBPS, False, 3600.0, 120.0, 0.0)
+
+# Numbers that no sensor can mean, beside what can be. All are exact in float32.
+NONSENSE: dict[str, list[float]] = {
+    "soc": [INF, -INF, 1.5, -0.125],
+    "die_c": [INF, -INF, 150.5, -40.5, -273.0],
+    "skin_c": [INF, -INF, 150.5, -40.5, -273.0],
+    "battery_c": [INF, -INF, 150.5, -40.5, -273.0],
+    "bandwidth_bytes_per_s": [INF, -INF, 2.0**40, -1.0],
+    "idle_s": [INF, -INF, 2.0**40, -60.0],
+    "local_minute": [INF, -INF, 1440.0, 5000.0, -1.0],
+    "user_load": [INF, -INF, 1.5, -0.125],
+}
 
 # Values around every limit of every rule, so that random sequences cross them often. All are exact in float32.
 AROUND: dict[str, list[Any]] = {
@@ -38,12 +50,17 @@ AROUND: dict[str, list[Any]] = {
     "local_minute": [0.0, 60.0, 300.0, 419.0, 420.0, 1319.0, 1320.0, 1439.0, NAN],
     "user_load": [0.0, 0.0, 0.5, 0.75, NAN],
 }
+wild = {
+    field: st.sampled_from([*values, *NONSENSE.get(field, ())]) | (st.floats() if field in NONSENSE else st.nothing())
+    for field, values in AROUND.items()
+}
+"""What may be read of a field: any float, where it is a number."""
 rows = st.tuples(*(st.sampled_from(values) for values in AROUND.values())).map(lambda row: Readings(*row))
 # Half of the rows are good but for one field, or nothing would ever run.
 nearly_good = st.sampled_from(list(AROUND)).flatmap(
-    lambda field: st.sampled_from(AROUND[field]).map(lambda value: GOOD._replace(**{field: value}))
+    lambda field: wild[field].map(lambda value: GOOD._replace(**{field: value}))
 )
-any_row = st.one_of(st.just(GOOD), nearly_good, rows)
+any_row = st.one_of(st.just(GOOD), nearly_good, rows, st.tuples(*wild.values()).map(lambda row: Readings(*row)))
 steps_s = st.sampled_from([0.0, 60.0, 60.0, 300.0, 900.0, 3600.0])
 
 switches = {

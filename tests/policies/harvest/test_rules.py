@@ -19,7 +19,7 @@ from policies.config import (
 )
 from policies.harvest import Devices, make, violations
 from policies.readings import HARVEST_STATES, Readings
-from tests.policies.harvest.histories import AROUND, GOOD, RULES, columns, histories
+from tests.policies.harvest.histories import AROUND, GOOD, NONSENSE, RULES, columns, histories
 
 DEFAULTS = {
     "documented": HarvestConfig(hour_start=0.0, hour_end=24.0),
@@ -111,9 +111,10 @@ def test_a_drain_follows_a_session_and_ends_in_time(rule: str, data: st.DataObje
 def test_three_array_libraries_decide_the_same(rule: str, library: str) -> None:
     """Under jax.jit and under the strict standard every decision is NumPy's; what is learned agrees to rounding."""
     generator = np.random.default_rng(7)
+    anything = {name: [*values, *NONSENSE.get(name, ())] for name, values in AROUND.items()}
     fleets = [
         [
-            GOOD._replace(**{name: values[generator.integers(len(values))] for name, values in AROUND.items()
+            GOOD._replace(**{name: values[generator.integers(len(values))] for name, values in anything.items()
                              if generator.random() < 0.15})
             for _ in range(200)
         ]

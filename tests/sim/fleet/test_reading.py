@@ -11,7 +11,7 @@ import pytest
 
 from experiments.bench.million_day import beside_simpy
 from policies.config import HarvestConfig
-from policies.readings import Decision, Readings
+from policies.readings import RANGES, Decision, Plausible, Readings, plausible
 from scenarios.fleet import FleetScenario
 from sim.fleet import physics, stock
 from sim.fleet.day import Share
@@ -272,6 +272,36 @@ def advanced(reading_s: float, for_s: float, ambient_c: float) -> After:
             body, _ = physics.advance(lot.chunk.table, fixed, body, demand)
             peak_c = np.maximum(peak_c, body.board_c)
     return After(body.charge.soc, body.skin_c, body.die_c, peak_c)
+
+
+class Listening:
+    """A policy that holds what it is asked against what a sensor can mean."""
+
+    def __init__(self, policy: Any) -> None:
+        self.policy, self.asked, self.unknown = policy, 0, 0
+
+    def decide(self, state: Any, readings: Readings, dt_s: Any) -> Any:
+        """Look at every number, then decide."""
+        assert isinstance(readings, Plausible)
+        for field in RANGES:
+            value = np.asarray(getattr(readings, field))
+            unknown = np.isnan(value) & (field == "soc")  # of a device that is off
+            assert np.all(plausible(field, value) | unknown), field
+            self.asked, self.unknown = self.asked + value.size, self.unknown + int(unknown.sum())
+        return self.policy.decide(state, readings, dt_s)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_fleet_reads_nothing_but_what_can_be(precision: str) -> None:
+    """Through twelve hours and midnight all that its sensors say is plausible, as they vouch, or is not said."""
+    scenario = small(devices=300, duration_s=12 * HOUR_S, precision=precision, time_zones_h=(-5.5, 0.0, 5.5))
+    share = Share(scenario, [np.arange(scenario.devices)], stock.roster(scenario), watched=True)
+    share.policy = heard = Listening(share.policy)
+    for number in range(round(scenario.duration_s / scenario.window_s)):
+        share.histories(number, 1.0)
+
+    assert heard.asked == len(RANGES) * 300 * 720
+    assert heard.unknown > 0
 
 
 def test_only_a_network_carries_bytes() -> None:
