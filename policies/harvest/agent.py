@@ -5,11 +5,14 @@ decision (`on_decision`). Both end in the same few effects, and only when someth
 
 A session that ends leaves a receipt. One that ends in order is told twice: first that it is over while its memory
 is still held (the worker takes nothing more and hands its work back), then, after the drain, that all is given back.
+
+A number that no sensor can mean is unknown to every rule; the agent counts such readings, and notes the first of a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 from policies.config import HarvestRules
@@ -18,7 +21,7 @@ from policies.harvest.messages import HarvestReceipt, Session
 from policies.harvest.rows import Devices
 from policies.local import Lend
 from policies.port import NS_PER_S, Policy
-from policies.readings import HARVEST_STATES, Readings, Row, Verdict
+from policies.readings import HARVEST_STATES, RANGES, Readings, Row, Verdict, plausible
 
 WORKER = "worker"  # the path of the policy that serves
 
@@ -53,6 +56,8 @@ class HarvestAgent(Policy):
         self._every_ns, self._to = every_ns, to
         self._rule = make(config)
         self._devices = Devices(dedicated, has_battery, flops)
+        self.nonsense = 0  # readings with a number that no sensor can mean
+        self._was_nonsense = False
         self._forget()
 
     def _forget(self) -> None:
@@ -73,6 +78,7 @@ class HarvestAgent(Policy):
         elapsed_ns = 0 if self._read_ns is None else self.port.now - self._read_ns
         self._read_ns = self.port.now
         row = Readings(**{field: getattr(readings, field) for field in Readings._fields})
+        self._count_nonsense(row)
         decision, self._state = self._rule.decide(self._state, row, elapsed_ns / NS_PER_S)
         self.on_decision(
             Verdict(
@@ -83,6 +89,16 @@ class HarvestAgent(Policy):
                 int(decision.state),
             )
         )
+
+    def _count_nonsense(self, row: Readings) -> None:
+        """Count a row with a number that cannot be; a missing one is counted by who reads the sensors."""
+        numbers = ((field, getattr(row, field)) for field in RANGES if field != "soc" or row.has_battery)
+        wrong = [field for field, value in numbers if not (isnan(value) or plausible(field, value))]
+        if wrong:
+            self.nonsense += 1
+            if not self._was_nonsense:
+                self.port.note("harvest_nonsense", field=wrong[0], readings=self.nonsense)
+        self._was_nonsense = bool(wrong)
 
     def on_decision(self, decision: Any) -> None:
         """Turn a `Verdict` into limits, and tell the worker and the records when the session changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -163,3 +164,21 @@ def test_a_period_of_nothing_is_refused() -> None:
     """The reading period is positive."""
     with pytest.raises(ValueError, match="every_ns is 0; allowed: from 1"):
         HarvestAgent(HarvestConfig(), 0)
+
+
+def test_the_agent_counts_what_no_sensor_can_mean() -> None:
+    """Such a reading ends the session; it is counted, and noted once a row; a missing number is not one of them."""
+    agent = HarvestAgent(HarvestConfig(), 60 * NS_PER_S)
+    node = Node(agent)
+    node.read(60)
+    notes = []
+    for minute, soc in ((2, 1.5), (3, math.inf), (4, math.nan), (5, 0.9), (6, -math.inf)):
+        effects = node.read(60 * minute, soc=soc)
+        notes += [effect[1:] for effect in effects if effect[0] == p.NOTE]
+        assert ((p.LIMIT, "compute", 0.0) in effects) is (minute == 2)
+
+    assert agent.nonsense == 3
+    assert [dict(fields)["readings"] for _, fields in notes] == [1, 3]
+    assert all((name, dict(fields)["field"]) == ("harvest_nonsense", "soc") for name, fields in notes)
+    node.read(420, has_battery=False, soc=math.inf)
+    assert agent.nonsense == 3
