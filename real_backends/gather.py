@@ -20,6 +20,7 @@ from real_backends.node_files import read_events
 from real_backends.replicas import ledger, replicas
 from real_backends.specs import roles
 from scenarios.adversaries.wrapped import describe
+from scenarios.checked import law_summary, least_found
 from scenarios.checks import VillageChecks
 from scenarios.checks.checking import CHECKING
 from scenarios.checks.membership import ROSE, tell_fault
@@ -169,8 +170,11 @@ def gather(
     if checks.detection:
         heard = _heard_bytes(journals, "membership")
         summary.update(detection_summary(checks, heard, len(kinds), scenario.duration_s))
-    if scenario.policy.coordination.spot_checks is not None:
-        summary.update(_checking(events, journals, states))
+    if (rules := scenario.policy.coordination.spot_checks) is not None:
+        checking = _checking(events, journals, states)
+        found, bound = least_found(f"{name} fp32" for name in scenario.backends), int(checking["checking_sessions"])
+        law = law_summary(rules, scenario.models, found, bound, requests, tables["sessions"])
+        summary.update(checking | law)
     summary.update(
         duration_s=scenario.duration_s,
         devices=float(len(kinds)),

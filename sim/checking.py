@@ -9,6 +9,7 @@ from typing import Any
 from policies.port import Effect
 from scenarios.adversaries.choose import Role
 from scenarios.adversaries.work import cheat_of, withheld_by
+from scenarios.checked import law_summary, least_found
 from scenarios.checks.checking import CHECKING
 from scenarios.schema import Scenario
 from scenarios.summary import checking_summary
@@ -27,7 +28,7 @@ class Checking:
     """
 
     def __init__(self, scenario: Scenario, compute: Compute, roles: Mapping[str, Role]) -> None:
-        self.compute, self.bytes = compute, 0
+        self.scenario, self.compute, self.bytes = scenario, compute, 0
         if scenario.policy.coordination.spot_checks is not None:
             cheats = {name: cheat for name, role in roles.items() if (cheat := cheat_of(role.behaviours))}
             withholds = {name: kept for name, role in roles.items() if (kept := withheld_by(role.behaviours))}
@@ -44,11 +45,16 @@ class Checking:
         proving = self.compute.proving
         return {} if proving is None else {"verification": proving.proofs.fidelity}
 
-    def summary(self, decisions: Sequence[tuple[Any, ...]], sessions: int) -> dict[str, float]:
-        """Return what was found and what it cost; see `scenarios.summary.checking_summary`."""
-        proving = self.compute.proving
-        if proving is None:
+    def summary(self, rows: Mapping[str, Sequence[tuple[Any, ...]]], sessions: int) -> dict[str, float]:
+        """Return what was found, what it cost, and what the law says; see `checking_summary` and `law_summary`."""
+        proving, rules = self.compute.proving, self.scenario.policy.coordination.spot_checks
+        if proving is None or rules is None:
             return {}
+        decisions = rows["decisions"]
         words = [json.loads(row[4])["word"] for row in decisions if row[3] == "checked"]
         convicted = sum(row[3] == "found_false" for row in decisions)
-        return checking_summary(words, convicted, sessions, self.bytes + proving.bytes, proving.seconds)
+        found = least_found(proving.proofs.formats.values())
+        return {
+            **checking_summary(words, convicted, sessions, self.bytes + proving.bytes, proving.seconds),
+            **law_summary(rules, self.scenario.models, found, sessions, rows["requests"], self.compute.ended),
+        }

@@ -470,7 +470,7 @@ class _Run:
         summary |= recovery_summary(s.policy.recovery, [self.compute.copies.counts])
         ran_s = self.world.engine.now / NS_PER_S
         summary.update(detection_summary(self.checks, self.detection_bytes, len(self.stock.name), ran_s))
-        summary.update(self.checking.summary(self.rows["decisions"], self.notes["bound"]))
+        summary.update(self.checking.summary(self.rows, self.notes["bound"]))
         summary.update(
             duration_s=s.duration_s,
             devices=float(len(self.stock.name)),

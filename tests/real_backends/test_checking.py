@@ -521,6 +521,8 @@ def test_a_real_village_puts_out_who_leaves_a_layer_out(tmp_path: Path) -> None:
     assert record.manifest["fidelity"]["verification"] == "computed"
     assert record.summary["checking_bytes"] > 0
     assert record.summary["checking_s"] > 0
+    assert record.summary["checking_noticed_always"] == 1.0  # every session is checked, and float32 finds every cheat
+    assert 0.0 < record.summary["checking_cost_share"] < 0.5
     assert record.summary["wrong_answers"] < record.summary["requests_answered"]
 
 

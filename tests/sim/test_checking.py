@@ -36,7 +36,7 @@ def desks(share: float, cheat: str = "", withholds: str = "nothing") -> Record:
 
 
 def test_a_run_with_checks_says_what_they_found_and_cost() -> None:
-    """Without liars every place is honest; bytes, seconds, the promise and how it was modelled stand in the record."""
+    """Without liars every place is honest; bytes, seconds, the law's odds and how it was modelled are in the record."""
     record = desks(0.3)
     summary, manifest = record.summary, record.manifest
 
@@ -45,6 +45,9 @@ def test_a_run_with_checks_says_what_they_found_and_cost() -> None:
     assert [summary[f"checking_{name}"] for name in ("false", "unclear", "convicted")] == [0, 0, 0]
     assert summary["checking_bytes"] > 120 * 250  # a commitment is some 250 bytes
     assert summary["checking_s"] > 0
+    assert 0.0 < summary["checking_noticed_tenth"] < summary["checking_noticed_always"] <= 1.0
+    assert 0 < summary["checking_worker_sessions"] < 120
+    assert 0.05 < summary["checking_cost_share"] < 0.3  # 0.3 of sessions, each about half of its operations again
     assert manifest["checks"]["no_honest_worker_convicted"] is True
     assert manifest["check_events"]["no_honest_worker_convicted"] == summary["checking_places"]
     assert "torch bf16" in manifest["fidelity"]["verification"]
