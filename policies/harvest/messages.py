@@ -1,4 +1,4 @@
-"""What a harvest agent announces to checks, records and the ledger."""
+"""What a harvest agent announces to checks and records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Session(Message, frozen=True, tag="harvest_session"):
 
 
 class HarvestReceipt(Message, frozen=True, tag="harvest_receipt"):
-    """What one session lent, for the ledger.
+    """What one session lent, for its owner and whoever reads the record; no ledger does, as work alone is paid.
 
     ``compute_s`` is the integral of the compute share: seconds of the whole device. ``reason`` is an index into
     `policies.readings.HARVEST_STATES`: why the session ended; ``draining`` is an orderly end, by time or forecast.
