@@ -91,11 +91,10 @@ class FleetPlots:
     def history(self, ax: Axes | None = None, device: int | None = None) -> Axes:
         """One sampled device through the run: charge, skin, and when it lent."""
         ax = ax or new_axes()
-        rows = self._run.histories
+        rows = self._run.history(device)
         if not len(rows):
             return dress(ax, "time (h)", "no histories were kept")
-        chosen = rows["device"].iloc[0] if device is None else device
-        rows = rows[rows["device"] == chosen]
+        chosen = rows["device"].iloc[0]
         hours = rows["time_s"] / HOUR_S
         ax.plot(hours, rows["soc"] * 100.0, color=BLUE, linewidth=1.5, label="charge (%)")
         ax.plot(hours, rows["skin_c"], color=AMBER, linewidth=1.2, label="skin (°C)")

@@ -107,6 +107,25 @@ class Run:
         """Of a fleet's run: every reading of the sampled devices."""
         return self._table("histories")
 
+    def history(self, device: int | None = None) -> pd.DataFrame:
+        """Of a fleet's run: every reading of one sampled device, the first unless told; others are not loaded."""
+        if self.folder is None:
+            rows = self.histories
+            chosen = rows["device"].iloc[0] if device is None and len(rows) else device
+            return rows[rows["device"] == chosen]
+        import pandas as pd
+        import pyarrow.parquet as pq
+
+        path = self.folder / "histories.parquet"
+        try:
+            if device is None:
+                with pq.ParquetFile(path) as file:
+                    first = next(file.iter_batches(1, columns=["device"]), None)
+                device = first and first[0][0].as_py()
+            return pd.read_parquet(path, filters=[("device", "==", device)])
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from None
+
     @cached_property
     def receipts(self) -> pd.DataFrame:
         """Of a fleet's run: the sampled devices' sessions, as the ledger takes them."""
@@ -192,10 +211,12 @@ class Run:
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd
 
+        from scenarios.parts import Parts
         from scenarios.record import FLEET_TABLES, TABLES, frame
 
-        if self._record is not None:
-            made: pd.DataFrame = frame(name, self._record.tables.get(name, ()))
+        rows = None if self._record is None else self._record.tables.get(name, ())
+        if rows is not None and (self.folder is None or not isinstance(rows, Parts)):  # parts go when they are joined
+            made: pd.DataFrame = frame(name, rows)
             return made
         assert self.folder is not None
         try:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from policies.jobs import Stage
+from scenarios.parts import Parts
 
 RECORD_VERSION = 1
-Table = Sequence[tuple[Any, ...]] | Mapping[str, Any]
+Table = Sequence[tuple[Any, ...]] | Mapping[str, Any] | Parts
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "requests": (
@@ -60,7 +61,8 @@ FLEET_TABLES: Mapping[str, tuple[str, ...]] = {
 end: counts and integer sums over the kind's devices (``chip_us``: microseconds of whole chips at full speed; ``mflop``:
 1e6 operations at dense FP16 peak; ``soc_ppm``, ``skin_mc``, ``die_mc``: sums at the window's end, of batteries in 1e-6,
 of all in 1e-3 C) and worst cases at its end. ``totals`` has a row a device: sums since the start, states at the end.
-``histories`` and ``receipts`` are of the sampled devices: a row a reading, states after it, and a row a session."""
+``histories`` and ``receipts`` are of the sampled devices: a row a reading, states after it, and a row a session. While
+a fleet runs, ``histories`` grows on disk (`scenarios.parts`)."""
 
 
 @dataclass
@@ -70,7 +72,8 @@ class Record:
     Attributes:
         summary: flat name to number; units last in the names.
         manifest: digest, seed, world, fidelity, config, versions, policies and more.
-        tables: table name to rows, each a tuple in the order of `TABLES`; of a fleet, to columns by name.
+        tables: table name to rows, each a tuple in the order of `TABLES`; of a fleet, to columns by name,
+            or to the parts that lie on disk already.
         journals: node to journal bytes (`scenarios.journal`).
     """
 
@@ -100,9 +103,11 @@ def is_fleet(manifest: Mapping[str, Any]) -> bool:
 
 
 def frame(name: str, rows: Table) -> Any:
-    """Return table ``name``, rows or columns, as a pandas DataFrame."""
+    """Return table ``name``, rows, columns or parts, as a pandas DataFrame."""
     import pandas as pd
 
+    if isinstance(rows, Parts):
+        return rows.frame()
     if name in FLEET_TABLES:
         assert isinstance(rows, Mapping)
         return pd.DataFrame({column: rows[column] for column in FLEET_TABLES[name]}, copy=False)  # a million rows
@@ -123,7 +128,11 @@ def write(record: Record, folder: Path) -> Path:
         for name, content in (("summary.json", record.summary), ("manifest.json", record.manifest)):
             (part / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         for name in FLEET_TABLES if is_fleet(record.manifest) else TABLES:
-            frame(name, record.tables.get(name, ())).to_parquet(part / f"{name}.parquet", index=False)
+            rows, path = record.tables.get(name, ()), part / f"{name}.parquet"
+            if isinstance(rows, Parts):
+                rows.save(path)
+            else:
+                frame(name, rows).to_parquet(path, index=False)
         for node, data in record.journals.items():
             (part / "journals" / f"{node}.journal").write_bytes(data)
         if folder.exists():

@@ -1,7 +1,12 @@
-"""Checkpoints of a fleet's run: everything that changes, at the end of a window, in one folder that appears at once."""
+"""Checkpoints of a fleet's run: everything that changes, at the end of a window, in one folder that appears at once.
+
+What is sampled of the past is not in them: it lies beside them in parts, each of some windows, and what is of windows
+after the checkpoint is written again.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +17,7 @@ import msgspec
 import numpy as np
 
 from scenarios.fleet import FleetScenario
+from scenarios.parts import Parts
 
 if TYPE_CHECKING:
     from sim.fleet.day import Share
@@ -30,12 +36,10 @@ def save(
     part.mkdir(parents=True)
     workers.ask("save_file", str(part))  # each its own: a million devices' state is not for pipes
     np.savez(part / "watched.npz", **watched.state())
-    for i, trace in enumerate(result.traces):
-        np.savez(part / f"trace-{i}.npz", **trace._asdict())
+    result.histories.flush()
     head = {
         "identity": identity(scenario, workers),
         "done": done,
-        "traces": len(result.traces),
         "wall_s": result.wall_s,
         "windows": result.windows,
         "desk": vars(result.desk),
@@ -50,19 +54,22 @@ def save(
 def resume(folder: Path | None, scenario: FleetScenario, workers: Workers, watched: Share, result: FleetResult) -> int:
     """Take up a checkpoint of the same scenario, chunks and workers; return how many windows are done."""
     from sim.fleet.run import Desk
-    from sim.fleet.window import Trace
 
     head = read_head(folder)
-    if folder is None or head is None or head["identity"] != identity(scenario, workers):
+    mine = identity(scenario, workers)
+    result.histories = Parts(folder and folder / f"histories-{_short(mine)}")
+    done = int(head["done"]) if head is not None and head["identity"] == mine else 0
+    if not result.histories.go_on(done) and result.sampled.size:
+        result.histories.go_on(done := 0)
+    if folder is None or head is None or not done:
         return 0
     workers.ask("restore_file", str(folder / STATE))
     watched.restore(dict(np.load(folder / STATE / "watched.npz")))
-    result.traces = [Trace(**dict(np.load(folder / STATE / f"trace-{i}.npz"))) for i in range(int(head["traces"]))]
     watched.receipts = [tuple(row) for row in head["receipts"]]
     watched.violations = head["violations"]
     result.windows, result.desk, result.wall_s = head["windows"], Desk(**head["desk"]), head["wall_s"]
-    result.resumed_at_s = int(head["done"]) * scenario.window_s
-    return int(head["done"])
+    result.resumed_at_s = done * scenario.window_s
+    return done
 
 
 def read_head(folder: Path | None) -> dict[str, Any] | None:
@@ -79,3 +86,8 @@ def identity(scenario: FleetScenario, workers: Workers) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(scenario)
     chunks = [[chunk.size for chunk in mine] for mine in workers.assigned]
     return json.loads(json.dumps({**plain, "chunks": chunks}))  # type: ignore[no-any-return]
+
+
+def _short(plain: dict[str, Any]) -> str:
+    """Return a short digest of an identity: another scenario's parts are never this one's."""
+    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=8).hexdigest()

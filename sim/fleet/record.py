@@ -13,7 +13,6 @@ from models import devices
 from models.battery import ageing
 from models.battery.packs import PACKS
 from policies.harvest import make
-from policies.readings import HARVEST_STATES
 from scenarios.digests import policies_manifest, versions
 from scenarios.fleet import FleetScenario
 from scenarios.record import FLEET_TABLES, RECORD_VERSION, Record
@@ -70,7 +69,8 @@ def record(result: FleetResult) -> Record:
         },
     }  # fmt: skip
     return Record(summary(result), manifest, {
-        "fleet": _columns(result.windows), "totals": _totals(result), "histories": _histories(result),
+        "fleet": _columns(result.windows), "totals": _totals(result), "histories": result.histories
+        if result.sampled.size else {name: [] for name in FLEET_TABLES["histories"]},
         "receipts": dict(zip(FLEET_TABLES["receipts"], zip(*result.receipts, strict=True), strict=True))
         if result.receipts else {name: [] for name in FLEET_TABLES["receipts"]},
     })  # fmt: skip
@@ -160,22 +160,6 @@ def _totals(result: FleetResult) -> dict[str, Any]:
         "device": columns.pop("device"), "kind": np.array(KINDS, dtype=object)[d["kind"]], "model": names[d["model"]],
         "full_cycles": equivalent_full_cycles(d), **columns,
     }  # fmt: skip
-
-
-def _histories(result: FleetResult) -> dict[str, Any]:
-    """Return one row a reading and sampled device; states are those after the reading's interval."""
-    fields = ("soc", "die_c", "skin_c", "contribute", "compute_share", "state", "flags")
-    if not result.traces:
-        return {name: [] for name in ("time_s", "device", *fields)}
-    found = {name: np.concatenate([getattr(trace, name) for trace in result.traces]) for name in fields}
-    readings, rows = found["soc"].shape
-    who = result.devices["device"][result.sampled]
-    first_s = result.scenario.duration_s - readings * result.scenario.reading_s
-    at_s = first_s + np.arange(readings) * result.scenario.reading_s
-    columns: dict[str, Any] = {"time_s": np.repeat(at_s, rows), "device": np.tile(who, readings)}
-    columns |= {name: column.ravel() for name, column in found.items()}
-    columns["state"] = np.array(HARVEST_STATES, dtype=object)[columns["state"].astype(np.int64)]
-    return columns
 
 
 def capacity_fade_per_year(result: FleetResult) -> float:

@@ -29,12 +29,13 @@ import numpy as np
 
 from models import draws
 from scenarios.fleet import FleetScenario
+from scenarios.parts import Parts
 from scenarios.schema import KINDS
 from sim.fleet import stock
 from sim.fleet.checkpoint import STATE, resume, save
 from sim.fleet.day import COLUMNS, Report, Share, peak_rss_kib
+from sim.fleet.histories import history
 from sim.fleet.packs import AT_ONCE
-from sim.fleet.window import Trace
 
 Array = Any
 Progress = Callable[[float, str], None]
@@ -69,7 +70,7 @@ class FleetResult:
     Attributes:
         windows: one row a window and kind: counts, sums and worst cases.
         devices: one column a name, in the fleet's fixed order.
-        traces: the histories of the sampled devices, one a window.
+        histories: of the sampled devices, the table as in `scenarios.record`, on disk but for the last windows.
         sampled: their places in the fixed order.
         alone_differs: largest difference between sampled devices run alone and in their chunks, over charge (0 to 1)
             and temperatures (K).
@@ -83,7 +84,7 @@ class FleetResult:
     scenario: FleetScenario
     windows: list[dict[str, Any]] = field(default_factory=list)
     devices: dict[str, Array] = field(default_factory=dict)
-    traces: list[Trace] = field(default_factory=list)
+    histories: Parts = field(init=False)
     sampled: Array = None
     alone_differs: float = 0.0
     violations: list[str] = field(default_factory=list)
@@ -125,7 +126,8 @@ def run_fleet(
         for number in range(first, count):
             demand = result.desk.demand
             workers.tell("advance", number, demand)
-            result.traces += watched.histories(number, demand)
+            for trace in watched.histories(number, demand):
+                result.histories.add(history(scenario, roster.entity[result.sampled], number, trace))
             text = _add(result, number, workers.hear())
             progress((number + 1) / count, text)
             last = number + 1 == count

@@ -15,7 +15,10 @@ from experiments.compose import UsageError
 from experiments.plots import fault_spans, leader_spans, ledger_of
 from experiments.report import REPORT_BYTES_MAX, render, write_report
 from experiments.results import Run, load, number, open_run
+from scenarios.fleet import FleetRecord
 from scenarios.record import TABLES, Record, write
+from sim.fleet.record import simulate_fleet
+from tests.sim.fleet.fleets import small
 
 
 def test_a_record_survives_its_folder(synthetic_record: Callable[..., Record], tmp_path: Path) -> None:
@@ -196,3 +199,20 @@ def test_writing_twice_replaces_the_run(synthetic_record: Callable[..., Record],
     assert Run(folder=folder).journals == {}
     shutil.rmtree(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_a_fleets_histories_outlive_the_folder_they_grew_in(kept: int, tmp_path: Path) -> None:
+    """A finished Run shows the same histories, all and of one device, from memory, from its folder, and after both."""
+    scenario = small(devices=50, duration_s=3600.0, record=FleetRecord(histories=kept))
+    record = simulate_fleet(scenario, tmp_path / "state")
+    memory, disk = Run(simulate_fleet(scenario)), Run(record, write(record, tmp_path / "run"))
+    shutil.rmtree(tmp_path / "state")
+
+    assert len(memory.histories) == kept * 60
+    for run in (disk, Run(folder=tmp_path / "run")):
+        pd.testing.assert_frame_equal(run.histories, memory.histories, check_dtype=kept > 0)
+        for device in (None, *memory.histories["device"].unique().tolist()):
+            one = memory.history(device)
+            assert len(one) == 60 * bool(kept)
+            pd.testing.assert_frame_equal(run.history(device), one.reset_index(drop=True), check_dtype=kept > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,3 +26,9 @@ def small(**changes: Any) -> FleetScenario:
 def lived(**changes: Any) -> FleetResult:
     """Run the small fleet with some fields changed."""
     return run_fleet(small(**changes))
+
+
+def table_bytes(result: FleetResult, folder: Path) -> bytes:
+    """Return the file of a result's histories."""
+    result.histories.save(folder / "table.parquet")
+    return (folder / "table.parquet").read_bytes()

@@ -22,7 +22,7 @@ from sim.fleet import run, stock
 from sim.fleet.checkpoint import STATE
 from sim.fleet.record import record
 from sim.fleet.run import Workers, deal, run_fleet, sample
-from tests.sim.fleet.fleets import HOUR_S, lived, small
+from tests.sim.fleet.fleets import HOUR_S, lived, small, table_bytes
 
 
 @pytest.mark.parametrize("rule", [HarvestConfig(), BoincConfig(), FederatedConfig(), PredictiveConfig()])
@@ -92,9 +92,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     assert resumed.resumed_at_s == HOUR_S
     assert resumed.digest == whole.digest
     assert resumed.receipts == whole.receipts
-    np.testing.assert_array_equal(
-        np.concatenate([t.soc for t in resumed.traces]), np.concatenate([t.soc for t in whole.traces])
-    )
+    assert table_bytes(resumed, tmp_path) == table_bytes(whole, tmp_path)
     assert not (tmp_path / "state").exists()
 
 
@@ -254,9 +252,9 @@ def test_a_worker_that_fails_says_why() -> None:
 def test_receipts_account_for_what_was_lent() -> None:
     """A sampled device's receipts, with what its running session has lent, sum to its history's compute shares."""
     result = lived(duration_s=6 * HOUR_S, record=FleetRecord(histories=60))
-    shares = np.concatenate([trace.compute_share for trace in result.traces])
-    contribute = np.concatenate([trace.contribute for trace in result.traces])
+    rows = result.histories.frame()
     who = result.devices["device"][result.sampled].tolist()
+    shares, contribute = (rows[name].to_numpy().reshape(-1, len(who)) for name in ("compute_share", "contribute"))
     ended: dict[int, float] = {}
     for device, _, _, compute_s, _, _ in result.receipts:
         ended[device] = ended.get(device, 0.0) + compute_s
