@@ -86,6 +86,8 @@ class FleetScenario(Strict, frozen=True):
     climate: Climate = Climate()
     work: Work = Work()
     outages: tuple[Outage, ...] = ()
+    # What energy from the mains costs, any currency per kWh: 24, one an hour of the run's clock; none has no price.
+    price_per_kwh: tuple[Annotated[float, Meta(ge=-10_000, le=10_000)], ...] = ()
     policy: FleetPolicies = FleetPolicies()
     reading_s: Period = 60.0
     window_s: Period = 900.0  # fleet signals are held this long
@@ -94,6 +96,17 @@ class FleetScenario(Strict, frozen=True):
     chunk: Annotated[int, Meta(ge=1, le=1_000_000)] = 32_000  # rows at a time; changes nothing but speed
     processes: Annotated[int, Meta(ge=0, le=256)] = 0  # 0: one a core; changes nothing but speed
     record: FleetRecord = FleetRecord()
+
+
+HOURS = 24
+
+
+def price_at(scenario: FleetScenario, number: int) -> float | None:
+    """Return the price a kWh that is held through window ``number``, that of its start; None without prices."""
+    if not scenario.price_per_kwh:
+        return None
+    hours = (scenario.start_minute * 60.0 + number * scenario.window_s) / 3600.0
+    return scenario.price_per_kwh[int(hours) % HOURS]
 
 
 SPEED_ONLY = ("chunk", "processes")
@@ -138,6 +151,8 @@ def _cross_check(s: FleetScenario) -> None:
         raise ScenarioError(f"reading_s={s.reading_s:g}: expected at most 600 s, the longest step of the battery's law")
     if not s.time_zones_h:
         raise ScenarioError("time_zones_h=[]: expected at least one, e.g. [0.0]")
+    if len(s.price_per_kwh) not in (0, HOURS):
+        raise ScenarioError(f"price_per_kwh: has {len(s.price_per_kwh)} values; expected none, or {HOURS}, one an hour")
     for i, outage in enumerate(s.outages):
         if outage.region >= s.regions:
             raise ScenarioError(f"outages[{i}].region={outage.region}: expected 0 to {s.regions - 1}")

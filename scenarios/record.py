@@ -64,6 +64,10 @@ of all in 1e-3 C) and worst cases at its end. ``totals`` has a row a device: sum
 ``histories`` and ``receipts`` are of the sampled devices: a row a reading, states after it, and a row a session. While
 a fleet runs, ``histories`` grows on disk (`scenarios.parts`)."""
 
+WHERE_PRICED = ("price_per_kwh", "cost_micro")
+"""Columns of ``fleet`` where the scenario has prices, after the others: the price that was held, and what energy from
+the mains cost, a sum of whole millionths of its currency, rounded for each device and window."""
+
 
 @dataclass
 class Record:
@@ -110,7 +114,8 @@ def frame(name: str, rows: Table) -> Any:
         return rows.frame()
     if name in FLEET_TABLES:
         assert isinstance(rows, Mapping)
-        return pd.DataFrame({column: rows[column] for column in FLEET_TABLES[name]}, copy=False)  # a million rows
+        columns = (*FLEET_TABLES[name], *(column for column in WHERE_PRICED if name == "fleet" and column in rows))
+        return pd.DataFrame({column: rows[column] for column in columns}, copy=False)  # a million rows
     return pd.DataFrame.from_records(list(rows), columns=list(TABLES[name]))
 
 

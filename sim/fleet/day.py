@@ -19,7 +19,7 @@ from models.battery.reading import Charge
 from policies.harvest import Devices, make, violations
 from policies.harvest.receipts import no_tally, settle
 from policies.readings import HARVEST_STATES, Decision, Readings
-from scenarios.fleet import FleetScenario
+from scenarios.fleet import FleetScenario, price_at
 from sim.fleet import stock
 from sim.fleet.again import Taken, blank, own, pick, run_again, without_governor
 from sim.fleet.blocks import Block, Blocks
@@ -49,6 +49,7 @@ Array = Any
 NOON_MIN = 720.0
 WARMEST_MIN = 900.0  # 15:00, as the climate's wave has it
 DAY_MIN = 1440.0
+KWH_J = 3.6e6
 
 IDLE_AT_START_S = 3600.0  # since the screen was last on, at the start (assumption)
 OWNERS_AHEAD = 60  # readings that owners are drawn for at once
@@ -176,7 +177,7 @@ class Share:
             lot = self.lots[i]._replace(device=device, last=last)
             lot = self.lots[i] = lot._replace(totals=self._added(lot, sums, counts))
             plugged = self.flags(i, number)[-1] & crowd.PLUGGED != 0
-            _report(report, lot, sums, counts, plugged, self.scenario.reading_s)
+            _report(report, lot, sums, counts, plugged, signals)
         return report
 
     def _lived(self, number: int, signals: Signals) -> list[Result]:
@@ -319,7 +320,7 @@ class Share:
         minutes = s.start_minute + (number * self.steps + np.arange(self.steps)) * (s.reading_s / 60.0)
         zone_minute = (minutes[:, None] + self.zones_min) % DAY_MIN
         since_s = s.reading_s if number else 0.0
-        return Signals(demand, zone_minute.astype(s.precision), since_s, s.reading_s)
+        return Signals(demand, zone_minute.astype(s.precision), since_s, s.reading_s, price_at(s, number))
 
     def flags(self, i: int, number: int) -> Array:
         """Return what the owners of chunk i do in a window, (reading, device) bits; windows are asked for in turn.
@@ -400,11 +401,11 @@ class _Watch:
         self.now_s += step_s
 
 
-def _report(report: Report, lot: Lot, sums: Sums, counts: Counts, plugged: Array, step_s: float) -> None:
+def _report(report: Report, lot: Lot, sums: Sums, counts: Counts, plugged: Array, signals: Signals) -> None:
     """Add a chunk's window to the report."""
     body = lot.device.body
     soc, die_c, skin_c, off = (np.asarray(v) for v in (body.charge.soc, body.die_c, body.skin_c, body.off))
-    battery = lot.what.has_battery
+    battery, step_s = lot.what.has_battery, signals.step_s
     columns = {
         "devices": np.ones(soc.shape, dtype=np.int64),
         "readings_lent": counts.lent,
@@ -426,6 +427,8 @@ def _report(report: Report, lot: Lot, sums: Sums, counts: Counts, plugged: Array
         "skin_mc": _whole(skin_c * 1e3),
         "die_mc": _whole(die_c * 1e3),
     }
+    if signals.price is not None:  # whole millionths, each device's for itself: no chunk changes the sum
+        columns["cost_micro"] = _whole(sums.plug_w * (step_s / KWH_J * signals.price * 1e6))
     kinds = stock.kind_slices(lot.who.kind)
     firsts = [rows.start for _, rows in kinds]  # one call a column, not one a column and kind
     totals = {name: np.add.reduceat(column, firsts, dtype=np.int64).tolist() for name, column in columns.items()}

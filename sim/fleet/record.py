@@ -110,6 +110,7 @@ def summary(result: FleetResult) -> dict[str, float]:
         "energy_kwh": float(d["total_j"].sum()) / KWH_J,
         "village_kwh": float(d["village_j"].sum()) / KWH_J,
         "plug_kwh": float(d["plug_j"].sum()) / KWH_J,
+        **({"plug_cost": sum(row["cost_micro"] for row in result.windows) / 1e6} if scenario.price_per_kwh else {}),
         "village_j_per_tflop": float(d["village_j"].sum()) / max(float(d["flop"].sum()) * 1e-12, 1e-12),
         "skin_max_c": max(row["skin_c_max"] for row in result.windows),
         "die_max_c": max(row["die_c_max"] for row in result.windows),

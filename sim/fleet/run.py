@@ -28,7 +28,7 @@ import msgspec
 import numpy as np
 
 from models import draws
-from scenarios.fleet import FleetScenario
+from scenarios.fleet import FleetScenario, price_at
 from scenarios.parts import Parts
 from scenarios.schema import KINDS
 from sim.fleet import stock
@@ -326,6 +326,8 @@ def _add(result: FleetResult, number: int, reports: list[Report]) -> str:
     scenario, desk = result.scenario, result.desk
     at_s = (number + 1) * scenario.window_s
     mflop = lent = total = 0
+    price = price_at(scenario, number)
+    priced = {} if price is None else {"price_per_kwh": price}
     for kind in (name for name in KINDS if any(name in report.sums for report in reports)):
         sums: Counter[str] = Counter()
         peaks = {"skin_c_max": -np.inf, "die_c_max": -np.inf, "soc_min": np.inf}
@@ -333,7 +335,7 @@ def _add(result: FleetResult, number: int, reports: list[Report]) -> str:
             sums.update(report.sums.get(kind, {}))
             for name, value in report.peaks.get(kind, {}).items():
                 peaks[name] = min(peaks[name], value) if name == "soc_min" else max(peaks[name], value)
-        result.windows.append({"time_s": at_s, "kind": kind, "demand": desk.demand, **sums, **peaks})
+        result.windows.append({"time_s": at_s, "kind": kind, "demand": desk.demand, **priced, **sums, **peaks})
         mflop, lent, total = mflop + sums["mflop"], lent + sums["contributing"], total + sums["devices"]
     _settle(scenario, desk, at_s, mflop)
     return f"{at_s / 3600:.1f} h, {lent:,} of {total:,} lent, demand {desk.demand:.2f}"

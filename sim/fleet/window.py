@@ -58,12 +58,14 @@ class Signals(NamedTuple):
         zone_minute: local minute by (reading, time zone).
         since_s: seconds since the reading before the window's first; 0 at the start of a run.
         step_s: period of the readings.
+        price: of a kWh from the mains; None where there is no price.
     """
 
     demand: float
     zone_minute: Array
     since_s: float
     step_s: float
+    price: float | None = None
 
 
 class Counts(NamedTuple):
