@@ -18,6 +18,10 @@ Thousands of them must stay far below what a snapshot may hold, whoever chose th
 Name = Annotated[str, Meta(max_length=NAME_MAX)]
 Layer = Annotated[int, Meta(ge=0, le=LAYERS_MAX)]
 TokenCount = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
+Rank = Annotated[int, Meta(ge=0, le=1 << 16)]
+"""A request's class; lower ones come first (the bound is ours, far above any class)."""
+EXPIRED = "deadline passed"
+"""Why a session is lost, and a request refused, that waited beyond its deadline."""
 
 
 class Stage(Message, frozen=True):
@@ -53,6 +57,9 @@ class SessionJob(Message, frozen=True, tag="session"):
     ``source`` is the node that holds the prompt's blob. Progress arrives every ``report_every`` tokens. ``forced`` are
     the answer's first tokens, which an earlier attempt decided: they go in with the prompt, and the answer begins with
     them. There are fewer than ``new_tokens``.
+
+    Where sessions wait for one another, those of a lower ``rank`` come first, and one that still waits at
+    ``deadline_ns`` of the submitting node's monotonic clock is lost as `EXPIRED`; None: it waits for ever.
     """
 
     op: str
@@ -65,6 +72,8 @@ class SessionJob(Message, frozen=True, tag="session"):
     report_every: int
     forced: tuple[int, ...] = ()
     sampling: Sampling | None = None
+    rank: Rank = 0
+    deadline_ns: int | None = None
 
 
 class Standby(Message, frozen=True):

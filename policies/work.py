@@ -6,14 +6,15 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from policies.jobs import Name, Sampling, Stage, Standby
+from policies.jobs import Name, Rank, Sampling, Stage, Standby
 from policies.port import NS_PER_S
 from policies.wire import Message
 
 RESEND_NS = 2 * NS_PER_S
 """After this long without an answer an assignment or a report is sent again (our choice: far above any round trip,
 far below any deadline)."""
-
+LEFT_MAX_NS = 1 << 60
+"""Of a request's time, 36 years (our bound): added to a node's clock it is a number that can be written down."""
 
 Amount = Annotated[float, Meta(ge=0, le=1e18)]
 AboveZero = Annotated[float, Meta(ge=1e-18, le=1e18)]
@@ -114,7 +115,11 @@ class Load(Message, frozen=True, tag="load_shard"):
 
 
 class Assign(Message, frozen=True, tag="assign"):
-    """Run this request as head of these stages; its answer begins with ``forced`` (`policies.jobs.SessionJob`)."""
+    """Run this request as head of these stages; its answer begins with ``forced`` (`policies.jobs.SessionJob`).
+
+    ``left_ns`` is the time to its deadline as this is sent: that stands on the leader's wall clock, and the worker's
+    may be another. So the worker's deadline is later than the leader's by the message's way, and never earlier.
+    """
 
     client: str
     op_id: str
@@ -128,6 +133,8 @@ class Assign(Message, frozen=True, tag="assign"):
     report_every: int
     forced: tuple[int, ...] = ()
     sampling: Sampling | None = None
+    rank: Rank = 0
+    left_ns: Annotated[int, Meta(ge=0, le=LEFT_MAX_NS)] | None = None
 
 
 class Keep(Load, frozen=True, tag="keep_shard"):

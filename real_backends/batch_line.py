@@ -9,13 +9,16 @@ as its lanes count; so it closes caches before it runs the batch that takes what
 
 Where equal beginnings are shared, the lane's batcher decides which blocks stages keep: they are told what is filled,
 what a new cache begins with, and what is forgotten. A stage that has lost a block says so, and the lane begins again.
+
+Who waits in a lane is admitted by class, and told when its deadline has passed instead; who runs loses its blocks to
+those of lower ranks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +37,10 @@ from real_backends.stages import Stages
 GONE_MAX = 3
 """Times that a lane begins again before anybody in it has said a token (our choice): a stage that has lost its blocks
 once more is taken for one that fails, or a liar would have the others compute for ever."""
+
+
+class Late(Exception):
+    """A session's deadline passed while it waited in its lane."""
 
 
 class Head(Protocol):
@@ -82,11 +89,13 @@ class _Lane:
         broken: it met a fault of ours, and nobody knows what its batcher is at.
     """
 
-    def __init__(self, head: Head, model: str, stages: tuple[Stage, ...], batcher: Batcher, scope: str) -> None:
+    def __init__(
+        self, head: Head, model: str, stages: tuple[Stage, ...], batcher: Batcher, scope: str, now: Callable[[], int]
+    ) -> None:
         self.batcher, self.scope, self.broken = batcher, scope, False
         self.served: dict[str, _Served] = {}
         self.task: asyncio.Task[None] | None = None
-        self._head, self._model, self._stages = head, model, stages
+        self._head, self._model, self._stages, self._now = head, model, stages, now
         self._caches: list[str] = []
         self._closing: list[str] = []  # caches of which not all stages have heard that they are closed
         self._told: dict[bytes, None] = {}  # names of blocks that stages may have, in order
@@ -101,7 +110,9 @@ class _Lane:
         self._head.open(name, self._model, self._stages)
         try:
             for number in itertools.count():
-                if self.batcher.next() is None:
+                found = self.batcher.next(self._now())
+                self._tell_late()
+                if found is None:
                     break
                 await self._batch(name, number, self.batcher.pieces())
         except Exception as error:  # a fault of ours: nobody here waits for ever
@@ -112,6 +123,11 @@ class _Lane:
         finally:
             self.task = None
             self._head.close_at(name, self._stages)
+
+    def _tell_late(self) -> None:
+        for served in self.served.values():
+            if served.request.state == "expired":
+                served.heard.put_nowait(Late())
 
     async def _batch(self, name: str, number: int, pieces: tuple[Piece, ...]) -> None:
         try:
@@ -186,10 +202,11 @@ class BatchLines:
         head: the node.
         serving: limits of a batch.
         sharding: what stages have reserved.
+        now: the monotonic clock on which sessions have their deadlines.
     """
 
-    def __init__(self, head: Head, serving: BatchedConfig, sharding: ShardingConfig) -> None:
-        self._head, self._serving, self._sharding = head, serving, sharding
+    def __init__(self, head: Head, serving: BatchedConfig, sharding: ShardingConfig, now: Callable[[], int]) -> None:
+        self._head, self._serving, self._sharding, self._now = head, serving, sharding, now
         self._lanes: dict[tuple[str, tuple[Stage, ...]], list[_Lane]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = itertools.count()
@@ -202,11 +219,13 @@ class BatchLines:
         Raises:
             ValueError: the session can never run.
             JobLost: a stage does not answer.
+            Late: its deadline passed before it began.
         """
         spec = await self._head.stages.spec(job.model)
         _check(spec, known, left)
         lane, chain = self._lane(job, session, known)
-        request = Request(session, len(known), left, names=chain.names if chain is not None else ())
+        names = chain.names if chain is not None else ()
+        request = Request(session, len(known), left, job.rank, job.deadline_ns, names)
         try:
             lane.batcher.offer(request)
         except ValueError:
@@ -253,7 +272,7 @@ class BatchLines:
 
     def _made(self, job: SessionJob, session: str) -> _Lane:
         batcher = Batcher(lane_rules(self._serving, self._sharding, len(job.stages)))
-        return _Lane(self._head, job.model, job.stages, batcher, f"{session}/{next(self._count)}")
+        return _Lane(self._head, job.model, job.stages, batcher, f"{session}/{next(self._count)}", self._now)
 
     def _forget_idle(self) -> None:
         """Forget pipelines that serve nobody; one with shared blocks stays until another one begins."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from policies.config import BatchedConfig, PolicyConfig
 from policies.jobs import (
+    EXPIRED,
     AdmitJob,
     CoverJob,
     Done,
@@ -39,7 +40,7 @@ from policies.serving.lanes import reserved_blocks, sessions_max
 from policies.serving.prefixes import Chain
 from policies.wire import Message, WireError, encode
 from real_backends.batch_frames import Batch, Tokens
-from real_backends.batch_line import BatchLines
+from real_backends.batch_line import BatchLines, Late
 from real_backends.blob_exchange import BlobExchange, WrongSize
 from real_backends.clock import Clock
 from real_backends.compute import Compute
@@ -125,7 +126,7 @@ class ExecutorHost:
         self._shares = policy is not None and policy.serving.share_prefixes
         if policy is not None and isinstance(policy.serving, BatchedConfig):
             self.stages.shards.together = sessions_max(policy.serving, policy.sharding)
-            self._lines = BatchLines(self, policy.serving, policy.sharding)
+            self._lines = BatchLines(self, policy.serving, policy.sharding, clock.now)
         checked = policy is not None and policy.coordination.spot_checks is not None
         self.proofs = Proofs(self.stages, blobs) if checked else None
         self._transport, self._blobs, self._clock, self._planners = transport, blobs, clock, planners
@@ -308,6 +309,8 @@ class ExecutorHost:
                         self._report(path, job_id, encode(Progress(tokens=len(output), emitted=emitted)))
                     if ended:
                         break
+        except Late:
+            raise JobLost(EXPIRED) from None
         except JobLost as lost:
             lost.outcome = msgspec.structs.replace(lost.outcome, emitted=tuple(output))
             raise

@@ -140,9 +140,7 @@ class Compute:
         self.alike = Alike(serving, policy.sharding if policy else None, shared_tokens)
         self.steps = Steps(*around)
         if policy and isinstance(serving, BatchedConfig):
-            self.steps = Rounds(
-                serving, policy.sharding, self.alike, lambda s, why: self._lose(s, why, s.node.name), *around
-            )
+            self.steps = Rounds(serving, policy.sharding, self.alike, self._lose, *around)
         self.bulk = Bulk(Sharing(world.engine, world.network.config.sharing), world.network)
         self.loads = Loads(world, self._shape, self.bulk, self._tell, fetched=fetched, bytes_per_s=load_bytes_per_s)
         self.proving: Proving | None = None

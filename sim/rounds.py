@@ -2,6 +2,7 @@
 
 A pipeline's lanes and what each computes next are `policies.serving`'s, as in the real world. A batch walks through its
 stages as a session does that steps alone (`sim.steps`): it queues for each executor, hops, and crosses shaped links.
+Sessions are admitted by class, and lost at once when they waited beyond their deadlines.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policies.config import BatchedConfig, ShardingConfig
-from policies.jobs import Stage
+from policies.jobs import EXPIRED, Stage
 from policies.serving.batching import Batcher, Piece, Request
 from policies.serving.blocks import Name
 from policies.serving.lanes import lane_count, lane_for, lane_rules
@@ -56,7 +57,8 @@ class Rounds(Steps):
         serving: limits of a batch.
         sharding: what stages have reserved.
         alike: what requests have in common.
-        refused: called with a session that can never run, and why.
+        lose: called with a session that ends unserved, why, the node that is to blame, and where it is not the time
+            that it takes to notice, after how many seconds its head hears of it.
         arguments: as of `Steps`.
     """
 
@@ -65,11 +67,11 @@ class Rounds(Steps):
         serving: BatchedConfig,
         sharding: ShardingConfig,
         alike: Alike,
-        refused: Callable[[Session, str], None],
+        lose: Callable[..., None],
         *arguments: Any,
     ) -> None:
         super().__init__(*arguments)
-        self._serving, self._sharding, self._alike, self._refused = serving, sharding, alike, refused
+        self._serving, self._sharding, self._alike, self._lose = serving, sharding, alike, lose
         self._lines: dict[tuple[str, tuple[Stage, ...]], list[Lane]] = {}
         self._requests: dict[int, tuple[Lane, Request]] = {}
 
@@ -118,15 +120,16 @@ class Rounds(Steps):
     def _offer(self, walk: Walk) -> None:
         """Let an open session wait for its turn in a lane."""
         session = walk.session
-        names = self._alike.names(session.job)
+        job = session.job
+        names = self._alike.names(job)
         lane = self._lane(session, names)
-        request = Request(str(session.number), prefilled(session.job), session.decided, names=names)
+        request = Request(str(session.number), prefilled(job), session.decided, job.rank, job.deadline_ns, names)
         try:
             lane.batcher.offer(request)
         except ValueError as error:
             if not lane.batcher.rules.share:
                 self._forget_idle(lambda stages: stages == session.job.stages)
-            self._refused(session, str(error))
+            self._lose(session, str(error), session.node.name)
             return
         lane.here[session.number] = session
         self._requests[session.number] = (lane, request)
@@ -145,9 +148,12 @@ class Rounds(Steps):
         return lanes[lane_for([(lane.batcher, names) for lane in lanes])]
 
     def _next_batch(self, lane: Lane) -> None:
-        lane.pieces = () if lane.batcher.next() is None else lane.batcher.pieces()
+        lane.pieces = () if lane.batcher.next(int(self._engine.now)) is None else lane.batcher.pieces()
         if lane.pieces:
             self._enqueue(lane)
+        for session in list(lane.here.values()):
+            if self._requests[session.number][1].state == "expired":
+                self._lose(session, EXPIRED, "", 0.0)
 
     def _passed(self, walk: Walk) -> None:
         """The head has the tokens of a batch."""

@@ -6,14 +6,17 @@ an outcome in `policies.coordination.requests`, below this layer, and `policies.
 
 from __future__ import annotations
 
+import msgspec
+
 from policies.commands import Complete, CompleteBy, Receipt
 from policies.coordination.efforts import Effort, Vote, vouched
 from policies.coordination.examined import Examination
 from policies.coordination.lines import Line
 from policies.coordination.requests import STRIKES_MAX
+from policies.jobs import EXPIRED
 from policies.local import Tokens
 from policies.wire import encode
-from policies.work import RESEND_NS, Assign, Emitted, Report, Settled
+from policies.work import LEFT_MAX_NS, RESEND_NS, Assign, Emitted, Report, Settled
 
 TERM_SHIFT = 20
 """A pipeline's number, and an attempt's, is its leader's `reign` shifted by this, plus a count: unique, and it tells
@@ -68,13 +71,17 @@ class Attempts(Examination):
             assign = Assign(
                 a.client, a.op_id, attempt, self._begins(effort, line) or a.model, line.stages, a.prompt, a.source,
                 a.prompt_tokens, a.new_tokens, self.config.report_every, effort.forced(self.config.audit_share),
-                a.sampling,
+                a.sampling, self.efforts.rank(effort, self.port.wall), self._left_ns(effort),
             )  # fmt: skip
             assign = self._prepared(effort, line, assign)
             self.port.send(f"{line.nodes[0]}/worker", assign)
             if not self.unheard:
                 self.port.set_timer("resend", RESEND_NS)
             self.unheard[(a.client, a.op_id, attempt)] = (line.nodes[0], assign)
+
+    def _left_ns(self, effort: Effort) -> int:
+        """Return the time that a request has until its deadline."""
+        return min(max(0, effort.accepted.deadline_wall_ns - self.port.wall), LEFT_MAX_NS)
 
     def _line_for(self, effort: Effort) -> Line | None:
         """Return the line that shall run a request now."""
@@ -103,7 +110,7 @@ class Attempts(Examination):
             if effort is None or key[2] not in effort.running:
                 del self.unheard[key]
             else:
-                self.port.send(f"{node}/worker", assign)
+                self.port.send(f"{node}/worker", msgspec.structs.replace(assign, left_ns=self._left_ns(effort)))
         if self.unheard:
             self.port.set_timer("resend", RESEND_NS)
 
@@ -142,6 +149,9 @@ class Attempts(Examination):
                 self._blamed(line, report.node)
             if effort.emit(0, report.emitted) and effort.emitted and self.config.stream:
                 self.port.tell("gateway", Tokens(*effort.key, 0, tuple(effort.emitted), effort.model))
+            over = report.reason == EXPIRED and not self._left_ns(effort)  # else its head has let it go too early
+            if over and len(effort.running) == 1:
+                self._give_up(effort, EXPIRED)
             self._attempt_lost(effort, report.attempt)
             self._dispatch()
         else:

@@ -150,6 +150,12 @@ class Efforts:
             heapq.heappop(self._heap)
         return None
 
+    def rank(self, effort: Effort, wall_ns: int) -> int:
+        """Return the class that a request has now, as waiting has lifted it; 0 where no class is told from another."""
+        a = effort.accepted
+        waited_ns = max(0, wall_ns - a.accepted_wall_ns)
+        return max(0, a.priority - waited_ns // self._ageing_ns) if self._ageing_ns else 0
+
     def unqueue(self, effort: Effort) -> None:
         """Take an effort from the queue: it starts, or is settled."""
         self._waiting.discard(effort.key)

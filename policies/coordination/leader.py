@@ -21,7 +21,7 @@ from policies.coordination.efforts import settlement_of
 from policies.coordination.lines import DECLARED
 from policies.coordination.owed import Owed
 from policies.coordination.standing import Standing
-from policies.jobs import Done, Lost, Progress
+from policies.jobs import EXPIRED, Done, Lost, Progress
 from policies.local import (
     Allow,
     Ask,
@@ -109,7 +109,7 @@ class Coordination(Standing):
         for node in self.lines.expired(self.port.now):
             self._worker_gone(node, "lease expired")
         for effort in self.efforts.expired(self.port.wall, self.lease_ns):
-            self._give_up(effort, "deadline passed")
+            self._give_up(effort, EXPIRED)
         self._insist()
         self._go_on()
         self._ask_for_plan()

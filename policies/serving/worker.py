@@ -303,7 +303,8 @@ class Worker(Policy):
         request = f"{assign.client}/{assign.op_id}"
         job = SessionJob(
             f"{request}/{assign.attempt}", assign.model, assign.stages, assign.prompt, assign.source,
-            assign.prompt_tokens, assign.new_tokens, assign.report_every, assign.forced, assign.sampling,
+            assign.prompt_tokens, assign.new_tokens, assign.report_every, assign.forced, assign.sampling, assign.rank,
+            None if assign.left_ns is None else self.port.now + assign.left_ns,
         )  # fmt: skip
         if isinstance(assign, AssignPrepared):
             standbys = _of_stages(assign, assign.standbys)

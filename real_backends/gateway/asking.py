@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from policies.gateway import Answer, AnswerBy, Part, PartBy, Refused, Submit, Withdraw
-from policies.jobs import Sampling
+from policies.jobs import EXPIRED, Sampling
 from policies.wire import Message, digest, encode
 from real_backends.clients import GATEWAY, GatewayReply
 from real_backends.gateway.book import Book
@@ -206,6 +206,6 @@ def _failure(finish: Finish) -> ApiError:
     """Return what a client is told when the village gave no answer."""
     if finish.reason == "rate limit":
         return ApiError("Too many requests; come again later.", status=429, code="rate_limit_exceeded")
-    if finish.reason == "deadline passed" or finish.status == "lost":
+    if finish.reason == EXPIRED or finish.status == "lost":
         return ApiError(f"No answer in time: {finish.reason}.", status=504, code="timeout")
     return ApiError(f"The village gave no answer: {finish.reason}.", status=503, code="unavailable")

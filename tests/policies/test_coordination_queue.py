@@ -10,6 +10,7 @@ from policies import port as p
 from policies.commands import Accept
 from policies.coordination.efforts import Efforts
 from policies.gateway import Answer, Part, Refused, Withdraw
+from policies.jobs import EXPIRED
 from policies.port import NS_PER_S
 from policies.wire import encode
 from policies.work import Emitted, Report, SettledOp
@@ -146,6 +147,52 @@ def test_a_slot_that_a_refusal_frees_is_used_at_once() -> None:
 
     assert village.answers("1") == [Refused("deadline passed")]
     assert [type(m) for m in village.answers("2")] == [Answer]
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_head_is_told_a_request_s_class_and_the_time_that_is_left(lost: int) -> None:
+    """However often its assignment is lost on the way: the head's deadline is the leader's, later by the way there."""
+    village = ready(1)
+    told: list[str] = []
+    village.lose = lambda sender, to, tag: tag == "assign" and (told.append(to), len(told) <= lost)[1]
+    village.take()
+    village.ask("1", priority=3, deadline_s=50.0)
+    village.run(8.0)
+    ((_, job),) = village.running.items()
+
+    due_ns = village.state.requests[("anna", "1")].deadline_wall_ns - village.world.start_wall_ns
+    assert job.rank == 3
+    assert job.deadline_ns is not None
+    assert due_ns <= job.deadline_ns < due_ns + NS_PER_S
+
+
+def test_waiting_lifts_the_class_that_a_head_is_told() -> None:
+    """A request that waited two classes' worth in the queue comes to its head two classes higher."""
+    village = ready(1, slots=1, rules=rules(ageing_s=5.0))
+    village.take(12.0)
+    village.ask("running")
+    village.run(1.0)
+    village.ask("old", priority=3)
+    village.run(12.0)
+
+    assert [job.rank for job in village.running.values() if job.op.startswith("anna/old")] == [1]
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_what_expired_at_its_head_is_refused_once_and_never_too_early(over: bool) -> None:
+    """The leader's own clock decides: a head that lets a request go before its deadline has lost an attempt."""
+    village = ready(1, rules=rules(plan_every_s=20.0))
+    village.run(20.0)
+    village.take()
+    village.ask("1", deadline_s=5.0)
+    village.run(6.0 if over else 1.0)
+    said = Report("anna", "1", village.attempt(1), EXPIRED, "", "", 0, 0, b"")
+    village.world.give(village.world.by_name[village.leader], (p.MESSAGE, "coordination", "w1", encode(said)))
+    village.run(1.0)
+
+    assert village.answers("1") == ([Refused(EXPIRED)] if over else [])
+    assert village.desk.ran == [f"anna/1/{n}" for n in ([1] if over else [1, 2])]
+    assert sum(line.running for line in village.coordination().lines.lines.values()) == (0 if over else 1)
 
 
 @pytest.mark.parametrize("after_s", [0.001, 1.0])

@@ -13,6 +13,7 @@ from policies import port as p
 from policies.cell import Cell
 from policies.commands import Receipt
 from policies.jobs import (
+    EXPIRED,
     AdmitJob,
     CoverJob,
     Done,
@@ -336,6 +337,18 @@ def test_an_assignment_is_confirmed_run_once_and_reported_with_a_signature() -> 
     bench.jobs.clear()
     assert bench.hear(ASSIGN) == [("k1", Began("anna", "1", 1))]
     assert bench.jobs == {}
+
+
+def test_a_session_has_its_request_s_class_and_a_deadline_on_the_worker_s_own_clock() -> None:
+    """The time that an assignment leaves is counted from when it is heard; a lost one names its reason alone."""
+    bench = Bench().loaded()
+    bench.now = 5 * NS_PER_S
+    bench.hear(msgspec.structs.replace(ASSIGN, rank=3, left_ns=2 * NS_PER_S))
+    ((job_id, job),) = bench.jobs.items()
+
+    assert (job.rank, job.deadline_ns) == (3, 7 * NS_PER_S)
+    ((_, report), *_) = bench.end(job_id, Lost(EXPIRED))
+    assert (report.reason, report.node) == (EXPIRED, "")
 
 
 def test_a_worker_tells_the_tokens_of_what_runs() -> None:

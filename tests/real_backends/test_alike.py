@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,7 @@ def test_no_other_pipelines_blocks_are_shared(tmp_path: Path, references: Any, p
         await one_after_another(nodes["a"], range(1), STAGES)
         assert not same_where_decided(said(nodes["a"], nodes["a"].ends[0]), references[0])
         if isinstance(policy.serving, BatchedConfig):
-            host._lines = BatchLines(host, policy.serving, policy.sharding)
+            host._lines = BatchLines(host, policy.serving, policy.sharding, time.monotonic_ns)
         await one_after_another(nodes["a"], range(1, 3), (STAGES[0], Stage("d", 3, 5), STAGES[2]))
         found = [said(nodes["a"], nodes["a"].ends[job]) for job in (1, 2)]
         assert all(map(same_where_decided, found, references[1:3]))

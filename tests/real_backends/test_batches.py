@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from policies.config import BatchedConfig, PolicyConfig, ShardingConfig
-from policies.jobs import Done, Lost, Sampling, Stage
+from policies.jobs import EXPIRED, Done, Lost, Sampling, Stage
 from policies.serving.batching import Batcher
 from policies.wire import digest
-from real_backends import executors_host, stages, step_frames
+from real_backends import batch_line, executors_host, stages, step_frames
 from real_backends.batch_frames import Batch, Slice, parts_of
 from real_backends.cluster import until
 from real_backends.executors import DESK_TINY, Pipeline, make_shard
@@ -365,3 +365,67 @@ def test_a_stage_warms_every_batch_that_may_come(tmp_path: Path) -> None:
 
     asyncio.run(run_nodes(tmp_path, act, policy=ROOMY))
     assert warmed == [8] * len(STAGES)
+
+
+ALONE = (Stage("a", 0, 8),)
+
+
+@pytest.fixture
+def begin_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Hold all batches until so many sessions are in a lane."""
+
+    def hold(sessions: int) -> None:
+        before, there = batch_line._Lane._compute, False
+
+        async def held(self: Any, *rest: Any) -> Any:
+            nonlocal there
+            await until(lambda: there or len(self.served) == sessions)
+            there = True
+            return await before(self, *rest)
+
+        monkeypatch.setattr(batch_line._Lane, "_compute", held)
+
+    return hold
+
+
+def test_whoever_waits_in_a_lane_is_admitted_by_class(tmp_path: Path, begin_with: Callable[[int], None]) -> None:
+    """Where the cache is full, a session of a class that goes first is served before one that came earlier."""
+    begin_with(3)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for job, rank in enumerate((0, 3, 1)):
+            await ask(nodes["a"], job, PROMPTS[1], ALONE, rank=rank)
+        await all_said(nodes["a"], 3)
+        assert list(nodes["a"].ends) == [0, 2, 1]
+
+    asyncio.run(run_nodes(tmp_path, act, policy=CROWDED))
+
+
+def test_the_lowest_class_in_a_lane_loses_its_blocks(tmp_path: Path, begin_with: Callable[[int], None]) -> None:
+    """Where two sessions outgrow the cache, the one of the lower class gives way, although it came first."""
+    begin_with(2)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for job, rank in enumerate((3, 1)):
+            await ask(nodes["a"], job, PROMPTS[2], ALONE, rank=rank, new_tokens=50)
+        answers = await all_said(nodes["a"], 2)
+        assert list(nodes["a"].ends) == [1, 0]
+        assert [len(answer) for answer in answers] == [50, 50]
+
+    asyncio.run(run_nodes(tmp_path, act, policy=CROWDED))
+
+
+def test_whoever_waits_in_a_lane_beyond_its_deadline_is_told(tmp_path: Path, begin_with: Callable[[int], None]) -> None:
+    """It is lost for that, by nobody's fault, before who runs has ended; who has time is served."""
+    begin_with(3)
+
+    async def act(nodes: dict[str, Node]) -> None:
+        for job, deadline_ns in enumerate((None, 1, 2**62)):
+            await ask(nodes["a"], job, PROMPTS[1], ALONE, deadline_ns=deadline_ns)
+        await until(lambda: len(nodes["a"].ends) == 3)
+        assert list(nodes["a"].ends) == [1, 0, 2]
+        assert nodes["a"].ends[1] == Lost(EXPIRED)
+        assert [type(nodes["a"].ends[job]) for job in (0, 2)] == [Done, Done]
+        await until_free(nodes)
+
+    asyncio.run(run_nodes(tmp_path, act, policy=CROWDED))

@@ -9,7 +9,7 @@ import pytest
 
 from models import inference
 from policies.config import BatchedConfig, PolicyConfig, ShardingConfig
-from policies.jobs import Done, Lost, SessionJob, Stage
+from policies.jobs import EXPIRED, Done, Lost, SessionJob, Stage
 from policies.serving.batching import Batcher
 from policies.wire import encode
 from scenarios.hosts import PACED, step_law
@@ -49,11 +49,13 @@ class Desks:
         function, *arguments = call
         self.world.engine.call_at(round(time_s * 1e9), lambda _: function(*arguments), None)
 
-    def ask(self, time_s: float, prompt: int, new: int, *cuts: int) -> int:
+    def ask(self, time_s: float, prompt: int, new: int, *cuts: int, rank: int = 0, deadline_s: float = 1e4) -> int:
         """Submit a session through d0, d1 .. cut at these layers."""
         self._jobs += 1
         stages = tuple(Stage(f"d{k}", a, b) for k, (a, b) in enumerate(pairwise([0, *cuts, SHAPE.layers])))
-        job = SessionJob("op", SHAPE.name, stages, "prompt", "", prompt, new, 64)
+        job = SessionJob(
+            "op", SHAPE.name, stages, "prompt", "", prompt, new, 64, (), None, rank, round(deadline_s * 1e9)
+        )
         self.at(time_s, self.compute.submit, self.world.by_name["d0"], "worker", self._jobs, encode(job))
         return self._jobs
 
@@ -153,3 +155,36 @@ def test_a_session_that_can_never_run_is_lost_with_its_reason() -> None:
 
     assert "allowed: up to 64" in lost.reason
     assert lost.node == "d0"
+
+
+def test_whoever_waits_is_admitted_by_class() -> None:
+    """Where the cache is full, a session of a class that goes first is served before one that came earlier."""
+    desks = Desks(slots=1, context_tokens=64)
+    running, low, high = (desks.ask(0.01 * k, 20, 40, rank=rank) for k, rank in enumerate((0, 3, 1)))
+    ended = desks.run()
+
+    assert ended[running][0] < ended[high][0] < ended[low][0]
+
+
+def test_the_lowest_class_loses_its_blocks() -> None:
+    """Where two sessions outgrow the cache, the one of the lower class gives way, although it came first."""
+    desks = Desks(slots=1, context_tokens=80)
+    low, high = desks.ask(0, 14, 60, rank=3), desks.ask(0.01, 14, 60, rank=1)
+    ended = desks.run()
+
+    assert ended[high][0] < ended[low][0]
+    assert ended[low][1].tokens == 60
+
+
+def test_whoever_waits_beyond_its_deadline_is_told_while_others_go_on() -> None:
+    """A session that found no room by its deadline is lost for that, by nobody's fault; who runs is let finish."""
+    desks = Desks(slots=1, context_tokens=64)
+    running = desks.ask(0, 20, 40, deadline_s=0.02)
+    late, patient = desks.ask(0.01, 20, 40, deadline_s=0.03), desks.ask(0.01, 20, 40)
+    lone = desks.ask(60.0, 20, 40, deadline_s=59.0)
+    ended = desks.run()
+
+    assert ended[late][1] == Lost(EXPIRED)
+    assert 0.03 < ended[late][0] < ended[running][0]
+    assert [type(ended[job][1]) for job in (running, patient)] == [Done, Done]
+    assert ended[lone] == (pytest.approx(60.0 + SESSION_S), Lost(EXPIRED))
