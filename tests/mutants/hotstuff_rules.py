@@ -80,24 +80,28 @@ class VotesUnlocked(Safety):
         return block.view > self.voted and block.qc.view < block.view and self.follows(block, tc)
 
 
-def branch_below_the_lock(kind: type[Safety]) -> None:
+def branch_below_the_lock(kind: type[Safety], crashed: str = "") -> None:
     """Three certificates commit a block that a saw; then a liar proposes from the root again."""
     ballots = Ballots(kind, 3)
     for view in (1, 2, 3):
         assert ballots.propose(view, view - 1, "acd")
     ballots.see(3, "a")
+    for name in crashed:
+        ballots.crash(name)
     ballots.propose(4, 0, "bcd", ballots.give_up(3, "bcd"))
     for view in (5, 6):
         ballots.propose(view, view - 1, "bcd")
     ballots.see(6, "b")
 
 
-def branch_that_time_outs_do_not_excuse(kind: type[Safety]) -> None:
+def branch_that_time_outs_do_not_excuse(kind: type[Safety], crashed: str = "") -> None:
     """The same with two certificates: the time-outs report the block, and the liar proposes below it."""
     ballots = Ballots(kind, 2)
     assert ballots.propose(1, 0, "acd")
     assert ballots.propose(2, 1, "acd")
     ballots.see(2, "a")
+    for name in crashed:
+        ballots.crash(name)
     ballots.propose(3, 0, "bcd", ballots.give_up(2, "bcd"))
     ballots.propose(4, 3, "bcd")
     ballots.see(4, "b")
@@ -113,27 +117,12 @@ class ForgetsTheLock(Safety):
 
 def lock_through_a_crash(kind: type[Safety]) -> None:
     """As in `branch_below_the_lock`, and c, whose lock is in the way, has crashed meanwhile."""
-    ballots = Ballots(kind, 3)
-    for view in (1, 2, 3):
-        assert ballots.propose(view, view - 1, "acd")
-    ballots.see(3, "a")
-    ballots.crash("c")
-    ballots.propose(4, 0, "bcd", ballots.give_up(3, "bcd"))
-    for view in (5, 6):
-        ballots.propose(view, view - 1, "bcd")
-    ballots.see(6, "b")
+    branch_below_the_lock(kind, "c")
 
 
 def report_through_a_crash(kind: type[Safety]) -> None:
     """Two certificates commit a block that a saw; c crashes, and then reports in its time-out what it knows."""
-    ballots = Ballots(kind, 2)
-    assert ballots.propose(1, 0, "acd")
-    assert ballots.propose(2, 1, "acd")
-    ballots.see(2, "a")
-    ballots.crash("c")
-    ballots.propose(3, 0, "bcd", ballots.give_up(2, "bcd"))
-    ballots.propose(4, 3, "bcd")
-    ballots.see(4, "b")
+    branch_that_time_outs_do_not_excuse(kind, "c")
 
 
 class VotesAfterGivingUp(Safety):
