@@ -33,12 +33,14 @@ def shortfall(problem: Problem, workers: Sequence[Worker], whose: str = "") -> s
 
 
 def unheld(problem: Problem, layers: int, rule: str) -> str:
-    """Return one line on the layers that a planner's rule leaves to nobody, though the workers may hold them all.
+    """Return one line on the layers that a planner's rule leaves to nobody; or on what the workers lack for any rule.
 
     Args:
-        layers: so many.
+        layers: so many; from 0 down, the rule leaves none.
         rule: what the planner did, in words.
     """
+    if layers <= 0 or capacity(problem, problem.workers) < problem.layers:
+        return shortfall(problem, problem.workers)
     each = problem.layer_bytes + problem.kv_bytes_layer
     text = f"{rule} leave {layers} of the {problem.layers} layers of {problem.model} to nobody"
     return f"{text}: {layers * each:.0f} bytes are missing ({layers} layers of {each:.0f})"

@@ -18,7 +18,7 @@ import numpy as np
 from models.arrays import FloatArray
 from policies.jobs import Stage
 from policies.problem import Plan, Problem, State, Worker
-from policies.sharding.answer import capacity, pipelines_plan, shortfall, unheld
+from policies.sharding.answer import pipelines_plan, unheld
 from policies.sharding.flow import max_flow, rates, span_max, worker_rates
 from policies.sharding.links import Network
 
@@ -38,18 +38,12 @@ def plan(problem: Problem, state: State, budget: int) -> Plan:
     while len(routes) < budget and (found := route(problem, placement, {s.node for r in routes for s in r})):
         routes.append(found)
     if not routes:
-        return pipelines_plan(problem, [], _why(problem, placement))
+        held = {layer for stage in placement for layer in range(stage.first, stage.last)}
+        rule = f"{len(problem.workers)} workers that join by name"
+        return pipelines_plan(problem, [], unheld(problem, problem.layers - len(held), rule))
     made = pipelines_plan(problem, routes, "")
     _, flows = max_flow(problem, placement, rates(problem))
     return Plan(made.pipelines, made.latency_s, "", placement, flows)
-
-
-def _why(problem: Problem, placement: Sequence[Stage]) -> str:
-    """Return why there is no route: the bytes that are missing, or the layers that joining left to nobody."""
-    if capacity(problem, problem.workers) < problem.layers:
-        return shortfall(problem, problem.workers)
-    held = {layer for stage in placement for layer in range(stage.first, stage.last)}
-    return unheld(problem, problem.layers - len(held), f"{len(problem.workers)} workers that join by name")
 
 
 def joined(problem: Problem, divisor: int = 1) -> tuple[Stage, ...]:

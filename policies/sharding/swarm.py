@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from policies.jobs import Stage
 from policies.problem import Plan, Problem, State, Worker
-from policies.sharding.answer import capacity, pipelines_plan, shortfall, unheld
+from policies.sharding.answer import pipelines_plan, unheld
 from policies.sharding.flow import Rates, max_flow, rates, span_max, worker_rates
 from policies.sharding.routes import disjoint
 
@@ -29,19 +29,17 @@ def plan(problem: Problem, state: State, budget: int) -> Plan:
     if ways:
         made = pipelines_plan(problem, ways, "")
         return Plan(made.pipelines, made.latency_s, "", placement, links)
-    return pipelines_plan(problem, [], _why(problem, placement))
+    return pipelines_plan(problem, [], _why(problem))
 
 
-def _why(problem: Problem, placement: Sequence[Stage]) -> str:
+def _why(problem: Problem) -> str:
     """Return why there is no way: no number of equal stages can be manned, and the best one leaves so many layers."""
-    if placement or capacity(problem, problem.workers) < problem.layers:
-        return shortfall(problem, problem.workers)
     lacking: list[tuple[int, int]] = []
     for stages in range(1, min(problem.layers, len(problem.workers)) + 1):
         longest = -(-problem.layers // stages)
         able = sum(span_max(problem, worker) >= longest for worker in problem.workers)
         lacking.append(((stages - able) * longest, stages))
-    layers, stages = min(lacking)
+    layers, stages = min(lacking, default=(0, 0))
     return unheld(problem, layers, f"{len(problem.workers)} workers in {stages} stages of equal length")
 
 
