@@ -8,28 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-from msgspec import Meta
-
-from policies.wire import WireError, digest, encode
+from policies.wire import digest, encode
 from real_backends.stores.blobs import BlobStore
-from real_backends.transports.frames import BLOB_GET, BLOB_PUT, BlobGet, BlobPut, Transport, decode
+from real_backends.transports.frames import BLOB_GET, BLOB_PUT, PIECE_BYTES, BlobGet, BlobPut, Transport, decode
 
 FETCH_TRIES = 3
 FETCH_TRY_S = 2.0  # assumption: a link of 1 Mbit/s carries a piece in that; three tries outlast a short loss
-PIECE_BYTES = 1 << 18  # the usual piece, and the largest
 BLOB_BYTES_MAX = 1 << 29  # our bound: what a stage took of 16,384 tokens of 8,192 numbers
-
-
-class PieceGet(BlobGet, frozen=True):
-    """BLOB_GET as it is sent here: send me so many bytes from there on; fewer are the blob's end."""
-
-    count: Annotated[int, Meta(ge=1, le=PIECE_BYTES)] = PIECE_BYTES
-
-
-_decode_get = msgspec.msgpack.Decoder(PieceGet).decode
 
 
 class _Asked(NamedTuple):
@@ -102,7 +89,7 @@ class BlobExchange:
         self._waiting[key] = asked._replace(waiting=asked.waiting + 1)
         try:
             for _ in range(FETCH_TRIES):
-                self._transport.send(holder, BLOB_GET, encode(PieceGet(name, begin, asked.size_bytes)))
+                self._transport.send(holder, BLOB_GET, encode(BlobGet(name, begin, asked.size_bytes)))
                 done, _ = await asyncio.wait((asked.future,), timeout=FETCH_TRY_S)
                 if done:
                     return asked.future.result(), asked.size_bytes
@@ -113,24 +100,16 @@ class BlobExchange:
                 self._waiting[key] = asked._replace(waiting=waiting - 1)
 
     def on_frame(self, sender: str, kind: int, body: bytes) -> None:
-        """Serve a BLOB_GET or take a BLOB_PUT that is awaited.
-
-        Raises:
-            WireError: malformed.
-        """
-        if kind == BLOB_GET:
-            try:
-                wanted = _decode_get(body)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise WireError(f"blob_get frame: {error}") from None
-            self._serve(sender, wanted)
-            return
+        """Serve a BLOB_GET or take a BLOB_PUT that is awaited."""
         frame = decode(kind, body)
+        if kind == BLOB_GET:
+            self._serve(sender, frame)
+            return
         asked = self._waiting.get((sender, frame.digest, frame.begin))
         if asked is not None and not asked.future.done():  # else nobody asked, or it came twice
             asked.future.set_result(None if frame.data is None else frame.data[: asked.size_bytes])
 
-    def _serve(self, sender: str, wanted: PieceGet) -> None:
+    def _serve(self, sender: str, wanted: BlobGet) -> None:
         piece = self.store.piece(wanted.digest, wanted.begin, wanted.count)
         self._transport.send(sender, BLOB_PUT, encode(BlobPut(wanted.digest, piece, wanted.begin)))
 
@@ -138,5 +117,5 @@ class BlobExchange:
 class HandsOutNothing(BlobExchange):
     """A liar's: it takes what it needs and answers nobody (`scenarios.adversaries.behaviours.Shirk`)."""
 
-    def _serve(self, sender: str, wanted: PieceGet) -> None:
+    def _serve(self, sender: str, wanted: BlobGet) -> None:
         """Say nothing."""

@@ -10,9 +10,10 @@ import asyncio
 import struct
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from policies.wire import WIRE_VERSION, Message, WireError, encode
 
@@ -25,6 +26,7 @@ KIND_NAMES = {
 FRAME_BYTES_MAX = 80 << 20
 """Assumption: above the executors' largest activation, 64 MiB, with its envelope."""
 
+PIECE_BYTES = 1 << 18  # of a blob: the usual piece, and the largest
 RECORD_BYTES = 16_384
 """A TLS record at most (RFC 8446, 5.1): a longer frame is several records anyway, so a piece more costs no copy."""
 
@@ -71,10 +73,11 @@ class Envelope(Message, frozen=True):
 
 
 class BlobGet(Message, frozen=True):
-    """BLOB_GET: send me this blob's piece that begins here."""
+    """BLOB_GET: send me so many bytes of this blob from there on; fewer are its end."""
 
     digest: str
     begin: int = 0
+    count: Annotated[int, Meta(ge=1, le=PIECE_BYTES)] = PIECE_BYTES
 
 
 class BlobPut(Message, frozen=True):

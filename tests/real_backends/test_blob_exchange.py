@@ -11,9 +11,9 @@ import pytest
 
 from policies.wire import WireError, digest, encode
 from real_backends import blob_exchange
-from real_backends.blob_exchange import PIECE_BYTES, BlobExchange, HandsOutNothing, PieceGet, WrongSize
+from real_backends.blob_exchange import BlobExchange, HandsOutNothing, WrongSize
 from real_backends.stores.blobs import BlobStore
-from real_backends.transports.frames import BLOB_GET, BLOB_PUT, BlobPut
+from real_backends.transports.frames import BLOB_GET, BLOB_PUT, PIECE_BYTES, BlobGet, BlobPut
 from real_backends.transports.memory import Hub, MemoryTransport
 
 
@@ -113,7 +113,7 @@ def test_absence_is_believed_of_the_holder_alone(tmp_path: Path) -> None:
         name = nodes["a"].store.put(b"what was said")
         serve = nodes["a"]._serve
 
-        def after_the_liar(sender: str, wanted: PieceGet) -> None:
+        def after_the_liar(sender: str, wanted: BlobGet) -> None:
             for data in (None, b"something else"):
                 heard.append("liar")
                 nodes["b"].on_frame("c", BLOB_PUT, encode(BlobPut(name, data)))
@@ -143,10 +143,10 @@ def test_who_gives_up_leaves_the_piece_to_those_who_wait_on(tmp_path: Path) -> N
     nodes = exchanges(tmp_path, a=BlobExchange, b=BlobExchange)
 
     async def act() -> None:
-        name, asked = nodes["a"].store.put(b"answer"), list[tuple[str, PieceGet]]()
+        name, asked = nodes["a"].store.put(b"answer"), list[tuple[str, BlobGet]]()
         serve, both = nodes["a"]._serve, asyncio.Event()
 
-        def late(sender: str, wanted: PieceGet) -> None:
+        def late(sender: str, wanted: BlobGet) -> None:
             asked.append((sender, wanted))
             if len(asked) == 2:
                 both.set()
