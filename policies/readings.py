@@ -49,11 +49,12 @@ class Plausible(Readings):
     __slots__ = ()
 
 
+COLDEST_C, HOTTEST_C = -40.0, 150.0  # beyond these a sensor is broken (industrial range; silicon's maximum)
 RANGES: dict[str, tuple[float, float]] = {
     "soc": (0.0, 1.0),
-    "die_c": (-40.0, 150.0),  # industrial range to silicon's maximum; beyond it the sensor is broken
-    "skin_c": (-40.0, 150.0),
-    "battery_c": (-40.0, 150.0),
+    "die_c": (COLDEST_C, HOTTEST_C),
+    "skin_c": (COLDEST_C, HOTTEST_C),
+    "battery_c": (COLDEST_C, HOTTEST_C),
     "bandwidth_bytes_per_s": (0.0, 1e12),
     "idle_s": (0.0, 1e12),
     "local_minute": (0.0, 1440.0),

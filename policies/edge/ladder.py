@@ -34,11 +34,10 @@ from typing import Any, NamedTuple
 
 from models.arrays import namespace
 from policies.config import EdgeConfig
-from policies.readings import Array, Readings
+from policies.readings import Array, Readings, plausible
 
 MB = 2.0**20
 GB = 2.0**30
-COLDEST_C, HOTTEST_C = -40.0, 150.0  # beyond these a sensor is broken (industrial range; silicon's maximum)
 
 MODES = ("performance", "balanced", "power_save", "critical")
 """Documented power modes; the index is the worse of the battery's and the heat's rung."""
@@ -98,7 +97,7 @@ def ladder(
     soc_known = (soc >= 0.0) & (soc <= 1.0)
     die_c, cell_c = xp.asarray(readings.die_c), xp.asarray(readings.battery_c)
     heat_c = xp.where(has_battery & (cell_c > die_c), cell_c, die_c)
-    heat_known = _plausible(die_c) & (_plausible(cell_c) | ~has_battery)
+    heat_known = plausible("die_c", die_c) & (plausible("battery_c", cell_c) | ~has_battery)
 
     def rungs(good: Array, known: Array, limits: tuple[float, float, float], better: bool) -> Array:
         """Count the limits that ``good`` does not keep away from (above them if ``better`` is more, else below)."""
@@ -129,10 +128,6 @@ def ladder(
     limits = _limits(numbers, state.dedicated, binding, heat, memory, free, xp)
     mode = xp.where(binding > heat, binding, heat)
     return limits._replace(mode=mode, blind=blind), state._replace(battery=battery, heat=heat, memory=memory)
-
-
-def _plausible(celsius: Array) -> Array:
-    return (celsius >= COLDEST_C) & (celsius <= HOTTEST_C)
 
 
 def _limits(

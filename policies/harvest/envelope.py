@@ -20,7 +20,7 @@ import numpy as np
 
 from policies.config import BoincConfig, FederatedConfig, HarvestConfig, HarvestRules, OwnerLimits, PredictiveConfig
 from policies.harvest.rows import DRAINING, Devices
-from policies.readings import RANGES, Array, Decision, Readings
+from policies.readings import RANGES, Array, Decision, Readings, plausible
 
 _SHARE_TOLERANCE = 1e-6  # a share computed in float32 may round above its cap
 
@@ -61,8 +61,9 @@ def violations(config: HarvestRules, devices: Devices, readings: Readings, decis
 
     r, d = Readings(*(column(field) for field in readings)), Decision(*(column(field) for field in decision))
     battery = column(devices.has_battery) | r.has_battery
-    read, known = _by_name(r), _by_name(_known(r))
-    view = _View(_known(r), ~column(devices.dedicated), battery, known["Mbit/s"])
+    fair = _known(r)
+    read, known = _by_name(r), _by_name(fair)
+    view = _View(fair, ~column(devices.dedicated), battery, known["Mbit/s"])
     laws, compute, memory, cap_bytes_per_s = _envelope(config, view)
 
     drains = (d.state == DRAINING) & ~d.contribute
@@ -70,8 +71,8 @@ def violations(config: HarvestRules, devices: Devices, readings: Readings, decis
 
     def says(name: str, row: int) -> str:
         value = read[name][row]
-        fair = np.array_equal(value, known[name][row], equal_nan=True)
-        return f"{name} is {value}{'' if fair else ', which no sensor can mean'}"
+        as_read = np.array_equal(value, known[name][row], equal_nan=True)
+        return f"{name} is {value}{'' if as_read else ', which no sensor can mean'}"
 
     found = [
         f"row {row}: {says(law.name, row)}; "
@@ -95,12 +96,8 @@ def violations(config: HarvestRules, devices: Devices, readings: Readings, decis
 def _known(r: Readings) -> Readings:
     """Return the readings with NaN in place of what no sensor can mean."""
 
-    def column(name: str) -> Array:
-        value, (low, high) = getattr(r, name), RANGES[name]
-        beyond = (value >= high) if name == "local_minute" else (value > high)
-        return np.where((value < low) | beyond, np.nan, value)
-
-    return r._replace(**{name: column(name) for name in RANGES})
+    columns = {name: getattr(r, name) for name in RANGES}
+    return r._replace(**{name: np.where(plausible(name, value), value, np.nan) for name, value in columns.items()})
 
 
 def _by_name(r: Readings) -> dict[str, Array]:

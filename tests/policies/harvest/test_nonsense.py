@@ -17,10 +17,9 @@ from policies.config import (
     PredecessorConfig,
     PredictiveConfig,
 )
-from policies.edge.ladder import COLDEST_C, HOTTEST_C
 from policies.harvest import Devices, make, violations
 from policies.harvest.rows import known
-from policies.readings import RANGES, Plausible, Readings, plausible
+from policies.readings import COLDEST_C, HOTTEST_C, RANGES, Plausible, Readings, plausible
 from tests.policies.harvest.histories import GOOD, INF, NAN, NONSENSE, RULES, columns, histories
 
 ASKS: dict[str, tuple[HarvestRules, tuple[str, ...]]] = {
